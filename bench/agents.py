@@ -1,0 +1,39 @@
+"""The app that is measured. A request names the kind of chat in `model`; `rate` and `count` stand beside."""
+
+import argparse
+
+import trio
+from trio_agentapp import AgentApp
+
+DELTA = "token "
+
+app = AgentApp(app_name="bench")
+
+
+@app.query()
+async def chat(self, msgs, request=None, run=None, **kwargs):  # noqa: ARG001 - every handler may be written so
+    count = request.extra.get("count", 100)
+    match request.model:
+        case "slow":
+            pause = 1 / request.extra.get("rate", 20)
+            for _ in range(count):
+                await trio.sleep(pause)
+                yield DELTA
+        case "burst":
+            for _ in range(count):
+                await trio.lowlevel.checkpoint()
+                yield DELTA
+        case "burst-never-awaiting":
+            for _ in range(count):
+                yield DELTA
+        case "idle":
+            yield DELTA
+            await trio.sleep_forever()
+        case other:
+            raise ValueError(f"no such kind of chat: {other!r}")
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--port", type=int, default=0)
+    app.run(host="127.0.0.1", port=arguments.parse_args().port)

@@ -1,0 +1,505 @@
+"""Items to events: the golden chat, every kind of item, every ending."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from trio_agentapp.errors import ItemError
+from trio_agentapp.protocol import (
+    AudioContent,
+    DataContent,
+    Event,
+    FileContent,
+    ImageContent,
+    Message,
+    RefusalContent,
+    ResponseBuilder,
+    TextContent,
+    encode_event,
+)
+
+
+def live() -> ResponseBuilder:
+    builder = ResponseBuilder("run-0001", "s1", created_at=100)
+    builder.start()
+    return builder
+
+
+def run(*items: object) -> list[dict[str, Any]]:
+    """The JSON of the events between the first two and the terminal one."""
+    builder = live()
+    events = [event for item in items for event in builder.add(item)]
+    return spelled([*events, *builder.complete(completed_at=101)])[:-1]
+
+
+def spelled(events: Sequence[Event]) -> list[dict[str, Any]]:
+    return [json.loads(encode_event(event)) for event in events]
+
+
+def brief(events: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """Each event in a few words, for tests about order."""
+    words = []
+    for event in events:
+        if event["object"] == "content":
+            value = event.get(event["type"], event.get("data"))
+            words.append((event["type"], event["status"], event["index"], event["delta"], value))
+        else:
+            words.append((event["object"], event["status"], event.get("type")))
+    return words
+
+
+def test_the_golden_chat() -> None:
+    builder = ResponseBuilder("3d8d", "s1", created_at=1795324939)
+    events = [*builder.start(), *builder.add("Hello"), *builder.add(" World!")]
+    events += builder.complete(completed_at=1795324940)
+    msg = events[2].id
+    assert msg.startswith("msg_")
+    response = (
+        '{"sequence_number":%d,"object":"response","status":"%s","error":null,"id":"response_3d8d",'
+        '"created_at":1795324939,"completed_at":%s,"output":%s,"usage":null,"session_id":"s1"}'
+    )
+    message = (
+        '{"sequence_number":%d,"object":"message","status":"%s","error":null,"id":"'
+        + msg
+        + '","type":"message",'
+        '"role":"assistant","content":%s,"code":null,"message":null,"usage":null,"metadata":null}'
+    )
+    content = (
+        '{"sequence_number":%d,"object":"content","status":"%s","error":null,"type":"text","index":0,'
+        '"delta":%s,"msg_id":"' + msg + '","text":"%s"}'
+    )
+    whole = content % (5, "completed", "false", "Hello World!")
+    closed = message % (6, "completed", f"[{whole}]")
+    assert [encode_event(event).decode() for event in events] == [
+        response % (0, "created", "null", "null"),
+        response % (1, "in_progress", "null", "null"),
+        message % (2, "in_progress", "null"),
+        content % (3, "in_progress", "true", "Hello"),
+        content % (4, "in_progress", "true", " World!"),
+        whole,
+        closed,
+        response % (7, "completed", "1795324940", f"[{closed}]"),
+    ]
+
+
+def test_an_event_is_encoded_once() -> None:
+    (_, event) = live().add("x")
+    assert encode_event(event) is encode_event(event)
+
+
+def test_none_and_empty_text_are_nothing() -> None:
+    assert run(None, "", TextContent("", delta=True), (None, False), ("", False)) == []
+
+
+def test_deltas_of_one_type_make_one_part() -> None:
+    assert brief(
+        run(
+            TextContent("a", delta=True),
+            "b",
+            RefusalContent("no", delta=True),
+            RefusalContent("!", delta=True),
+            ImageContent(image_url="u"),
+            "c",
+            TextContent("whole"),
+        )
+    ) == [
+        ("message", "in_progress", "message"),
+        ("text", "in_progress", 0, True, "a"),
+        ("text", "in_progress", 0, True, "b"),
+        ("text", "completed", 0, False, "ab"),
+        ("refusal", "in_progress", 1, True, "no"),
+        ("refusal", "in_progress", 1, True, "!"),
+        ("refusal", "completed", 1, False, "no!"),
+        ("image", "completed", 2, False, None),
+        ("text", "in_progress", 3, True, "c"),
+        ("text", "completed", 3, False, "c"),
+        ("text", "completed", 4, False, "whole"),
+        ("message", "completed", "message"),
+    ]
+
+
+def test_payloads_keep_their_fields() -> None:
+    events = run(
+        ImageContent(image_url="u"),
+        FileContent(file_id="f"),
+        AudioContent("QQ", "wav", delta=True),
+        AudioContent("==", delta=True),
+    )
+    contents = events[-1]["content"]
+    assert contents[0]["image_url"] == "u"
+    assert list(contents[1])[-4:] == ["file_url", "file_id", "filename", "file_data"]
+    assert (contents[2]["data"], contents[2]["format"]) == ("QQ==", "wav")
+
+
+def test_data_deltas_fold() -> None:
+    pieces = [
+        {"call_id": "c1", "name": "add", "arguments": "{"},
+        {"call_id": "c1", "name": None, "arguments": '"a"'},
+        {"call_id": None, "arguments": ":1}", "n": 1},
+        {"n": 2},
+    ]
+    events = run(*(DataContent(piece, delta=True) for piece in pieces))
+    assert events[-2]["data"] == {"call_id": "c1", "name": "add", "arguments": '{"a":1}', "n": 2}
+    assert run(DataContent("a", delta=True), DataContent("b", delta=True))[-2]["data"] == "ab"
+    assert run(DataContent([1], delta=True), DataContent({"b": 1}, delta=True))[-2]["data"] == {"b": 1}
+
+
+def test_a_message_is_whole_and_closes_what_is_open() -> None:
+    message = Message(
+        type="reasoning", content=[TextContent("why"), DataContent({"a": 1})], id="m1", metadata={"k": 1}
+    )
+    events = run("a", message, "b")
+    assert brief(events) == [
+        ("message", "in_progress", "message"),
+        ("text", "in_progress", 0, True, "a"),
+        ("text", "completed", 0, False, "a"),
+        ("message", "completed", "message"),
+        ("message", "in_progress", "reasoning"),
+        ("text", "completed", 0, False, "why"),
+        ("data", "completed", 1, False, {"a": 1}),
+        ("message", "completed", "reasoning"),
+        ("message", "in_progress", "message"),
+        ("text", "in_progress", 0, True, "b"),
+        ("text", "completed", 0, False, "b"),
+        ("message", "completed", "message"),
+    ]
+    assert (events[7]["id"], events[7]["metadata"]) == ("m1", {"k": 1})
+
+
+def test_two_messages_never_share_an_id() -> None:
+    builder = live()
+    for text in "ab":
+        builder.add(Message(content=text, id="m"))
+    first, second = builder.messages
+    assert first.id == "m"
+    assert second.id != "m"
+
+
+@pytest.mark.parametrize("id", ["m1", None])
+def test_pairs_are_cumulative(id: str | None) -> None:
+    events = run(
+        (Message(content="He", id=id), False),
+        (Message(content="Hello", id=id), False),
+        (Message(content="Hello", id=id), False),
+        (Message(content="Hello!", id=id, usage={"t": 3}), True),
+        "after",
+    )
+    assert brief(events)[:7] == [
+        ("message", "in_progress", "message"),
+        ("text", "in_progress", 0, True, "He"),
+        ("text", "in_progress", 0, True, "llo"),
+        ("text", "in_progress", 0, True, "!"),
+        ("text", "completed", 0, False, "Hello!"),
+        ("message", "completed", "message"),
+        ("message", "in_progress", "message"),
+    ]
+    assert events[5]["usage"] == {"t": 3}
+    assert events[5]["id"] == id or id is None
+
+
+def test_pairs_of_another_message_close_the_open_one() -> None:
+    other = [
+        Message(content="b", id="m2"),
+        Message(content="b", type="reasoning"),
+        Message(content="b", role="tool"),
+    ]
+    for message in other:
+        events = run((Message(content="a", id="m1"), False), (message, False))
+        assert [event["status"] for event in events if event["object"] == "message"] == [
+            "in_progress",
+            "completed",
+        ] * 2
+
+
+def test_growing_parts_of_a_pair_are_sent_when_they_are_done() -> None:
+    def snapshot(*parts: Any) -> Message:
+        return Message(content=list(parts), id="m")
+
+    call, more = DataContent({"arguments": "{"}), DataContent({"arguments": "{}"})
+    image = ImageContent(image_url="u")
+    assert brief(
+        run(
+            (snapshot(TextContent("a"), call), False),
+            (snapshot(TextContent("ab"), more), False),
+            (snapshot(TextContent("ab"), more, image), False),
+            (snapshot(TextContent("ab"), more, image, TextContent("")), False),
+            (snapshot(TextContent("ab"), more, image, TextContent("c"), call), True),
+        )
+    ) == [
+        ("message", "in_progress", "message"),
+        ("text", "in_progress", 0, True, "a"),
+        ("text", "in_progress", 0, True, "b"),
+        ("text", "completed", 0, False, "ab"),
+        ("data", "completed", 1, False, {"arguments": "{}"}),
+        ("image", "completed", 2, False, None),
+        ("text", "in_progress", 3, True, "c"),
+        ("text", "completed", 3, False, "c"),
+        ("data", "completed", 4, False, {"arguments": "{"}),
+        ("message", "completed", "message"),
+    ]
+
+
+def test_a_held_part_is_not_lost_when_the_message_ends_otherwise() -> None:
+    held = (Message(type="function_call", content=[DataContent({"call_id": "c"})], id="m"), False)
+    assert ("data", "completed", 0, False, {"call_id": "c"}) in brief(run(held, "next"))
+    builder = live()
+    builder.add(held)
+    assert ("data", "incomplete", 0, False, {"call_id": "c"}) in brief(
+        spelled(builder.stop("x", completed_at=1))
+    )
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        Message(content="Jello", id="m"),
+        Message(content="Hel", id="m"),
+        Message(content=[], id="m"),
+        Message(content=[DataContent(1)], id="m"),
+    ],
+)
+def test_a_pair_that_takes_back_what_was_sent_is_refused(second: Message) -> None:
+    builder = live()
+    builder.add((Message(content="Hello", id="m"), False))
+    with pytest.raises(ItemError, match="cumulative"):
+        builder.add((second, False))
+    assert brief(spelled(builder.add((Message(content="Hello!", id="m"), True))))[0] == (
+        "text",
+        "in_progress",
+        0,
+        True,
+        "!",
+    )
+
+
+def test_a_pair_may_not_change_a_closed_part() -> None:
+    builder = live()
+    image = ImageContent(image_url="u")
+    builder.add((Message(content=[TextContent("a"), image], id="m"), False))
+    for parts in ([TextContent("ab"), image], [TextContent("a"), ImageContent(image_url="v")]):
+        with pytest.raises(ItemError, match="changed after"):
+            builder.add((Message(content=parts, id="m"), False))
+
+
+def test_pairs_of_text_and_content() -> None:
+    events = run(
+        ("a", False), ("b", True), (TextContent("c", delta=True), True), ({"type": "text", "text": "d"}, True)
+    )
+    closed = [[part["text"] for part in event["content"]] for event in events if event.get("content")]
+    assert closed == [["ab"], ["c"], ["d"]]
+
+
+def test_dicts_spell_messages_and_content() -> None:
+    events = run(
+        {"role": "assistant", "content": "hi"},
+        {"type": "reasoning", "content": [{"type": "text", "text": "why"}]},
+        {
+            "type": "function_call_output",
+            "content": [{"type": "data", "data": {"call_id": "c", "output": 1}}],
+        },
+        {"type": "text", "text": "x", "delta": True},
+        {"type": "data", "data": {"a": 1}},
+    )
+    closed = [event for event in events if event["object"] == "message" and event["content"]]
+    assert [(event["type"], event["role"]) for event in closed] == [
+        ("message", "assistant"),
+        ("reasoning", "assistant"),
+        ("function_call_output", "tool"),
+        ("message", "assistant"),
+    ]
+
+
+CYCLE: list[Any] = []
+CYCLE.append(CYCLE)
+
+
+@pytest.mark.parametrize(
+    ("item", "match"),
+    [
+        ({1, 2}, "not set"),
+        (5, "not int"),
+        (b"x", "not bytes"),
+        (("a", 1), "not tuple"),
+        (("a", False, 1), "not tuple"),
+        (({1}, False), "not set"),
+        ([], "not list"),
+        ({}, "role"),
+        ({"type": "letter"}, "role"),
+        ({"type": ["text"]}, "role"),
+        ({"type": "text", "text": 5}, r"\$\.text"),
+        ({"role": "robot", "content": "x"}, r"\$\.role"),
+        (DataContent({"a": {1}}), r"set at \$\.data\.a"),
+        (DataContent({"a": [0, object()]}), r"object at \$\.data\.a\[1\]"),
+        (DataContent({"a": [0, object()]}, delta=True), r"object at \$\.data\.a\[1\]"),
+        (DataContent({1: 2}), "key of type int"),
+        (DataContent(float("nan")), "not finite"),
+        (DataContent(2**64), "64 bits"),
+        (DataContent(CYCLE), "nested"),
+        (TextContent(5), "TextContent.text must be a str"),
+        (ImageContent(image_url=5), "ImageContent.image_url"),
+        (Message(content=[TextContent("x"), DataContent(b"")]), "bytes"),
+        (Message(content="x", id="a\nb"), "Message.id"),
+        (Message(content="x", id=5), "Message.id"),
+        (Message(content="x", metadata={"a": {1}}), r"\$\.metadata\.a"),
+        (Message(content="x", usage=5), "usage"),
+        (Message(content="x", code=5), "code"),
+    ],
+)
+def test_what_cannot_be_sent_is_named_and_changes_nothing(item: object, match: str) -> None:
+    touched, clean = live(), live()
+    for builder in (touched, clean):
+        builder.add("a")
+    with pytest.raises(ItemError, match=match):
+        touched.add(item)
+    after = [spelled([*b.add("b"), *b.complete(completed_at=2)]) for b in (touched, clean)]
+    assert brief(after[0]) == brief(after[1])
+    assert after[0][0]["sequence_number"] == after[1][0]["sequence_number"] == 4
+
+
+def test_later_changes_of_a_yielded_object_do_not_reach_its_event() -> None:
+    data = {"a": [1]}
+    builder = live()
+    events = builder.add(DataContent(data))
+    data["a"].append(2)
+    assert spelled(events)[-1]["data"] == {"a": [1]}
+    builder.complete(completed_at=1)
+    builder.messages[0].content[0].data["a"].append(3)
+    assert builder.messages[0].content[0].data == {"a": [1]}
+
+
+def test_lone_surrogates_are_replaced_everywhere_alike() -> None:
+    bad, good = "a\ud800b\udc00", "a\ufffdb\ufffd"
+    builder = live()
+    items = [
+        bad,
+        bad,
+        DataContent({bad: [bad]}),
+        (Message(content=bad, id="m"), False),
+        (Message(content=bad * 2, id="m"), True),
+    ]
+    items += [Message(type="error", content=[RefusalContent(bad)], code=bad, message=bad)]
+    events = [event for item in items for event in builder.add(item)]
+    events += builder.fail("exception", bad, completed_at=1)
+    text = "".join(encode_event(event).decode() for event in events)
+    assert "\\ud" not in text
+    assert spelled(events)[-1]["error"] == {"code": "exception", "message": good}
+    first, second, third = builder.messages
+    assert first.text == second.text == good * 2
+    assert first.content[1].data == {good: [good]}
+    assert (third.code, third.content[0].refusal) == (good, good)
+
+
+def test_a_subclass_of_str_is_text() -> None:
+    class Token(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return "wrong"
+
+    assert run(Token("a"), Token("b"))[-2]["text"] == "ab"
+
+
+def test_a_stop_closes_everything_as_incomplete() -> None:
+    builder = live()
+    builder.add("so far")
+    builder.usage = {"tokens": 3}
+    events = spelled(builder.stop("asked", completed_at=7))
+    assert brief(events) == [
+        ("text", "incomplete", 0, False, "so far"),
+        ("message", "incomplete", "message"),
+        ("response", "canceled", None),
+    ]
+    last = events[-1]
+    assert last["error"] == {"code": "stopped", "message": "asked"}
+    assert (last["completed_at"], last["usage"], last["output"]) == (7, {"tokens": 3}, [events[1]])
+    assert builder.messages[0].text == "so far"
+
+
+@pytest.mark.parametrize("ending", ["stop", "fail"])
+def test_a_tool_call_without_output_gets_one(ending: str) -> None:
+    builder = live()
+    builder.add(Message.tool_call("a", {}, call_id="answered"))
+    builder.add(Message.tool_output("answered", 1))
+    builder.add(Message.tool_call("b", {}, call_id="open"))
+    builder.add(Message(type="mcp_call", content=[DataContent({"call_id": "mcp"})]))
+    builder.add(Message.tool_output("mcp", "of another type, so no answer"))
+    if ending == "stop":
+        events = builder.stop("asked", completed_at=1)
+    else:
+        events = builder.fail("exception", "words", completed_at=1)
+    answers = builder.messages[5:]
+    assert [(m.role, m.type, m.content[0].data) for m in answers] == [
+        ("tool", "function_call_output", {"call_id": "open", "output": "interrupted"}),
+        ("tool", "mcp_call_output", {"call_id": "mcp", "output": "interrupted"}),
+    ]
+    assert len(events[-1].output) == 7
+
+
+def test_a_completed_run_leaves_its_calls_to_the_client() -> None:
+    builder = live()
+    builder.add(Message.tool_call("a", {}, call_id="open"))
+    assert len(builder.complete(completed_at=1)) == 1
+
+
+def test_the_three_endings_that_need_no_start() -> None:
+    for end in ("stop", "fail", "reject"):
+        builder = ResponseBuilder("run-0001", None, created_at=1)
+        words = ("r",) if end == "stop" else ("code", "words")
+        (event,) = getattr(builder, end)(*words, completed_at=2)
+        assert event.terminal
+        assert event.sequence_number == 0
+        assert event.output == ()
+
+
+@pytest.mark.parametrize("end", ["complete", "stop", "fail", "reject"])
+def test_nothing_comes_after_the_terminal_event(end: str) -> None:
+    words = {"complete": (), "stop": ("r",), "fail": ("c", "m"), "reject": ("c", "m")}
+    builder = live()
+    builder.add("x")
+    events = getattr(builder, end)(*words[end], completed_at=1)
+    assert [event.object == "response" and event.terminal for event in events] == [False, False, True]
+    for again in words:
+        with pytest.raises(RuntimeError):
+            getattr(builder, again)(*words[again], completed_at=1)
+    for item in ("x", "", None, Message(content="y")):
+        with pytest.raises(RuntimeError):
+            builder.add(item)
+    with pytest.raises(RuntimeError):
+        builder.start()
+
+
+def test_before_the_start_nothing_can_be_added() -> None:
+    builder = ResponseBuilder("run-0001", None, created_at=1)
+    with pytest.raises(RuntimeError):
+        builder.add("x")
+    with pytest.raises(RuntimeError):
+        builder.complete(completed_at=1)
+    builder.start()
+    with pytest.raises(RuntimeError):
+        builder.start()
+
+
+def test_usage_must_be_json() -> None:
+    builder = live()
+    for wrong in (5, {"a": {1}}):
+        with pytest.raises(ItemError):
+            builder.usage = wrong
+    assert builder.usage is None
+
+
+def test_events_are_easy_to_read_in_process() -> None:
+    builder = live()
+    events = [*builder.add("He"), *builder.add("llo"), *builder.complete(completed_at=1)]
+    assert "".join(e.text for e in events if e.object == "content" and e.delta) == "Hello"
+    assert [e.object == "response" and e.terminal for e in events] == [False] * 5 + [True]
+
+
+def test_weights_grow_with_what_they_weigh() -> None:
+    builder = live()
+    (_, small), (big,) = builder.add("a"), builder.add("b" * 10_000)
+    assert big.weight - small.weight == 9_999
+    (_, data) = builder.add(DataContent({"k": ["x" * 5000]}))
+    assert 5000 < data.weight < 6000
+    *_, message, response = builder.complete(completed_at=1)
+    assert response.weight > message.weight > 15_000

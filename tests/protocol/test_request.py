@@ -1,0 +1,315 @@
+"""Bodies in: what is a request, what is malformed, what is of the wrong shape."""
+
+import json
+
+import pytest
+from trio_agentapp.errors import MalformedBody, ValidationError
+from trio_agentapp.protocol import (
+    AgentRequest,
+    CancelAfter,
+    DataContent,
+    FileContent,
+    ImageContent,
+    Message,
+    TextContent,
+    decode_json,
+    decode_request,
+    request_from,
+)
+
+HELLO = {"input": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}
+
+
+def faults(body: object) -> dict[str, str]:
+    with pytest.raises(ValidationError) as caught:
+        decode_request(json.dumps(body).encode())
+    return dict(caught.value.errors)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"{",
+        b"{'a': 1}",
+        b'{"input": [],}',
+        b"hello",
+        b"\xff\xfe{}",
+        b'{"input": "\xff"}',
+        b'{"input": "\xed\xa0\x80"}',
+        b'{"input": "\\ud800"}',
+        b'{"input": "\\udc00 \\ud800"}',
+        b'{"top_p": NaN}',
+        b'{"top_p": Infinity}',
+        b'{"top_p": -Infinity}',
+        b'{"top_p": 1e400}',
+        b'{"top_p": -1e400}',
+        b'{"x": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"x": ' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"}",
+        b"{} {}",
+    ],
+)
+def test_what_is_not_json_is_malformed(raw: bytes) -> None:
+    with pytest.raises(MalformedBody):
+        decode_request(raw)
+
+
+@pytest.mark.parametrize("raw", [b"", b" \r\n\t", b"null", b"[]", b'"text"', b"5", b"true", b"[{}]"])
+def test_json_that_is_no_object_is_a_fault_at_the_root(raw: bytes) -> None:
+    with pytest.raises(ValidationError) as caught:
+        decode_request(raw)
+    assert [loc for loc, _ in caught.value.errors] == ["$"]
+
+
+def test_decode_json_gives_any_value() -> None:
+    assert decode_json(b"null") is None
+    assert decode_json(b'[1, "\\ud83d\\ude00"]') == [1, "😀"]
+
+
+def test_a_whole_request() -> None:
+    body = {
+        **HELLO,
+        "session_id": "s1",
+        "user_id": "u1",
+        "id": "client-run_1",
+        "stream": False,
+        "model": "m",
+        "top_p": 1,
+        "temperature": 0.5,
+        "frequency_penalty": -1.5,
+        "presence_penalty": 0,
+        "max_tokens": 10,
+        "stop": ["a", "b"],
+        "n": 1,
+        "seed": 7,
+        "tools": [{"name": "t"}],
+        "on_disconnect": {"cancel_after": 2.5},
+        "timeout_s": 30,
+        "multitask_strategy": "reject",
+        "background": False,
+        "colour": {"deep": [1]},
+    }
+    request = decode_request(json.dumps(body).encode())
+    assert request.input == [Message(role="user", content="hi")]
+    assert request.on_disconnect == CancelAfter(2.5)
+    assert request.extra == {"colour": {"deep": [1]}}
+    for name in body.keys() - {"input", "on_disconnect", "multitask_strategy", "background", "colour"}:
+        assert getattr(request, name) == body[name], name
+
+
+def test_null_means_not_given() -> None:
+    names = ["session_id", "user_id", "id", "stream", "top_p", "stop", "tools", "on_disconnect", "timeout_s"]
+    names += ["multitask_strategy", "background", "run_id", "max_tokens"]
+    assert decode_request(json.dumps({**HELLO, **dict.fromkeys(names)}).encode()) == decode_request(
+        json.dumps(HELLO).encode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("input", None),
+        ("input", "hi"),
+        ("input", {}),
+        ("session_id", ""),
+        ("session_id", 5),
+        ("session_id", "x" * 10_000),
+        ("session_id", "a\u0000b"),
+        ("user_id", "x" * 257),
+        ("user_id", "a\u009bb"),
+        ("user_id", ["u"]),
+        ("id", "short"),
+        ("id", "x" * 10_000),
+        ("id", "abcdefgh\n"),
+        ("id", 12345678),
+        ("run_id", "no spaces please"),
+        ("stream", 1),
+        ("stream", "true"),
+        ("model", 5),
+        ("top_p", "0.5"),
+        ("top_p", True),
+        ("temperature", []),
+        ("frequency_penalty", False),
+        ("presence_penalty", {}),
+        ("max_tokens", "5"),
+        ("max_tokens", 5.0),
+        ("max_tokens", True),
+        ("n", 1.5),
+        ("seed", "x"),
+        ("stop", 5),
+        ("stop", ["a", 5]),
+        ("tools", {}),
+        ("tools", ["t"]),
+        ("on_disconnect", "stop"),
+        ("on_disconnect", {}),
+        ("on_disconnect", {"cancel_after": 0}),
+        ("on_disconnect", {"cancel_after": "5"}),
+        ("on_disconnect", {"cancel_after": True}),
+        ("on_disconnect", {"cancel_after": 5, "more": 1}),
+        ("on_disconnect", True),
+        ("timeout_s", 0),
+        ("timeout_s", -1),
+        ("timeout_s", "5"),
+        ("multitask_strategy", "enqueue"),
+        ("multitask_strategy", 5),
+        ("background", True),
+        ("background", 0),
+    ],
+)
+def test_a_wrong_field_is_told_by_its_path(field: str, value: object) -> None:
+    assert faults({**HELLO, field: value}).keys() == {f"$.{field}"}
+
+
+def test_what_is_not_offered_says_so() -> None:
+    assert "not available" in faults({**HELLO, "background": True})["$.background"]
+    assert "available" in faults({**HELLO, "multitask_strategy": "interrupt"})["$.multitask_strategy"]
+
+
+def test_input_is_required_but_not_for_stops() -> None:
+    assert faults({}) == {"$.input": "is required"}
+    assert decode_request(b'{"session_id": "s"}', require_input=False).input == []
+    assert decode_request(b'{"input": []}').input == []
+
+
+@pytest.mark.parametrize(
+    ("message", "path"),
+    [
+        (5, ""),
+        ("hi", ""),
+        (None, ""),
+        ({"role": "robot", "content": "x"}, ".role"),
+        ({"role": 5, "content": "x"}, ".role"),
+        ({"type": "letter", "content": "x"}, ".type"),
+        ({"type": ["message"], "content": "x"}, ".type"),
+        ({"content": 5}, ".content"),
+        ({"content": {"type": "text"}}, ".content"),
+        ({"content": ["x"]}, ".content[0]"),
+        ({"content": [{"text": "x"}]}, ".content[0].type"),
+        ({"content": [{"type": "smell"}]}, ".content[0].type"),
+        ({"content": [{"type": "text", "text": "a"}, {"type": "text"}]}, ".content[1].text"),
+        ({"content": [{"type": "text", "text": 5}]}, ".content[0].text"),
+        ({"content": [{"type": "text", "text": "a", "delta": "yes"}]}, ".content[0].delta"),
+        ({"content": [{"type": "data"}]}, ".content[0].data"),
+        ({"content": [{"type": "image"}]}, ".content[0].image_url"),
+        ({"content": [{"type": "image", "image_url": {}}]}, ".content[0].image_url"),
+        ({"content": [{"type": "audio", "format": "wav"}]}, ".content[0].data"),
+        ({"content": [{"type": "audio", "data": "x", "format": 1}]}, ".content[0].format"),
+        ({"content": [{"type": "video"}]}, ".content[0].video_url"),
+        ({"content": [{"type": "file", "filename": "a"}]}, ".content[0]"),
+        ({"content": [{"type": "file", "file_id": 1}]}, ".content[0].file_id"),
+        ({"content": [{"type": "refusal"}]}, ".content[0].refusal"),
+        ({"content": "x", "id": 5}, ".id"),
+        ({"content": "x", "id": "a\nb"}, ".id"),
+        ({"content": "x", "metadata": []}, ".metadata"),
+        ({"content": "x", "usage": 1}, ".usage"),
+        ({"content": "x", "code": 1}, ".code"),
+    ],
+)
+def test_a_wrong_message_is_told_by_its_path(message: object, path: str) -> None:
+    assert faults({"input": [{"role": "user", "content": "fine"}, message]}).keys() == {"$.input[1]" + path}
+
+
+def test_unknown_words_are_answered_with_the_known_ones() -> None:
+    found = faults({"input": [{"role": "robot", "type": "letter", "content": [{"type": "smell"}]}]})
+    assert "assistant" in found["$.input[0].role"]
+    assert "mcp_call_output" in found["$.input[0].type"]
+    assert "refusal" in found["$.input[0].content[0].type"]
+
+
+def test_every_fault_is_told_at_once() -> None:
+    found = faults({"input": [{"role": "x"}, {"content": [{"type": "y"}]}], "top_p": "z", "background": True})
+    assert found.keys() == {"$.input[0].role", "$.input[1].content[0].type", "$.top_p", "$.background"}
+
+
+def test_content_of_every_type_and_unknown_fields() -> None:
+    content = [
+        {"type": "text", "text": "", "object": "content", "status": None, "delta": None},
+        {"type": "data", "data": None},
+        {"type": "image", "image_url": "u", "delta": True},
+        {"type": "file", "file_id": "f", "size": 5},
+    ]
+    request = decode_request(json.dumps({"input": [{"role": "tool", "content": content, "x": 1}]}).encode())
+    assert request.input == [
+        Message(
+            role="tool",
+            content=[
+                TextContent(""),
+                DataContent(None),
+                ImageContent(image_url="u"),
+                FileContent(file_id="f"),
+            ],
+        )
+    ]
+
+
+def test_a_missing_role_follows_from_the_type() -> None:
+    types = ["message", "function_call", "mcp_call_output"]
+    request = request_from({"input": [{"type": kind, "content": "x"} for kind in types]})
+    assert [message.role for message in request.input] == ["user", "assistant", "tool"]
+
+
+def test_a_flood_of_faults_is_cut_and_never_echoed() -> None:
+    with pytest.raises(ValidationError) as caught:
+        decode_request(json.dumps({"input": [{"role": "SECRET" * 10_000}] * 1000}).encode())
+    assert len(caught.value.errors) == 100
+    assert all(msg.count("SECRET") < 10 and len(loc) < 80 for loc, msg in caught.value.errors)
+
+
+@pytest.mark.parametrize(
+    "field", ["session_id", "id", "on_disconnect", "multitask_strategy", "stop", "top_p"]
+)
+def test_long_values_are_not_echoed(field: str) -> None:
+    value = {"deep": "SECRET" * 1000} if field in ("on_disconnect", "stop", "top_p") else "SECRET" * 1000
+    assert all("SECRET" not in msg for msg in faults({**HELLO, field: value}).values())
+
+
+def test_requests_made_in_python() -> None:
+    assert AgentRequest(input="hello").input == [Message(role="user", content="hello")]
+    assert request_from("hello") == request_from({"input": "hello"}) == AgentRequest(input="hello")
+    mixed = AgentRequest(input=[Message(role="user", content="a"), {"role": "assistant", "content": "b"}])
+    assert [message.text for message in mixed.input] == ["a", "b"]
+    assert request_from(mixed) is mixed
+    with pytest.raises(ValidationError):
+        AgentRequest(input=[{"role": "robot"}])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"session_id": "a\n"}, {"timeout_s": float("inf")}, {"id": "x"}, {"stream": 1}]
+)
+def test_requests_made_in_python_are_checked_too(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        request_from(AgentRequest(input="x", **wrong))
+
+
+def test_request_from_anything_else() -> None:
+    with pytest.raises(ValidationError):
+        request_from(5)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan"), True, "5"])
+def test_cancel_after_needs_a_duration(seconds: object) -> None:
+    with pytest.raises(ValueError, match="seconds"):
+        CancelAfter(seconds)
+
+
+def test_message_constructors() -> None:
+    assert Message(content="a").text == "a"
+    assert Message(content=[TextContent("a"), DataContent(1), TextContent("b")]).text == "ab"
+    assert Message(content=None).content == []
+    assert TextContent(text=None).text == ""
+    assert Message.reasoning("why", id="r1").type == "reasoning"
+    call = Message.tool_call("add", {"a": 1}, call_id="c1")
+    assert (call.role, call.type) == ("assistant", "function_call")
+    assert call.content[0].data == {"call_id": "c1", "name": "add", "arguments": '{"a":1}'}
+    assert Message.tool_call("add", "raw").content[0].data["call_id"]
+    output = Message.tool_output("c1", 3)
+    assert (output.role, output.type, output.content[0].data) == (
+        "tool",
+        "function_call_output",
+        {"call_id": "c1", "output": 3},
+    )
+    with pytest.raises(ValueError, match="known: user"):
+        Message(role="robot")
+    with pytest.raises(ValueError, match="reasoning"):
+        Message(type="letter")
+    with pytest.raises(TypeError, match="int"):
+        Message(content=[5])

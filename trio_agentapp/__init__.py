@@ -1,0 +1,87 @@
+"""A Trio-native runtime that serves AI agents. `from trio_agentapp import AgentApp` is where to begin.
+
+The house; imports point up this page only, and families of one layer never see each other:
+
+    errors                                      the error tree
+    protocol                                    words of the wire; no I/O, no Trio
+    abc                                         contracts of backends and stores
+    runs                                        a run from claim to terminal event; Trio only
+    interrupts, stores, telemetry               families behind the contracts
+    web                                         requests in, streams out
+    app                                         AgentApp: knows all families
+    testing                                     what users test their own parts with
+
+Names are looked up when they are asked for, so that `import trio_agentapp.runs` loads no web server.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .abc import BaseInterruptBackend, StateStore
+    from .app import AgentApp
+    from .errors import AgentAppError
+    from .interrupts import LocalInterruptBackend
+    from .protocol import (
+        AgentRequest,
+        AudioContent,
+        CancelAfter,
+        DataContent,
+        FileContent,
+        ImageContent,
+        Message,
+        RefusalContent,
+        TextContent,
+        VideoContent,
+    )
+    from .protocol.lifecycle import RunState, StopReceipt
+    from .runs import Run
+    from .web import Principal
+
+__all__ = [
+    "AgentApp",
+    "AgentRequest",
+    "Run",
+    "Message",
+    "TextContent",
+    "DataContent",
+    "ImageContent",
+    "AudioContent",
+    "VideoContent",
+    "FileContent",
+    "RefusalContent",
+    "CancelAfter",
+    "StopReceipt",
+    "RunState",
+    "Principal",
+    "BaseInterruptBackend",
+    "LocalInterruptBackend",
+    "StateStore",
+    "AgentAppError",
+]
+
+_HOMES = {
+    "AgentApp": "app",
+    "AgentAppError": "errors",
+    "BaseInterruptBackend": "abc",
+    "LocalInterruptBackend": "interrupts",
+    "Principal": "web",
+    "Run": "runs",
+    "RunState": "protocol.lifecycle",
+    "StateStore": "abc",
+    "StopReceipt": "protocol.lifecycle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES.get(name, 'protocol')}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,433 @@
+"""AgentApp: the decorators, the wiring, the life of the parts. What it is made of lies in the other folders."""
+
+from __future__ import annotations
+
+import inspect
+import ipaddress
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar, Unpack, overload
+
+import trio
+from quart import Response
+from quart import request as current_request
+from quart.ctx import RequestContext
+from quart.typing import ResponseTypes
+from quart.wrappers import Request
+from quart_trio import QuartTrio
+
+from ..errors import ConfigurationError
+from ..interrupts import LocalInterruptBackend
+from ..protocol.events import Event
+from ..protocol.ids import SessionKey, new_run_id
+from ..protocol.lifecycle import StopReceipt
+from ..protocol.request import AgentRequest
+from ..runs import Handler, RunRegistry, drain, stop_run
+from ..runs.runner import Runner
+from ..stores import MemoryStateStore
+from ..telemetry import configure_logging
+from ..web.connection import HTTPConnection
+from ..web.health import alive, readiness, welcome
+from ..web.identity import Gate
+from ..web.lifespan import Lifespan
+from ..web.problems import install_problems
+from ..web.runs import RunRoutes, release_watch
+from .settings import Options, Settings, read_port
+from .state import AppState
+
+__all__ = ["AgentApp"]
+
+logger = logging.getLogger("trio_agentapp.app")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CallNext = Callable[[Request], Awaitable[ResponseTypes]]
+Middleware = Callable[[Request, CallNext], Awaitable[ResponseTypes]]
+
+FRAMEWORKS = ("text",)
+
+DEFAULT_PORT = 8090
+
+GOODBYE = 5.0
+"""Seconds beyond the cleanup budget that a stream has for its last frames when its server leaves."""
+
+
+class AgentApp(QuartTrio):
+    """An application that serves an agent. All parameters are keyword-only; `Settings` tells them in full.
+
+    Raises:
+        TypeError: a parameter that does not exist.
+        ConfigurationError: a value that cannot work, from the code or from the environment.
+    """
+
+    asgi_http_class = HTTPConnection
+    asgi_lifespan_class = Lifespan
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        self.settings = Settings.read(options)
+        # Quart looks for templates beside the module that makes the app, as it would if that named itself.
+        module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
+        super().__init__(module, static_folder=None)
+        self.app_name = self.settings.app_name
+        self.app_description = self.settings.app_description
+        self.cleanup_budget = self.settings.cleanup_budget
+        self.wind_down_timeout = self.settings.cleanup_budget + GOODBYE
+        self.gc_threshold = self.settings.gc_threshold
+        self.launched = False
+        self.node_id = new_run_id()
+        self.state = AppState(MemoryStateStore())
+        self.config["MAX_CONTENT_LENGTH"] = self.settings.max_body_bytes
+        self.config["BODY_TIMEOUT"] = self.settings.read_timeout
+        self._backend = self.settings.interrupt_backend or LocalInterruptBackend()
+        self._gate = Gate(self.settings.authenticate, self.settings.authorize)
+        self._handler: Handler | None = None
+        self._framework = "text"
+        self._registry: RunRegistry | None = None
+        self._drained: trio.Event | None = None
+        self._middleware: list[Middleware] = []
+        self._init_functions: list[Callable[..., Any]] = []
+        self._shutdown_functions: list[Callable[..., Any]] = []
+        self._mounted = False
+        install_problems(self)
+        if self.settings.agent is not None:
+            self.query()(self.settings.agent)
+
+    # Decorators and calls of users.
+
+    @overload
+    def query(self, framework: str | None = None) -> Callable[[F], F]: ...
+
+    @overload
+    def query(self, framework: F) -> F: ...
+
+    def query(self, framework: Any = None) -> Any:
+        """Make the decorated function the handler of `POST {endpoint_path}`.
+
+        Raises:
+            ValueError: a framework that is not known; the message lists those that are.
+            ConfigurationError: there is a handler already, or the function cannot be one.
+        """
+        if callable(framework):
+            return self.query()(framework)
+        if framework is not None and framework not in FRAMEWORKS:
+            raise ValueError(f"framework {framework!r} is not known; known are {', '.join(FRAMEWORKS)}")
+
+        def register(fn: F) -> F:
+            if self._handler is not None:
+                raise ConfigurationError(f"this app has a query handler already: {self._handler.name}")
+            self._handler = Handler(fn)
+            return fn
+
+        return register
+
+    async def stop_chat(
+        self, user_id: str, session_id: str, run_id: str | None = None, wait: bool = False
+    ) -> StopReceipt:
+        """Stop the running chat of a session, from any node; with `wait`, return when nothing of it runs any more.
+
+        Raises:
+            BackendUnavailable: the run is not on this node and the backend cannot be asked; safe to repeat.
+            RuntimeError: the app is not running.
+        """
+        registry = self._running()
+        return await stop_run(registry, self._backend, SessionKey(user_id, session_id), run_id, wait=wait)
+
+    @asynccontextmanager
+    async def stream_query(
+        self, request: AgentRequest | dict[str, Any] | str
+    ) -> AsyncIterator[AsyncIterator[Event]]:
+        """The events of one request, without a server.
+
+            async with app.stream_query("Hello") as events:
+                async for event in events: ...
+
+        Where the app does not run yet, it runs for this block; for several queries at once, open
+        `async with app.runtime():` around them. Leaving the block early stops the run.
+
+        Raises:
+            ConfigurationError: there is no query handler. ValidationError: the request is not one.
+            SessionBusy: the session has a running run.
+        """
+        async with AsyncExitStack() as stack:
+            if self._registry is None:
+                await stack.enter_async_context(self.runtime())
+            runner = self._runner()
+            if runner is None:
+                raise ConfigurationError("there is no query handler; register one with @app.query()")
+            yield await stack.enter_async_context(runner.stream_query(request))
+
+    def middleware(self, kind: str) -> Callable[[Middleware], Middleware]:
+        """`@app.middleware("http")` on `async def mw(request, call_next)`; the last one registered is outermost."""
+        if kind != "http":
+            raise ValueError(f"middleware kind {kind!r} is not known; known is 'http'")
+
+        def register(fn: Middleware) -> Middleware:
+            self._middleware.append(fn)
+            return fn
+
+        return register
+
+    def add_middleware(self, cls: Callable[..., Any], **options: Any) -> None:
+        """Wrap the app into an ASGI middleware, `cls(app, **options)`; the last one added is outermost."""
+        self.asgi_app = cls(self.asgi_app, **options)  # type: ignore[method-assign]
+
+    def init(self, fn: F) -> F:
+        """Call `fn` at start-up. Deprecated: use `lifespan`."""
+        warnings.warn("@app.init is deprecated; use lifespan", DeprecationWarning, stacklevel=2)
+        self._init_functions.append(fn)
+        return fn
+
+    def shutdown(self, fn: Any = None) -> Any:
+        """With a function: call it at shutdown (deprecated, use `lifespan`). Without: Quart's own coroutine."""
+        if fn is None:
+            return super().shutdown()
+        warnings.warn("@app.shutdown is deprecated; use lifespan", DeprecationWarning, stacklevel=2)
+        self._shutdown_functions.append(fn)
+        return fn
+
+    def run(  # type: ignore[override]  # Quart's development parameters have no meaning here
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        *,
+        certfile: str | os.PathLike[str] | None = None,
+        keyfile: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Serve until SIGTERM or Ctrl-C, then drain.
+
+        Host and port: the argument, else `HOST` and `PORT` of the environment, else 127.0.0.1:8090.
+
+        Returns after a clean end, and exits with 1 if the start failed or a crash ended the server. Does nothing
+        while a launcher (hypercorn, the command line, Celery) imports the module.
+        """
+        from ..web.launcher import imported_by_launcher, launch
+
+        if imported_by_launcher():
+            return
+        configure_logging()
+        host = host or os.environ.get("HOST", "127.0.0.1")
+        port = read_port(os.environ, DEFAULT_PORT) if port is None else port
+        if self.settings.authenticate is None and not _is_loopback(host):
+            logger.warning(
+                "serving on %s without an authenticate hook: whoever reaches this port may start and stop runs "
+                "of every user",
+                host,
+            )
+        code = launch(self, host=host, port=port, certfile=certfile, keyfile=keyfile)
+        if code:
+            sys.exit(code)
+
+    # The life of the app.
+
+    @asynccontextmanager
+    async def runtime(self) -> AsyncIterator[None]:
+        """Everything that runs around the handlers, opened and closed in order, also when opening fails midway.
+
+        The framework's own parts; `before_start`; `@app.init`; the user's lifespan; the run registry. So a handler
+        can use all of it until its cleanup is over.
+        """
+        settings = self.settings
+        if settings.require_auth and settings.authenticate is None:
+            raise ConfigurationError("require_auth is set, and there is no authenticate hook")
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(_shielded, self.state.state_service.aclose)
+            stack.push_async_callback(_shielded, self._backend.aclose)
+            if settings.before_start is not None:
+                await _call(settings.before_start, self)
+            if settings.after_finish is not None:
+                stack.push_async_callback(_shielded, _call, settings.after_finish, self)
+            for fn in self._init_functions:
+                await _call(fn, *_self_if_wanted(fn, self))
+            for fn in reversed(self._shutdown_functions):
+                stack.push_async_callback(_shielded, _call, fn, *_self_if_wanted(fn, self))
+            if settings.lifespan is not None:
+                await stack.enter_async_context(settings.lifespan(self))
+            registry = RunRegistry(
+                self._backend, node_id=self.node_id, cleanup_budget=self.cleanup_budget, debug=settings.debug
+            )
+            await stack.enter_async_context(registry.open())
+            self._registry, self._drained = registry, None
+            self._mount()
+            try:
+                yield
+            finally:
+                self._registry = None
+
+    async def drain(self, hurry: trio.Event | None = None) -> None:
+        """Take no new runs, let live ones finish for `drain_timeout`, stop the rest; return when all have ended.
+
+        Called again meanwhile, it waits for the first call.
+        """
+        registry = self._registry
+        if self._drained is not None:
+            await self._drained.wait()
+        elif registry is not None:
+            self._drained = trio.Event()
+            try:
+                await drain(registry, self.settings.drain_timeout, hurry)
+            finally:
+                self._drained.set()
+
+    def _running(self) -> RunRegistry:
+        if self._registry is None:
+            raise RuntimeError("the app is not running; start it, or use `async with app.runtime():`")
+        return self._registry
+
+    def _runner(self) -> Runner | None:
+        if self._handler is None:
+            return None
+        return Runner(
+            app=self,
+            handler=self._handler,
+            registry=self._running(),
+            framework_type=self._framework,
+            on_disconnect=self.settings.on_disconnect,
+        )
+
+    # Routes.
+
+    def _routes(self) -> RunRoutes:
+        return RunRoutes(
+            runner=self._runner(),
+            registry=self._running(),
+            backend=self._backend,
+            gate=self._gate,
+            stream_by_default=self.settings.streams_by_default,
+            sse_done=self.settings.sse_done,
+        )
+
+    def _mount(self) -> None:
+        """Add the built-in routes, each only where the user has no route of that path and method."""
+        if self._mounted:
+            return
+        self._mounted = True
+        self._add_builtin("/", "GET", self._welcome)
+        self._add_builtin("/health", "GET", self._health)
+        self._add_builtin("/liveness", "GET", self._health)
+        self._add_builtin("/readiness", "GET", self._readiness)
+        if self._handler is not None:
+            self._add_builtin(self.settings.endpoint_path, "POST", self._process)
+            self._add_builtin("/stop", "POST", self._stop)
+            self._add_builtin("/runs/<run_id>", "GET", self._one_run)
+
+    def _add_builtin(self, path: str, method: str, view: Callable[..., Any]) -> None:
+        taken = any(rule.rule == path and method in (rule.methods or ()) for rule in self.url_map.iter_rules())
+        if not taken:
+            self.add_url_rule(path, f"trio_agentapp.{method} {path}".replace(".", "_"), view, methods=[method])
+
+    def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
+        """Quart's own; `{name}` and `{name:path}` mean what `<name>` and `<path:name>` do."""
+        super().add_url_rule(_native_path(rule), *args, **options)
+
+    async def _welcome(self) -> Response:
+        return welcome(self, self.app_name, self.app_description)
+
+    async def _health(self) -> Response:
+        return alive(service=self.app_name)
+
+    async def _readiness(self) -> Response:
+        return readiness(self._unready_reason)
+
+    async def _process(self) -> Response:
+        return await self._routes().process(_request())
+
+    async def _stop(self) -> Response:
+        return await self._routes().stop(_request())
+
+    async def _one_run(self, run_id: str) -> Response:
+        return await self._routes().one(_request(), run_id)
+
+    def _unready_reason(self) -> str | None:
+        if self._registry is None:
+            return "starting"
+        statistics = self._registry.statistics()
+        if statistics.draining:
+            return "draining"
+        if statistics.stuck:
+            return f"{len(statistics.stuck)} stopped run(s) have not ended within their cleanup budget"
+        return None
+
+    async def handle_request(self, request: Request) -> ResponseTypes:
+        response = None
+        try:
+            response = await super().handle_request(request)
+        finally:
+            # A hook or middleware may fail, or answer in place of the view: the run is not watched then.
+            release_watch(request, response)
+        return response
+
+    async def full_dispatch_request(self, request_context: RequestContext | None = None) -> ResponseTypes:
+        call: CallNext = _Dispatch(super().full_dispatch_request, request_context)
+        for middleware in self._middleware:
+            call = _Layer(middleware, call)
+        return await call(_request())
+
+
+class _Dispatch:
+    """The innermost `call_next`: Quart's routing, hooks and views."""
+
+    def __init__(self, dispatch: Callable[..., Awaitable[Any]], context: RequestContext | None) -> None:
+        self._dispatch = dispatch
+        self._context = context
+
+    async def __call__(self, _request: Request) -> ResponseTypes:
+        response: ResponseTypes = await self._dispatch(self._context)
+        return response
+
+
+class _Layer:
+    """One middleware around a `call_next`."""
+
+    def __init__(self, middleware: Middleware, inner: CallNext) -> None:
+        self._middleware = middleware
+        self._inner = inner
+
+    async def __call__(self, request: Request) -> ResponseTypes:
+        return await self._middleware(request, self._inner)
+
+
+def _request() -> Request:
+    request: Request = current_request._get_current_object()  # type: ignore[attr-defined]
+    return request
+
+
+def _native_path(rule: str) -> str:
+    """`/a/{b}/{c:path}` as Quart writes it: `/a/<b>/<path:c>`."""
+    return re.sub(
+        r"\{(\w+)(?::(\w+))?\}",
+        lambda found: f"<{found[2]}:{found[1]}>" if found[2] else f"<{found[1]}>",
+        rule,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.startswith("unix:"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _self_if_wanted(fn: Callable[..., Any], app: AgentApp) -> tuple[AgentApp, ...]:
+    return (app,) if inspect.signature(fn).parameters else ()
+
+
+async def _call(fn: Callable[..., Any], *args: Any) -> None:
+    result = fn(*args)
+    if inspect.isawaitable(result):
+        await result
+
+
+async def _shielded(fn: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    """Closing is not cut by whatever ended the app; its bound is the launcher's watchdog."""
+    with trio.CancelScope(shield=True):
+        await fn(*args)
+
+
+_: Callable[[Any], AbstractAsyncContextManager[None]] = AgentApp.runtime

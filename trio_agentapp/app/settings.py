@@ -1,0 +1,197 @@
+"""The settings of an app: from the code, else from the environment, else the default; checked once, loudly."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypedDict
+
+import attrs
+
+from ..abc import BaseInterruptBackend
+from ..errors import ConfigurationError
+from ..protocol.request import CancelAfter, OnDisconnect
+from ..web.identity import Authenticate, Authorize
+
+__all__ = ["Options", "Settings", "from_environment", "read_port"]
+
+PREFIX = "AGENTAPP_"
+
+WORDS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+class Options(TypedDict, total=False):
+    """The parameters of AgentApp; their defaults and meanings stand with `Settings`."""
+
+    app_name: str
+    app_description: str
+    agent: Callable[..., Any] | None
+    endpoint_path: str
+    response_type: str
+    stream: bool
+    lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None
+    before_start: Callable[..., Any] | None
+    after_finish: Callable[..., Any] | None
+    interrupt_backend: BaseInterruptBackend | None
+    on_disconnect: OnDisconnect
+    authenticate: Authenticate | None
+    authorize: Authorize | None
+    require_auth: bool
+    max_body_bytes: int
+    read_timeout: float
+    debug: bool
+    sse_done: bool
+    cleanup_budget: float
+    drain_timeout: float
+    gc_threshold: int
+
+
+def _is(kind: type, words: str) -> Callable[[Settings, attrs.Attribute[Any], object], None]:
+    def check(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise ConfigurationError(f"{attribute.name} must be {words}, not {value!r}")
+
+    return check
+
+
+def _seconds(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ConfigurationError(f"{attribute.name} must be a number of seconds, 0 or more, not {value!r}")
+
+
+def _callable(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{attribute.name} must be a function, not {type(value).__name__}")
+
+
+def _lifespan(settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    _callable(settings, attribute, value)
+    if inspect.isasyncgenfunction(value):
+        raise ConfigurationError("lifespan must be decorated with @asynccontextmanager (from contextlib)")
+
+
+def _path(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str) or not value.startswith("/") or value == "/":
+        raise ConfigurationError(f"{attribute.name} must be a path that begins with '/', not {value!r}")
+
+
+def _response_type(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in ("sse", "json"):
+        raise ConfigurationError(f"{attribute.name} must be 'sse' or 'json', not {value!r}")
+
+
+def _on_disconnect(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in ("cancel", "continue") and not isinstance(value, CancelAfter):
+        raise ConfigurationError(
+            f"{attribute.name} must be 'cancel', 'continue' or CancelAfter(seconds), not {value!r}"
+        )
+
+
+def _backend(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, BaseInterruptBackend):
+        raise ConfigurationError(f"{attribute.name} must be a BaseInterruptBackend, not {type(value).__name__}")
+
+
+def _at_least(least: int) -> Callable[[Settings, attrs.Attribute[Any], int], None]:
+    def check(_settings: Settings, attribute: attrs.Attribute[Any], value: int) -> None:
+        if value < least:
+            raise ConfigurationError(f"{attribute.name} must be at least {least}, not {value}")
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What an app was told, complete and checked. Times are in seconds, sizes in bytes.
+
+    `gc_threshold`: while serving, Python's garbage collector looks at young objects when there are this many, and
+    not at what start-up made; 0 leaves it alone. Its pauses are what makes many streams late (HOT-PATH, section 3).
+    """
+
+    app_name: str = attrs.field(default="Agent", validator=_is(str, "a text"))
+    app_description: str = attrs.field(default="", validator=_is(str, "a text"))
+    agent: Callable[..., Any] | None = attrs.field(default=None, validator=_callable)
+    endpoint_path: str = attrs.field(default="/process", validator=_path)
+    response_type: str = attrs.field(default="sse", validator=_response_type)
+    stream: bool = attrs.field(default=True, validator=_is(bool, "True or False"))
+    lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = attrs.field(
+        default=None, validator=_lifespan
+    )
+    before_start: Callable[..., Any] | None = attrs.field(default=None, validator=_callable)
+    after_finish: Callable[..., Any] | None = attrs.field(default=None, validator=_callable)
+    interrupt_backend: BaseInterruptBackend | None = attrs.field(default=None, validator=_backend)
+    on_disconnect: OnDisconnect = attrs.field(default="cancel", validator=_on_disconnect)
+    authenticate: Authenticate | None = attrs.field(default=None, validator=_callable)
+    authorize: Authorize | None = attrs.field(default=None, validator=_callable)
+    require_auth: bool = attrs.field(default=False, validator=_is(bool, "True or False"))
+    max_body_bytes: int = attrs.field(default=1024 * 1024, validator=[_is(int, "a number of bytes"), _at_least(1)])
+    read_timeout: float = attrs.field(default=15.0, validator=_seconds)
+    debug: bool = attrs.field(default=False, validator=_is(bool, "True or False"))
+    sse_done: bool = attrs.field(default=False, validator=_is(bool, "True or False"))
+    cleanup_budget: float = attrs.field(default=30.0, validator=_seconds)
+    drain_timeout: float = attrs.field(default=30.0, validator=_seconds)
+    gc_threshold: int = attrs.field(default=50_000, validator=[_is(int, "a number of objects"), _at_least(0)])
+
+    @classmethod
+    def read(cls, options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+        """Settings from the options of the code, completed from `AGENTAPP_<NAME>` of the environment.
+
+        Raises:
+            TypeError: an option that does not exist; the message names the nearest one that does.
+            ConfigurationError: a value that cannot be, with the name of its option or variable.
+        """
+        known = [field.name for field in attrs.fields(cls)]
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; those are {', '.join(known)}"
+                raise TypeError(f"AgentApp has no parameter {name!r}{hint}")
+        told = from_environment(cls, os.environ if environment is None else environment)
+        return cls(**{**told, **options})
+
+    @property
+    def streams_by_default(self) -> bool:
+        return self.stream and self.response_type == "sse"
+
+
+def from_environment(cls: type[Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """The plain settings of an attrs class that the environment names: texts, numbers, yes or no."""
+    told: dict[str, Any] = {}
+    for field in attrs.fields(cls):
+        variable = PREFIX + field.name.upper()
+        if variable in environment and isinstance(field.default, str | int | float):
+            told[field.name] = _parsed(variable, environment[variable], type(field.default))
+    return told
+
+
+def _parsed(variable: str, text: str, kind: type[Any]) -> Any:
+    try:
+        return WORDS[text.strip().lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        words = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise ConfigurationError(f"{variable} must be {words}, not {text!r}") from None
+
+
+def read_port(environment: Mapping[str, str], default: int) -> int:
+    """`PORT` of the environment, as platforms set it.
+
+    Raises:
+        ConfigurationError: it is not a port.
+    """
+    text = environment.get("PORT", str(default))
+    if not text.isdecimal() or int(text) > 65535:
+        raise ConfigurationError(f"PORT must be a number from 0 to 65535, not {text!r}")
+    return int(text)

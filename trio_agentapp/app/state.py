@@ -1,0 +1,28 @@
+"""`app.state`: attributes that an app shares with its handlers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..abc import StateStore
+
+__all__ = ["AppState"]
+
+
+class AppState:
+    """A plain place for attributes. `state_service` keeps a state per user and session.
+
+    Put what the lifespan opens here: `app.state.model = model`.
+    """
+
+    state_service: StateStore
+
+    def __init__(self, state_service: StateStore) -> None:
+        self.state_service = state_service
+
+    def __getattr__(self, name: str) -> Any:
+        known = ", ".join(sorted(vars(self)))
+        raise AttributeError(f"app.state has no attribute {name!r}; it has {known}; set others in the lifespan")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)

@@ -1,0 +1,180 @@
+"""Every error of the runtime.
+
+    AgentAppError
+    ├── ConfigurationError            the programmer or operator can mend it before the start
+    ├── ItemError                     a handler yielded something that cannot be sent
+    ├── StaleToken                    a write of an owner that lost its session (fencing)
+    └── RequestError                  refused before any run starts or answers
+        ├── MalformedBody             400
+        ├── ValidationError           422  carries every fault with its JSON path
+        ├── UnsupportedMediaType      415
+        ├── PayloadTooLarge           413
+        ├── RequestTimeout            408
+        ├── Unauthorized              401
+        ├── Forbidden                 403
+        ├── NotFound                  404
+        │   └── RunNotFound           404
+        ├── MethodNotAllowed          405
+        ├── SessionBusy               409  carries the running run and when to try again
+        ├── TooManyRuns               429
+        ├── Draining                  503
+        └── BackendUnavailable        503
+
+`code` is stable and goes over the wire; `status` is a hint for whoever speaks HTTP (only `web/problems.py` does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+__all__ = [
+    "AgentAppError",
+    "BackendUnavailable",
+    "ConfigurationError",
+    "Draining",
+    "Forbidden",
+    "ItemError",
+    "MalformedBody",
+    "MethodNotAllowed",
+    "NotFound",
+    "PayloadTooLarge",
+    "RequestError",
+    "RequestTimeout",
+    "RunNotFound",
+    "SessionBusy",
+    "StaleToken",
+    "TooManyRuns",
+    "Unauthorized",
+    "UnsupportedMediaType",
+    "ValidationError",
+]
+
+
+class AgentAppError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ConfigurationError(AgentAppError, ValueError):
+    """A setting that cannot work; the message names the setting and what would."""
+
+
+class ItemError(AgentAppError, TypeError):
+    """A handler yielded, returned or emitted something that is not an item of a stream."""
+
+
+class StaleToken(AgentAppError):
+    """A write carried a fencing token smaller than one the store has already seen."""
+
+
+class RequestError(AgentAppError):
+    """A request was refused. `detail` is written for the person who sent it and names nothing of ours."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.retry_after = retry_after
+        """Seconds after which another attempt makes sense; None: no advice."""
+
+    def extra(self) -> Mapping[str, Any]:
+        """The members of the problem document that this code needs beyond the common ones."""
+        return {}
+
+
+class MalformedBody(RequestError):
+    """The bytes are not JSON."""
+
+    code, status, title = "malformed_body", 400, "Malformed body"
+
+
+class ValidationError(RequestError):
+    """JSON of the wrong shape. `errors` holds every fault as `(JSON path, message)`."""
+
+    code, status, title = "validation_error", 422, "Validation error"
+
+    def __init__(self, errors: Sequence[tuple[str, str]]) -> None:
+        first = f"{errors[0][0]}: {errors[0][1]}" if errors else ""
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        super().__init__(first + more)
+        self.errors = list(errors)
+
+    def extra(self) -> Mapping[str, Any]:
+        return {"errors": [{"loc": loc, "msg": msg} for loc, msg in self.errors]}
+
+
+class UnsupportedMediaType(RequestError):
+    code, status, title = "unsupported_media_type", 415, "Unsupported media type"
+
+
+class PayloadTooLarge(RequestError):
+    code, status, title = "payload_too_large", 413, "Payload too large"
+
+
+class RequestTimeout(RequestError):
+    """The body did not arrive within `read_timeout`."""
+
+    code, status, title, retryable = "request_timeout", 408, "Request timed out", True
+
+
+class Unauthorized(RequestError):
+    code, status, title = "unauthorized", 401, "Unauthorized"
+
+
+class Forbidden(RequestError):
+    code, status, title = "forbidden", 403, "Forbidden"
+
+
+class NotFound(RequestError):
+    code, status, title = "not_found", 404, "Not found"
+
+
+class RunNotFound(NotFound):
+    """Unknown, or another user's: the two are answered alike, byte for byte."""
+
+    code, title = "run_not_found", "Run not found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such run.")
+
+
+class MethodNotAllowed(RequestError):
+    code, status, title = "method_not_allowed", 405, "Method not allowed"
+
+
+class SessionBusy(RequestError):
+    """The session has a live run; at most one runs at a time."""
+
+    code, status, title, retryable = "session_busy", 409, "Session busy", True
+
+    def __init__(self, active_run_id: str, *, retry_after: float = 1.0) -> None:
+        super().__init__("This session has a running run; stop it or wait for its end.", retry_after=retry_after)
+        self.active_run_id = active_run_id
+
+    def extra(self) -> Mapping[str, Any]:
+        return {"active_run_id": self.active_run_id}
+
+
+class TooManyRuns(RequestError):
+    """The node's limit of open runs is reached."""
+
+    code, status, title, retryable = "rate_limited", 429, "Too many runs", True
+
+
+class Draining(RequestError):
+    """The node is shutting down and takes no new runs."""
+
+    code, status, title, retryable = "draining", 503, "Shutting down", True
+
+    def __init__(self) -> None:
+        super().__init__("This node is shutting down; try again.", retry_after=1.0)
+
+
+class BackendUnavailable(RequestError):
+    """The interrupt backend could not be asked, so nothing was started (it fails closed)."""
+
+    code, status, title, retryable = "backend_unavailable", 503, "Backend unavailable", True

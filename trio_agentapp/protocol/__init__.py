@@ -1,0 +1,73 @@
+"""The words of the wire: ids, content, messages, requests, events, their JSON and their frames. No I/O, no
+clock.
+"""
+
+from .builder import ResponseBuilder
+from .codec import decode_json, decode_request, encode_event, request_from
+from .content import (
+    CONTENT_TYPES,
+    AudioContent,
+    Content,
+    ContentType,
+    DataContent,
+    FileContent,
+    ImageContent,
+    RefusalContent,
+    TextContent,
+    VideoContent,
+)
+from .events import TERMINAL, ContentEvent, Event, Failure, MessageEvent, ResponseEvent, Status
+from .ids import SessionKey, identifier_fault, is_run_id, new_message_id, new_run_id, new_session_id
+from .message import MESSAGE_TYPES, ROLES, Message, MessageType, Role
+from .request import AgentRequest, CancelAfter, OnDisconnect
+from .sse import DONE, KEEP_ALIVE, PREAMBLE, field_safe, frame, spell
+
+__all__ = [
+    # who and which
+    "SessionKey",
+    "identifier_fault",
+    "is_run_id",
+    "new_message_id",
+    "new_run_id",
+    "new_session_id",
+    # what is said
+    "AudioContent",
+    "CONTENT_TYPES",
+    "Content",
+    "ContentType",
+    "DataContent",
+    "FileContent",
+    "ImageContent",
+    "MESSAGE_TYPES",
+    "Message",
+    "MessageType",
+    "ROLES",
+    "RefusalContent",
+    "Role",
+    "TextContent",
+    "VideoContent",
+    # what is asked
+    "AgentRequest",
+    "CancelAfter",
+    "OnDisconnect",
+    "decode_json",
+    "decode_request",
+    "request_from",
+    # what happens
+    "ContentEvent",
+    "Event",
+    "Failure",
+    "MessageEvent",
+    "ResponseBuilder",
+    "ResponseEvent",
+    "Status",
+    "TERMINAL",
+    # how it is spelled
+    "DONE",
+    "KEEP_ALIVE",
+    "PREAMBLE",
+    "encode_event",
+    "field_safe",
+    "frame",
+    "spell",
+]

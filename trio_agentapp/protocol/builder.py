@@ -1,0 +1,329 @@
+"""The builder: what a handler yields becomes the numbered events of one response (WIRE, section 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import attrs
+
+from ..errors import ItemError
+from .content import GROWING, Content, DataContent, RefusalContent, TextContent, payload_of
+from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent, Status
+from .ids import new_message_id
+from .items import plain_item
+from .message import OUTPUT_OF, Message, MessageType
+from .open_message import OpenMessage, OpenPart, words_of
+from .payload import clean_text, plain_json
+
+__all__ = ["ResponseBuilder"]
+
+INTERRUPTED = "interrupted"
+"""The output of a tool call whose run ended first; without it the next turn's transcript would be invalid."""
+
+_Closing = Literal["completed", "incomplete"]
+
+
+class ResponseBuilder:
+    """Turns items into events: consecutive sequence numbers from 0, every part and message closed, one
+    terminal event.
+
+    Call `start`, then `add` for each item, then exactly one of `complete`, `stop`, `fail` and `reject`. The
+    last three may also come before `start`: then their event is the only one. Any other order is a
+    RuntimeError. Times are whole seconds since the epoch. Every method gives the events it caused, in order.
+    """
+
+    def __init__(self, run_id: str, session_id: str | None, *, created_at: int) -> None:
+        self.id = "response_" + run_id
+        self.session_id = session_id
+        self.created_at = created_at
+        self._phase: Literal["new", "live", "ended"] = "new"
+        self._next = 0
+        self._message: OpenMessage | None = None
+        # The open text part that bare strings append to: one look decides whether `add` is on its short way.
+        self._speech: OpenPart | None = None
+        self._finished: list[MessageEvent] = []
+        self._ids: set[str] = set()
+        self._calls: dict[str, MessageType] = {}
+        self._usage: dict[str, Any] | None = None
+
+    @property
+    def usage(self) -> Mapping[str, Any] | None:
+        """What the run used, told by the terminal event. Setting raises ItemError for what is not a JSON
+        object.
+        """
+        return self._usage
+
+    @usage.setter
+    def usage(self, usage: Mapping[str, Any] | None) -> None:
+        if usage is not None and not isinstance(usage, Mapping):
+            raise ItemError(f"usage must be a mapping, not {type(usage).__name__}")
+        self._usage = plain_json(usage, "$.usage")
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The messages closed so far: the whole transcript after the end, the same that clients saw."""
+        return tuple(
+            Message(
+                role=event.role,
+                type=event.type,
+                content=[_copy(part.content) for part in event.content or ()],
+                id=event.id,
+                code=event.code,
+                message=event.message,
+                usage=plain_json(event.usage),
+                metadata=plain_json(event.metadata),
+            )
+            for event in self._finished
+        )
+
+    def start(self) -> Sequence[Event]:
+        """The first two events: created, in progress."""
+        self._require("new")
+        self._phase = "live"
+        return (self._response("created"), self._response("in_progress"))
+
+    def add(self, item: object) -> Sequence[Event]:
+        """The events of one item.
+
+        str: appended to the open text. Content: with `delta` appended to the open part of its type, else a
+        part of its own. Message: a whole message. `(msg, last)`: the same, but a message's content is
+        cumulative and the message stays open until `last`. A dict that spells a message or content: the same.
+        None: nothing. Raises ItemError for anything else and for what cannot be JSON; then nothing has
+        changed.
+        """
+        # A token of text is most of what a run ever adds (HOT-PATH), so it meets no check it does not need.
+        if type(item) is str:
+            part = self._speech
+            if part is not None and item:
+                if not item.isascii():
+                    item = clean_text(item)
+                part.pieces.append(item)
+                number = self._next
+                self._next = number + 1
+                return (ContentEvent(number, "in_progress", "text", part.index, True, part.msg_id, item),)
+        self._require("live")
+        last: bool | None = None
+        if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], bool):
+            item, last = item
+        plain = plain_item(item)
+        events: list[Event] = []
+        if isinstance(plain, Message):
+            self._add_message(plain, last, events)
+            return events
+        if isinstance(plain, str):
+            plain = TextContent(plain, delta=True)
+        if plain is not None:
+            self._add_content(plain, events)
+        if last:
+            self._close_message("completed", events)
+        return events
+
+    def complete(self, *, completed_at: int) -> Sequence[Event]:
+        """The handler returned: what is open is completed."""
+        self._require("live")
+        return self._end("completed", None, completed_at)
+
+    def stop(self, reason: str, *, completed_at: int) -> Sequence[Event]:
+        """The run was stopped: what is open is incomplete, unanswered tool calls get an output."""
+        return self._end("canceled", Failure("stopped", clean_text(reason)), completed_at)
+
+    def fail(self, code: str, message: str, *, completed_at: int) -> Sequence[Event]:
+        """The run failed: what is open is incomplete, unanswered tool calls get an output."""
+        return self._end("failed", Failure(clean_text(code), clean_text(message)), completed_at)
+
+    def reject(self, code: str, message: str, *, completed_at: int) -> Sequence[Event]:
+        """The agent would not take the request."""
+        return self._end("rejected", Failure(clean_text(code), clean_text(message)), completed_at)
+
+    def _require(self, phase: Literal["new", "live"]) -> None:
+        if self._phase != phase:
+            words = {"new": "was not started", "live": "was already started", "ended": "has ended"}
+            raise RuntimeError(f"the response {words[self._phase]}")
+
+    def _number(self) -> int:
+        number = self._next
+        self._next = number + 1
+        return number
+
+    def _response(
+        self,
+        status: Status,
+        *,
+        failure: Failure | None = None,
+        completed_at: int | None = None,
+        output: tuple[MessageEvent, ...] | None = None,
+    ) -> ResponseEvent:
+        return ResponseEvent(
+            sequence_number=self._number(),
+            status=status,
+            id=self.id,
+            created_at=self.created_at,
+            completed_at=completed_at,
+            output=output,
+            usage=self._usage if output is not None else None,
+            session_id=self.session_id,
+            error=failure,
+        )
+
+    def _end(self, status: Status, failure: Failure | None, completed_at: int) -> Sequence[Event]:
+        if self._phase == "ended":
+            raise RuntimeError("the response has ended")
+        events: list[Event] = []
+        self._close_message("completed" if failure is None else "incomplete", events)
+        if failure is not None:
+            for call_id, kind in list(self._calls.items()):
+                answer = DataContent({"call_id": call_id, "output": INTERRUPTED})
+                self._add_message(Message(role="tool", type=OUTPUT_OF[kind], content=[answer]), None, events)
+        self._phase = "ended"
+        output = tuple(self._finished)
+        events.append(self._response(status, failure=failure, completed_at=completed_at, output=output))
+        return events
+
+    def _add_content(self, content: Content, events: list[Event]) -> None:
+        if content.delta and words_of(content) == "":
+            return
+        message = self._message
+        if message is None or not message.speech:
+            self._close_message("completed", events)
+            message = self._open_message(Message(), events, cumulative=False)
+        if content.delta:
+            self._grow(message, content, events)
+        else:
+            self._whole(message, content, events)
+
+    def _add_message(self, message: Message, last: bool | None, events: list[Event]) -> None:
+        opened = self._message
+        if last is not None and opened is not None and opened.continued_by(message):
+            opened.check_continuation(message.content)
+        else:
+            self._close_message("completed", events)
+            opened = self._open_message(message, events, cumulative=last is not None)
+        if last is None:
+            for part in message.content:
+                self._whole(opened, part, events)
+        else:
+            self._catch_up(opened, message.content, last, events)
+            opened.frame = attrs.evolve(message, id=opened.frame.id)
+        if last is not False:
+            self._close_message("completed", events)
+
+    def _catch_up(self, message: OpenMessage, parts: list[Content], last: bool, events: list[Event]) -> None:
+        """Send what a cumulative message has more than before; `check_continuation` has said that it only has
+        more.
+        """
+        message.held = None
+        for place in range(max(len(message.seen) - 1, 0), len(parts)):
+            content = parts[place]
+            words = words_of(content)
+            if place < len(message.seen):
+                grown = message.seen[place]
+                if isinstance(grown, OpenPart) and words and (more := words[len(grown.words()) :]):
+                    self._grow(message, _piece(content, more), events)
+            elif words:
+                self._close_part("completed", events)
+                message.seen.append(self._grow(message, _piece(content, words), events))
+            elif content.type in GROWING and place == len(parts) - 1 and not last:
+                # The arguments of a tool call grow too, but nobody can read half of a JSON object as a part.
+                message.held = content
+            else:
+                message.seen.append(content)
+                self._whole(message, content, events)
+
+    def _open_message(self, frame: Message, events: list[Event], *, cumulative: bool) -> OpenMessage:
+        # An id that already names a message of this response would make two messages one to a client.
+        given = frame.id is not None and frame.id not in self._ids
+        id = frame.id if given and frame.id is not None else new_message_id()
+        self._ids.add(id)
+        message = self._message = OpenMessage(id, frame, cumulative=cumulative)
+        events.append(MessageEvent(self._number(), "in_progress", id, frame.type, frame.role))
+        return message
+
+    def _grow(self, message: OpenMessage, content: Content, events: list[Event]) -> OpenPart:
+        part = message.part
+        if part is None or part.kind != content.type:
+            self._close_part("completed", events)
+            part = message.part = OpenPart(content.type, message.count, message.id)
+            message.count += 1
+            if message.speech and part.kind == "text":
+                self._speech = part
+        text, payload = part.take(content)
+        events.append(
+            ContentEvent(self._number(), "in_progress", part.kind, part.index, True, message.id, text, payload)
+        )
+        return part
+
+    def _whole(
+        self, message: OpenMessage, content: Content, events: list[Event], status: _Closing = "completed"
+    ) -> None:
+        self._close_part("completed", events)
+        text, payload = (content.text, None) if isinstance(content, TextContent) else ("", payload_of(content))
+        self._finish_part(message, content.type, message.count, text, payload, status, events)
+        message.count += 1
+
+    def _close_part(self, status: _Closing, events: list[Event]) -> None:
+        message = self._message
+        if message is None or message.part is None:
+            return
+        part, message.part, self._speech = message.part, None, None
+        self._finish_part(message, part.kind, part.index, *part.whole(), status, events)
+
+    def _finish_part(
+        self,
+        message: OpenMessage,
+        kind: Any,
+        index: int,
+        text: str,
+        payload: dict[str, Any] | None,
+        status: _Closing,
+        events: list[Event],
+    ) -> None:
+        event = ContentEvent(self._number(), status, kind, index, False, message.id, text, payload)
+        message.done.append(event)
+        events.append(event)
+
+    def _close_message(self, status: _Closing, events: list[Event]) -> None:
+        message = self._message
+        if message is None:
+            return
+        if message.held is not None:
+            self._whole(message, message.held, events, status)
+        self._close_part(status, events)
+        frame = message.frame
+        event = MessageEvent(
+            sequence_number=self._number(),
+            status=status,
+            id=message.id,
+            type=frame.type,
+            role=frame.role,
+            content=tuple(message.done),
+            code=frame.code,
+            message=frame.message,
+            usage=frame.usage,
+            metadata=frame.metadata,
+        )
+        events.append(event)
+        self._finished.append(event)
+        self._message = None
+        self._note_call(message)
+
+    def _note_call(self, message: OpenMessage) -> None:
+        call_id = message.call_id()
+        if call_id is None:
+            return
+        kind = message.frame.type
+        if kind in OUTPUT_OF:
+            self._calls[call_id] = kind
+        elif call_id in self._calls and OUTPUT_OF[self._calls[call_id]] == kind:
+            del self._calls[call_id]
+
+
+def _piece(content: Content, words: str) -> Content:
+    """The delta that adds some words to a part of the content's type."""
+    return RefusalContent(words, True) if content.type == "refusal" else TextContent(words, True)
+
+
+def _copy(content: Content) -> Content:
+    if isinstance(content, DataContent):
+        return DataContent(plain_json(content.data))
+    return content

@@ -1,0 +1,262 @@
+"""JSON in, JSON out: bytes to requests, events to bytes. Shapes: WIRE, section 1; faults: WIRE, section 2."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+
+from ..errors import MalformedBody, ValidationError
+from .events import ContentEvent, Event, Failure, MessageEvent
+from .ids import is_run_id
+from .message import Message
+from .request import AgentRequest, CancelAfter
+from .structure import (
+    Check,
+    Faults,
+    is_boolean,
+    is_identifier,
+    is_list,
+    is_string,
+    kind_of,
+    messages_from,
+)
+
+__all__ = ["decode_json", "decode_request", "encode_event", "request_from"]
+
+
+def decode_json(raw: bytes) -> object:
+    """The JSON value of a body.
+
+    Raises ValidationError if the body is empty, MalformedBody if it is not JSON: bad syntax, bad UTF-8, NaN
+    or infinity (also by overflow, `1e400`), more than 1024 levels deep, lone surrogates (WIRE, section 2).
+    """
+    if not raw.strip():
+        raise ValidationError([("$", "the body is empty; a JSON object is needed")])
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        # orjson's words name a place and a rule, never the client's bytes nor anything of ours.
+        place = f"line {error.lineno}, column {error.colno}"
+        raise MalformedBody(f"The body is not JSON: {error.msg} ({place}).") from error
+
+
+def decode_request(raw: bytes, *, require_input: bool = True) -> AgentRequest:
+    """The request in a body. `require_input=False` is for stops, which need none.
+
+    Raises MalformedBody as `decode_json` does, and ValidationError with every fault (the first 100) and its
+    path.
+    """
+    value = decode_json(raw)
+    if not isinstance(value, dict):
+        raise ValidationError([("$", f"must be an object, not {kind_of(value)}")])
+    return _structured(value, require_input=require_input)
+
+
+def request_from(obj: AgentRequest | dict[str, Any] | str) -> AgentRequest:
+    """A checked request from what a caller in this process has: a request, its dict, or the user's words.
+
+    Raises ValidationError as `decode_request` does, also for a request whose fields do not hold what they
+    should.
+    """
+    if isinstance(obj, AgentRequest):
+        faults = Faults()
+        for name in _CHECKS:
+            _scalar(name, getattr(obj, name), faults)
+        faults.settle()
+        return obj
+    if isinstance(obj, str):
+        return AgentRequest(input=obj)
+    if not isinstance(obj, dict):
+        raise ValidationError([("$", f"must be a request, an object or a string, not {kind_of(obj)}")])
+    if isinstance(words := obj.get("input"), str):
+        obj = {**obj, "input": [Message(role="user", content=words)]}
+    return _structured(obj, require_input=True)
+
+
+def _structured(value: dict[str, Any], *, require_input: bool) -> AgentRequest:
+    faults = Faults()
+    fields = {name: _scalar(name, value.get(name), faults) for name in _CHECKS}
+    for name, refused in _NOT_OFFERED.items():
+        faults.check(f"$.{name}", value.get(name), refused)
+    messages = value.get("input")
+    if messages is not None:
+        messages = messages_from(messages, "$.input", faults)
+    elif require_input:
+        faults.add("$.input", "is required")
+    faults.settle()
+    extra = {name: item for name, item in value.items() if name not in _KNOWN}
+    return AgentRequest(input=messages or [], extra=extra, **fields)
+
+
+def _scalar(name: str, value: Any, faults: Faults) -> Any:
+    """A field's value after its check; None stands for anything wrong."""
+    if value is None or not faults.check(f"$.{name}", value, _CHECKS[name]):
+        return None
+    if name == "on_disconnect" and isinstance(value, dict):
+        return CancelAfter(value["cancel_after"])
+    return value
+
+
+def _is_number(value: Any) -> str | None:
+    # bool is an int to Python; JSON knows better.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"must be a number, not {kind_of(value)}"
+    return None if math.isfinite(value) else "must be finite"
+
+
+def _is_integer(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return "must be an integer" if isinstance(value, float) else f"must be an integer, not {kind_of(value)}"
+    return None
+
+
+def _is_duration(value: Any) -> str | None:
+    return _is_number(value) or (None if value > 0 else "must be greater than 0")
+
+
+def _is_run_id(value: Any) -> str | None:
+    return is_string(value) or (None if is_run_id(value) else "must be 8 to 64 of A-Z, a-z, 0-9, '_' and '-'")
+
+
+def _is_stop(value: Any) -> str | None:
+    if isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value)):
+        return None
+    return "must be a string or a list of strings"
+
+
+def _is_tools(value: Any) -> str | None:
+    return is_list(value) or (
+        None if all(isinstance(tool, dict) for tool in value) else "must be a list of objects"
+    )
+
+
+def _is_on_disconnect(value: Any) -> str | None:
+    if isinstance(value, CancelAfter) or value in ("cancel", "continue"):
+        return None
+    if isinstance(value, dict) and value.keys() == {"cancel_after"}:
+        fault = _is_duration(value["cancel_after"])
+        return None if fault is None else f"cancel_after {fault}"
+    return 'must be "cancel", "continue" or {"cancel_after": seconds}'
+
+
+def _no_other_strategy(value: Any) -> str | None:
+    return None if value in (None, "reject") else 'only "reject" is available'
+
+
+def _no_background(value: Any) -> str | None:
+    return None if value is None or value is False else "background runs are not available"
+
+
+_CHECKS: dict[str, Check] = {
+    "session_id": is_identifier,
+    "user_id": is_identifier,
+    "id": _is_run_id,
+    "stream": is_boolean,
+    "model": is_string,
+    "top_p": _is_number,
+    "temperature": _is_number,
+    "frequency_penalty": _is_number,
+    "presence_penalty": _is_number,
+    "max_tokens": _is_integer,
+    "stop": _is_stop,
+    "n": _is_integer,
+    "seed": _is_integer,
+    "tools": _is_tools,
+    "on_disconnect": _is_on_disconnect,
+    "timeout_s": _is_duration,
+    "run_id": _is_run_id,
+}
+_NOT_OFFERED: dict[str, Check] = {"multitask_strategy": _no_other_strategy, "background": _no_background}
+_KNOWN = frozenset({"input", *_CHECKS, *_NOT_OFFERED})
+
+
+def encode_event(event: Event) -> bytes:
+    """The compact JSON of an event, fields in the order of WIRE, section 1; made once and kept on the event.
+
+    Nested events are not encoded again: their own bytes become part of the message's and of the response's.
+    Raises TypeError (orjson's) for an event made by hand around something that is not JSON.
+    """
+    encoded = event.encoded
+    if encoded is None:
+        if isinstance(event, ContentEvent):
+            encoded = _content_json(event)
+        elif isinstance(event, MessageEvent):
+            encoded = _message_json(event)
+        else:
+            encoded = orjson.dumps(
+                {
+                    "sequence_number": event.sequence_number,
+                    "object": "response",
+                    "status": event.status,
+                    "error": _failure(event.error),
+                    "id": event.id,
+                    "created_at": event.created_at,
+                    "completed_at": event.completed_at,
+                    "output": _nested(event.output),
+                    "usage": event.usage,
+                    "session_id": event.session_id,
+                }
+            )
+        # The event is frozen for everybody else; its own spelling adds nothing to what it says.
+        object.__setattr__(event, "encoded", encoded)
+    return encoded
+
+
+# Nearly every event of a run is a text delta; a template spells it in half the time of a dict (HOT-PATH,
+# section 3).
+_TEXT_DELTA = (
+    b'{"sequence_number":%d,"object":"content","status":"in_progress","error":null,'
+    b'"type":"text","index":%d,"delta":true,"msg_id":%b,"text":%b}'
+)
+
+
+def _content_json(event: ContentEvent) -> bytes:
+    if event.payload is None and event.delta and event.status == "in_progress" and event.error is None:
+        words = orjson.dumps(event.msg_id), orjson.dumps(event.text)
+        return _TEXT_DELTA % (event.sequence_number, event.index, *words)
+    fields: dict[str, Any] = {
+        "sequence_number": event.sequence_number,
+        "object": "content",
+        "status": event.status,
+        "error": _failure(event.error),
+        "type": event.type,
+        "index": event.index,
+        "delta": event.delta,
+        "msg_id": event.msg_id,
+    }
+    if event.payload is None:
+        fields["text"] = event.text
+    else:
+        fields.update(event.payload)
+    return orjson.dumps(fields)
+
+
+def _message_json(event: MessageEvent) -> bytes:
+    return orjson.dumps(
+        {
+            "sequence_number": event.sequence_number,
+            "object": "message",
+            "status": event.status,
+            "error": _failure(event.error),
+            "id": event.id,
+            "type": event.type,
+            "role": event.role,
+            "content": _nested(event.content),
+            "code": event.code,
+            "message": event.message,
+            "usage": event.usage,
+            "metadata": event.metadata,
+        }
+    )
+
+
+def _nested(
+    events: tuple[ContentEvent, ...] | tuple[MessageEvent, ...] | None,
+) -> list[orjson.Fragment] | None:
+    return None if events is None else [orjson.Fragment(encode_event(event)) for event in events]
+
+
+def _failure(failure: Failure | None) -> dict[str, str] | None:
+    return None if failure is None else {"code": failure.code, "message": failure.message}

@@ -1,0 +1,152 @@
+"""Events: frozen, numbered facts of a run. Fields, their order and their meaning: WIRE, section 1.
+
+The builder makes them, the log keeps them, each wire spells them. An event carries a slot for its JSON, so
+that any number of readers encode it once (`codec.encode_event`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import attrs
+
+from .content import Content, ContentType, make_content
+from .message import MessageType, Role
+
+__all__ = [
+    "ContentEvent",
+    "Event",
+    "Failure",
+    "MessageEvent",
+    "ResponseEvent",
+    "Status",
+    "TERMINAL",
+]
+
+Status: TypeAlias = Literal["created", "in_progress", "completed", "failed", "canceled", "rejected", "incomplete"]
+
+TERMINAL: frozenset[Status] = frozenset({"completed", "failed", "canceled", "rejected"})
+"""How a response can end. `incomplete` is only ever the end of a message or a content part."""
+
+_ENVELOPE = 200
+"""Bytes of JSON around a payload: field names, ids, numbers. Approximate, as every weight is."""
+
+
+def _mass(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(len(key) + 4 + _mass(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return sum(1 + _mass(item) for item in value)
+    return 8
+
+
+@attrs.frozen
+class Failure:
+    """Why a response did not complete: a stable code and words for a person."""
+
+    code: str
+    message: str
+
+
+@attrs.frozen
+class ContentEvent:
+    """A piece of a content part (`delta` true), or the whole part at its end (`delta` false).
+
+    `index` is the part's place in its message, counted from 0. Text stands in `text`, the fields of every
+    other type in `payload`.
+    """
+
+    object: ClassVar[Literal["content"]] = "content"
+    sequence_number: int
+    status: Status
+    type: ContentType
+    index: int
+    delta: bool
+    msg_id: str
+    text: str = ""
+    payload: Mapping[str, Any] | None = None
+    error: Failure | None = None
+    encoded: bytes | None = attrs.field(default=None, init=False, eq=False, repr=False)
+
+    @property
+    def data(self) -> Any:
+        """The data of a `data` or `audio` part, else None."""
+        return None if self.payload is None else self.payload.get("data")
+
+    @property
+    def refusal(self) -> str:
+        """The words of a `refusal` part, else the empty string."""
+        return "" if self.payload is None else self.payload.get("refusal", "")
+
+    @property
+    def content(self) -> Content:
+        """The payload as a content object, without regard to `delta`."""
+        return make_content(self.type, {"text": self.text} if self.payload is None else dict(self.payload))
+
+    @property
+    def weight(self) -> int:
+        """Roughly the bytes of its JSON; constant time for text."""
+        size = _ENVELOPE + len(self.text)
+        return size if self.payload is None else size + _mass(self.payload)
+
+
+@attrs.frozen
+class MessageEvent:
+    """A message begins (`content` None) or ends (`content` holds the closing event of each of its parts)."""
+
+    object: ClassVar[Literal["message"]] = "message"
+    sequence_number: int
+    status: Status
+    id: str
+    type: MessageType
+    role: Role
+    content: tuple[ContentEvent, ...] | None = None
+    code: str | None = None
+    message: str | None = None
+    usage: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = None
+    error: Failure | None = None
+    encoded: bytes | None = attrs.field(default=None, init=False, eq=False, repr=False)
+
+    @property
+    def weight(self) -> int:
+        """Roughly the bytes of its JSON, those of its content included."""
+        size = _ENVELOPE + _mass(self.usage) + _mass(self.metadata) + len(self.message or "")
+        return size + sum(part.weight for part in self.content or ())
+
+
+@attrs.frozen
+class ResponseEvent:
+    """The response as a whole: first created, then in progress, at last one terminal event.
+
+    `created_at` and `completed_at` are seconds since the epoch. `output` holds the closing event of each
+    message and is None until the end.
+    """
+
+    object: ClassVar[Literal["response"]] = "response"
+    sequence_number: int
+    status: Status
+    id: str
+    created_at: int
+    completed_at: int | None = None
+    output: tuple[MessageEvent, ...] | None = None
+    usage: Mapping[str, Any] | None = None
+    session_id: str | None = None
+    error: Failure | None = None
+    encoded: bytes | None = attrs.field(default=None, init=False, eq=False, repr=False)
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the run has ended with this event; no other follows it."""
+        return self.status in TERMINAL
+
+    @property
+    def weight(self) -> int:
+        """Roughly the bytes of its JSON, those of its output included."""
+        return _ENVELOPE + _mass(self.usage) + sum(message.weight for message in self.output or ())
+
+
+Event: TypeAlias = ResponseEvent | MessageEvent | ContentEvent

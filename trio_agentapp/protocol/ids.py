@@ -1,0 +1,80 @@
+"""Identifiers: who a run belongs to, and how ids are made and judged. Rules: WIRE, sections 1 and 6."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+
+import attrs
+
+__all__ = [
+    "SessionKey",
+    "identifier_fault",
+    "is_run_id",
+    "new_call_id",
+    "new_message_id",
+    "new_run_id",
+    "new_session_id",
+]
+
+MAX_IDENTIFIER = 256
+"""Characters of a user or session id (WIRE, section 6)."""
+
+_RUN_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+# C0, DEL and C1 can forge log lines and header fields; a lone surrogate cannot be encoded as UTF-8 at all.
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@attrs.frozen
+class SessionKey:
+    """The owner and the conversation; at most one live run exists for each key."""
+
+    user_id: str
+    session_id: str
+
+    @property
+    def digest(self) -> str:
+        """32 hexadecimal digits that stand for the key in key names (INTERRUPT-PROTOCOL, section 3).
+
+        The length of the user id is part of what is hashed, so ("a:b", "c") and ("a", "b:c") differ.
+        Raises UnicodeEncodeError if an id holds a lone surrogate; `identifier_fault` finds those.
+        """
+        spelled = f"{len(self.user_id)}:{self.user_id}{self.session_id}"
+        return hashlib.sha256(spelled.encode()).hexdigest()[:32]
+
+
+def new_run_id() -> str:
+    """A fresh run id: 128 random bits, as 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
+def new_session_id() -> str:
+    """A fresh session id, so that two requests without ids never meet (WIRE, section 1)."""
+    return secrets.token_hex(16)
+
+
+def new_message_id() -> str:
+    """A fresh message id: `msg_` and 32 hexadecimal digits."""
+    return "msg_" + secrets.token_hex(16)
+
+
+def new_call_id() -> str:
+    """A fresh id of a tool call: `call_` and 32 hexadecimal digits."""
+    return "call_" + secrets.token_hex(16)
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a client may call its run this: 8 to 64 of `A-Za-z0-9_-` (WIRE, section 1)."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
+def identifier_fault(text: str) -> str | None:
+    """What is wrong with a user or session id, or None (WIRE, section 6). Never repeats the id itself."""
+    if not text:
+        return "must not be empty"
+    if len(text) > MAX_IDENTIFIER:
+        return f"must have at most {MAX_IDENTIFIER} characters, not {len(text)}"
+    if _FORBIDDEN.search(text):
+        return "must not contain control characters or lone surrogates"
+    return None

@@ -1,0 +1,103 @@
+"""Items: what a handler may yield, checked and copied before any of it becomes an event. Kinds: DESIGN,
+section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ItemError, ValidationError
+from .content import CONTENT_TYPES, Content, make_content, payload_of
+from .message import MESSAGE_TYPES, Message
+from .payload import clean_text, plain_json
+from .structure import Faults, content_from, is_identifier, message_from
+
+__all__ = ["plain_content", "plain_item", "plain_message"]
+
+
+def plain_item(item: Any) -> str | Content | Message | None:
+    """The item without its wrapping: a dict becomes the content or message it spells, everything is safe to
+    send.
+
+    The result shares nothing mutable with the item. Raises ItemError, which names the type or the place at
+    fault.
+    """
+    if item is None:
+        return None
+    if isinstance(item, str):
+        return clean_text(item)
+    if isinstance(item, Content):
+        return plain_content(item)
+    if isinstance(item, Message):
+        return plain_message(item)
+    if isinstance(item, Mapping):
+        return _spelled(dict(item))
+    raise ItemError(
+        "a handler may yield str, (msg, last), Message, content objects or dicts, not " + type(item).__name__
+    )
+
+
+def plain_content(content: Any) -> Content:
+    """A copy of a content object that is safe to send. Raises ItemError if a field cannot be."""
+    if not isinstance(content, Content):
+        raise ItemError(f"a message's content is made of content objects, not {type(content).__name__}")
+    payload: dict[str, Any] = {}
+    for name, value in payload_of(content).items():
+        if content.type == "data":
+            payload[name] = plain_json(value, "$.data")
+        else:
+            payload[name] = _plain_words(value, f"{type(content).__name__}.{name}")
+    if content.delta:
+        payload["delta"] = True
+    return make_content(content.type, payload)
+
+
+def plain_message(message: Message) -> Message:
+    """A copy of a message that is safe to send. Raises ItemError if a field cannot be."""
+    if message.id is not None and is_identifier(message.id):
+        raise ItemError("Message.id must be a str of 1 to 256 characters without control characters")
+    return Message(
+        role=message.role,
+        type=message.type,
+        content=[plain_content(part) for part in message.content],
+        id=message.id,
+        code=_plain_words(message.code, "Message.code"),
+        message=_plain_words(message.message, "Message.message"),
+        usage=_plain_object(message.usage, "usage"),
+        metadata=_plain_object(message.metadata, "metadata"),
+    )
+
+
+def _plain_words(value: Any, what: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ItemError(f"{what} must be a str, not {type(value).__name__}")
+    return clean_text(value)
+
+
+def _plain_object(value: Any, what: str) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise ItemError(f"Message.{what} must be a mapping, not {type(value).__name__}")
+    copy: dict[str, Any] = plain_json(value, f"$.{what}")
+    return copy
+
+
+def _spelled(item: dict[str, Any]) -> Content | Message:
+    faults = Faults()
+    kind = item.get("type")
+    thing: Content | Message | None = None
+    try:
+        if kind in CONTENT_TYPES and "role" not in item:
+            thing = content_from(item, "$", faults)
+        elif kind in MESSAGE_TYPES or "role" in item:
+            thing = message_from(item, "$", faults, speaker="assistant")
+        else:
+            faults.add("$", 'a dict needs a "role", or the "type" of a message or content')
+        faults.settle()
+    except ValidationError as error:
+        raise ItemError(f"a handler yielded a dict that is neither a message nor content: {error.detail}") from None
+    return plain_message(thing) if isinstance(thing, Message) else plain_content(thing)

@@ -1,0 +1,118 @@
+"""Messages: what a conversation is made of. Roles and types: WIRE, section 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeAlias, get_args
+
+import attrs
+import orjson
+
+from .content import Content, DataContent, TextContent
+from .ids import new_call_id
+
+__all__ = ["MESSAGE_TYPES", "Message", "MessageType", "OUTPUT_OF", "ROLES", "Role"]
+
+Role: TypeAlias = Literal["user", "assistant", "system", "tool"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+MessageType: TypeAlias = Literal[
+    "message",
+    "function_call",
+    "function_call_output",
+    "plugin_call",
+    "plugin_call_output",
+    "component_call",
+    "component_call_output",
+    "mcp_list_tools",
+    "mcp_approval_request",
+    "mcp_approval_response",
+    "mcp_call",
+    "mcp_call_output",
+    "reasoning",
+    "heartbeat",
+    "error",
+]
+MESSAGE_TYPES: tuple[MessageType, ...] = get_args(MessageType)
+
+OUTPUT_OF: dict[MessageType, MessageType] = {
+    "function_call": "function_call_output",
+    "plugin_call": "plugin_call_output",
+    "component_call": "component_call_output",
+    "mcp_call": "mcp_call_output",
+}
+"""For each type of tool call, the type of the message that answers it."""
+
+
+def _contents(value: str | Iterable[Content] | None) -> list[Content]:
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [TextContent(value)]
+    contents = list(value)
+    for content in contents:
+        if not isinstance(content, Content):
+            raise TypeError(f"the content of a message is text or content objects, not {type(content).__name__}")
+    return contents
+
+
+def _known(known: tuple[str, ...]) -> Any:
+    def check(_instance: object, attribute: attrs.Attribute[str], value: str) -> None:
+        if value not in known:
+            raise ValueError(f"unknown {attribute.name} {value!r:.80}; known: {', '.join(known)}")
+
+    return check
+
+
+@attrs.define
+class Message:
+    """One message.
+
+    `content` may be given as a plain string and is then one `TextContent`. `code` and `message` belong to
+    messages of type `error`; `usage` and `metadata` are free JSON objects.
+    Raises ValueError for an unknown role or type, TypeError for content that is none.
+    """
+
+    role: Role = attrs.field(default="assistant", validator=_known(ROLES))
+    type: MessageType = attrs.field(default="message", validator=_known(MESSAGE_TYPES))
+    content: list[Content] = attrs.field(factory=list, converter=_contents)
+    id: str | None = None
+    code: str | None = None
+    message: str | None = None
+    usage: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = None
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined."""
+        return "".join(part.text for part in self.content if isinstance(part, TextContent))
+
+    @classmethod
+    def reasoning(cls, text: str, id: str | None = None) -> Message:
+        """What the model thought on its way to an answer."""
+        return cls(type="reasoning", content=text, id=id)
+
+    @classmethod
+    def tool_call(cls, name: str, arguments: Mapping[str, Any] | str, call_id: str | None = None) -> Message:
+        """A call of a tool. Arguments that are an object are encoded as a JSON string, as models write them.
+
+        Without `call_id` a fresh one is made; read it from `content[0].data["call_id"]`.
+        Raises TypeError if the arguments cannot be JSON.
+        """
+        if not isinstance(arguments, str):
+            arguments = orjson.dumps(arguments).decode()
+        if call_id is None:
+            call_id = new_call_id()
+        return cls(
+            type="function_call",
+            content=[DataContent({"call_id": call_id, "name": name, "arguments": arguments})],
+        )
+
+    @classmethod
+    def tool_output(cls, call_id: str, output: Any) -> Message:
+        """What the tool called under `call_id` gave back: any JSON value."""
+        return cls(
+            role="tool",
+            type="function_call_output",
+            content=[DataContent({"call_id": call_id, "output": output})],
+        )

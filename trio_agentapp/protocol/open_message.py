@@ -1,0 +1,128 @@
+"""The message being written: which parts it has, which one is open, and what a cumulative copy may change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ItemError
+from .content import Content, ContentType, DataContent, RefusalContent, TextContent, payload_of
+from .events import ContentEvent
+from .message import Message
+from .payload import fold_data
+
+__all__ = ["OpenMessage", "OpenPart", "words_of"]
+
+_GROWS_AT: dict[ContentType, str] = {"refusal": "refusal", "audio": "data"}
+
+
+def words_of(content: Content) -> str | None:
+    """The text of a part that a cumulative message may send piece by piece; None for every other type."""
+    if isinstance(content, TextContent):
+        return content.text
+    return content.refusal if isinstance(content, RefusalContent) else None
+
+
+class OpenPart:
+    """One content part and the deltas it has had so far, kept apart so that growing costs nothing."""
+
+    __slots__ = ("index", "kind", "msg_id", "pieces", "rest")
+
+    def __init__(self, kind: ContentType, index: int, msg_id: str) -> None:
+        self.kind = kind
+        self.index = index
+        self.msg_id = msg_id
+        self.pieces: list[Any] = []
+        self.rest: dict[str, Any] = {}
+
+    def take(self, content: Content) -> tuple[str, dict[str, Any] | None]:
+        """Append a delta; gives the text and the payload of its event."""
+        if isinstance(content, TextContent):
+            self.pieces.append(content.text)
+            return content.text, None
+        payload = payload_of(content)
+        name = _GROWS_AT.get(self.kind, "data")
+        self.pieces.append(payload[name])
+        self.rest.update({key: value for key, value in payload.items() if key != name and value is not None})
+        return "", payload
+
+    def whole(self) -> tuple[str, dict[str, Any] | None]:
+        """The text and the payload of the event that closes the part: all deltas together."""
+        if self.kind == "text":
+            return self.words(), None
+        if self.kind == "data":
+            return "", {"data": fold_data(self.pieces)}
+        payload: dict[str, Any] = {_GROWS_AT[self.kind]: self.words()}
+        if self.kind == "audio":
+            payload["format"] = self.rest.get("format")
+        return "", payload
+
+    def words(self) -> str:
+        """The deltas of a part made of words, joined, and kept joined for the next time."""
+        if len(self.pieces) != 1:
+            self.pieces = ["".join(self.pieces)]
+        words: str = self.pieces[0]
+        return words
+
+
+class OpenMessage:
+    """One message between its first event and its last."""
+
+    def __init__(self, id: str, frame: Message, *, cumulative: bool) -> None:
+        self.id = id
+        self.frame = frame
+        """Where type, role, code, message, usage and metadata come from; its content is not used."""
+        self.cumulative = cumulative
+        self.part: OpenPart | None = None
+        self.count = 0
+        """Parts begun so far, so the index of the next."""
+        self.done: list[ContentEvent] = []
+        self.seen: list[OpenPart | Content] = []
+        """For each place of a cumulative message's content, the part it became."""
+        self.held: Content | None = None
+        """The last part of a cumulative message, if it may still change and nothing of it was sent."""
+
+    @property
+    def speech(self) -> bool:
+        """Whether this is the plain message that bare strings belong to."""
+        return self.frame.type == "message" and self.frame.role == "assistant"
+
+    def continued_by(self, message: Message) -> bool:
+        """Whether a `(msg, last)` pair with this message goes on with the open one."""
+        return (
+            self.cumulative
+            and (message.id is None or message.id == self.frame.id)
+            and (message.type, message.role) == (self.frame.type, self.frame.role)
+        )
+
+    def check_continuation(self, parts: list[Content]) -> None:
+        """Raise ItemError unless the parts only add to what was already sent."""
+        if len(parts) < len(self.seen):
+            raise ItemError(
+                "a (msg, last) message is cumulative: "
+                f"it had {len(self.seen)} content parts, now it has {len(parts)}"
+            )
+        for place, (before, now) in enumerate(zip(self.seen, parts, strict=False)):
+            if isinstance(before, OpenPart):
+                sent, words = before.words(), words_of(now) if now.type == before.kind else None
+                if words is None or not words.startswith(sent):
+                    raise ItemError(
+                        "a (msg, last) message is cumulative: the text of content part "
+                        f"{place} does not start with the {len(sent)} characters already sent; "
+                        "to send increments, yield str or content with delta=True"
+                    )
+                changed = before is not self.part and words != sent
+            else:
+                changed = now != before
+            if changed:
+                raise ItemError(
+                    f"a (msg, last) message is cumulative: content part {place} changed after it was sent"
+                )
+
+    def call_id(self) -> str | None:
+        """The id of the tool call this message makes or answers, if its data names one."""
+        for event in self.done:
+            if event.type == DataContent.type and isinstance(event.data, dict):
+                call_id = event.data.get("call_id")
+                if isinstance(call_id, str):
+                    return call_id
+        return None

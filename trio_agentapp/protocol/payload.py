@@ -1,0 +1,95 @@
+"""Payloads: what a handler gives, made safe to be JSON before anything is sent."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import ItemError
+
+__all__ = ["MAX_DEPTH", "clean_text", "fold_data", "plain_json"]
+
+MAX_DEPTH = 200
+"""Levels of nesting; orjson itself writes at most 254, and a cycle has no end."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_INTEGERS = range(-(2**63), 2**64)
+_FIRST_STAYS = frozenset({"call_id", "name"})
+
+
+def clean_text(text: str) -> str:
+    """The text as an exact `str` with each lone surrogate, which UTF-8 cannot spell, replaced by U+FFFD."""
+    if type(text) is not str:
+        text = str.__str__(text)
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text)
+    return text
+
+
+def plain_json(value: Any, path: str = "$", depth: int = 0) -> Any:
+    """A copy of a JSON value that shares nothing mutable with it, so the handler may go on changing its own.
+
+    Tuples become lists. Raises ItemError, naming type and path, for whatever JSON has no word for: other
+    types, keys that are no strings, NaN and infinity, integers beyond 64 bits, nesting deeper than
+    `MAX_DEPTH`.
+    """
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, int):
+        if value not in _INTEGERS:
+            raise ItemError(f"an int beyond 64 bits at {path} cannot be sent as JSON")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ItemError(f"a float that is not finite at {path} cannot be sent as JSON")
+        return float(value)
+    if depth >= MAX_DEPTH:
+        raise ItemError(f"data nested deeper than {MAX_DEPTH} levels (or in itself) cannot be sent as JSON")
+    if isinstance(value, Mapping):
+        copy: dict[str, Any] = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ItemError(f"a key of type {type(key).__name__} at {path} cannot be sent as JSON")
+            name = clean_text(key)
+            copy[name] = plain_json(item, f"{path}.{name:.40}", depth + 1)
+        return copy
+    if isinstance(value, list | tuple):
+        return [plain_json(item, f"{path}[{place}]", depth + 1) for place, item in enumerate(value)]
+    raise ItemError(f"{type(value).__name__} at {path} cannot be sent as JSON")
+
+
+def fold_data(pieces: Iterable[Any]) -> Any:
+    """The value that the deltas of one data part add up to; the rule stands at `DataContent`."""
+    whole: Any = None
+    # Appended strings wait here and are joined once: the arguments of a tool call can come in thousands of
+    # pieces.
+    words: dict[str, list[str]] = {}
+    for piece in pieces:
+        if isinstance(whole, dict) and isinstance(piece, dict):
+            for key, value in piece.items():
+                before = whole.get(key)
+                if value is None or (before and key in _FIRST_STAYS):
+                    whole.setdefault(key, value)
+                elif isinstance(before, str) and isinstance(value, str):
+                    words.setdefault(key, [before]).append(value)
+                else:
+                    whole[key] = value
+                    words.pop(key, None)
+        elif isinstance(whole, str) and isinstance(piece, str):
+            words.setdefault("", [whole]).append(piece)
+        elif piece is not None:
+            whole = dict(piece) if isinstance(piece, dict) else piece
+            words.clear()
+    if isinstance(whole, str):
+        return "".join(words.get("", [whole]))
+    for key, parts in words.items():
+        whole[key] = "".join(parts)
+    return whole

@@ -1,0 +1,70 @@
+"""The request: what a client sends to start or stop a run. Fields: WIRE, section 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeAlias
+
+import attrs
+
+from .message import Message
+from .structure import Faults, messages_from
+
+__all__ = ["AgentRequest", "CancelAfter", "OnDisconnect"]
+
+
+def _positive(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value < math.inf):
+        raise ValueError(f"{attribute.name} must be a finite number greater than 0, not {value!r:.80}")
+
+
+@attrs.frozen
+class CancelAfter:
+    """Stop the run when nobody has watched it for `seconds`. Raises ValueError unless positive and finite."""
+
+    seconds: float = attrs.field(validator=_positive)
+
+
+OnDisconnect: TypeAlias = Literal["cancel", "continue"] | CancelAfter
+
+
+def _messages(value: str | Iterable[Message | Mapping[str, Any]]) -> list[Message]:
+    if isinstance(value, str):
+        return [Message(role="user", content=value)]
+    faults = Faults()
+    messages = messages_from(list(value), "$.input", faults)
+    faults.settle()
+    return messages
+
+
+@attrs.define(kw_only=True)
+class AgentRequest:
+    """One request to the agent. None means "not given": the app's own default acts.
+
+    `input` may be given as a plain string (one user message) or hold dicts of the wire's shape; it is always
+    a list of `Message` afterwards. `timeout_s` is in seconds. `run_id` is read by `POST /stop` only; `id` is
+    what the client wants its run to be called. Fields the wire does not know are in `extra`. Raises
+    ValidationError for input that is not made of messages. The other fields are checked by
+    `codec.request_from`, which every in-process entry calls.
+    """
+
+    input: list[Message] = attrs.field(factory=list, converter=_messages)
+    session_id: str | None = None
+    user_id: str | None = None
+    id: str | None = None
+    stream: bool | None = None
+    model: str | None = None
+    top_p: float | None = None
+    temperature: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    max_tokens: int | None = None
+    stop: str | list[str] | None = None
+    n: int | None = None
+    seed: int | None = None
+    tools: list[Any] | None = None
+    on_disconnect: OnDisconnect | None = None
+    timeout_s: float | None = None
+    run_id: str | None = None
+    extra: dict[str, Any] = attrs.field(factory=dict)

@@ -1,0 +1,219 @@
+"""From JSON values to messages and content: strict, and every fault is told with its JSON path (WIRE, section
+2).
+
+Nothing is coerced: "5" is no number, true is no number, 1 is no boolean. Unknown fields are ignored, null
+means "not given". Faults never repeat more than a few characters of what the client sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import ValidationError
+from .content import CONTENT_TYPES, FIELDS, GROWING, Content, make_content
+from .ids import identifier_fault
+from .message import MESSAGE_TYPES, OUTPUT_OF, ROLES, Message, Role
+
+__all__ = ["Faults", "MAX_FAULTS", "contents_from", "content_from", "message_from", "messages_from"]
+
+MAX_FAULTS = 100
+"""Faults told about one request; a body of a megabyte can hold hundreds of thousands."""
+
+_ECHO = 40
+
+Check = Callable[[Any], str | None]
+"""Says what is wrong with a value, or None."""
+
+
+class Faults:
+    """What is wrong with one request, as `(JSON path, message)`."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, str]] = []
+
+    def add(self, path: str, message: str) -> None:
+        """Note a fault. Raises ValidationError as soon as there are `MAX_FAULTS`: looking further serves
+        nobody.
+        """
+        self.found.append((path, message))
+        if len(self.found) >= MAX_FAULTS:
+            self.settle()
+
+    def check(self, path: str, value: Any, check: Check) -> bool:
+        """Note what `check` finds wrong; gives whether the value is right."""
+        fault = check(value)
+        if fault is not None:
+            self.add(path, fault)
+        return fault is None
+
+    def settle(self) -> None:
+        """Raise ValidationError with all that was found, if anything was."""
+        if self.found:
+            raise ValidationError(self.found)
+
+
+def kind_of(value: Any) -> str:
+    """The JSON type of a value, with its article."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list() | tuple():
+            return "a list"
+        case dict():
+            return "an object"
+    return type(value).__name__
+
+
+def is_string(value: Any) -> str | None:
+    return None if isinstance(value, str) else f"must be a string, not {kind_of(value)}"
+
+
+def is_object(value: Any) -> str | None:
+    return None if isinstance(value, dict) else f"must be an object, not {kind_of(value)}"
+
+
+def is_list(value: Any) -> str | None:
+    return None if isinstance(value, list | tuple) else f"must be a list, not {kind_of(value)}"
+
+
+def is_boolean(value: Any) -> str | None:
+    return None if isinstance(value, bool) else f"must be a boolean, not {kind_of(value)}"
+
+
+def is_identifier(value: Any) -> str | None:
+    return is_string(value) or identifier_fault(value)
+
+
+def one_of(what: str, known: tuple[str, ...]) -> Check:
+    """A check that a value is one of the known words."""
+
+    def check(value: Any) -> str | None:
+        if not isinstance(value, str):
+            return f"must be a string, not {kind_of(value)}"
+        if value in known:
+            return None
+        echo = repr(value if len(value) <= _ECHO else value[:_ECHO] + "...")
+        return f"unknown {what} {echo}; known: {', '.join(known)}"
+
+    return check
+
+
+_is_role = one_of("role", ROLES)
+_is_message_type = one_of("message type", MESSAGE_TYPES)
+_is_content_type = one_of("content type", CONTENT_TYPES)
+
+# The fields without which a content of that type says nothing. A file needs any one of three.
+_NEEDED: dict[str, str] = {
+    "text": "text",
+    "data": "data",
+    "image": "image_url",
+    "audio": "data",
+    "video": "video_url",
+    "refusal": "refusal",
+}
+_FILE_BY = ("file_url", "file_id", "file_data")
+
+
+def content_from(value: Any, path: str, faults: Faults) -> Content | None:
+    """One content object, or None after noting faults. A content object that already is one passes."""
+    if isinstance(value, Content):
+        return value
+    if not faults.check(path, value, is_object):
+        return None
+    kind = value.get("type")
+    if kind is None:
+        faults.add(f"{path}.type", "is required")
+        return None
+    if not faults.check(f"{path}.type", kind, _is_content_type):
+        return None
+    payload: dict[str, Any] = {}
+    before = len(faults.found)
+    for name in FIELDS[kind]:
+        field = value.get(name)
+        if kind == "data":
+            if name not in value:
+                faults.add(f"{path}.{name}", "is required")
+        elif field is None:
+            if _NEEDED.get(kind) == name:
+                faults.add(f"{path}.{name}", "is required")
+        else:
+            faults.check(f"{path}.{name}", field, is_string)
+        payload[name] = field
+    if kind == "file" and all(value.get(name) is None for name in _FILE_BY):
+        faults.add(path, f"needs one of {', '.join(_FILE_BY)}")
+    delta = value.get("delta")
+    if delta is not None and faults.check(f"{path}.delta", delta, is_boolean) and kind in GROWING:
+        payload["delta"] = delta
+    return make_content(kind, payload) if len(faults.found) == before else None
+
+
+def contents_from(value: Any, path: str, faults: Faults) -> list[Content]:
+    """The content of a message: absent, a plain string, or a list."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [make_content("text", {"text": value})]
+    if not isinstance(value, list | tuple):
+        faults.add(path, f"must be a string or a list, not {kind_of(value)}")
+        return []
+    parts = (content_from(part, f"{path}[{place}]", faults) for place, part in enumerate(value))
+    return [part for part in parts if part is not None]
+
+
+def message_from(value: Any, path: str, faults: Faults, *, speaker: Role = "user") -> Message | None:
+    """One message, or None after noting faults. A `Message` passes.
+
+    A message without a role gets the one its type implies: whoever calls a tool is the assistant, what
+    answers is the tool, and anything else is said by `speaker`.
+    """
+    if isinstance(value, Message):
+        return value
+    if not faults.check(path, value, is_object):
+        return None
+    before = len(faults.found)
+    kind = value.get("type")
+    if kind is None:
+        kind = "message"
+    else:
+        faults.check(f"{path}.type", kind, _is_message_type)
+    author = value.get("role")
+    if author is not None:
+        faults.check(f"{path}.role", author, _is_role)
+    content = contents_from(value.get("content"), f"{path}.content", faults)
+    words = {name: value.get(name) for name in ("id", "code", "message", "usage", "metadata")}
+    for name, word in words.items():
+        if word is not None:
+            faults.check(f"{path}.{name}", word, _MESSAGE_CHECKS[name])
+    if len(faults.found) > before:
+        return None
+    return Message(role=author or _implied_role(kind, speaker), type=kind, content=content, **words)
+
+
+def messages_from(value: Any, path: str, faults: Faults) -> list[Message]:
+    """A list of messages."""
+    if not faults.check(path, value, is_list):
+        return []
+    messages = (message_from(message, f"{path}[{place}]", faults) for place, message in enumerate(value))
+    return [message for message in messages if message is not None]
+
+
+_MESSAGE_CHECKS: dict[str, Check] = {
+    "id": is_identifier,
+    "code": is_string,
+    "message": is_string,
+    "usage": is_object,
+    "metadata": is_object,
+}
+
+
+def _implied_role(kind: str, speaker: Role) -> Role:
+    if kind in OUTPUT_OF:
+        return "assistant"
+    return "tool" if kind in OUTPUT_OF.values() else speaker

@@ -1,0 +1,146 @@
+"""The cleanup of a run: shielded, so that it may await after a stop, and bounded, so that it ends.
+
+A stop reaches the body as Trio's own level cancellation: every unshielded await raises `Cancelled` until the body
+has unwound. What may await then does so in a scope of this module, all under one deadline.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import traceback
+from collections.abc import Callable, Iterator
+from types import TracebackType
+
+import trio
+
+from ..protocol.lifecycle import CleanupResult
+
+__all__ = ["Cleanup", "CleanupScope"]
+
+logger = logging.getLogger("trio_agentapp.runs")
+
+
+class Cleanup:
+    """The cleanup budget of one run, and what became of it.
+
+    `budget` is in seconds, counted from the first stop; a cleanup that begins in a run that is not stopped has it
+    from its own beginning. `limit` (Trio's clock) is where the lease ends all cleanup: renewals move it.
+    """
+
+    def __init__(self, budget: float, first_stop: Callable[[], float | None]) -> None:
+        self.budget = budget
+        self.limit = math.inf
+        self.timed_out = False
+        self.interrupted = False
+        self._first_stop = first_stop
+        self._begun = False
+        self._open: list[CleanupScope] = []
+
+    @property
+    def deadline(self) -> float:
+        """When a cleanup that begins now must be over, on Trio's clock."""
+        start = self._first_stop()
+        return self.until(trio.current_time() if start is None else start)
+
+    def until(self, start: float) -> float:
+        return min(start + self.budget, self.limit)
+
+    def extend(self, limit: float) -> None:
+        """The lease was renewed: cleanup may last until `limit`."""
+        self.limit = limit
+        for scope in self._open:
+            scope.move()
+
+    def open(self) -> CleanupScope:
+        return CleanupScope(self)
+
+    @property
+    def result(self) -> CleanupResult:
+        if self.timed_out:
+            return CleanupResult.TIMED_OUT
+        return CleanupResult.DONE if self._begun else CleanupResult.NONE
+
+    def begin(self, scope: CleanupScope) -> None:
+        self._open.append(scope)
+
+    def end(self, scope: CleanupScope, *, cut: bool) -> None:
+        self._open.remove(scope)
+        # What ended before any stop was ordinary work, not cleanup.
+        self._begun = self._begun or self._first_stop() is not None
+        self.timed_out = self.timed_out or cut
+
+    def start_of(self) -> float:
+        """The moment from which the budget of a scope that opens now counts."""
+        start = self._first_stop()
+        return trio.current_time() if start is None else start
+
+    def inspect(self, error: BaseException, handler: str, warned: set[str]) -> None:
+        """Warn once per handler of an await in its cleanup that the stop cut.
+
+        The mark of it is a `Cancelled` raised while another was handled. This finds most cases, not all.
+        """
+        for leaf in _leaves(error):
+            if not isinstance(leaf, trio.Cancelled) or not isinstance(leaf.__context__, trio.Cancelled):
+                continue
+            self.interrupted = True
+            if handler not in warned:
+                warned.add(handler)
+                logger.warning(
+                    "handler %r: an await in its cleanup was cut by the stop, at %s; put it into "
+                    "`async with run.cleanup():` or register it with `run.on_exit(...)`",
+                    handler,
+                    _place_of(leaf),
+                )
+
+
+class CleanupScope:
+    """`async with run.cleanup():` - a shielded scope that ends with the cleanup deadline.
+
+    Entered after a stop, it has what is left of the budget; entered before, the whole budget, and a stop that comes
+    meanwhile does not disturb it. When the deadline passes, the block is left at its next await, and the run ends
+    as ERROR/cleanup_timeout.
+    """
+
+    def __init__(self, cleanup: Cleanup) -> None:
+        self._cleanup = cleanup
+        self._start = 0.0
+        self._scope = trio.CancelScope(shield=True)
+
+    def move(self) -> None:
+        self._scope.deadline = self._cleanup.until(self._start)
+
+    async def __aenter__(self) -> CleanupScope:
+        self._start = self._cleanup.start_of()
+        self.move()
+        self._cleanup.begin(self)
+        self._scope.__enter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        exc_traceback: TracebackType | None,
+    ) -> bool | None:
+        suppressed = self._scope.__exit__(exc_type, exc_value, exc_traceback)
+        self._cleanup.end(self, cut=self._scope.cancelled_caught)
+        return suppressed
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
+
+
+def _place_of(error: BaseException) -> str:
+    """File and line of the user's await: the innermost frame that is neither Trio's nor Python's own."""
+    place = "an unknown line"
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] not in ("trio", "outcome", "contextlib", "trio_agentapp"):
+            place = f"{frame.f_code.co_filename}:{line}"
+    return place

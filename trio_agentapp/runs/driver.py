@@ -1,0 +1,119 @@
+"""Drives a handler to its end, and says how it ended.
+
+The one place where a body runs. Around it, from the outside in: a shield (only the run's own scope stops the body:
+whoever cancels the world stops its runs first, and waits), the run's scope (stop, deadline, lease), the nursery of
+its children. After them the exit callbacks. Everything that awaits after a stop is bounded by the cleanup deadline.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import trio
+
+from ..protocol.lifecycle import Cause, CleanupResult, Ending, Phase
+from .handler import Handler
+from .run import Run, current_run, log_failure
+
+__all__ = ["Driven", "drive"]
+
+logger = logging.getLogger("trio_agentapp.runs")
+
+_warned: set[str] = set()
+"""Handlers that were told of a cut cleanup: once each is enough."""
+
+
+class Driven:
+    """What came of a body: its ending, the exception to show where that is wanted, and what must go on up."""
+
+    def __init__(self, ending: Ending, error: BaseException | None, fatal: BaseException | None) -> None:
+        self.ending = ending
+        self.error = error
+        self.fatal = fatal
+        """KeyboardInterrupt or SystemExit: it concerns the process, and is raised when the run has been ended."""
+
+
+async def drive(run: Run, handler: Handler, offered: Mapping[str, object]) -> Driven:
+    """Execute `handler` for `run` until nothing of it runs any more. Raises nothing."""
+    token = current_run.set(run)
+    error: BaseException | None = None
+    well = True
+    with trio.CancelScope(shield=True):
+        try:
+            error = await _execute_body(run, handler, offered)
+            well = await run.call_exit_callbacks()
+        finally:
+            current_run.reset(token)
+    fatal, error = _split_fatal(error)
+    cause = _cause_of(run, error, fatal, well)
+    if error is not None and cause not in (Cause.EXCEPTION, Cause.RETURNED):
+        logger.warning(
+            "run %s (handler %r): raised while it was ended (%s)",
+            run.run_id,
+            run.handler_name,
+            cause.value,
+            exc_info=error,
+        )
+    ending = Ending(
+        cause=cause,
+        cleanup=run.cleanup_state.result,
+        cleanup_interrupted=run.cleanup_state.interrupted,
+        stop_requested=run.stop_requested,
+    )
+    return Driven(ending, error, fatal)
+
+
+async def _execute_body(run: Run, handler: Handler, offered: Mapping[str, object]) -> BaseException | None:
+    """Body and children, to their end. Returns what they raised, without the cancellation that ended them."""
+    try:
+        with run.scope:
+            try:
+                async with trio.open_nursery() as children:
+                    run.adopt(children)
+                    # A run that was stopped before its body gets none: a generator would run up to its first await.
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                    await handler(run, offered)
+                    run.body_ended()
+                    children.cancel_scope.cancel(reason=f"the handler of run {run.run_id} has returned")
+            except BaseException as exc:
+                run.cleanup_state.inspect(exc, run.handler_name, _warned)
+                raise
+    except BaseException as exc:
+        return exc
+    finally:
+        run.adopt(None)
+        run.note_deadline()
+        run.phase = Phase.FINISHING
+    return None
+
+
+def _cause_of(run: Run, error: BaseException | None, fatal: BaseException | None, well: bool) -> Cause:
+    """Section 5 of INTERRUPT-PROTOCOL, "Outcome, as the driver sees the end of the body"."""
+    if run.cleanup_state.result is CleanupResult.TIMED_OUT:
+        return Cause.CLEANUP_TIMEOUT
+    if fatal is not None:
+        return Cause.SHUTDOWN
+    if run.cause is not None and run.cause is not Cause.RETURNED:
+        return run.cause
+    if error is not None:
+        log_failure(run, "the handler failed", error)
+        return Cause.EXCEPTION
+    return Cause.RETURNED if well else Cause.EXCEPTION
+
+
+def _split_fatal(error: BaseException | None) -> tuple[BaseException | None, BaseException | None]:
+    """(KeyboardInterrupt or SystemExit, the rest), each None if there is none."""
+    if isinstance(error, BaseExceptionGroup):
+        fatal, rest = error.split((KeyboardInterrupt, SystemExit))
+        return fatal, _unwrapped(rest)
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return error, None
+    return None, error
+
+
+def _unwrapped(error: BaseException | None) -> BaseException | None:
+    """A group of one says no more than the one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

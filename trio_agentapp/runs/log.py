@@ -1,0 +1,161 @@
+"""The numbered memory of a run: its events, in order, for any number of readers.
+
+Appending is synchronous and never waits. Two bounds keep it small: the log forgets its oldest events (a reader that
+falls behind them is told of the gap), and a run whose foremost reader lags is *congested*, so that its driver can
+hold it back between two items. A slow reader therefore costs the log's bound at most, and slows nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import trio
+
+from ..protocol.events import Event
+from .stream import Subscriber
+
+__all__ = ["HELD_BACK_EVENTS", "HELD_BACK_WEIGHT", "MAX_EVENTS", "MAX_WEIGHT", "EventLog"]
+
+MAX_EVENTS = 8192
+"""Events kept; four times what a run may be ahead of its foremost reader, so that it never meets a gap."""
+
+MAX_WEIGHT = 4 * 1024 * 1024
+"""Bytes kept, by the events' own estimate."""
+
+HELD_BACK_EVENTS = 2048
+"""Lead of the run over its foremost reader at which it is held back (HOT-PATH, section 6.7)."""
+
+HELD_BACK_WEIGHT = 1024 * 1024
+
+
+class EventLog:
+    """Events `first` to `end - 1` of one run."""
+
+    def __init__(self, *, max_events: int = MAX_EVENTS, max_weight: int = MAX_WEIGHT) -> None:
+        self.first = 0
+        self.end = 0
+        self.closed = False
+        self._events: list[Event] = []
+        self._max_events = max_events
+        self._max_weight = max_weight
+        self._kept_weight = 0
+        self._written_weight = 0
+        self._subscribers: set[Subscriber] = set()
+        self._parked: list[Subscriber] = []
+        self._relieved: trio.Event | None = None
+        # Where the foremost reader stands: its next sequence number, and the weight of all before it.
+        self._front = 0
+        self._front_weight = 0
+
+    def extend(self, events: Iterable[Event]) -> None:
+        """Append events; their sequence numbers continue the log's."""
+        for event in events:
+            self._events.append(event)
+            self._kept_weight += event.weight
+            self._written_weight += event.weight
+            self.end += 1
+        if len(self._events) > self._max_events or self._kept_weight > self._max_weight:
+            self._forget_oldest()
+        if self._parked:
+            self._wake_readers()
+
+    def close(self) -> None:
+        """No event follows: readers end once they have read what is there."""
+        self.closed = True
+        self._wake_readers()
+        self._relieve()
+
+    def subscribe(self, after: int = -1) -> Subscriber:
+        """A reader of all events with a sequence number greater than `after`: replay first, then live."""
+        subscriber = Subscriber(self, after + 1)
+        before = self._events[: max(0, subscriber.position - self.first)]
+        subscriber.passed = self.forgotten_weight + sum(event.weight for event in before)
+        self._subscribers.add(subscriber)
+        self._note_front()
+        return subscriber
+
+    @property
+    def subscribers(self) -> Iterator[Subscriber]:
+        return iter(tuple(self._subscribers))
+
+    @property
+    def has_readers(self) -> bool:
+        return bool(self._subscribers)
+
+    @property
+    def forgotten_weight(self) -> int:
+        return self._written_weight - self._kept_weight
+
+    @property
+    def congested(self) -> bool:
+        """All readers lag: the run should wait. A run without readers never does."""
+        return (
+            self.end - self._front > HELD_BACK_EVENTS
+            or self._written_weight - self._front_weight > HELD_BACK_WEIGHT
+        ) and bool(self._subscribers)
+
+    async def wait_relieved(self) -> None:
+        """Wait until the foremost reader has caught up with the log, or there is none."""
+        while self.congested and not self.closed:
+            if self._relieved is None:
+                self._relieved = trio.Event()
+            await self._relieved.wait()
+
+    # What follows is for Subscriber.
+
+    def read(self, position: int, max_weight: int) -> list[Event]:
+        """Events from `position` on, at least one if there is one, about `max_weight` bytes at most."""
+        start = position - self.first
+        if self.end - position <= 64 and self._kept_weight <= max_weight:
+            return self._events[start:]
+        taken, weight = start, 0
+        for event in self._events[start:]:
+            weight += event.weight
+            if weight > max_weight and taken > start:
+                break
+            taken += 1
+        return self._events[start:taken]
+
+    def park(self, subscriber: Subscriber) -> None:
+        self._parked.append(subscriber)
+
+    def advanced(self, subscriber: Subscriber) -> None:
+        """`subscriber` has taken events."""
+        if subscriber.position > self._front:
+            self._front = subscriber.position
+            self._front_weight = subscriber.passed
+            if self._relieved is not None and self.end - self._front <= HELD_BACK_EVENTS // 2:
+                self._relieve()
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        self._subscribers.discard(subscriber)
+        self._note_front()
+
+    def _note_front(self) -> None:
+        foremost = max(self._subscribers, key=lambda each: each.position, default=None)
+        self._front = self.end if foremost is None else foremost.position
+        self._front_weight = self._written_weight if foremost is None else foremost.passed
+        self._relieve()
+
+    def _relieve(self) -> None:
+        if self._relieved is not None:
+            self._relieved.set()
+            self._relieved = None
+
+    def _wake_readers(self) -> None:
+        parked, self._parked = self._parked, []
+        for subscriber in parked:
+            subscriber.wake()
+
+    def _forget_oldest(self) -> None:
+        # A quarter at a time, so that deleting from the front of the list stays cheap per event.
+        drop = 0
+        if len(self._events) > self._max_events:
+            drop = len(self._events) - self._max_events * 3 // 4
+        weight = sum(event.weight for event in self._events[:drop])
+        while self._kept_weight - weight > self._max_weight and drop < len(self._events) - 1:
+            weight += self._events[drop].weight
+            drop += 1
+        del self._events[:drop]
+        self._kept_weight -= weight
+        self.first += drop

@@ -1,0 +1,235 @@
+"""Starts runs, knows the live ones, owns the nursery they live in, and ends them all before it ends itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from ..abc import BaseInterruptBackend, Busy, Ended, Granted, Lease, Resync, Signal
+from ..errors import BackendUnavailable, Draining, RequestError, SessionBusy, TooManyRuns, ValidationError
+from ..protocol.ids import SessionKey, new_run_id
+from ..protocol.lifecycle import Cause, Ending, Phase, RunState
+from .driver import drive
+from .ending import adopted, error_message, terminal_events
+from .handler import Handler
+from .run import Run
+from .ticker import tick
+
+__all__ = ["MAX_RUNS", "RegistryStatistics", "RunRegistry"]
+
+logger = logging.getLogger("trio_agentapp.runs")
+
+MAX_RUNS = 10_000
+"""Open runs of one node; at about 45 KiB an idle chat this is half a gigabyte."""
+
+
+@attrs.frozen
+class RegistryStatistics:
+    live: int
+    stuck: tuple[str, ...]
+    draining: bool
+
+
+class RunRegistry:
+    """The live runs of this node, by run id and by session.
+
+    Args:
+        backend: says which run may have a session, and carries stops.
+        node_id: fresh for each process.
+        cleanup_budget: seconds a run's cleanup may take.
+        debug: show the text of a handler's exception to its client.
+        max_runs: open runs at most.
+    """
+
+    def __init__(
+        self,
+        backend: BaseInterruptBackend,
+        *,
+        node_id: str,
+        cleanup_budget: float = 30.0,
+        debug: bool = False,
+        max_runs: int = MAX_RUNS,
+    ) -> None:
+        self.node_id = node_id
+        self.cleanup_budget = cleanup_budget
+        self.draining = False
+        self._backend = backend
+        self._debug = debug
+        self._max_runs = max_runs
+        self._runs: dict[str, Run] = {}
+        self._by_key: dict[SessionKey, list[Run]] = {}
+        self._empty = trio.Event()
+        self._nursery: trio.Nursery | None = None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Take runs inside this block. On leaving it every run is stopped, cleaned up and joined."""
+        async with trio.open_nursery() as services, trio.open_nursery() as runs:
+            await services.start(self._backend.listen, self.node_id, self._on_signal)
+            services.start_soon(tick, self, name="run ticker")
+            self._nursery = runs
+            try:
+                yield
+            finally:
+                self.draining = True
+                self._nursery = None
+                self.stop_all(Cause.SHUTDOWN)
+                # Runs are shielded: they end by their own scopes, within the cleanup budget, and are joined here.
+                with trio.CancelScope(shield=True):
+                    await self.wait_empty()
+                services.cancel_scope.cancel(reason="the run registry is closed")
+
+    def statistics(self) -> RegistryStatistics:
+        stuck = tuple(run.run_id for run in self._runs.values() if run.stuck)
+        return RegistryStatistics(len(self._runs), stuck, self.draining)
+
+    def live(self) -> list[Run]:
+        return list(self._runs.values())
+
+    def find(self, run_id: str) -> Run | None:
+        """The live run of this id on this node."""
+        return self._runs.get(run_id)
+
+    def find_by_key(self, key: SessionKey) -> Run | None:
+        """The live run of this session on this node; one that owns it before one that is still claiming."""
+        return max(self._by_key.get(key, ()), key=lambda run: run.state is RunState.RUNNING, default=None)
+
+    async def start(self, run: Run, handler: Handler, offered: Mapping[str, object]) -> None:
+        """Claim the session for `run` and start it. When this returns, the run will end with a terminal event.
+
+        Cancelled before that, nothing was started and the session is free.
+
+        Raises:
+            Draining, TooManyRuns, SessionBusy, BackendUnavailable: nothing was started.
+            ValidationError: the run id is taken.
+        """
+        if self._open_nursery() is None or self.draining:
+            raise Draining
+        if len(self._runs) >= self._max_runs:
+            raise TooManyRuns("This node has as many open runs as it takes.", retry_after=1.0)
+        if (known := self._runs.get(run.run_id)) is not None:
+            if known.key == run.key:
+                raise SessionBusy(known.run_id)
+            raise ValidationError([("$.id", "this id is taken by another run")])
+        lease = Lease(key=run.key, run_id=run.run_id, node_id=self.node_id, nonce=new_run_id())
+        # Registered before the claim, so that a stop which arrives meanwhile finds its run.
+        self._runs[run.run_id] = run
+        self._by_key.setdefault(run.key, []).append(run)
+        try:
+            lease = await self._claim(run, lease)
+        except BaseException:
+            self._leave(run)
+            raise
+        # Closed meanwhile: the run is stopped before its body, by the same way as any other.
+        nursery = self._open_nursery()
+        if nursery is None:
+            run.stop(Cause.SHUTDOWN)
+            with trio.CancelScope(shield=True):
+                await self._end(run, lease, Ending(cause=run.cause or Cause.SHUTDOWN))
+            raise Draining
+        nursery.start_soon(self._live, run, lease, handler, offered, name=f"run {run.run_id}")
+
+    def _open_nursery(self) -> trio.Nursery | None:
+        return self._nursery
+
+    async def _claim(self, run: Run, lease: Lease) -> Lease:
+        try:
+            claim = await self._backend.claim(lease)
+        except trio.Cancelled:
+            # The claim may have succeeded, so it is taken back.
+            await self._give_up(lease)
+            raise
+        except RequestError:
+            raise
+        except Exception as exc:
+            logger.exception("the interrupt backend failed to claim")
+            await self._give_up(lease)
+            raise BackendUnavailable(
+                "The session could not be claimed; nothing was started.", retry_after=1.0
+            ) from exc
+        match claim:
+            case Granted(token):
+                run.token = token
+                run.state = RunState.RUNNING
+                return attrs.evolve(lease, token=token)
+            case Busy(active, retry_after):
+                raise SessionBusy(active, retry_after=retry_after)
+            case Ended(RunState.STOPPED, Cause.STOPPED_BEFORE_START):
+                run.stop(Cause.STOPPED)
+                run.cause = Cause.STOPPED_BEFORE_START
+                return lease
+            case _:
+                raise ValidationError([("$.id", "a run of this id has ended already")])
+
+    async def _give_up(self, lease: Lease) -> None:
+        with trio.move_on_after(self.cleanup_budget, shield=True):
+            try:
+                await self._backend.finish(lease, Ending(cause=Cause.CLAIM_FAILED))
+            except Exception:
+                logger.exception("run %s: the session of a given-up claim could not be freed", lease.run_id)
+
+    async def _live(self, run: Run, lease: Lease, handler: Handler, offered: Mapping[str, object]) -> None:
+        """The task of one run."""
+        run.log.extend(run.builder.start())
+        if run.cause is Cause.STOPPED_BEFORE_START:
+            await self._end(run, lease, Ending(cause=Cause.STOPPED_BEFORE_START, stop_requested=True))
+            return
+        driven = await drive(run, handler, offered)
+        message = error_message(driven.ending.cause, driven.error, debug=self._debug)
+        with trio.CancelScope(shield=True):
+            await self._end(run, lease, driven.ending, message)
+        if driven.fatal is not None:
+            raise driven.fatal
+
+    async def _end(self, run: Run, lease: Lease, ending: Ending, message: str = "") -> None:
+        """Write the terminal state, show the terminal event, leave the registry: in this order.
+
+        So the session is free before anybody can see the end, and nobody waits for a run that is not there.
+        """
+        if ending.cause is not Cause.STOPPED_BEFORE_START:
+            try:
+                record = await self._backend.finish(lease, ending)
+            except Exception:
+                logger.exception("run %s: its end could not be written", run.run_id)
+            else:
+                ending = adopted(ending, record)
+        run.ending = ending
+        run.state = ending.state
+        run.phase = Phase.ENDED
+        # A drain may have shown an end already, to readers of a run that overran its cleanup.
+        if not run.log.closed:
+            run.log.extend(terminal_events(run.builder, ending, message))
+        self._leave(run)
+
+    def _leave(self, run: Run) -> None:
+        run.log.close()
+        run.ended.set()
+        del self._runs[run.run_id]
+        of_session = self._by_key[run.key]
+        of_session.remove(run)
+        if not of_session:
+            del self._by_key[run.key]
+        if not self._runs:
+            self._empty.set()
+            self._empty = trio.Event()
+
+    def stop_all(self, cause: Cause) -> None:
+        for run in self.live():
+            run.stop(cause)
+
+    async def wait_empty(self) -> None:
+        """Wait until no run is live."""
+        while self._runs:
+            await self._empty.wait()
+
+    def _on_signal(self, signal: Signal) -> None:
+        if isinstance(signal, Resync):
+            return
+        run = self._runs.get(signal.run_id)
+        # A signal may overtake the answer to its run's claim: the token is not known then.
+        if run is not None and run.token in (0, signal.token):
+            run.stop(Cause.STOPPED)

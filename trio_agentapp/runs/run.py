@@ -1,0 +1,267 @@
+"""A run: one execution of a handler for one request."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import TypeVarTuple
+
+import trio
+
+from ..protocol.builder import ResponseBuilder
+from ..protocol.ids import SessionKey
+from ..protocol.lifecycle import Cause, Ending, Phase, RunState
+from ..protocol.request import CancelAfter
+from .cleanup import Cleanup, CleanupScope
+from .log import EventLog
+from .stream import Subscriber
+
+__all__ = ["TURN", "OnDisconnect", "Run", "StopFlag", "current_run", "shielded_write"]
+
+logger = logging.getLogger("trio_agentapp.runs")
+
+Ts = TypeVarTuple("Ts")
+
+TURN = 0.010
+"""Seconds of a handler's items without a checkpoint until the run makes one: nobody holds the loop."""
+
+OUTSIDE_BUDGET = 10.0
+"""Seconds a store's write may take where no run, and so no cleanup budget, is around it."""
+
+OnDisconnect = CancelAfter | str
+"""What the leaving of the last watcher means: "cancel", "continue", or CancelAfter(seconds)."""
+
+current_run: ContextVar[Run] = ContextVar("trio_agentapp_current_run")
+"""The run whose handler is being executed, also in its threads."""
+
+
+class StopFlag:
+    """Whether the run is being stopped. `is_set()` may be called from any thread."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._event = trio.Event()
+
+    def is_set(self) -> bool:
+        if self._event.is_set():
+            return True
+        # A scope whose deadline has passed is stopped too, although nobody called `stop`.
+        return trio.lowlevel.in_trio_task() and self._run.scope.cancel_called
+
+    def __bool__(self) -> bool:
+        return self.is_set()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Wait for the flag. A run that is stopped while this waits sees `Cancelled`, as from every await."""
+        await self._event.wait()
+
+
+class Run:
+    """What a handler gets as `run`: who and what it runs for, and the means to end well.
+
+    Attributes:
+        run_id, user_id, session_id: whom it serves.
+        token: the fencing token; a later run of the session has a greater one.
+        stopping: a flag, readable from any thread; `if run.stopping:` works.
+        deadline: when the run's own time is over, on Trio's clock; `math.inf` without `timeout_s`.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        key: SessionKey,
+        timeout_s: float | None = None,
+        cleanup_budget: float = 30.0,
+        on_disconnect: OnDisconnect = "cancel",
+        handler_name: str = "handler",
+    ) -> None:
+        self.run_id = run_id
+        self.key = key
+        self.token = 0
+        self.stopping = StopFlag(self)
+        self.deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
+        self.handler_name = handler_name
+        # From here on: what the runtime works with. A handler has no use for it.
+        self.scope = trio.CancelScope(deadline=self.deadline)
+        self.cleanup_state = Cleanup(cleanup_budget, self.first_stop)
+        self.builder = ResponseBuilder(run_id, key.session_id, created_at=int(time.time()))
+        self.log = EventLog()
+        self.state = RunState.IDLE
+        self.phase = Phase.RUNNING
+        self.cause: Cause | None = None
+        self.ending: Ending | None = None
+        self.stop_requested = False
+        self.stuck = False
+        self.created_at = time.time()
+        self.ended = trio.Event()
+        self.on_disconnect = on_disconnect
+        self.unwatched_since: float | None = None
+        self.exit_callbacks: list[Callable[[], object]] = []
+        self._lease_deadline = math.inf
+        self._stopped_at: float | None = None
+        self._children: trio.Nursery | None = None
+        self._turn_began = time.monotonic()
+
+    def __repr__(self) -> str:
+        return f"<Run {self.run_id} of {self.key.user_id!r}/{self.key.session_id!r}, {self.phase.value}>"
+
+    @property
+    def user_id(self) -> str:
+        return self.key.user_id
+
+    @property
+    def session_id(self) -> str:
+        return self.key.session_id
+
+    # What handlers call.
+
+    def cleanup(self) -> CleanupScope:
+        """`async with run.cleanup():` - awaits that a stop does not cut, for the cleanup budget at most."""
+        return self.cleanup_state.open()
+
+    def on_exit(self, fn: Callable[[], Awaitable[object] | object]) -> None:
+        """Call `fn()` after the body and its children have unwound, whatever ended them; last registered first.
+
+        It runs like the inside of `run.cleanup()`. An exception it raises is logged and turns FINISHED into ERROR.
+        """
+        self.exit_callbacks.append(fn)
+
+    def start_soon(self, fn: Callable[[*Ts], Awaitable[object]], *args: *Ts, name: object = None) -> None:
+        """Start a child task: its exception ends the run as an error; when the handler returns, it is cancelled.
+
+        Raises:
+            RuntimeError: the handler is not being executed.
+        """
+        if self._children is None:
+            raise RuntimeError("run.start_soon works while the handler is being executed")
+        self._children.start_soon(fn, *args, name=name)
+
+    async def emit(self, item: object) -> None:
+        """Send an item, as a `yield` of the handler does; also from its children.
+
+        Waits while every reader lags far behind. After a stop nothing is sent any more.
+
+        Raises:
+            ItemError: the item cannot be sent; nothing was.
+        """
+        try:
+            if self.phase is not Phase.RUNNING:
+                await trio.lowlevel.checkpoint()
+            else:
+                self.log.extend(self.builder.add(item))
+                if self.log.congested:
+                    await self.log.wait_relieved()
+                elif time.monotonic() - self._turn_began < TURN:
+                    return
+                else:
+                    await trio.lowlevel.checkpoint()
+        except trio.Cancelled:
+            self.note_deadline()
+            raise
+        self._turn_began = time.monotonic()
+
+    # What the runtime calls.
+
+    def first_stop(self) -> float | None:
+        """When the run was first stopped, by whatever; None if it was not."""
+        if self._stopped_at is None and self.scope.cancel_called:
+            self._stopped_at = min(trio.current_time(), self.scope.deadline)
+        return self._stopped_at
+
+    def stop(self, cause: Cause) -> bool:
+        """End the run. True if that is what will have ended it, False if the body's end came first."""
+        self.stop_requested = self.stop_requested or cause is Cause.STOPPED
+        if self.phase in (Phase.FINISHING, Phase.ENDED):
+            return False
+        if self.cause is None:
+            self.first_stop()
+            self.note_deadline()
+        if self.cause is None:
+            self.cause = cause
+            self._stopped_at = trio.current_time()
+        self.phase = Phase.STOPPING
+        self.stopping.set()
+        self.scope.cancel(reason=f"run {self.run_id}: {self.cause.value}")
+        return True
+
+    def note_deadline(self) -> None:
+        """If the scope's deadline has ended the body, say which it was: the run's own, or its lease's."""
+        if self.cause is None and self.scope.cancel_called:
+            own = self.deadline <= self._lease_deadline
+            self.cause = Cause.DEADLINE_EXCEEDED if own else Cause.LEASE_LOST
+            self.phase = Phase.STOPPING
+            self.stopping.set()
+
+    def renew(self, *, body_until: float, cleanup_until: float) -> None:
+        """A confirmed renewal of the lease: the times until which body and cleanup may run, on Trio's clock."""
+        self._lease_deadline = body_until
+        self.scope.deadline = min(self.deadline, body_until)
+        self.cleanup_state.extend(cleanup_until)
+
+    def adopt(self, children: trio.Nursery | None) -> None:
+        self._children = children
+
+    def body_ended(self) -> None:
+        """The handler is through: a stop seen before this means STOPPED, one seen later comes too late."""
+        self.note_deadline()
+        if self.cause is None:
+            self.cause = Cause.RETURNED
+        self.phase = Phase.FINISHING
+
+    async def call_exit_callbacks(self) -> bool:
+        """Call what `on_exit` registered; True if none of it failed."""
+        well = True
+        while self.exit_callbacks:
+            fn = self.exit_callbacks.pop()
+            async with self.cleanup():
+                try:
+                    result = fn()
+                    if inspect.isawaitable(result):
+                        await result
+                except Exception as exc:
+                    well = False
+                    log_failure(self, "an exit callback failed", exc)
+        return well
+
+    def watch(self, after: int = -1) -> Subscriber:
+        """A reader whose presence counts: when the last one leaves, `on_disconnect` decides."""
+        subscriber = self.log.subscribe(after)
+        self.unwatched_since = None
+        subscriber.on_close(self._watcher_left)
+        return subscriber
+
+    def _watcher_left(self) -> None:
+        if self.log.has_readers or self.phase is Phase.ENDED:
+            return
+        if self.on_disconnect == "cancel":
+            self.stop(Cause.DISCONNECTED)
+        else:
+            self.unwatched_since = trio.current_time()
+
+    def overdue(self, now: float) -> bool:
+        """The cleanup deadline has passed, and the run has still not unwound."""
+        self.note_deadline()
+        first = self.first_stop()
+        return self.phase is not Phase.ENDED and first is not None and now > self.cleanup_state.until(first) + 1.0
+
+
+def shielded_write() -> CleanupScope:
+    """`async with shielded_write():` - what a store writes in here is not cut by a stop.
+
+    Inside a run it counts against the cleanup budget; elsewhere it has 10 s.
+    """
+    run = current_run.get(None)
+    return Cleanup(OUTSIDE_BUDGET, lambda: None).open() if run is None else run.cleanup()
+
+
+def log_failure(run: Run, what: str, error: BaseException) -> None:
+    """Log what a handler raised. Names come with `%r`, so that nobody's text breaks a line."""
+    logger.error("run %s (handler %r): %s", run.run_id, run.handler_name, what, exc_info=error)

@@ -1,0 +1,119 @@
+"""The agent as the runtime holds it: the handler, and how a request becomes a run of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+
+from ..errors import ItemError
+from ..protocol.codec import request_from
+from ..protocol.events import Event
+from ..protocol.ids import SessionKey, new_run_id, new_session_id
+from ..protocol.lifecycle import RunState
+from ..protocol.request import AgentRequest, OnDisconnect
+from .handler import Handler
+from .registry import RunRegistry
+from .run import Run
+from .stream import Gap, Subscriber
+
+__all__ = ["Runner", "Watched"]
+
+
+@attrs.frozen
+class Watched:
+    """A run and a reader of it that counts as its watcher."""
+
+    run: Run
+    subscriber: Subscriber
+
+
+class Runner:
+    """What a handler gets as `self`.
+
+    Attributes:
+        app: the AgentApp.
+        framework_type: "text" for handlers of Trio's own kind.
+    """
+
+    def __init__(
+        self,
+        *,
+        app: Any,
+        handler: Handler,
+        registry: RunRegistry,
+        framework_type: str = "text",
+        on_disconnect: OnDisconnect = "cancel",
+    ) -> None:
+        self.app = app
+        self.framework_type = framework_type
+        self._handler = handler
+        self._registry = registry
+        self._on_disconnect = on_disconnect
+
+    async def start(self, request: AgentRequest) -> Watched:
+        """Start a run for `request`, or join the live one that has its id in the same session.
+
+        Ids that the request lacks are filled in: a fresh session, and the session's id as the user's, so that two
+        requests without ids never meet.
+
+        Raises:
+            Draining, TooManyRuns, SessionBusy, BackendUnavailable, ValidationError: nothing was started.
+        """
+        key, run_id = fill_ids(request)
+        known = self._registry.find(run_id)
+        if known is not None and known.key == key and known.state is RunState.RUNNING:
+            await trio.lowlevel.checkpoint()
+            return Watched(known, known.watch())
+        run = Run(
+            run_id=run_id,
+            key=key,
+            timeout_s=request.timeout_s,
+            cleanup_budget=self._registry.cleanup_budget,
+            on_disconnect=request.on_disconnect or self._on_disconnect,
+            handler_name=self._handler.name,
+        )
+        offered = {"self": self, "msgs": list(request.input), "request": request, "run": run, "app": self.app}
+        await self._registry.start(run, self._handler, offered)
+        return Watched(run, run.watch())
+
+    @asynccontextmanager
+    async def stream_query(
+        self, request: AgentRequest | dict[str, Any] | str
+    ) -> AsyncIterator[AsyncIterator[Event]]:
+        """The events of a run, without a server: `async with self.stream_query("Hello") as events:`.
+
+        Leaving the block before the terminal event counts as a disconnect.
+
+        Raises:
+            ValidationError: the request is not one. And what `start` raises.
+        """
+        watched = await self.start(request_from(request))
+        with watched.subscriber:
+            yield _events(watched.subscriber)
+
+
+async def _events(subscriber: Subscriber) -> AsyncIterator[Event]:
+    while True:
+        try:
+            batch = await subscriber.receive()
+        except trio.EndOfChannel:
+            return
+        for event in batch:
+            if isinstance(event, Gap):
+                raise ItemError(f"events {event.start} to {event.stop} were read too late and are gone")
+            yield event
+
+
+def fill_ids(request: AgentRequest, *, user_id: str | None = None) -> tuple[SessionKey, str]:
+    """Give a request the ids it lacks, and tell its session and run id.
+
+    `user_id` is that of whoever sent the request, where that is known.
+    """
+    session_id = request.session_id = request.session_id or new_session_id()
+    user = request.user_id = request.user_id or user_id or session_id
+    run_id = request.id = request.id or new_run_id()
+    return SessionKey(user, session_id), run_id

@@ -1,0 +1,119 @@
+"""A stop, from whoever asks for it to the receipt that says what it did."""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from ..abc import BaseInterruptBackend, StopAnswer, StopOutcome
+from ..errors import AgentAppError
+from ..protocol.ids import SessionKey
+from ..protocol.lifecycle import Cause, CleanupResult, RunRecord, RunState, StopReceipt
+from .registry import RunRegistry
+from .run import Run
+
+__all__ = ["WAIT_MARGIN", "stop_run"]
+
+logger = logging.getLogger("trio_agentapp.runs")
+
+WAIT_MARGIN = 5.0
+"""Seconds beyond the cleanup budget that a waiting stop waits (INTERRUPT-PROTOCOL, section 9)."""
+
+POLL = 0.25
+"""Seconds between looks at a run that another node ends."""
+
+
+async def stop_run(
+    registry: RunRegistry,
+    backend: BaseInterruptBackend,
+    key: SessionKey | None,
+    run_id: str | None = None,
+    *,
+    user_id: str | None = None,
+    wait: bool = False,
+) -> StopReceipt:
+    """Stop the session's current run, or the named one, wherever it runs.
+
+    Args:
+        key: the session; None: `run_id` alone names the run, and only one of `user_id` unless that is None.
+        wait: answer when nothing of the run runs any more, after the cleanup budget and 5 s at most.
+
+    Raises:
+        BackendUnavailable: the run is not on this node, and the backend cannot be asked. Safe to repeat.
+        ValueError: neither `key` nor `run_id` was given.
+    """
+    if key is None and run_id is None:
+        raise ValueError("a stop names a session, a run, or both")
+    began = trio.current_time()
+    run = _find_local(registry, key, run_id, user_id)
+    # The owner cancels first and tells the backend afterwards.
+    accepted_here = run is not None and run.stop(Cause.STOPPED)
+    answer = await _tell(backend, key, run, run_id, user_id)
+    target = run.run_id if run is not None else answer.run_id
+    record = None
+    if target is not None and wait and (run is not None or answer.outcome is not StopOutcome.PENDING):
+        with trio.move_on_after(registry.cleanup_budget + WAIT_MARGIN):
+            record = await _wait_ended(backend, run, target)
+    elif target is not None and answer.outcome is StopOutcome.ENDED:
+        record = await backend.run_status(target)
+    return StopReceipt(
+        accepted=accepted_here or answer.outcome in (StopOutcome.ACCEPTED, StopOutcome.PENDING),
+        stopped=record is not None and _ended_by_stop(record),
+        run_id=target,
+        state=record.state if record is not None else answer.state if run is None else run.state,
+        node=registry.node_id if run is not None else answer.node_id,
+        latency_ms=round((trio.current_time() - began) * 1000, 3),
+        cleanup=_cleanup_result(run, record),
+    )
+
+
+def _find_local(
+    registry: RunRegistry, key: SessionKey | None, run_id: str | None, user_id: str | None
+) -> Run | None:
+    if run_id is None:
+        return None if key is None else registry.find_by_key(key)
+    run = registry.find(run_id)
+    if run is None or (key is not None and run.key != key) or user_id not in (None, run.user_id):
+        return None
+    return run
+
+
+async def _tell(
+    backend: BaseInterruptBackend,
+    key: SessionKey | None,
+    run: Run | None,
+    run_id: str | None,
+    user_id: str | None,
+) -> StopAnswer:
+    if run is None:
+        return await backend.request_stop(key, run_id, user_id=user_id)
+    try:
+        return await backend.request_stop(run.key, run.run_id)
+    except (AgentAppError, OSError):
+        # The run is ours and is ending already; what could not be written is only the note of it.
+        logger.warning("run %s: its stop could not be noted in the backend", run.run_id)
+        return StopAnswer(outcome=StopOutcome.ACCEPTED, run_id=run.run_id, state=run.state)
+
+
+async def _wait_ended(backend: BaseInterruptBackend, run: Run | None, run_id: str) -> RunRecord | None:
+    if run is not None:
+        await run.ended.wait()
+    while True:
+        record = await backend.run_status(run_id)
+        if record is None or record.state.terminal:
+            return record
+        await trio.sleep(POLL)
+
+
+def _ended_by_stop(record: RunRecord) -> bool:
+    """It ended because of a stop: not before one came, and not of something else while one was on its way."""
+    if record.reason == Cause.CLEANUP_TIMEOUT:
+        return record.stop_requested
+    return record.state is RunState.STOPPED and record.reason in (Cause.STOPPED, Cause.STOPPED_BEFORE_START)
+
+
+def _cleanup_result(run: Run | None, record: RunRecord | None) -> CleanupResult:
+    if record is not None:
+        return record.cleanup
+    return CleanupResult.TIMED_OUT if run is not None and run.stuck else CleanupResult.NONE

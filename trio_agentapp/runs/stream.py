@@ -1,0 +1,118 @@
+"""One reader of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from ..protocol.events import Event
+
+if TYPE_CHECKING:
+    from .log import EventLog
+
+__all__ = ["BATCH_WEIGHT", "Gap", "Subscriber"]
+
+BATCH_WEIGHT = 48 * 1024
+"""Bytes a reader takes at once: one write (HOT-PATH, section 6.2)."""
+
+
+@attrs.frozen
+class Gap:
+    """Events `start` to `stop` (both included) are no longer there."""
+
+    start: int
+    stop: int
+
+
+class Subscriber:
+    """A position in a run's log. Replays what is there, then follows what comes, each event once and in order.
+
+    Leave it with `close()`, which is synchronous and may be repeated, or use it in a `with` block. One task reads.
+    """
+
+    def __init__(self, log: EventLog, position: int) -> None:
+        self.position = position
+        """Sequence number of the next event to read."""
+        self.passed = 0
+        """Weight of all events before `position`."""
+        self.quiet_since = trio.current_time()
+        """When this reader last got something, on Trio's clock."""
+        self._log = log
+        self._on_close: Callable[[], None] | None = None
+        self._waiting: trio.Event | None = None
+        self._nudged = False
+        self._closed = False
+
+    def __enter__(self) -> Subscriber:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    async def receive(self, max_weight: int = BATCH_WEIGHT) -> list[Event | Gap]:
+        """The events since the last call, about `max_weight` bytes at most; waits for one if there is none.
+
+        An empty list means that nothing came for so long that the reader should show a sign of life.
+
+        Raises:
+            trio.EndOfChannel: the terminal event has been read.
+            trio.ClosedResourceError: this reader was closed.
+        """
+        log = self._log
+        while not self._closed:
+            if self.position < log.end:
+                return self._take(max_weight)
+            if log.closed:
+                raise trio.EndOfChannel
+            if self._nudged:
+                self._nudged = False
+                self.quiet_since = trio.current_time()
+                return []
+            self._waiting = trio.Event()
+            log.park(self)
+            await self._waiting.wait()
+        raise trio.ClosedResourceError
+
+    def _take(self, max_weight: int) -> list[Event | Gap]:
+        log = self._log
+        taken: list[Event | Gap] = []
+        if self.position < log.first:
+            taken.append(Gap(self.position, log.first - 1))
+            self.position = log.first
+            self.passed = log.forgotten_weight
+        events = log.read(self.position, max_weight)
+        taken.extend(events)
+        self.position += len(events)
+        self.passed += sum(event.weight for event in events)
+        self.quiet_since = trio.current_time()
+        self._nudged = False
+        log.advanced(self)
+        return taken
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, when this reader leaves."""
+        self._on_close = callback
+
+    def close(self) -> None:
+        """Stop reading. A call of `receive` that waits ends with ClosedResourceError."""
+        if self._closed:
+            return
+        self._closed = True
+        self._log.unsubscribe(self)
+        self.wake()
+        if self._on_close is not None:
+            self._on_close()
+
+    def nudge(self) -> None:
+        """Let a waiting `receive` return an empty list (the heartbeat of a quiet stream)."""
+        if self._waiting is not None:
+            self._nudged = True
+            self.wake()
+
+    def wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.set()

@@ -1,0 +1,45 @@
+"""What balancers and people look at first: `/`, `/health`, `/readiness`, `/liveness` (WIRE, section 3)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from quart import Quart, Response
+
+__all__ = ["json_response", "welcome", "alive", "readiness"]
+
+
+def json_response(body: object, status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status=status, content_type="application/json")
+
+
+def welcome(app: Quart, name: str, description: str) -> Response:
+    """Name, description, and the routes that exist."""
+    routes: dict[str, set[str]] = {}
+    for rule in app.url_map.iter_rules():
+        if not rule.websocket:
+            routes.setdefault(rule.rule, set()).update((rule.methods or set()) - {"HEAD", "OPTIONS"})
+    return json_response(
+        {
+            "name": name,
+            "description": description,
+            "routes": {path: sorted(methods) for path, methods in sorted(routes.items())},
+        }
+    )
+
+
+def alive(**more: Any) -> Response:
+    return json_response({"status": "healthy", "timestamp": time.time(), **more})
+
+
+def readiness(reason: Callable[[], str | None]) -> Response:
+    """200, or 503 with the reason why no new runs should come here."""
+    why = reason()
+    if why is None:
+        return alive()
+    response = json_response({"status": "unready", "timestamp": time.time(), "reason": why}, 503)
+    response.headers["Retry-After"] = "1"
+    return response

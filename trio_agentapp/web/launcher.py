@@ -1,0 +1,258 @@
+"""`launch`: one process, one server, an honest exit code.
+
+SIGTERM or SIGINT starts the drain with the listener still open; the second one hurries it; the third ends the
+process on the spot. Once the drain is over a watchdog guards the way out. That is where handlers that block a
+thread end, too: Trio waits for such a thread as long as a task waits for it, and the watchdog does not.
+Trio's own threads are daemons, so an abandoned one does not keep the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import FrameType
+from typing import Any, Protocol
+
+import trio
+from hypercorn.typing import ASGIFramework
+from hypercorn.utils import LifespanFailureError
+
+from .lifespan import log_failure
+from .server import BindError, ServerConfig, serve
+
+__all__ = ["Launchable", "imported_by_launcher", "launch"]
+
+log = logging.getLogger(__name__)
+
+WATCHDOG_MARGIN = 10.0
+"""On top of the app's cleanup budget: for last frames, connections, and the user's shutdown code."""
+
+EXIT_BY_FORCE = 130
+"""What shells show for a process that was interrupted."""
+
+IMPORTERS = ("importlib._bootstrap", "importlib._bootstrap_external", "runpy")
+
+
+class Launchable(Protocol):
+    """What `launch` needs to know of an app, beyond its being an ASGI app and `Servable`."""
+
+    app_name: str
+    cleanup_budget: float
+    launched: bool
+    shutdown_event: Any
+
+    async def drain(self, hurry: trio.Event) -> None:
+        """See `Servable.drain`."""
+
+
+def launch(
+    app: Launchable,
+    *,
+    host: str,
+    port: int,
+    certfile: str | os.PathLike[str] | None = None,
+    keyfile: str | os.PathLike[str] | None = None,
+) -> int:
+    """Serve until told to stop; returns the exit code. To be called in the main thread.
+
+    0: drained and closed after SIGTERM or SIGINT. 1: the start-up failed, the port is busy, a crash in the
+    background ended the server, or the end did not come in time.
+    """
+    config = ServerConfig()
+    config.bind = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
+    config.certfile = None if certfile is None else os.fspath(certfile)
+    config.keyfile = None if keyfile is None else os.fspath(keyfile)
+    watchdog = _Watchdog(app.cleanup_budget + WATCHDOG_MARGIN)
+    # The lifespan then leaves the signals to us.
+    app.launched = True
+    try:
+        config.create_sockets()
+        trio.run(_Launch(app, config, watchdog).run)
+    except* LifespanFailureError:
+        return_code = 1  # the lifespan has told why
+    except* BindError as errors:
+        for error in _leaves(errors):
+            log.critical("%s", error)
+        return_code = 1
+    except* KeyboardInterrupt:
+        return_code = EXIT_BY_FORCE  # before or after our own handling of signals
+    except* Exception as errors:
+        log_failure("The server failed", errors)
+        return_code = 1
+    else:
+        return_code = 0
+    finally:
+        config.close_sockets()
+        watchdog.stand_down()
+    return return_code
+
+
+class _Launch:
+    """One run of the server: the signals, and what they mean at which time."""
+
+    def __init__(self, app: Launchable, config: ServerConfig, watchdog: _Watchdog) -> None:
+        self._app = app
+        self._config = config
+        self._watchdog = watchdog
+        self._signals = 0
+        self._starting = trio.CancelScope()
+        self._stop = trio.Event()
+        self._hurry = trio.Event()
+
+    async def run(self) -> None:
+        self._watchdog.look_at(trio.lowlevel.current_root_task())
+        app: ASGIFramework = self._app  # type: ignore[assignment]  # the protocol states our part of it only
+        serving = partial(serve, app, self._config, shutdown_trigger=self._drain)
+        with self._handle_signals():
+            async with trio.open_nursery() as nursery:
+                # Until it serves there is nothing to drain, and a signal ends the start-up.
+                with self._starting:
+                    self._announce(await nursery.start(serving))
+                    nursery.start_soon(self._guard_the_end)
+
+    def _announce(self, urls: list[str]) -> None:
+        sys.stderr.write(f"{self._app.app_name} is ready on {' and '.join(urls)} (Ctrl-C stops it)\n")
+        sys.stderr.flush()
+
+    @contextmanager
+    def _handle_signals(self) -> Iterator[None]:
+        """Not `trio.open_signal_receiver`: the third one must work when a handler blocks the event loop."""
+        token = trio.lowlevel.current_trio_token()
+
+        def handle(_signum: int, _frame: FrameType | None) -> None:
+            self._signals += 1
+            if self._signals > 2:
+                os._exit(EXIT_BY_FORCE)
+            token.run_sync_soon(self._act)
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _act(self) -> None:
+        self._starting.cancel(reason="told to stop during start-up")
+        self._stop.set()
+        if self._signals > 1:
+            self._hurry.set()
+
+    async def _drain(self) -> None:
+        await self._stop.wait()
+        log.info("Draining; a second signal stops the live runs, a third one ends the process")
+        await self._app.drain(self._hurry)
+        self._watchdog.start()
+
+    async def _guard_the_end(self) -> None:
+        # A crash in the background ends the server without passing through `_drain`.
+        await self._app.shutdown_event.wait()
+        self._watchdog.start()
+
+
+class _Watchdog:
+    """Ends a process that does not end by itself, and tells what kept it."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._root: trio.lowlevel.Task | None = None
+        self._started = False
+        self._over = threading.Event()
+
+    def look_at(self, root: trio.lowlevel.Task | None) -> None:
+        self._root = root
+
+    def start(self) -> None:
+        if self._started:
+            return
+        self._started = True
+        # A daemon thread, because whatever it guards against may hold the event loop. It exists on the way
+        # out only.
+        threading.Thread(target=self._watch, name="exit watchdog", daemon=True).start()
+
+    def stand_down(self) -> None:
+        """The caller has its exit code; stay only if the user's threads would keep the interpreter alive."""
+        main = threading.main_thread()
+        if all(thread.daemon or thread is main for thread in threading.enumerate()):
+            self._over.set()
+
+    def _watch(self) -> None:
+        if self._over.wait(self._patience):
+            return
+        log.critical("Still alive %g s after the drain, ending the process. It waits for:", self._patience)
+        for line in (*_tasks(self._root), *_threads()):
+            log.critical("  %s", line)
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _tasks(root: trio.lowlevel.Task | None) -> list[str]:
+    """The task tree's leaves as another thread sees them: a snapshot that may be torn beats none."""
+    lines: list[str] = []
+    pending = [] if root is None else [root]
+    while pending:
+        task = pending.pop()
+        children = [child for nursery in tuple(task.child_nurseries) for child in tuple(nursery.child_tasks)]
+        pending += children
+        if not children:
+            where = [f"{frame.f_code.co_filename}:{line}" for frame, line in task.iter_await_frames()]
+            lines.append(f"task {task.name} at {' > '.join(where[-3:])}")
+    return lines
+
+
+def _threads() -> list[str]:
+    frames = sys._current_frames()
+    lines = []
+    for thread in threading.enumerate():
+        frame = frames.get(thread.ident or 0)
+        if frame is not None and thread is not threading.current_thread():
+            lines.append(f"thread {thread.name} at {frame.f_code.co_filename}:{frame.f_lineno}")
+    return lines
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def imported_by_launcher() -> bool:
+    """Whether a launcher imports the caller's module right now: `app.run()` at its end must do nothing.
+
+    Launchers are Hypercorn's `load_application`, a spawned worker that re-imports the main module, Celery,
+    and our command line. They count only outside an import: what they call directly means what it says.
+    """
+    importing = False
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = _module(frame)
+        if name in IMPORTERS:
+            importing = True
+        elif importing and _launches(name, frame.f_code.co_name):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _launches(module: str, function: str) -> bool:
+    if module == "hypercorn.utils":
+        return function == "load_application"
+    return module == "multiprocessing.spawn" or any(
+        module == package or module.startswith(f"{package}.") for package in ("celery", "trio_agentapp.cli")
+    )
+
+
+def _module(frame: FrameType) -> str:
+    """Its name, also when it runs as `python -m`."""
+    name = str(frame.f_globals.get("__name__", ""))
+    if name == "__main__":
+        return str(getattr(frame.f_globals.get("__spec__"), "name", name))
+    return name

@@ -1,0 +1,105 @@
+"""Errors before the first byte: `application/problem+json` (RFC 9457, WIRE section 2).
+
+The only place where an error becomes an answer. What the answer says was written for the client: no traceback, no
+path, no name of ours.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from quart import Quart, Response, request
+from werkzeug.exceptions import HTTPException
+
+from ..errors import RequestError
+
+__all__ = ["install_problems", "problem"]
+
+CODES = {
+    400: "malformed_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+    500: "internal",
+    503: "backend_unavailable",
+}
+
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+DETAILS = {
+    400: "The request is not valid HTTP for this route.",
+    404: "There is nothing at this path.",
+    405: "This path does not take this method.",
+    408: "The body did not arrive in time.",
+    413: "The body is larger than this server takes.",
+    500: "Something went wrong on this server.",
+}
+
+
+def install_problems(app: Quart) -> None:
+    """Answer every error of `app` with a problem; a user's own error handlers are more specific, and win."""
+    app.register_error_handler(RequestError, _of_request_error)
+    app.register_error_handler(HTTPException, _of_http_exception)
+
+
+def problem(
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    *,
+    retryable: bool = False,
+    retry_after: float | None = None,
+    extra: dict[str, Any] | None = None,
+) -> Response:
+    body = {
+        "type": f"urn:trio-agentapp:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request.path,
+        "code": code,
+        "request_id": secrets.token_hex(8),
+        "retryable": retryable,
+        **(extra or {}),
+    }
+    response = Response(orjson.dumps(body), status=status, content_type="application/problem+json")
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+    return response
+
+
+async def _of_request_error(error: RequestError) -> Response:
+    return problem(
+        error.status,
+        error.code,
+        error.title,
+        error.detail,
+        retryable=error.retryable,
+        retry_after=error.retry_after,
+        extra=dict(error.extra()),
+    )
+
+
+async def _of_http_exception(error: HTTPException) -> Response:
+    status = error.code or 500
+    title = PHRASES.get(status, "Error")
+    response = problem(
+        status,
+        CODES.get(status, title.lower().replace(" ", "_")),
+        title,
+        DETAILS.get(status, error.description or title),
+        retryable=status in (408, 429, 503),
+    )
+    for name, value in error.get_headers():
+        if name.lower() in ("allow", "retry-after", "www-authenticate"):
+            response.headers[name] = value
+    return response

@@ -1,0 +1,293 @@
+"""The serve loop of our own launcher: Hypercorn's protocols, with connections that can be brought to an end.
+
+Hypercorn's worker names its `TCPServer` itself and cancels a connection whole. Here a request can be
+cancelled while its connection still sends, and a client that has stopped reading cannot hold up the exit.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config, Sockets
+from hypercorn.events import Closed
+from hypercorn.trio.lifespan import Lifespan as LifespanDriver
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import (
+    AppWrapper,
+    ASGIFramework,
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    ConnectionState,
+    LifespanState,
+    Scope,
+)
+
+__all__ = ["BindError", "Connection", "ServerConfig", "serve"]
+
+log = logging.getLogger(__name__)
+
+CLOSING_PATIENCE = 1.0
+"""For what is local work once a socket is closed."""
+
+Listener = trio.SSLListener[trio.SocketStream] | trio.SocketListener
+
+
+class BindError(OSError):
+    """An address that cannot be listened on; the message names it."""
+
+
+class ServerConfig(Config):
+    """Hypercorn's configuration with the defaults of a server of long, quiet streams.
+
+    `read_timeout` stays None: it would cut streams on which the client has nothing to say.
+    """
+
+    accesslog = None
+    backlog = 2048
+    errorlog = log
+    force_close_after: float = 5.0
+    """How long cancelled requests have for their last frames; the runs themselves were drained before."""
+    graceful_timeout: float = 3.0
+    header_timeout: float = 15.0
+    """For the first request's headers, so that idle or slow connections cannot be collected cheaply."""
+    include_server_header = False
+    keep_alive_timeout = 75.0  # above the usual 60 s of load balancers, which must be the ones to close
+    shutdown_timeout = math.inf  # the lifespan bounds itself, and the launcher's watchdog bounds everything
+    ssl_handshake_timeout = 15.0
+    startup_timeout = math.inf  # loading a model may take its time; orchestrators have start-up probes
+    tcp_user_timeout: float = 25.0
+    """A peer that acknowledges nothing, or keeps its window shut, for this long is gone (Linux)."""
+    websocket_max_message_size = 2**20
+
+    _sockets: Sockets | None = None
+
+    def create_sockets(self) -> Sockets:
+        """Bind, once: a busy port is reported before the app starts up; the serve loop uses the same."""
+        if self._sockets is None:
+            self._sockets = super().create_sockets()
+        return self._sockets
+
+    def _create_sockets(self, binds: list[str], type_: int = socket.SOCK_STREAM) -> list[socket.socket]:
+        sockets: list[socket.socket] = []
+        for bind in binds:
+            try:
+                sockets += super()._create_sockets([bind], type_)
+            except OSError as error:
+                for sock in sockets:
+                    sock.close()
+                raise _bind_error(bind, error) from error
+        for sock in sockets:
+            if hasattr(socket, "TCP_USER_TIMEOUT") and sock.family in (socket.AF_INET, socket.AF_INET6):
+                # Accepted sockets inherit it.
+                milliseconds = int(self.tcp_user_timeout * 1000)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        return sockets
+
+    def close_sockets(self) -> None:
+        sockets, self._sockets = self._sockets, None
+        if sockets is not None:
+            for sock in (*sockets.secure_sockets, *sockets.insecure_sockets):
+                sock.close()
+
+
+class _Requests:
+    """The app as one connection sees it: it knows the requests in progress, and can cancel them."""
+
+    def __init__(self, app: AppWrapper) -> None:
+        self._app = app
+        self._scopes: set[trio.CancelScope] = set()
+        self._cancelled = False
+        self.any_yet = False
+
+    async def __call__(
+        self,
+        scope: Scope,
+        receive: ASGIReceiveCallable,
+        send: ASGISendCallable,
+        sync_spawn: Callable[..., Any],
+        call_soon: Callable[..., Any],
+    ) -> None:
+        self.any_yet = True
+        with trio.CancelScope() as request:
+            self._scopes.add(request)
+            if self._cancelled:
+                request.cancel(reason="the server is shutting down")
+            try:
+                await self._app(scope, receive, send, sync_spawn, call_soon)
+            finally:
+                self._scopes.discard(request)
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        for request in self._scopes:
+            request.cancel(reason="the server is shutting down")
+
+
+class Connection(TCPServer):
+    """Hypercorn's connection, except that requests are cancelled apart from it and it can be aborted."""
+
+    config: ServerConfig
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: ServerConfig,
+        context: WorkerContext,
+        state: ConnectionState,
+        live: set[Connection],
+        stream: trio.SSLStream[trio.SocketStream],
+    ) -> None:
+        self.requests = _Requests(app)
+        super().__init__(self.requests, config, context, state, stream)
+        self._live = live
+
+    async def run(self) -> None:
+        self._live.add(self)
+        try:
+            await super().run()
+        except* Exception:
+            # Stock, this would reach the nursery of all connections: one malformed client would end the
+            # server.
+            log.exception("A connection failed")
+        finally:
+            self._live.discard(self)
+
+    async def abort(self) -> None:
+        """Close the socket under whoever is blocked on it; tell the requests that their client is gone."""
+        stream: Any = self.stream
+        getattr(stream, "transport_stream", stream).socket.close()
+        with trio.move_on_after(CLOSING_PATIENCE):
+            if hasattr(self, "protocol"):
+                await self.protocol.handle(Closed())
+
+    async def _idle_timeout(self) -> None:
+        config = self.config
+        patience = config.keep_alive_timeout if self.requests.any_yet else config.header_timeout
+        with trio.move_on_after(patience):
+            await self.context.terminated.wait()
+        # Shielded, for closing posts `Updated` events that stop this very task; bounded, for a TLS goodbye
+        # can block.
+        with trio.move_on_after(CLOSING_PATIENCE, shield=True):
+            await self._initiate_server_close()
+
+
+async def serve(
+    app: ASGIFramework,
+    config: ServerConfig,
+    *,
+    shutdown_trigger: Callable[[], Awaitable[object]],
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Start the app, listen, serve until `shutdown_trigger` returns; then close all, in bounded time.
+
+    The trigger runs while the listeners are open, so draining is its business: refusals are still answered.
+    `task_status` gets the URLs. Raises `BindError`, or Hypercorn's `LifespanFailureError` (in a group) when
+    the app could not start or gave up.
+    """
+    sockets = config.create_sockets()
+    wrapped = ASGIWrapper(app)
+    state: LifespanState = {}
+    driver = LifespanDriver(wrapped, config, state)
+    try:
+        async with trio.open_nursery() as lifespan:
+            await lifespan.start(driver.handle_lifespan)
+            await driver.wait_for_startup()
+            if not driver.supported:
+                raise RuntimeError("the app has no lifespan")
+            listeners, urls = _listen(sockets, config)
+            async with trio.open_nursery() as server:
+                connections = _Connections(wrapped, config, ConnectionState(state))
+                task_status.started(urls)
+                await connections.run(server, listeners, shutdown_trigger)
+            await driver.wait_for_shutdown()
+            lifespan.cancel_scope.cancel(reason="the server is done")
+    finally:
+        config.close_sockets()
+
+
+class _Connections:
+    """All connections of a server, from the first accept to the last close."""
+
+    def __init__(self, app: AppWrapper, config: ServerConfig, state: ConnectionState) -> None:
+        self._app = app
+        self._config = config
+        self._state = state
+        self._context = WorkerContext(None)
+        self._live: set[Connection] = set()
+
+    async def run(
+        self,
+        owner: trio.Nursery,
+        listeners: list[Listener],
+        shutdown_trigger: Callable[[], Awaitable[object]],
+    ) -> None:
+        closing = trio.CancelScope(shield=True)
+        async with trio.open_nursery() as nursery:
+            handler = partial(Connection, self._app, self._config, self._context, self._state, self._live)
+            try:
+                async with trio.open_nursery() as accepting:
+                    accepting.start_soon(partial(trio.serve_listeners, handler, listeners, handler_nursery=nursery))
+                    await shutdown_trigger()
+                    accepting.cancel_scope.cancel(reason="the server is shutting down")
+            finally:
+                # Also when the lifespan has failed and everything is being cancelled: then, too, a client
+                # that does not read must not keep us.
+                await self._context.terminated.set()
+                owner.start_soon(self._close, closing, nursery)
+        closing.cancel(reason="all connections are closed")
+
+    async def _close(self, scope: trio.CancelScope, nursery: trio.Nursery) -> None:
+        """Ask, then insist, then force; cancelled as soon as nobody is left."""
+        with scope:
+            await trio.sleep(self._config.graceful_timeout)
+            for connection in self._live:
+                connection.requests.cancel()
+            await trio.sleep(self._config.force_close_after)
+            if self._live:
+                log.warning("Closing %d connections by force", len(self._live))
+            async with trio.open_nursery() as aborting:
+                for connection in tuple(self._live):
+                    aborting.start_soon(connection.abort)
+            await trio.sleep(CLOSING_PATIENCE)
+            nursery.cancel_scope.cancel(reason="the server has shut down")
+
+
+def _listen(sockets: Sockets, config: ServerConfig) -> tuple[list[Listener], list[str]]:
+    listeners: list[Listener] = []
+    urls: list[str] = []
+    tls = config.create_ssl_context()
+    for sock in (*sockets.secure_sockets, *sockets.insecure_sockets):
+        try:
+            sock.listen(config.backlog)
+        except OSError as error:
+            raise _bind_error(_name(sock), error) from error
+        plain = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        if tls is not None and sock in sockets.secure_sockets:
+            listeners.append(trio.SSLListener(plain, tls, https_compatible=True))
+            urls.append(f"https://{_name(sock)}")
+        else:
+            listeners.append(plain)
+            urls.append(f"http://{_name(sock)}")
+    return listeners, urls
+
+
+def _name(sock: socket.socket) -> str:
+    address = sock.getsockname()
+    if sock.family == socket.AF_INET6:
+        return f"[{address[0]}]:{address[1]}"
+    return f"{address[0]}:{address[1]}" if sock.family == socket.AF_INET else f"unix:{address}"
+
+
+def _bind_error(bind: str, error: OSError) -> BindError:
+    reason = "the port is in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
+    return BindError(f"Cannot listen on {bind}: {reason}")

@@ -1,0 +1,77 @@
+"""A run as Server-Sent Events over HTTP (WIRE, section 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from urllib.parse import quote
+
+import orjson
+import trio
+from quart import Response
+
+from ..protocol.sse import DONE, KEEP_ALIVE, PREAMBLE, frame, spell
+from ..runs import Gap, Subscriber
+from .connection import StreamBody
+
+__all__ = ["EventStreamBody", "event_stream_response", "run_headers"]
+
+
+class EventStreamBody(StreamBody):
+    """Reads in the request's own task: a batch of events is one write, and silence is a keep-alive comment."""
+
+    def __init__(self, subscriber: Subscriber, *, on_wind_down: Callable[[], None], done: bool = False) -> None:
+        self.subscriber = subscriber
+        self._on_wind_down = on_wind_down
+        self._pending = [PREAMBLE]
+        self._last_words = [DONE] if done else []
+
+    async def __aenter__(self) -> EventStreamBody:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        exc_traceback: TracebackType | None,
+    ) -> None:
+        self.subscriber.close()
+
+    def __aiter__(self) -> EventStreamBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._pending:
+            return self._pending.pop()
+        try:
+            batch = await self.subscriber.receive()
+        except trio.EndOfChannel:
+            if self._last_words:
+                return self._last_words.pop()
+            raise StopAsyncIteration from None
+        if not batch:
+            return KEEP_ALIVE
+        return b"".join([_gap(event) if isinstance(event, Gap) else frame(event) for event in batch])
+
+    def wind_down(self) -> None:
+        self._on_wind_down()
+
+
+def _gap(gap: Gap) -> bytes:
+    return spell(orjson.dumps({"from": gap.start, "to": gap.stop}), event="gap")
+
+
+def event_stream_response(body: EventStreamBody, headers: dict[str, str]) -> Response:
+    response = Response(body, content_type="text/event-stream; charset=utf-8")
+    # A stream lasts as long as its run; Quart would cut it, silently, after a minute.
+    response.timeout = None
+    response.headers["Cache-Control"] = "no-cache, no-transform"
+    response.headers["X-Accel-Buffering"] = "no"
+    response.headers.update(headers)
+    return response
+
+
+def run_headers(run_id: str, session_id: str) -> dict[str, str]:
+    """Which run an answer is about; an id that is not ASCII is percent-encoded."""
+    shown = session_id if session_id.isascii() else quote(session_id, safe="")
+    return {"X-Run-Id": run_id, "X-Session-Id": shown, "Location": f"/runs/{run_id}"}
