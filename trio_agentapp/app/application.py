@@ -6,7 +6,6 @@ import inspect
 import ipaddress
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -37,6 +36,8 @@ from ..web.identity import Gate
 from ..web.lifespan import Lifespan
 from ..web.problems import install_problems
 from ..web.runs import RunRoutes, release_watch
+from .middleware import Middleware, layered
+from .paths import native_path
 from .settings import Options, Settings, read_port
 from .state import AppState
 
@@ -45,9 +46,6 @@ __all__ = ["AgentApp"]
 logger = logging.getLogger("trio_agentapp.app")
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-CallNext = Callable[[Request], Awaitable[ResponseTypes]]
-Middleware = Callable[[Request, CallNext], Awaitable[ResponseTypes]]
 
 FRAMEWORKS = ("text",)
 
@@ -87,7 +85,10 @@ class AgentApp(QuartTrio):
         self._gate = Gate(self.settings.authenticate, self.settings.authorize)
         self._handler: Handler | None = None
         self._framework = "text"
+        # Made anew each time the app is opened.
         self._registry: RunRegistry | None = None
+        self._runner: Runner | None = None
+        self._run_routes: RunRoutes
         self._drained: trio.Event | None = None
         self._middleware: list[Middleware] = []
         self._init_functions: list[Callable[..., Any]] = []
@@ -156,10 +157,9 @@ class AgentApp(QuartTrio):
         async with AsyncExitStack() as stack:
             if self._registry is None:
                 await stack.enter_async_context(self.runtime())
-            runner = self._runner()
-            if runner is None:
+            if self._runner is None:
                 raise ConfigurationError("there is no query handler; register one with @app.query()")
-            yield await stack.enter_async_context(runner.stream_query(request))
+            yield await stack.enter_async_context(self._runner.stream_query(request))
 
     def middleware(self, kind: str) -> Callable[[Middleware], Middleware]:
         """`@app.middleware("http")` on `async def mw(request, call_next)`; the last one registered is outermost."""
@@ -251,6 +251,15 @@ class AgentApp(QuartTrio):
                 self._backend, node_id=self.node_id, cleanup_budget=self.cleanup_budget, debug=settings.debug
             )
             await stack.enter_async_context(registry.open())
+            self._runner = self._new_runner(registry)
+            self._run_routes = RunRoutes(
+                runner=self._runner,
+                registry=registry,
+                backend=self._backend,
+                gate=self._gate,
+                stream_by_default=settings.streams_by_default,
+                sse_done=settings.sse_done,
+            )
             self._registry, self._drained = registry, None
             self._mount()
             try:
@@ -278,28 +287,18 @@ class AgentApp(QuartTrio):
             raise RuntimeError("the app is not running; start it, or use `async with app.runtime():`")
         return self._registry
 
-    def _runner(self) -> Runner | None:
+    def _new_runner(self, registry: RunRegistry) -> Runner | None:
         if self._handler is None:
             return None
         return Runner(
             app=self,
             handler=self._handler,
-            registry=self._running(),
+            registry=registry,
             framework_type=self._framework,
             on_disconnect=self.settings.on_disconnect,
         )
 
     # Routes.
-
-    def _routes(self) -> RunRoutes:
-        return RunRoutes(
-            runner=self._runner(),
-            registry=self._running(),
-            backend=self._backend,
-            gate=self._gate,
-            stream_by_default=self.settings.streams_by_default,
-            sse_done=self.settings.sse_done,
-        )
 
     def _mount(self) -> None:
         """Add the built-in routes, each only where the user has no route of that path and method."""
@@ -322,7 +321,7 @@ class AgentApp(QuartTrio):
 
     def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
         """Quart's own; `{name}` and `{name:path}` mean what `<name>` and `<path:name>` do."""
-        super().add_url_rule(_native_path(rule), *args, **options)
+        super().add_url_rule(native_path(rule), *args, **options)
 
     async def _welcome(self) -> Response:
         return welcome(self, self.app_name, self.app_description)
@@ -334,13 +333,13 @@ class AgentApp(QuartTrio):
         return readiness(self._unready_reason)
 
     async def _process(self) -> Response:
-        return await self._routes().process(_request())
+        return await self._run_routes.process(_request())
 
     async def _stop(self) -> Response:
-        return await self._routes().stop(_request())
+        return await self._run_routes.stop(_request())
 
     async def _one_run(self, run_id: str) -> Response:
-        return await self._routes().one(_request(), run_id)
+        return await self._run_routes.one(_request(), run_id)
 
     def _unready_reason(self) -> str | None:
         if self._registry is None:
@@ -362,47 +361,15 @@ class AgentApp(QuartTrio):
         return response
 
     async def full_dispatch_request(self, request_context: RequestContext | None = None) -> ResponseTypes:
-        call: CallNext = _Dispatch(super().full_dispatch_request, request_context)
-        for middleware in self._middleware:
-            call = _Layer(middleware, call)
-        return await call(_request())
-
-
-class _Dispatch:
-    """The innermost `call_next`: Quart's routing, hooks and views."""
-
-    def __init__(self, dispatch: Callable[..., Awaitable[Any]], context: RequestContext | None) -> None:
-        self._dispatch = dispatch
-        self._context = context
-
-    async def __call__(self, _request: Request) -> ResponseTypes:
-        response: ResponseTypes = await self._dispatch(self._context)
-        return response
-
-
-class _Layer:
-    """One middleware around a `call_next`."""
-
-    def __init__(self, middleware: Middleware, inner: CallNext) -> None:
-        self._middleware = middleware
-        self._inner = inner
-
-    async def __call__(self, request: Request) -> ResponseTypes:
-        return await self._middleware(request, self._inner)
+        dispatch = super().full_dispatch_request
+        if not self._middleware:
+            return await dispatch(request_context)
+        return await layered(self._middleware, lambda: dispatch(request_context))(_request())
 
 
 def _request() -> Request:
     request: Request = current_request._get_current_object()  # type: ignore[attr-defined]
     return request
-
-
-def _native_path(rule: str) -> str:
-    """`/a/{b}/{c:path}` as Quart writes it: `/a/<b>/<path:c>`."""
-    return re.sub(
-        r"\{(\w+)(?::(\w+))?\}",
-        lambda found: f"<{found[2]}:{found[1]}>" if found[2] else f"<{found[1]}>",
-        rule,
-    )
 
 
 def _is_loopback(host: str) -> bool:

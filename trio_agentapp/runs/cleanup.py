@@ -122,10 +122,10 @@ class CleanupScope:
         exc_type: type[BaseException] | None,
         exc_value: BaseException | None,
         exc_traceback: TracebackType | None,
-    ) -> bool | None:
+    ) -> bool:
         suppressed = self._scope.__exit__(exc_type, exc_value, exc_traceback)
         self._cleanup.end(self, cut=self._scope.cancelled_caught)
-        return suppressed
+        return bool(suppressed)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,8 @@ def welcome(app: Quart, name: str, description: str) -> Response:
     routes: dict[str, set[str]] = {}
     for rule in app.url_map.iter_rules():
         if not rule.websocket:
-            routes.setdefault(rule.rule, set()).update((rule.methods or set()) - {"HEAD", "OPTIONS"})
+            path = re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"{\1}", rule.rule)
+            routes.setdefault(path, set()).update((rule.methods or set()) - {"HEAD", "OPTIONS"})
     return json_response(
         {
             "name": name,
