@@ -60,9 +60,7 @@ def test_the_golden_chat() -> None:
         '"created_at":1795324939,"completed_at":%s,"output":%s,"usage":null,"session_id":"s1"}'
     )
     message = (
-        '{"sequence_number":%d,"object":"message","status":"%s","error":null,"id":"'
-        + msg
-        + '","type":"message",'
+        '{"sequence_number":%d,"object":"message","status":"%s","error":null,"id":"' + msg + '","type":"message",'
         '"role":"assistant","content":%s,"code":null,"message":null,"usage":null,"metadata":null}'
     )
     content = (
@@ -212,6 +210,11 @@ def test_pairs_of_another_message_close_the_open_one() -> None:
         ] * 2
 
 
+def test_a_pair_does_not_continue_what_was_not_cumulative() -> None:
+    closed = [event["content"] for event in run("a", (Message(content="ab"), True)) if event.get("content")]
+    assert [[part["text"] for part in content] for content in closed] == [["a"], ["ab"]]
+
+
 def test_growing_parts_of_a_pair_are_sent_when_they_are_done() -> None:
     def snapshot(*parts: Any) -> Message:
         return Message(content=list(parts), id="m")
@@ -245,9 +248,7 @@ def test_a_held_part_is_not_lost_when_the_message_ends_otherwise() -> None:
     assert ("data", "completed", 0, False, {"call_id": "c"}) in brief(run(held, "next"))
     builder = live()
     builder.add(held)
-    assert ("data", "incomplete", 0, False, {"call_id": "c"}) in brief(
-        spelled(builder.stop("x", completed_at=1))
-    )
+    assert ("data", "incomplete", 0, False, {"call_id": "c"}) in brief(spelled(builder.stop("x", completed_at=1)))
 
 
 @pytest.mark.parametrize(
@@ -486,6 +487,13 @@ def test_usage_must_be_json() -> None:
         with pytest.raises(ItemError):
             builder.usage = wrong
     assert builder.usage is None
+
+
+def test_usage_is_told_at_the_end_only() -> None:
+    builder = ResponseBuilder("run-0001", None, created_at=1)
+    builder.usage = {"tokens": 3}
+    events = [*builder.start(), *builder.complete(completed_at=2)]
+    assert [event.usage for event in events] == [None, None, {"tokens": 3}]
 
 
 def test_events_are_easy_to_read_in_process() -> None:

@@ -254,9 +254,7 @@ def test_a_flood_of_faults_is_cut_and_never_echoed() -> None:
     assert all(msg.count("SECRET") < 10 and len(loc) < 80 for loc, msg in caught.value.errors)
 
 
-@pytest.mark.parametrize(
-    "field", ["session_id", "id", "on_disconnect", "multitask_strategy", "stop", "top_p"]
-)
+@pytest.mark.parametrize("field", ["session_id", "id", "on_disconnect", "multitask_strategy", "stop", "top_p"])
 def test_long_values_are_not_echoed(field: str) -> None:
     value = {"deep": "SECRET" * 1000} if field in ("on_disconnect", "stop", "top_p") else "SECRET" * 1000
     assert all("SECRET" not in msg for msg in faults({**HELLO, field: value}).values())
@@ -272,9 +270,7 @@ def test_requests_made_in_python() -> None:
         AgentRequest(input=[{"role": "robot"}])
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"session_id": "a\n"}, {"timeout_s": float("inf")}, {"id": "x"}, {"stream": 1}]
-)
+@pytest.mark.parametrize("wrong", [{"session_id": "a\n"}, {"timeout_s": float("inf")}, {"id": "x"}, {"stream": 1}])
 def test_requests_made_in_python_are_checked_too(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         request_from(AgentRequest(input="x", **wrong))

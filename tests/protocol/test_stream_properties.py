@@ -84,7 +84,7 @@ def respond(items: list[Any], end: Callable[[ResponseBuilder], Any]) -> tuple[Re
 
 
 @given(items, st.sampled_from(ENDS))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 def test_every_response_is_numbered_bracketed_and_ended_once(items: list[Any], end: Any) -> None:
     builder, events = respond(items, end)
     spelled = [json.loads(encode_event(event)) for event in events]
@@ -142,7 +142,7 @@ def test_every_response_is_numbered_bracketed_and_ended_once(items: list[Any], e
 
 
 @given(items, st.sampled_from(ENDS[1:3]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 def test_a_cut_transcript_has_an_output_for_every_call(items: list[Any], end: Any) -> None:
     builder, _ = respond(items, end)
     open_calls = set()
@@ -157,7 +157,7 @@ def test_a_cut_transcript_has_an_output_for_every_call(items: list[Any], end: An
 
 
 @given(st.lists(words), st.lists(words))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_a_refused_item_leaves_no_trace(before: list[str], after: list[str]) -> None:
     def shape(events: list[Event]) -> list[Any]:
         return [(e.sequence_number, e.object, e.status, getattr(e, "text", None)) for e in events]

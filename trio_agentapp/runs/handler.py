@@ -88,7 +88,7 @@ class Handler:
         arguments = self.arguments(offered)
         match self.kind:
             case HandlerKind.ASYNC_GENERATOR:
-                await _drain(self.fn(**arguments), run.emit)
+                await _drain(self.fn(**arguments), run)
             case HandlerKind.COROUTINE:
                 await self._send(await self.fn(**arguments), run)
             case HandlerKind.SYNC | HandlerKind.SYNC_GENERATOR:
@@ -101,7 +101,7 @@ class Handler:
     async def _send(self, result: object, run: Run) -> None:
         """Send what a function returned: nothing, one item, or a generator of items that it made."""
         if inspect.isasyncgen(result):
-            await _drain(result, run.emit)
+            await _drain(result, run)
         elif inspect.isgenerator(result):
             left = await trio.to_thread.run_sync(_in_thread, lambda: result, run.emit, limiter=self._threads)
             await run.emit(left)
@@ -130,8 +130,8 @@ def _kind_of(fn: Callable[..., Any]) -> HandlerKind:
     return HandlerKind.SYNC
 
 
-async def _drain(items: AsyncGenerator[object, Any], emit: Emit) -> None:
-    """Send each item; what `emit` raises is thrown into the generator, at its yield."""
+async def _drain(items: AsyncGenerator[object, Any], run: Run) -> None:
+    """Send each item; what that raises is thrown into the generator, at its yield."""
     async with aclosing(items):
         raised: BaseException | None = None
         while True:
@@ -143,7 +143,8 @@ async def _drain(items: AsyncGenerator[object, Any], emit: Emit) -> None:
             # a Cancelled in the context of another is the mark of a cut cleanup.
             raised = None
             try:
-                await emit(item)
+                if run.emit_nowait(item):
+                    await run.pause()
             except BaseException as exc:
                 raised = exc
 

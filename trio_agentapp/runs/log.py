@@ -7,7 +7,7 @@ hold it back between two items. A slow reader therefore costs the log's bound at
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import trio
 
@@ -47,13 +47,15 @@ class EventLog:
         self._front = 0
         self._front_weight = 0
 
-    def extend(self, events: Iterable[Event]) -> None:
+    def extend(self, events: Sequence[Event]) -> None:
         """Append events; their sequence numbers continue the log's."""
+        weight = 0
         for event in events:
-            self._events.append(event)
-            self._kept_weight += event.weight
-            self._written_weight += event.weight
-            self.end += 1
+            weight += event.weight
+        self._events += events
+        self._kept_weight += weight
+        self._written_weight += weight
+        self.end += len(events)
         if len(self._events) > self._max_events or self._kept_weight > self._max_weight:
             self._forget_oldest()
         if self._parked:

@@ -152,23 +152,29 @@ class Run:
         Raises:
             ItemError: the item cannot be sent; nothing was.
         """
+        if self.emit_nowait(item):
+            await self.pause()
+
+    # What the runtime calls.
+
+    def emit_nowait(self, item: object) -> bool:
+        """Send an item; True if the sender has to `pause` before its next one."""
+        if self.phase is not Phase.RUNNING:
+            return True
+        self.log.extend(self.builder.add(item))
+        return time.monotonic() - self._turn_began >= TURN or self.log.congested
+
+    async def pause(self) -> None:
+        """Let others run; while every reader lags far behind, wait for one. This is where a yield meets a stop."""
         try:
-            if self.phase is not Phase.RUNNING:
-                await trio.lowlevel.checkpoint()
+            if self.log.congested and self.phase is Phase.RUNNING:
+                await self.log.wait_relieved()
             else:
-                self.log.extend(self.builder.add(item))
-                if self.log.congested:
-                    await self.log.wait_relieved()
-                elif time.monotonic() - self._turn_began < TURN:
-                    return
-                else:
-                    await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()
         except trio.Cancelled:
             self.note_deadline()
             raise
         self._turn_began = time.monotonic()
-
-    # What the runtime calls.
 
     def first_stop(self) -> float | None:
         """When the run was first stopped, by whatever; None if it was not."""
