@@ -83,6 +83,8 @@ class Cleanup:
         for leaf in _leaves(error):
             if not isinstance(leaf, trio.Cancelled) or not isinstance(leaf.__context__, trio.Cancelled):
                 continue
+            if _raised_by_closing(leaf):
+                continue
             self.interrupted = True
             if handler not in warned:
                 warned.add(handler)
@@ -134,6 +136,14 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             yield from _leaves(each)
     else:
         yield error
+
+
+def _raised_by_closing(error: BaseException) -> bool:
+    """Whether it comes from an `aclose` of Trio's, as at the end of `async with channel`: that has closed even so."""
+    return any(
+        frame.f_code.co_name == "aclose" and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "trio"
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
 
 
 def _place_of(error: BaseException) -> str:

@@ -38,14 +38,21 @@ async def drive(run: Run, handler: Handler, offered: Mapping[str, object]) -> Dr
     """Execute `handler` for `run` until nothing of it runs any more. Raises nothing."""
     token = current_run.set(run)
     error: BaseException | None = None
-    well = True
+    raised: list[BaseException] = []
     with trio.CancelScope(shield=True):
         try:
             error = await _execute_body(run, handler, offered)
-            well = await run.call_exit_callbacks()
+            raised = await run.call_exit_callbacks()
         finally:
             current_run.reset(token)
     fatal, error = _split_fatal(error)
+    well = True
+    for each in raised:
+        worse, failure = _split_fatal(each)
+        fatal = fatal or worse
+        if failure is not None:
+            well = False
+            log_failure(run, "an exit callback failed", failure)
     cause = _cause_of(run, error, fatal, well)
     if error is not None and cause not in (Cause.EXCEPTION, Cause.RETURNED):
         logger.warning(

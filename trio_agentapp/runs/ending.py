@@ -19,6 +19,7 @@ MESSAGES = {
     Cause.LEASE_LOST: "The node that executed this run lost its right to.",
     Cause.CLEANUP_TIMEOUT: "The run was ended, but its cleanup took longer than its budget.",
     Cause.OWNER_LOST: "The node that executed this run is gone.",
+    Cause.CLAIM_FAILED: "The session could not be claimed.",
 }
 
 
@@ -26,7 +27,10 @@ def error_message(cause: Cause, error: BaseException | None, *, debug: bool) -> 
     """What a client is told of an ERROR: never the words of the exception, unless in debug mode."""
     message = MESSAGES.get(cause, "")
     if debug and cause is Cause.EXCEPTION and error is not None:
-        return f"{type(error).__name__}: {error}"
+        try:
+            return f"{type(error).__name__}: {error}"
+        except Exception:  # the exception is a user's, and so is its __str__
+            return type(error).__name__
     return message
 
 
@@ -34,7 +38,9 @@ def adopted(ending: Ending, record: RunRecord) -> Ending:
     """The ending that the backend holds for true: the first one written."""
     if record.state is ending.state and record.reason == ending.cause:
         return ending
-    return attrs.evolve(ending, cause=Cause(record.reason)) if record.reason else ending
+    if not record.state.terminal or record.reason not in list(Cause):
+        return ending
+    return attrs.evolve(ending, cause=Cause(record.reason))
 
 
 def terminal_events(builder: ResponseBuilder, ending: Ending, message: str = "") -> Sequence[Event]:

@@ -106,8 +106,12 @@ class Handler:
             left = await trio.to_thread.run_sync(_in_thread, lambda: result, run.emit, limiter=self._threads)
             await run.emit(left)
         elif isinstance(result, AsyncIterable):
-            async for item in result:
-                await run.emit(item)
+            items = aiter(result)
+            if inspect.isasyncgen(items):
+                await _drain(items, run)
+            else:
+                async for item in items:
+                    await run.emit(item)
         elif inspect.isawaitable(result):
             await run.emit(await result)
         else:
@@ -115,18 +119,19 @@ class Handler:
 
 
 def _kind_of(fn: Callable[..., Any]) -> HandlerKind:
-    plain = fn
-    while isinstance(plain, functools.partial):
-        plain = plain.func
-    plain = inspect.unwrap(plain)
-    if not inspect.isroutine(plain):
-        plain = type(plain).__call__
-    if inspect.isasyncgenfunction(plain):
-        return HandlerKind.ASYNC_GENERATOR
-    if inspect.iscoroutinefunction(plain):
-        return HandlerKind.COROUTINE
-    if inspect.isgeneratorfunction(plain):
-        return HandlerKind.SYNC_GENERATOR
+    plain: Any = fn
+    while plain is not None:
+        while isinstance(plain, functools.partial):
+            plain = plain.func
+        called = plain if inspect.isroutine(plain) else type(plain).__call__
+        if inspect.isasyncgenfunction(called):
+            return HandlerKind.ASYNC_GENERATOR
+        if inspect.iscoroutinefunction(called):
+            return HandlerKind.COROUTINE
+        if inspect.isgeneratorfunction(called):
+            return HandlerKind.SYNC_GENERATOR
+        # A plain function around another gives what that one gives; a wrapper of a kind of its own was met first.
+        plain = getattr(plain, "__wrapped__", None)
     return HandlerKind.SYNC
 
 

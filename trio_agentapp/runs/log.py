@@ -41,7 +41,8 @@ class EventLog:
         self._kept_weight = 0
         self._written_weight = 0
         self._subscribers: set[Subscriber] = set()
-        self._parked: list[Subscriber] = []
+        # As a dict, since a reader whose wait was cut short parks again: it must not stand here twice.
+        self._parked: dict[Subscriber, None] = {}
         self._relieved: trio.Event | None = None
         # Where the foremost reader stands: its next sequence number, and the weight of all before it.
         self._front = 0
@@ -69,7 +70,7 @@ class EventLog:
 
     def subscribe(self, after: int = -1) -> Subscriber:
         """A reader of all events with a sequence number greater than `after`: replay first, then live."""
-        subscriber = Subscriber(self, after + 1)
+        subscriber = Subscriber(self, max(after + 1, 0))
         before = self._events[: max(0, subscriber.position - self.first)]
         subscriber.passed = self.forgotten_weight + sum(event.weight for event in before)
         self._subscribers.add(subscriber)
@@ -83,6 +84,11 @@ class EventLog:
     @property
     def has_readers(self) -> bool:
         return bool(self._subscribers)
+
+    @property
+    def has_been_read(self) -> bool:
+        """Some reader has read all there is."""
+        return self._front == self.end and bool(self._subscribers)
 
     @property
     def forgotten_weight(self) -> int:
@@ -119,7 +125,7 @@ class EventLog:
         return self._events[start:taken]
 
     def park(self, subscriber: Subscriber) -> None:
-        self._parked.append(subscriber)
+        self._parked[subscriber] = None
 
     def advanced(self, subscriber: Subscriber) -> None:
         """`subscriber` has taken events."""
@@ -131,6 +137,7 @@ class EventLog:
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         self._subscribers.discard(subscriber)
+        self._parked.pop(subscriber, None)
         self._note_front()
 
     def _note_front(self) -> None:
@@ -145,7 +152,7 @@ class EventLog:
             self._relieved = None
 
     def _wake_readers(self) -> None:
-        parked, self._parked = self._parked, []
+        parked, self._parked = self._parked, {}
         for subscriber in parked:
             subscriber.wake()
 
@@ -154,8 +161,14 @@ class EventLog:
         drop = 0
         if len(self._events) > self._max_events:
             drop = len(self._events) - self._max_events * 3 // 4
+        # The foremost reader never meets a gap: what it has still to read is bounded by holding the run back, plus
+        # one item, whose closing events repeat it (and are one batch, which nobody can read halfway).
+        spare = len(self._events) - 1
+        if self._subscribers:
+            spare = max(0, min(spare, self._front - self.first))
+        drop = min(drop, spare)
         weight = sum(event.weight for event in self._events[:drop])
-        while self._kept_weight - weight > self._max_weight and drop < len(self._events) - 1:
+        while self._kept_weight - weight > self._max_weight and drop < spare:
             weight += self._events[drop].weight
             drop += 1
         del self._events[:drop]

@@ -139,15 +139,12 @@ class RunRegistry:
     async def _claim(self, run: Run, lease: Lease) -> Lease:
         try:
             claim = await self._backend.claim(lease)
-        except trio.Cancelled:
-            # The claim may have succeeded, so it is taken back.
+        except BaseException as exc:
+            # Its answer is not known, and it may have succeeded: it is taken back.
             await self._give_up(lease)
-            raise
-        except RequestError:
-            raise
-        except Exception as exc:
+            if isinstance(exc, RequestError) or not isinstance(exc, Exception):
+                raise
             logger.exception("the interrupt backend failed to claim")
-            await self._give_up(lease)
             raise BackendUnavailable(
                 "The session could not be claimed; nothing was started.", retry_after=1.0
             ) from exc
@@ -174,7 +171,9 @@ class RunRegistry:
 
     async def _live(self, run: Run, lease: Lease, handler: Handler, offered: Mapping[str, object]) -> None:
         """The task of one run."""
-        run.log.extend(run.builder.start())
+        # A drain may have shown an end already, to readers of a run that was still claiming.
+        if not run.log.closed:
+            run.log.extend(run.builder.start())
         if run.cause is Cause.STOPPED_BEFORE_START:
             await self._end(run, lease, Ending(cause=Cause.STOPPED_BEFORE_START, stop_requested=True))
             return
@@ -196,7 +195,9 @@ class RunRegistry:
             except Exception:
                 logger.exception("run %s: its end could not be written", run.run_id)
             else:
-                ending = adopted(ending, record)
+                held = adopted(ending, record)
+                message = message if held.cause is ending.cause else ""
+                ending = held
         run.ending = ending
         run.state = ending.state
         run.phase = Phase.ENDED

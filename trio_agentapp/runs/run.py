@@ -107,8 +107,10 @@ class Run:
         self.exit_callbacks: list[Callable[[], object]] = []
         self._lease_deadline = math.inf
         self._stopped_at: float | None = None
+        self._returned_at: float | None = None
         self._children: trio.Nursery | None = None
-        self._turn_began = time.monotonic()
+        # Long ago: the first item makes a pause, so that it is on its way before a busy handler goes on.
+        self._turn_began = 0.0
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id} of {self.key.user_id!r}/{self.key.session_id!r}, {self.phase.value}>"
@@ -159,10 +161,16 @@ class Run:
 
     def emit_nowait(self, item: object) -> bool:
         """Send an item; True if the sender has to `pause` before its next one."""
+        if self.scope.deadline < math.inf:
+            self.note_deadline()
         if self.phase is not Phase.RUNNING:
             return True
-        self.log.extend(self.builder.add(item))
-        return time.monotonic() - self._turn_began >= TURN or self.log.congested
+        log = self.log
+        if log.has_been_read:
+            # A reader, which is another task, took the last item: so others have had their turn since.
+            self._turn_began = time.monotonic()
+        log.extend(self.builder.add(item))
+        return time.monotonic() - self._turn_began >= TURN or log.congested
 
     async def pause(self) -> None:
         """Let others run; while every reader lags far behind, wait for one. This is where a yield meets a stop."""
@@ -208,6 +216,7 @@ class Run:
 
     def renew(self, *, body_until: float, cleanup_until: float) -> None:
         """A confirmed renewal of the lease: the times until which body and cleanup may run, on Trio's clock."""
+        self.note_deadline()
         self._lease_deadline = body_until
         self.scope.deadline = min(self.deadline, body_until)
         self.cleanup_state.extend(cleanup_until)
@@ -220,22 +229,23 @@ class Run:
         self.note_deadline()
         if self.cause is None:
             self.cause = Cause.RETURNED
+        self._returned_at = trio.current_time()
         self.phase = Phase.FINISHING
 
-    async def call_exit_callbacks(self) -> bool:
-        """Call what `on_exit` registered; True if none of it failed."""
-        well = True
+    async def call_exit_callbacks(self) -> list[BaseException]:
+        """Call what `on_exit` registered, all of it; what it raised."""
+        raised: list[BaseException] = []
         while self.exit_callbacks:
             fn = self.exit_callbacks.pop()
-            async with self.cleanup():
-                try:
+            try:
+                async with self.cleanup():
                     result = fn()
                     if inspect.isawaitable(result):
                         await result
-                except Exception as exc:
-                    well = False
-                    log_failure(self, "an exit callback failed", exc)
-        return well
+            except BaseException as exc:
+                # Caught outside the scope: it takes its own Cancelled out of a group first.
+                raised.append(exc)
+        return raised
 
     def watch(self, after: int = -1) -> Subscriber:
         """A reader whose presence counts: when the last one leaves, `on_disconnect` decides."""
@@ -255,8 +265,11 @@ class Run:
     def overdue(self, now: float) -> bool:
         """The cleanup deadline has passed, and the run has still not unwound."""
         self.note_deadline()
-        first = self.first_stop()
-        return self.phase is not Phase.ENDED and first is not None and now > self.cleanup_state.until(first) + 1.0
+        began = self.first_stop()
+        if began is None:
+            # The handler has returned, and its children or exit callbacks have not.
+            began = self._returned_at
+        return self.phase is not Phase.ENDED and began is not None and now > self.cleanup_state.until(began) + 1.0
 
 
 def shielded_write() -> CleanupScope:

@@ -47,9 +47,13 @@ async def stop_run(
         raise ValueError("a stop names a session, a run, or both")
     began = trio.current_time()
     run = _find_local(registry, key, run_id, user_id)
+    answer = None
+    if run is not None and run_id is None and run.state is RunState.IDLE:
+        run, answer = await _find_owner(registry, backend, run)
     # The owner cancels first and tells the backend afterwards.
     accepted_here = run is not None and run.stop(Cause.STOPPED)
-    answer = await _tell(backend, key, run, run_id, user_id)
+    if answer is None:
+        answer = await _tell(backend, key, run, run_id, user_id)
     target = run.run_id if run is not None else answer.run_id
     record = None
     if target is not None and wait and (run is not None or answer.outcome is not StopOutcome.PENDING):
@@ -77,6 +81,20 @@ def _find_local(
     if run is None or (key is not None and run.key != key) or user_id not in (None, run.user_id):
         return None
     return run
+
+
+async def _find_owner(
+    registry: RunRegistry, backend: BaseInterruptBackend, claiming: Run
+) -> tuple[Run | None, StopAnswer | None]:
+    """Who is meant where a run of the session only claims it as yet: the owner, on whichever node, before it."""
+    try:
+        answer = await backend.request_stop(claiming.key)
+    except (AgentAppError, OSError):
+        return claiming, None
+    if answer.outcome is StopOutcome.ACCEPTED and registry.find(answer.run_id or "") is None:
+        return None, answer
+    run = registry.find_by_key(claiming.key)
+    return (None, answer) if run is None else (run, None)
 
 
 async def _tell(

@@ -17,6 +17,13 @@ from .connection import StreamBody
 __all__ = ["EventStreamBody", "event_stream_response", "run_headers"]
 
 
+WINDOW = 0.002
+"""Seconds between two writes of a stream that is in a burst: what comes meanwhile goes out as one."""
+
+BURST = 8
+"""Writes in such quick succession that make a burst. Slower streams, and short ones, never wait."""
+
+
 class EventStreamBody(StreamBody):
     """Reads in the request's own task: a batch of events is one write, and silence is a keep-alive comment."""
 
@@ -25,6 +32,8 @@ class EventStreamBody(StreamBody):
         self._on_wind_down = on_wind_down
         self._pending = [PREAMBLE]
         self._last_words = [DONE] if done else []
+        self._written_at = 0.0
+        self._in_succession = 0
 
     async def __aenter__(self) -> EventStreamBody:
         return self
@@ -43,6 +52,8 @@ class EventStreamBody(StreamBody):
     async def __anext__(self) -> bytes:
         if self._pending:
             return self._pending.pop()
+        if self._in_succession >= BURST:
+            await trio.sleep_until(self._written_at + WINDOW)
         try:
             batch = await self.subscriber.receive()
         except trio.EndOfChannel:
@@ -51,6 +62,9 @@ class EventStreamBody(StreamBody):
             raise StopAsyncIteration from None
         if not batch:
             return KEEP_ALIVE
+        now = trio.current_time()
+        self._in_succession = self._in_succession + 1 if now - self._written_at < 2 * WINDOW else 0
+        self._written_at = now
         return b"".join([_gap(event) if isinstance(event, Gap) else frame(event) for event in batch])
 
     def wind_down(self) -> None:
