@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -200,7 +201,7 @@ def encode_event(event: Event) -> bytes:
                 }
             )
         # The event is frozen for everybody else; its own spelling adds nothing to what it says.
-        object.__setattr__(event, "encoded", encoded)
+        event.encoded = encoded  # type: ignore[misc]
     return encoded
 
 
@@ -214,8 +215,12 @@ _TEXT_DELTA = (
 
 def _content_json(event: ContentEvent) -> bytes:
     if event.payload is None and event.delta and event.status == "in_progress" and event.error is None:
-        words = orjson.dumps(event.msg_id), orjson.dumps(event.text)
-        return _TEXT_DELTA % (event.sequence_number, event.index, *words)
+        return _TEXT_DELTA % (
+            event.sequence_number,
+            event.index,
+            _quoted(event.msg_id),
+            orjson.dumps(event.text),
+        )
     fields: dict[str, Any] = {
         "sequence_number": event.sequence_number,
         "object": "content",
@@ -252,9 +257,15 @@ def _message_json(event: MessageEvent) -> bytes:
     )
 
 
-def _dumps(fields: dict[str, Any]) -> bytes:
+@lru_cache(maxsize=1024)
+def _quoted(msg_id: str) -> bytes:
+    """A message's id as JSON: the same for each of its deltas."""
+    return _dumps(msg_id)
+
+
+def _dumps(value: object) -> bytes:
     """JSON in bytes of its own size: orjson's hold 4 KiB and more, which an event would keep (12 KiB a chat)."""
-    return bytes(memoryview(orjson.dumps(fields)))
+    return bytes(memoryview(orjson.dumps(value)))
 
 
 def _nested(
