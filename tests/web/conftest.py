@@ -42,17 +42,17 @@ class Server:
                     raise AssertionError(f"ended with {self.process.returncode}:\n{self.log}")
                 await trio.sleep(0.02)
             self.port = int(match[1] or match[2])
-            while self.trace.count("runtime opened") == 0:
+            while self.trace.count("runtime opened") == 0:  # another process's state
                 await trio.sleep(0.02)
 
     async def wait_traced(self, text: str, count: int = 1, seconds: float = 8) -> None:
         with self.deadline(seconds):
-            while self.trace.count(text) < count:
+            while self.trace.count(text) < count:  # another process's state
                 await trio.sleep(0.01)
 
     async def wait_logged(self, text: str, seconds: float = 8) -> None:
         with self.deadline(seconds):
-            while text not in self.log:
+            while text not in self.log:  # another process's state
                 await trio.sleep(0.01)
 
     async def wait_exit(self, seconds: float = 15) -> int:
@@ -88,9 +88,7 @@ class _Deadline:
             return self.scope.__exit__(*exc)
         except trio.TooSlowError:
             server = self.server
-            raise AssertionError(
-                f"not within {self.seconds} s; trace {server.trace}, log:\n{server.log}"
-            ) from None
+            raise AssertionError(f"not within {self.seconds} s; trace {server.trace}, log:\n{server.log}") from None
 
 
 class Client:
@@ -146,7 +144,7 @@ async def start_server(tmp_path: Path) -> AsyncIterator[Start]:
             if hypercorn:
                 bind = ("--bind", f"127.0.0.1:{free_port()}")
                 command = [sys.executable, "-m", "hypercorn", "-k", "trio", *bind, *hypercorn, "sample_app:app"]
-            with open(folder / "log", "wb") as log:
+            with open(folder / "log", "wb") as log:  # noqa: ASYNC230
                 process = await trio.lowlevel.open_process(
                     command, stdout=log, stderr=log, cwd=HERE, env=env, start_new_session=True
                 )

@@ -128,6 +128,14 @@ class BrokenBody(LiveBody):
         return b"first\n"
 
 
+class FloodBody(LiveBody):
+    """A watcher of a run that is over, with a backlog without end: the drain need not wait for it."""
+
+    async def __aenter__(self) -> FloodBody:
+        trace("flood entered")
+        return self
+
+
 app = SampleApp()
 app.config["RESPONSE_TIMEOUT"] = OPTIONS.get("response_timeout", 60)
 if "background_timeout" in OPTIONS:
@@ -161,7 +169,12 @@ async def stream() -> Response:
 
 @app.get("/flood")
 async def flood() -> Response:
-    return streaming(LiveBody(app, b"x" * 65536, 0, 0))
+    return streaming(FloodBody(app, b"x" * 65536, 0, 0))
+
+
+@app.get("/watcher")
+async def watcher() -> Response:
+    return streaming(FloodBody(app, b"tick\n", 0.02, float(request.args["cleanup"])))
 
 
 @app.get("/broken")

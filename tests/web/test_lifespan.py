@@ -33,10 +33,12 @@ class App(QuartTrio):
     @asynccontextmanager
     async def runtime(self) -> AsyncIterator[None]:
         self.seen.append("runtime opened")
-        async with trio.open_nursery() as nursery:  # a user's lifespan may hold one across the yield
-            yield
-            nursery.cancel_scope.cancel()
-        self.seen.append("runtime closed")
+        try:
+            async with trio.open_nursery() as nursery:  # a user's lifespan may hold one across the yield
+                yield
+                nursery.cancel_scope.cancel()
+        finally:
+            self.seen.append("runtime closed")
 
     async def drain(self, hurry: trio.Event) -> None:
         self.seen.append("drained in a hurry" if hurry.is_set() else "drained")
@@ -45,12 +47,14 @@ class App(QuartTrio):
 def while_serving(app: App, name: str) -> None:
     @app.while_serving
     async def serving() -> AsyncGenerator[None, None]:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.sleep_forever)
-            app.seen.append(f"{name} opened")
-            yield
-            nursery.cancel_scope.cancel()
-        app.seen.append(f"{name} closed")
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                app.seen.append(f"{name} opened")
+                yield
+                nursery.cancel_scope.cancel()
+        finally:
+            app.seen.append(f"{name} closed")
 
 
 async def test_while_serving_generators_hold_nurseries_and_close_in_reverse() -> None:
@@ -243,7 +247,8 @@ async def _pid_of_a_worker(server: Any) -> int:
 @pytest.mark.parametrize("to", ["master", "worker"])
 async def test_hypercorn_with_two_workers_completes_the_cleanup(start_server: Start, to: str) -> None:
     """T5: the first worker to leave makes the master SIGTERM the other one, which is cleaning up."""
-    server = await start_server("--workers", "2", "--graceful-timeout", "1")
+    options = {"drain_timeout": 60} if to == "master" else {}
+    server = await start_server("--workers", "2", "--graceful-timeout", "1", **options)
     await server.wait_traced("before serving", 2)
     async with server.connect() as client:
         await client.get("/stream?cleanup=3")
@@ -256,6 +261,7 @@ async def test_hypercorn_with_two_workers_completes_the_cleanup(start_server: St
     assert "cleaned up" in server.trace
     assert server.trace.count("runtime closed") == 2
     assert server.trace.count("after serving") == 2
+    assert "hurried" not in server.trace, "the master's repeated SIGTERM is not a wish to hurry"
 
 
 async def test_a_background_crash_leaves_no_zombie_under_hypercorn(start_server: Start) -> None:

@@ -67,7 +67,8 @@ class LocalInterruptBackend(BaseInterruptBackend):
         self._sessions: OrderedDict[SessionKey, _Session] = OrderedDict()
         self._live: dict[str, RunRecord] = {}
         self._ended: OrderedDict[str, tuple[float, RunRecord]] = OrderedDict()
-        self._lone_tombstones: OrderedDict[str, tuple[float, str | None]] = OrderedDict()
+        # By run id and user: what one user asks for does not replace what another did.
+        self._lone_tombstones: OrderedDict[tuple[str, str | None], float] = OrderedDict()
         self._listeners: dict[str, Callable[[Signal], None]] = {}
         self._last_token = 0
 
@@ -76,6 +77,9 @@ class LocalInterruptBackend(BaseInterruptBackend):
         self._trim()
         if (record := self._record(lease.run_id)) is not None and record.state.terminal:
             return Ended(record.state, record.reason)
+        if record is not None and record.key != lease.key:
+            # The id is that of a live run of another session: it cannot be this one's too, nor be ended from here.
+            return Busy(lease.run_id, 1.0)
         session = self._session(lease.key)
         if self._take_tombstone(session, lease):
             record = _record_of(lease, Ending(cause=Cause.STOPPED_BEFORE_START, stop_requested=True))
@@ -86,9 +90,6 @@ class LocalInterruptBackend(BaseInterruptBackend):
             if (held.run_id, held.node_id, held.nonce) == (lease.run_id, lease.node_id, lease.nonce):
                 return Granted(held.token)
             return Busy(held.run_id, 1.0)
-        if record is not None:
-            # The id is that of a live run of another session: it cannot be this one's too.
-            return Busy(lease.run_id, 1.0)
         # Never smaller than the clock, so that tokens grow also across forgotten sessions and restarts.
         self._last_token = max(self._last_token + 1, time.time_ns() // 1000)
         session.lease = attrs.evolve(lease, token=self._last_token)
@@ -152,10 +153,12 @@ class LocalInterruptBackend(BaseInterruptBackend):
         if key is not None:
             tombstones = self._session(key).tombstones
             tombstones[run_id] = expiry
+            tombstones.move_to_end(run_id)
             while len(tombstones) > MAX_TOMBSTONES:
                 tombstones.popitem(last=False)
         else:
-            self._lone_tombstones[run_id] = (expiry, user_id)
+            self._lone_tombstones[run_id, user_id] = expiry
+            self._lone_tombstones.move_to_end((run_id, user_id))
             while len(self._lone_tombstones) > MAX_LONE_TOMBSTONES:
                 self._lone_tombstones.popitem(last=False)
         return StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
@@ -164,11 +167,8 @@ class LocalInterruptBackend(BaseInterruptBackend):
         now = trio.current_time()
         if session.tombstones.pop(lease.run_id, 0.0) > now:
             return True
-        expiry, user_id = self._lone_tombstones.get(lease.run_id, (0.0, None))
-        if expiry > now and user_id in (None, lease.key.user_id):
-            del self._lone_tombstones[lease.run_id]
-            return True
-        return False
+        names = [(lease.run_id, user_id) for user_id in (None, lease.key.user_id)]
+        return any([self._lone_tombstones.pop(name, 0.0) > now for name in names])  # noqa: C419  both are taken
 
     async def finish(self, lease: Lease, ending: Ending) -> RunRecord:
         await trio.lowlevel.checkpoint()
@@ -177,11 +177,15 @@ class LocalInterruptBackend(BaseInterruptBackend):
         if record is not None and record.key != lease.key:
             # A claim that another session's run of the same id had refused: there is nothing to end.
             return _record_of(lease, ending)
+        session = self._sessions.get(lease.key)
+        owned = session is not None and session.lease is not None and _same_claim(session.lease, lease)
+        if record is not None and not record.state.terminal and not owned:
+            # The live run of this id belongs to another claim: ending its record would leave it without an owner.
+            return record
         if record is None or not record.state.terminal:
             record = _record_of(lease, ending, live=record)
             self._keep(record)
-        session = self._sessions.get(lease.key)
-        if session is not None and session.lease is not None and _same_claim(session.lease, lease):
+        if session is not None and owned:
             session.lease = None
             session.state = record.state
             session.stop_requested = False
@@ -218,7 +222,8 @@ class LocalInterruptBackend(BaseInterruptBackend):
             task_status.started()
             await trio.sleep_forever()
         finally:
-            del self._listeners[node_id]
+            if self._listeners.get(node_id) is deliver:
+                del self._listeners[node_id]
 
     def _record(self, run_id: str) -> RunRecord | None:
         live = self._live.get(run_id)

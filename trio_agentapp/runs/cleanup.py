@@ -139,7 +139,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _raised_by_closing(error: BaseException) -> bool:
-    """Whether it comes from an `aclose` of Trio's, as at the end of `async with channel`: that has closed even so."""
+    """Whether Trio's own `aclose` raised it, as at the end of `async with channel`: that closes even so."""
     return any(
         frame.f_code.co_name == "aclose" and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "trio"
         for frame, _ in traceback.walk_tb(error.__traceback__)

@@ -177,10 +177,8 @@ class _Watchdog:
         threading.Thread(target=self._watch, name="exit watchdog", daemon=True).start()
 
     def stand_down(self) -> None:
-        """The caller has its exit code; stay only if the user's threads would keep the interpreter alive."""
-        main = threading.main_thread()
-        if all(thread.daemon or thread is main for thread in threading.enumerate()):
-            self._over.set()
+        """The server is over; what the caller's program does from here on is its own business."""
+        self._over.set()
 
     def _watch(self) -> None:
         if self._over.wait(self._patience):
@@ -201,8 +199,13 @@ def _tasks(root: trio.lowlevel.Task | None) -> list[str]:
         children = [child for nursery in tuple(task.child_nurseries) for child in tuple(nursery.child_tasks)]
         pending += children
         if not children:
-            where = [f"{frame.f_code.co_filename}:{line}" for frame, line in task.iter_await_frames()]
-            lines.append(f"task {task.name} at {' > '.join(where[-3:])}")
+            # Every task ends in Trio's own frames; what called them says more.
+            where = [
+                f"{frame.f_code.co_filename}:{line}"
+                for frame, line in task.iter_await_frames()
+                if not str(frame.f_globals.get("__name__")).startswith("trio.")
+            ]
+            lines.append(f"task {task.name} at {' > '.join(where[-3:]) or 'Trio'}")
     return lines
 
 

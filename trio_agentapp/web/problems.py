@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from quart import Quart, Response, request
+from quart import Quart, Response, has_request_context, request, websocket
 from werkzeug.exceptions import HTTPException
 
 from ..errors import RequestError
@@ -65,7 +65,7 @@ def problem(
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": request.path,
+        "instance": _path(),
         "code": code,
         "request_id": secrets.token_hex(8),
         "retryable": retryable,
@@ -75,6 +75,11 @@ def problem(
     if retry_after is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
     return response
+
+
+def _path() -> str:
+    """The path that was asked for, over HTTP or by a WebSocket's upgrade."""
+    return request.path if has_request_context() else websocket.path
 
 
 async def _of_request_error(error: RequestError) -> Response:

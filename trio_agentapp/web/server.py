@@ -18,7 +18,8 @@ from typing import Any
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config, Sockets
-from hypercorn.events import Closed
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.lifespan import Lifespan as LifespanDriver
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -27,6 +28,7 @@ from hypercorn.typing import (
     ASGIFramework,
     ASGIReceiveCallable,
     ASGISendCallable,
+    ASGISendEvent,
     ConnectionState,
     LifespanState,
     Scope,
@@ -35,6 +37,9 @@ from hypercorn.typing import (
 __all__ = ["BindError", "Connection", "ServerConfig", "serve"]
 
 log = logging.getLogger(__name__)
+
+TURN_BYTES = 256 * 1024
+"""What one connection may send before others get their turn, if its socket takes it all at once."""
 
 CLOSING_PATIENCE = 1.0
 """For what is local work once a socket is closed."""
@@ -81,7 +86,10 @@ class ServerConfig(Config):
         sockets: list[socket.socket] = []
         for bind in binds:
             try:
-                sockets += super()._create_sockets([bind], type_)
+                if bind.startswith(("unix:", "fd://")):
+                    sockets += super()._create_sockets([bind], type_)
+                else:
+                    sockets.append(self._tcp_socket(bind))
             except OSError as error:
                 for sock in sockets:
                     sock.close()
@@ -93,11 +101,39 @@ class ServerConfig(Config):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         return sockets
 
+    def _tcp_socket(self, bind: str) -> socket.socket:
+        """As stock does, except that a socket which cannot be bound is closed."""
+        host, _, port = bind.rpartition(":")
+        host = host.strip("[]")
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self.workers > 1:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.bind((host, int(port)))
+        except BaseException:
+            sock.close()
+            raise
+        sock.setblocking(False)
+        return sock
+
     def close_sockets(self) -> None:
         sockets, self._sockets = self._sockets, None
         if sockets is not None:
             for sock in (*sockets.secure_sockets, *sockets.insecure_sockets):
                 sock.close()
+
+
+class _LifespanDriver(LifespanDriver):
+    """Hypercorn's, which sets `startup` also when the start-up has failed: here one can tell."""
+
+    complete = False
+
+    async def asgi_send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "lifespan.startup.complete":
+            self.complete = True
+        await super().asgi_send(message)
 
 
 class _Requests:
@@ -150,6 +186,9 @@ class Connection(TCPServer):
         self.requests = _Requests(app)
         super().__init__(self.requests, config, context, state, stream)
         self._live = live
+        self._gone = False
+        self._plain = isinstance(stream, trio.SocketStream)
+        self._since_checkpoint = 0
 
     async def run(self) -> None:
         self._live.add(self)
@@ -170,9 +209,48 @@ class Connection(TCPServer):
             if hasattr(self, "protocol"):
                 await self.protocol.handle(Closed())
 
+    async def protocol_send(self, event: Event) -> None:
+        """Hand bytes to the kernel at once where it takes them; only the rest waits, Hypercorn's way.
+
+        Most writes of a stream fit, and then cost a system call in place of a lock, a shield and two checkpoints
+        (HOT-PATH, section 3.2). TLS and WebSockets do not come this way.
+        """
+        if type(event) is not RawData or not self._plain or self.send_lock.locked() or self._is_websocket():
+            await super().protocol_send(event)
+            return
+        data = event.data
+        try:
+            sent = os.write(self.stream.socket.fileno(), data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            await self.protocol.handle(Closed())
+            return
+        if sent < len(data):
+            # Nobody may come between a part and its rest: the lock is free, and shielded it is taken at once.
+            with trio.CancelScope(shield=True):
+                await super().protocol_send(RawData(data=data[sent:]))
+            return
+        self._since_checkpoint += sent
+        if self._since_checkpoint > TURN_BYTES:
+            self._since_checkpoint = 0
+            await trio.lowlevel.checkpoint()
+
+    def _is_websocket(self) -> bool:
+        """A WebSocket that is refused is closed by its app's task, which Hypercorn's checkpoints let run first."""
+        return isinstance(getattr(self.protocol.protocol, "stream", None), WSStream)
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        # Stock, the idle timer would keep a connection whose client has gone until the time-out.
+        self._gone = True
+        await self.idle_task.stop()
+
     async def _idle_timeout(self) -> None:
         config = self.config
         patience = config.keep_alive_timeout if self.requests.any_yet else config.header_timeout
+        if self._gone:
+            patience = 0
         with trio.move_on_after(patience):
             await self.context.terminated.wait()
         # Shielded, for closing posts `Updated` events that stop this very task; bounded, for a TLS goodbye
@@ -197,13 +275,15 @@ async def serve(
     sockets = config.create_sockets()
     wrapped = ASGIWrapper(app)
     state: LifespanState = {}
-    driver = LifespanDriver(wrapped, config, state)
+    driver = _LifespanDriver(wrapped, config, state)
     try:
         async with trio.open_nursery() as lifespan:
             await lifespan.start(driver.handle_lifespan)
             await driver.wait_for_startup()
-            if not driver.supported:
-                raise RuntimeError("the app has no lifespan")
+            if not driver.complete:
+                # Its failure is on the way to the nursery; Hypercorn wakes us before it has arrived.
+                await trio.sleep(CLOSING_PATIENCE)
+                raise RuntimeError("the app's lifespan ended without a word")
             listeners, urls = _listen(sockets, config)
             async with trio.open_nursery() as server:
                 connections = _Connections(wrapped, config, ConnectionState(state))
@@ -231,20 +311,23 @@ class _Connections:
         listeners: list[Listener],
         shutdown_trigger: Callable[[], Awaitable[object]],
     ) -> None:
+        handler = partial(Connection, self._app, self._config, self._context, self._state, self._live)
         closing = trio.CancelScope(shield=True)
-        async with trio.open_nursery() as nursery:
-            handler = partial(Connection, self._app, self._config, self._context, self._state, self._live)
-            try:
-                async with trio.open_nursery() as accepting:
-                    accepting.start_soon(partial(trio.serve_listeners, handler, listeners, handler_nursery=nursery))
-                    await shutdown_trigger()
-                    accepting.cancel_scope.cancel(reason="the server is shutting down")
-            finally:
-                # Also when the lifespan has failed and everything is being cancelled: then, too, a client
-                # that does not read must not keep us.
-                await self._context.terminated.set()
-                owner.start_soon(self._close, closing, nursery)
-        closing.cancel(reason="all connections are closed")
+        try:
+            async with trio.open_nursery() as nursery:
+                accept = partial(trio.serve_listeners, handler, listeners, handler_nursery=nursery)
+                try:
+                    async with trio.open_nursery() as accepting:
+                        accepting.start_soon(accept)
+                        await shutdown_trigger()
+                        accepting.cancel_scope.cancel(reason="the server is shutting down")
+                finally:
+                    # Also when the lifespan has failed and everything is being cancelled: then, too, a client
+                    # that does not read must not keep us.
+                    await self._context.terminated.set()
+                    owner.start_soon(self._close, closing, nursery)
+        finally:
+            closing.cancel(reason="all connections are closed")
 
     async def _close(self, scope: trio.CancelScope, nursery: trio.Nursery) -> None:
         """Ask, then insist, then force; cancelled as soon as nobody is left."""
@@ -289,5 +372,5 @@ def _name(sock: socket.socket) -> str:
 
 
 def _bind_error(bind: str, error: OSError) -> BindError:
-    reason = "the port is in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
+    reason = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror
     return BindError(f"Cannot listen on {bind}: {reason}")
