@@ -3,6 +3,7 @@
 import argparse
 
 import trio
+
 from trio_agentapp import AgentApp
 
 DELTA = "token "

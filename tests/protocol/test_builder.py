@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+
 from trio_agentapp.errors import ItemError
 from trio_agentapp.protocol import (
     AudioContent,

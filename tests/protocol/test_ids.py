@@ -3,6 +3,7 @@
 import hashlib
 
 import pytest
+
 from trio_agentapp.protocol import SessionKey, identifier_fault, is_run_id, new_run_id, new_session_id
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from trio_agentapp.errors import MalformedBody, ValidationError
 from trio_agentapp.protocol import (
     AgentRequest,

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from trio_agentapp.protocol import DONE, KEEP_ALIVE, PREAMBLE, ResponseBuilder, field_safe, frame, spell
 
 

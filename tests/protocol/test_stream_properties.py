@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from trio_agentapp.errors import ItemError
 from trio_agentapp.protocol import (
     AudioContent,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -295,8 +294,6 @@ for name, value in OPTIONS.get("server", {}).items():
     setattr(ServerConfig, name, value)
 
 if __name__ == "__main__":
-    if OPTIONS.get("user_thread"):
-        threading.Thread(target=time.sleep, args=(1000,)).start()
     sys.exit(
         launch(
             app,

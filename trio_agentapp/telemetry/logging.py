@@ -32,11 +32,16 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging() -> None:
-    """Write the records of this package to stderr, unless the program has set up logging itself."""
+    """Write the records of this package to stderr, as JSON lines unless that is a terminal.
+
+    A program that has set up logging itself is left alone.
+    """
     logger = logging.getLogger("trio_agentapp")
     if logging.getLogger().handlers or logger.handlers:
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    # A person reads a terminal, and programs read everything else.
+    plain = logging.Formatter("%(levelname)s: %(message)s")
+    handler.setFormatter(plain if sys.stderr.isatty() else JsonFormatter())
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

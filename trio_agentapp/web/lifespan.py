@@ -89,10 +89,12 @@ class Lifespan(TrioASGILifespan):
         await receive()  # lifespan.startup, by the ASGI specification
         failure: BaseException | None = None
         try:
-            async with trio.open_nursery() as watch:
-                with ExitStack() as signals:
-                    if self._owns_signals():
-                        received = signals.enter_context(trio.open_signal_receiver(signal.SIGTERM))
+            with ExitStack() as signals:
+                received = None
+                if self._owns_signals():
+                    received = signals.enter_context(trio.open_signal_receiver(signal.SIGTERM))
+                async with trio.open_nursery() as watch:
+                    if received is not None:
                         watch.start_soon(self._watch_signals, received)
                     watch.start_soon(self._watch_messages, receive)
                     await self._live(watch, send)

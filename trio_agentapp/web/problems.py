@@ -15,21 +15,31 @@ import orjson
 from quart import Quart, Response, has_request_context, request, websocket
 from werkzeug.exceptions import HTTPException
 
-from ..errors import RequestError
+from ..errors import (
+    Forbidden,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    RequestError,
+    RequestTimeout,
+    Unauthorized,
+    UnsupportedMediaType,
+)
 
 __all__ = ["install_problems", "problem"]
 
-CODES = {
-    400: "malformed_request",
-    401: "unauthorized",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
-    408: "request_timeout",
-    413: "payload_too_large",
-    415: "unsupported_media_type",
-    500: "internal",
-    503: "backend_unavailable",
+KNOWN: dict[int, type[RequestError]] = {
+    error.status: error
+    for error in (
+        RequestError,
+        Unauthorized,
+        Forbidden,
+        NotFound,
+        MethodNotAllowed,
+        RequestTimeout,
+        PayloadTooLarge,
+        UnsupportedMediaType,
+    )
 }
 
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -96,10 +106,11 @@ async def _of_request_error(error: RequestError) -> Response:
 
 async def _of_http_exception(error: HTTPException) -> Response:
     status = error.code or 500
-    title = PHRASES.get(status, "Error")
+    known = KNOWN.get(status)
+    title = PHRASES.get(status, "Error") if known is None else known.title
     response = problem(
         status,
-        CODES.get(status, title.lower().replace(" ", "_")),
+        title.lower().replace(" ", "_") if known is None else known.code,
         title,
         DETAILS.get(status, error.description or title),
         retryable=status in (408, 429, 503),

@@ -100,7 +100,7 @@ async def read_request(request: Request, *, require_input: bool = True) -> Agent
         UnsupportedMediaType, MalformedBody, ValidationError; and Quart's own for a body too large or too slow.
     """
     if request.mimetype not in ("", "application/json") and not request.mimetype.endswith("+json"):
-        raise UnsupportedMediaType("The body must be application/json.")
+        raise UnsupportedMediaType(f"The body must be application/json, and this is {request.mimetype[:80]!r}.")
     return decode_request(await request.get_data(True, False, False), require_input=require_input)
 
 
