@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         VideoContent,
     )
     from .protocol.lifecycle import RunState, StopReceipt
+    from .protocol.timings import Timings
     from .runs import Run
     from .web import Principal
 
@@ -53,6 +54,7 @@ __all__ = [
     "FileContent",
     "RefusalContent",
     "CancelAfter",
+    "Timings",
     "StopReceipt",
     "RunState",
     "Principal",
@@ -72,6 +74,7 @@ _HOMES = {
     "RunState": "protocol.lifecycle",
     "StateStore": "abc",
     "StopReceipt": "protocol.lifecycle",
+    "Timings": "protocol.timings",
 }
 
 

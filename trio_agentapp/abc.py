@@ -16,6 +16,7 @@ import trio
 
 from .protocol.ids import SessionKey
 from .protocol.lifecycle import Ending, RunRecord, RunState, SessionStatus
+from .protocol.timings import Timings
 
 __all__ = [
     "BaseInterruptBackend",
@@ -31,6 +32,7 @@ __all__ = [
     "StopAnswer",
     "StopOutcome",
     "StopSignal",
+    "Taken",
 ]
 
 
@@ -72,7 +74,12 @@ class Ended:
     reason: str | None
 
 
-Claim = Granted | Busy | Ended
+@attrs.frozen
+class Taken:
+    """The run id is that of another session's run: it cannot be this one's too."""
+
+
+Claim = Granted | Busy | Ended | Taken
 
 
 class Renewal(StrEnum):
@@ -126,7 +133,25 @@ class BaseInterruptBackend(ABC):
 
     Every operation is atomic and safe to repeat. What cannot be asked raises `BackendUnavailable`; nothing is
     assumed then. INTERRUPT-PROTOCOL states what must hold; the names S1 to L2 below are its guarantees.
+
+    `timings` says how long leases last and when they are renewed; None: they do not end by themselves.
     """
+
+    timings: Timings | None = None
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Own what the backend needs running (connections, a reaper) until cancelled.
+
+        Ready before any other operation is called, cancelled after all. What it raises before it is ready is a
+        failure of the start. The default needs nothing.
+        """
+        task_status.started()
+        await trio.sleep_forever()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no runs can be started at present, for the readiness probe; None: they can."""
+        return None
 
     @abstractmethod
     async def claim(self, lease: Lease) -> Claim:
@@ -134,7 +159,8 @@ class BaseInterruptBackend(ABC):
 
         At most one run of a session holds it (S1). A repeated claim with the same run, node and nonce gets the
         same token. A run that was stopped before (its tombstone) ends as STOPPED/stopped_before_start and gets
-        `Ended`. Tokens of a session only grow, also when its records have expired (S5).
+        `Ended`. A run id that names another session's run gets `Taken`. Tokens of a session only grow, also when
+        its records have expired (S5).
         """
 
     @abstractmethod

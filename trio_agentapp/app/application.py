@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-import ipaddress
 import logging
 import os
 import sys
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar, Unpack, overload
 
 import trio
@@ -21,7 +19,6 @@ from quart.wrappers import Request
 from quart_trio import QuartTrio
 
 from ..errors import ConfigurationError
-from ..interrupts import LocalInterruptBackend
 from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import StopReceipt
@@ -36,8 +33,10 @@ from ..web.identity import Gate
 from ..web.lifespan import Lifespan
 from ..web.problems import install_problems
 from ..web.runs import RunRoutes, release_watch
+from .backends import backend_of
+from .hooks import call, self_if_wanted, shielded
 from .middleware import Middleware, layered
-from .paths import native_path
+from .paths import is_loopback, native_path
 from .settings import Options, Settings, read_port
 from .state import AppState
 
@@ -81,7 +80,7 @@ class AgentApp(QuartTrio):
         self.state = AppState(MemoryStateStore())
         self.config["MAX_CONTENT_LENGTH"] = self.settings.max_body_bytes
         self.config["BODY_TIMEOUT"] = self.settings.read_timeout
-        self._backend = self.settings.interrupt_backend or LocalInterruptBackend()
+        self._backend = backend_of(self.settings)
         self._gate = Gate(self.settings.authenticate, self.settings.authorize)
         self._handler: Handler | None = None
         self._framework = "text"
@@ -212,7 +211,7 @@ class AgentApp(QuartTrio):
         configure_logging()
         host = host or os.environ.get("HOST", "127.0.0.1")
         port = read_port(os.environ, DEFAULT_PORT) if port is None else port
-        if self.settings.authenticate is None and not _is_loopback(host):
+        if self.settings.authenticate is None and not is_loopback(host):
             logger.warning(
                 "serving on %s without an authenticate hook: whoever reaches this port may start and stop runs "
                 "of every user",
@@ -235,16 +234,16 @@ class AgentApp(QuartTrio):
         if settings.require_auth and settings.authenticate is None:
             raise ConfigurationError("require_auth is set, and there is no authenticate hook")
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(_shielded, self.state.state_service.aclose)
-            stack.push_async_callback(_shielded, self._backend.aclose)
+            stack.push_async_callback(shielded, self.state.state_service.aclose)
+            stack.push_async_callback(shielded, self._backend.aclose)
             if settings.before_start is not None:
-                await _call(settings.before_start, self)
+                await call(settings.before_start, self)
             if settings.after_finish is not None:
-                stack.push_async_callback(_shielded, _call, settings.after_finish, self)
+                stack.push_async_callback(shielded, call, settings.after_finish, self)
             for fn in self._init_functions:
-                await _call(fn, *_self_if_wanted(fn, self))
+                await call(fn, *self_if_wanted(fn, self))
             for fn in reversed(self._shutdown_functions):
-                stack.push_async_callback(_shielded, _call, fn, *_self_if_wanted(fn, self))
+                stack.push_async_callback(shielded, call, fn, *self_if_wanted(fn, self))
             if settings.lifespan is not None:
                 await stack.enter_async_context(settings.lifespan(self))
             registry = RunRegistry(
@@ -347,6 +346,8 @@ class AgentApp(QuartTrio):
         statistics = self._registry.statistics()
         if statistics.draining:
             return "draining"
+        if trouble := self._backend.trouble:
+            return trouble
         if statistics.stuck:
             return f"{len(statistics.stuck)} stopped run(s) have not ended within their cleanup budget"
         return None
@@ -370,31 +371,3 @@ class AgentApp(QuartTrio):
 def _request() -> Request:
     request: Request = current_request._get_current_object()  # type: ignore[attr-defined]
     return request
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.startswith("unix:"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def _self_if_wanted(fn: Callable[..., Any], app: AgentApp) -> tuple[AgentApp, ...]:
-    return (app,) if inspect.signature(fn).parameters else ()
-
-
-async def _call(fn: Callable[..., Any], *args: Any) -> None:
-    result = fn(*args)
-    if inspect.isawaitable(result):
-        await result
-
-
-async def _shielded(fn: Callable[..., Awaitable[Any]], *args: Any) -> None:
-    """Closing is not cut by whatever ended the app; its bound is the launcher's watchdog."""
-    with trio.CancelScope(shield=True):
-        await fn(*args)
-
-
-_: Callable[[Any], AbstractAsyncContextManager[None]] = AgentApp.runtime

@@ -15,6 +15,7 @@ import attrs
 from ..abc import BaseInterruptBackend
 from ..errors import ConfigurationError
 from ..protocol.request import CancelAfter, OnDisconnect
+from ..protocol.timings import Timings
 from ..web.identity import Authenticate, Authorize
 
 __all__ = ["Options", "Settings", "from_environment", "read_port"]
@@ -46,6 +47,9 @@ class Options(TypedDict, total=False):
     before_start: Callable[..., Any] | None
     after_finish: Callable[..., Any] | None
     interrupt_backend: BaseInterruptBackend | None
+    interrupt_redis_url: str | None
+    redis_prefix: str
+    timings: Timings
     on_disconnect: OnDisconnect
     authenticate: Authenticate | None
     authorize: Authorize | None
@@ -105,6 +109,15 @@ def _backend(_settings: Settings, attribute: attrs.Attribute[Any], value: object
         raise ConfigurationError(f"{attribute.name} must be a BaseInterruptBackend, not {type(value).__name__}")
 
 
+def _url(settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(f"{attribute.name} must be a URL such as redis://localhost, not {value!r}")
+    if settings.interrupt_backend is not None:
+        raise ConfigurationError("interrupt_backend and interrupt_redis_url were both given; one is enough")
+
+
 def _at_least(least: int) -> Callable[[Settings, attrs.Attribute[Any], int], None]:
     def check(_settings: Settings, attribute: attrs.Attribute[Any], value: int) -> None:
         if value < least:
@@ -133,6 +146,9 @@ class Settings:
     before_start: Callable[..., Any] | None = attrs.field(default=None, validator=_callable)
     after_finish: Callable[..., Any] | None = attrs.field(default=None, validator=_callable)
     interrupt_backend: BaseInterruptBackend | None = attrs.field(default=None, validator=_backend)
+    interrupt_redis_url: str | None = attrs.field(default=None, validator=_url, metadata={"environment": str})
+    redis_prefix: str = attrs.field(default="agentapp", validator=_is(str, "a text"))
+    timings: Timings = attrs.field(factory=Timings, validator=_is(Timings, "Timings(...)"))
     on_disconnect: OnDisconnect = attrs.field(default="cancel", validator=_on_disconnect)
     authenticate: Authenticate | None = attrs.field(default=None, validator=_callable)
     authorize: Authorize | None = attrs.field(default=None, validator=_callable)
@@ -172,8 +188,9 @@ def from_environment(cls: type[Any], environment: Mapping[str, str]) -> dict[str
     told: dict[str, Any] = {}
     for field in attrs.fields(cls):
         variable = PREFIX + field.name.upper()
-        if variable in environment and isinstance(field.default, str | int | float):
-            told[field.name] = _parsed(variable, environment[variable], type(field.default))
+        kind = field.metadata.get("environment", type(field.default))
+        if variable in environment and kind in (str, bool, int, float):
+            told[field.name] = _parsed(variable, environment[variable], kind)
     return told
 
 
@@ -192,6 +209,6 @@ def read_port(environment: Mapping[str, str], default: int) -> int:
         ConfigurationError: it is not a port.
     """
     text = environment.get("PORT", str(default))
-    if not text.isdecimal() or int(text) > 65535:
+    if not (text.isascii() and text.isdecimal()) or int(text) > 65535:
         raise ConfigurationError(f"PORT must be a number from 0 to 65535, not {text!r}")
     return int(text)

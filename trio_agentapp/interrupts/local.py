@@ -25,6 +25,7 @@ from ..abc import (
     StopAnswer,
     StopOutcome,
     StopSignal,
+    Taken,
 )
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Ending, RunRecord, RunState, SessionStatus
@@ -75,11 +76,11 @@ class LocalInterruptBackend(BaseInterruptBackend):
     async def claim(self, lease: Lease) -> Claim:
         await trio.lowlevel.checkpoint()
         self._trim()
-        if (record := self._record(lease.run_id)) is not None and record.state.terminal:
-            return Ended(record.state, record.reason)
+        record = self._record(lease.run_id)
         if record is not None and record.key != lease.key:
-            # The id is that of a live run of another session: it cannot be this one's too, nor be ended from here.
-            return Busy(lease.run_id, 1.0)
+            return Taken()
+        if record is not None and record.state.terminal:
+            return Ended(record.state, record.reason)
         session = self._session(lease.key)
         if self._take_tombstone(session, lease):
             record = _record_of(lease, Ending(cause=Cause.STOPPED_BEFORE_START, stop_requested=True))

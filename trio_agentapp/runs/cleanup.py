@@ -16,7 +16,7 @@ import trio
 
 from ..protocol.lifecycle import CleanupResult
 
-__all__ = ["Cleanup", "CleanupScope"]
+__all__ = ["Cleanup", "CleanupScope", "leaves"]
 
 logger = logging.getLogger("trio_agentapp.runs")
 
@@ -80,10 +80,10 @@ class Cleanup:
 
         The mark of it is a `Cancelled` raised while another was handled. This finds most cases, not all.
         """
-        for leaf in _leaves(error):
+        for leaf in leaves(error):
             if not isinstance(leaf, trio.Cancelled) or not isinstance(leaf.__context__, trio.Cancelled):
                 continue
-            if _raised_by_closing(leaf):
+            if not _share_a_frame(leaf, leaf.__context__) or _raised_by_closing(leaf):
                 continue
             self.interrupted = True
             if handler not in warned:
@@ -125,17 +125,32 @@ class CleanupScope:
         exc_value: BaseException | None,
         exc_traceback: TracebackType | None,
     ) -> bool:
-        suppressed = self._scope.__exit__(exc_type, exc_value, exc_traceback)
-        self._cleanup.end(self, cut=self._scope.cancelled_caught)
-        return bool(suppressed)
+        try:
+            # Raises, if it takes its own Cancelled out of a group.
+            return self._scope.__exit__(exc_type, exc_value, exc_traceback)
+        finally:
+            # What the deadline cut may come out as another exception than Cancelled.
+            cut = self._scope.cancelled_caught or (exc_value is not None and self._scope.cancel_called)
+            self._cleanup.end(self, cut=cut)
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions inside of groups, or the one that is none."""
     if isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
-            yield from _leaves(each)
+            yield from leaves(each)
     else:
         yield error
+
+
+def _share_a_frame(error: BaseException, context: BaseException) -> bool:
+    """Whether both came through one function call.
+
+    Trio makes a Cancelled where the scope is cancelled. If that code was itself handling one, as a request that is
+    torn down does, it stands as context here, although this task never saw it.
+    """
+    frames = {frame for frame, _ in traceback.walk_tb(context.__traceback__)}
+    return any(frame in frames for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _raised_by_closing(error: BaseException) -> bool:

@@ -80,7 +80,13 @@ async def _execute_body(run: Run, handler: Handler, offered: Mapping[str, object
                     run.adopt(children)
                     # A run that was stopped before its body gets none: a generator would run up to its first await.
                     await trio.lowlevel.checkpoint_if_cancelled()
-                    await handler(run, offered)
+                    try:
+                        await handler(run, offered)
+                    except trio.Cancelled:
+                        raise
+                    except BaseException:
+                        run.body_ended()
+                        raise
                     run.body_ended()
                     children.cancel_scope.cancel(reason=f"the handler of run {run.run_id} has returned")
             except BaseException as exc:
@@ -92,6 +98,9 @@ async def _execute_body(run: Run, handler: Handler, offered: Mapping[str, object
         run.adopt(None)
         run.note_deadline()
         run.phase = Phase.FINISHING
+    if run.cause is None:
+        # Trio takes such a Cancelled for the nursery's own. It is one that was kept, as another task's outcome.
+        return RuntimeError("the handler raised a trio.Cancelled, and nothing had cancelled it")
     return None
 
 

@@ -59,7 +59,11 @@ class Handler:
     def _read_signature(self) -> tuple[tuple[str, ...], bool]:
         wanted: list[str] = []
         rest = False
-        for parameter in inspect.signature(self.fn).parameters.values():
+        try:
+            signature = inspect.signature(self.fn)
+        except ValueError as exc:
+            raise ConfigurationError(f"handler {self.name}: its signature cannot be read") from exc
+        for parameter in signature.parameters.values():
             if parameter.kind is parameter.VAR_KEYWORD:
                 rest = True
             elif parameter.kind is parameter.VAR_POSITIONAL:
@@ -95,16 +99,15 @@ class Handler:
                 # A thread cannot be cancelled, so the flag it may read must be set also by a deadline.
                 run.start_soon(_raise_flag, run, name=f"stop flag of {run.run_id}")
                 call = functools.partial(self.fn, **arguments)
-                left = await trio.to_thread.run_sync(_in_thread, call, run.emit, limiter=self._threads)
-                await self._send(left, run)
+                for left in await trio.to_thread.run_sync(_in_thread, call, run.emit, limiter=self._threads):
+                    await self._send(left, run)
 
     async def _send(self, result: object, run: Run) -> None:
         """Send what a function returned: nothing, one item, or a generator of items that it made."""
         if inspect.isasyncgen(result):
             await _drain(result, run)
         elif inspect.isgenerator(result):
-            left = await trio.to_thread.run_sync(_in_thread, lambda: result, run.emit, limiter=self._threads)
-            await run.emit(left)
+            await trio.to_thread.run_sync(_in_thread, lambda: result, run.emit, limiter=self._threads)
         elif isinstance(result, AsyncIterable):
             items = aiter(result)
             if inspect.isasyncgen(items):
@@ -154,13 +157,16 @@ async def _drain(items: AsyncGenerator[object, Any], run: Run) -> None:
                 raised = exc
 
 
-def _in_thread(call: Callable[[], object], emit: Emit) -> object:
-    """Call the function in this thread; a generator is run to its end here, so that it never changes threads."""
+def _in_thread(call: Callable[[], object], emit: Emit) -> tuple[object, ...]:
+    """Call the function in this thread; a generator is run to its end here, so that it never changes threads.
+
+    Gives what is still to be sent. In a tuple, since Trio takes a bare coroutine for a mistake of the caller.
+    """
     result = call()
     if not inspect.isgenerator(result):
-        return result
+        return (result,)
     _drain_in_thread(result, emit)
-    return None
+    return ()
 
 
 def _drain_in_thread(items: Generator[object, Any, object], emit: Emit) -> None:

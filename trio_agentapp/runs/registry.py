@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import attrs
 import trio
 
-from ..abc import BaseInterruptBackend, Busy, Ended, Granted, Lease, Resync, Signal
+from ..abc import BaseInterruptBackend, Busy, Ended, Granted, Lease, Signal, StopSignal
 from ..errors import BackendUnavailable, Draining, RequestError, SessionBusy, TooManyRuns, ValidationError
 from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
+from .cleanup import leaves
 from .driver import drive
 from .ending import adopted, error_message, terminal_events
 from .handler import Handler
+from .keeper import Keeper
 from .run import Run
 from .ticker import tick
 
@@ -64,16 +67,36 @@ class RunRegistry:
         self._by_key: dict[SessionKey, list[Run]] = {}
         self._empty = trio.Event()
         self._nursery: trio.Nursery | None = None
+        self._keeper = Keeper(backend, self.live)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Take runs inside this block. On leaving it every run is stopped, cleaned up and joined."""
+        """Take runs inside this block. On leaving it every run is stopped, cleaned up and joined.
+
+        What the block raises comes out as it is, unless something else failed beside it.
+        """
+        own: list[BaseException] = []
+        try:
+            async with self._opened(own):
+                yield
+        except BaseExceptionGroup as group:
+            if [*leaves(group)] == own:
+                raise own[0] from own[0].__cause__
+            raise
+
+    @asynccontextmanager
+    async def _opened(self, raised: list[BaseException]) -> AsyncIterator[None]:
         async with trio.open_nursery() as services, trio.open_nursery() as runs:
+            await services.start(self._backend.serve)
             await services.start(self._backend.listen, self.node_id, self._on_signal)
+            services.start_soon(self._keeper.beat, name="lease keeper")
             services.start_soon(tick, self, name="run ticker")
             self._nursery = runs
             try:
                 yield
+            except BaseException as exc:
+                raised.append(exc)
+                raise
             finally:
                 self.draining = True
                 self._nursery = None
@@ -138,10 +161,9 @@ class RunRegistry:
 
     async def _claim(self, run: Run, lease: Lease) -> Lease:
         try:
-            claim = await self._backend.claim(lease)
+            claim = await self._keeper.claim(run, lease)
         except BaseException as exc:
-            # Its answer is not known, and it may have succeeded: it is taken back.
-            await self._give_up(lease)
+            await self._take_back(lease)
             if isinstance(exc, RequestError) or not isinstance(exc, Exception):
                 raise
             logger.exception("the interrupt backend failed to claim")
@@ -150,24 +172,35 @@ class RunRegistry:
             ) from exc
         match claim:
             case Granted(token):
-                run.token = token
-                run.state = RunState.RUNNING
-                return attrs.evolve(lease, token=token)
+                run.lease = attrs.evolve(lease, token=token)
+                return run.lease
             case Busy(active, retry_after):
                 raise SessionBusy(active, retry_after=retry_after)
             case Ended(RunState.STOPPED, Cause.STOPPED_BEFORE_START):
                 run.stop(Cause.STOPPED)
                 run.cause = Cause.STOPPED_BEFORE_START
                 return lease
-            case _:
+            case Ended():
                 raise ValidationError([("$.id", "a run of this id has ended already")])
+            case _:
+                raise ValidationError([("$.id", "this id is taken by another run")])
 
-    async def _give_up(self, lease: Lease) -> None:
-        with trio.move_on_after(self.cleanup_budget, shield=True):
-            try:
-                await self._backend.finish(lease, Ending(cause=Cause.CLAIM_FAILED))
-            except Exception:
-                logger.exception("run %s: the session of a given-up claim could not be freed", lease.run_id)
+    async def _take_back(self, lease: Lease) -> None:
+        """A claim whose answer is not known may have succeeded, or arrive yet: end its run before it begins.
+
+        Tried once while the caller waits, and then on until its lease would have ended.
+        """
+        ending = Ending(cause=Cause.CLAIM_FAILED)
+        with trio.CancelScope(shield=True):
+            if await self._keeper.finish(lease, ending, until=-math.inf) is not None:
+                return
+        logger.warning("run %s: its claim failed, and the session could not be freed yet", lease.run_id)
+        if (nursery := self._open_nursery()) is not None and self._backend.timings is not None:
+            nursery.start_soon(self._keep_taking_back, lease, ending, name=f"freeing the session of {lease.run_id}")
+
+    async def _keep_taking_back(self, lease: Lease, ending: Ending) -> None:
+        with trio.CancelScope(shield=True):
+            await self._keeper.finish(lease, ending, until=self._keeper.give_up_at())
 
     async def _live(self, run: Run, lease: Lease, handler: Handler, offered: Mapping[str, object]) -> None:
         """The task of one run."""
@@ -190,14 +223,16 @@ class RunRegistry:
         So the session is free before anybody can see the end, and nobody waits for a run that is not there.
         """
         if ending.cause is not Cause.STOPPED_BEFORE_START:
-            try:
-                record = await self._backend.finish(lease, ending)
-            except Exception:
-                logger.exception("run %s: its end could not be written", run.run_id)
-            else:
+            record = await self._keeper.finish(lease, ending, until=self._keeper.lease_end(run))
+            if record is not None:
                 held = adopted(ending, record)
-                message = message if held.cause is ending.cause else ""
-                ending = held
+            elif self._backend.timings is None:
+                held = ending
+            else:
+                # Its lease has ended meanwhile: whatever it was, others have seen it end as an error.
+                held = attrs.evolve(ending, cause=Cause.LEASE_LOST)
+            message = message if held.cause is ending.cause else ""
+            ending = held
         run.ending = ending
         run.state = ending.state
         run.phase = Phase.ENDED
@@ -228,9 +263,4 @@ class RunRegistry:
             await self._empty.wait()
 
     def _on_signal(self, signal: Signal) -> None:
-        if isinstance(signal, Resync):
-            return
-        run = self._runs.get(signal.run_id)
-        # A signal may overtake the answer to its run's claim: the token is not known then.
-        if run is not None and run.token in (0, signal.token):
-            run.stop(Cause.STOPPED)
+        self._keeper.hear(signal, self._runs.get(signal.run_id) if isinstance(signal, StopSignal) else None)

@@ -12,6 +12,7 @@ from typing import TypeVarTuple
 
 import trio
 
+from ..abc import Lease
 from ..protocol.builder import ResponseBuilder
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
@@ -104,6 +105,9 @@ class Run:
         self.ended = trio.Event()
         self.on_disconnect = on_disconnect
         self.unwatched_since: float | None = None
+        self.lease: Lease | None = None
+        self.renewed_at = -math.inf
+        """When the last confirmed renewal of the lease was sent, on Trio's clock."""
         self.exit_callbacks: list[Callable[[], object]] = []
         self._lease_deadline = math.inf
         self._stopped_at: float | None = None
@@ -225,7 +229,7 @@ class Run:
         self._children = children
 
     def body_ended(self) -> None:
-        """The handler is through: a stop seen before this means STOPPED, one seen later comes too late."""
+        """The handler has returned or raised: a stop seen before means STOPPED, one seen later comes too late."""
         self.note_deadline()
         if self.cause is None:
             self.cause = Cause.RETURNED
@@ -267,7 +271,7 @@ class Run:
         self.note_deadline()
         began = self.first_stop()
         if began is None:
-            # The handler has returned, and its children or exit callbacks have not.
+            # The handler is through, and its children or exit callbacks have not.
             began = self._returned_at
         return self.phase is not Phase.ENDED and began is not None and now > self.cleanup_state.until(began) + 1.0
 

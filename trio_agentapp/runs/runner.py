@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -93,19 +94,29 @@ class Runner:
         """
         watched = await self.start(request_from(request))
         with watched.subscriber:
-            yield _events(watched.subscriber)
+            yield _Events(watched.subscriber)
 
 
-async def _events(subscriber: Subscriber) -> AsyncIterator[Event]:
-    while True:
-        try:
-            batch = await subscriber.receive()
-        except trio.EndOfChannel:
-            return
-        for event in batch:
-            if isinstance(event, Gap):
-                raise ItemError(f"events {event.start} to {event.stop} were read too late and are gone")
-            yield event
+class _Events:
+    """The events of a reader, one at a time. Not a generator: a reader who breaks off leaves none to be closed."""
+
+    def __init__(self, subscriber: Subscriber) -> None:
+        self._subscriber = subscriber
+        self._batch: deque[Event | Gap] = deque()
+
+    def __aiter__(self) -> _Events:
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._batch:
+            try:
+                self._batch.extend(await self._subscriber.receive())
+            except trio.EndOfChannel:
+                raise StopAsyncIteration from None
+        event = self._batch.popleft()
+        if isinstance(event, Gap):
+            raise ItemError(f"events {event.start} to {event.stop} were read too late and are gone")
+        return event
 
 
 def fill_ids(request: AgentRequest, *, user_id: str | None = None) -> tuple[SessionKey, str]:

@@ -20,8 +20,8 @@ logger = logging.getLogger("trio_agentapp.runs")
 WAIT_MARGIN = 5.0
 """Seconds beyond the cleanup budget that a waiting stop waits (INTERRUPT-PROTOCOL, section 9)."""
 
-POLL = 0.25
-"""Seconds between looks at a run that another node ends."""
+POLL_AT_FIRST, POLL_AT_LAST = 0.01, 0.25
+"""Seconds between looks at a run that another node ends: doubled each time."""
 
 
 async def stop_run(
@@ -117,11 +117,13 @@ async def _tell(
 async def _wait_ended(backend: BaseInterruptBackend, run: Run | None, run_id: str) -> RunRecord | None:
     if run is not None:
         await run.ended.wait()
+    pause = POLL_AT_FIRST
     while True:
         record = await backend.run_status(run_id)
         if record is None or record.state.terminal:
             return record
-        await trio.sleep(POLL)
+        await trio.sleep(pause)
+        pause = min(pause * 2, POLL_AT_LAST)
 
 
 def _ended_by_stop(record: RunRecord) -> bool:

@@ -1,0 +1,27 @@
+"""How the functions that a user hands to the app are called."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+__all__ = ["call", "self_if_wanted", "shielded"]
+
+
+def self_if_wanted(fn: Callable[..., Any], app: object) -> tuple[object, ...]:
+    return (app,) if inspect.signature(fn).parameters else ()
+
+
+async def call(fn: Callable[..., Any], *args: Any) -> None:
+    result = fn(*args)
+    if inspect.isawaitable(result):
+        await result
+
+
+async def shielded(fn: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    """Closing is not cut by whatever ended the app; its bound is the launcher's watchdog."""
+    with trio.CancelScope(shield=True):
+        await fn(*args)

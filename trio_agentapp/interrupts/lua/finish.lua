@@ -1,0 +1,18 @@
+-- FINISH: run, token or '', node, nonce, state, reason, cleanup, cleanup_interrupted, stop_requested
+--   -> the fields of the run record that holds, as HGETALL gives them
+local run, tok, node, nonce, state, reason = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
+local cleanup, interrupted, stop_requested = ARGV[13], ARGV[14], ARGV[15]
+
+local s = read_session()
+local more = { 'cleanup', cleanup, 'cleanup_interrupted', interrupted }
+if stop_requested == '1' or (s.running and s.run == run and s.stop == run) then
+  more[#more + 1] = 'stop_requested'
+  more[#more + 1] = '1'
+end
+-- Without a token its claim's answer was lost: the token is the session's, if the claim arrived.
+local mine = s.running and s.run == run and ((tok ~= '' and s.tok == tok) or (tok == '' and s.owner == node and s.nonce == nonce))
+local known = tok
+if known == '' then known = mine and s.tok or '0' end
+conclude(run, state, reason, node, known, more)
+if mine then free(redis.call('HGET', record(run), 'state')) end
+return redis.call('HGETALL', record(run))

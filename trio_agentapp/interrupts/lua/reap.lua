@@ -1,0 +1,6 @@
+-- REAP -> {ms left of the lease}, 0 if nobody owns the session (any more)
+local s = read_session()
+if not s.running then return 0 end
+if s.exp > now then return s.exp - now end
+reap(s)
+return 0

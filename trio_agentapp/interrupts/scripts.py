@@ -1,0 +1,49 @@
+"""The scripts of the Redis backend: sources beside this module, one prelude, one way to call them.
+
+Each runs in one slot, is atomic, and may be repeated (INTERRUPT-PROTOCOL, section 4).
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from ..protocol.ids import SessionKey
+from ..protocol.timings import Timings
+from ..redis import Script, ScriptCall
+from .layout import Layout
+
+__all__ = ["Scripts"]
+
+FREEING = frozenset({"heartbeat", "stop", "finish", "reap"})
+"""Those that free or stop must also work on a full server, where it lets scripts say so (Redis 7)."""
+
+ALLOW_OOM = "#!lua flags=allow-oom\n"
+
+
+class Scripts:
+    """Binds a script to a session: the prelude's arguments are the same for all."""
+
+    def __init__(self, layout: Layout, timings: Timings, *, allow_oom: bool) -> None:
+        folder = files(__package__) / "lua"
+        prelude = (folder / "_prelude.lua").read_text()
+        self._layout = layout
+        self._durations = tuple(
+            int(seconds * 1000)
+            for seconds in (timings.lease, timings.session_ttl, timings.retention, timings.tombstone)
+        )
+        self._scripts: dict[str, Script] = {}
+        for name in ("claim", "heartbeat", "stop", "finish", "status", "reap"):
+            head = ALLOW_OOM if allow_oom and name in FREEING else ""
+            self._scripts[name] = Script(head + prelude + (folder / f"{name}.lua").read_text())
+        self._index = Script((folder / "index.lua").read_text())
+
+    def bind(self, name: str, session: SessionKey | str, *args: str | int) -> ScriptCall:
+        """A call of script `name` for a session, or for its digest."""
+        digest = session if isinstance(session, str) else session.digest
+        base = self._layout.base(digest)
+        fixed: tuple[str | int, ...] = (base, self._layout.node_channel(""), *self._durations)
+        return self._scripts[name].bind([base + "s"], [*fixed, *args])
+
+    def index(self, shard: str, *args: str | int) -> ScriptCall:
+        """A call of the lease index."""
+        return self._index.bind([shard], args)

@@ -1,0 +1,72 @@
+"""Connecting again and again, with pauses that grow."""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+from redis.exceptions import RedisError
+
+from ..errors import ConfigurationError
+from .backoff import Backoff
+from .connection import Connection
+from .connector import Connector
+from .errors import LinkDown
+
+__all__ = ["Dialer"]
+
+log = logging.getLogger("trio_agentapp.redis")
+
+STABLE_AFTER = 1.0
+"""Seconds a connection has to last for the back-off to begin anew: a server that accepts and refuses is spared."""
+
+
+class Dialer:
+    """The one who calls the server, and remembers how it went."""
+
+    def __init__(self, connector: Connector, backoff: Backoff) -> None:
+        self.last_error: Exception | None = None
+        self._connector = connector
+        self._backoff = backoff
+        self._attempt = 0
+        self._since = 0.0
+
+    async def connect_first(self, timeout: float) -> Connection:
+        """Raises LinkDown after `timeout` seconds, or what the server or its certificate refused at once."""
+        with trio.move_on_after(timeout):
+            return await self._connect(refusals_pass=False)
+        raise LinkDown(
+            f"Redis at {self._connector.url} could not be reached within {timeout:g} s: {self.last_error}"
+        ) from self.last_error
+
+    async def connect_again(self, lost: Exception | None = None) -> Connection:
+        """Try until there is a connection. `lost`: why the last one is gone."""
+        if lost is not None:
+            self.last_error = lost
+            if trio.current_time() - self._since >= STABLE_AFTER:
+                self._attempt = 0
+            await self._pause()
+        return await self._connect(refusals_pass=True)
+
+    async def _connect(self, *, refusals_pass: bool) -> Connection:
+        while True:
+            try:
+                connection = await self._connector.connect()
+            except LinkDown as error:
+                log.debug("No connection to Redis: %s", error)
+                self.last_error = error
+            except (RedisError, ConfigurationError) as error:
+                # At the start somebody is there to mend it. Later it may be a password on its way to all nodes.
+                if not refusals_pass:
+                    raise
+                log.error("No connection to Redis: %s", error)  # noqa: TRY400  the text says all
+                self.last_error = error
+            else:
+                self._since = trio.current_time()
+                return connection
+            await self._pause()
+
+    async def _pause(self) -> None:
+        delay = self._backoff.delay(self._attempt)
+        self._attempt += 1
+        await trio.sleep(delay)

@@ -1,0 +1,44 @@
+"""Who takes part in a question: sessions, runs and nodes with ids that nobody has used before."""
+
+from __future__ import annotations
+
+import attrs
+
+from ...abc import BaseInterruptBackend, Granted, Lease
+from ...protocol.ids import SessionKey, new_run_id, new_session_id
+from ...protocol.lifecycle import Cause, Ending
+
+__all__ = ["ENDED", "FAILED", "STOPPED", "expect", "fresh_lease", "fresh_session", "own"]
+
+ENDED = Ending(cause=Cause.RETURNED)
+FAILED = Ending(cause=Cause.EXCEPTION)
+STOPPED = Ending(cause=Cause.STOPPED, stop_requested=True)
+
+
+def expect(holds: object, sentence: str) -> None:
+    """Like `assert`, which an optimised interpreter leaves out."""
+    if not holds:
+        raise AssertionError(sentence)
+
+
+def fresh_session(user_id: str | None = None) -> SessionKey:
+    return SessionKey(user_id or "user-" + new_session_id(), new_session_id())
+
+
+def fresh_lease(key: SessionKey | None = None, *, run_id: str | None = None, node_id: str | None = None) -> Lease:
+    return Lease(
+        key=key or fresh_session(),
+        run_id=run_id or new_run_id(),
+        node_id=node_id or new_run_id(),
+        nonce=new_run_id(),
+    )
+
+
+async def own(backend: BaseInterruptBackend, lease: Lease | None = None) -> Lease:
+    """Claim, and get what is free."""
+    lease = lease or fresh_lease()
+    match await backend.claim(lease):
+        case Granted(token):
+            return attrs.evolve(lease, token=token)
+        case other:
+            raise AssertionError(f"the claim of a free session was answered with {other!r}")

