@@ -1,6 +1,7 @@
 """How bodies end: returned, failed, stopped, out of time; and what runs after that and what does not."""
 
 import math
+import time
 from contextlib import suppress
 
 import pytest
@@ -9,7 +10,7 @@ import trio.lowlevel
 from trio.testing import wait_all_tasks_blocked
 
 from trio_agentapp.errors import ItemError
-from trio_agentapp.protocol.lifecycle import CleanupResult
+from trio_agentapp.protocol.lifecycle import Cause, CleanupResult
 from trio_agentapp.testing import Script, fail, say, swallow, wait
 
 STOPPED = ("STOPPED", "stopped")
@@ -265,6 +266,23 @@ async def test_a_handler_that_never_awaits_lets_others_run(autojump_clock, house
     assert how(run) == FINISHED
 
 
+async def test_a_busy_handler_lets_its_reader_read(autojump_clock, house) -> None:
+    read_meanwhile = []
+
+    async def handler(run):
+        for _ in range(40):
+            time.sleep(0.002)  # noqa: ASYNC251  the work of a handler that never awaits
+            yield "x"
+        read_meanwhile.append(reader.position)
+
+    run = await house.start(handler)
+    reader = run.log.subscribe()
+    with suppress(trio.EndOfChannel):
+        while True:
+            await reader.receive()
+    assert read_meanwhile[0] > 10
+
+
 async def test_a_handler_that_swallows_a_stop_is_stopped_and_muted(autojump_clock, house, how, words) -> None:
     script = Script(say("a"), swallow(100), say("b"), swallow(1), say("c"))
     run, other = await house.start(script), await house.start(Script(wait(50)))
@@ -322,6 +340,8 @@ async def test_a_stop_seen_after_the_end_of_the_body_comes_too_late(autojump_clo
 
     run = await house.start(handler)
     await trio.sleep(2)
+    assert not run.stop(Cause.SHUTDOWN)
+    assert not run.stopping
     await house.request_stop(run)
     await run.ended.wait()
     assert how(run) == FINISHED

@@ -168,25 +168,23 @@ class RedisInterruptBackend(BaseInterruptBackend):
 
     async def _try_claim(self, lease: Lease) -> Claim:
         digest, on = lease.key.digest, self._client.server_run_id
-        lead = self._layout.run(lease.run_id)
-        shard = self._layout.shard_of(digest)
-        *_, known = await self._ask(
-            self._scripts.index(shard, "add", _ms(self.timings.lease), digest),
-            ("HSETNX", lead, "h", digest),
-            ("HSETNX", lead, "user", lease.key.user_id),
-            ("HSETNX", lead, "session", lease.key.session_id),
-            ("PEXPIRE", lead, _ms(self.timings.session_ttl)),
-            ("HMGET", lead, "h", "stop", "stop_user"),
+        _, (owner, stopped) = await self._ask(
+            self._scripts.index(self._layout.shard_of(digest), "add", _ms(self.timings.lease), digest),
+            self._scripts.lead(
+                lease.run_id,
+                "claim",
+                _ms(self.timings.session_ttl),
+                digest,
+                lease.key.user_id,
+                lease.key.session_id,
+            ),
             only_on=on,
         )
-        owner, stop, stop_user = (_text(value) for value in known)
-        if owner != digest:
+        if _text(owner) != digest:
             return Taken()
-        if stop and stop_user in ("", lease.key.user_id):
+        if stopped:
             # Stopped by its run id alone, before anybody knew its session: from here on an ordinary tombstone.
-            await self._ask(
-                self._scripts.bind("stop", digest, lease.run_id, ""), ("HDEL", lead, "stop"), only_on=on
-            )
+            await self._ask(self._scripts.bind("stop", digest, lease.run_id, ""), only_on=on)
         [answer] = await self._ask(
             self._scripts.bind("claim", digest, lease.run_id, lease.node_id, lease.nonce), only_on=on
         )
@@ -227,16 +225,12 @@ class RedisInterruptBackend(BaseInterruptBackend):
             raise _unavailable("The stop could not be delivered; it may be sent again.") from exc
 
     async def _stop_run(self, key: SessionKey | None, run_id: str, user_id: str | None) -> StopAnswer:
-        lead = self._layout.run(run_id)
-        [known] = await self._ask(("HMGET", lead, "h", "user"))
-        if key is None and known[0] is None:
-            # The mark is looked for after the run's own is set, so one of the two sees the other.
-            *_, known = await self._ask(
-                ("HSET", lead, "stop", "1", "stop_user", user_id or ""),
-                # A claim that sets the run's own mark meanwhile renews this with its first heartbeat.
-                ("PEXPIRE", lead, _ms(self.timings.tombstone)),
-                ("HMGET", lead, "h", "user"),
-            )
+        call: ScriptCall | tuple[Any, ...]
+        if key is None:
+            call = self._scripts.lead(run_id, "stop", _ms(self.timings.tombstone), user_id or "")
+        else:
+            call = ("HMGET", self._layout.run(run_id), "h", "user")
+        [known] = await self._ask(call)
         digest, user = (_text(value) for value in known)
         if not digest:
             return (

@@ -36,6 +36,7 @@ class Scripts:
             head = ALLOW_OOM if allow_oom and name in FREEING else ""
             self._scripts[name] = Script(head + prelude + (folder / f"{name}.lua").read_text())
         self._index = Script((folder / "index.lua").read_text())
+        self._lead = Script((folder / "lead.lua").read_text())
 
     def bind(self, name: str, session: SessionKey | str, *args: str | int) -> ScriptCall:
         """A call of script `name` for a session, or for its digest."""
@@ -43,6 +44,10 @@ class Scripts:
         base = self._layout.base(digest)
         fixed: tuple[str | int, ...] = (base, self._layout.node_channel(""), *self._durations)
         return self._scripts[name].bind([base + "s"], [*fixed, *args])
+
+    def lead(self, run_id: str, *args: str | int) -> ScriptCall:
+        """A call of the script over the hash that leads from a run id to its session."""
+        return self._lead.bind([self._layout.run(run_id)], args)
 
     def index(self, shard: str, *args: str | int) -> ScriptCall:
         """A call of the lease index."""

@@ -16,6 +16,7 @@ from redis.exceptions import ExecAbortError, NoScriptError, RedisError
 from .backoff import Backoff
 from .connection import Connection, ServerInfo
 from .connector import Connector
+from .deadlines import Deadlines
 from .dialer import Dialer
 from .errors import LinkClosed, LinkDown, LinkError, LinkOverloaded, LinkTimeout
 from .fifo import Request, RequestFIFO
@@ -88,6 +89,8 @@ class RedisClient:
         self._dialer = Dialer(connector, backoff)
         self._max_waiting = max_waiting
         self._fifo = RequestFIFO()
+        self._deadlines = Deadlines()
+        self._alarm = trio.CancelScope()
         self._writer = trio.lowlevel.ParkingLot()
         self._connection: Connection | None = None
         self._connection_scope: trio.CancelScope | None = None
@@ -225,28 +228,38 @@ class RedisClient:
     async def _exchange(
         self, payload: bytes, count: int, timeout: float | None, only_on: str | None
     ) -> tuple[list[Any], int]:
-        if self._closed:
-            raise LinkClosed("The Redis client is closed.")
+        if self._closed or not self._served:
+            raise LinkClosed(f"The Redis client is {'closed' if self._closed else 'not served yet'}.")
         if self._fifo.load + count > self._max_waiting:
             raise LinkOverloaded(f"{self._fifo.load} replies are due already; at most {self._max_waiting} may be.")
-        request = Request(payload, count, only_on)
+        seconds = self.call_timeout if timeout is None else timeout
+        request = Request(payload, count, only_on, seconds)
         self._fifo.add(request)
         self._writer.unpark()
+        deadline = trio.current_time() + seconds
+        self._deadlines.add(deadline, request)
+        if deadline < self._alarm.deadline:
+            self._alarm.deadline = deadline
 
         def withdraw(_: object) -> trio.lowlevel.Abort:
             self._fifo.abandon(request)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        seconds = self.call_timeout if timeout is None else timeout
-        with trio.CancelScope(deadline=trio.current_time() + seconds) as scope:
-            await trio.lowlevel.wait_task_rescheduled(withdraw)
-        if scope.cancelled_caught:
-            raise self._give_up(request, seconds)
+        await trio.lowlevel.wait_task_rescheduled(withdraw)
         if request.failure is not None:
             raise request.failure
         return request.replies, request.protocol
 
-    def _give_up(self, request: Request, seconds: float) -> LinkError:
+    async def _watch_deadlines(self, *, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        while True:
+            with trio.CancelScope(deadline=self._deadlines.earliest()) as self._alarm:
+                await trio.sleep_forever()
+            for request in self._deadlines.expired(trio.current_time()):
+                self._fifo.expire(request, self._give_up(request))
+
+    def _give_up(self, request: Request) -> LinkError:
+        seconds = request.timeout
         if not request.written:
             reason = self._dialer.last_error
             failure = LinkDown(f"No connection to Redis at {self.url} within {seconds:g} s: {reason}")
@@ -268,15 +281,16 @@ class RedisClient:
             raise RuntimeError("a RedisClient is served once")
         self._served = True
         try:
-            if self._start_timeout is None:
-                task_status.started()
-                connection = await self._dialer.connect_again()
-            else:
-                connection = await self._dialer.connect_first(self._start_timeout)
-                task_status.started()
-            while True:
-                await self._use(connection)
-                connection = await self._dialer.connect_again(self._lost)
+            async with serving_in_background(self._watch_deadlines):
+                if self._start_timeout is None:
+                    task_status.started()
+                    connection = await self._dialer.connect_again()
+                else:
+                    connection = await self._dialer.connect_first(self._start_timeout)
+                    task_status.started()
+                while True:
+                    await self._use(connection)
+                    connection = await self._dialer.connect_again(self._lost)
         finally:
             self._closed = True
             self._fifo.fail_unwritten(LinkClosed, "The Redis client was closed.")

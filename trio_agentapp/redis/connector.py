@@ -136,7 +136,9 @@ class Connector:
 
     async def _credentials(self) -> tuple[str, ...]:
         if self._credential_provider is None:
-            return tuple(part for part in (self.url.username, self.url.password) if part is not None)
+            if self.url.username:
+                return (self.url.username, self.url.password or "")
+            return (self.url.password,) if self.url.password else ()
         try:
             given = await trio.to_thread.run_sync(
                 self._credential_provider.get_credentials, abandon_on_cancel=True, limiter=self._threads()

@@ -2,7 +2,7 @@
 
     LinkError                 no answer of the server reached the caller; `maybe_executed` tells what is known
     ├── LinkDown              there was no connection, or it broke before the answer
-    │   ├── LinkClosed        the client is not being served any more
+    │   ├── LinkClosed        the client is not served: not yet, or not any more
     │   └── ServerChanged     connected, but not to the server that `only_on` named: nothing was sent
     ├── LinkTimeout           sent, and not answered in time
     └── LinkOverloaded        too many calls wait already: nothing was sent
@@ -35,7 +35,7 @@ class LinkDown(LinkError):
 
 
 class LinkClosed(LinkDown):
-    """The client is closed, or was never served."""
+    """The client is closed, or is not served yet."""
 
 
 class ServerChanged(LinkDown):

@@ -18,18 +18,31 @@ MAX_BATCH = 262_144
 class Request:
     """One call or pipeline: `count` replies for one task."""
 
-    __slots__ = ("abandoned", "count", "failure", "only_on", "payload", "protocol", "replies", "task", "written")
+    __slots__ = (
+        "count",
+        "done",
+        "failure",
+        "only_on",
+        "payload",
+        "protocol",
+        "replies",
+        "task",
+        "timeout",
+        "written",
+    )
 
-    def __init__(self, payload: bytes, count: int, only_on: str | None) -> None:
+    def __init__(self, payload: bytes, count: int, only_on: str | None, timeout: float) -> None:
         self.payload = payload
         self.count = count
         self.only_on = only_on
+        self.timeout = timeout
         self.replies: list[Any] = []
         self.failure: LinkError | None = None
         self.written = False
         self.protocol = 3
         """RESP version of the connection it was written to; the shape of its replies depends on it."""
-        self.abandoned = False
+        self.done = False
+        """Nobody waits for it any more: answered, failed or given up."""
         self.task = trio.lowlevel.current_task()
 
 
@@ -61,9 +74,15 @@ class RequestFIFO:
 
     def abandon(self, request: Request) -> None:
         """The caller is gone: never write the request, or drop its reply."""
-        request.abandoned = True
+        request.done = True
         if not request.written and self._outbox.pop(request, request) is None:
             self.load -= request.count
+
+    def expire(self, request: Request, failure: LinkError) -> None:
+        """The call has waited long enough."""
+        self.abandon(request)
+        request.failure = failure
+        trio.lowlevel.reschedule(request.task)
 
     def take(self, run_id: str | None, protocol: int) -> bytes:
         """The next batch to write; its requests are in flight from now on. Empty: there is none.
@@ -95,7 +114,8 @@ class RequestFIFO:
         if len(request.replies) == request.count:
             self._in_flight.popleft()
             self.load -= request.count
-            if not request.abandoned:
+            if not request.done:
+                request.done = True
                 trio.lowlevel.reschedule(request.task)
 
     def fail_in_flight(self, kind: type[LinkError], message: str) -> None:
@@ -109,6 +129,7 @@ class RequestFIFO:
 
     def _fail(self, request: Request, failure: LinkError) -> None:
         self.load -= request.count
-        if not request.abandoned:
+        if not request.done:
+            request.done = True
             request.failure = failure
             trio.lowlevel.reschedule(request.task)

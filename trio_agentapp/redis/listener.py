@@ -234,6 +234,7 @@ class RedisListener:
         self._outbox.clear()
         self._unconfirmed.clear()
         subscriptions = list(self._wanted.values())
+        refused: list[Exception] = []
         for subscription in subscriptions:
             self._ask_for(subscription)
         try:
@@ -244,7 +245,7 @@ class RedisListener:
                 nursery.start_soon(self._watch)
                 for subscription in subscriptions:
                     await subscription.settled.wait()
-                refused = [s.refusal for s in subscriptions if s.refusal is not None]
+                refused += [s.refusal for s in subscriptions if s.refusal is not None]
                 if self._started or not refused:
                     self._report_gap()
                     if not self._started:

@@ -24,8 +24,9 @@ logger = logging.getLogger("trio_agentapp.runs")
 class Cleanup:
     """The cleanup budget of one run, and what became of it.
 
-    `budget` is in seconds, counted from the first stop; a cleanup that begins in a run that is not stopped has it
-    from its own beginning. `limit` (Trio's clock) is where the lease ends all cleanup: renewals move it.
+    `budget` is in seconds, counted from the first stop, else from when the body was through; what begins before
+    either has it from its own beginning. `limit` (Trio's clock) is where the lease ends all cleanup; renewals
+    move it.
     """
 
     def __init__(self, budget: float, first_stop: Callable[[], float | None]) -> None:
@@ -33,6 +34,7 @@ class Cleanup:
         self.limit = math.inf
         self.timed_out = False
         self.interrupted = False
+        self.body_through_at: float | None = None
         self._first_stop = first_stop
         self._begun = False
         self._open: list[CleanupScope] = []
@@ -40,8 +42,7 @@ class Cleanup:
     @property
     def deadline(self) -> float:
         """When a cleanup that begins now must be over, on Trio's clock."""
-        start = self._first_stop()
-        return self.until(trio.current_time() if start is None else start)
+        return self.until(self.start_of())
 
     def until(self, start: float) -> float:
         return min(start + self.budget, self.limit)
@@ -52,8 +53,9 @@ class Cleanup:
         for scope in self._open:
             scope.move()
 
-    def open(self) -> CleanupScope:
-        return CleanupScope(self)
+    def open(self, *, strict: bool = False) -> CleanupScope:
+        """A scope to enter. `strict`: leave it with TooSlowError if its deadline cut it."""
+        return CleanupScope(self, strict=strict)
 
     @property
     def result(self) -> CleanupResult:
@@ -72,8 +74,10 @@ class Cleanup:
 
     def start_of(self) -> float:
         """The moment from which the budget of a scope that opens now counts."""
-        start = self._first_stop()
-        return trio.current_time() if start is None else start
+        for moment in (self._first_stop(), self.body_through_at):
+            if moment is not None:
+                return moment
+        return trio.current_time()
 
     def inspect(self, error: BaseException, handler: str, warned: set[str]) -> None:
         """Warn once per handler of an await in its cleanup that the stop cut.
@@ -104,8 +108,9 @@ class CleanupScope:
     as ERROR/cleanup_timeout.
     """
 
-    def __init__(self, cleanup: Cleanup) -> None:
+    def __init__(self, cleanup: Cleanup, *, strict: bool = False) -> None:
         self._cleanup = cleanup
+        self._strict = strict
         self._start = 0.0
         self._scope = trio.CancelScope(shield=True)
 
@@ -127,11 +132,14 @@ class CleanupScope:
     ) -> bool:
         try:
             # Raises, if it takes its own Cancelled out of a group.
-            return self._scope.__exit__(exc_type, exc_value, exc_traceback)
+            suppressed = self._scope.__exit__(exc_type, exc_value, exc_traceback)
         finally:
             # What the deadline cut may come out as another exception than Cancelled.
             cut = self._scope.cancelled_caught or (exc_value is not None and self._scope.cancel_called)
             self._cleanup.end(self, cut=cut)
+        if self._strict and self._scope.cancelled_caught:
+            raise trio.TooSlowError
+        return suppressed
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

@@ -203,7 +203,15 @@ class RunRegistry:
             await self._keeper.finish(lease, ending, until=self._keeper.give_up_at())
 
     async def _live(self, run: Run, lease: Lease, handler: Handler, offered: Mapping[str, object]) -> None:
-        """The task of one run."""
+        """The task of one run. Only what concerns the process leaves it: a failure here is one run's own."""
+        try:
+            await self._carry(run, lease, handler, offered)
+        except Exception:
+            logger.critical("run %s: the runtime failed; the run is left behind", run.run_id, exc_info=True)
+            if run.run_id in self._runs:
+                self._leave(run)
+
+    async def _carry(self, run: Run, lease: Lease, handler: Handler, offered: Mapping[str, object]) -> None:
         # A drain may have shown an end already, to readers of a run that was still claiming.
         if not run.log.closed:
             run.log.extend(run.builder.start())

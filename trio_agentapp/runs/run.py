@@ -111,7 +111,6 @@ class Run:
         self.exit_callbacks: list[Callable[[], object]] = []
         self._lease_deadline = math.inf
         self._stopped_at: float | None = None
-        self._returned_at: float | None = None
         self._children: trio.Nursery | None = None
         # Long ago: the first item makes a pause, so that it is on its way before a busy handler goes on.
         self._turn_began = 0.0
@@ -233,7 +232,7 @@ class Run:
         self.note_deadline()
         if self.cause is None:
             self.cause = Cause.RETURNED
-        self._returned_at = trio.current_time()
+        self.cleanup_state.body_through_at = trio.current_time()
         self.phase = Phase.FINISHING
 
     async def call_exit_callbacks(self) -> list[BaseException]:
@@ -272,17 +271,19 @@ class Run:
         began = self.first_stop()
         if began is None:
             # The handler is through, and its children or exit callbacks have not.
-            began = self._returned_at
+            began = self.cleanup_state.body_through_at
         return self.phase is not Phase.ENDED and began is not None and now > self.cleanup_state.until(began) + 1.0
 
 
 def shielded_write() -> CleanupScope:
     """`async with shielded_write():` - what a store writes in here is not cut by a stop.
 
-    Inside a run it counts against the cleanup budget; elsewhere it has 10 s.
+    Inside a run it counts against the cleanup budget; elsewhere it has 10 s. A write that takes longer is cut, and
+    leaves the block with `trio.TooSlowError`: nobody takes it for done.
     """
     run = current_run.get(None)
-    return Cleanup(OUTSIDE_BUDGET, lambda: None).open() if run is None else run.cleanup()
+    cleanup = Cleanup(OUTSIDE_BUDGET, lambda: None) if run is None else run.cleanup_state
+    return cleanup.open(strict=True)
 
 
 def log_failure(run: Run, what: str, error: BaseException) -> None:

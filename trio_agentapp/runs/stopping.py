@@ -9,7 +9,7 @@ import trio
 from ..abc import BaseInterruptBackend, StopAnswer, StopOutcome
 from ..errors import AgentAppError
 from ..protocol.ids import SessionKey
-from ..protocol.lifecycle import Cause, CleanupResult, RunRecord, RunState, StopReceipt
+from ..protocol.lifecycle import Cause, CleanupResult, Ending, RunRecord, RunState, StopReceipt
 from .registry import RunRegistry
 from .run import Run
 
@@ -117,6 +117,8 @@ async def _tell(
 async def _wait_ended(backend: BaseInterruptBackend, run: Run | None, run_id: str) -> RunRecord | None:
     if run is not None:
         await run.ended.wait()
+        if run.ending is not None:
+            return _record_of(run, run.ending)
     pause = POLL_AT_FIRST
     while True:
         record = await backend.run_status(run_id)
@@ -124,6 +126,17 @@ async def _wait_ended(backend: BaseInterruptBackend, run: Run | None, run_id: st
             return record
         await trio.sleep(pause)
         pause = min(pause * 2, POLL_AT_LAST)
+
+
+def _record_of(run: Run, ending: Ending) -> RunRecord:
+    return RunRecord(
+        run_id=run.run_id,
+        key=run.key,
+        state=ending.state,
+        reason=ending.cause.value,
+        stop_requested=ending.stop_requested or run.stop_requested,
+        cleanup=ending.cleanup,
+    )
 
 
 def _ended_by_stop(record: RunRecord) -> bool:

@@ -62,8 +62,9 @@ class MemoryStateStore(StateStore):
         async with shielded_write():
             await trio.lowlevel.checkpoint()
             self._fence(key)
-            return self._states.pop(key, None) is not None
-        return False  # the write's own time was over before it began
+            existed = key in self._states
+            self._states.pop(key, None)
+        return existed
 
     def _fence(self, key: SessionKey) -> None:
         """Refuse the write of a run that a later one has replaced. Code outside runs has no token."""

@@ -13,6 +13,7 @@ end
 local mine = s.running and s.run == run and ((tok ~= '' and s.tok == tok) or (tok == '' and s.owner == node and s.nonce == nonce))
 local known = tok
 if known == '' then known = mine and s.tok or '0' end
-conclude(run, state, reason, node, known, more)
+-- A live run is ended by its own claim only: another of the same id, given up, must not.
+if mine or not (s.running and s.run == run) then conclude(run, state, reason, node, known, more) end
 if mine then free(redis.call('HGET', record(run), 'state')) end
 return redis.call('HGETALL', record(run))
