@@ -1,11 +1,12 @@
 """The Trio link to a Redis server: one connection for commands, one for listening, whatever the number of callers.
 
-url        where the server is and how to log in            (redis-py's parser)
-sentinel   where it is now, if Sentinels look after it      (redis-py, in a thread)
-connector  a stream that is open and logged in              connection   bytes out, replies in
-packing    commands as bytes                                replies      replies as redis-py shapes them
-fifo       which reply is whose
-commands   RedisClient                                      listener     RedisListener
+commands   RedisClient                                      listener    RedisListener
+fifo       which reply is whose                             deadlines   which call has waited long enough
+dialer     connecting again and again                       backoff     with pauses that grow
+connector  a stream that is open and logged in              connection  bytes out, replies in
+sentinel   where the server is now (redis-py, in a thread)  url         where it is at all (redis-py's parser)
+packing    commands as bytes                                replies     replies as redis-py shapes them
+script     Lua by digest                                    serving     a service behind an `async with`
 """
 
 from .backoff import Backoff
@@ -13,6 +14,7 @@ from .commands import ClientStatistics, RedisClient
 from .connection import ServerInfo
 from .errors import LinkClosed, LinkDown, LinkError, LinkOverloaded, LinkTimeout, ServerChanged
 from .listener import ListenerStatistics, RedisListener
+from .packing import Command
 from .script import Script, ScriptCall
 from .url import RedisURL
 
@@ -22,6 +24,7 @@ __all__ = [
     "RedisURL",
     "Script",
     "ScriptCall",
+    "Command",
     "Backoff",
     "ServerInfo",
     "ClientStatistics",

@@ -100,6 +100,7 @@ class RedisClient:
         self._closed = False
         self._connections = 0
         self._timeouts = 0
+        self._sending_since: float | None = None
         self._lost: Exception | None = None
 
     @classmethod
@@ -190,7 +191,11 @@ class RedisClient:
         if unknown:
             sources = b"".join(map(pack, unknown.values()))
             left = max(deadline - trio.current_time(), 0)
-            again, _ = await self._exchange(sources, len(unknown), left, only_on)
+            try:
+                again, _ = await self._exchange(sources, len(unknown), left, only_on)
+            except LinkError as error:
+                error.maybe_executed |= len(unknown) < len(calls)  # the others were
+                raise
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
         return [
@@ -261,7 +266,11 @@ class RedisClient:
     def _give_up(self, request: Request) -> LinkError:
         seconds = request.timeout
         if not request.written:
-            reason = self._dialer.last_error
+            since = self._sending_since
+            if since is not None and trio.current_time() - since >= self.call_timeout:
+                # Those whose commands fill the way may all have been cancelled, and would never tell.
+                self._replace(LinkTimeout(f"nothing could be sent for {self.call_timeout:g} s"))
+            reason = self._lost if self.connected else self._dialer.last_error
             failure = LinkDown(f"No connection to Redis at {self.url} within {seconds:g} s: {reason}")
             failure.__cause__ = reason
             return failure
@@ -303,7 +312,7 @@ class RedisClient:
             log.info("Connected to Redis at %s again.", connection.server.address)
             self._tell_reconnected()
         address = connection.server.address
-        self._lost = None
+        self._lost = self._sending_since = None
         try:
             async with trio.open_nursery() as nursery:
                 self._connection_scope = nursery.cancel_scope
@@ -340,7 +349,9 @@ class RedisClient:
         run_id = connection.server.run_id
         while True:
             if payload := self._fifo.take(run_id, connection.server.protocol):
+                self._sending_since = trio.current_time()
                 await connection.send(payload)
+                self._sending_since = None
             else:
                 await self._writer.park()
 

@@ -29,7 +29,8 @@ import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, LifespanScope
 from quart_trio.asgi import TrioASGILifespan
 
-from trio_agentapp.errors import AgentAppError
+from ..errors import AgentAppError
+from .guard import guard_hypercorn
 
 __all__ = ["Lifespan", "Servable", "log_failure"]
 
@@ -87,6 +88,8 @@ class Lifespan(TrioASGILifespan):
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         await receive()  # lifespan.startup, by the ASGI specification
+        if not getattr(self._servable, "launched", False):
+            guard_hypercorn()
         failure: BaseException | None = None
         try:
             with ExitStack() as signals:

@@ -21,7 +21,6 @@ from hypercorn.config import Config, Sockets
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.lifespan import Lifespan as LifespanDriver
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import (
     AppWrapper,
@@ -33,6 +32,8 @@ from hypercorn.typing import (
     LifespanState,
     Scope,
 )
+
+from .guard import GuardedConnection
 
 __all__ = ["BindError", "Connection", "ServerConfig", "serve"]
 
@@ -169,7 +170,7 @@ class _Requests:
             request.cancel(reason="the server is shutting down")
 
 
-class Connection(TCPServer):
+class Connection(GuardedConnection):
     """Hypercorn's connection, except that requests are cancelled apart from it and it can be aborted."""
 
     config: ServerConfig
@@ -194,10 +195,6 @@ class Connection(TCPServer):
         self._live.add(self)
         try:
             await super().run()
-        except* Exception:
-            # Stock, this would reach the nursery of all connections: one malformed client would end the
-            # server.
-            log.exception("A connection failed")
         finally:
             self._live.discard(self)
 
