@@ -23,7 +23,7 @@ import trio
 
 AGENTS = Path(__file__).parent / "agents"
 WAYS = ("run", "hypercorn")
-READY = re.compile(r" is ready on http://127\.0\.0\.1:(\d+) \(Ctrl-C stops it\)")
+READY = re.compile(r"ready on http://127\.0\.0\.1:(\d+) \(Ctrl-C")
 TERMINAL = ("completed", "failed", "canceled", "rejected")
 
 PATIENCE = 15.0

@@ -19,6 +19,7 @@ from quart.wrappers import Request
 from quart_trio import QuartTrio
 
 from ..errors import ConfigurationError
+from ..interrupts import LocalInterruptBackend
 from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import StopReceipt
@@ -74,6 +75,7 @@ class AgentApp(QuartTrio):
         self.app_description = self.settings.app_description
         self.cleanup_budget = self.settings.cleanup_budget
         self.wind_down_timeout = self.settings.cleanup_budget + GOODBYE
+        self.read_timeout = self.settings.read_timeout
         self.gc_threshold = self.settings.gc_threshold
         self.launched = False
         self.node_id = new_run_id()
@@ -196,8 +198,12 @@ class AgentApp(QuartTrio):
         *,
         certfile: str | os.PathLike[str] | None = None,
         keyfile: str | os.PathLike[str] | None = None,
+        workers: int = 1,
     ) -> None:
         """Serve until SIGTERM or Ctrl-C, then drain.
+
+        `workers`: processes behind one port. Each executes this program anew, so what stands before `run` is done in
+        each; they need an interrupt backend that they share.
 
         Host and port: the argument, else `HOST` and `PORT` of the environment, else 127.0.0.1:8090.
 
@@ -217,7 +223,12 @@ class AgentApp(QuartTrio):
                 "of every user",
                 host,
             )
-        code = launch(self, host=host, port=port, certfile=certfile, keyfile=keyfile)
+        if workers > 1 and isinstance(self._backend, LocalInterruptBackend):
+            raise ConfigurationError(
+                f"{workers} workers would not know of each other's runs, and a stop could reach the wrong one; set "
+                "interrupt_redis_url (or AGENTAPP_INTERRUPT_REDIS_URL), for instance to redis://localhost"
+            )
+        code = launch(self, host=host, port=port, certfile=certfile, keyfile=keyfile, workers=workers)
         if code:
             sys.exit(code)
 

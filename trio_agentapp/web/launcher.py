@@ -15,16 +15,17 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import FrameType
 from typing import Any, Protocol
 
 import trio
+from hypercorn.config import Sockets
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import LifespanFailureError
 
 from .lifespan import log_failure
 from .server import BindError, ServerConfig, serve
+from .workers import Inheritance, supervise
 
 __all__ = ["Launchable", "imported_by_launcher", "launch"]
 
@@ -44,6 +45,7 @@ class Launchable(Protocol):
 
     app_name: str
     cleanup_budget: float
+    read_timeout: float
     launched: bool
     shutdown_event: Any
 
@@ -58,6 +60,7 @@ def launch(
     port: int,
     certfile: str | os.PathLike[str] | None = None,
     keyfile: str | os.PathLike[str] | None = None,
+    workers: int = 1,
 ) -> int:
     """Serve until told to stop; returns the exit code. To be called in the main thread.
 
@@ -65,15 +68,19 @@ def launch(
     background ended the server, or the end did not come in time.
     """
     config = ServerConfig()
-    config.bind = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
+    config.header_timeout = app.read_timeout
+    inherited = Inheritance.take()
+    config.bind = [_address(host, port) if inherited is None else f"fd://{inherited.listener}"]
     config.certfile = None if certfile is None else os.fspath(certfile)
     config.keyfile = None if keyfile is None else os.fspath(keyfile)
     watchdog = _Watchdog(app.cleanup_budget + WATCHDOG_MARGIN)
     # The lifespan then leaves the signals to us.
     app.launched = True
     try:
-        config.create_sockets()
-        trio.run(_Launch(app, config, watchdog).run)
+        sockets = config.create_sockets()
+        if workers > 1 and inherited is None:
+            return _supervise(app.app_name, sockets, workers)
+        trio.run(_Launch(app, config, watchdog, inherited).run)
     except* LifespanFailureError:
         return_code = 1  # the lifespan has told why
     except* BindError as errors:
@@ -93,30 +100,63 @@ def launch(
     return return_code
 
 
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _supervise(name: str, sockets: Sockets, workers: int) -> int:
+    scheme, [listener] = (
+        ("https", sockets.secure_sockets) if sockets.secure_sockets else ("http", sockets.insecure_sockets)
+    )
+    host, port = listener.getsockname()[:2]
+    return supervise(name, listener, f"{scheme}://{_address(host, port)}", workers)
+
+
 class _Launch:
     """One run of the server: the signals, and what they mean at which time."""
 
-    def __init__(self, app: Launchable, config: ServerConfig, watchdog: _Watchdog) -> None:
+    def __init__(
+        self, app: Launchable, config: ServerConfig, watchdog: _Watchdog, inherited: Inheritance | None
+    ) -> None:
         self._app = app
+        self._inherited = inherited
         self._config = config
         self._watchdog = watchdog
         self._signals = 0
         self._starting = trio.CancelScope()
+        self._served = trio.CancelScope()
         self._stop = trio.Event()
         self._hurry = trio.Event()
 
     async def run(self) -> None:
         self._watchdog.look_at(trio.lowlevel.current_root_task())
-        app: ASGIFramework = self._app  # type: ignore[assignment]  # the protocol states our part of it only
-        serving = partial(serve, app, self._config, shutdown_trigger=self._drain)
         with self._handle_signals():
             async with trio.open_nursery() as nursery:
                 # Until it serves there is nothing to drain, and a signal ends the start-up.
                 with self._starting:
-                    self._announce(await nursery.start(serving))
+                    self._announce(await nursery.start(self._serve))
                     nursery.start_soon(self._guard_the_end)
+                    if self._inherited is not None:
+                        nursery.start_soon(self._watch_master, self._inherited)
+
+    async def _serve(self, *, task_status: trio.TaskStatus[list[str]]) -> None:
+        app: ASGIFramework = self._app  # type: ignore[assignment]  # the protocol states our part of it only
+        try:
+            await serve(app, self._config, shutdown_trigger=self._drain, task_status=task_status)
+        finally:
+            self._served.cancel(reason="the server has ended")
+
+    async def _watch_master(self, inherited: Inheritance) -> None:
+        """A worker whose master is gone drains, as if it had been told to."""
+        with self._served:
+            await inherited.wait_master_gone()
+            log.warning("the master process is gone; this worker stops")
+            self._stop.set()
 
     def _announce(self, urls: list[str]) -> None:
+        if self._inherited is not None:
+            self._inherited.tell_ready()
+            return
         sys.stderr.write(f"{self._app.app_name} is ready on {' and '.join(urls)} (Ctrl-C stops it)\n")
         sys.stderr.flush()
 
