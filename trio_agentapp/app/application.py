@@ -202,8 +202,8 @@ class AgentApp(QuartTrio):
     ) -> None:
         """Serve until SIGTERM or Ctrl-C, then drain.
 
-        `workers`: processes behind one port. Each executes this program anew, so what stands before `run` is done in
-        each; they need an interrupt backend that they share.
+        `workers`: processes behind one port. Each executes this program anew, so what stands before `run` is done
+        in each; they need an interrupt backend that they share.
 
         Host and port: the argument, else `HOST` and `PORT` of the environment, else 127.0.0.1:8090.
 
