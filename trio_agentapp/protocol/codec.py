@@ -38,6 +38,8 @@ def decode_json(raw: bytes) -> object:
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
+        if "UTF-8" in error.msg:
+            raise MalformedBody("The body is not JSON: it is not valid UTF-8.") from error
         # orjson's words name a place and a rule, never the client's bytes nor anything of ours.
         place = f"line {error.lineno}, column {error.colno}"
         raise MalformedBody(f"The body is not JSON: {error.msg} ({place}).") from error

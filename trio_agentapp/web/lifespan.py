@@ -84,6 +84,7 @@ class Lifespan(TrioASGILifespan):
         self._leaving = trio.Event()
         self._background_over = trio.Event()
         self._crash: BaseException | None = None
+        self._interrupt: Any = signal.default_int_handler
         self._started = False
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -94,8 +95,8 @@ class Lifespan(TrioASGILifespan):
         try:
             with ExitStack() as signals:
                 received = None
-                if self._owns_signals():
-                    received = signals.enter_context(trio.open_signal_receiver(signal.SIGTERM))
+                if owned := self._signals_to_own():
+                    received = signals.enter_context(trio.open_signal_receiver(*owned))
                 async with trio.open_nursery() as watch:
                     if received is not None:
                         watch.start_soon(self._watch_signals, received)
@@ -177,13 +178,21 @@ class Lifespan(TrioASGILifespan):
         self._hurry.set()
         self._stop.set()
 
-    def _owns_signals(self) -> bool:
-        """Under the bare `hypercorn` command SIGTERM is nobody's: it would kill the worker in mid-cleanup."""
-        return (
-            not getattr(self._servable, "launched", False)
-            and threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        )
+    def _signals_to_own(self) -> list[signal.Signals]:
+        """Under the bare `hypercorn` command SIGTERM is nobody's: it would kill the worker in mid-cleanup.
+
+        Nor is Ctrl-C, without workers: a KeyboardInterrupt would come up in whatever task is running.
+        """
+        if (
+            getattr(self._servable, "launched", False)
+            or threading.current_thread() is not threading.main_thread()
+            or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        ):
+            return []
+        self._interrupt = signal.getsignal(signal.SIGINT)
+        if multiprocessing.parent_process() is None and callable(self._interrupt):
+            return [signal.SIGTERM, signal.SIGINT]
+        return [signal.SIGTERM]
 
     async def _watch_signals(self, received: AsyncIterator[int]) -> None:
         async with trio.open_nursery() as nursery:
@@ -204,7 +213,7 @@ class Lifespan(TrioASGILifespan):
             return
         master = multiprocessing.parent_process()
         if master is None or master.pid is None:
-            _raise_sigint()
+            _raise_sigint(self._interrupt)
             return
         if os.getppid() == master.pid:
             with suppress(ProcessLookupError):
@@ -259,6 +268,7 @@ def _collector(threshold: int) -> Iterator[None]:
 
 
 @trio.lowlevel.enable_ki_protection
-def _raise_sigint() -> None:
+def _raise_sigint(handler: Any) -> None:
     """End `hypercorn --workers 0` as Ctrl-C does; protected, so that it hits the main task and not us."""
+    signal.signal(signal.SIGINT, handler)
     signal.raise_signal(signal.SIGINT)
