@@ -26,6 +26,8 @@ async def drain(registry: RunRegistry, timeout: float, hurry: trio.Event | None 
     terminal frame, since the process will end before the runs do.
     """
     registry.draining = True
+    if live := len(registry.live()):
+        logger.info("%d live runs may finish within %g s; the rest is stopped then", live, timeout)
     with trio.move_on_after(timeout) as grace:
         async with trio.open_nursery() as nursery:
             if hurry is not None:
