@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import trio
 from redis.exceptions import RedisError
 
-from ..redis import LinkError, RedisClient
+from ..protocol.timings import Timings
+from ..redis import LinkError, RedisClient, ScriptCall
 from .layout import SHARDS, Layout
 from .scripts import Scripts
 
@@ -17,35 +20,47 @@ __all__ = ["reap_forever"]
 logger = logging.getLogger("trio_agentapp.interrupts")
 
 AT_MOST = 200
-"""Sessions of one shard looked at in one go."""
+"""Sessions of one shard looked at in one go; as many goes follow as it takes."""
 
 
-async def reap_forever(client: RedisClient, layout: Layout, scripts: Scripts, period: float) -> None:
-    """Every `period` seconds, with a jitter so that nodes take turns. More than one harms nobody."""
+async def reap_forever(client: RedisClient, layout: Layout, scripts: Scripts, timings: Timings) -> None:
+    """Every `timings.reaper`, with a jitter so that nodes take turns. More than one harms nobody."""
+    session_ttl = int(timings.session_ttl * 1000)
     while True:
-        await trio.sleep(period * random.uniform(0.7, 1.0))  # noqa: S311  jitter
-        try:
-            await _reap_once(client, layout, scripts)
-        except (LinkError, RedisError) as exc:
-            logger.warning("leases could not be looked through: %s", exc)
+        await trio.sleep(timings.reaper * random.uniform(0.7, 1.0))  # noqa: S311  jitter
+        for number in range(SHARDS):
+            try:
+                await _reap_shard(client, layout.shard(number), scripts, session_ttl)
+            except (LinkError, RedisError) as exc:
+                logger.warning("leases could not be looked through: %s", exc)
+                if isinstance(exc, LinkError):
+                    break  # nor could the others
 
 
-async def _reap_once(client: RedisClient, layout: Layout, scripts: Scripts) -> None:
-    shards = [layout.shard(number) for number in range(SHARDS)]
-    for shard, due in zip(
-        shards,
-        await client.pipeline([scripts.index(shard, "due", AT_MOST) for shard in shards]),
-        strict=True,
-    ):
-        if isinstance(due, RedisError):
-            raise due
+async def _reap_shard(client: RedisClient, shard: str, scripts: Scripts, session_ttl: int) -> None:
+    while True:
+        [due] = await _ask(client, [scripts.index(shard, "due", AT_MOST)])
         digests = [digest.decode() for digest in due]
-        if not digests:
-            continue
-        left = await client.pipeline([scripts.bind("reap", digest) for digest in digests])
-        over = [digest for digest, ms in zip(digests, left, strict=True) if ms == 0]
-        # The index is a hint: renewals do not touch it, so a lease that goes on is entered anew.
-        again = [scripts.index(shard, "add", ms, digest) for digest, ms in zip(digests, left, strict=True) if ms]
-        for answer in await client.pipeline([*again, *([scripts.index(shard, "remove", *over)] if over else [])]):
-            if isinstance(answer, RedisError):
-                raise answer
+        if digests:
+            left = await _ask(client, [scripts.bind("reap", digest) for digest in digests])
+            over = [digest for digest, ms in zip(digests, left, strict=True) if ms == 0]
+            # The index is a hint: renewals do not touch it, so a lease that goes on is entered anew.
+            calls = [
+                scripts.index(shard, "add", ms, session_ttl, digest)
+                for digest, ms in zip(digests, left, strict=True)
+                if ms
+            ]
+            if over:
+                calls.append(scripts.index(shard, "settle", *over))
+            await _ask(client, calls)
+        if len(digests) < AT_MOST:
+            return
+
+
+async def _ask(client: RedisClient, calls: Sequence[ScriptCall]) -> list[Any]:
+    """The answers of one round trip; the first refusal is raised."""
+    answers = await client.pipeline(calls)
+    for answer in answers:
+        if isinstance(answer, RedisError):
+            raise answer
+    return answers

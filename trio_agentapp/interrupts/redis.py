@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import trio
@@ -30,6 +31,7 @@ from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import CleanupResult, Ending, RunRecord, RunState, SessionStatus
 from ..protocol.timings import Timings
 from ..redis import LinkError, RedisClient, RedisListener, RedisURL, ScriptCall, ServerInfo
+from ..redis.serving import serving_in_background
 from .layout import Layout
 from .quarantine import Quarantine
 from .reaper import reap_forever
@@ -101,20 +103,19 @@ class RedisInterruptBackend(BaseInterruptBackend):
             LinkError, redis-py's errors: it cannot be reached or does not let us in.
         """
         self._connect()
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self._client.serve)
+
+        async def listen(*, task_status: trio.TaskStatus[None]) -> None:
+            await self._listener.listen(deliver=self._hear, on_gap=self._tell_gap, task_status=task_status)
+
+        async with serving_in_background(self._client.serve):
             await self._check_server()
             self._client.on_reconnect.append(self._see_server)
             self._see_server()
             version = (self._server().version or "0").partition(".")[0]
             self._scripts = Scripts(self._layout, self.timings, allow_oom=int(version) >= 7)
-
-            async def listen(*, task_status: trio.TaskStatus[None]) -> None:
-                await self._listener.listen(deliver=self._hear, on_gap=self._tell_gap, task_status=task_status)
-
-            await nursery.start(listen)
-            nursery.start_soon(reap_forever, self._client, self._layout, self._scripts, self.timings.reaper)
-            task_status.started()
+            async with serving_in_background(listen):
+                task_status.started()
+                await reap_forever(self._client, self._layout, self._scripts, self.timings)
 
     async def _check_server(self) -> None:
         memory = await self._client.call("INFO", "memory")
@@ -151,11 +152,11 @@ class RedisInterruptBackend(BaseInterruptBackend):
             await self._sit_out_quarantine(give_up_at)
             try:
                 return await self._try_claim(lease)
-            except LinkError as exc:
+            except (LinkError, RedisError) as exc:
+                if _is_full(exc):
+                    raise _unavailable("The server that keeps the sessions is full; nothing was started.") from exc
                 if trio.current_time() + RETRY >= give_up_at:
                     raise _unavailable("The session could not be claimed; nothing was started.") from exc
-            except OutOfMemoryError as exc:
-                raise _unavailable("The server that keeps the sessions is full; nothing was started.") from exc
             await trio.sleep(RETRY)
 
     async def _sit_out_quarantine(self, until: float) -> None:
@@ -169,7 +170,13 @@ class RedisInterruptBackend(BaseInterruptBackend):
     async def _try_claim(self, lease: Lease) -> Claim:
         digest, on = lease.key.digest, self._client.server_run_id
         _, (owner, stopped) = await self._ask(
-            self._scripts.index(self._layout.shard_of(digest), "add", _ms(self.timings.lease), digest),
+            self._scripts.index(
+                self._layout.shard_of(digest),
+                "add",
+                _ms(self.timings.lease),
+                _ms(self.timings.session_ttl),
+                digest,
+            ),
             self._scripts.lead(
                 lease.run_id,
                 "claim",
@@ -184,7 +191,8 @@ class RedisInterruptBackend(BaseInterruptBackend):
             return Taken()
         if stopped:
             # Stopped by its run id alone, before anybody knew its session: from here on an ordinary tombstone.
-            await self._ask(self._scripts.bind("stop", digest, lease.run_id, ""), only_on=on)
+            noted = (self._layout.run(lease.run_id), "stop:", f"stop:{lease.key.user_id}")
+            await self._ask(self._scripts.bind("stop", digest, lease.run_id, ""), ("HDEL", *noted), only_on=on)
         [answer] = await self._ask(
             self._scripts.bind("claim", digest, lease.run_id, lease.node_id, lease.nonce), only_on=on
         )
@@ -205,10 +213,8 @@ class RedisInterruptBackend(BaseInterruptBackend):
                 self._scripts.bind("heartbeat", lease.key, lease.run_id, lease.token) for lease in part
             ]
             leads = [("PEXPIRE", self._layout.run(lease.run_id), _ms(self.timings.session_ttl)) for lease in part]
-            try:
+            with _translated("The leases could not be renewed."):
                 replies = await self._ask(*calls, *leads)
-            except LinkError as exc:
-                raise _unavailable("The leases could not be renewed.") from exc
             answers += [Renewal[_text(reply[0])] for reply in replies[: len(part)]]
         return answers
 
@@ -217,12 +223,10 @@ class RedisInterruptBackend(BaseInterruptBackend):
     ) -> StopAnswer:
         if key is None and run_id is None:
             raise ValueError("a stop names a session, a run, or both")
-        try:
+        with _translated("The stop could not be delivered; it may be sent again."):
             if run_id is None:
                 return await self._stop(key, "*")
             return await self._stop_run(key, run_id, user_id)
-        except LinkError as exc:
-            raise _unavailable("The stop could not be delivered; it may be sent again.") from exc
 
     async def _stop_run(self, key: SessionKey | None, run_id: str, user_id: str | None) -> StopAnswer:
         call: ScriptCall | tuple[Any, ...]
@@ -275,33 +279,25 @@ class RedisInterruptBackend(BaseInterruptBackend):
             int(ending.cleanup_interrupted),
             int(ending.stop_requested),
         )
-        digest = lease.key.digest
-        try:
-            fields, *_ = await self._ask(
-                call,
-                ("PEXPIRE", self._layout.run(lease.run_id), _ms(self.timings.retention)),
-                self._scripts.index(self._layout.shard_of(digest), "remove", digest),
+        # The index keeps the session until the reaper has looked: another run may have claimed it by now.
+        with _translated("The end of the run could not be written."):
+            fields, _ = await self._ask(
+                call, ("PEXPIRE", self._layout.run(lease.run_id), _ms(self.timings.retention))
             )
-        except LinkError as exc:
-            raise _unavailable("The end of the run could not be written.") from exc
         return _record(lease.run_id, lease.key, fields)
 
     async def run_status(self, run_id: str) -> RunRecord | None:
-        try:
+        with _translated("The run could not be looked up."):
             [known] = await self._ask(("HMGET", self._layout.run(run_id), "h", "user", "session"))
             digest, user, session = (_text(value) for value in known)
             if not digest:
                 return None
             [answer] = await self._ask(self._scripts.bind("status", digest, run_id))
-        except LinkError as exc:
-            raise _unavailable("The run could not be looked up.") from exc
         return _record(run_id, SessionKey(user, session), answer[4]) if answer[4] else None
 
     async def status(self, key: SessionKey) -> SessionStatus:
-        try:
+        with _translated("The session could not be looked up."):
             [answer] = await self._ask(self._scripts.bind("status", key, ""))
-        except LinkError as exc:
-            raise _unavailable("The session could not be looked up.") from exc
         state, run_id, node_id, last = (_text(part) for part in answer[:4])
         return SessionStatus(
             state=RunState(state),
@@ -347,6 +343,22 @@ class RedisInterruptBackend(BaseInterruptBackend):
 
 def _unavailable(detail: str) -> BackendUnavailable:
     return BackendUnavailable(detail, retry_after=1.0)
+
+
+@contextmanager
+def _translated(detail: str) -> Iterator[None]:
+    """What keeps the server from answering becomes ours here, be it the link or a refusal: both may pass."""
+    try:
+        yield
+    except (LinkError, RedisError) as exc:
+        if isinstance(exc, RedisError):
+            logger.warning("Redis refused: %s", exc)
+        raise _unavailable(detail) from exc
+
+
+def _is_full(error: Exception) -> bool:
+    """Before Redis 7 a script wraps the refusal in a message of its own."""
+    return isinstance(error, OutOfMemoryError) or (isinstance(error, RedisError) and "-OOM " in str(error))
 
 
 def _ms(seconds: float) -> int:

@@ -14,8 +14,9 @@ from .layout import Layout
 
 __all__ = ["Scripts"]
 
-FREEING = frozenset({"heartbeat", "stop", "finish", "reap"})
-"""Those that free or stop must also work on a full server, where it lets scripts say so (Redis 7)."""
+FREEING = frozenset({"heartbeat", "stop", "finish", "status", "reap"})
+"""Those that free (as every look at an expired lease does) or stop. They must also work on a full server, where it
+lets scripts say so (Redis 7)."""
 
 ALLOW_OOM = "#!lua flags=allow-oom\n"
 

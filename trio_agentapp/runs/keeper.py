@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import trio
 
@@ -28,6 +29,10 @@ LOOK = 1.0
 
 SUSPENDED = 0.5
 """Seconds by which the clock that counts a suspension runs ahead of the one that does not, to be taken for one."""
+
+PATIENCE = 1.25
+"""Call time-outs that a call is waited for. More than one: a backend that watches its own calls is first to notice,
+and makes a new connection; one that was merely cancelled would never know."""
 
 FINISH_AT_FIRST = 0.05
 """Seconds before an end that could not be written is written again; doubled each time, up to `FINISH_AT_LAST`."""
@@ -58,6 +63,9 @@ class Keeper:
             run.token = claim.token
             run.state = RunState.RUNNING
             self._renewed(run, asked_at)
+            if self._timings is not None and trio.current_time() - asked_at > self._timings.call_timeout:
+                # It was asked for several times: what is left may be less than the time to the next heartbeat.
+                self._due.set()
         return claim
 
     async def finish(self, lease: Lease, ending: Ending, *, until: float) -> RunRecord | None:
@@ -68,8 +76,9 @@ class Keeper:
         pause = FINISH_AT_FIRST
         while True:
             try:
-                return await self._backend.finish(lease, ending)
-            except BackendUnavailable as exc:
+                with self._patience():
+                    return await self._backend.finish(lease, ending)
+            except (BackendUnavailable, trio.TooSlowError) as exc:
                 if trio.current_time() >= until:
                     logger.warning("run %s: its end could not be written in time: %s", lease.run_id, exc)
                     return None
@@ -116,7 +125,7 @@ class Keeper:
             return True
         sent_at = trio.current_time()
         try:
-            with trio.fail_after(self._timings.call_timeout):
+            with self._patience():
                 answers = await self._backend.heartbeat([run.lease for run in runs if run.lease is not None])
         except (AgentAppError, trio.TooSlowError, OSError) as exc:
             if self._reachable:
@@ -137,6 +146,10 @@ class Keeper:
             if answer is Renewal.STOP:
                 run.stop(Cause.STOPPED)
         return True
+
+    def _patience(self) -> AbstractContextManager[object]:
+        """For one call, which is repeated if it fails; a backend whose leases do not end may take its time."""
+        return nullcontext() if self._timings is None else trio.fail_after(PATIENCE * self._timings.call_timeout)
 
     def _renewed(self, run: Run, sent_at: float) -> None:
         if self._timings is None:

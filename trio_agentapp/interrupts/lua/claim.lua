@@ -23,6 +23,11 @@ if s.running then
   end
   if s.exp > now then return { 'BUSY', s.run, int(s.exp - now) } end
   reap(s)
+  if s.run == run then
+    -- It was this very run, claimed by another before: it has its end now, and terminal states have no way out.
+    local ended = redis.call('HMGET', record(run), 'state', 'reason')
+    return { 'ENDED', ended[1], ended[2] or '' }
+  end
 end
 
 -- The time part keeps tokens growing when the record had expired or was lost.

@@ -9,8 +9,9 @@ if ARGV[1] == 'claim' then
     redis.call('HSET', lead, 'h', ARGV[3], 'user', ARGV[4], 'session', ARGV[5])
   end
   redis.call('PEXPIRE', lead, ARGV[2])
-  local stopped = redis.call('HDEL', lead, 'stop:', 'stop:' .. ARGV[4])
-  return { redis.call('HGET', lead, 'h'), stopped }
+  -- The note of a stop stays until its tombstone is written: a claim whose answer was lost asks again.
+  local noted = redis.call('HMGET', lead, 'stop:', 'stop:' .. ARGV[4])
+  return { redis.call('HGET', lead, 'h'), (noted[1] or noted[2]) and 1 or 0 }
 end
 
 local known = redis.call('HMGET', lead, 'h', 'user')
