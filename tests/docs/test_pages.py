@@ -24,7 +24,7 @@ from trio_agentapp.protocol.events import TERMINAL
 from trio_agentapp.protocol.lifecycle import TRANSITIONS, CleanupResult
 from trio_agentapp.protocol.message import MESSAGE_TYPES, ROLES
 from trio_agentapp.runs.handler import OFFERED
-from trio_agentapp.web.problems import KNOWN
+from trio_agentapp.web.problems import KNOWN, OTHERS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -185,7 +185,9 @@ def test_every_error_code_is_in_the_reference() -> None:
         assert (code, status, name) == (error.code, str(error.status), error.__name__)
     for status, known in KNOWN.items():
         assert table[known.code][1] == str(status)
-    assert set(table) == {error.code for error in request_errors()} | {known.code for known in KNOWN.values()}
+    assert set(table) == {error.code for error in request_errors()} | {
+        known.code for known in KNOWN.values()
+    } | set(OTHERS.values())
 
 
 def test_every_error_class_is_in_the_reference() -> None:

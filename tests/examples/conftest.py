@@ -92,8 +92,9 @@ class Example:
 
     def _address(self, command: str) -> str:
         """The documented command, with the port that this process got."""
-        assert "http://127.0.0.1:8090" in command
-        return command.replace("http://127.0.0.1:8090", self.url)
+        documented = re.compile(r"http://127\.0\.0\.1:809\d")
+        assert documented.search(command)
+        return documented.sub(self.url, command)
 
     def stream(self, command: str) -> Stream:
         """Start a documented `curl -N` line."""

@@ -44,6 +44,9 @@ KNOWN: dict[int, type[RequestError]] = {
 
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
+OTHERS = {400: "malformed_request"}
+"""Codes of what no error of ours stands for."""
+
 DETAILS = {
     400: "The request is not valid HTTP for this route.",
     404: "There is nothing at this path.",
@@ -110,7 +113,7 @@ async def _of_http_exception(error: HTTPException) -> Response:
     title = PHRASES.get(status, "Error") if known is None else known.title
     response = problem(
         status,
-        title.lower().replace(" ", "_") if known is None else known.code,
+        OTHERS.get(status, title.lower().replace(" ", "_")) if known is None else known.code,
         title,
         DETAILS.get(status, error.description or title),
         retryable=status in (408, 429, 503),
