@@ -13,7 +13,7 @@ PYTHON :=
 PYTHONS = $(strip $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14)
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench chaos clean
 .NOTPARALLEL:  # two pips in one environment would break it, also under `make -j`
 .DELETE_ON_ERROR:
 
@@ -22,6 +22,7 @@ help:
 	@echo 'make test    run the tests'
 	@echo 'make check   lint, formatting, types, layers'
 	@echo 'make bench   measure what speed claims rest on (some minutes; goes on where it stopped)'
+	@echo 'make chaos   break nodes, Redis and networks many times (half an hour; goes on where it stopped)'
 	@echo 'make clean   remove the environment and what tools have left behind'
 
 demo: $(VENV)/.installed
@@ -38,6 +39,9 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed
 	$(BIN)/python bench/measure.py --runs $(RUNS) $(ARGS)
+
+chaos: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.chaos.run $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

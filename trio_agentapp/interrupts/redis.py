@@ -149,9 +149,9 @@ class RedisInterruptBackend(BaseInterruptBackend):
         """See the contract. While Redis does not answer, tries go on for `claim_patience`, with the same nonce."""
         give_up_at = trio.current_time() + self.timings.claim_patience
         while True:
-            await self._sit_out_quarantine(give_up_at)
+            server = await self._trusted_server(give_up_at)
             try:
-                return await self._try_claim(lease)
+                return await self._try_claim(lease, server)
             except (LinkError, RedisError) as exc:
                 if _is_full(exc):
                     raise _unavailable("The server that keeps the sessions is full; nothing was started.") from exc
@@ -159,16 +159,21 @@ class RedisInterruptBackend(BaseInterruptBackend):
                     raise _unavailable("The session could not be claimed; nothing was started.") from exc
             await trio.sleep(RETRY)
 
-    async def _sit_out_quarantine(self, until: float) -> None:
-        left = self._quarantine.left
-        if left and trio.current_time() + left > until:
-            raise BackendUnavailable(
-                "The server that keeps the sessions has just started; nothing was started.", retry_after=left
-            )
-        await trio.sleep(left)
+    async def _trusted_server(self, until: float) -> str | None:
+        """The run id of the server, once it is out of quarantine; the claim is sent to that very server only.
 
-    async def _try_claim(self, lease: Lease) -> Claim:
-        digest, on = lease.key.digest, self._client.server_run_id
+        It is read together with the quarantine's state: a checkpoint between the two could let in another server.
+        """
+        while left := self._quarantine.left:
+            if trio.current_time() + left > until:
+                raise BackendUnavailable(
+                    "The server that keeps the sessions has just started; nothing was started.", retry_after=left
+                )
+            await trio.sleep(left)
+        return self._client.server_run_id
+
+    async def _try_claim(self, lease: Lease, on: str | None) -> Claim:
+        digest = lease.key.digest
         _, (owner, stopped) = await self._ask(
             self._scripts.index(
                 self._layout.shard_of(digest),

@@ -8,6 +8,7 @@ the deadline (INTERRUPT-PROTOCOL, section 5).
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ class Keeper:
         self._live = live
         self._due = trio.Event()
         self._reachable = True
+        self._closes_at = math.inf
 
     async def claim(self, run: Run, lease: Lease) -> Claim:
         """Ask for the session; if it is granted, the run's time begins to count from now, before the question."""
@@ -69,17 +71,14 @@ class Keeper:
         return claim
 
     async def finish(self, lease: Lease, ending: Ending, *, until: float) -> RunRecord | None:
-        """Write the end of a run, again and again while that cannot be done; None: it could not be by `until`.
-
-        Its lease has ended then, and another has written an end, or will: ERROR/owner_lost.
-        """
+        """Write the end of a run, again and again while that cannot be done; None: it could not be by `until`."""
         pause = FINISH_AT_FIRST
         while True:
             try:
                 with self._patience():
                     return await self._backend.finish(lease, ending)
             except (BackendUnavailable, trio.TooSlowError) as exc:
-                if trio.current_time() >= until:
+                if trio.current_time() >= min(until, self._closes_at):
                     logger.warning("run %s: its end could not be written in time: %s", lease.run_id, exc)
                     return None
             except Exception:
@@ -88,9 +87,19 @@ class Keeper:
             await trio.sleep(pause)
             pause = min(pause * 2, FINISH_AT_LAST)
 
-    def lease_end(self, run: Run) -> float:
-        """When the lease of a run has certainly ended in the backend, if nobody renews it; now if it has no end."""
-        return trio.current_time() if self._timings is None else run.renewed_at + self._timings.lease
+    def patience_for(self, run: Run, ending: Ending) -> float:
+        """Until when this end is written again, on Trio's clock, while no answer comes.
+
+        An error is one in any case once the lease has ended, whoever writes it. Anything else may have been written
+        although the answer was lost: what clients are told has to wait for it.
+        """
+        if self._timings is None:
+            return trio.current_time()
+        return run.renewed_at + self._timings.lease if ending.state is RunState.ERROR else math.inf
+
+    def close(self) -> None:
+        """The node leaves: ends that cannot be written are given up when their leases would have ended."""
+        self._closes_at = self.give_up_at()
 
     def give_up_at(self) -> float:
         """When a claim that is being sent now, and of which nothing more is heard, has certainly ended."""

@@ -100,6 +100,7 @@ class RunRegistry:
             finally:
                 self.draining = True
                 self._nursery = None
+                self._keeper.close()
                 self.stop_all(Cause.SHUTDOWN)
                 # Runs are shielded: they end by their own scopes, within the cleanup budget, and are joined here.
                 with trio.CancelScope(shield=True):
@@ -219,6 +220,8 @@ class RunRegistry:
             await self._end(run, lease, Ending(cause=Cause.STOPPED_BEFORE_START, stop_requested=True))
             return
         driven = await drive(run, handler, offered)
+        run.unwound = True
+        run.stuck = False
         message = error_message(driven.ending.cause, driven.error, debug=self._debug)
         with trio.CancelScope(shield=True):
             await self._end(run, lease, driven.ending, message)
@@ -231,7 +234,7 @@ class RunRegistry:
         So the session is free before anybody can see the end, and nobody waits for a run that is not there.
         """
         if ending.cause is not Cause.STOPPED_BEFORE_START:
-            record = await self._keeper.finish(lease, ending, until=self._keeper.lease_end(run))
+            record = await self._keeper.finish(lease, ending, until=self._keeper.patience_for(run, ending))
             if record is not None:
                 held = adopted(ending, record)
             elif self._backend.timings is None:

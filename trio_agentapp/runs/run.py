@@ -101,6 +101,8 @@ class Run:
         self.ending: Ending | None = None
         self.stop_requested = False
         self.stuck = False
+        self.unwound = False
+        """Nothing of the handler runs any more; what may be left is to write the end."""
         self.created_at = time.time()
         self.ended = trio.Event()
         self.on_disconnect = on_disconnect
@@ -272,7 +274,7 @@ class Run:
         if began is None:
             # The handler is through, and its children or exit callbacks have not.
             began = self.cleanup_state.body_through_at
-        return self.phase is not Phase.ENDED and began is not None and now > self.cleanup_state.until(began) + 1.0
+        return not self.unwound and began is not None and now > self.cleanup_state.until(began) + 1.0
 
 
 def shielded_write() -> CleanupScope:

@@ -28,21 +28,25 @@ KEEP_ALIVE = 15.0
 
 
 async def tick(registry: RunRegistry) -> None:
+    before = trio.current_time()
     while True:
         await trio.sleep(PERIOD)
         now = trio.current_time()
+        # After a pause of the process the runs that it ended have not had their turn yet.
+        paused = now - before > 2 * PERIOD
+        before = now
         for run in registry.live():
-            _tick_run(run, now)
+            _tick_run(run, now, paused=paused)
 
 
-def _tick_run(run: Run, now: float) -> None:
+def _tick_run(run: Run, now: float, *, paused: bool) -> None:
     for subscriber in run.log.subscribers:
         if now - subscriber.quiet_since >= KEEP_ALIVE - PERIOD / 2:
             subscriber.nudge()
     policy, since = run.on_disconnect, run.unwatched_since
     if isinstance(policy, CancelAfter) and since is not None and now - since >= policy.seconds:
         run.stop(Cause.DISCONNECTED)
-    if not run.stuck and run.overdue(now):
+    if not run.stuck and not paused and run.overdue(now):
         run.stuck = True
         logger.error(
             "run %s (handler %r) is stuck: it was ended (%s), and has not unwound within its cleanup budget; "

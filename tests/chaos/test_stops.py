@@ -1,0 +1,36 @@
+"""Stops and starts at unlucky moments, over two nodes: a few of each; `make chaos` does many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+
+import pytest
+import trio
+
+from trio_agentapp.testing.redis_server import RedisServer
+
+from .cluster import SHORT
+from .scenarios import SCENARIOS, Scenario, run_scenario
+
+LOADS = [scenario for scenario in SCENARIOS.values() if scenario.load is not None]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    """One for all: nodes take no runs from a server that has just started."""
+    server = RedisServer()
+    trio.run(server.__aenter__)
+    yield server
+    trio.run(server.aclose)
+
+
+@pytest.mark.parametrize("scenario", LOADS, ids=lambda scenario: scenario.name)
+async def test_nothing_is_lost_doubled_or_stuck(scenario: Scenario, server: RedisServer) -> None:
+    outcome = await run_scenario(scenario, scenario.short, server=server)
+    outcome.assert_clean()
+    if scenario.name == "cross-node-latency":
+        # Heartbeats alone would find the stops too, half a heartbeat later: the wake-ups do work.
+        assert median(outcome.latencies) < SHORT.heartbeat / 3
+    if scenario.name == "connections":
+        assert outcome.figures == {"processes": 2, "connections of one": 2}
