@@ -19,10 +19,12 @@ import trio.testing
 from trio_agentapp import AgentApp, Run, RunState, StopReceipt, errors
 from trio_agentapp.app import Settings
 from trio_agentapp.app.settings import PREFIX
+from trio_agentapp.interrupts.redis import RedisInterruptBackend
 from trio_agentapp.protocol.content import CONTENT_TYPES, FIELDS
 from trio_agentapp.protocol.events import TERMINAL
 from trio_agentapp.protocol.lifecycle import TRANSITIONS, CleanupResult
 from trio_agentapp.protocol.message import MESSAGE_TYPES, ROLES
+from trio_agentapp.protocol.timings import Timings
 from trio_agentapp.runs.handler import OFFERED
 from trio_agentapp.web.problems import KNOWN, OTHERS
 
@@ -169,7 +171,23 @@ def test_every_setting_is_in_the_reference() -> None:
         readable = field.metadata.get("environment", type(field.default)) in (str, bool, int, float)
         assert variable == (PREFIX + field.name.upper() if readable else ""), field.name
         assert meaning
-    assert set(table) == {field.name for field in attrs.fields(Settings)}
+    assert set(table) - set(rows("settings.md", "Timings")) == {field.name for field in attrs.fields(Settings)}
+
+
+def test_every_timing_is_in_the_reference() -> None:
+    table = rows("settings.md", "Timings")
+    assert {name: cells[1] for name, cells in table.items()} == {
+        field.name: repr(field.default) for field in attrs.fields(Timings)
+    }
+
+
+def test_the_reasons_to_be_unready_are_the_documented_ones() -> None:
+    page = (ROOT / "docs/how-to/run-several-nodes.md").read_text()
+    backend = RedisInterruptBackend("redis://localhost")
+    assert f"| `{backend.trouble}` |" in page
+    source = inspect.getsource(RedisInterruptBackend)
+    assert "Redis has just started or taken over; no new runs for another {left:.0f} s" in source
+    assert "| `Redis has just started or taken over; no new runs for another 12 s` |" in page
 
 
 def request_errors(cls: type[errors.RequestError] = errors.RequestError) -> Iterator[type[errors.RequestError]]:

