@@ -36,6 +36,7 @@ class SampleApp(QuartTrio):
     app_name = "sample"
     launched = False
     cleanup_budget = OPTIONS.get("cleanup_budget", 10.0)
+    read_timeout = OPTIONS.get("read_timeout", 15.0)
     wind_down_timeout = OPTIONS.get("wind_down_timeout", 20.0)
     gc_threshold = OPTIONS.get("gc_threshold", 0)
 

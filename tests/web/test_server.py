@@ -31,7 +31,7 @@ def h2_request(path: str) -> bytes:
 
 
 async def test_slow_headers_are_cut(start_server: Start) -> None:
-    server = await start_server(server={"header_timeout": 0.5})
+    server = await start_server(read_timeout=0.5)
     async with server.connect() as slow, server.connect() as silent, server.connect() as quick:
         started = trio.current_time()
         await quick.get("/stream")
@@ -43,7 +43,7 @@ async def test_slow_headers_are_cut(start_server: Start) -> None:
 
 
 async def test_later_requests_have_the_keep_alive_timeout(start_server: Start) -> None:
-    server = await start_server(server={"header_timeout": 0.3, "keep_alive_timeout": 3.0})
+    server = await start_server(read_timeout=0.3, server={"keep_alive_timeout": 3.0})
     async with server.connect() as client:
         await client.get("/plain")
         await client.read_until(b"hello")

@@ -18,10 +18,6 @@ from trio_agentapp import AgentApp, AgentRequest, Run
 
 FOLDER = Path(os.environ["FOLDER"])
 OPTIONS: dict[str, Any] = json.loads(os.environ.get("AGENT_OPTIONS", "{}"))
-if "header_timeout" in OPTIONS:
-    from trio_agentapp.web.server import ServerConfig
-
-    ServerConfig.header_timeout = OPTIONS.pop("header_timeout")
 if "watchdog_margin" in OPTIONS:
     from trio_agentapp.web import launcher
 
