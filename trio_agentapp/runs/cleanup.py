@@ -39,11 +39,6 @@ class Cleanup:
         self._begun = False
         self._open: list[CleanupScope] = []
 
-    @property
-    def deadline(self) -> float:
-        """When a cleanup that begins now must be over, on Trio's clock."""
-        return self.until(self.start_of())
-
     def until(self, start: float) -> float:
         return min(start + self.budget, self.limit)
 
