@@ -16,7 +16,13 @@
         │   └── RunNotFound           404
         ├── MethodNotAllowed          405
         ├── SessionBusy               409  carries the running run and when to try again
+        ├── IdempotencyConflict       409
+        ├── Elsewhere                 409  carries the node that has the run's events
+        ├── RunEnded                  409
+        ├── StreamExpired             410
         ├── TooManyRuns               429
+        ├── QueueFull                 429
+        ├── NotOffered                501
         ├── Draining                  503
         └── BackendUnavailable        503
 
@@ -33,17 +39,23 @@ __all__ = [
     "BackendUnavailable",
     "ConfigurationError",
     "Draining",
+    "Elsewhere",
     "Forbidden",
+    "IdempotencyConflict",
     "ItemError",
     "MalformedBody",
     "MethodNotAllowed",
     "NotFound",
+    "NotOffered",
     "PayloadTooLarge",
+    "QueueFull",
     "RequestError",
     "RequestTimeout",
+    "RunEnded",
     "RunNotFound",
     "SessionBusy",
     "StaleToken",
+    "StreamExpired",
     "TooManyRuns",
     "Unauthorized",
     "UnsupportedMediaType",
@@ -159,10 +171,62 @@ class SessionBusy(RequestError):
         return {"active_run_id": self.active_run_id}
 
 
+class IdempotencyConflict(RequestError):
+    """An idempotency key came a second time, with another body."""
+
+    code, status, title = "idempotency_conflict", 409, "Idempotency conflict"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used with another body.")
+
+
+class Elsewhere(RequestError):
+    """The run's events are on the node that executes it, and not kept where others could read them."""
+
+    code, status, title, retryable = "elsewhere", 409, "On another node", True
+
+    def __init__(self, node_id: str) -> None:
+        super().__init__("This run's events are on another node; ask there.")
+        self.node_id = node_id
+
+    def extra(self) -> Mapping[str, Any]:
+        return {"node": self.node_id}
+
+
+class RunEnded(RequestError):
+    """The run is over, or has not begun: it takes no input."""
+
+    code, status, title = "run_ended", 409, "Run not running"
+
+    def __init__(self) -> None:
+        super().__init__("This run does not run, so it takes no input.")
+
+
+class StreamExpired(RequestError):
+    """The run is over, and its events are not kept any more."""
+
+    code, status, title = "stream_expired", 410, "Stream expired"
+
+    def __init__(self) -> None:
+        super().__init__("This run is over, and its events are not kept any more.")
+
+
 class TooManyRuns(RequestError):
     """The node's limit of open runs is reached."""
 
     code, status, title, retryable = "rate_limited", 429, "Too many runs", True
+
+
+class QueueFull(RequestError):
+    """As many wait as may: runs for a session, or messages for a run."""
+
+    code, status, title, retryable = "queue_full", 429, "Queue full", True
+
+
+class NotOffered(RequestError):
+    """The backend that the app was given does not have what was asked for."""
+
+    code, status, title = "not_offered", 501, "Not offered"
 
 
 class Draining(RequestError):

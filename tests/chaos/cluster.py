@@ -23,8 +23,8 @@ import attrs
 import redis
 import trio
 
-from trio_agentapp.interrupts.layout import Layout
 from trio_agentapp.protocol.ids import SessionKey
+from trio_agentapp.protocol.keys import Layout
 from trio_agentapp.protocol.timings import Timings
 from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer
 

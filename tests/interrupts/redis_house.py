@@ -154,4 +154,4 @@ class Probe:
 @asynccontextmanager
 async def open_probe(server: RedisServer, backend: RedisInterruptBackend) -> AsyncIterator[Probe]:
     async with RedisClient.open(server.url) as client:
-        yield Probe(client, backend._layout.prefix)
+        yield Probe(client, backend.layout.prefix)

@@ -5,9 +5,13 @@ It knows what time it is, so whatever it says is exact: replies, wake-ups, keys,
 
 from __future__ import annotations
 
+import json
+
 Hash = dict[str, str]
 ZSet = dict[str, int]
-Key = Hash | ZSet
+Stream = list[tuple[int, str]]
+"""Entry ids and events."""
+Key = Hash | ZSet | Stream | list[str]
 
 TERMINAL = ("STOPPED", "FINISHED", "ERROR")
 
@@ -19,6 +23,8 @@ class Twin:
         self.micros = 0
         self.hashes: dict[str, Hash] = {}
         self.zsets: dict[str, ZSet] = {}
+        self.streams: dict[str, Stream] = {}
+        self.lists: dict[str, list[str]] = {}
         self.ends: dict[str, int] = {}
         """When each key ends, in ms."""
         self.published: list[tuple[str, str]] = []
@@ -36,12 +42,11 @@ class Twin:
         return over
 
     def _drop(self, name: str) -> None:
-        self.hashes.pop(name, None)
-        self.zsets.pop(name, None)
-        self.ends.pop(name, None)
+        for keys in (self.hashes, self.zsets, self.streams, self.lists, self.ends):
+            keys.pop(name, None)
 
     def keep(self, name: str, ms: int) -> None:
-        if name in self.hashes or name in self.zsets:
+        if any(name in keys for keys in (self.hashes, self.zsets, self.streams, self.lists)):
             self.ends[name] = self.now + ms
 
     # Names.
@@ -54,6 +59,15 @@ class Twin:
 
     def x(self, h: str) -> str:
         return f"{self.prefix}:{{{h}}}:x"
+
+    def q(self, h: str) -> str:
+        return f"{self.prefix}:{{{h}}}:q"
+
+    def e(self, h: str, run: str) -> str:
+        return f"{self.prefix}:{{{h}}}:e:{run}"
+
+    def i(self, h: str, run: str) -> str:
+        return f"{self.prefix}:{{{h}}}:i:{run}"
 
     def _session(self, h: str) -> Hash:
         return self.hashes.get(self.s(h), {})
@@ -70,13 +84,38 @@ class Twin:
 
     # What several scripts do.
 
-    def _conclude(self, h: str, run: str, state: str, reason: str, node: str, tok: str, **more: str) -> None:
+    def _conclude(
+        self, h: str, run: str, state: str, reason: str, node: str, tok: str, event: str = "", **more: str
+    ) -> None:
         if self._ended(h, run):
             return
+        self._leave_queue(h, run)
         fields = {"state": state, "reason": reason, "ended": str(self.now), "node": node, "tok": tok, **more}
-        self.hashes.setdefault(self.r(h, run), {}).update(fields)
+        record = self.hashes.setdefault(self.r(h, run), {})
+        record.update(fields)
+        record.pop("farewell", None)
         self.keep(self.r(h, run), self.retention)
+        if event:
+            stream = self.streams.setdefault(self.e(h, run), [])
+            value = json.loads(event)
+            value["sequence_number"] = max(value["sequence_number"], stream[-1][0] if stream else 0)
+            value["completed_at"] = value["completed_at"] or self.now // 1000
+            stream.append((value["sequence_number"] + 1, json.dumps(value, separators=(",", ":"))))
+            self.keep(self.e(h, run), self.retention)
         self.published.append((f"{self.prefix}:{{{h}}}:w", run))
+
+    def _leave_queue(self, h: str, run: str) -> None:
+        for name in (self.q(h), self.q(h) + "x"):
+            if run in self.zsets.get(name, {}):
+                del self.zsets[name][run]
+                if not self.zsets[name]:
+                    self._drop(name)
+
+    def _queue(self, h: str) -> list[str]:
+        for run, end in list(self.zsets.get(self.q(h) + "x", {}).items()):
+            if end <= self.now:
+                self._leave_queue(h, run)
+        return [run for run, _ in sorted(self.zsets.get(self.q(h), {}).items(), key=lambda item: item[::-1])]
 
     def _free(self, h: str, run: str) -> None:
         session = self._session(h)
@@ -91,13 +130,16 @@ class Twin:
             return False
         run = session["run"]
         more = {"stop_requested": "1"} if session.get("stop") == run else {}
-        self._conclude(h, run, "ERROR", "owner_lost", session["owner"], session["tok"], **more)
+        farewell = self._record(h, run).get("farewell", "")
+        self._conclude(h, run, "ERROR", "owner_lost", session["owner"], session["tok"], farewell, **more)
         self._free(h, run)
         return True
 
     # The scripts.
 
-    def claim(self, h: str, run: str, node: str, nonce: str) -> list[str]:
+    def claim(
+        self, h: str, run: str, node: str, nonce: str, place: str, places: int, farewell: str, *stillborn: str
+    ) -> list[str]:
         if self._ended(h, run):
             return self._how(h, run)
         stops = self.zsets.get(self.x(h), {})
@@ -106,19 +148,41 @@ class Twin:
             if not stops:
                 self._drop(self.x(h))
             if until > self.now:
-                self._conclude(h, run, "STOPPED", "stopped_before_start", node, "0", stop_requested="1")
+                for id, event in enumerate(stillborn[:-1], 1):
+                    self.streams.setdefault(self.e(h, run), []).append((id, event))
+                last = stillborn[-1] if stillborn else ""
+                self._conclude(h, run, "STOPPED", "stopped_before_start", node, "0", last, stop_requested="1")
                 return self._how(h, run)
         session = self._session(h)
+        active, left = "", 0
         if session.get("state") == "RUNNING":
             if (session["run"], session["owner"], session["nonce"]) == (run, node, nonce):
                 session |= {"exp": str(self.now + self.lease), "last": str(self.now)}
                 self.keep(self.s(h), self.session_ttl)
                 return ["OK", session["tok"]]
             if int(session["exp"]) > self.now:
-                return ["BUSY", session["run"], str(int(session["exp"]) - self.now)]
-            self._reap_if_over(h)
-            if self._ended(h, run):
-                return self._how(h, run)
+                active, left = session["run"], int(session["exp"]) - self.now
+            else:
+                self._reap_if_over(h)
+                if session["run"] == run:
+                    return self._how(h, run)
+        queue = self._queue(h)
+        if active or (queue and queue[0] != run):
+            before = active or queue[0]
+            if not place or active == run:
+                return ["BUSY", before, str(left)]
+            if run not in queue:
+                if len(queue) >= places:
+                    return ["FULL", before]
+                order = self.micros - (5 * 10**15 if place == "first" else 0)
+                self.zsets.setdefault(self.q(h), {})[run] = order
+            self.zsets.setdefault(self.q(h) + "x", {})[run] = self.now + self.lease
+            self.keep(self.q(h), self.session_ttl)
+            self.keep(self.q(h) + "x", self.session_ttl)
+            self.hashes.setdefault(self.r(h, run), {}).update(state="IDLE", node=node)
+            self.keep(self.r(h, run), self.lease)
+            return ["QUEUED", before, str(self._queue(h).index(run))]
+        self._leave_queue(h, run)
         tok = str(max(int(session.get("tok", 0)) + 1, self.micros))
         session = self.hashes.setdefault(self.s(h), {})
         session |= {"state": "RUNNING", "run": run, "owner": node, "nonce": nonce, "tok": tok}
@@ -126,6 +190,8 @@ class Twin:
         self.keep(self.s(h), self.session_ttl)
         record = self.hashes.setdefault(self.r(h, run), {})
         record |= {"state": "RUNNING", "tok": tok, "node": node, "started": str(self.now)}
+        if farewell:
+            record["farewell"] = farewell
         self.keep(self.r(h, run), self.session_ttl)
         return ["OK", tok]
 
@@ -140,6 +206,7 @@ class Twin:
         session |= {"exp": str(self.now + self.lease), "last": str(self.now)}
         self.keep(self.s(h), self.session_ttl)
         self.keep(self.r(h, run), self.session_ttl)
+        self.keep(self.e(h, run), self.session_ttl)
         return ["STOP" if session.get("stop") == run else "OK"]
 
     def stop(self, h: str, run: str) -> list[str]:
@@ -167,7 +234,16 @@ class Twin:
         return ["ACCEPTED", run, session["owner"]]
 
     def finish(
-        self, h: str, run: str, tok: str, node: str, nonce: str, state: str, reason: str, stop_requested: str
+        self,
+        h: str,
+        run: str,
+        tok: str,
+        node: str,
+        nonce: str,
+        state: str,
+        reason: str,
+        stop_requested: str,
+        event: str = "",
     ) -> Hash:
         session = self._session(h)
         mine = self._runs(h, run) and (
@@ -177,10 +253,35 @@ class Twin:
             more = {"cleanup": "done", "cleanup_interrupted": "0"}
             if stop_requested == "1" or (mine and session.get("stop") == run):
                 more["stop_requested"] = "1"
-            self._conclude(h, run, state, reason, node, tok or (session["tok"] if mine else "0"), **more)
+            self._conclude(h, run, state, reason, node, tok or (session["tok"] if mine else "0"), event, **more)
         if mine:
             self._free(h, run)
         return dict(self._record(h, run))
+
+    def input(self, h: str, run: str, message: str, at_most: int) -> list[str]:
+        session = self._session(h)
+        if not self._runs(h, run) or int(session["exp"]) <= self.now:
+            return ["GONE"]
+        inbox = self.lists.get(self.i(h, run), [])
+        if len(inbox) >= at_most:
+            return ["FULL"]
+        self.lists[self.i(h, run)] = [*inbox, message]
+        self.keep(self.i(h, run), self.session_ttl)
+        self.published.append((f"{self.prefix}:n:{session['owner']}", f"{run} {session['tok']} input"))
+        return ["OK", session["owner"]]
+
+    def take(self, h: str, run: str, tok: str, received: int) -> list[str]:
+        if not self._runs(h, run) or self._session(h)["tok"] != tok:
+            return []
+        record, name = self._record(h, run), self.i(h, run)
+        forgotten = int(record.get("received", 0))
+        if received > forgotten:
+            if name in self.lists:
+                self.lists[name] = self.lists[name][received - forgotten :]
+                if not self.lists[name]:
+                    self._drop(name)
+            record["received"] = str(received)
+        return list(self.lists.get(name, []))
 
     def status(self, h: str, run: str) -> tuple[list[str], Hash]:
         self._reap_if_over(h)

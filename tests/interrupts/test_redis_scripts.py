@@ -6,6 +6,7 @@ so, leases end at the exact millisecond, and everything can be compared: replies
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -24,9 +25,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from trio_agentapp.interrupts.layout import Layout
 from trio_agentapp.interrupts.scripts import Scripts
 from trio_agentapp.protocol.ids import SessionKey
+from trio_agentapp.protocol.keys import Layout
 from trio_agentapp.protocol.timings import Timings
 from trio_agentapp.redis import ScriptCall
 from trio_agentapp.testing.redis_server import installed_kinds
@@ -49,6 +50,18 @@ START = 1_700_000_000_000_000
 
 SLACK_MS = 30_000
 """The ends of keys are the server's own, and its clock does go on."""
+
+PLACES = 2
+"""Runs that may wait for a session."""
+
+
+def terminal(number: int, completed_at: int = 0) -> str:
+    fields = {"sequence_number": number, "object": "response", "id": "r", "completed_at": completed_at, "x": "ü%1"}
+    return json.dumps(fields, separators=(",", ":"))
+
+
+FAREWELLS = [("",), (terminal(0), "first", "second", terminal(0))]
+"""The events that end a run without its owner: kept elsewhere, and kept here."""
 
 keys = st.sampled_from(KEYS)
 runs = st.sampled_from(RUNS)
@@ -137,21 +150,30 @@ class Lives(RuleBasedStateMachine):
     def all_keys_are_the_same(self) -> None:
         if not hasattr(self, "prefix"):
             return
+        twin = self.twin
         names = sorted(self.client.keys(f"{self.prefix}:*"))
-        assert names == sorted([*self.twin.hashes, *self.twin.zsets])
+        assert names == sorted([*twin.hashes, *twin.zsets, *twin.streams, *twin.lists])
         pipeline = self.client.pipeline(transaction=False)
         for name in names:
-            (pipeline.hgetall if name in self.twin.hashes else pipeline.zrange)(
-                name, *(() if name in self.twin.hashes else (0, -1)),
-                **({} if name in self.twin.hashes else {"withscores": True}),
-            )  # fmt: skip
+            if name in twin.hashes:
+                pipeline.hgetall(name)
+            elif name in twin.zsets:
+                pipeline.zrange(name, 0, -1, withscores=True)
+            elif name in twin.lists:
+                pipeline.lrange(name, 0, -1)
+            else:
+                pipeline.xrange(name)
             pipeline.pttl(name)
         answers = pipeline.execute()
         for name, value, left in zip(names, answers[::2], answers[1::2], strict=True):
-            if name in self.twin.hashes:
-                assert value == self.twin.hashes[name], name
+            if name in twin.hashes:
+                assert value == twin.hashes[name], name
+            elif name in twin.zsets:
+                assert {member: int(score) for member, score in value} == twin.zsets[name], name
+            elif name in twin.lists:
+                assert value == twin.lists[name], name
             else:
-                assert {member: int(score) for member, score in value} == self.twin.zsets[name], name
+                assert value == [(f"{id}-0", {"e": event}) for id, event in twin.streams[name]], name
             expected = self.twin.ends[name] - self.twin.now
             assert expected - SLACK_MS < left <= expected + SLACK_MS, (name, left, expected)
 
@@ -181,7 +203,7 @@ class Lives(RuleBasedStateMachine):
         if not hasattr(self, "prefix"):
             return
         for name, fields in self.twin.hashes.items():
-            if ":r:" in name and fields["state"] != "RUNNING":
+            if ":r:" in name and fields["state"] not in ("RUNNING", "IDLE"):
                 assert self.terminal.setdefault(name, dict(fields)) == fields
         for key in KEYS:
             session = self.twin._session(key.digest)
@@ -194,11 +216,26 @@ class Lives(RuleBasedStateMachine):
 class Sessions(Lives):
     """The scripts of one session's keys."""
 
-    @rule(key=keys, run=runs, node=nodes, nonce=nonces)
-    def claim(self, key: SessionKey, run: str, node: str, nonce: str) -> None:
-        answer = self.bind("claim", key, run, node, nonce)
+    @rule(
+        key=keys,
+        run=runs,
+        node=nodes,
+        nonce=nonces,
+        place=st.sampled_from(["", "", "last", "last", "first"]),
+        farewells=st.sampled_from(FAREWELLS),
+    )
+    def claim(
+        self,
+        key: SessionKey,
+        run: str,
+        node: str,
+        nonce: str,
+        place: str = "",
+        farewells: tuple[str, ...] = FAREWELLS[0],
+    ) -> None:
+        answer = self.bind("claim", key, run, node, nonce, place, PLACES, *farewells)
         held = self.twin._runs(key.digest, run)
-        assert answer == self.twin.claim(key.digest, run, node, nonce)
+        assert answer == self.twin.claim(key.digest, run, node, nonce, place, PLACES, *farewells)
         if answer[0] == "OK":
             token = int(answer[1])
             assert token >= self.greatest.get(key.digest, 0)
@@ -233,12 +270,37 @@ class Sessions(Lives):
         self.time_passes(max(0, int(self.twin._session(key.digest)["exp"]) - self.twin.now + off))
         self.claim(key, run, "node-3", "z")
 
+    @rule(key=keys, order=st.permutations(RUNS), place=st.sampled_from(["last", "first"]))
+    def many_wait(self, key: SessionKey, order: list[str], place: str) -> None:
+        for run in order:
+            self.time_passes(1)
+            self.claim(key, run, "node-1", "x", place)
+
+    @precondition(lambda self: self._owners())
+    @rule(data=st.data(), message=st.sampled_from("abc"), received=st.integers(0, 4))
+    def input_for_an_owner(self, data: st.DataObject, message: str, received: int) -> None:
+        key = data.draw(st.sampled_from(self._owners()))
+        session = self.twin._session(key.digest)
+        run, token = session["run"], session["tok"]
+        assert self.bind("input", key, run, message, 3) == self.twin.input(key.digest, run, message, 3)
+        # An owner counts what it has been given.
+        known = len(self.twin.lists.get(self.twin.i(key.digest, run), ()))
+        known += int(self.twin._record(key.digest, run).get("received", 0))
+        received = min(received, known)
+        assert self.bind("take", key, run, token, received) == self.twin.take(key.digest, run, token, received)
+
+    @rule(key=keys, run=runs, back=st.integers(1, 4))
+    def input_for_whoever(self, key: SessionKey, run: str, back: int) -> None:
+        token = self.tokens[-min(back, len(self.tokens))]
+        assert self.bind("take", key, run, token, 0) == self.twin.take(key.digest, run, token, 0)
+        assert self.bind("input", key, run, "x", 3) == self.twin.input(key.digest, run, "x", 3)
+
     @rule(key=keys, run=st.sampled_from(MANY_RUNS))
     def claim_with_the_clock_set_back(self, key: SessionKey, run: str) -> None:
         session = self.twin._session(key.digest)
         if session.get("state") == "RUNNING":
             owned = (session["run"], session["tok"], session["owner"], session["nonce"], *ENDS[0])
-            self.bind("finish", key, *owned, "done", 0, "0")
+            self.bind("finish", key, *owned, "done", 0, "0", "")
             self.twin.finish(key.digest, *owned, "0")
         self.the_clock_is_set_back(5_000_000)
         self.claim(key, run, "node-1", "x")
@@ -269,16 +331,25 @@ class Sessions(Lives):
         nonce=nonces,
         end=st.sampled_from(ENDS),
         stopped=st.sampled_from("01"),
+        event=st.sampled_from(["", terminal(0), terminal(7, 5)]),
     )
     def finish(
-        self, key: SessionKey, run: str, back: int, node: str, nonce: str, end: tuple[str, str], stopped: str
+        self,
+        key: SessionKey,
+        run: str,
+        back: int,
+        node: str,
+        nonce: str,
+        end: tuple[str, str],
+        stopped: str,
+        event: str = "",
     ) -> None:
         token = self.tokens[-min(back, len(self.tokens))] if back else ""
         session = self.twin._session(key.digest)
         if session.get("run") == run and back == 1:
             token = session["tok"]
-        answer = self.bind("finish", key, run, token, node, nonce, *end, "done", 0, stopped)
-        expected = self.twin.finish(key.digest, run, token, node, nonce, *end, stopped)
+        answer = self.bind("finish", key, run, token, node, nonce, *end, "done", 0, stopped, event)
+        expected = self.twin.finish(key.digest, run, token, node, nonce, *end, stopped, event)
         assert dict(zip(answer[::2], answer[1::2], strict=True)) == expected
 
     @precondition(lambda self: self._owners())
@@ -348,7 +419,7 @@ def test_without_a_change_of_clock_it_is_the_servers(client: redis.Redis) -> Non
     """The lives above had a clock of their own; here is the server's."""
     scripts = Scripts(Layout(fresh_prefix()), attrs.evolve(TIMINGS), allow_oom=False)
     before = client.time()
-    call = scripts.bind("claim", KEYS[0], RUNS[0], "node", "nonce")
+    call = scripts.bind("claim", KEYS[0], RUNS[0], "node", "nonce", "", PLACES, "")
     answer = client.execute_command("EVAL", call.script.source, *call.arguments)
     after = client.time()
     assert before[0] * 10**6 + before[1] <= int(answer[1]) <= after[0] * 10**6 + after[1]

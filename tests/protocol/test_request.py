@@ -150,19 +150,22 @@ def test_null_means_not_given() -> None:
         ("timeout_s", 0),
         ("timeout_s", -1),
         ("timeout_s", "5"),
-        ("multitask_strategy", "enqueue"),
+        ("multitask_strategy", "queue"),
         ("multitask_strategy", 5),
-        ("background", True),
+        ("multitask_strategy", ["enqueue"]),
         ("background", 0),
+        ("background", "yes"),
     ],
 )
 def test_a_wrong_field_is_told_by_its_path(field: str, value: object) -> None:
     assert faults({**HELLO, field: value}).keys() == {f"$.{field}"}
 
 
-def test_what_is_not_offered_says_so() -> None:
-    assert "not available" in faults({**HELLO, "background": True})["$.background"]
-    assert "available" in faults({**HELLO, "multitask_strategy": "interrupt"})["$.multitask_strategy"]
+@pytest.mark.parametrize("strategy", ["reject", "enqueue", "interrupt", "rollback"])
+def test_the_strategies(strategy: str) -> None:
+    body = {**HELLO, "multitask_strategy": strategy, "background": True}
+    request = decode_request(json.dumps(body).encode())
+    assert (request.multitask_strategy, request.background) == (strategy, True)
 
 
 def test_input_is_required_but_not_for_stops() -> None:
@@ -217,7 +220,7 @@ def test_unknown_words_are_answered_with_the_known_ones() -> None:
 
 
 def test_every_fault_is_told_at_once() -> None:
-    found = faults({"input": [{"role": "x"}, {"content": [{"type": "y"}]}], "top_p": "z", "background": True})
+    found = faults({"input": [{"role": "x"}, {"content": [{"type": "y"}]}], "top_p": "z", "background": "x"})
     assert found.keys() == {"$.input[0].role", "$.input[1].content[0].type", "$.top_p", "$.background"}
 
 

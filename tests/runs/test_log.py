@@ -26,7 +26,7 @@ def numbers(batch: list[object]) -> list[object]:
 def filled(count: int, *, size: int = 0, **bounds: int) -> EventLog:
     log = EventLog(**bounds)
     for number in range(count):
-        log.extend([event(number, size)])
+        log.put([event(number, size)])
     return log
 
 
@@ -48,7 +48,7 @@ async def test_replay_then_live(autojump_clock) -> None:
         @nursery.start_soon
         async def write() -> None:
             await trio.sleep(1)
-            events.extend([event(3), event(4)])
+            events.put([event(3), event(4)])
             events.close()
 
         assert await read_all(reader) == [3, 4]
@@ -86,10 +86,10 @@ async def test_the_last_event_is_kept_however_heavy() -> None:
 async def test_the_foremost_reader_meets_no_gap_when_one_batch_is_heavier_than_the_bound() -> None:
     """The end of a message repeats it twice, in events that nobody can read in between."""
     events = EventLog(max_weight=10_000)
-    events.extend([event(0)])
+    events.put([event(0)])
     reader, slow = events.subscribe(), events.subscribe()
     assert numbers(await reader.receive()) == [0]
-    events.extend([event(1, 6_000), event(2, 6_000), event(3, 6_000)])
+    events.put([event(1, 6_000), event(2, 6_000), event(3, 6_000)])
     events.close()
     assert await read_all(reader) == [1, 2, 3]
     # Others may, and are told.
@@ -155,7 +155,7 @@ async def test_a_nudge_gives_an_empty_batch_once(autojump_clock) -> None:
             reader.nudge()
             await trio.sleep(1)
             reader.nudge()
-            events.extend([event(1)])
+            events.put([event(1)])
             await trio.sleep(1)
             events.close()
 
@@ -185,7 +185,7 @@ async def test_waits_that_are_cut_short_leave_nothing_behind(autojump_clock) -> 
         with trio.move_on_after(0.1):
             await reader.receive()
     assert len(events._parked) == 1
-    events.extend([event(0)])
+    events.put([event(0)])
     assert numbers(await reader.receive()) == [0]
     reader.close()
     assert not events._parked
@@ -303,7 +303,7 @@ async def read_at_random(dice: random.Random) -> None:
             if dice.random() < 0.7:
                 await trio.sleep(dice.random() / 2)
             batch = [event(events.end + place, dice.choice([0, 50, 900])) for place in range(dice.randint(1, 5))]
-            events.extend(batch)
+            events.put(batch)
         events.close()
 
     async with trio.open_nursery() as nursery:

@@ -11,8 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar, Unpack, overload
 
 import trio
-from quart import Response
-from quart import request as current_request
 from quart.ctx import RequestContext
 from quart.typing import ResponseTypes
 from quart.wrappers import Request
@@ -24,19 +22,21 @@ from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.request import AgentRequest
-from ..runs import Handler, RunRegistry, drain, stop_run
+from ..runs import Handler, RunRegistry, Viewing, drain, stop_run
 from ..runs.runner import Runner
 from ..stores import MemoryStateStore
 from ..telemetry import configure_logging
 from ..web.connection import HTTPConnection
-from ..web.health import alive, readiness, welcome
 from ..web.identity import Gate
 from ..web.lifespan import Lifespan
 from ..web.problems import install_problems
-from ..web.runs import RunRoutes, release_watch
-from .backends import backend_of
+from ..web.runs import RunRoutes
+from ..web.service import RunService
+from ..web.sse import release_watch
+from .backends import backend_of, event_store_of
 from .hooks import call, self_if_wanted, shielded
 from .middleware import Middleware, layered
+from .mounting import mount_health, mount_runs, request_in_hand
 from .paths import is_loopback, native_path
 from .settings import Options, Settings, read_port
 from .state import AppState
@@ -83,6 +83,7 @@ class AgentApp(QuartTrio):
         self.config["MAX_CONTENT_LENGTH"] = self.settings.max_body_bytes
         self.config["BODY_TIMEOUT"] = self.settings.read_timeout
         self._backend = backend_of(self.settings)
+        self._event_store = event_store_of(self.settings, self._backend, self.node_id)
         self._gate = Gate(self.settings.authenticate, self.settings.authorize)
         self._handler: Handler | None = None
         self._framework = "text"
@@ -258,15 +259,23 @@ class AgentApp(QuartTrio):
             if settings.lifespan is not None:
                 await stack.enter_async_context(settings.lifespan(self))
             registry = RunRegistry(
-                self._backend, node_id=self.node_id, cleanup_budget=self.cleanup_budget, debug=settings.debug
+                self._backend,
+                store=self._event_store,
+                node_id=self.node_id,
+                cleanup_budget=self.cleanup_budget,
+                debug=settings.debug,
             )
             await stack.enter_async_context(registry.open())
             self._runner = self._new_runner(registry)
-            self._run_routes = RunRoutes(
+            service = RunService(
                 runner=self._runner,
                 registry=registry,
                 backend=self._backend,
+                viewing=Viewing(registry, self._backend, self._event_store),
                 gate=self._gate,
+            )
+            self._run_routes = RunRoutes(
+                service=service,
                 stream_by_default=settings.streams_by_default,
                 sse_done=settings.sse_done,
             )
@@ -306,50 +315,23 @@ class AgentApp(QuartTrio):
             registry=registry,
             framework_type=self._framework,
             on_disconnect=self.settings.on_disconnect,
+            multitask_strategy=self.settings.multitask_strategy,
         )
 
     # Routes.
 
     def _mount(self) -> None:
-        """Add the built-in routes, each only where the user has no route of that path and method."""
+        """Add the built-in routes, when the user's own are known."""
         if self._mounted:
             return
         self._mounted = True
-        self._add_builtin("/", "GET", self._welcome)
-        self._add_builtin("/health", "GET", self._health)
-        self._add_builtin("/liveness", "GET", self._health)
-        self._add_builtin("/readiness", "GET", self._readiness)
+        mount_health(self, self.app_name, self.app_description, self._unready_reason)
         if self._handler is not None:
-            self._add_builtin(self.settings.endpoint_path, "POST", self._process)
-            self._add_builtin("/stop", "POST", self._stop)
-            self._add_builtin("/runs/<run_id>", "GET", self._one_run)
-
-    def _add_builtin(self, path: str, method: str, view: Callable[..., Any]) -> None:
-        taken = any(rule.rule == path and method in (rule.methods or ()) for rule in self.url_map.iter_rules())
-        if not taken:
-            self.add_url_rule(path, f"trio_agentapp.{method} {path}".replace(".", "_"), view, methods=[method])
+            mount_runs(self, self.settings.endpoint_path, lambda: self._run_routes)
 
     def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
         """Quart's own; `{name}` and `{name:path}` mean what `<name>` and `<path:name>` do."""
         super().add_url_rule(native_path(rule), *args, **options)
-
-    async def _welcome(self) -> Response:
-        return welcome(self, self.app_name, self.app_description)
-
-    async def _health(self) -> Response:
-        return alive(service=self.app_name)
-
-    async def _readiness(self) -> Response:
-        return readiness(self._unready_reason)
-
-    async def _process(self) -> Response:
-        return await self._run_routes.process(_request())
-
-    async def _stop(self) -> Response:
-        return await self._run_routes.stop(_request())
-
-    async def _one_run(self, run_id: str) -> Response:
-        return await self._run_routes.one(_request(), run_id)
 
     def _unready_reason(self) -> str | None:
         if self._registry is None:
@@ -376,9 +358,4 @@ class AgentApp(QuartTrio):
         dispatch = super().full_dispatch_request
         if not self._middleware:
             return await dispatch(request_context)
-        return await layered(self._middleware, lambda: dispatch(request_context))(_request())
-
-
-def _request() -> Request:
-    request: Request = current_request._get_current_object()  # type: ignore[attr-defined]
-    return request
+        return await layered(self._middleware, lambda: dispatch(request_context))(request_in_hand())

@@ -1,12 +1,13 @@
-"""Which interrupt backend an app gets."""
+"""Which interrupt backend and which event store an app gets."""
 
 from __future__ import annotations
 
-from ..abc import BaseInterruptBackend
+from ..abc import BaseInterruptBackend, EventStore
+from ..events import LocalEventStore
 from ..interrupts import LocalInterruptBackend
 from .settings import Settings
 
-__all__ = ["backend_of"]
+__all__ = ["backend_of", "event_store_of"]
 
 
 def backend_of(settings: Settings) -> BaseInterruptBackend:
@@ -19,3 +20,14 @@ def backend_of(settings: Settings) -> BaseInterruptBackend:
     return RedisInterruptBackend(
         settings.interrupt_redis_url, prefix=settings.redis_prefix, timings=settings.timings
     )
+
+
+def event_store_of(settings: Settings, backend: BaseInterruptBackend, node_id: str) -> EventStore:
+    """This process's memory, or the Redis of the interrupt backend."""
+    if settings.event_store == "local":
+        return LocalEventStore()
+    from ..events.redis import RedisEventStore
+    from ..interrupts.redis import RedisInterruptBackend
+
+    assert isinstance(backend, RedisInterruptBackend)  # noqa: S101  the settings have seen to it
+    return RedisEventStore(backend.link, backend.layout, settings.timings, node_id=node_id)

@@ -14,7 +14,7 @@ import attrs
 
 from ..abc import BaseInterruptBackend
 from ..errors import ConfigurationError
-from ..protocol.request import CancelAfter, OnDisconnect
+from ..protocol.request import STRATEGIES, CancelAfter, MultitaskStrategy, OnDisconnect
 from ..protocol.timings import Timings
 from ..web.identity import Authenticate, Authorize
 
@@ -50,7 +50,9 @@ class Options(TypedDict, total=False):
     interrupt_redis_url: str | None
     redis_prefix: str
     timings: Timings
+    event_store: str
     on_disconnect: OnDisconnect
+    multitask_strategy: MultitaskStrategy
     authenticate: Authenticate | None
     authorize: Authorize | None
     require_auth: bool
@@ -92,15 +94,27 @@ def _path(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -
         raise ConfigurationError(f"{attribute.name} must be a path that begins with '/', not {value!r}")
 
 
-def _response_type(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value not in ("sse", "json"):
-        raise ConfigurationError(f"{attribute.name} must be 'sse' or 'json', not {value!r}")
-
-
 def _on_disconnect(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
     if value not in ("cancel", "continue") and not isinstance(value, CancelAfter):
         raise ConfigurationError(
             f"{attribute.name} must be 'cancel', 'continue' or CancelAfter(seconds), not {value!r}"
+        )
+
+
+def _one_of(*known: str) -> Callable[[Settings, attrs.Attribute[Any], object], None]:
+    def check(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value not in known:
+            raise ConfigurationError(f"{attribute.name} must be one of {', '.join(known)}, not {value!r}")
+
+    return check
+
+
+def _event_store(settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    _one_of("local", "redis")(settings, attribute, value)
+    if value == "redis" and settings.interrupt_redis_url is None:
+        raise ConfigurationError(
+            "event_store='redis' needs interrupt_redis_url, for instance redis://localhost: the end of a run and "
+            "its last event are written together, to one server"
         )
 
 
@@ -138,7 +152,7 @@ class Settings:
     app_description: str = attrs.field(default="", validator=_is(str, "a text"))
     agent: Callable[..., Any] | None = attrs.field(default=None, validator=_callable)
     endpoint_path: str = attrs.field(default="/process", validator=_path)
-    response_type: str = attrs.field(default="sse", validator=_response_type)
+    response_type: str = attrs.field(default="sse", validator=_one_of("sse", "json"))
     stream: bool = attrs.field(default=True, validator=_is(bool, "True or False"))
     lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = attrs.field(
         default=None, validator=_lifespan
@@ -149,7 +163,9 @@ class Settings:
     interrupt_redis_url: str | None = attrs.field(default=None, validator=_url, metadata={"environment": str})
     redis_prefix: str = attrs.field(default="agentapp", validator=_is(str, "a text"))
     timings: Timings = attrs.field(factory=Timings, validator=_is(Timings, "Timings(...)"))
+    event_store: str = attrs.field(default="local", validator=_event_store)
     on_disconnect: OnDisconnect = attrs.field(default="cancel", validator=_on_disconnect)
+    multitask_strategy: MultitaskStrategy = attrs.field(default="reject", validator=_one_of(*STRATEGIES))
     authenticate: Authenticate | None = attrs.field(default=None, validator=_callable)
     authorize: Authorize | None = attrs.field(default=None, validator=_callable)
     require_auth: bool = attrs.field(default=False, validator=_is(bool, "True or False"))

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import attrs
 import trio
 
 from ..abc import (
+    MAX_QUEUED,
     BaseInterruptBackend,
     Busy,
     Claim,
     Ended,
     Granted,
     Lease,
+    Place,
+    Queued,
+    QueueIsFull,
     Renewal,
     Signal,
     StopAnswer,
@@ -45,6 +50,11 @@ MAX_TOMBSTONES = 16
 MAX_LONE_TOMBSTONES = 4096
 """Stops by a run id alone whose session is not known."""
 
+MAX_PINS = 10_000
+"""Idempotency keys; past it the oldest are forgotten before their time."""
+
+PIN_TTL = 3600.0
+
 MAX_RECORDS = 100_000
 """Ended runs and idle sessions each; past it the oldest are forgotten before their time."""
 
@@ -59,6 +69,16 @@ class _Session:
     touched: float = 0.0
     touched_unix: float = 0.0
     tombstones: OrderedDict[str, float] = attrs.field(factory=OrderedDict)
+    queue: list[tuple[Place, Lease]] = attrs.field(factory=list)
+    """Who waits, the next first. There is no other node whose waiting runs could die with it."""
+    wakers: list[Callable[[str], object]] = attrs.field(factory=list)
+
+    def leave_queue(self, run_id: str) -> None:
+        self.queue = [entry for entry in self.queue if entry[1].run_id != run_id]
+
+    def wake(self, run_id: str) -> None:
+        for wake in tuple(self.wakers):
+            wake(run_id)
 
 
 class LocalInterruptBackend(BaseInterruptBackend):
@@ -71,6 +91,9 @@ class LocalInterruptBackend(BaseInterruptBackend):
         # By run id and user: what one user asks for does not replace what another did.
         self._lone_tombstones: OrderedDict[tuple[str, str | None], float] = OrderedDict()
         self._listeners: dict[str, Callable[[Signal], None]] = {}
+        self._started: dict[str, dict[str, None]] = {}
+        """For each user the runs that are known, in the order of their start."""
+        self._pins: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._last_token = 0
 
     async def claim(self, lease: Lease) -> Claim:
@@ -83,14 +106,18 @@ class LocalInterruptBackend(BaseInterruptBackend):
             return Ended(record.state, record.reason)
         session = self._session(lease.key)
         if self._take_tombstone(session, lease):
+            session.leave_queue(lease.run_id)
             record = _record_of(lease, Ending(cause=Cause.STOPPED_BEFORE_START, stop_requested=True))
             self._keep(record)
+            session.wake(lease.run_id)
             return Ended(record.state, record.reason)
         held = session.lease
-        if held is not None:
-            if (held.run_id, held.node_id, held.nonce) == (lease.run_id, lease.node_id, lease.nonce):
-                return Granted(held.token)
-            return Busy(held.run_id, 1.0)
+        if held is not None and _same_claim(held, lease):
+            return Granted(held.token)
+        first = session.queue[0][1].run_id if session.queue else lease.run_id
+        if held is not None or first != lease.run_id:
+            return self._wait_in_line(session, lease, first if held is None else held.run_id)
+        session.leave_queue(lease.run_id)
         # Never smaller than the clock, so that tokens grow also across forgotten sessions and restarts.
         self._last_token = max(self._last_token + 1, time.time_ns() // 1000)
         session.lease = attrs.evolve(lease, token=self._last_token)
@@ -104,7 +131,22 @@ class LocalInterruptBackend(BaseInterruptBackend):
             node_id=lease.node_id,
             started_at=time.time(),
         )
+        self._started.setdefault(lease.key.user_id, {})[lease.run_id] = None
         return Granted(self._last_token)
+
+    def _wait_in_line(self, session: _Session, lease: Lease, active: str) -> Claim:
+        if lease.place is None or active == lease.run_id:
+            return Busy(active, 1.0)
+        waiting = [waits.run_id for _, waits in session.queue]
+        if lease.run_id not in waiting:
+            if len(waiting) >= MAX_QUEUED:
+                return QueueIsFull(active)
+            session.queue.append((lease.place, lease))
+            # Stable, so that those of one place stay in the order in which they came.
+            session.queue.sort(key=lambda entry: entry[0] is Place.LAST)
+            self._live[lease.run_id] = _record_waiting(lease)
+            waiting = [waits.run_id for _, waits in session.queue]
+        return Queued(active, waiting.index(lease.run_id))
 
     async def heartbeat(self, leases: Sequence[Lease]) -> Sequence[Renewal]:
         await trio.lowlevel.checkpoint()
@@ -133,6 +175,8 @@ class LocalInterruptBackend(BaseInterruptBackend):
             return StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
         if record.state.terminal:
             return StopAnswer(outcome=StopOutcome.ENDED, run_id=run_id, state=record.state, node_id=record.node_id)
+        if record.state is RunState.IDLE:
+            return self._leave_tombstone(record.key, run_id, None)
         return self._stop_session(record.key)
 
     def _stop_session(self, key: SessionKey) -> StopAnswer:
@@ -180,7 +224,9 @@ class LocalInterruptBackend(BaseInterruptBackend):
             return _record_of(lease, ending)
         session = self._sessions.get(lease.key)
         owned = session is not None and session.lease is not None and _same_claim(session.lease, lease)
-        if record is not None and not record.state.terminal and not owned:
+        if session is not None:
+            session.leave_queue(lease.run_id)
+        if record is not None and record.state is RunState.RUNNING and not owned:
             # The live run of this id belongs to another claim: ending its record would leave it without an owner.
             return record
         if record is None or not record.state.terminal:
@@ -191,7 +237,45 @@ class LocalInterruptBackend(BaseInterruptBackend):
             session.state = record.state
             session.stop_requested = False
             self._touch(lease.key, session)
+        if session is not None:
+            session.wake(lease.run_id)
         return record
+
+    @asynccontextmanager
+    async def watching(self, key: SessionKey, wake: Callable[[str], object]) -> AsyncIterator[None]:
+        session = self._session(key)
+        session.wakers.append(wake)
+        try:
+            yield
+        finally:
+            session.wakers.remove(wake)
+
+    async def list_runs(
+        self, user_id: str, *, before: str | None = None, limit: int = 100
+    ) -> tuple[Sequence[RunRecord], str | None]:
+        await trio.lowlevel.checkpoint()
+        self._trim()
+        run_ids = list(reversed(self._started.get(user_id, {})))
+        if before is not None:
+            run_ids = run_ids[run_ids.index(before) + 1 :] if before in run_ids else []
+        records = [record for run_id in run_ids[:limit] if (record := self._record(run_id)) is not None]
+        return records, run_ids[limit - 1] if len(run_ids) > limit else None
+
+    async def pin(self, name: str, value: str) -> str:
+        await trio.lowlevel.checkpoint()
+        now = trio.current_time()
+        expiry, kept = self._pins.get(name, (0.0, value))
+        if expiry > now:
+            return kept
+        self._pins[name] = (now + PIN_TTL, value)
+        self._pins.move_to_end(name)
+        while len(self._pins) > MAX_PINS or next(iter(self._pins.values()))[0] <= now:
+            self._pins.popitem(last=False)
+        return value
+
+    async def unpin(self, name: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self._pins.pop(name, None)
 
     async def run_status(self, run_id: str) -> RunRecord | None:
         await trio.lowlevel.checkpoint()
@@ -245,22 +329,33 @@ class LocalInterruptBackend(BaseInterruptBackend):
         session.touched, session.touched_unix = trio.current_time(), time.time()
         self._sessions.move_to_end(key)
 
+    def _forget_start(self, record: RunRecord) -> None:
+        of_user = self._started.get(record.key.user_id, {})
+        of_user.pop(record.run_id, None)
+        if not of_user:
+            self._started.pop(record.key.user_id, None)
+
     def _trim(self) -> None:
         """Forget what is over: the oldest stand first. A session that is owned goes to the end instead."""
         now = trio.current_time()
         while self._ended:
-            run_id, (expiry, _) = next(iter(self._ended.items()))
+            run_id, (expiry, record) = next(iter(self._ended.items()))
             if expiry > now and len(self._ended) <= MAX_RECORDS:
                 break
             del self._ended[run_id]
+            self._forget_start(record)
         while self._sessions:
             key, session = next(iter(self._sessions.items()))
             if session.touched + SESSION_TTL > now and len(self._sessions) <= MAX_RECORDS:
                 break
-            if session.lease is not None:
+            if session.lease is not None or session.queue or session.wakers:
                 self._touch(key, session)
                 break
             del self._sessions[key]
+
+
+def _record_waiting(lease: Lease) -> RunRecord:
+    return RunRecord(run_id=lease.run_id, key=lease.key, state=RunState.IDLE, node_id=lease.node_id)
 
 
 def _same_claim(held: Lease, lease: Lease) -> bool:

@@ -10,9 +10,9 @@ from typing import Any
 import trio
 from redis.exceptions import RedisError
 
+from ..protocol.keys import SHARDS, Layout
 from ..protocol.timings import Timings
 from ..redis import LinkError, RedisClient, ScriptCall
-from .layout import SHARDS, Layout
 from .scripts import Scripts
 
 __all__ = ["reap_forever"]

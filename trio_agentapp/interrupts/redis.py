@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import trio
@@ -12,11 +13,12 @@ from redis.credentials import CredentialProvider
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from ..abc import (
+    MAX_INPUT,
+    MAX_QUEUED,
     BaseInterruptBackend,
-    Busy,
     Claim,
-    Ended,
-    Granted,
+    InputAnswer,
+    InputSignal,
     Lease,
     Renewal,
     Resync,
@@ -28,11 +30,11 @@ from ..abc import (
 )
 from ..errors import BackendUnavailable, ConfigurationError
 from ..protocol.ids import SessionKey
-from ..protocol.lifecycle import CleanupResult, Ending, RunRecord, RunState, SessionStatus
+from ..protocol.keys import Layout
+from ..protocol.lifecycle import Cause, Ending, RunRecord, RunState, SessionStatus
 from ..protocol.timings import Timings
-from ..redis import LinkError, RedisClient, RedisListener, RedisURL, ScriptCall, ServerInfo
-from ..redis.serving import serving_in_background
-from .layout import Layout
+from ..redis import LinkError, RedisLink, RedisURL, ScriptCall, ServerInfo
+from .answers import claim_answer, record_from, stop_answer, text
 from .quarantine import Quarantine
 from .reaper import reap_forever
 from .scripts import Scripts
@@ -41,10 +43,11 @@ __all__ = ["RedisInterruptBackend"]
 
 logger = logging.getLogger("trio_agentapp.interrupts")
 
-Deliver = Callable[[Signal], None]
-
 HEARTBEATS_AT_ONCE = 500
 """Leases in one pipeline; more are renewed by several, one after the other."""
+
+MAX_LISTED = 1000
+"""Runs of one user that can be listed; the oldest are left out."""
 
 RETRY = 0.2
 """Seconds between two tries of a claim while Redis does not answer."""
@@ -75,25 +78,15 @@ class RedisInterruptBackend(BaseInterruptBackend):
         timings: Timings | None = None,
         credential_provider: CredentialProvider | None = None,
     ) -> None:
-        if not prefix or any(sign in prefix for sign in "{} \r\n"):
-            raise ConfigurationError(
-                f"a Redis prefix has no braces, spaces or line ends, and is not empty: {prefix!r}"
-            )
         self.timings = timings or Timings()
-        self._layout = Layout(prefix)
-        self._url = RedisURL.parse(url)
-        self._credentials = credential_provider
-        self._connect()
-        self._quarantine = Quarantine(self.timings.lease)
-        self._deliver: dict[bytes, Deliver] = {}
-        self._scripts = Scripts(self._layout, self.timings, allow_oom=False)
-
-    def _connect(self) -> None:
-        """Clients that have not been served: they are so once, and an app may be opened again."""
-        self._client = RedisClient(
-            self._url, credential_provider=self._credentials, call_timeout=self.timings.call_timeout
+        self.layout = Layout(prefix)
+        self.link = RedisLink(
+            RedisURL.parse(url), credential_provider=credential_provider, call_timeout=self.timings.call_timeout
         )
-        self._listener = RedisListener(self._url, credential_provider=self._credentials)
+        self.link.on_gap.append(self._tell_gap)
+        self._quarantine = Quarantine(self.timings.lease)
+        self._listeners: list[Callable[[Signal], None]] = []
+        self._scripts = Scripts(self.layout, self.timings, allow_oom=False)
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the two connections and the reaper until cancelled.
@@ -102,23 +95,20 @@ class RedisInterruptBackend(BaseInterruptBackend):
             ConfigurationError: the server may evict the keys of running sessions.
             LinkError, redis-py's errors: it cannot be reached or does not let us in.
         """
-        self._connect()
+        self.link.renew()
+        async with self.link.serving(self._connected):
+            task_status.started()
+            await reap_forever(self.link.client, self.layout, self._scripts, self.timings)
 
-        async def listen(*, task_status: trio.TaskStatus[None]) -> None:
-            await self._listener.listen(deliver=self._hear, on_gap=self._tell_gap, task_status=task_status)
-
-        async with serving_in_background(self._client.serve):
-            await self._check_server()
-            self._client.on_reconnect.append(self._see_server)
-            self._see_server()
-            version = (self._server().version or "0").partition(".")[0]
-            self._scripts = Scripts(self._layout, self.timings, allow_oom=int(version) >= 7)
-            async with serving_in_background(listen):
-                task_status.started()
-                await reap_forever(self._client, self._layout, self._scripts, self.timings)
+    async def _connected(self) -> None:
+        await self._check_server()
+        self.link.client.on_reconnect.append(self._see_server)
+        self._see_server()
+        version = (self._server().version or "0").partition(".")[0]
+        self._scripts = Scripts(self.layout, self.timings, allow_oom=int(version) >= 7)
 
     async def _check_server(self) -> None:
-        memory = await self._client.call("INFO", "memory")
+        memory = await self.link.client.call("INFO", "memory")
         policy = memory.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             raise ConfigurationError(
@@ -127,7 +117,7 @@ class RedisInterruptBackend(BaseInterruptBackend):
             )
 
     def _server(self) -> ServerInfo:
-        server = self._client.server
+        server = self.link.client.server
         assert server is not None  # noqa: S101  connected before
         return server
 
@@ -139,7 +129,7 @@ class RedisInterruptBackend(BaseInterruptBackend):
 
     @property
     def trouble(self) -> str | None:
-        if not self._client.connected:
+        if not self.link.client.connected:
             return "Redis cannot be reached"
         if left := self._quarantine.left:
             return f"Redis has just started or taken over; no new runs for another {left:.0f} s"
@@ -170,13 +160,13 @@ class RedisInterruptBackend(BaseInterruptBackend):
                     "The server that keeps the sessions has just started; nothing was started.", retry_after=left
                 )
             await trio.sleep(left)
-        return self._client.server_run_id
+        return self.link.client.server_run_id
 
     async def _try_claim(self, lease: Lease, on: str | None) -> Claim:
         digest = lease.key.digest
-        _, (owner, stopped) = await self._ask(
+        _, (owner, stopped) = await self.link.ask(
             self._scripts.index(
-                self._layout.shard_of(digest),
+                self.layout.shard_of(digest),
                 "add",
                 _ms(self.timings.lease),
                 _ms(self.timings.session_ttl),
@@ -192,23 +182,32 @@ class RedisInterruptBackend(BaseInterruptBackend):
             ),
             only_on=on,
         )
-        if _text(owner) != digest:
+        if text(owner) != digest:
             return Taken()
         if stopped:
             # Stopped by its run id alone, before anybody knew its session: from here on an ordinary tombstone.
-            noted = (self._layout.run(lease.run_id), "stop:", f"stop:{lease.key.user_id}")
-            await self._ask(self._scripts.bind("stop", digest, lease.run_id, ""), ("HDEL", *noted), only_on=on)
-        [answer] = await self._ask(
-            self._scripts.bind("claim", digest, lease.run_id, lease.node_id, lease.nonce), only_on=on
+            noted = (self.layout.run(lease.run_id), "stop:", f"stop:{lease.key.user_id}")
+            await self.link.ask(self._scripts.bind("stop", digest, lease.run_id, ""), ("HDEL", *noted), only_on=on)
+        call = self._scripts.bind(
+            "claim",
+            digest,
+            lease.run_id,
+            lease.node_id,
+            lease.nonce,
+            lease.place or "",
+            MAX_QUEUED,
+            *lease.farewells.get(Cause.OWNER_LOST, [b""]),
+            *lease.farewells.get(Cause.STOPPED_BEFORE_START, []),
         )
-        match [_text(part) for part in answer]:
-            case ["OK", token]:
-                return Granted(int(token))
-            case ["BUSY", run_id, ms]:
-                return Busy(run_id, max(1.0, min(int(ms) / 1000, self.timings.lease)))
-            case ["ENDED", state, reason]:
-                return Ended(RunState(state), reason or None)
-        raise AssertionError(answer)
+        index = self.layout.user(lease.key.user_id)
+        [answer, *_] = await self.link.ask(
+            call,
+            ("ZADD", index, "NX", int(time.time() * 1000), lease.run_id),
+            ("ZREMRANGEBYRANK", index, 0, -1 - MAX_LISTED),
+            ("PEXPIRE", index, _ms(self.timings.session_ttl)),
+            only_on=on,
+        )
+        return claim_answer(answer, self.timings)
 
     async def heartbeat(self, leases: Sequence[Lease]) -> Sequence[Renewal]:
         answers: list[Renewal] = []
@@ -217,10 +216,12 @@ class RedisInterruptBackend(BaseInterruptBackend):
             calls: list[Any] = [
                 self._scripts.bind("heartbeat", lease.key, lease.run_id, lease.token) for lease in part
             ]
-            leads = [("PEXPIRE", self._layout.run(lease.run_id), _ms(self.timings.session_ttl)) for lease in part]
+            names = {self.layout.run(lease.run_id) for lease in part}
+            names |= {self.layout.user(lease.key.user_id) for lease in part}
+            leads = [("PEXPIRE", name, _ms(self.timings.session_ttl)) for name in names]
             with _translated("The leases could not be renewed."):
-                replies = await self._ask(*calls, *leads)
-            answers += [Renewal[_text(reply[0])] for reply in replies[: len(part)]]
+                replies = await self.link.ask(*calls, *leads)
+            answers += [Renewal[text(reply[0])] for reply in replies[: len(part)]]
         return answers
 
     async def request_stop(
@@ -238,9 +239,9 @@ class RedisInterruptBackend(BaseInterruptBackend):
         if key is None:
             call = self._scripts.lead(run_id, "stop", _ms(self.timings.tombstone), user_id or "")
         else:
-            call = ("HMGET", self._layout.run(run_id), "h", "user")
-        [known] = await self._ask(call)
-        digest, user = (_text(value) for value in known)
+            call = ("HMGET", self.layout.run(run_id), "h", "user")
+        [known] = await self.link.ask(call)
+        digest, user = (text(value) for value in known)
         if not digest:
             return (
                 StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
@@ -254,21 +255,8 @@ class RedisInterruptBackend(BaseInterruptBackend):
 
     async def _stop(self, session: SessionKey | str | None, run_id: str) -> StopAnswer:
         assert session is not None  # noqa: S101
-        [answer] = await self._ask(self._scripts.bind("stop", session, run_id, ""))
-        match [_text(part) for part in answer]:
-            case ["ACCEPTED", run, node]:
-                return StopAnswer(
-                    outcome=StopOutcome.ACCEPTED, run_id=run, state=RunState.RUNNING, node_id=node or None
-                )
-            case ["PENDING"]:
-                return StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
-            case ["ENDED", run, state, node]:
-                return StopAnswer(
-                    outcome=StopOutcome.ENDED, run_id=run, state=RunState(state), node_id=node or None
-                )
-            case ["NOT_RUNNING", state]:
-                return StopAnswer(outcome=StopOutcome.NOT_RUNNING, state=RunState(state))
-        raise AssertionError(answer)
+        [answer] = await self.link.ask(self._scripts.bind("stop", session, run_id, ""))
+        return stop_answer(answer, run_id)
 
     async def finish(self, lease: Lease, ending: Ending) -> RunRecord:
         call = self._scripts.bind(
@@ -283,27 +271,28 @@ class RedisInterruptBackend(BaseInterruptBackend):
             ending.cleanup.value,
             int(ending.cleanup_interrupted),
             int(ending.stop_requested),
+            ending.terminal_event or b"",
         )
         # The index keeps the session until the reaper has looked: another run may have claimed it by now.
         with _translated("The end of the run could not be written."):
-            fields, _ = await self._ask(
-                call, ("PEXPIRE", self._layout.run(lease.run_id), _ms(self.timings.retention))
+            fields, _ = await self.link.ask(
+                call, ("PEXPIRE", self.layout.run(lease.run_id), _ms(self.timings.retention))
             )
-        return _record(lease.run_id, lease.key, fields)
+        return record_from(lease.run_id, lease.key, fields)
 
     async def run_status(self, run_id: str) -> RunRecord | None:
         with _translated("The run could not be looked up."):
-            [known] = await self._ask(("HMGET", self._layout.run(run_id), "h", "user", "session"))
-            digest, user, session = (_text(value) for value in known)
+            [known] = await self.link.ask(("HMGET", self.layout.run(run_id), "h", "user", "session"))
+            digest, user, session = (text(value) for value in known)
             if not digest:
                 return None
-            [answer] = await self._ask(self._scripts.bind("status", digest, run_id))
-        return _record(run_id, SessionKey(user, session), answer[4]) if answer[4] else None
+            [answer] = await self.link.ask(self._scripts.bind("status", digest, run_id))
+        return record_from(run_id, SessionKey(user, session), answer[4]) if answer[4] else None
 
     async def status(self, key: SessionKey) -> SessionStatus:
         with _translated("The session could not be looked up."):
-            [answer] = await self._ask(self._scripts.bind("status", key, ""))
-        state, run_id, node_id, last = (_text(part) for part in answer[:4])
+            [answer] = await self.link.ask(self._scripts.bind("status", key, ""))
+        state, run_id, node_id, last = (text(part) for part in answer[:4])
         return SessionStatus(
             state=RunState(state),
             run_id=run_id or None,
@@ -311,39 +300,80 @@ class RedisInterruptBackend(BaseInterruptBackend):
             last_activity=int(last) / 1000 if last else None,
         )
 
+    @asynccontextmanager
+    async def watching(self, key: SessionKey, wake: Callable[[str], object]) -> AsyncIterator[None]:
+        def hear(payload: bytes) -> None:
+            wake(payload.partition(b" ")[0].decode())
+
+        async with self.link.hearing(self.layout.session_channel(key.digest), hear):
+            yield
+
+    async def send_input(self, key: SessionKey, run_id: str, message: bytes) -> InputAnswer:
+        with _translated("The message could not be delivered."):
+            [answer] = await self.link.ask(self._scripts.bind("input", key, run_id, message, MAX_INPUT))
+        return InputAnswer[text(answer[0])]
+
+    async def take_input(self, lease: Lease, received: int) -> Sequence[bytes]:
+        call = self._scripts.bind("take", lease.key, lease.run_id, lease.token, received)
+        with _translated("The messages for the run could not be had."):
+            [messages] = await self.link.ask(call)
+        return list(messages)
+
+    async def list_runs(
+        self, user_id: str, *, before: str | None = None, limit: int = 100
+    ) -> tuple[Sequence[RunRecord], str | None]:
+        index = self.layout.user(user_id)
+        with _translated("The runs could not be looked up."):
+            rank = 0
+            if before is not None:
+                [place] = await self.link.ask(("ZREVRANK", index, before))
+                if place is None:
+                    return [], None
+                rank = int(place) + 1
+            [members] = await self.link.ask(("ZREVRANGE", index, rank, rank + limit))
+            run_ids = [text(member) for member in members]
+            records = [await self.run_status(run_id) for run_id in run_ids[:limit]]
+            gone = [run_id for run_id, record in zip(run_ids, records, strict=False) if record is None]
+            if gone:
+                await self.link.ask(("ZREM", index, *gone))
+        known = [record for record in records if record is not None and record.started_at is not None]
+        more = len(run_ids) > limit and records[-1] is not None
+        return known, run_ids[limit - 1] if more else None
+
+    async def pin(self, name: str, value: str) -> str:
+        key = self.layout.pin(name)
+        with _translated("The Idempotency-Key could not be looked up; nothing was started."):
+            _, kept = await self.link.ask(
+                ("SET", key, value, "PX", _ms(self.timings.session_ttl), "NX"), ("GET", key)
+            )
+        return text(kept) or value
+
+    async def unpin(self, name: str) -> None:
+        with _translated("The Idempotency-Key could not be forgotten."):
+            await self.link.ask(("DEL", self.layout.pin(name)))
+
     async def listen(
         self,
         node_id: str,
-        deliver: Deliver,
+        deliver: Callable[[Signal], None],
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        channel = self._layout.node_channel(node_id).encode()
-        self._deliver[channel] = deliver
-        try:
-            await self._listener.subscribe(channel)
-            task_status.started()
-            await trio.sleep_forever()
-        finally:
-            self._listener.unsubscribe(channel)
-            del self._deliver[channel]
+        def hear(payload: bytes) -> None:
+            run_id, token, *more = payload.decode().split(" ")
+            deliver(InputSignal(run_id) if more else StopSignal(run_id, int(token)))
 
-    def _hear(self, channel: bytes, payload: bytes) -> None:
-        run_id, _, token = payload.decode().partition(" ")
-        if (deliver := self._deliver.get(channel)) is not None:
-            deliver(StopSignal(run_id, int(token)))
+        self._listeners.append(deliver)
+        try:
+            async with self.link.hearing(self.layout.node_channel(node_id), hear, surely=True):
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._listeners.remove(deliver)
 
     def _tell_gap(self) -> None:
-        for deliver in self._deliver.values():
+        for deliver in self._listeners:
             deliver(Resync())
-
-    async def _ask(self, *calls: ScriptCall | tuple[Any, ...], only_on: str | None = None) -> Any:
-        """The answers of one round trip; the first refusal is raised."""
-        replies = await self._client.pipeline(calls, only_on=only_on)
-        for reply in replies:
-            if isinstance(reply, RedisError):
-                raise reply
-        return replies
 
 
 def _unavailable(detail: str) -> BackendUnavailable:
@@ -368,27 +398,3 @@ def _is_full(error: Exception) -> bool:
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
-
-
-def _text(value: bytes | int | None) -> str:
-    if value is None:
-        return ""
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _record(run_id: str, key: SessionKey, pairs: Sequence[bytes]) -> RunRecord:
-    """A run record from what HGETALL gives inside a script: names and values in turn."""
-    fields = {_text(pairs[i]): _text(pairs[i + 1]) for i in range(0, len(pairs), 2)}
-    return RunRecord(
-        run_id=run_id,
-        key=key,
-        state=RunState(fields["state"]),
-        reason=fields.get("reason"),
-        token=int(fields.get("tok", "0")),
-        node_id=fields.get("node", ""),
-        started_at=int(fields["started"]) / 1000 if "started" in fields else None,
-        ended_at=int(fields["ended"]) / 1000 if "ended" in fields else None,
-        stop_requested=fields.get("stop_requested") == "1",
-        cleanup=CleanupResult(fields.get("cleanup", "none")),
-        cleanup_interrupted=fields.get("cleanup_interrupted") == "1",
-    )

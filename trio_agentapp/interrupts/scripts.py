@@ -8,13 +8,13 @@ from __future__ import annotations
 from importlib.resources import files
 
 from ..protocol.ids import SessionKey
+from ..protocol.keys import Layout
 from ..protocol.timings import Timings
 from ..redis import Script, ScriptCall
-from .layout import Layout
 
 __all__ = ["Scripts"]
 
-FREEING = frozenset({"heartbeat", "stop", "finish", "status", "reap"})
+FREEING = frozenset({"heartbeat", "stop", "finish", "status", "reap", "take"})
 """Those that free (as every look at an expired lease does) or stop. They must also work on a full server, where it
 lets scripts say so (Redis 7)."""
 
@@ -33,23 +33,23 @@ class Scripts:
             for seconds in (timings.lease, timings.session_ttl, timings.retention, timings.tombstone)
         )
         self._scripts: dict[str, Script] = {}
-        for name in ("claim", "heartbeat", "stop", "finish", "status", "reap"):
+        for name in ("claim", "heartbeat", "stop", "finish", "status", "reap", "input", "take"):
             head = ALLOW_OOM if allow_oom and name in FREEING else ""
             self._scripts[name] = Script(head + prelude + (folder / f"{name}.lua").read_text())
         self._index = Script((folder / "index.lua").read_text())
         self._lead = Script((folder / "lead.lua").read_text())
 
-    def bind(self, name: str, session: SessionKey | str, *args: str | int) -> ScriptCall:
+    def bind(self, name: str, session: SessionKey | str, *args: str | bytes | int) -> ScriptCall:
         """A call of script `name` for a session, or for its digest."""
         digest = session if isinstance(session, str) else session.digest
         base = self._layout.base(digest)
-        fixed: tuple[str | int, ...] = (base, self._layout.node_channel(""), *self._durations)
-        return self._scripts[name].bind([base + "s"], [*fixed, *args])
+        fixed: tuple[str | bytes | int, ...] = (base, self._layout.node_channel(""), *self._durations)
+        return self._scripts[name].bind([self._layout.session(digest)], [*fixed, *args])
 
-    def lead(self, run_id: str, *args: str | int) -> ScriptCall:
+    def lead(self, run_id: str, *args: str | bytes | int) -> ScriptCall:
         """A call of the script over the hash that leads from a run id to its session."""
         return self._lead.bind([self._layout.run(run_id)], args)
 
-    def index(self, shard: str, *args: str | int) -> ScriptCall:
+    def index(self, shard: str, *args: str | bytes | int) -> ScriptCall:
         """A call of the lease index."""
         return self._index.bind([shard], args)

@@ -34,6 +34,7 @@ class ResponseBuilder:
     """
 
     def __init__(self, run_id: str, session_id: str | None, *, created_at: int) -> None:
+        self.run_id = run_id
         self.id = "response_" + run_id
         self.session_id = session_id
         self.created_at = created_at

@@ -12,7 +12,7 @@ from ..errors import MalformedBody, ValidationError
 from .events import ContentEvent, Event, Failure, MessageEvent
 from .ids import is_run_id
 from .message import Message
-from .request import AgentRequest, CancelAfter
+from .request import STRATEGIES, AgentRequest, CancelAfter
 from .structure import (
     Check,
     Faults,
@@ -81,8 +81,6 @@ def request_from(obj: AgentRequest | dict[str, Any] | str) -> AgentRequest:
 def _structured(value: dict[str, Any], *, require_input: bool) -> AgentRequest:
     faults = Faults()
     fields = {name: _scalar(name, value.get(name), faults) for name in _CHECKS}
-    for name, refused in _NOT_OFFERED.items():
-        faults.check(f"$.{name}", value.get(name), refused)
     messages = value.get("input")
     if messages is not None:
         messages = messages_from(messages, "$.input", faults)
@@ -144,12 +142,8 @@ def _is_on_disconnect(value: Any) -> str | None:
     return 'must be "cancel", "continue" or {"cancel_after": seconds}'
 
 
-def _no_other_strategy(value: Any) -> str | None:
-    return None if value in (None, "reject") else 'only "reject" is available'
-
-
-def _no_background(value: Any) -> str | None:
-    return None if value is None or value is False else "background runs are not available"
+def _is_strategy(value: Any) -> str | None:
+    return None if value in STRATEGIES else f"must be one of {', '.join(STRATEGIES)}"
 
 
 _CHECKS: dict[str, Check] = {
@@ -168,11 +162,12 @@ _CHECKS: dict[str, Check] = {
     "seed": _is_integer,
     "tools": _is_tools,
     "on_disconnect": _is_on_disconnect,
+    "multitask_strategy": _is_strategy,
+    "background": is_boolean,
     "timeout_s": _is_duration,
     "run_id": _is_run_id,
 }
-_NOT_OFFERED: dict[str, Check] = {"multitask_strategy": _no_other_strategy, "background": _no_background}
-_KNOWN = frozenset({"input", *_CHECKS, *_NOT_OFFERED})
+_KNOWN = frozenset({"input", *_CHECKS})
 
 
 def encode_event(event: Event) -> bytes:

@@ -121,6 +121,8 @@ class Ending:
     cleanup_interrupted: bool = False
     """An unshielded await of the handler's cleanup was cut by the stop (a hint, not a proof)."""
     stop_requested: bool = False
+    terminal_event: bytes | None = None
+    """Its JSON, where the server that keeps the state keeps the events too: both are written as one."""
 
     @property
     def state(self) -> RunState:

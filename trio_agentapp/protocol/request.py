@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import attrs
 
 from .message import Message
 from .structure import Faults, messages_from
 
-__all__ = ["AgentRequest", "CancelAfter", "OnDisconnect"]
+__all__ = ["STRATEGIES", "AgentRequest", "CancelAfter", "MultitaskStrategy", "OnDisconnect"]
 
 
 def _positive(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
@@ -27,6 +27,12 @@ class CancelAfter:
 
 
 OnDisconnect: TypeAlias = Literal["cancel", "continue"] | CancelAfter
+
+MultitaskStrategy: TypeAlias = Literal["reject", "enqueue", "interrupt", "rollback"]
+"""What a request gets whose session has a running run: a refusal; a place in line; its stop, and then the session;
+the same, and what the stopped run had saved is undone."""
+
+STRATEGIES: tuple[MultitaskStrategy, ...] = get_args(MultitaskStrategy)
 
 
 def _messages(value: str | Iterable[Message | Mapping[str, Any]]) -> list[Message]:
@@ -65,6 +71,8 @@ class AgentRequest:
     seed: int | None = None
     tools: list[Any] | None = None
     on_disconnect: OnDisconnect | None = None
+    multitask_strategy: MultitaskStrategy | None = None
+    background: bool | None = None
     timeout_s: float | None = None
     run_id: str | None = None
     extra: dict[str, Any] = attrs.field(factory=dict)

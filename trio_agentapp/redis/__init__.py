@@ -1,5 +1,6 @@
 """The Trio link to a Redis server: one connection for commands, one for listening, whatever the number of callers.
 
+link       RedisLink: both connections of a process
 commands   RedisClient                                      listener    RedisListener
 fifo       which reply is whose                             deadlines   which call has waited long enough
 dialer     connecting again and again                       backoff     with pauses that grow
@@ -13,6 +14,7 @@ from .backoff import Backoff
 from .commands import ClientStatistics, RedisClient
 from .connection import ServerInfo
 from .errors import LinkClosed, LinkDown, LinkError, LinkOverloaded, LinkTimeout, ServerChanged
+from .link import RedisLink
 from .listener import ListenerStatistics, RedisListener
 from .packing import Command
 from .script import Script, ScriptCall
@@ -21,6 +23,7 @@ from .url import RedisURL
 __all__ = [
     "RedisClient",
     "RedisListener",
+    "RedisLink",
     "RedisURL",
     "Script",
     "ScriptCall",

@@ -2,7 +2,9 @@
 
 To read it in one sitting: `run` (what a handler holds), `cleanup` (what may await after a stop), `handler` (the
 user's function), `driver` (executes it, and says how it ended), `log` and `stream` (its events and their readers),
-`registry` (owns all runs), `ending`, `stopping`, `drain`, `ticker` (how ends look, who asks for them, and when).
+`registry` (owns all runs), `keeper` and `line` (their leases, and waiting for one), `conclusion`, `ending`,
+`stopping`, `drain`, `ticker` (how ends are written and look, who asks for them, and when), `viewing` (runs of other
+nodes, and runs that are over).
 """
 
 from .cleanup import Cleanup, CleanupScope
@@ -14,6 +16,7 @@ from .registry import RegistryStatistics, RunRegistry
 from .run import OnDisconnect, Run, StopFlag, current_run, shielded_write
 from .stopping import stop_run
 from .stream import Gap, Subscriber
+from .viewing import Viewing
 
 __all__ = [
     "Cleanup",
@@ -29,6 +32,7 @@ __all__ = [
     "RunRegistry",
     "StopFlag",
     "Subscriber",
+    "Viewing",
     "current_run",
     "drain",
     "drive",

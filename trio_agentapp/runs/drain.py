@@ -26,6 +26,9 @@ async def drain(registry: RunRegistry, timeout: float, hurry: trio.Event | None 
     terminal frame, since the process will end before the runs do.
     """
     registry.draining = True
+    for run in registry.live():
+        if run.waits:
+            run.stop(Cause.SHUTDOWN)
     if live := len(registry.live()):
         logger.info("%d live runs may finish within %g s; the rest is stopped then", live, timeout)
     with trio.move_on_after(timeout) as grace:
@@ -49,5 +52,5 @@ async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
 def _abandon(run: Run) -> None:
     logger.error("run %s (handler %r) has not ended within its cleanup budget", run.run_id, run.handler_name)
     if not run.log.closed:
-        run.log.extend(terminal_events(run.builder, Ending(cause=Cause.CLEANUP_TIMEOUT)))
+        run.log.put(terminal_events(run.builder, Ending(cause=Cause.CLEANUP_TIMEOUT)))
         run.log.close()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from ..protocol.builder import ResponseBuilder
-from ..protocol.events import Event
+from ..protocol.codec import encode_event
+from ..protocol.events import Event, Failure, ResponseEvent, Status
 from ..protocol.lifecycle import Cause, Ending, RunRecord, RunState
 
-__all__ = ["adopted", "error_message", "terminal_events"]
+__all__ = ["adopted", "error_message", "event_from_record", "farewells", "restated", "terminal_events"]
 
 MESSAGES = {
     Cause.EXCEPTION: "The agent failed.",
@@ -53,3 +54,59 @@ def terminal_events(builder: ResponseBuilder, ending: Ending, message: str = "")
             return builder.stop(ending.cause.value, completed_at=now)
         case _:
             return builder.fail(ending.cause.value, message or MESSAGES[ending.cause], completed_at=now)
+
+
+def _told(ending: Ending, message: str = "") -> tuple[Status, Failure | None]:
+    match ending.state:
+        case RunState.FINISHED:
+            return "completed", None
+        case RunState.STOPPED:
+            return "canceled", Failure("stopped", ending.cause.value)
+        case _:
+            return "failed", Failure(ending.cause.value, message or MESSAGES[ending.cause])
+
+
+def restated(event: ResponseEvent, ending: Ending) -> ResponseEvent:
+    """A terminal event that was made for one ending, for the one that holds."""
+    status, failure = _told(ending)
+    return attrs.evolve(event, status=status, error=failure)
+
+
+def farewells(builder: ResponseBuilder) -> Mapping[Cause, Sequence[bytes]]:
+    """The last events of a run that others than its owner may end. The terminal one learns number and time then."""
+    terminal = {
+        cause: _bare(builder.id, builder.session_id, builder.created_at, 0, 0, Ending(cause=cause))
+        for cause in (Cause.OWNER_LOST, Cause.STOPPED_BEFORE_START)
+    }
+    unborn = ResponseBuilder(builder.run_id, builder.session_id, created_at=builder.created_at).start()
+    return {
+        Cause.OWNER_LOST: [encode_event(terminal[Cause.OWNER_LOST])],
+        Cause.STOPPED_BEFORE_START: [
+            *map(encode_event, unborn),
+            encode_event(terminal[Cause.STOPPED_BEFORE_START]),
+        ],
+    }
+
+
+def event_from_record(record: RunRecord, sequence_number: int) -> ResponseEvent:
+    """The terminal event of a run of which nothing is left but its record."""
+    cause = Cause(record.reason) if record.reason in list(Cause) else Cause.OWNER_LOST
+    ended_at = int(record.ended_at or time.time())
+    started_at = int(record.started_at or ended_at)
+    id = "response_" + record.run_id
+    return _bare(id, record.key.session_id, started_at, ended_at, sequence_number, Ending(cause=cause))
+
+
+def _bare(
+    id: str, session_id: str | None, created_at: int, completed_at: int, sequence_number: int, ending: Ending
+) -> ResponseEvent:
+    status, failure = _told(ending)
+    return ResponseEvent(
+        sequence_number=sequence_number,
+        status=status,
+        id=id,
+        created_at=created_at,
+        completed_at=completed_at,
+        session_id=session_id,
+        error=failure,
+    )

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import trio
 
-from ..abc import BaseInterruptBackend, Claim, Granted, Lease, Renewal, Resync, Signal
+from ..abc import BaseInterruptBackend, Claim, Granted, Lease, Renewal, Resync, StopSignal
 from ..errors import AgentAppError, BackendUnavailable
 from ..protocol.lifecycle import Cause, Ending, RunRecord, RunState
 from .run import Run
@@ -148,13 +148,17 @@ class Keeper:
             logger.warning("leases are renewed again")
         self._reachable = True
         for run, answer in zip(runs, answers, strict=True):
-            if answer is Renewal.LOST:
-                run.stop(Cause.LEASE_LOST)
-                continue
-            self._renewed(run, sent_at)
-            if answer is Renewal.STOP:
-                run.stop(Cause.STOPPED)
+            if answer is not Renewal.LOST:
+                self._renewed(run, sent_at)
+            self.learn(run, answer)
         return True
+
+    def learn(self, run: Run, answer: Renewal) -> None:
+        """Do what a renewal, or whoever else asked about the lease, has told."""
+        if answer is Renewal.LOST:
+            run.stop(Cause.LEASE_LOST)
+        elif answer is Renewal.STOP:
+            run.stop(Cause.STOPPED)
 
     def _patience(self) -> AbstractContextManager[object]:
         """For one call, which is repeated if it fails; a backend whose leases do not end may take its time."""
@@ -167,7 +171,7 @@ class Keeper:
         run.renewed_at = sent_at
         run.renew(body_until=body_until, cleanup_until=body_until + self._timings.offline_cleanup)
 
-    def hear(self, signal: Signal, run: Run | None) -> None:
+    def hear(self, signal: StopSignal | Resync, run: Run | None) -> None:
         """A signal arrived, for `run` if that is one of ours."""
         if isinstance(signal, Resync):
             self._due.set()

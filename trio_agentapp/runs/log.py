@@ -7,7 +7,7 @@ hold it back between two items. A slow reader therefore costs the log's bound at
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import trio
 
@@ -27,14 +27,34 @@ HELD_BACK_EVENTS = 2048
 
 HELD_BACK_WEIGHT = 1024 * 1024
 
+RECENT_EVENTS = 1024
+"""Events kept where a store has them all: for readers that follow closely, and for a store that lost some."""
+
+RECENT_WEIGHT = 1024 * 1024
+
+Archive = Callable[[int], Awaitable[Sequence[Event]]]
+"""Reads a batch of events from a number on, out of a store."""
+
 
 class EventLog:
-    """Events `first` to `end - 1` of one run."""
+    """Events `first` to `end - 1` of one run.
 
-    def __init__(self, *, max_events: int = MAX_EVENTS, max_weight: int = MAX_WEIGHT) -> None:
-        self.first = 0
-        self.end = 0
+    With an `archive`, events that are forgotten here can still be read there: a slow reader then holds back nobody,
+    and few events are kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        first: int = 0,
+        archive: Archive | None = None,
+        max_events: int = MAX_EVENTS,
+        max_weight: int = MAX_WEIGHT,
+    ) -> None:
+        self.first = first
+        self.end = first
         self.closed = False
+        self.archive = archive
         self._events: list[Event] = []
         self._max_events = max_events
         self._max_weight = max_weight
@@ -45,10 +65,15 @@ class EventLog:
         self._parked: dict[Subscriber, None] = {}
         self._relieved: trio.Event | None = None
         # Where the foremost reader stands: its next sequence number, and the weight of all before it.
-        self._front = 0
+        self._front = first
         self._front_weight = 0
 
-    def extend(self, events: Sequence[Event]) -> None:
+    def keep_in(self, archive: Archive) -> None:
+        """From now on events can be read from `archive`, too."""
+        self.archive = archive
+        self._max_events, self._max_weight = RECENT_EVENTS, RECENT_WEIGHT
+
+    def put(self, events: Sequence[Event]) -> None:
         """Append events; their sequence numbers continue the log's."""
         weight = 0
         for event in events:
@@ -62,6 +87,12 @@ class EventLog:
         if self._parked:
             self._wake_readers()
 
+    def skip_to(self, number: int) -> None:
+        """Events before `number` will not come: readers who miss some are told of a gap."""
+        self._kept_weight = 0
+        self._events.clear()
+        self.first = self.end = number
+
     def close(self) -> None:
         """No event follows: readers end once they have read what is there."""
         self.closed = True
@@ -71,8 +102,7 @@ class EventLog:
     def subscribe(self, after: int = -1) -> Subscriber:
         """A reader of all events with a sequence number greater than `after`: replay first, then live."""
         subscriber = Subscriber(self, max(after + 1, 0))
-        before = self._events[: max(0, subscriber.position - self.first)]
-        subscriber.passed = self.forgotten_weight + sum(event.weight for event in before)
+        subscriber.passed = self.weight_before(subscriber.position)
         self._subscribers.add(subscriber)
         self._note_front()
         return subscriber
@@ -86,21 +116,31 @@ class EventLog:
         return bool(self._subscribers)
 
     @property
-    def has_been_read(self) -> bool:
+    def drained(self) -> bool:
         """Some reader has read all there is."""
         return self._front == self.end and bool(self._subscribers)
 
     @property
-    def forgotten_weight(self) -> int:
-        return self._written_weight - self._kept_weight
+    def kept(self) -> Sequence[Event]:
+        """The events that are still here."""
+        return self._events
+
+    def weight_before(self, position: int) -> int:
+        """Weight of the events before a number; what is forgotten counts as one."""
+        before = self._events[: max(0, position - self.first)]
+        return self._written_weight - self._kept_weight + sum(event.weight for event in before)
 
     @property
     def congested(self) -> bool:
         """All readers lag: the run should wait. A run without readers never does."""
         return (
-            self.end - self._front > HELD_BACK_EVENTS
-            or self._written_weight - self._front_weight > HELD_BACK_WEIGHT
-        ) and bool(self._subscribers)
+            self.archive is None
+            and (
+                self.end - self._front > HELD_BACK_EVENTS
+                or self._written_weight - self._front_weight > HELD_BACK_WEIGHT
+            )
+            and bool(self._subscribers)
+        )
 
     async def wait_relieved(self) -> None:
         """Wait until the foremost reader has caught up with the log, or there is none."""
@@ -108,6 +148,12 @@ class EventLog:
             if self._relieved is None:
                 self._relieved = trio.Event()
             await self._relieved.wait()
+
+    async def flush(self) -> None:
+        """Readers see what is put at once."""
+
+    def give_up(self) -> None:
+        """Nothing is on its way."""
 
     # What follows is for Subscriber.
 
@@ -164,7 +210,7 @@ class EventLog:
         # The foremost reader never meets a gap: what it has still to read is bounded by holding the run back, plus
         # one item, whose closing events repeat it (and are one batch, which nobody can read halfway).
         spare = len(self._events) - 1
-        if self._subscribers:
+        if self._subscribers and self.archive is None:
             spare = max(0, min(spare, self._front - self.first))
         drop = min(drop, spare)
         weight = sum(event.weight for event in self._events[:drop])

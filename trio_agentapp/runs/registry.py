@@ -3,24 +3,49 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import attrs
 import trio
 
-from ..abc import BaseInterruptBackend, Busy, Ended, Granted, Lease, Signal, StopSignal
-from ..errors import BackendUnavailable, Draining, RequestError, SessionBusy, TooManyRuns, ValidationError
+from ..abc import (
+    BaseInterruptBackend,
+    Busy,
+    Claim,
+    Ended,
+    EventStore,
+    Granted,
+    InputSignal,
+    Lease,
+    Queued,
+    QueueIsFull,
+    Signal,
+    StopSignal,
+)
+from ..errors import (
+    BackendUnavailable,
+    Draining,
+    QueueFull,
+    RequestError,
+    SessionBusy,
+    TooManyRuns,
+    ValidationError,
+)
+from ..protocol.events import ResponseEvent
 from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
+from ..protocol.request import MultitaskStrategy
 from .cleanup import leaves
+from .conclusion import Conclusion, Remember, Undo
 from .driver import drive
-from .ending import adopted, error_message, terminal_events
+from .ending import error_message, farewells, restated, terminal_events
 from .handler import Handler
+from .inbox import InboxFetcher
 from .keeper import Keeper
+from .line import place_of, wait_in_line
 from .run import Run
-from .ticker import tick
+from .ticker import Ticker
 
 __all__ = ["MAX_RUNS", "RegistryStatistics", "RunRegistry"]
 
@@ -46,12 +71,18 @@ class RunRegistry:
         cleanup_budget: seconds a run's cleanup may take.
         debug: show the text of a handler's exception to its client.
         max_runs: open runs at most.
+        store: keeps events for readers on other nodes and for later; None: they are gone with the run.
+        remember: puts away what the next turn of a session must find.
+        undo: undoes what a run has saved, for the one that took its place.
     """
 
     def __init__(
         self,
         backend: BaseInterruptBackend,
         *,
+        store: EventStore | None = None,
+        remember: Remember | None = None,
+        undo: Undo | None = None,
         node_id: str,
         cleanup_budget: float = 30.0,
         debug: bool = False,
@@ -67,7 +98,14 @@ class RunRegistry:
         self._by_key: dict[SessionKey, list[Run]] = {}
         self._empty = trio.Event()
         self._nursery: trio.Nursery | None = None
+        self._services: trio.Nursery | None = None
         self._keeper = Keeper(backend, self.live)
+        self._inbox = InboxFetcher(backend, lambda: self._services)
+        self._conclusion = Conclusion(
+            backend=backend, keeper=self._keeper, cleanup_budget=cleanup_budget, remember=remember, undo=undo
+        )
+        self._store = store
+        self.ticker = Ticker(self, store)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -88,9 +126,12 @@ class RunRegistry:
     async def _opened(self, raised: list[BaseException]) -> AsyncIterator[None]:
         async with trio.open_nursery() as services, trio.open_nursery() as runs:
             await services.start(self._backend.serve)
+            if self._store is not None:
+                await services.start(self._store.serve)
             await services.start(self._backend.listen, self.node_id, self._on_signal)
             services.start_soon(self._keeper.beat, name="lease keeper")
-            services.start_soon(tick, self, name="run ticker")
+            services.start_soon(self.ticker.tick, name="run ticker")
+            self._services = services
             self._nursery = runs
             try:
                 yield
@@ -105,6 +146,7 @@ class RunRegistry:
                 # Runs are shielded: they end by their own scopes, within the cleanup budget, and are joined here.
                 with trio.CancelScope(shield=True):
                     await self.wait_empty()
+                self._services = None
                 services.cancel_scope.cancel(reason="the run registry is closed")
 
     def statistics(self) -> RegistryStatistics:
@@ -122,13 +164,32 @@ class RunRegistry:
         """The live run of this session on this node; one that owns it before one that is still claiming."""
         return max(self._by_key.get(key, ()), key=lambda run: run.state is RunState.RUNNING, default=None)
 
-    async def start(self, run: Run, handler: Handler, offered: Mapping[str, object]) -> None:
-        """Claim the session for `run` and start it. When this returns, the run will end with a terminal event.
-
-        Cancelled before that, nothing was started and the session is free.
+    @property
+    def services(self) -> trio.Nursery:
+        """Where what serves readers of this node lives, for as long as the registry is open.
 
         Raises:
-            Draining, TooManyRuns, SessionBusy, BackendUnavailable: nothing was started.
+            Draining: it is not.
+        """
+        if self._services is None:
+            raise Draining
+        return self._services
+
+    async def start(
+        self,
+        run: Run,
+        handler: Handler,
+        offered: Mapping[str, object],
+        *,
+        strategy: MultitaskStrategy = "reject",
+    ) -> None:
+        """Claim the session for `run` and start it. When this returns, the run will end with a terminal event.
+
+        A run whose `strategy` has it wait for its session does so in a task of its own: it has not begun when this
+        returns. Cancelled before that, nothing was started and the session is free.
+
+        Raises:
+            Draining, TooManyRuns, SessionBusy, QueueFull, BackendUnavailable: nothing was started.
             ValidationError: the run id is taken.
         """
         if self._open_nursery() is None or self.draining:
@@ -139,12 +200,28 @@ class RunRegistry:
             if known.key == run.key:
                 raise SessionBusy(known.run_id)
             raise ValidationError([("$.id", "this id is taken by another run")])
-        lease = Lease(key=run.key, run_id=run.run_id, node_id=self.node_id, nonce=new_run_id())
+        shared = self._store is not None and self._store.shared
+        lease = Lease(
+            key=run.key,
+            run_id=run.run_id,
+            node_id=self.node_id,
+            nonce=new_run_id(),
+            place=place_of(strategy),
+            farewells=farewells(run.builder) if shared else {},
+        )
+        run.undoes = strategy == "rollback"
+        run.shared = shared
+        run.on_unwatched = self.ticker.hurry
+        if self._backend.timings is not None:
+            run.on_input_wanted = lambda: self._inbox.fetch_soon(run)
         # Registered before the claim, so that a stop which arrives meanwhile finds its run.
         self._runs[run.run_id] = run
         self._by_key.setdefault(run.key, []).append(run)
         try:
-            lease = await self._claim(run, lease)
+            claim = await self._claim(run, lease)
+            waits = claim if isinstance(claim, Queued) else None
+            if waits is None:
+                lease = self._granted(run, lease, claim)
         except BaseException:
             self._leave(run)
             raise
@@ -155,28 +232,37 @@ class RunRegistry:
             with trio.CancelScope(shield=True):
                 await self._end(run, lease, Ending(cause=run.cause or Cause.SHUTDOWN))
             raise Draining
-        nursery.start_soon(self._live, run, lease, handler, offered, name=f"run {run.run_id}")
+        nursery.start_soon(self._live, run, lease, waits, handler, offered, name=f"run {run.run_id}")
 
     def _open_nursery(self) -> trio.Nursery | None:
         return self._nursery
 
-    async def _claim(self, run: Run, lease: Lease) -> Lease:
+    async def _claim(self, run: Run, lease: Lease, waits: Queued | None = None) -> Claim | None:
+        """Ask for the session, or wait for it in line. None: the run was stopped while it waited."""
         try:
-            claim = await self._keeper.claim(run, lease)
+            if waits is None:
+                return await self._keeper.claim(run, lease)
+            return await wait_in_line(self._backend, self._keeper, run, lease, waits)
         except BaseException as exc:
-            await self._take_back(lease)
+            await self._conclusion.take_back(lease, self._open_nursery())
             if isinstance(exc, RequestError) or not isinstance(exc, Exception):
                 raise
             logger.exception("the interrupt backend failed to claim")
             raise BackendUnavailable(
                 "The session could not be claimed; nothing was started.", retry_after=1.0
             ) from exc
+
+    def _granted(self, run: Run, lease: Lease, claim: Claim | None) -> Lease:
+        """The lease that came of a claim; of a run that was stopped before it, the one without a token."""
         match claim:
             case Granted(token):
-                run.lease = attrs.evolve(lease, token=token)
-                return run.lease
+                run.lease = lease = attrs.evolve(lease, token=token)
+                self._open_sink(run, lease)
+                return lease
             case Busy(active, retry_after):
                 raise SessionBusy(active, retry_after=retry_after)
+            case QueueIsFull(active):
+                raise QueueFull("As many runs wait for this session as may.", retry_after=1.0)
             case Ended(RunState.STOPPED, Cause.STOPPED_BEFORE_START):
                 run.stop(Cause.STOPPED)
                 run.cause = Cause.STOPPED_BEFORE_START
@@ -186,40 +272,53 @@ class RunRegistry:
             case _:
                 raise ValidationError([("$.id", "this id is taken by another run")])
 
-    async def _take_back(self, lease: Lease) -> None:
-        """A claim whose answer is not known may have succeeded, or arrive yet: end its run before it begins.
+    def _open_sink(self, run: Run, lease: Lease) -> None:
+        store = self._store
+        sink = None if store is None else store.sink(lease, run.log.put, lambda told: self._keeper.learn(run, told))
+        if store is not None and sink is not None:
+            run.sink = sink
+            run.log.keep_in(lambda start: store.read(run.key, run.run_id, start))
 
-        Tried once while the caller waits, and then on until its lease would have ended.
-        """
-        ending = Ending(cause=Cause.CLAIM_FAILED)
-        with trio.CancelScope(shield=True):
-            if await self._keeper.finish(lease, ending, until=-math.inf) is not None:
-                return
-        logger.warning("run %s: its claim failed, and the session could not be freed yet", lease.run_id)
-        if (nursery := self._open_nursery()) is not None and self._backend.timings is not None:
-            nursery.start_soon(self._keep_taking_back, lease, ending, name=f"freeing the session of {lease.run_id}")
-
-    async def _keep_taking_back(self, lease: Lease, ending: Ending) -> None:
-        with trio.CancelScope(shield=True):
-            await self._keeper.finish(lease, ending, until=self._keeper.give_up_at())
-
-    async def _live(self, run: Run, lease: Lease, handler: Handler, offered: Mapping[str, object]) -> None:
+    async def _live(
+        self, run: Run, lease: Lease, waits: Queued | None, handler: Handler, offered: Mapping[str, object]
+    ) -> None:
         """The task of one run. Only what concerns the process leaves it: a failure here is one run's own."""
         try:
+            if waits is not None:
+                run.waits = True
+                with trio.CancelScope(shield=True):
+                    held = await self._wait(run, lease, waits)
+                run.waits = False
+                if held is None:
+                    return
+                lease = held
             await self._carry(run, lease, handler, offered)
         except Exception:
             logger.critical("run %s: the runtime failed; the run is left behind", run.run_id, exc_info=True)
             if run.run_id in self._runs:
                 self._leave(run)
 
+    async def _wait(self, run: Run, lease: Lease, waits: Queued) -> Lease | None:
+        """Wait in line, to its end: the lease, or None if the run ended instead. A stop ends the waiting."""
+        try:
+            claim = await self._claim(run, lease, waits)
+            if claim is not None:
+                return self._granted(run, lease, claim)
+            cause = Cause.STOPPED_BEFORE_START if run.cause is Cause.STOPPED else run.cause
+            ending = Ending(cause=cause or Cause.SHUTDOWN, stop_requested=run.stop_requested)
+        except RequestError as exc:
+            logger.warning("run %s: it cannot wait for its session any more: %s", run.run_id, exc)
+            ending = Ending(cause=Cause.CLAIM_FAILED)
+        _begin(run)
+        await self._end(run, lease, ending)
+        return None
+
     async def _carry(self, run: Run, lease: Lease, handler: Handler, offered: Mapping[str, object]) -> None:
-        # A drain may have shown an end already, to readers of a run that was still claiming.
-        if not run.log.closed:
-            run.log.extend(run.builder.start())
+        _begin(run)
         if run.cause is Cause.STOPPED_BEFORE_START:
             await self._end(run, lease, Ending(cause=Cause.STOPPED_BEFORE_START, stop_requested=True))
             return
-        driven = await drive(run, handler, offered)
+        driven = await self._conclusion.undo_replaced(run) or await drive(run, handler, offered)
         run.unwound = True
         run.stuck = False
         message = error_message(driven.ending.cause, driven.error, debug=self._debug)
@@ -229,27 +328,22 @@ class RunRegistry:
             raise driven.fatal
 
     async def _end(self, run: Run, lease: Lease, ending: Ending, message: str = "") -> None:
-        """Write the terminal state, show the terminal event, leave the registry: in this order.
+        """Close what is open, write the terminal state, show the terminal event, leave the registry: in this order.
 
         So the session is free before anybody can see the end, and nobody waits for a run that is not there.
         """
-        if ending.cause is not Cause.STOPPED_BEFORE_START:
-            record = await self._keeper.finish(lease, ending, until=self._keeper.patience_for(run, ending))
-            if record is not None:
-                held = adopted(ending, record)
-            elif self._backend.timings is None:
-                held = ending
-            else:
-                # Its lease has ended meanwhile: whatever it was, others have seen it end as an error.
-                held = attrs.evolve(ending, cause=Cause.LEASE_LOST)
-            message = message if held.cause is ending.cause else ""
-            ending = held
-        run.ending = ending
-        run.state = ending.state
-        run.phase = Phase.ENDED
         # A drain may have shown an end already, to readers of a run that overran its cleanup.
-        if not run.log.closed:
-            run.log.extend(terminal_events(run.builder, ending, message))
+        *closing, last = [None] if run.log.closed else terminal_events(run.builder, ending, message)
+        run.sink.put([event for event in closing if event is not None])
+        held = await self._conclusion.write(run, lease, ending, last)
+        run.ending = held
+        run.state = held.state
+        run.phase = Phase.ENDED
+        run.sink.give_up()
+        if isinstance(last, ResponseEvent) and not run.log.closed:
+            run.log.put([last if held.cause is ending.cause else restated(last, held)])
+        if self._store is not None:
+            self._store.keep(run.key, run.run_id, run.log.kept)
         self._leave(run)
 
     def _leave(self, run: Run) -> None:
@@ -274,4 +368,14 @@ class RunRegistry:
             await self._empty.wait()
 
     def _on_signal(self, signal: Signal) -> None:
+        if isinstance(signal, InputSignal):
+            if (run := self._runs.get(signal.run_id)) is not None:
+                self._inbox.fetch_soon(run)
+            return
         self._keeper.hear(signal, self._runs.get(signal.run_id) if isinstance(signal, StopSignal) else None)
+
+
+def _begin(run: Run) -> None:
+    # A drain may have shown an end already, to readers of a run that was still claiming.
+    if not run.log.closed:
+        run.sink.put(run.builder.start())

@@ -6,16 +6,18 @@ import inspect
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TypeVarTuple
 
 import trio
 
-from ..abc import Lease
+from ..abc import MAX_INPUT, EventSink, Lease
 from ..protocol.builder import ResponseBuilder
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
+from ..protocol.message import Message
 from ..protocol.request import CancelAfter
 from .cleanup import Cleanup, CleanupScope
 from .log import EventLog
@@ -32,6 +34,9 @@ TURN = 0.010
 
 OUTSIDE_BUDGET = 10.0
 """Seconds a store's write may take where no run, and so no cleanup budget, is around it."""
+
+INPUT_POLL = 1.0
+"""Seconds that a handler waits for input before other nodes' messages are looked for: wake-ups may be lost."""
 
 OnDisconnect = CancelAfter | str
 """What the leaving of the last watcher means: "cancel", "continue", or CancelAfter(seconds)."""
@@ -95,6 +100,21 @@ class Run:
         self.cleanup_state = Cleanup(cleanup_budget, self.first_stop)
         self.builder = ResponseBuilder(run_id, key.session_id, created_at=int(time.time()))
         self.log = EventLog()
+        self.sink: EventSink = self.log
+        """Where events go; what readers are shown comes out of the log."""
+        self.shared = False
+        """Readers on other nodes see the events too, so nobody here knows alone whether the run is watched."""
+        self.on_unwatched: Callable[[], object] | None = None
+        self.on_input_wanted: Callable[[], object] | None = None
+        """Called when the handler waits for input that may have been sent to another node."""
+        self.replaces: list[str] = []
+        """The runs of its session that this one stopped, to take their place."""
+        self.waits = False
+        """It has no session yet, and a place in line for it."""
+        self.undoes = False
+        """What these have saved is to be undone."""
+        self.input_received = 0
+        """Messages that other nodes have sent on so far."""
         self.state = RunState.IDLE
         self.phase = Phase.RUNNING
         self.cause: Cause | None = None
@@ -114,6 +134,8 @@ class Run:
         self._lease_deadline = math.inf
         self._stopped_at: float | None = None
         self._children: trio.Nursery | None = None
+        self._inbox: deque[Message] = deque()
+        self._input_arrived = trio.Event()
         # Long ago: the first item makes a pause, so that it is on its way before a busy handler goes on.
         self._turn_began = 0.0
 
@@ -162,7 +184,35 @@ class Run:
         if self.emit_nowait(item):
             await self.pause()
 
+    async def receive(self) -> Message:
+        """The next message that was sent to this run while it runs (`POST /runs/{id}/input`); waits for one.
+
+        Up to 64 messages wait for it; more are refused. A stop ends the waiting, as it does every await.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not self._inbox:
+            self._input_arrived = trio.Event()
+            with trio.move_on_after(INPUT_POLL):
+                await self._input_arrived.wait()
+            if not self._inbox and self.on_input_wanted is not None:
+                self.on_input_wanted()
+        message = self._inbox.popleft()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return message
+
     # What the runtime calls.
+
+    def give_input(self, message: Message) -> bool:
+        """Put a message into the inbox; False if that is full."""
+        if len(self._inbox) >= MAX_INPUT:
+            return False
+        self._inbox.append(message)
+        self._input_arrived.set()
+        return True
+
+    @property
+    def has_room_for_input(self) -> bool:
+        return len(self._inbox) < MAX_INPUT
 
     def emit_nowait(self, item: object) -> bool:
         """Send an item; True if the sender has to `pause` before its next one."""
@@ -170,18 +220,18 @@ class Run:
             self.note_deadline()
         if self.phase is not Phase.RUNNING:
             return True
-        log = self.log
-        if log.has_been_read:
+        sink = self.sink
+        if sink.drained:
             # A reader, which is another task, took the last item: so others have had their turn since.
             self._turn_began = time.monotonic()
-        log.extend(self.builder.add(item))
-        return time.monotonic() - self._turn_began >= TURN or log.congested
+        sink.put(self.builder.add(item))
+        return time.monotonic() - self._turn_began >= TURN or sink.congested
 
     async def pause(self) -> None:
-        """Let others run; while every reader lags far behind, wait for one. This is where a yield meets a stop."""
+        """Let others run; while too much is on its way, wait. This is where a yield meets a stop."""
         try:
-            if self.log.congested and self.phase is Phase.RUNNING:
-                await self.log.wait_relieved()
+            if self.sink.congested and self.phase is Phase.RUNNING:
+                await self.sink.wait_relieved()
             else:
                 await trio.lowlevel.checkpoint()
         except trio.Cancelled:
@@ -262,10 +312,12 @@ class Run:
     def _watcher_left(self) -> None:
         if self.log.has_readers or self.phase is Phase.ENDED:
             return
-        if self.on_disconnect == "cancel":
+        if self.on_disconnect == "cancel" and not self.shared:
             self.stop(Cause.DISCONNECTED)
-        else:
-            self.unwatched_since = trio.current_time()
+            return
+        self.unwatched_since = trio.current_time()
+        if self.on_unwatched is not None:
+            self.on_unwatched()
 
     def overdue(self, now: float) -> bool:
         """The cleanup deadline has passed, and the run has still not unwound."""

@@ -15,7 +15,7 @@ from ..protocol.codec import request_from
 from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id, new_session_id
 from ..protocol.lifecycle import RunState
-from ..protocol.request import AgentRequest, OnDisconnect
+from ..protocol.request import AgentRequest, MultitaskStrategy, OnDisconnect
 from .handler import Handler
 from .registry import RunRegistry
 from .run import Run
@@ -24,12 +24,18 @@ from .stream import Gap, Subscriber
 __all__ = ["Runner", "Watched"]
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Watched:
-    """A run and a reader of it that counts as its watcher."""
+    """A reader of a run that counts as its watcher; `run` is the run itself if it is live on this node."""
 
-    run: Run
+    key: SessionKey
+    run_id: str
     subscriber: Subscriber
+    run: Run | None = None
+
+    @property
+    def session_id(self) -> str:
+        return self.key.session_id
 
 
 class Runner:
@@ -48,12 +54,14 @@ class Runner:
         registry: RunRegistry,
         framework_type: str = "text",
         on_disconnect: OnDisconnect = "cancel",
+        multitask_strategy: MultitaskStrategy = "reject",
     ) -> None:
         self.app = app
         self.framework_type = framework_type
         self._handler = handler
         self._registry = registry
         self._on_disconnect = on_disconnect
+        self._multitask_strategy = multitask_strategy
 
     async def start(self, request: AgentRequest) -> Watched:
         """Start a run for `request`, or join the live one that has its id in the same session.
@@ -62,24 +70,25 @@ class Runner:
         requests without ids never meet.
 
         Raises:
-            Draining, TooManyRuns, SessionBusy, BackendUnavailable, ValidationError: nothing was started.
+            Draining, TooManyRuns, SessionBusy, QueueFull, BackendUnavailable, ValidationError: nothing was started.
         """
         key, run_id = fill_ids(request)
         known = self._registry.find(run_id)
         if known is not None and known.key == key and known.state is RunState.RUNNING:
             await trio.lowlevel.checkpoint()
-            return Watched(known, known.watch())
+            return Watched(key=key, run_id=run_id, subscriber=known.watch(), run=known)
         run = Run(
             run_id=run_id,
             key=key,
             timeout_s=request.timeout_s,
             cleanup_budget=self._registry.cleanup_budget,
-            on_disconnect=request.on_disconnect or self._on_disconnect,
+            on_disconnect="continue" if request.background else request.on_disconnect or self._on_disconnect,
             handler_name=self._handler.name,
         )
         offered = {"self": self, "msgs": list(request.input), "request": request, "run": run, "app": self.app}
-        await self._registry.start(run, self._handler, offered)
-        return Watched(run, run.watch())
+        strategy = request.multitask_strategy or self._multitask_strategy
+        await self._registry.start(run, self._handler, offered, strategy=strategy)
+        return Watched(key=key, run_id=run_id, subscriber=run.watch(), run=run)
 
     @asynccontextmanager
     async def stream_query(

@@ -20,8 +20,8 @@ logger = logging.getLogger("trio_agentapp.runs")
 WAIT_MARGIN = 5.0
 """Seconds beyond the cleanup budget that a waiting stop waits (INTERRUPT-PROTOCOL, section 9)."""
 
-POLL_AT_FIRST, POLL_AT_LAST = 0.01, 0.25
-"""Seconds between looks at a run that another node ends: doubled each time."""
+LOOK = 0.25
+"""Seconds between looks at a run that another node ends, should no wake-up come."""
 
 
 async def stop_run(
@@ -58,7 +58,7 @@ async def stop_run(
     record = None
     if target is not None and wait and (run is not None or answer.outcome is not StopOutcome.PENDING):
         with trio.move_on_after(registry.cleanup_budget + WAIT_MARGIN):
-            record = await _wait_ended(backend, run, target)
+            record = await _wait_ended(backend, run, key, target)
     elif target is not None and answer.outcome is StopOutcome.ENDED:
         record = await backend.run_status(target)
     return StopReceipt(
@@ -114,18 +114,29 @@ async def _tell(
         return StopAnswer(outcome=StopOutcome.ACCEPTED, run_id=run.run_id, state=run.state)
 
 
-async def _wait_ended(backend: BaseInterruptBackend, run: Run | None, run_id: str) -> RunRecord | None:
+async def _wait_ended(
+    backend: BaseInterruptBackend, run: Run | None, key: SessionKey | None, run_id: str
+) -> RunRecord | None:
     if run is not None:
         await run.ended.wait()
         if run.ending is not None:
             return _record_of(run, run.ending)
-    pause = POLL_AT_FIRST
-    while True:
-        record = await backend.run_status(run_id)
-        if record is None or record.state.terminal:
-            return record
-        await trio.sleep(pause)
-        pause = min(pause * 2, POLL_AT_LAST)
+    record = await backend.run_status(run_id)
+    if record is None or record.state.terminal:
+        return record
+    turn = trio.Event()
+
+    def wake(_run_id: str) -> None:
+        turn.set()
+
+    async with backend.watching(key or record.key, wake):
+        while True:
+            turn = trio.Event()
+            record = await backend.run_status(run_id)
+            if record is None or record.state.terminal:
+                return record
+            with trio.move_on_after(LOOK):
+                await turn.wait()
 
 
 def _record_of(run: Run, ending: Ending) -> RunRecord:

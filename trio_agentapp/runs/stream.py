@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from ..errors import BackendUnavailable
 from ..protocol.events import Event
 
 if TYPE_CHECKING:
@@ -17,6 +18,13 @@ __all__ = ["BATCH_WEIGHT", "Gap", "Subscriber"]
 
 BATCH_WEIGHT = 48 * 1024
 """Bytes a reader takes at once: one write (HOT-PATH, section 6.2)."""
+
+
+ARCHIVE_TRIES = 5
+"""How often a store is asked for events before the reader is sent away, to come back later."""
+
+ARCHIVE_PAUSE = 0.5
+"""Seconds between two of these tries."""
 
 
 @attrs.frozen
@@ -41,6 +49,8 @@ class Subscriber:
         self.quiet_since = trio.current_time()
         """When this reader last got something, on Trio's clock."""
         self._log = log
+        self.on_stalled: Callable[[], object] | None = None
+        """Called if this reader took events and did not come back for long; None: it may take its time."""
         self._on_close: Callable[[], None] | None = None
         self._waiting: trio.Event | None = None
         self._nudged = False
@@ -59,11 +69,13 @@ class Subscriber:
 
         Raises:
             trio.EndOfChannel: the terminal event has been read.
-            trio.ClosedResourceError: this reader was closed.
+            trio.ClosedResourceError: this reader was closed, or the store of old events does not answer.
         """
         log = self._log
         while not self._closed:
             if self.position < log.end:
+                if self.position < log.first and log.archive is not None:
+                    return await self._read_archive()
                 return self._take(max_weight)
             if log.closed:
                 raise trio.EndOfChannel
@@ -82,7 +94,7 @@ class Subscriber:
         if self.position < log.first:
             taken.append(Gap(self.position, log.first - 1))
             self.position = log.first
-            self.passed = log.forgotten_weight
+            self.passed = log.weight_before(log.first)
         events = log.read(self.position, max_weight)
         taken.extend(events)
         self.position += len(events)
@@ -91,6 +103,38 @@ class Subscriber:
         self._nudged = False
         log.advanced(self)
         return taken
+
+    async def _read_archive(self) -> list[Event | Gap]:
+        """Events that the log has forgotten, or never had."""
+        archive = self._log.archive
+        assert archive is not None  # noqa: S101
+        for attempt in range(ARCHIVE_TRIES):
+            if attempt:
+                await trio.sleep(ARCHIVE_PAUSE)
+            try:
+                events = await archive(self.position)
+                break
+            except BackendUnavailable:
+                continue
+        else:
+            self.close()
+            raise trio.ClosedResourceError
+        taken: list[Event | Gap] = []
+        # What is not there any more ends where the archive begins, or else where the log does.
+        begins = events[0].sequence_number if events else self._log.first
+        if begins > self.position:
+            taken.append(Gap(self.position, begins - 1))
+            self.position = begins
+        taken.extend(events)
+        self.position += len(events)
+        self.passed = self._log.weight_before(self.position)
+        self.quiet_since = trio.current_time()
+        return taken
+
+    @property
+    def waiting(self) -> bool:
+        """Whether this reader has done with what it took, and waits for more."""
+        return self._waiting is not None
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, when this reader leaves."""

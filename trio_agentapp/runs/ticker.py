@@ -6,18 +6,22 @@ One task for all runs and their readers, in place of a timer for each (HOT-PATH,
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import trio
 
-from ..protocol.lifecycle import Cause
+from ..abc import EventStore
+from ..errors import AgentAppError
+from ..protocol.lifecycle import Cause, Phase
 from ..protocol.request import CancelAfter
+from .log import EventLog
 from .run import Run
 
 if TYPE_CHECKING:
     from .registry import RunRegistry
 
-__all__ = ["KEEP_ALIVE", "tick"]
+__all__ = ["KEEP_ALIVE", "STALLED", "Ticker"]
 
 logger = logging.getLogger("trio_agentapp.runs")
 
@@ -26,27 +30,80 @@ PERIOD = 1.0
 KEEP_ALIVE = 15.0
 """Seconds of silence after which a stream shows a sign of life (WIRE, section 1)."""
 
-
-async def tick(registry: RunRegistry) -> None:
-    before = trio.current_time()
-    while True:
-        await trio.sleep(PERIOD)
-        now = trio.current_time()
-        # After a pause of the process the runs that it ended have not had their turn yet.
-        paused = now - before > 2 * PERIOD
-        before = now
-        for run in registry.live():
-            _tick_run(run, now, paused=paused)
+STALLED = 60.0
+"""Seconds that a reader may take for one batch; then it is cut, to come back (INTERRUPT-PROTOCOL, section 7)."""
 
 
-def _tick_run(run: Run, now: float, *, paused: bool) -> None:
-    for subscriber in run.log.subscribers:
-        if now - subscriber.quiet_since >= KEEP_ALIVE - PERIOD / 2:
-            subscriber.nudge()
-    policy, since = run.on_disconnect, run.unwatched_since
-    if isinstance(policy, CancelAfter) and since is not None and now - since >= policy.seconds:
-        run.stop(Cause.DISCONNECTED)
-    if not run.stuck and not paused and run.overdue(now):
+class Ticker:
+    """Ticks once a second, and sooner when a run has lost its last reader here."""
+
+    def __init__(self, registry: RunRegistry, store: EventStore | None) -> None:
+        self.logs: set[EventLog] = set()
+        """Logs of runs on other nodes, which are read here."""
+        self._registry = registry
+        self._store = store
+        self._due = trio.Event()
+
+    def hurry(self) -> None:
+        self._due.set()
+
+    async def tick(self) -> None:
+        before = trio.current_time()
+        while True:
+            self._due = trio.Event()
+            with trio.move_on_at(before + PERIOD):
+                await self._due.wait()
+            now = trio.current_time()
+            runs = self._registry.live()
+            if now >= before + PERIOD:
+                # After a pause of the process the runs that it ended have not had their turn yet.
+                paused = now - before > 2 * PERIOD
+                before = now
+                for log in [*(run.log for run in runs), *self.logs]:
+                    _tick_readers(log, now)
+                for run in runs:
+                    if not paused:
+                        _note_stuck(run, now)
+            await self._stop_unwatched(runs, now)
+
+    async def _stop_unwatched(self, runs: Iterable[Run], now: float) -> None:
+        lonely = [(run, run.unwatched_since, limit) for run in runs if (limit := _patience_of(run)) is not None]
+        # Those first whose time is over by what is known here; then those of them that nobody else watches.
+        due = [(run, limit) for run, since, limit in lonely if since is not None and now - since >= limit]
+        if not due:
+            return
+        if self._store is not None and self._store.shared:
+            leases = [run.lease for run, _ in due if run.lease is not None]
+            try:
+                elsewhere = dict(zip(leases, await self._store.unwatched(leases), strict=True))
+            except (AgentAppError, OSError) as exc:
+                logger.warning("whether runs are watched from other nodes cannot be told: %s", exc)
+                return
+            due = [(run, limit) for run, limit in due if run.lease is None or elsewhere[run.lease] >= limit]
+        for run, _ in due:
+            if run.unwatched_since is not None:
+                run.stop(Cause.DISCONNECTED)
+
+
+def _patience_of(run: Run) -> float | None:
+    """For how long a run may be watched by nobody; None: it is watched, or need not be."""
+    if run.unwatched_since is None or run.on_disconnect == "continue" or run.phase is not Phase.RUNNING:
+        return None
+    return run.on_disconnect.seconds if isinstance(run.on_disconnect, CancelAfter) else 0.0
+
+
+def _tick_readers(log: EventLog, now: float) -> None:
+    for subscriber in log.subscribers:
+        quiet = now - subscriber.quiet_since
+        if subscriber.waiting:
+            if quiet >= KEEP_ALIVE - PERIOD / 2:
+                subscriber.nudge()
+        elif quiet >= STALLED and subscriber.on_stalled is not None:
+            subscriber.on_stalled()
+
+
+def _note_stuck(run: Run, now: float) -> None:
+    if not run.stuck and run.overdue(now):
         run.stuck = True
         logger.error(
             "run %s (handler %r) is stuck: it was ended (%s), and has not unwound within its cleanup budget; "

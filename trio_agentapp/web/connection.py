@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from math import inf
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import trio
 from hypercorn.typing import (
@@ -31,6 +32,8 @@ from quart.wrappers import Request, Response
 from quart.wrappers.response import ResponseBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.wrappers import Response as WerkzeugResponse
+
+from .guard import ABORT
 
 __all__ = ["HTTPConnection", "StreamBody"]
 
@@ -49,6 +52,17 @@ class StreamBody(ResponseBody):
     Its iterator must not raise: what goes wrong belongs into the stream, as an event. What raises all the
     same is logged, and the client sees an incomplete answer.
     """
+
+    _cut: Callable[[], None] | None = None
+
+    def bind(self, cut: Callable[[], None]) -> None:
+        """The connection that sends this body says how it can be cut."""
+        self._cut = cut
+
+    def cut(self) -> None:
+        """Break the answer off, also in the middle of a write that its client does not take. Does not block."""
+        if self._cut is not None:
+            self._cut()
 
     @abstractmethod
     def wind_down(self) -> None:
@@ -123,6 +137,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
             # No checkpoint between the view's return and this: a body that was made is always entered and
             # left.
             self._stream = stream
+            stream.bind(self._cut)
             self._responding.shield = True
             if self._left:
                 self._say_goodbye()
@@ -204,6 +219,14 @@ class HTTPConnection(TrioASGIHTTPConnection):
             return 0
         timeout: float = getattr(self.app, "wind_down_timeout", WIND_DOWN_TIMEOUT)
         return timeout
+
+    def _cut(self) -> None:
+        """Break the response off. Over HTTP/1.1 a write that is stuck in the kernel ends with its socket only."""
+        log.info("A client does not read, and is cut off: %s %s", self.scope["method"], self.scope["path"])
+        self._responding.cancel(reason="the client does not read")
+        extensions: Mapping[str, Any] = self.scope.get("extensions") or {}
+        if ABORT in extensions and self.scope["http_version"] != "2":
+            extensions[ABORT]()
 
     def _bound(self, seconds: float) -> None:
         self._responding.deadline = min(self._responding.deadline, trio.current_time() + seconds)

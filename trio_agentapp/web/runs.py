@@ -1,196 +1,205 @@
-"""The routes of runs: start, stop, look at one (WIRE, sections 1 and 3)."""
+"""The routes of runs: start, stop, attach, look, list, put in (WIRE, sections 1 and 3)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
-
 import attrs
+import trio
 from quart import Response
 from quart.wrappers import Request
 
-from ..abc import BaseInterruptBackend
-from ..errors import RunNotFound, UnsupportedMediaType, ValidationError
-from ..protocol.codec import decode_request, encode_event
+from ..errors import BackendUnavailable, RunNotFound, ValidationError
+from ..protocol.codec import encode_event
 from ..protocol.events import ResponseEvent
-from ..protocol.ids import SessionKey
-from ..protocol.lifecycle import Cause, Phase, RunRecord, RunState, StopReceipt
-from ..protocol.request import AgentRequest
-from ..runs import Run, RunRegistry, stop_run
-from ..runs.runner import Runner, Watched, fill_ids
+from ..protocol.ids import identifier_fault
+from ..protocol.lifecycle import Cause, RunState
+from ..protocol.stored import message_of
+from ..runs.runner import Watched
+from .answers import receipt_body, run_body
 from .health import json_response
-from .identity import Gate
-from .sse import EventStreamBody, event_stream_response, run_headers
+from .identity import Principal
+from .reading import (
+    MAX_SELECTED,
+    cursor,
+    flag,
+    idempotency_key,
+    identifier,
+    number,
+    read_json,
+    read_request,
+    read_selection,
+    run_id_of,
+    state_of,
+)
+from .service import Known, RunService
+from .sse import EventStreamBody, event_stream_response, hold_watch, run_headers
 
-__all__ = ["RunRoutes", "receipt_body"]
-
-WATCH = "trio_agentapp.watch"
-"""Where a request's scope holds the reader that was opened for it, until its response does."""
+__all__ = ["RunRoutes"]
 
 
 @attrs.frozen(kw_only=True)
 class RunRoutes:
-    """The views, over the parts they need."""
+    """The views, over what every wire does with runs."""
 
-    runner: Runner | None
-    registry: RunRegistry
-    backend: BaseInterruptBackend
-    gate: Gate
+    service: RunService
     stream_by_default: bool = True
     sse_done: bool = False
 
     async def process(self, request: Request) -> Response:
-        """`POST /process`: a run, streamed, or answered as a whole."""
-        assert self.runner is not None  # noqa: S101  the route exists only with a handler
-        principal = await self.gate.identify(request)
+        """`POST /process`: a run, streamed, answered as a whole, or left to itself (`background`)."""
+        principal = await self.service.gate.identify(request)
         asked = await read_request(request)
-        key, run_id = fill_ids(asked, user_id=self.gate.user_of(principal, asked.user_id))
-        await self.gate.may_start(principal, key, run_id)
-        watched = await self.runner.start(asked)
-        _extras(request)[WATCH] = watched.subscriber
-        streamed = self.stream_by_default if asked.stream is None else asked.stream
-        headers = run_headers(watched.run.run_id, watched.run.session_id)
+        body = await request.get_data(True, False, False)
+        watched = await self.service.start(principal, asked, idempotency_key=idempotency_key(request), body=body)
+        hold_watch(request, watched.subscriber)
+        headers = run_headers(watched.run_id, watched.session_id)
+        streamed = self.stream_by_default and not asked.background if asked.stream is None else asked.stream
         if streamed:
-            body = EventStreamBody(
-                watched.subscriber,
-                on_wind_down=lambda: _leave(watched.run),
-                done=self.sse_done,
-            )
-            return event_stream_response(body, headers)
-        response = Response(await _terminal_json(watched), content_type="application/json")
+            return self._stream(watched, headers)
+        if asked.background:
+            response = json_response(run_body(await self._look(principal, watched.run_id), self._node_id), 202)
+        else:
+            response = Response(await _terminal_json(watched), content_type="application/json")
         response.headers.update(headers)
         return response
 
     async def stop(self, request: Request) -> Response:
         """`POST /stop`: stop the session's run, or a named one; with `?wait=1` answer when it is over."""
-        principal = await self.gate.identify(request)
+        principal = await self.service.gate.identify(request)
         asked = await read_request(request, require_input=False)
-        wait = _flag(request, "wait")
-        run_id = asked.run_id or asked.id
-        user_id = self.gate.user_of(principal, asked.user_id)
-        if asked.session_id is None and run_id is None:
-            raise ValidationError([("$.session_id", "a stop names a session, a run (run_id), or both")])
-        key = None
-        if asked.session_id is not None:
-            user_id = user_id or asked.session_id
-            key = SessionKey(user_id, asked.session_id)
-        await self.gate.may_see(principal, "stop", user_id, asked.session_id, run_id)
-        receipt = await stop_run(self.registry, self.backend, key, run_id, user_id=user_id, wait=wait)
+        receipt = await self.service.stop(
+            principal,
+            session_id=asked.session_id,
+            run_id=asked.run_id or asked.id,
+            user_id=asked.user_id,
+            wait=flag(request, "wait"),
+        )
         return json_response(receipt_body(receipt))
+
+    async def list_all(self, request: Request) -> Response:
+        """`GET /runs`."""
+        principal = await self.service.gate.identify(request)
+        records, more = await self.service.list_runs(
+            principal,
+            user_id=identifier(request, "user_id"),
+            session_id=identifier(request, "session_id"),
+            state=state_of(request, "status"),
+            before=run_id_of(request, "cursor"),
+            limit=number(request, "limit", 20, least=1, most=100),
+        )
+        runs = [
+            run_body(Known(each.key, self.service.registry.find(each.run_id), each), self._node_id)
+            for each in records
+        ]
+        return json_response({"runs": runs, "cursor": more})
 
     async def one(self, request: Request, run_id: str) -> Response:
         """`GET /runs/{id}`."""
-        principal = await self.gate.identify(request)
-        run = self.registry.find(run_id)
-        record = await self.backend.run_status(run_id) if run is None or run.state is RunState.IDLE else None
-        if run is None and record is None:
-            # The same question for an unknown run as for another's, so that neither can be told from its answer.
-            await self.gate.may_see(principal, "read", None, None, run_id)
-            raise RunNotFound
-        key = run.key if run is not None else record.key if record is not None else None
-        assert key is not None  # noqa: S101
-        await self.gate.may_see(principal, "read", key.user_id, key.session_id, run_id)
-        return json_response(_run_body(run, record, self.registry.node_id))
+        principal = await self.service.gate.identify(request)
+        known = await self._look(principal, run_id, identifier(request, "user_id"))
+        return json_response(run_body(known, self._node_id))
 
+    async def attach(self, request: Request, run_id: str) -> Response:
+        """`GET /runs/{id}/stream`: all events after `Last-Event-ID`, or `?starting_after=`, then what comes."""
+        principal = await self.service.gate.identify(request)
+        after = cursor(request)
+        watched = await self.service.attach(principal, run_id, after, user_id=identifier(request, "user_id"))
+        if watched is None:
+            return Response(status=204)
+        hold_watch(request, watched.subscriber)
+        return self._stream(watched, run_headers(watched.run_id, watched.session_id))
 
-async def read_request(request: Request, *, require_input: bool = True) -> AgentRequest:
-    """The request in a body.
+    async def wait(self, request: Request, run_id: str) -> Response:
+        """`GET /runs/{id}/wait`: the terminal response, once there is one."""
+        principal = await self.service.gate.identify(request)
+        watched = await self.service.attach_end(principal, run_id, user_id=identifier(request, "user_id"))
+        hold_watch(request, watched.subscriber)
+        response = Response(await _terminal_json(watched), content_type="application/json")
+        response.headers.update(run_headers(watched.run_id, watched.session_id))
+        return response
 
-    Raises:
-        UnsupportedMediaType, MalformedBody, ValidationError; and Quart's own for a body too large or too slow.
-    """
-    if request.mimetype not in ("", "application/json") and not request.mimetype.endswith("+json"):
-        raise UnsupportedMediaType(f"The body must be application/json, and this is {request.mimetype[:80]!r}.")
-    return decode_request(await request.get_data(True, False, False), require_input=require_input)
+    async def cancel(self, request: Request, run_id: str) -> Response:
+        """`POST /runs/{id}/cancel`: 202 it will end, 200 it had ended already, or has with `?wait=1`."""
+        principal = await self.service.gate.identify(request)
+        receipt = await self.service.cancel(
+            principal, run_id, user_id=identifier(request, "user_id"), wait=flag(request, "wait")
+        )
+        return json_response(receipt_body(receipt), 200 if receipt.state.terminal else 202)
 
+    async def cancel_several(self, request: Request) -> Response:
+        """`POST /runs/cancel`: those named by `run_ids`, or all of a `status`."""
+        principal = await self.service.gate.identify(request)
+        run_ids, state, user_id = await read_selection(request)
+        user_id = user_id or identifier(request, "user_id")
+        if state is not None:
+            records, _ = await self.service.list_runs(principal, user_id=user_id, state=state, limit=MAX_SELECTED)
+            run_ids = [record.run_id for record in records]
+        results = []
+        for run_id in run_ids:
+            try:
+                receipt = await self.service.cancel(principal, run_id, user_id=user_id)
+            except RunNotFound as exc:
+                results.append({"run_id": run_id, "accepted": False, "code": exc.code})
+            else:
+                results.append({**receipt_body(receipt), "run_id": run_id})
+        return json_response({"results": results})
 
-def release_watch(request: Request, response: object) -> None:
-    """Close the reader that was opened for a request, unless the response carries it to its client."""
-    subscriber = _extras(request).pop(WATCH, None)
-    body = getattr(response, "response", None)
-    if subscriber is not None and not (isinstance(body, EventStreamBody) and body.subscriber is subscriber):
-        subscriber.close()
+    async def put_in(self, request: Request, run_id: str) -> Response:
+        """`POST /runs/{id}/input`: a message for `run.receive()`."""
+        principal = await self.service.gate.identify(request)
+        message = message_of(await read_json(request), "$")
+        await self.service.send_input(principal, run_id, message, user_id=identifier(request, "user_id"))
+        return json_response({"status": "accepted", "run_id": run_id}, 202)
 
+    async def session(self, request: Request, session_id: str) -> Response:
+        """`GET /sessions/{session_id}`."""
+        principal = await self.service.gate.identify(request)
+        if fault := identifier_fault(session_id):
+            raise ValidationError([("path.session_id", fault)])
+        key, status = await self.service.session(principal, session_id, user_id=identifier(request, "user_id"))
+        return json_response(
+            {
+                "session_id": key.session_id,
+                "user_id": key.user_id,
+                "state": status.state.value,
+                "active_run_id": status.run_id if status.state is RunState.RUNNING else None,
+                "last_run_id": status.run_id,
+                "node": status.node_id,
+                "last_activity": status.last_activity,
+            }
+        )
 
-def _extras(request: Request) -> dict[str, Any]:
-    """The request's scope as ASGI defines it: a dict that servers and apps may add to."""
-    return cast(dict[str, Any], request.scope)
+    @property
+    def _node_id(self) -> str:
+        return self.service.registry.node_id
+
+    async def _look(self, principal: Principal | None, run_id: str, user_id: str | None = None) -> Known:
+        return await self.service.look(principal, run_id, user_id=user_id)
+
+    def _stream(self, watched: Watched, headers: dict[str, str]) -> Response:
+        body = EventStreamBody(watched.subscriber, on_wind_down=lambda: _wind_down(watched), done=self.sse_done)
+        return event_stream_response(body, headers)
 
 
 async def _terminal_json(watched: Watched) -> bytes:
     with watched.subscriber as subscriber:
         while True:
-            batch = await subscriber.receive()
+            try:
+                batch = await subscriber.receive()
+            except (trio.EndOfChannel, trio.ClosedResourceError):
+                raise BackendUnavailable(
+                    "The end of this run cannot be read at present.", retry_after=1.0
+                ) from None
             last = batch[-1] if batch else None
             if isinstance(last, ResponseEvent) and last.terminal:
                 return encode_event(last)
 
 
-def _leave(run: Run) -> None:
-    """The server leaves, and this stream's client stays: the run ends, and its terminal event ends the stream."""
-    run.stop(Cause.SHUTDOWN)
+def _wind_down(watched: Watched) -> None:
+    """The server leaves, and this stream's client stays.
 
-
-def _flag(request: Request, name: str) -> bool:
-    value = request.args.get(name, "0")
-    if value not in ("0", "1", "true", "false"):
-        raise ValidationError([(f"query.{name}", "must be 0 or 1")])
-    return value in ("1", "true")
-
-
-def receipt_body(receipt: StopReceipt) -> Mapping[str, Any]:
-    """A receipt as `POST /stop` answers it."""
-    if receipt.stopped:
-        message = "The run was stopped."
-    elif receipt.accepted:
-        message = "The run is being stopped."
-    elif receipt.run_id is not None:
-        message = "The run had ended already."
+    A run of this node ends, and its terminal event ends the stream; another's goes on, and so can its client.
+    """
+    if watched.run is None:
+        watched.subscriber.close()
     else:
-        message = "No run of this session is running."
-    return {
-        "status": "success",
-        "message": message,
-        "accepted": receipt.accepted,
-        "stopped": receipt.stopped,
-        "run_id": receipt.run_id,
-        "state": receipt.state.value,
-        "node": receipt.node,
-        "latency_ms": receipt.latency_ms,
-        "cleanup": receipt.cleanup.value,
-    }
-
-
-def _run_body(run: Run | None, record: RunRecord | None, node_id: str) -> Mapping[str, Any]:
-    if run is not None:
-        return {
-            "run_id": run.run_id,
-            "user_id": run.user_id,
-            "session_id": run.session_id,
-            "state": run.state.value,
-            "phase": run.phase.value,
-            "reason": run.cause.value if run.cause is not None and run.phase is not Phase.RUNNING else None,
-            "stop_requested": run.stop_requested,
-            "stuck": run.stuck,
-            "started_at": run.created_at,
-            "ended_at": None,
-            "cleanup": run.cleanup_state.result.value,
-            "cleanup_interrupted": run.cleanup_state.interrupted,
-            "node": node_id,
-        }
-    assert record is not None  # noqa: S101
-    return {
-        "run_id": record.run_id,
-        "user_id": record.key.user_id,
-        "session_id": record.key.session_id,
-        "state": record.state.value,
-        "phase": Phase.ENDED.value if record.state.terminal else Phase.RUNNING.value,
-        "reason": record.reason,
-        "stop_requested": record.stop_requested,
-        "stuck": False,
-        "started_at": record.started_at,
-        "ended_at": record.ended_at,
-        "cleanup": record.cleanup.value,
-        "cleanup_interrupted": record.cleanup_interrupted,
-        "node": record.node_id,
-    }
+        watched.run.stop(Cause.SHUTDOWN)

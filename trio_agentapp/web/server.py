@@ -200,8 +200,7 @@ class Connection(GuardedConnection):
 
     async def abort(self) -> None:
         """Close the socket under whoever is blocked on it; tell the requests that their client is gone."""
-        stream: Any = self.stream
-        getattr(stream, "transport_stream", stream).socket.close()
+        self.close_socket()
         with trio.move_on_after(CLOSING_PATIENCE):
             if hasattr(self, "protocol"):
                 await self.protocol.handle(Closed())

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any, cast
 from urllib.parse import quote
 
 import orjson
 import trio
 from quart import Response
+from quart.wrappers import Request
 
 from ..protocol.sse import DONE, KEEP_ALIVE, PREAMBLE, frame, spell
 from ..runs import Gap, Subscriber
 from .connection import StreamBody
 
-__all__ = ["EventStreamBody", "event_stream_response", "run_headers"]
+__all__ = ["EventStreamBody", "event_stream_response", "hold_watch", "release_watch", "run_headers"]
 
+
+WATCH = "trio_agentapp.watch"
+"""Where a request's scope holds the reader that was opened for it, until its response does."""
 
 WINDOW = 0.002
 """Seconds between two writes of a stream that is in a burst: what comes meanwhile goes out as one."""
@@ -34,6 +39,8 @@ class EventStreamBody(StreamBody):
         self._last_words = [DONE] if done else []
         self._written_at = 0.0
         self._in_succession = 0
+        # One that does not read is cut, and knows by the ids it got where to go on.
+        subscriber.on_stalled = self.cut
 
     async def __aenter__(self) -> EventStreamBody:
         return self
@@ -59,6 +66,9 @@ class EventStreamBody(StreamBody):
         except trio.EndOfChannel:
             if self._last_words:
                 return self._last_words.pop()
+            raise StopAsyncIteration from None
+        except trio.ClosedResourceError:
+            # Without a terminal event: the client knows that it was cut, and comes back.
             raise StopAsyncIteration from None
         if not batch:
             return KEEP_ALIVE
@@ -89,3 +99,21 @@ def run_headers(run_id: str, session_id: str) -> dict[str, str]:
     """Which run an answer is about; an id that is not ASCII is percent-encoded."""
     shown = session_id if session_id.isascii() else quote(session_id, safe="")
     return {"X-Run-Id": run_id, "X-Session-Id": shown, "Location": f"/runs/{run_id}"}
+
+
+def hold_watch(request: Request, subscriber: Subscriber) -> None:
+    """A reader was opened for a request: it is closed with it, unless the response carries it on."""
+    _extras(request)[WATCH] = subscriber
+
+
+def release_watch(request: Request, response: object) -> None:
+    """Close the reader that was opened for a request, unless the response carries it to its client."""
+    subscriber = _extras(request).pop(WATCH, None)
+    body = getattr(response, "response", None)
+    if subscriber is not None and not (isinstance(body, EventStreamBody) and body.subscriber is subscriber):
+        subscriber.close()
+
+
+def _extras(request: Request) -> dict[str, Any]:
+    """The request's scope as ASGI defines it: a dict that servers and apps may add to."""
+    return cast(dict[str, Any], request.scope)

@@ -22,13 +22,41 @@ local function read_session()
            running = v[1] == 'RUNNING' }
 end
 
--- Write a terminal state into a run record, unless it has one: the first writer wins.
-local function conclude(run, state, reason, node, tok, more)
+-- Places in the queue of a session: who waits, in which order, and until when without a sign of life.
+local queue, queue_ends = base .. 'q', base .. 'qx'
+local function leave_queue(run)
+  if redis.call('ZREM', queue, run) == 1 then redis.call('ZREM', queue_ends, run) end
+end
+local function first_in_queue()
+  for _, run in ipairs(redis.call('ZRANGEBYSCORE', queue_ends, '-inf', int(now))) do leave_queue(run) end
+  return redis.call('ZRANGE', queue, 0, 0)[1]
+end
+
+-- Append the terminal event of a run to its stream, after all others: entry ids are sequence numbers plus one, and
+-- the number in the event is made to fit. A farewell that was written down beforehand learns its time only now.
+local function append_last(run, event)
+  local key = base .. 'e:' .. run
+  local tail = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
+  local seq = 0
+  if tail[1] then seq = tonumber(string.match(tail[1][1], '^%d+')) end
+  seq = math.max(seq, tonumber(string.match(event, '^{"sequence_number":(%d+)')))
+  event = string.gsub(event, '^{"sequence_number":%d+', '{"sequence_number":' .. int(seq), 1)
+  event = string.gsub(event, '"completed_at":0,', '"completed_at":' .. int(math.floor(now / 1000)) .. ',', 1)
+  redis.call('XADD', key, int(seq + 1) .. '-0', 'e', event)
+  redis.call('PEXPIRE', key, retention)
+end
+
+-- Write a terminal state into a run record, and its event where events are kept here, unless it has one: the first
+-- writer wins.
+local function conclude(run, state, reason, node, tok, more, event)
   local key = record(run)
   if terminal(redis.call('HGET', key, 'state')) then return end
+  leave_queue(run)
   redis.call('HSET', key, 'state', state, 'reason', reason, 'ended', int(now), 'node', node, 'tok', tok)
   for i = 1, #more, 2 do redis.call('HSET', key, more[i], more[i + 1]) end
+  redis.call('HDEL', key, 'farewell')
   redis.call('PEXPIRE', key, retention)
+  if event and event ~= '' then append_last(run, event) end
   redis.call('PUBLISH', base .. 'w', run)
 end
 
@@ -43,6 +71,7 @@ end
 local function reap(s)
   local more = {}
   if s.stop == s.run then more = { 'stop_requested', '1' } end
-  conclude(s.run, 'ERROR', 'owner_lost', s.owner or '', s.tok or '0', more)
+  local farewell = redis.call('HGET', record(s.run), 'farewell')
+  conclude(s.run, 'ERROR', 'owner_lost', s.owner or '', s.tok or '0', more, farewell)
   free(redis.call('HGET', record(s.run), 'state'))
 end

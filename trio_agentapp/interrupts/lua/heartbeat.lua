@@ -6,5 +6,6 @@ if not (s.running and s.run == run and s.tok == tok) then return { 'LOST' } end
 redis.call('HSET', session, 'exp', int(now + lease), 'last', int(now))
 redis.call('PEXPIRE', session, session_ttl)
 redis.call('PEXPIRE', record(run), session_ttl)
+redis.call('PEXPIRE', base .. 'e:' .. run, session_ttl)
 if s.stop == run then return { 'STOP' } end
 return { 'OK' }

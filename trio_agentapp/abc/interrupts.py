@@ -1,39 +1,58 @@
-"""The contracts: what a backend or a store must do, whoever wrote it.
-
-`trio_agentapp.testing` puts any implementation, also a user's own, through the questions that follow from these
-texts.
-"""
+"""The contract of interrupt backends: leases, stops, and what else passes between nodes about runs."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from enum import StrEnum
-from typing import Any
+from types import MappingProxyType
 
 import attrs
 import trio
 
-from .protocol.ids import SessionKey
-from .protocol.lifecycle import Ending, RunRecord, RunState, SessionStatus
-from .protocol.timings import Timings
+from ..errors import NotOffered
+from ..protocol.ids import SessionKey
+from ..protocol.lifecycle import Cause, Ending, RunRecord, RunState, SessionStatus
+from ..protocol.timings import Timings
 
 __all__ = [
+    "MAX_INPUT",
+    "MAX_QUEUED",
     "BaseInterruptBackend",
     "Busy",
     "Claim",
     "Ended",
     "Granted",
+    "InputAnswer",
+    "InputSignal",
     "Lease",
+    "Place",
+    "QueueIsFull",
+    "Queued",
     "Renewal",
     "Resync",
     "Signal",
-    "StateStore",
     "StopAnswer",
     "StopOutcome",
     "StopSignal",
     "Taken",
 ]
+
+MAX_QUEUED = 16
+"""Runs that may wait for one session; more are refused (`queue_full`)."""
+
+MAX_INPUT = 64
+"""Messages that may wait for one run to receive them; more are refused (`queue_full`)."""
+
+
+class Place(StrEnum):
+    """Where a run wants to wait if its session is busy."""
+
+    LAST = "last"
+    """In line."""
+    FIRST = "first"
+    """Before all that wait in line, after those that asked for this before."""
 
 
 @attrs.frozen(kw_only=True)
@@ -41,7 +60,10 @@ class Lease:
     """The right of one node to run one run of a session, from its claim to its finish.
 
     `nonce` is fresh for each claim that is meant as a new one, and repeated when its answer was lost.
-    `token` is 0 as long as no answer is known.
+    `token` is 0 as long as no answer is known. `place`: wait for the session, if need be; each further claim keeps
+    the place. `farewells`: last events (JSON) by cause, the terminal one at the end; whoever ends this run without
+    its owner appends them to its events, and numbers the terminal one. Empty where the backend's server keeps no
+    events.
     """
 
     key: SessionKey
@@ -49,6 +71,8 @@ class Lease:
     node_id: str
     nonce: str
     token: int = 0
+    place: Place | None = None
+    farewells: Mapping[Cause, Sequence[bytes]] = MappingProxyType({})
 
 
 @attrs.frozen
@@ -67,6 +91,24 @@ class Busy:
 
 
 @attrs.frozen
+class Queued:
+    """Another run owns the session, or is before this one; this one has a place while it goes on claiming.
+
+    A place that is not claimed for one lease is lost. `ahead`: runs that wait before this one.
+    """
+
+    run_id: str
+    ahead: int
+
+
+@attrs.frozen
+class QueueIsFull:
+    """As many runs wait for the session as may."""
+
+    run_id: str
+
+
+@attrs.frozen
 class Ended:
     """This run has its terminal state already: it was stopped before its start, or is over."""
 
@@ -79,7 +121,7 @@ class Taken:
     """The run id is that of another session's run: it cannot be this one's too."""
 
 
-Claim = Granted | Busy | Ended | Taken
+Claim = Granted | Busy | Queued | QueueIsFull | Ended | Taken
 
 
 class Renewal(StrEnum):
@@ -121,11 +163,26 @@ class StopSignal:
 
 
 @attrs.frozen
+class InputSignal:
+    """There is a message for a run, to be had by `take_input`."""
+
+    run_id: str
+
+
+@attrs.frozen
 class Resync:
     """Signals may have been missed: everything that can be re-read must be."""
 
 
-Signal = StopSignal | Resync
+Signal = StopSignal | InputSignal | Resync
+
+
+class InputAnswer(StrEnum):
+    OK = "ok"
+    FULL = "full"
+    """As many messages wait for the run as may."""
+    GONE = "gone"
+    """The run does not run, or not any more."""
 
 
 class BaseInterruptBackend(ABC):
@@ -161,6 +218,10 @@ class BaseInterruptBackend(ABC):
         same token. A run that was stopped before (its tombstone) ends as STOPPED/stopped_before_start and gets
         `Ended`. A run id that names another session's run gets `Taken`. Tokens of a session only grow, also when
         its records have expired (S5).
+
+        With `lease.place` a busy session gives `Queued`, or `QueueIsFull`; runs that wait are granted in the order
+        of their places, and no other run before them. A backend without queues answers Busy all the same. `finish`
+        gives a place up.
         """
 
     @abstractmethod
@@ -214,35 +275,43 @@ class BaseInterruptBackend(ABC):
         `Resync` follows as soon as that is known.
         """
 
+    # What follows is not needed for one run a session and for stops. A backend that leaves it out is whole; what
+    # needs it answers `not_offered`, or looks again and again.
+
+    @asynccontextmanager
+    async def watching(self, key: SessionKey, wake: Callable[[str], object]) -> AsyncIterator[None]:
+        """Call `wake(run_id)` when something has become of a run of this session: it ended, or said something.
+
+        Wake-ups only shorten waiting: they may be lost, also without a word. The default never calls.
+        """
+        yield
+
+    async def list_runs(
+        self, user_id: str, *, before: str | None = None, limit: int = 100
+    ) -> tuple[Sequence[RunRecord], str | None]:
+        """Runs of a user, the youngest first, and where to go on (`before`); None: there are no more.
+
+        Runs that are forgotten, and runs that never started, are left out.
+        """
+        raise NotOffered("The interrupt backend of this app does not list runs.")
+
+    async def send_input(self, key: SessionKey, run_id: str, message: bytes) -> InputAnswer:
+        """Put a message into the inbox of a run that runs on another node; its owner is told by an InputSignal."""
+        raise NotOffered("The interrupt backend of this app does not carry input to other nodes.")
+
+    async def take_input(self, lease: Lease, received: int) -> Sequence[bytes]:
+        """The messages that came for a run after its first `received`, in order; to its owner only."""
+        await trio.lowlevel.checkpoint()
+        return ()
+
+    async def pin(self, name: str, value: str) -> str:
+        """Remember `value` under `name`, unless there is one; what is remembered, for an hour at least."""
+        raise NotOffered("The interrupt backend of this app does not keep idempotency keys.")
+
+    async def unpin(self, name: str) -> None:
+        """Forget what is remembered under `name`."""
+        raise NotOffered("The interrupt backend of this app does not keep idempotency keys.")
+
     async def aclose(self) -> None:
         """Release what the backend holds; called once, after everything else."""
-        await trio.lowlevel.checkpoint()
-
-
-class StateStore(ABC):
-    """Keeps one state per user and session: a mapping of JSON-like values, saved and loaded as a whole.
-
-    Writes shield themselves: a save that has begun is whole, also in the `finally` of a stopped handler, for at
-    most the cleanup budget of the run. A write carries the fencing token of the run it is called from.
-    """
-
-    @abstractmethod
-    async def save(self, user_id: str, session_id: str, state: Mapping[str, Any]) -> None:
-        """Replace the state.
-
-        Raises:
-            StaleToken: a later run of this session has written already.
-            TypeError: the state holds something that cannot be kept; nothing was written.
-        """
-
-    @abstractmethod
-    async def load(self, user_id: str, session_id: str) -> dict[str, Any] | None:
-        """A copy of the state, None if there is none."""
-
-    @abstractmethod
-    async def delete(self, user_id: str, session_id: str) -> bool:
-        """Forget the state; True if there was one. Fenced as `save` is."""
-
-    async def aclose(self) -> None:
-        """Release what the store holds."""
         await trio.lowlevel.checkpoint()

@@ -1,0 +1,67 @@
+"""The built-in routes, each only where the user has no route of that path and method (WIRE, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from quart import Quart, Response
+from quart import request as current_request
+from quart.wrappers import Request
+
+from ..web.health import alive, readiness, welcome
+from ..web.runs import RunRoutes
+
+__all__ = ["add_builtin", "mount_health", "mount_runs", "request_in_hand"]
+
+
+def request_in_hand() -> Request:
+    request: Request = current_request._get_current_object()  # type: ignore[attr-defined]
+    return request
+
+
+def add_builtin(app: Quart, path: str, method: str, view: Callable[..., Any]) -> None:
+    taken = any(rule.rule == path and method in (rule.methods or ()) for rule in app.url_map.iter_rules())
+    if not taken:
+        app.add_url_rule(path, f"trio_agentapp.{method} {path}".replace(".", "_"), view, methods=[method])
+
+
+def mount_health(app: Quart, name: str, description: str, unready_reason: Callable[[], str | None]) -> None:
+    async def root() -> Response:
+        return welcome(app, name, description)
+
+    async def health() -> Response:
+        return alive(service=name)
+
+    async def ready() -> Response:
+        return readiness(unready_reason)
+
+    add_builtin(app, "/", "GET", root)
+    add_builtin(app, "/health", "GET", health)
+    add_builtin(app, "/liveness", "GET", health)
+    add_builtin(app, "/readiness", "GET", ready)
+
+
+def mount_runs(app: Quart, endpoint_path: str, routes: Callable[[], RunRoutes]) -> None:
+    """`routes` gives the views of the app as it is open now: it may be opened again, with new parts."""
+
+    def view_of(name: str) -> Callable[..., Awaitable[Response]]:
+        async def view(**values: str) -> Response:
+            response: Response = await getattr(routes(), name)(request_in_hand(), **values)
+            return response
+
+        return view
+
+    for path, method, name in (
+        (endpoint_path, "POST", "process"),
+        ("/stop", "POST", "stop"),
+        ("/runs", "GET", "list_all"),
+        ("/runs/cancel", "POST", "cancel_several"),
+        ("/runs/<run_id>", "GET", "one"),
+        ("/runs/<run_id>/stream", "GET", "attach"),
+        ("/runs/<run_id>/wait", "GET", "wait"),
+        ("/runs/<run_id>/cancel", "POST", "cancel"),
+        ("/runs/<run_id>/input", "POST", "put_in"),
+        ("/sessions/<session_id>", "GET", "session"),
+    ):
+        add_builtin(app, path, method, view_of(name))

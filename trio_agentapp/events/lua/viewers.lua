@@ -1,0 +1,23 @@
+-- Which other nodes have readers of a run, so that its owner knows whether anybody watches.
+-- KEYS[1]: zset of nodes and the ends of their words; KEYS[2]: when the last one was there
+-- ARGV: 'here', node, ms for which it counts | 'gone', node | 'ask'
+--   -> for 'ask': ms since a reader was last there, 0 if one is, -1 if none ever was
+local time = redis.call('TIME')
+local now = math.floor((tonumber(time[1]) * 1000000 + tonumber(time[2])) / 1000)
+local function int(n) return string.format('%.0f', n) end
+
+if ARGV[1] == 'here' then
+  redis.call('ZADD', KEYS[1], int(now + tonumber(ARGV[3])), ARGV[2])
+  redis.call('PEXPIRE', KEYS[1], tonumber(ARGV[3]) * 2)
+  redis.call('SET', KEYS[2], int(now), 'PX', ARGV[4])
+  return 0
+elseif ARGV[1] == 'gone' then
+  redis.call('ZREM', KEYS[1], ARGV[2])
+  redis.call('SET', KEYS[2], int(now), 'PX', ARGV[3])
+  return 0
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', int(now))
+if redis.call('ZCARD', KEYS[1]) > 0 then return 0 end
+local seen = redis.call('GET', KEYS[2])
+if not seen then return -1 end
+return now - tonumber(seen)

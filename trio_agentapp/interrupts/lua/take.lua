@@ -1,0 +1,13 @@
+-- TAKE: run, token, n -> the messages that came for the run after its first n, which are forgotten
+-- None for anybody but its owner. The number makes it repeatable: an answer that was lost loses no message.
+local run, tok, received = ARGV[7], ARGV[8], tonumber(ARGV[9])
+
+local s = read_session()
+if not (s.running and s.run == run and s.tok == tok) then return {} end
+local inbox = base .. 'i:' .. run
+local forgotten = tonumber(redis.call('HGET', record(run), 'received') or 0)
+if received > forgotten then
+  redis.call('LTRIM', inbox, int(received - forgotten), -1)
+  redis.call('HSET', record(run), 'received', int(received))
+end
+return redis.call('LRANGE', inbox, 0, -1)

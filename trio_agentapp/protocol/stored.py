@@ -1,0 +1,120 @@
+"""Events and messages on their way through a store: the JSON of the wire, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from ..errors import ValidationError
+from .codec import decode_json
+from .content import FIELDS, payload_of
+from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent
+from .message import Message
+from .structure import Faults, message_from
+
+__all__ = ["decode_event", "decode_message", "encode_message", "message_of"]
+
+
+def decode_event(raw: bytes) -> Event:
+    """The event that `encode_event` spelled as `raw`, which it keeps: every reader gets the same bytes.
+
+    Raises ValueError for anything else.
+    """
+    value = orjson.loads(raw)
+    try:
+        event = _event(value)
+    except (KeyError, TypeError) as error:
+        raise ValueError("not an event of a run") from error
+    event.encoded = raw  # type: ignore[misc]  # frozen for everybody else
+    return event
+
+
+def _event(value: dict[str, Any]) -> Event:
+    match value["object"]:
+        case "content":
+            return _content(value)
+        case "message":
+            return _message(value)
+        case "response":
+            return _response(value)
+    raise KeyError("object")
+
+
+def _content(value: dict[str, Any]) -> ContentEvent:
+    text = value["type"] == "text"
+    return ContentEvent(
+        value["sequence_number"],
+        value["status"],
+        value["type"],
+        value["index"],
+        value["delta"],
+        value["msg_id"],
+        value["text"] if text else "",
+        None if text else {name: value.get(name) for name in FIELDS[value["type"]]},
+        _failure(value["error"]),
+    )
+
+
+def _message(value: dict[str, Any]) -> MessageEvent:
+    content = value["content"]
+    return MessageEvent(
+        value["sequence_number"],
+        value["status"],
+        value["id"],
+        value["type"],
+        value["role"],
+        None if content is None else tuple(map(_content, content)),
+        value["code"],
+        value["message"],
+        value["usage"],
+        value["metadata"],
+        _failure(value["error"]),
+    )
+
+
+def _response(value: dict[str, Any]) -> ResponseEvent:
+    output = value["output"]
+    return ResponseEvent(
+        value["sequence_number"],
+        value["status"],
+        value["id"],
+        value["created_at"],
+        value["completed_at"],
+        None if output is None else tuple(map(_message, output)),
+        value["usage"],
+        value["session_id"],
+        _failure(value["error"]),
+    )
+
+
+def _failure(value: dict[str, str] | None) -> Failure | None:
+    return None if value is None else Failure(value["code"], value["message"])
+
+
+def encode_message(message: Message) -> bytes:
+    """A message as clients send it."""
+    spelled: dict[str, Any] = {
+        "role": message.role,
+        "type": message.type,
+        "content": [{"type": part.type, **payload_of(part)} for part in message.content],
+    }
+    for name in ("id", "code", "message", "usage", "metadata"):
+        if (value := getattr(message, name)) is not None:
+            spelled[name] = value
+    return orjson.dumps(spelled)
+
+
+def decode_message(raw: bytes) -> Message:
+    """One message out of a body. Raises MalformedBody and ValidationError as `decode_request` does."""
+    return message_of(decode_json(raw), "$")
+
+
+def message_of(value: object, path: str) -> Message:
+    """A message from JSON that is decoded already. Raises ValidationError with every fault and its path."""
+    faults = Faults()
+    message = message_from(value, path, faults)
+    faults.settle()
+    if message is None:
+        raise ValidationError([(path, "is not a message")])
+    return message

@@ -1,0 +1,211 @@
+"""Reading a run from anywhere: live on this node, live on another, or over.
+
+A run that is not live here is followed: one task reads its events out of the store for all of its readers here, and
+puts them into a log like that of a run. So a reader is the same thing everywhere (INTERRUPT-PROTOCOL, section 7).
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AsyncExitStack
+
+import trio
+
+from ..abc import BaseInterruptBackend, EventStore, Extent
+from ..errors import BackendUnavailable, Elsewhere, RunNotFound, StreamExpired, TooManyRuns
+from ..protocol.events import ResponseEvent
+from ..protocol.ids import SessionKey
+from ..protocol.lifecycle import Cause, RunRecord, RunState
+from .ending import event_from_record
+from .log import RECENT_EVENTS, RECENT_WEIGHT, EventLog
+from .registry import RunRegistry
+from .stream import Subscriber
+
+__all__ = ["LOOK", "MAX_FOLLOWED", "MAX_READERS", "Viewing"]
+
+logger = logging.getLogger("trio_agentapp.runs")
+
+LOOK = 1.0
+"""Seconds of silence after which a followed run is looked at: wake-ups may be lost, and its node may have died."""
+
+MAX_READERS = 1000
+"""Readers of one run on one node."""
+
+MAX_FOLLOWED = 10_000
+"""Runs followed by one node."""
+
+
+class Viewing:
+    """Opens readers on the runs of this node, and of others where the store is shared."""
+
+    def __init__(self, registry: RunRegistry, backend: BaseInterruptBackend, store: EventStore) -> None:
+        self._registry = registry
+        self._backend = backend
+        self._store = store
+        self._followed: dict[str, _Follower] = {}
+
+    async def attach(self, record: RunRecord, after: int = -1) -> Subscriber | None:
+        """A reader of all events of a run with a number greater than `after`; it counts as a watcher.
+
+        `record` is what is known of the run. None: the run is over, and this reader has seen its end.
+
+        Raises:
+            Elsewhere: its events are on another node. StreamExpired: they are not kept any more.
+            RunNotFound: nothing is. TooManyRuns: there are as many readers as may be.
+            BackendUnavailable: the store cannot be asked.
+        """
+        run = self._registry.find(record.run_id)
+        if run is not None:
+            if len([*run.log.subscribers]) >= MAX_READERS:
+                raise TooManyRuns("This run has as many readers as it may.", retry_after=1.0)
+            await trio.lowlevel.checkpoint()
+            return run.watch(after)
+        if record.state.terminal or self._store.shared:
+            extent = await self._store.extent(record.key, record.run_id)
+            if extent is not None and extent.ended and after + 1 >= extent.end:
+                return None
+            if record.state.terminal and extent is None:
+                return self._from_record(record, after)
+            return self._follow(record, after, extent)
+        if record.node_id == self._registry.node_id:
+            # It ended between two looks: the record is old.
+            fresh = await self._backend.run_status(record.run_id)
+            if fresh is None or not fresh.state.terminal:
+                raise RunNotFound
+            return await self.attach(fresh, after)
+        raise Elsewhere(record.node_id)
+
+    async def attach_end(self, record: RunRecord) -> Subscriber | None:
+        """A reader of the last event only."""
+        run = self._registry.find(record.run_id)
+        if run is not None:
+            return await self.attach(record, run.log.end - 1)
+        extent = await self._store.extent(record.key, record.run_id) if self._is_kept(record) else None
+        if extent is None:
+            return await self.attach(record)
+        return await self.attach(record, extent.end - 2 if extent.ended else extent.end - 1)
+
+    def _is_kept(self, record: RunRecord) -> bool:
+        return record.state.terminal or self._store.shared
+
+    def _from_record(self, record: RunRecord, after: int) -> Subscriber:
+        """A reader of a run that is over, and of whose events nothing is kept here."""
+        if not self._store.shared and record.reason not in _WITHOUT_EVENTS:
+            if record.node_id == self._registry.node_id:
+                raise StreamExpired
+            if record.reason != Cause.OWNER_LOST:
+                raise Elsewhere(record.node_id)
+        # Events that only a dead node had are gone; how many they were, nobody knows.
+        lost = int(record.reason == Cause.OWNER_LOST)
+        log = EventLog(first=after + 1 + lost)
+        log.put([event_from_record(record, after + 1 + lost)])
+        log.close()
+        return log.subscribe(after)
+
+    def _follow(self, record: RunRecord, after: int, extent: Extent | None) -> Subscriber:
+        follower = self._followed.get(record.run_id)
+        if follower is None:
+            if len(self._followed) >= MAX_FOLLOWED:
+                raise TooManyRuns("This node follows as many runs as it may.", retry_after=1.0)
+            start = max(after + 1, 0 if extent is None else extent.first)
+            follower = _Follower(self, self._backend, self._store, record, start)
+            self._followed[record.run_id] = follower
+            self._registry.ticker.logs.add(follower.log)
+            self._registry.services.start_soon(follower.run, name=f"follower of run {record.run_id}")
+        elif len([*follower.log.subscribers]) >= MAX_READERS:
+            raise TooManyRuns("This run has as many readers as it may.", retry_after=1.0)
+        subscriber = follower.log.subscribe(after)
+        subscriber.on_close(follower.reader_left)
+        return subscriber
+
+    def forget(self, follower: _Follower, *, unread: bool = False) -> None:
+        """This follower has done its work: what it read may still be read, by those who have a reader."""
+        if unread:
+            self._registry.ticker.logs.discard(follower.log)
+        if self._followed.get(follower.run_id) is follower:
+            del self._followed[follower.run_id]
+
+
+_WITHOUT_EVENTS = (Cause.STOPPED_BEFORE_START, Cause.CLAIM_FAILED)
+"""How a run ends that never said anything."""
+
+
+class _Follower:
+    """Reads one run out of the store for all of its readers on this node."""
+
+    def __init__(
+        self, viewing: Viewing, backend: BaseInterruptBackend, store: EventStore, record: RunRecord, start: int
+    ) -> None:
+        self.run_id = record.run_id
+        self._key: SessionKey = record.key
+        self._viewing = viewing
+        self._backend = backend
+        self._store = store
+        self._live = record.state is RunState.RUNNING or record.state is RunState.IDLE
+        self._woken = trio.Event()
+        self._scope = trio.CancelScope()
+        self.log = EventLog(
+            first=start,
+            archive=lambda number: store.read(record.key, record.run_id, number),
+            max_events=RECENT_EVENTS,
+            max_weight=RECENT_WEIGHT,
+        )
+
+    def reader_left(self) -> None:
+        if not self.log.has_readers:
+            self._viewing.forget(self, unread=True)
+            self._scope.cancel(reason="nobody reads this run here any more")
+
+    def _wake(self, run_id: str) -> None:
+        if run_id == self.run_id:
+            self._woken.set()
+
+    async def run(self) -> None:
+        try:
+            with self._scope:
+                async with AsyncExitStack() as stack:
+                    if self._live:
+                        await stack.enter_async_context(self._backend.watching(self._key, self._wake))
+                        await stack.enter_async_context(self._store.attending(self._key, self.run_id))
+                    await self._follow()
+        except Exception:
+            logger.exception("run %s: it cannot be followed any more", self.run_id)
+        finally:
+            # Readers without a terminal event know that they were cut, and come back.
+            self._viewing.forget(self)
+            self.log.close()
+
+    async def _follow(self) -> None:
+        over = None
+        while True:
+            self._woken = trio.Event()
+            try:
+                if await self._read():
+                    return
+                if over is not None:
+                    # Its terminal event is lost, as in a fail-over: its record tells the end all the same.
+                    self.log.put([event_from_record(over, self.log.end)])
+                    return
+                with trio.move_on_after(LOOK) as quiet:
+                    await self._woken.wait()
+                if quiet.cancelled_caught:
+                    record = await self._backend.run_status(self.run_id)
+                    if record is None:
+                        return
+                    # As that of one whose node died is when it is looked at.
+                    over = record if record.state.terminal else None
+            except BackendUnavailable as exc:
+                logger.warning("run %s: its events cannot be read: %s", self.run_id, exc)
+                await trio.sleep(LOOK)
+
+    async def _read(self) -> bool:
+        """Read what there is; True if that was all there will be."""
+        while events := await self._store.read(self._key, self.run_id, self.log.end):
+            if events[0].sequence_number > self.log.end:
+                # What is missing is gone; readers are told by the numbers of what they get.
+                self.log.skip_to(events[0].sequence_number)
+            self.log.put(events)
+            last = events[-1]
+            if isinstance(last, ResponseEvent) and last.terminal:
+                return True
+        return False
