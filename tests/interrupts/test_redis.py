@@ -639,7 +639,7 @@ async def test_a_full_server_takes_no_new_runs(kind_server: RedisServer) -> None
 
             await until_async(is_reaped)
         else:
-            # An old server refuses renewals, and keeps what it has. Reaping begins by freeing memory: that it takes.
+            # An old server refuses renewals, and keeps what it has. Reaping frees memory first: that it takes.
             with pytest.raises(BackendUnavailable):
                 await backend.heartbeat([mine])
             await probe.wait_expired(mine.key)
