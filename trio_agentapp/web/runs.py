@@ -104,7 +104,7 @@ class RunRoutes:
         after = cursor(request)
         watched = await self.service.attach(principal, run_id, after, user_id=identifier(request, "user_id"))
         if watched is None:
-            return Response(status=204)
+            return Response(b"", status=204)
         hold_watch(request, watched.subscriber)
         return self._stream(watched, run_headers(watched.run_id, watched.session_id))
 
