@@ -1,6 +1,7 @@
 """The app that is measured. A request names the kind of chat in `model`; `rate` and `count` stand beside."""
 
 import argparse
+import time
 
 import trio
 
@@ -20,6 +21,12 @@ async def chat(self, msgs, request=None, run=None, **kwargs):  # noqa: ARG001 - 
             for _ in range(count):
                 await trio.sleep(pause)
                 yield DELTA
+        case "stamped":
+            # Each delta says when it was made, on the clock that the client reads too.
+            pause = 1 / request.extra.get("rate", 20)
+            for _ in range(count):
+                await trio.sleep(pause)
+                yield f"{DELTA}@{time.perf_counter():.6f} "
         case "burst":
             for _ in range(count):
                 await trio.lowlevel.checkpoint()

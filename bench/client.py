@@ -10,6 +10,7 @@ checks the number, of every chat the terminal status; it prints one JSON object,
 import argparse
 import errno
 import json
+import re
 import resource
 import select
 import socket
@@ -23,6 +24,9 @@ from math import ceil
 from urllib.parse import urlsplit
 
 DELTA = b'"delta":true'
+MADE = re.compile(rb"\"text\":\"token @([0-9.]+) \"}$")
+"""When a stamped delta was made; those that repeat it, at the end, have another form."""
+
 ONE_READ = 256 * 1024
 
 
@@ -36,6 +40,8 @@ class Chat:
         self.ended = 0.0
         self.deltas = array("d")
         """When each delta arrived."""
+        self.delays = array("d")
+        """How long each stamped delta was on its way."""
         self.events = 0
         self.problem: str | None = None
         self._in_head = True
@@ -114,6 +120,8 @@ class Chat:
                 self._last = frame
                 if DELTA in frame:
                     self.deltas.append(now)
+                    if made := MADE.search(frame):
+                        self.delays.append(now - float(made[1]))
             elif b"data:" in frame:
                 self.end(f"event {number} expected, not {frame[:40]!r}")
                 return
@@ -209,6 +217,7 @@ class Load:
             "problems": Counter(chat.problem for chat in self.chats if chat.problem is not None),
             "events": sum(chat.events for chat in self.chats),
             "gap_late_ms": spread(late),
+            "delay_ms": spread([1000 * delay for chat in self.chats for delay in chat.delays]),
             "first_delta_ms": spread(firsts),
             "chat_s": spread([chat.ended - chat.began for chat in good]),
         }

@@ -11,13 +11,17 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+import trio
+
 from client import raise_limit_of_open_files
 from servers import HERE, Server
+from trio_agentapp.testing.redis_server import RedisServer
 
 FLOOR = HERE / "floor.py"
 CODE = HERE.parent / "trio_agentapp"
@@ -34,6 +38,8 @@ class Scenario:
     settings: dict[str, str] = field(default_factory=dict)
     server: Path | None = None
     """None: the app under measurement."""
+    redis: bool = False
+    """Beside a Redis of its own, which keeps sessions and events."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,19 @@ def slow(start: Callable[[], Server], chats: int) -> Figures:
     }
 
 
+def stamped(start: Callable[[], Server]) -> Figures:
+    with start() as server:
+        server.wait_ready_for_runs()
+        warm_up(server)
+        report = checked(server.load("stamped", chats=200, rate=20, count=100, ramp=2))
+    return {
+        "us_per_event": 1e6 * report["cpu_s"] / report["events"],
+        "delay_p50_ms": report["delay_ms"]["p50"],
+        "delay_p99_ms": report["delay_ms"]["p99"],
+        "client": report,
+    }
+
+
 def burst(start: Callable[[], Server], model: str, rounds: int) -> Figures:
     with start() as server:
         warm_up(server)
@@ -126,6 +145,8 @@ SCENARIOS = {
     "slow-200-python-gc": Scenario(lambda start: slow(start, 200), PYTHONS_OWN_GC),
     "slow-500": Scenario(lambda start: slow(start, 500)),
     "slow-500-python-gc": Scenario(lambda start: slow(start, 500), PYTHONS_OWN_GC),
+    "stamped-200-local": Scenario(stamped),
+    "stamped-200-redis": Scenario(stamped, redis=True),
     "burst": Scenario(lambda start: burst(start, "burst", rounds=3)),
     "burst-never-awaiting": Scenario(lambda start: burst(start, "burst-never-awaiting", rounds=10)),
 }
@@ -148,6 +169,12 @@ ROWS = [
     Row("slow-500-python-gc", "us_per_event", "500 chats, Python's gc: CPU us/event", to_us=1),
     Row("slow-500-python-gc", "gap_late_p99_ms", "500 chats, Python's gc: gap late p99 ms"),
     Row("slow-500-python-gc", "completed", "500 chats, Python's gc: completed"),
+    Row("stamped-200-local", "us_per_event", "200 stamped chats, local events: CPU us/event", to_us=1),
+    Row("stamped-200-local", "delay_p50_ms", "200 stamped chats, local events: delay p50 ms"),
+    Row("stamped-200-local", "delay_p99_ms", "200 stamped chats, local events: delay p99 ms"),
+    Row("stamped-200-redis", "us_per_event", "200 stamped chats, events in Redis: CPU us/event", to_us=1),
+    Row("stamped-200-redis", "delay_p50_ms", "200 stamped chats, events in Redis: delay p50 ms"),
+    Row("stamped-200-redis", "delay_p99_ms", "200 stamped chats, events in Redis: delay p99 ms"),
     Row("burst", "cpu_s_per_1000", "burst, awaiting: CPU s/1,000 events", 0.040, to_us=1000),
     Row(
         "burst-never-awaiting",
@@ -176,13 +203,25 @@ class Results:
         return {run: json.loads(self.file(scenario, run).read_text()) for run in runs}
 
 
+@contextmanager
+def redis_settings() -> Iterator[dict[str, str]]:
+    """A Redis for the length of the block, and the settings that have an app use it."""
+    server = RedisServer()
+    trio.run(server.__aenter__)
+    try:
+        yield {"AGENTAPP_INTERRUPT_REDIS_URL": server.url, "AGENTAPP_EVENT_STORE": "redis"}
+    finally:
+        trio.run(server.aclose)
+
+
 def take(name: str, app: Path, logs: Path) -> Figures:
     """One slice: the figures of a scenario between two looks at the floor, and how busy the machine was."""
     scenario = SCENARIOS[name]
     script = scenario.server or app
     load = os.getloadavg()[0]
     floors = [us_per_floor_event(logs)]
-    figures = scenario.take(lambda: Server(script, logs / f"{name}.log", scenario.settings))
+    with redis_settings() if scenario.redis else nullcontext({}) as more:
+        figures = scenario.take(lambda: Server(script, logs / f"{name}.log", scenario.settings | more))
     floors.append(us_per_floor_event(logs))
     return {
         "scenario": name,

@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -62,6 +64,15 @@ class Server:
         print(f"{self._script.name} did not stop within {STOPPED_WITHIN:.0f} s and was killed", file=sys.stderr)
         self._process.kill()
         self._process.wait()
+
+    def wait_ready_for_runs(self) -> None:
+        """Until the readiness probe says so: a Redis that has just started is not trusted with sessions."""
+        deadline = time.perf_counter() + READY_WITHIN
+        while time.perf_counter() < deadline:
+            with suppress(urllib.error.HTTPError), urllib.request.urlopen(f"{self.url}/readiness"):
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"no runs can be started:\n{self._log.read_text()}")
 
     def cpu_s(self) -> float:
         """User and system time of all its threads so far, in steps of a clock tick."""

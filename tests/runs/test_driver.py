@@ -662,3 +662,16 @@ async def test_a_stop_while_children_leave_comes_too_late_for_a_body_that_is_ove
         await house.stop(run, wait=True)
         assert how(run) == expected
         assert run.ending.stop_requested
+
+
+async def test_usage_is_told_by_the_terminal_event_of_a_stopped_run_too(house, events) -> None:
+    async def handler(run):
+        run.usage = {"input_tokens": 3, "output_tokens": 1}
+        yield "word"
+        await trio.sleep_forever()
+
+    run = await house.start(handler)
+    await trio.testing.wait_all_tasks_blocked()
+    await house.stop(run, wait=True)
+    last = (await events(run))[-1]
+    assert (last.status, last.usage) == ("canceled", {"input_tokens": 3, "output_tokens": 1})

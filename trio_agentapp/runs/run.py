@@ -7,9 +7,9 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import TypeVarTuple
+from typing import Any, TypeVarTuple
 
 import trio
 
@@ -151,6 +151,18 @@ class Run:
         return self.key.session_id
 
     # What handlers call.
+
+    @property
+    def usage(self) -> Mapping[str, Any] | None:
+        """What the run used, such as tokens: told by its terminal event, however it ends.
+
+        Setting raises ItemError for what is not a JSON object.
+        """
+        return self.builder.usage
+
+    @usage.setter
+    def usage(self, usage: Mapping[str, Any] | None) -> None:
+        self.builder.usage = usage
 
     def cleanup(self) -> CleanupScope:
         """`async with run.cleanup():` - awaits that a stop does not cut, for the cleanup budget at most."""
