@@ -26,7 +26,7 @@ from ..protocol.lifecycle import StopReceipt
 from ..protocol.request import AgentRequest
 from ..runs import Handler, RunRegistry, drain, stop_run
 from ..runs.runner import Runner
-from ..stores import MemoryStateStore
+from ..stores import stores_of
 from ..telemetry import configure_logging
 from ..web.connection import HTTPConnection
 from ..web.health import alive, readiness, welcome
@@ -34,6 +34,7 @@ from ..web.identity import Gate
 from ..web.lifespan import Lifespan
 from ..web.problems import install_problems
 from ..web.runs import RunRoutes, release_watch
+from ..web.sessions import SessionRoutes
 from .backends import backend_of
 from .hooks import call, self_if_wanted, shielded
 from .middleware import Middleware, layered
@@ -79,7 +80,8 @@ class AgentApp(QuartTrio):
         self.gc_threshold = self.settings.gc_threshold
         self.launched = False
         self.node_id = new_run_id()
-        self.state = AppState(MemoryStateStore())
+        self._stores = stores_of(self.settings.state_url, prefix=self.settings.redis_prefix)
+        self.state = AppState(self._stores.states, self._stores.sessions)
         self.config["MAX_CONTENT_LENGTH"] = self.settings.max_body_bytes
         self.config["BODY_TIMEOUT"] = self.settings.read_timeout
         self._backend = backend_of(self.settings)
@@ -238,14 +240,16 @@ class AgentApp(QuartTrio):
     async def runtime(self) -> AsyncIterator[None]:
         """Everything that runs around the handlers, opened and closed in order, also when opening fails midway.
 
-        The framework's own parts; `before_start`; `@app.init`; the user's lifespan; the run registry. So a handler
-        can use all of it until its cleanup is over.
+        The stores and the framework's other parts; `before_start`; `@app.init`; the user's lifespan; the run
+        registry. So a handler can use all of it until its cleanup is over.
         """
         settings = self.settings
         if settings.require_auth and settings.authenticate is None:
             raise ConfigurationError("require_auth is set, and there is no authenticate hook")
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._stores.open())
             stack.push_async_callback(shielded, self.state.state_service.aclose)
+            stack.push_async_callback(shielded, self.state.session_service.aclose)
             stack.push_async_callback(shielded, self._backend.aclose)
             if settings.before_start is not None:
                 await call(settings.before_start, self)
@@ -323,6 +327,7 @@ class AgentApp(QuartTrio):
             self._add_builtin(self.settings.endpoint_path, "POST", self._process)
             self._add_builtin("/stop", "POST", self._stop)
             self._add_builtin("/runs/<run_id>", "GET", self._one_run)
+            self._add_builtin("/sessions/<path:session_id>/history", "GET", self._history)
 
     def _add_builtin(self, path: str, method: str, view: Callable[..., Any]) -> None:
         taken = any(rule.rule == path and method in (rule.methods or ()) for rule in self.url_map.iter_rules())
@@ -350,6 +355,9 @@ class AgentApp(QuartTrio):
 
     async def _one_run(self, run_id: str) -> Response:
         return await self._run_routes.one(_request(), run_id)
+
+    async def _history(self, session_id: str) -> Response:
+        return await SessionRoutes(self.state.session_service, self._gate).history(_request(), session_id)
 
     def _unready_reason(self) -> str | None:
         if self._registry is None:
