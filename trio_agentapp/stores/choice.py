@@ -44,13 +44,15 @@ def stores_of(url: str | None, *, prefix: str = "agentapp") -> Stores:
 
         database = Database(url)
         return _over(database.shelf, database.open)
-    if url.partition("://")[0] in ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"):
+    scheme = url.partition("://")[0]
+    if scheme in ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"):
         from .redis import RedisPlace
 
         place = RedisPlace(url, prefix=prefix)
         return _over(place.shelf, place.open)
     # What stands before an @ may be a password.
-    raise ConfigurationError(f"state_url must be {FORMS}; not {url.rpartition('@')[2]!r}")
+    shown = f"{scheme}://...@{url.rpartition('@')[2]}" if "@" in url else url
+    raise ConfigurationError(f"state_url must be {FORMS}; not {shown!r}")
 
 
 def _over(shelf: Callable[[str], Shelf], open: Callable[[], AbstractAsyncContextManager[None]]) -> Stores:

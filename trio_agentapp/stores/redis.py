@@ -23,6 +23,9 @@ __all__ = ["RedisPlace"]
 
 logger = logging.getLogger("trio_agentapp.stores")
 
+START_TIMEOUT = 10.0
+"""Seconds after which a start gives up on a server that does not answer."""
+
 CALL_TIMEOUT = 5.0
 """Seconds for one call. A large state on a slow network takes longer than a heartbeat may."""
 
@@ -65,7 +68,9 @@ class RedisPlace:
         """Raises BackendUnavailable: no answer; ConfigurationError: it lets nobody in, or may forget states."""
         async with AsyncExitStack() as stack:
             try:
-                client = await stack.enter_async_context(RedisClient.open(self._url, call_timeout=CALL_TIMEOUT))
+                client = await stack.enter_async_context(
+                    RedisClient.open(self._url, call_timeout=CALL_TIMEOUT, start_timeout=START_TIMEOUT)
+                )
                 await _check(client)
             except LinkError as error:
                 raise BackendUnavailable(f"state_url: {error}") from error

@@ -18,12 +18,10 @@ local function answered()
   return at and string.sub(recent, at + #nonce + 1, at + #nonce + 1)
 end
 
--- Refuse a token below the fence, which is what this gives then; else raise the fence to it.
-local function admit(mine)
-  if mine == '' then return end
+-- The fence, if the token is below it: then nothing may be written.
+local function stale()
   local fence = redis.call('HGET', record, 'fence') or '0'
-  if less(mine, fence) then return fence end
-  redis.call('HSET', record, 'fence', mine)
+  return token ~= '' and less(token, fence) and fence
 end
 
 -- Add to count and size of the turns.
@@ -38,10 +36,14 @@ local function drop(pop)
   return weigh('-' .. count, '-' .. size)
 end
 
--- Remember the answers to the last eight calls, and set or clear the time to live.
+-- Raise the fence, remember the answers to the last eight calls, and set or clear the time to live.
+--
+-- This comes last. A full server refuses a script whose first write takes memory, and lets one go on that has begun:
+-- so saves are refused, and what deletes or undoes is not.
 local function done(answer)
   local recent = redis.call('HGET', record, 'recent') or ''
   redis.call('HSET', record, 'recent', nonce .. '=' .. answer .. string.sub(recent, 1, 7 * (#nonce + 2)))
+  if token ~= '' then redis.call('HSET', record, 'fence', token) end
   if redis.call('HEXISTS', record, 'v') == 1 or redis.call('EXISTS', turns) == 1 then
     redis.call('PERSIST', record)
   else

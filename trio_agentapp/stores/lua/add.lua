@@ -5,7 +5,7 @@ local most_messages, most_bytes = tonumber(ARGV[7]), tonumber(ARGV[8])
 for _, turn in ipairs(redis.call('LRANGE', turns, 0, -1)) do
   if string.match(turn, '^%d+ %d+ %d+ (.*)$') == run then return { 'OK', '1' } end
 end
-local fence = admit(token)
+local fence = stale()
 if fence then return { 'STALE', fence } end
 
 local size = string.format('%.0f', #added)

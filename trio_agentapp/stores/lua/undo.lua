@@ -3,13 +3,13 @@ local undone, did = ARGV[4], '0'
 
 local before = answered()
 if before then return { 'OK', before } end
-local fence = admit(token)
+local fence = stale()
 if fence then return { 'STALE', fence } end
 
 if redis.call('HGET', record, 'w') == undone then
   local old = redis.call('HGET', record, 'b')
-  if old then redis.call('HSET', record, 'v', old) else redis.call('HDEL', record, 'v') end
   redis.call('HDEL', record, 'w', 'b')
+  if old then redis.call('HSET', record, 'v', old) else redis.call('HDEL', record, 'v') end
   did = '1'
 end
 local last = redis.call('LINDEX', turns, -1)
