@@ -220,6 +220,20 @@ class UndoesOneWrite(States):
     shelf = ShelfThatUndoesOneWrite
 
 
+class ShelfThatOverlooksDeletions(Shelf):
+    async def write(self, key, value, token):
+        record = self._find(key).record
+        before, deleted = record.before, record.value is None
+        existed = await super().write(key, value, token)
+        if deleted and before is not None:
+            self._find(key).record.before = before
+        return existed
+
+
+class OverlooksDeletions(States):
+    shelf = ShelfThatOverlooksDeletions
+
+
 class ShelfThatUndoesToSomething(Shelf):
     async def undo(self, key, undone, token):
         did = await super().undo(key, undone, token)
@@ -318,14 +332,13 @@ class OneDesk(States):
 
 
 class InPieces(States):
+    """The parts of a state are written one after the other, and others come in between."""
+
     async def save(self, user_id, session_id, state):
-        await super().save(user_id, session_id, state)
         if "number" in state:
-            part = {"number": state["number"], "text": state["text"][:10]}
-            await super().save(user_id, session_id, part)
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            found = await self.load(user_id, session_id)
-            await super().save(user_id, session_id, {**found, "text": found["text"] + state["text"][10:]})
+            text, self.text = getattr(self, "text", []), state["text"]
+            state = {**state, "text": text}
+        await super().save(user_id, session_id, state)
 
 
 BROKEN_STATES: list[tuple[type[States], str]] = [
@@ -351,6 +364,7 @@ BROKEN_STATES: list[tuple[type[States], str]] = [
     (FencesEverybody, "the_token_is_that_of_the_sessions_run"),
     (TokensOfOneTask, "the_token_is_known_in_threads_and_children"),
     (UndoesOneWrite, "rollback_undoes_all_writes_of_a_run"),
+    (OverlooksDeletions, "rollback_brings_a_deletion_back"),
     (UndoesToSomething, "rollback_undoes_all_writes_of_a_run"),
     (UndoesAnybody, "rollback_undoes_only_the_last_writer"),
     (UndoesTwice, "rollback_undoes_only_the_last_writer"),

@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from trio_agentapp.abc import SessionStore, StateStore
-from trio_agentapp.stores import MemorySessionStore, MemoryStateStore
+from trio_agentapp.errors import StateTooLarge
+from trio_agentapp.stores import MAX_STATE_BYTES, MemorySessionStore, MemoryStateStore, Stores
 from trio_agentapp.testing import (
     ask_store,
     check_session_store,
@@ -52,6 +53,17 @@ async def test_states_of_two_nodes(shared_place: Place) -> None:
 async def test_sessions_of_two_nodes(shared_place: Place) -> None:
     async with shared_place.open(nodes=2) as nodes:
         await check_session_store(lambda: nullcontext(InTurn([node.sessions for node in nodes])))
+
+
+async def test_a_state_has_a_size(stores: Stores) -> None:
+    fits = {"text": "x" * (MAX_STATE_BYTES - len('{"text":""}'))}
+    await stores.states.save("ann", "chat", fits)
+    assert await stores.states.load("ann", "chat") == fits
+    for save in (stores.states.save, stores.sessions.save_modules):
+        with pytest.raises(StateTooLarge, match=r"4,194,305 bytes as JSON; at most 4,194,304"):
+            await save("ann", "chat", {"text": fits["text"] + "x"})
+    assert await stores.states.load("ann", "chat") == fits
+    assert await stores.sessions.load_modules("ann", "chat") is None
 
 
 async def test_all_questions_on_a_virtual_clock(autojump_clock: trio.testing.MockClock) -> None:

@@ -138,6 +138,20 @@ async def test_a_disk_that_is_full(tmp_path: Path) -> None:
         assert await stores.states.load("ann", "chat") == {"n": 2}
 
 
+async def test_a_write_that_fails_midway_leaves_nothing(tmp_path: Path) -> None:
+    stores = stores_of(url_of(tmp_path))
+    async with stores.open():
+        await stores.states.save("ann", "chat", {"n": 1})
+
+        def fail(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM records")
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await stores.states._shelf._database.write(fail)  # type: ignore[attr-defined]
+        assert await stores.states.load("ann", "chat") == {"n": 1}
+
+
 async def test_two_processes_on_one_file(tmp_path: Path) -> None:
     """Both make the file, save in sessions of their own, and vie for one; nothing is lost or mixed."""
     command = [sys.executable, "-W", "error", str(HERE / "saver.py"), url_of(tmp_path), "two"]

@@ -64,10 +64,10 @@ def _encoded(message: Message) -> bytes:
 
 
 def surplus(turns: Sequence[tuple[int, int]]) -> int:
-    """How many of the oldest turns are beyond the bounds, for turns as (messages, bytes); never the last."""
+    """How many of the oldest turns are beyond the bounds, for turns as (messages, bytes)."""
     count, size = sum(turn[0] for turn in turns), sum(turn[1] for turn in turns)
     dropped = 0
-    while dropped < len(turns) - 1 and (count > MAX_MESSAGES or size > MAX_HISTORY_BYTES):
+    while count > MAX_MESSAGES or size > MAX_HISTORY_BYTES:
         count -= turns[dropped][0]
         size -= turns[dropped][1]
         dropped += 1

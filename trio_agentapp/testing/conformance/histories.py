@@ -280,15 +280,18 @@ async def a_stop_does_not_cut_a_write(store: SessionStore) -> None:
 async def histories_are_bounded(store: SessionStore) -> None:
     user, session = ids_of(fresh_session())
     tenth = MAX_MESSAGES // 10
-    for turn in range(12):
-        messages = [Message(content=f"{turn}.{number}") for number in range(tenth)]
-        await store.append(user, session, messages, run_id=new_run_id(), token=1)
-    kept = _words(await store.history(user, session))
-    expect(len(kept) <= MAX_MESSAGES, f"{len(kept)} messages are kept of one session")
-    expect(
-        len(kept) == MAX_MESSAGES and kept[-1] == f"11.{tenth - 1}" and kept[0] == "2.0",
-        f"of turns 0 to 11 the last ten are to be kept: {len(kept)} messages from {kept[0]} to {kept[-1]}",
-    )
+    for again in (False, True):
+        for turn in range(12):
+            messages = [Message(content=f"{turn}.{number}") for number in range(tenth)]
+            await store.append(user, session, messages, run_id=new_run_id(), token=1)
+        kept = _words(await store.history(user, session))
+        expect(len(kept) <= MAX_MESSAGES, f"{len(kept)} messages are kept of one session")
+        expect(
+            len(kept) == MAX_MESSAGES and kept[-1] == f"11.{tenth - 1}" and kept[0] == "2.0",
+            f"of turns 0 to 11 the last ten are to be kept{' after a deletion' if again else ''}: "
+            f"{len(kept)} messages from {kept[0]} to {kept[-1]}",
+        )
+        await store.delete(user, session)
     large = "x" * (MAX_HISTORY_BYTES // 3)
     for turn in range(4):
         await store.append(user, session, [Message(content=f"{turn}{large}")], run_id=new_run_id(), token=1)

@@ -243,6 +243,20 @@ async def rollback_undoes_all_writes_of_a_run(store: StateStore) -> None:
             expect(loaded == before, f"rollback brought {loaded!r} back, and before the run it was {before!r}")
 
 
+async def rollback_brings_a_deletion_back(store: StateStore) -> None:
+    key = fresh_session()
+    user, session = ids_of(key)
+    await store.save(user, session, {"by": 0})
+    with acting(key, 1):
+        await store.save(user, session, {"by": 1})
+        await store.delete(user, session)
+    with acting(key, 2):
+        await store.save(user, session, {"by": 2})
+    expect(await store.rollback(user, session, token=2) is True, "a save after a deletion could not be undone")
+    loaded = await store.load(user, session)
+    expect(loaded is None, f"before the run the state was deleted, and rollback brought {loaded!r} back")
+
+
 async def rollback_undoes_only_the_last_writer(store: StateStore) -> None:
     key = fresh_session()
     user, session = ids_of(key)
@@ -364,6 +378,7 @@ QUESTIONS = (
     the_token_is_that_of_the_sessions_run,
     the_token_is_known_in_threads_and_children,
     rollback_undoes_all_writes_of_a_run,
+    rollback_brings_a_deletion_back,
     rollback_undoes_only_the_last_writer,
     rollback_keeps_what_others_wrote,
     rollback_shuts_the_undone_run_out,
