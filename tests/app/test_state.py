@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,18 @@ def test_which_stores_an_app_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTAPP_STATE_URL", "postgres://host")
     with pytest.raises(AgentAppError, match=r"state_url must be .*'postgres://host'"):
         AgentApp()
+
+
+async def test_states_in_memory_beside_other_nodes(caplog: pytest.LogCaptureFixture) -> None:
+    for options, warnings in (
+        ({}, 0),
+        ({"interrupt_redis_url": "redis://localhost"}, 1),
+        ({"interrupt_redis_url": "redis://localhost", "state_url": "redis://localhost"}, 0),
+    ):
+        caplog.clear()
+        with suppress(RuntimeError):  # Redis is not open, and need not be
+            await AgentApp(**options).state.state_service.save("ann", "s1", {})
+        assert len(caplog.records) == warnings
 
 
 @pytest.mark.parametrize("url", [5, "", b"sqlite:///x"])

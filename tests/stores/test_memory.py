@@ -177,6 +177,16 @@ async def test_the_token_is_known_in_threads_and_children(registry, store) -> No
     assert refused == [1, 1]
 
 
+async def test_a_store_that_is_not_alone_says_so_once(caplog) -> None:
+    store = MemoryStateStore(alone=False)
+    await store.load("ann", "chat")
+    assert not caplog.text
+    for number in range(2):
+        await store.save("ann", "chat", {"n": number})
+    (record,) = caplog.records
+    assert "set state_url" in record.getMessage()
+
+
 async def test_the_store_is_bounded(caplog) -> None:
     store = MemoryStateStore(max_states=3)
     for number in range(3):

@@ -80,11 +80,12 @@ class AgentApp(QuartTrio):
         self.gc_threshold = self.settings.gc_threshold
         self.launched = False
         self.node_id = new_run_id()
-        self._stores = stores_of(self.settings.state_url, prefix=self.settings.redis_prefix)
-        self.state = AppState(self._stores.states, self._stores.sessions)
         self.config["MAX_CONTENT_LENGTH"] = self.settings.max_body_bytes
         self.config["BODY_TIMEOUT"] = self.settings.read_timeout
         self._backend = backend_of(self.settings)
+        alone = isinstance(self._backend, LocalInterruptBackend)
+        self._stores = stores_of(self.settings.state_url, prefix=self.settings.redis_prefix, alone=alone)
+        self.state = AppState(self._stores.states, self._stores.sessions)
         self._gate = Gate(self.settings.authenticate, self.settings.authorize)
         self._handler: Handler | None = None
         self._framework = "text"

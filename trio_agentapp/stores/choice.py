@@ -30,14 +30,16 @@ class Stores:
     open: Callable[[], AbstractAsyncContextManager[None]]
 
 
-def stores_of(url: str | None, *, prefix: str = "agentapp") -> Stores:
+def stores_of(url: str | None, *, prefix: str = "agentapp", alone: bool = True) -> Stores:
     """The stores that a `state_url` means; None: in memory. `prefix` is that of all keys in Redis.
+
+    `alone=False`: other nodes may serve the same sessions, so states in memory want a warning.
 
     Raises:
         ConfigurationError: it means none.
     """
     if url is None:
-        return Stores(MemoryStateStore(), MemorySessionStore(), nullcontext)
+        return Stores(MemoryStateStore(alone=alone), MemorySessionStore(), nullcontext)
     # Each is loaded when it is wanted: an app on one node needs no Redis client.
     if url.startswith("sqlite:"):
         from .sqlite import Database

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 import trio
@@ -26,10 +27,25 @@ MAX_MEMORY_BYTES = 256 * 2**20
 
 
 class MemoryStateStore(ShelvedStates):
-    """States as JSON: as strict as the other stores, and nobody changes a saved state by accident."""
+    """States as JSON: as strict as the other stores, and nobody changes a saved state by accident.
 
-    def __init__(self, *, max_states: int = MAX_STATES, max_bytes: int = MAX_MEMORY_BYTES) -> None:
+    `alone=False`: there may be other nodes, which do not see what is saved here; the first save warns of it.
+    """
+
+    def __init__(
+        self, *, max_states: int = MAX_STATES, max_bytes: int = MAX_MEMORY_BYTES, alone: bool = True
+    ) -> None:
         super().__init__(MemoryShelf(max_states, max_bytes))
+        self._to_warn = not alone
+
+    async def save(self, user_id: str, session_id: str, state: Mapping[str, Any]) -> None:
+        if self._to_warn:
+            self._to_warn = False
+            logger.warning(
+                "states are in the memory of this process, where other nodes do not see them; set state_url "
+                "(or AGENTAPP_STATE_URL), for instance to redis://localhost"
+            )
+        await super().save(user_id, session_id, state)
 
 
 class MemorySessionStore(ShelvedSessions):
