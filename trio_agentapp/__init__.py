@@ -20,7 +20,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .abc import BaseInterruptBackend, StateStore
+    from .abc import BaseInterruptBackend, SessionStore, StateStore
     from .app import AgentApp
     from .errors import AgentAppError
     from .interrupts import LocalInterruptBackend
@@ -61,6 +61,7 @@ __all__ = [
     "BaseInterruptBackend",
     "LocalInterruptBackend",
     "StateStore",
+    "SessionStore",
     "AgentAppError",
 ]
 
@@ -72,6 +73,7 @@ _HOMES = {
     "Principal": "web",
     "Run": "runs",
     "RunState": "protocol.lifecycle",
+    "SessionStore": "abc",
     "StateStore": "abc",
     "StopReceipt": "protocol.lifecycle",
     "Timings": "protocol.timings",

@@ -4,6 +4,7 @@
     ├── ConfigurationError            the programmer or operator can mend it before the start
     ├── ItemError                     a handler yielded something that cannot be sent
     ├── StaleToken                    a write of an owner that lost its session (fencing)
+    ├── StateTooLarge                 a state beyond what a store takes
     └── RequestError                  refused before any run starts or answers
         ├── MalformedBody             400
         ├── ValidationError           422  carries every fault with its JSON path
@@ -55,6 +56,7 @@ __all__ = [
     "RunNotFound",
     "SessionBusy",
     "StaleToken",
+    "StateTooLarge",
     "StreamExpired",
     "TooManyRuns",
     "Unauthorized",
@@ -77,6 +79,10 @@ class ItemError(AgentAppError, TypeError):
 
 class StaleToken(AgentAppError):
     """A write carried a fencing token smaller than one the store has already seen."""
+
+
+class StateTooLarge(AgentAppError, ValueError):
+    """A state takes more bytes than a store keeps of one; nothing was written."""
 
 
 class RequestError(AgentAppError):
@@ -239,6 +245,6 @@ class Draining(RequestError):
 
 
 class BackendUnavailable(RequestError):
-    """The interrupt backend could not be asked, so nothing was started (it fails closed)."""
+    """A backend or store could not be asked: nothing was started (it fails closed), or nothing is known."""
 
     code, status, title, retryable = "backend_unavailable", 503, "Backend unavailable", True

@@ -27,7 +27,7 @@ from .interrupts import (
     StopSignal,
     Taken,
 )
-from .stores import StateStore
+from .stores import SessionStore, StateStore
 
 __all__ = [
     "MAX_INPUT",
@@ -49,6 +49,7 @@ __all__ = [
     "Renewal",
     "Resync",
     "Signal",
+    "SessionStore",
     "StateStore",
     "StopAnswer",
     "StopOutcome",

@@ -24,7 +24,7 @@ from ..protocol.lifecycle import StopReceipt
 from ..protocol.request import AgentRequest
 from ..runs import Handler, RunRegistry, Viewing, drain, stop_run
 from ..runs.runner import Runner
-from ..stores import MemoryStateStore
+from ..stores import stores_of
 from ..telemetry import configure_logging
 from ..web.connection import HTTPConnection
 from ..web.identity import Gate
@@ -32,11 +32,13 @@ from ..web.lifespan import Lifespan
 from ..web.problems import install_problems
 from ..web.runs import RunRoutes
 from ..web.service import RunService
+from ..web.sessions import SessionRoutes
 from ..web.sse import release_watch
 from .backends import backend_of, event_store_of
 from .hooks import call, self_if_wanted, shielded
+from .memory import Memory
 from .middleware import Middleware, layered
-from .mounting import mount_health, mount_runs, request_in_hand
+from .mounting import mount_health, mount_history, mount_runs, request_in_hand
 from .paths import is_loopback, native_path
 from .settings import Options, Settings, read_port
 from .state import AppState
@@ -79,11 +81,13 @@ class AgentApp(QuartTrio):
         self.gc_threshold = self.settings.gc_threshold
         self.launched = False
         self.node_id = new_run_id()
-        self.state = AppState(MemoryStateStore())
         self.config["MAX_CONTENT_LENGTH"] = self.settings.max_body_bytes
         self.config["BODY_TIMEOUT"] = self.settings.read_timeout
         self._backend = backend_of(self.settings)
         self._event_store = event_store_of(self.settings, self._backend, self.node_id)
+        alone = isinstance(self._backend, LocalInterruptBackend)
+        self._stores = stores_of(self.settings.state_url, prefix=self.settings.redis_prefix, alone=alone)
+        self.state = AppState(self._stores.states, self._stores.sessions)
         self._gate = Gate(self.settings.authenticate, self.settings.authorize)
         self._handler: Handler | None = None
         self._framework = "text"
@@ -239,14 +243,16 @@ class AgentApp(QuartTrio):
     async def runtime(self) -> AsyncIterator[None]:
         """Everything that runs around the handlers, opened and closed in order, also when opening fails midway.
 
-        The framework's own parts; `before_start`; `@app.init`; the user's lifespan; the run registry. So a handler
-        can use all of it until its cleanup is over.
+        The stores and the framework's other parts; `before_start`; `@app.init`; the user's lifespan; the run
+        registry. So a handler can use all of it until its cleanup is over.
         """
         settings = self.settings
         if settings.require_auth and settings.authenticate is None:
             raise ConfigurationError("require_auth is set, and there is no authenticate hook")
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._stores.open())
             stack.push_async_callback(shielded, self.state.state_service.aclose)
+            stack.push_async_callback(shielded, self.state.session_service.aclose)
             stack.push_async_callback(shielded, self._backend.aclose)
             if settings.before_start is not None:
                 await call(settings.before_start, self)
@@ -258,9 +264,12 @@ class AgentApp(QuartTrio):
                 stack.push_async_callback(shielded, call, fn, *self_if_wanted(fn, self))
             if settings.lifespan is not None:
                 await stack.enter_async_context(settings.lifespan(self))
+            memory = Memory(self.state)
             registry = RunRegistry(
                 self._backend,
                 store=self._event_store,
+                remember=memory.remember,
+                undo=memory.undo,
                 node_id=self.node_id,
                 cleanup_budget=self.cleanup_budget,
                 debug=settings.debug,
@@ -328,6 +337,7 @@ class AgentApp(QuartTrio):
         mount_health(self, self.app_name, self.app_description, self._unready_reason)
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._run_routes)
+            mount_history(self, lambda: SessionRoutes(self.state.session_service, self._gate))
 
     def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
         """Quart's own; `{name}` and `{name:path}` mean what `<name>` and `<path:name>` do."""

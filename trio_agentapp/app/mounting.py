@@ -11,8 +11,9 @@ from quart.wrappers import Request
 
 from ..web.health import alive, readiness, welcome
 from ..web.runs import RunRoutes
+from ..web.sessions import SessionRoutes
 
-__all__ = ["add_builtin", "mount_health", "mount_runs", "request_in_hand"]
+__all__ = ["add_builtin", "mount_health", "mount_history", "mount_runs", "request_in_hand"]
 
 
 def request_in_hand() -> Request:
@@ -62,6 +63,13 @@ def mount_runs(app: Quart, endpoint_path: str, routes: Callable[[], RunRoutes]) 
         ("/runs/<run_id>/wait", "GET", "wait"),
         ("/runs/<run_id>/cancel", "POST", "cancel"),
         ("/runs/<run_id>/input", "POST", "put_in"),
-        ("/sessions/<session_id>", "GET", "session"),
+        ("/sessions/<path:session_id>", "GET", "session"),
     ):
         add_builtin(app, path, method, view_of(name))
+
+
+def mount_history(app: Quart, routes: Callable[[], SessionRoutes]) -> None:
+    async def view(session_id: str) -> Response:
+        return await routes().history(request_in_hand(), session_id)
+
+    add_builtin(app, "/sessions/<path:session_id>/history", "GET", view)

@@ -48,6 +48,7 @@ class Options(TypedDict, total=False):
     after_finish: Callable[..., Any] | None
     interrupt_backend: BaseInterruptBackend | None
     interrupt_redis_url: str | None
+    state_url: str | None
     redis_prefix: str
     timings: Timings
     event_store: str
@@ -132,6 +133,11 @@ def _url(settings: Settings, attribute: attrs.Attribute[Any], value: object) -> 
         raise ConfigurationError("interrupt_backend and interrupt_redis_url were both given; one is enough")
 
 
+def _state_url(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ConfigurationError(f"{attribute.name} must be a URL such as sqlite:///states.db, not {value!r}")
+
+
 def _at_least(least: int) -> Callable[[Settings, attrs.Attribute[Any], int], None]:
     def check(_settings: Settings, attribute: attrs.Attribute[Any], value: int) -> None:
         if value < least:
@@ -161,6 +167,7 @@ class Settings:
     after_finish: Callable[..., Any] | None = attrs.field(default=None, validator=_callable)
     interrupt_backend: BaseInterruptBackend | None = attrs.field(default=None, validator=_backend)
     interrupt_redis_url: str | None = attrs.field(default=None, validator=_url, metadata={"environment": str})
+    state_url: str | None = attrs.field(default=None, validator=_state_url, metadata={"environment": str})
     redis_prefix: str = attrs.field(default="agentapp", validator=_is(str, "a text"))
     timings: Timings = attrs.field(factory=Timings, validator=_is(Timings, "Timings(...)"))
     event_store: str = attrs.field(default="local", validator=_event_store)

@@ -45,25 +45,25 @@ def plain_json(value: Any, path: str = "$", depth: int = 0) -> Any:
         return clean_text(value)
     if isinstance(value, int):
         if value not in _INTEGERS:
-            raise ItemError(f"an int beyond 64 bits at {path} cannot be sent as JSON")
+            raise ItemError(f"an int beyond 64 bits at {path} has no form in JSON")
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ItemError(f"a float that is not finite at {path} cannot be sent as JSON")
+            raise ItemError(f"a float that is not finite at {path} has no form in JSON")
         return float(value)
     if depth >= MAX_DEPTH:
-        raise ItemError(f"data nested deeper than {MAX_DEPTH} levels (or in itself) cannot be sent as JSON")
+        raise ItemError(f"data nested deeper than {MAX_DEPTH} levels (or in itself) has no form in JSON")
     if isinstance(value, Mapping):
         copy: dict[str, Any] = {}
         for key, item in value.items():
             if not isinstance(key, str):
-                raise ItemError(f"a key of type {type(key).__name__} at {path} cannot be sent as JSON")
+                raise ItemError(f"a key of type {type(key).__name__} at {path} has no form in JSON")
             name = clean_text(key)
             copy[name] = plain_json(item, f"{path}.{name:.40}", depth + 1)
         return copy
     if isinstance(value, list | tuple):
         return [plain_json(item, f"{path}[{place}]", depth + 1) for place, item in enumerate(value)]
-    raise ItemError(f"{type(value).__name__} at {path} cannot be sent as JSON")
+    raise ItemError(f"{type(value).__name__} at {path} has no form in JSON")
 
 
 def fold_data(pieces: Iterable[Any]) -> Any:

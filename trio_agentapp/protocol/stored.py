@@ -1,4 +1,4 @@
-"""Events and messages on their way through a store: the JSON of the wire, and back."""
+"""Events and messages that come back from a store, or from another node."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import orjson
 
 from ..errors import ValidationError
 from .codec import decode_json
-from .content import FIELDS, payload_of
+from .content import FIELDS
 from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent
 from .message import Message
 from .structure import Faults, message_from
 
-__all__ = ["decode_event", "decode_message", "encode_message", "message_of"]
+__all__ = ["decode_event", "decode_message", "message_of"]
 
 
 def decode_event(raw: bytes) -> Event:
@@ -90,19 +90,6 @@ def _response(value: dict[str, Any]) -> ResponseEvent:
 
 def _failure(value: dict[str, str] | None) -> Failure | None:
     return None if value is None else Failure(value["code"], value["message"])
-
-
-def encode_message(message: Message) -> bytes:
-    """A message as clients send it."""
-    spelled: dict[str, Any] = {
-        "role": message.role,
-        "type": message.type,
-        "content": [{"type": part.type, **payload_of(part)} for part in message.content],
-    }
-    for name in ("id", "code", "message", "usage", "metadata"):
-        if (value := getattr(message, name)) is not None:
-            spelled[name] = value
-    return orjson.dumps(spelled)
 
 
 def decode_message(raw: bytes) -> Message:

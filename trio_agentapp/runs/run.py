@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVarTuple
 
@@ -102,6 +102,8 @@ class Run:
         self.log = EventLog()
         self.sink: EventSink = self.log
         """Where events go; what readers are shown comes out of the log."""
+        self.asked: Sequence[Message] = ()
+        """The messages of the request."""
         self.shared = False
         """Readers on other nodes see the events too, so nobody here knows alone whether the run is watched."""
         self.on_unwatched: Callable[[], object] | None = None

@@ -85,6 +85,8 @@ class Runner:
             on_disconnect="continue" if request.background else request.on_disconnect or self._on_disconnect,
             handler_name=self._handler.name,
         )
+        # What the handler does with its list is its own business.
+        run.asked = tuple(request.input)
         offered = {"self": self, "msgs": list(request.input), "request": request, "run": run, "app": self.app}
         strategy = request.multitask_strategy or self._multitask_strategy
         await self._registry.start(run, self._handler, offered, strategy=strategy)

@@ -1,80 +1,144 @@
-"""States in the memory of this process: gone with it, and seen by no other node."""
+"""States and histories in the memory of this process: gone with it, and seen by no other node."""
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 import trio
 
-from ..abc import StateStore
-from ..errors import StaleToken
 from ..protocol.ids import SessionKey
-from ..runs import current_run, shielded_write
+from .record import Record
+from .shelf import Shelf, ShelvedSessions, ShelvedStates
+from .turns import Turn, surplus
 
-__all__ = ["MAX_STATES", "MemoryStateStore"]
+__all__ = ["MAX_MEMORY_BYTES", "MAX_STATES", "MemorySessionStore", "MemoryStateStore"]
 
 logger = logging.getLogger("trio_agentapp.stores")
 
 MAX_STATES = 10_000
-"""States kept; past it the one unused for longest is forgotten, with a warning."""
+"""Sessions kept by one store; past it the one unused for longest is forgotten, with a warning."""
+
+MAX_MEMORY_BYTES = 256 * 2**20
+"""Bytes kept by one store, in the same way."""
 
 
-class MemoryStateStore(StateStore):
-    """One state per user and session, as deep copies, so that nobody changes a saved state by accident."""
+class MemoryStateStore(ShelvedStates):
+    """States as JSON: as strict as the other stores, and nobody changes a saved state by accident.
 
-    def __init__(self, *, max_states: int = MAX_STATES) -> None:
-        self._max_states = max_states
-        self._states: OrderedDict[SessionKey, dict[str, Any]] = OrderedDict()
-        # Kept apart from the states: a deleted state still refuses a late writer.
-        self._tokens: OrderedDict[SessionKey, int] = OrderedDict()
+    `alone=False`: there may be other nodes, which do not see what is saved here; the first save warns of it.
+    """
+
+    def __init__(
+        self, *, max_states: int = MAX_STATES, max_bytes: int = MAX_MEMORY_BYTES, alone: bool = True
+    ) -> None:
+        super().__init__(MemoryShelf(max_states, max_bytes))
+        self._to_warn = not alone
 
     async def save(self, user_id: str, session_id: str, state: Mapping[str, Any]) -> None:
-        if not isinstance(state, Mapping):
-            raise TypeError(f"a state is a mapping, not {type(state).__name__}")
-        try:
-            kept = copy.deepcopy(dict(state))
-        except Exception as exc:
-            raise TypeError(f"the state cannot be copied: {exc}") from exc
-        key = SessionKey(user_id, session_id)
-        async with shielded_write():
-            await trio.lowlevel.checkpoint()
-            self._fence(key)
-            self._states[key] = kept
-            self._states.move_to_end(key)
-            if len(self._states) > self._max_states:
-                self._states.popitem(last=False)
-                logger.warning("more than %d states in memory: the oldest was forgotten", self._max_states)
+        if self._to_warn:
+            self._to_warn = False
+            logger.warning(
+                "states are in the memory of this process, where other nodes do not see them; set state_url "
+                "(or AGENTAPP_STATE_URL), for instance to redis://localhost"
+            )
+        await super().save(user_id, session_id, state)
 
-    async def load(self, user_id: str, session_id: str) -> dict[str, Any] | None:
+
+class MemorySessionStore(ShelvedSessions):
+    """Histories and objects, in the same way."""
+
+    def __init__(self, *, max_sessions: int = MAX_STATES, max_bytes: int = MAX_MEMORY_BYTES) -> None:
+        super().__init__(MemoryShelf(max_sessions, max_bytes))
+
+
+@attrs.define
+class Entry:
+    record: Record = attrs.field(factory=Record)
+    turns: list[Turn] = attrs.field(factory=list)
+
+    @property
+    def empty(self) -> bool:
+        return self.record.value is None and not self.turns
+
+    @property
+    def size(self) -> int:
+        return self.record.size + sum(len(turn.messages) for turn in self.turns)
+
+
+class MemoryShelf(Shelf):
+    """What was deleted keeps its place, so that a late writer is still refused."""
+
+    def __init__(self, max_entries: int, max_bytes: int) -> None:
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[SessionKey, Entry] = OrderedDict()
+        self._sizes: dict[SessionKey, int] = {}
+        self._total = 0
+        self._warned = False
+
+    async def read(self, key: SessionKey) -> bytes | None:
         await trio.lowlevel.checkpoint()
-        key = SessionKey(user_id, session_id)
-        if key not in self._states:
-            return None
-        self._states.move_to_end(key)
-        return copy.deepcopy(self._states[key])
+        return self._find(key).record.value
 
-    async def delete(self, user_id: str, session_id: str) -> bool:
-        key = SessionKey(user_id, session_id)
-        async with shielded_write():
-            await trio.lowlevel.checkpoint()
-            self._fence(key)
-            existed = key in self._states
-            self._states.pop(key, None)
+    async def write(self, key: SessionKey, value: bytes | None, token: int | None) -> bool:
+        await trio.lowlevel.checkpoint()
+        entry = self._find(key)
+        existed = not entry.empty
+        entry.record.write(value, token)
+        if value is None:
+            entry.turns.clear()
+        self._keep(key, entry)
         return existed
 
-    def _fence(self, key: SessionKey) -> None:
-        """Refuse the write of a run that a later one has replaced. Code outside runs has no token."""
-        run = current_run.get(None)
-        if run is None or run.key != key:
+    async def undo(self, key: SessionKey, undone: int, token: int | None) -> bool:
+        await trio.lowlevel.checkpoint()
+        entry = self._find(key)
+        entry.record.admit(token)
+        did = entry.record.undo(undone)
+        if entry.turns and entry.turns[-1].token == undone:
+            del entry.turns[-1]
+            did = True
+        self._keep(key, entry)
+        return did
+
+    async def add(self, key: SessionKey, turn: Turn) -> None:
+        await trio.lowlevel.checkpoint()
+        entry = self._find(key)
+        if any(known.run_id == turn.run_id for known in entry.turns):
             return
-        seen = self._tokens.get(key, 0)
-        if run.token < seen:
-            raise StaleToken(f"run {run.run_id} lost its session to a later run; nothing was written")
-        self._tokens[key] = run.token
-        self._tokens.move_to_end(key)
-        if len(self._tokens) > self._max_states:
-            self._tokens.popitem(last=False)
+        entry.record.admit(turn.token)
+        entry.turns.append(turn)
+        del entry.turns[: surplus([(known.count, len(known.messages)) for known in entry.turns])]
+        self._keep(key, entry)
+
+    async def turns(self, key: SessionKey, limit: int | None) -> Sequence[bytes]:
+        await trio.lowlevel.checkpoint()
+        turns = self._find(key).turns
+        return [turn.messages for turn in turns[len(turns) - min(limit, len(turns)) if limit is not None else 0 :]]
+
+    def _find(self, key: SessionKey) -> Entry:
+        entry = self._entries.get(key)
+        if entry is None:
+            return Entry()
+        self._entries.move_to_end(key)
+        return entry
+
+    def _keep(self, key: SessionKey, entry: Entry) -> None:
+        self._entries[key] = entry
+        size = entry.size
+        self._total += size - self._sizes.get(key, 0)
+        self._sizes[key] = size
+        while len(self._entries) > self._max_entries or (self._total > self._max_bytes and len(self._entries) > 1):
+            oldest, forgotten = self._entries.popitem(last=False)
+            self._total -= self._sizes.pop(oldest)
+            if not forgotten.empty and not self._warned:
+                self._warned = True
+                logger.warning(
+                    "more than %d sessions or %d MiB in memory: from now on the oldest are forgotten",
+                    self._max_entries,
+                    self._max_bytes // 2**20,
+                )

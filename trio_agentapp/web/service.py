@@ -16,7 +16,7 @@ from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import RunRecord, RunState, SessionStatus, StopReceipt
 from ..protocol.message import Message
 from ..protocol.request import AgentRequest
-from ..protocol.stored import encode_message
+from ..protocol.transcript import encode_message
 from ..runs import Run, RunRegistry, Subscriber, Viewing, stop_run
 from ..runs.runner import Runner, Watched, fill_ids
 from .identity import Action, Gate, Principal

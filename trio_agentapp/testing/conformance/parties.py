@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
 import attrs
 
 from ...abc import BaseInterruptBackend, Granted, Lease
 from ...protocol.ids import SessionKey, new_run_id, new_session_id
 from ...protocol.lifecycle import Cause, Ending
+from ...runs import Run, current_run
 
-__all__ = ["ENDED", "FAILED", "STOPPED", "expect", "fresh_lease", "fresh_session", "own"]
+__all__ = [
+    "ENDED",
+    "FAILED",
+    "STOPPED",
+    "acting",
+    "expect",
+    "expect_refused",
+    "fresh_lease",
+    "fresh_session",
+    "ids_of",
+    "own",
+]
 
 ENDED = Ending(cause=Cause.RETURNED)
 FAILED = Ending(cause=Cause.EXCEPTION)
@@ -23,6 +38,10 @@ def expect(holds: object, sentence: str) -> None:
 
 def fresh_session(user_id: str | None = None) -> SessionKey:
     return SessionKey(user_id or "user-" + new_session_id(), new_session_id())
+
+
+def ids_of(key: SessionKey) -> tuple[str, str]:
+    return key.user_id, key.session_id
 
 
 def fresh_lease(key: SessionKey | None = None, *, run_id: str | None = None, node_id: str | None = None) -> Lease:
@@ -42,3 +61,27 @@ async def own(backend: BaseInterruptBackend, lease: Lease | None = None) -> Leas
             return attrs.evolve(lease, token=token)
         case other:
             raise AssertionError(f"the claim of a free session was answered with {other!r}")
+
+
+@contextmanager
+def acting(key: SessionKey, token: int) -> Iterator[Run]:
+    """As a handler of a run of `key` that owns it under `token`."""
+    run = Run(run_id=new_run_id(), key=key)
+    run.token = token
+    before = current_run.set(run)
+    try:
+        yield run
+    finally:
+        current_run.reset(before)
+
+
+async def expect_refused(
+    error: type[Exception], attempt: Callable[..., Awaitable[object]], *args: object, **options: object
+) -> None:
+    """The attempt must raise `error`."""
+    name = getattr(attempt, "__name__", "it")
+    try:
+        answer = await attempt(*args, **options)
+    except error:
+        return
+    raise AssertionError(f"{name} was answered with {answer!r:.100} where {error.__name__} was due")

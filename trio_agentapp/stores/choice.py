@@ -1,0 +1,73 @@
+"""Which stores a URL means."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+
+import attrs
+
+from ..abc import SessionStore, StateStore
+from ..errors import ConfigurationError
+from .memory import MemorySessionStore, MemoryStateStore
+from .shelf import Shelf, ShelvedSessions, ShelvedStates
+
+__all__ = ["Stores", "open_stores", "stores_of"]
+
+FORMS = "sqlite:///file, sqlite:////folder/file, or redis://host"
+
+
+@attrs.frozen
+class Stores:
+    """Both stores of one place.
+
+    `open()`: an async context manager in which they can be used; it raises ConfigurationError for a place that
+    cannot work, and BackendUnavailable for one that cannot be reached. They may be opened again.
+    """
+
+    states: StateStore
+    sessions: SessionStore
+    open: Callable[[], AbstractAsyncContextManager[None]]
+
+
+def stores_of(url: str | None, *, prefix: str = "agentapp", alone: bool = True) -> Stores:
+    """The stores that a `state_url` means; None: in memory. `prefix` is that of all keys in Redis.
+
+    `alone=False`: other nodes may serve the same sessions, so states in memory want a warning.
+
+    Raises:
+        ConfigurationError: it means none.
+    """
+    if url is None:
+        return Stores(MemoryStateStore(alone=alone), MemorySessionStore(), nullcontext)
+    # Each is loaded when it is wanted: an app on one node needs no Redis client.
+    if url.startswith("sqlite:"):
+        from .sqlite import Database
+
+        database = Database(url)
+        return _over(database.shelf, database.open)
+    scheme = url.partition("://")[0]
+    if scheme in ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"):
+        from .redis import RedisPlace
+
+        place = RedisPlace(url, prefix=prefix)
+        return _over(place.shelf, place.open)
+    # What stands before an @ may be a password.
+    shown = f"{scheme}://...@{url.rpartition('@')[2]}" if "@" in url else url
+    raise ConfigurationError(f"state_url must be {FORMS}; not {shown!r}")
+
+
+def _over(shelf: Callable[[str], Shelf], open: Callable[[], AbstractAsyncContextManager[None]]) -> Stores:
+    return Stores(ShelvedStates(shelf("state")), ShelvedSessions(shelf("session")), open)
+
+
+@asynccontextmanager
+async def open_stores(url: str | None = None, *, prefix: str = "agentapp") -> AsyncIterator[Stores]:
+    """The stores of an app, opened without it: for scripts and tests.
+
+    async with open_stores("sqlite:///chats.db") as stores:
+        print(await stores.sessions.history("ann", "chat-1"))
+    """
+    stores = stores_of(url, prefix=prefix)
+    async with stores.open():
+        yield stores

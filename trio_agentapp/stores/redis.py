@@ -1,0 +1,159 @@
+"""States and histories in Redis, for the nodes of an app: scripts that are atomic and may be repeated."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.resources import files
+from typing import Any
+
+import trio
+from redis.exceptions import OutOfMemoryError, RedisError
+
+from ..errors import BackendUnavailable, ConfigurationError
+from ..protocol.ids import SessionKey
+from ..redis import Command, LinkError, RedisClient, RedisURL, Script, ScriptCall
+from .record import stale
+from .shelf import Shelf
+from .turns import MAX_HISTORY_BYTES, MAX_MESSAGES, Turn
+
+__all__ = ["RedisPlace"]
+
+logger = logging.getLogger("trio_agentapp.stores")
+
+START_TIMEOUT = 10.0
+"""Seconds after which a start gives up on a server that does not answer."""
+
+CALL_TIMEOUT = 5.0
+"""Seconds for one call. A large state on a slow network takes longer than a heartbeat may."""
+
+PATIENCE = 8.0
+"""Seconds for which a call is tried again: Redis is restarted in less, and outside of runs a write has 10."""
+
+RETRY = 0.2
+"""Seconds between two tries."""
+
+FORGET_AFTER = 24 * 3600.0
+"""Seconds for which a deleted session still refuses late writers; by then the cleanup of any has ended long ago."""
+
+
+class RedisPlace:
+    """One server, over one connection, whatever the number of sessions.
+
+    What is kept has no time to live: how long chats are wanted is the operator's to say.
+
+    Raises:
+        ConfigurationError: a URL or prefix that cannot work.
+    """
+
+    def __init__(self, url: str, *, prefix: str) -> None:
+        if not prefix or any(sign in prefix for sign in "{} \r\n"):
+            raise ConfigurationError(
+                f"a Redis prefix has no braces, spaces or line ends, and is not empty: {prefix!r}"
+            )
+        try:
+            self._url = RedisURL.parse(url)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"state_url: {error}") from error
+        self._prefix = prefix
+        self._client: RedisClient | None = None
+
+    def shelf(self, name: str) -> Shelf:
+        return RedisShelf(self, f"{self._prefix}:", name)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Raises BackendUnavailable: no answer; ConfigurationError: it lets nobody in, or may forget states."""
+        async with AsyncExitStack() as stack:
+            try:
+                client = await stack.enter_async_context(
+                    RedisClient.open(self._url, call_timeout=CALL_TIMEOUT, start_timeout=START_TIMEOUT)
+                )
+                await _check(client)
+            except LinkError as error:
+                raise BackendUnavailable(f"state_url: {error}") from error
+            except RedisError as error:
+                raise ConfigurationError(f"state_url: {error}") from error
+            self._client = client
+            try:
+                yield
+            finally:
+                self._client = None
+
+    async def ask(self, call: Command | ScriptCall, verb: str) -> Any:
+        """The answer to a call that may be repeated."""
+        if self._client is None:
+            raise RuntimeError("the stores are not open; they are while the app runs")
+        give_up_at = trio.current_time() + PATIENCE
+        while True:
+            left = give_up_at - trio.current_time()
+            try:
+                [answer] = await self._client.pipeline([call], timeout=min(CALL_TIMEOUT, left))
+                if isinstance(answer, RedisError):
+                    raise answer
+            except (LinkError, RedisError) as error:
+                full = isinstance(error, OutOfMemoryError) or "-OOM " in str(error)
+                if full or trio.current_time() + RETRY >= give_up_at:
+                    logger.warning("Redis at %s: %s", self._url, error)
+                    raise BackendUnavailable(f"The state could not be {verb}.", retry_after=1.0) from error
+            else:
+                return answer
+            await trio.sleep(RETRY)
+
+
+async def _check(client: RedisClient) -> None:
+    memory = await client.call("INFO", "memory")
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if policy.startswith("allkeys"):
+        raise ConfigurationError(
+            f"state_url: this Redis evicts keys when it is full (maxmemory-policy {policy}), states would vanish; "
+            "set maxmemory-policy to noeviction, or use another server"
+        )
+
+
+class RedisShelf(Shelf):
+    def __init__(self, place: RedisPlace, prefix: str, name: str) -> None:
+        folder = files(__package__) / "lua"
+        prelude = (folder / "_prelude.lua").read_text()
+        self._place = place
+        self._prefix = prefix
+        self._name = name
+        self._write, self._undo, self._add = (
+            Script(prelude + (folder / f"{script}.lua").read_text()) for script in ("write", "undo", "add")
+        )
+
+    async def read(self, key: SessionKey) -> bytes | None:
+        value: bytes | None = await self._place.ask(("HGET", self._keys(key)[0], "v"), "read")
+        return value
+
+    async def write(self, key: SessionKey, value: bytes | None, token: int | None) -> bool:
+        return await self._run(self._write, key, token, *(() if value is None else (value,)))
+
+    async def undo(self, key: SessionKey, undone: int, token: int | None) -> bool:
+        return await self._run(self._undo, key, token, str(undone))
+
+    async def add(self, key: SessionKey, turn: Turn) -> None:
+        bounds = (MAX_MESSAGES, MAX_HISTORY_BYTES)
+        await self._run(self._add, key, turn.token, turn.count, turn.messages, turn.run_id, *bounds)
+
+    async def turns(self, key: SessionKey, limit: int | None) -> Sequence[bytes]:
+        if limit == 0:
+            await trio.lowlevel.checkpoint()
+            return []
+        messages = self._keys(key)[2]
+        turns: list[bytes] = await self._place.ask(("LRANGE", messages, -(limit or 0), -1), "read")
+        return turns
+
+    def _keys(self, key: SessionKey) -> tuple[str, str, str]:
+        base = f"{self._prefix}{{{key.digest}}}:{self._name}"
+        return base, f"{base}:turns", f"{base}:messages"
+
+    async def _run(self, script: Script, key: SessionKey, token: int | None, *args: str | int | bytes) -> bool:
+        # The nonce is that of this call, however often it is tried.
+        fixed = (secrets.token_hex(8), "" if token is None else str(token), int(FORGET_AFTER * 1000))
+        verdict, value = await self._place.ask(script.bind(self._keys(key), (*fixed, *args)), "kept")
+        if verdict == b"STALE":
+            raise stale(token or 0, int(value))
+        return bool(value == b"1")

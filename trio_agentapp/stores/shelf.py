@@ -1,0 +1,113 @@
+"""The two stores over one narrow shelf: everything that is the same wherever things are kept.
+
+A shelf keeps bytes for a session, in the way of `record.Record`, and a list of turns beside them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar, TypeVarTuple
+
+from ..abc import SessionStore, StateStore
+from ..protocol.ids import SessionKey
+from ..protocol.message import Message
+from ..runs import CleanupScope, current_run, shielded_write
+from .turns import Turn, make_turn, messages_of
+from .values import decode_state, encode_state, key_of
+
+__all__ = ["Shelf", "ShelvedSessions", "ShelvedStates"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Shelf(ABC):
+    """Where bytes are kept. Every write is atomic, and raises StaleToken if its `token` is below the fence."""
+
+    @abstractmethod
+    async def read(self, key: SessionKey) -> bytes | None: ...
+
+    @abstractmethod
+    async def write(self, key: SessionKey, value: bytes | None, token: int | None) -> bool:
+        """Replace the value, or with None forget it and all turns. True if there was anything before."""
+
+    @abstractmethod
+    async def undo(self, key: SessionKey, undone: int, token: int | None) -> bool:
+        """Take back the value and the last turn where they are the run's with token `undone`."""
+
+    @abstractmethod
+    async def add(self, key: SessionKey, turn: Turn) -> None:
+        """Append a turn, unless there is one of that run, and drop the surplus at the other end."""
+
+    @abstractmethod
+    async def turns(self, key: SessionKey, limit: int | None) -> Sequence[bytes]:
+        """The messages of the last `limit` turns (None: of all), oldest first."""
+
+
+class ShelvedStates(StateStore):
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    async def save(self, user_id: str, session_id: str, state: Mapping[str, Any]) -> None:
+        key, value = key_of(user_id, session_id), encode_state(state)
+        await _whole(self._shelf.write, key, value, token_for(key))
+
+    async def load(self, user_id: str, session_id: str) -> dict[str, Any] | None:
+        return decode_state(await self._shelf.read(key_of(user_id, session_id)))
+
+    async def delete(self, user_id: str, session_id: str) -> bool:
+        key = key_of(user_id, session_id)
+        return await _whole(self._shelf.write, key, None, token_for(key))
+
+    async def rollback(self, user_id: str, session_id: str, *, token: int) -> bool:
+        key = key_of(user_id, session_id)
+        return await _whole(self._shelf.undo, key, token, token_for(key))
+
+
+class ShelvedSessions(SessionStore):
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    async def append(
+        self, user_id: str, session_id: str, messages: Sequence[Message], *, run_id: str, token: int
+    ) -> None:
+        key, turn = key_of(user_id, session_id), make_turn(messages, run_id, token)
+        if turn is not None:
+            await _whole(self._shelf.add, key, turn)
+
+    async def history(self, user_id: str, session_id: str, *, limit: int | None = None) -> list[Message]:
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit is 0 or more, not {limit}")
+        return messages_of(await self._shelf.turns(key_of(user_id, session_id), limit), limit)
+
+    async def delete(self, user_id: str, session_id: str) -> bool:
+        key = key_of(user_id, session_id)
+        return await _whole(self._shelf.write, key, None, token_for(key))
+
+    async def rollback(self, user_id: str, session_id: str, *, token: int) -> bool:
+        key = key_of(user_id, session_id)
+        return await _whole(self._shelf.undo, key, token, token_for(key))
+
+    async def save_modules(self, user_id: str, session_id: str, states: Mapping[str, Any]) -> None:
+        key, value = key_of(user_id, session_id), encode_state(states)
+        await _whole(self._shelf.write, key, value, token_for(key))
+
+    async def load_modules(self, user_id: str, session_id: str) -> dict[str, Any] | None:
+        return decode_state(await self._shelf.read(key_of(user_id, session_id)))
+
+    def shield(self) -> CleanupScope:
+        return shielded_write()
+
+
+def token_for(key: SessionKey) -> int | None:
+    """The fencing token of the run that writes, if it is one of this session; known in its threads, too."""
+    run = current_run.get(None)
+    return run.token if run is not None and run.key == key else None
+
+
+async def _whole(write: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+    """A write that a stop does not cut."""
+    async with shielded_write():
+        return await write(*args)
+    raise AssertionError  # for the type checker: the scope swallows nothing

@@ -1,0 +1,79 @@
+"""Turns: the messages of one run in a session's history, and how much of it is kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from ..errors import ItemError
+from ..protocol.ids import identifier_fault
+from ..protocol.items import plain_message
+from ..protocol.message import Message
+from ..protocol.transcript import decode_messages, encode_message
+
+__all__ = ["MAX_HISTORY_BYTES", "MAX_MESSAGES", "Turn", "make_turn", "messages_of", "surplus"]
+
+logger = logging.getLogger("trio_agentapp.stores")
+
+MAX_MESSAGES = 1000
+"""Messages of one session's history: more than any model is given for its next turn."""
+
+MAX_HISTORY_BYTES = 4 * 2**20
+"""Bytes of one session's history as JSON: several of the largest requests (1 MiB), and short enough to be read and
+answered at once."""
+
+
+@attrs.frozen
+class Turn:
+    """What one run appended; `messages` is a JSON list of `count`."""
+
+    run_id: str
+    token: int
+    count: int
+    messages: bytes = attrs.field(repr=False)
+
+
+def make_turn(messages: Sequence[Message], run_id: str, token: int) -> Turn | None:
+    """A turn, None for no messages. One that is beyond the bounds alone loses its oldest messages.
+
+    Raises:
+        TypeError: something is no message, or holds what is not JSON. ValueError: the run id is none.
+    """
+    if (fault := identifier_fault(run_id)) is not None:
+        raise ValueError(f"run_id {fault}")
+    encoded = [_encoded(message) for message in messages]
+    size, first = 1, len(encoded)
+    while first > 0 and len(encoded) - first < MAX_MESSAGES and size + len(encoded[first - 1]) < MAX_HISTORY_BYTES:
+        first -= 1
+        size += len(encoded[first]) + 1
+    if first > 0:
+        logger.warning("run %r: %d of its %d messages are too much for a history", run_id, first, len(encoded))
+    kept = encoded[first:]
+    return Turn(run_id, token, len(kept), b"[" + b",".join(kept) + b"]") if kept else None
+
+
+def _encoded(message: Message) -> bytes:
+    if not isinstance(message, Message):
+        raise TypeError(f"a history is made of Message objects, not {type(message).__name__}")
+    try:
+        return encode_message(plain_message(message))
+    except ItemError as error:
+        raise TypeError(f"the message cannot be kept: {error}") from None
+
+
+def surplus(turns: Sequence[tuple[int, int]]) -> int:
+    """How many of the oldest turns are beyond the bounds, for turns as (messages, bytes)."""
+    count, size = sum(turn[0] for turn in turns), sum(turn[1] for turn in turns)
+    dropped = 0
+    while count > MAX_MESSAGES or size > MAX_HISTORY_BYTES:
+        count -= turns[dropped][0]
+        size -= turns[dropped][1]
+        dropped += 1
+    return dropped
+
+
+def messages_of(turns: Iterable[bytes], limit: int | None) -> list[Message]:
+    messages = [message for turn in turns for message in decode_messages(turn)]
+    return messages if limit is None else messages[max(len(messages) - limit, 0) :]
