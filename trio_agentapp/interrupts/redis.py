@@ -35,6 +35,7 @@ from ..protocol.lifecycle import Cause, Ending, RunRecord, RunState, SessionStat
 from ..protocol.timings import Timings
 from ..redis import LinkError, RedisLink, RedisURL, ScriptCall, ServerInfo
 from .answers import claim_answer, record_from, stop_answer, text
+from .directory import list_runs, read_records
 from .quarantine import Quarantine
 from .reaper import reap_forever
 from .scripts import Scripts
@@ -282,12 +283,8 @@ class RedisInterruptBackend(BaseInterruptBackend):
 
     async def run_status(self, run_id: str) -> RunRecord | None:
         with _translated("The run could not be looked up."):
-            [known] = await self.link.ask(("HMGET", self.layout.run(run_id), "h", "user", "session"))
-            digest, user, session = (text(value) for value in known)
-            if not digest:
-                return None
-            [answer] = await self.link.ask(self._scripts.bind("status", digest, run_id))
-        return record_from(run_id, SessionKey(user, session), answer[4]) if answer[4] else None
+            [record] = await read_records(self.link, self.layout, self._scripts, [run_id])
+        return record
 
     async def status(self, key: SessionKey) -> SessionStatus:
         with _translated("The session could not be looked up."):
@@ -322,23 +319,8 @@ class RedisInterruptBackend(BaseInterruptBackend):
     async def list_runs(
         self, user_id: str, *, before: str | None = None, limit: int = 100
     ) -> tuple[Sequence[RunRecord], str | None]:
-        index = self.layout.user(user_id)
         with _translated("The runs could not be looked up."):
-            rank = 0
-            if before is not None:
-                [place] = await self.link.ask(("ZREVRANK", index, before))
-                if place is None:
-                    return [], None
-                rank = int(place) + 1
-            [members] = await self.link.ask(("ZREVRANGE", index, rank, rank + limit))
-            run_ids = [text(member) for member in members]
-            records = [await self.run_status(run_id) for run_id in run_ids[:limit]]
-            gone = [run_id for run_id, record in zip(run_ids, records, strict=False) if record is None]
-            if gone:
-                await self.link.ask(("ZREM", index, *gone))
-        known = [record for record in records if record is not None and record.started_at is not None]
-        more = len(run_ids) > limit and records[-1] is not None
-        return known, run_ids[limit - 1] if more else None
+            return await list_runs(self.link, self.layout, self._scripts, user_id, before, limit)
 
     async def pin(self, name: str, value: str) -> str:
         key = self.layout.pin(name)

@@ -220,6 +220,7 @@ class RunRegistry:
         try:
             claim = await self._claim(run, lease)
             waits = claim if isinstance(claim, Queued) else None
+            run.waits = waits is not None
             if waits is None:
                 lease = self._granted(run, lease, claim)
         except BaseException:
@@ -285,7 +286,6 @@ class RunRegistry:
         """The task of one run. Only what concerns the process leaves it: a failure here is one run's own."""
         try:
             if waits is not None:
-                run.waits = True
                 with trio.CancelScope(shield=True):
                     held = await self._wait(run, lease, waits)
                 run.waits = False

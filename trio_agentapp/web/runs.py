@@ -16,7 +16,6 @@ from ..protocol.stored import message_of
 from ..runs.runner import Watched
 from .answers import receipt_body, run_body
 from .health import json_response
-from .identity import Principal
 from .reading import (
     MAX_SELECTED,
     cursor,
@@ -56,7 +55,7 @@ class RunRoutes:
         if streamed:
             return self._stream(watched, headers)
         if asked.background:
-            response = json_response(run_body(await self._look(principal, watched.run_id), self._node_id), 202)
+            response = json_response(run_body(await self.service.describe(watched), self._node_id), 202)
         else:
             response = Response(await _terminal_json(watched), content_type="application/json")
         response.headers.update(headers)
@@ -95,7 +94,7 @@ class RunRoutes:
     async def one(self, request: Request, run_id: str) -> Response:
         """`GET /runs/{id}`."""
         principal = await self.service.gate.identify(request)
-        known = await self._look(principal, run_id, identifier(request, "user_id"))
+        known = await self.service.look(principal, run_id, user_id=identifier(request, "user_id"))
         return json_response(run_body(known, self._node_id))
 
     async def attach(self, request: Request, run_id: str) -> Response:
@@ -171,9 +170,6 @@ class RunRoutes:
     @property
     def _node_id(self) -> str:
         return self.service.registry.node_id
-
-    async def _look(self, principal: Principal | None, run_id: str, user_id: str | None = None) -> Known:
-        return await self.service.look(principal, run_id, user_id=user_id)
 
     def _stream(self, watched: Watched, headers: dict[str, str]) -> Response:
         body = EventStreamBody(watched.subscriber, on_wind_down=lambda: _wind_down(watched), done=self.sse_done)

@@ -125,6 +125,14 @@ class RunService:
         run_id = known.as_record.run_id
         return Watched(key=known.key, run_id=run_id, subscriber=subscriber, run=self.registry.find(run_id))
 
+    async def describe(self, watched: Watched) -> Known:
+        """What there is of a run that its caller may watch."""
+        run = self.registry.find(watched.run_id)
+        record = None if run is not None else await self.backend.run_status(watched.run_id)
+        if run is None and record is None:
+            raise RunNotFound
+        return Known(watched.key, run, record)
+
     async def look(
         self,
         principal: Principal | None,
