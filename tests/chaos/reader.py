@@ -8,7 +8,7 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
@@ -41,6 +41,8 @@ class Reader:
     connections: int = 0
     cuts: int = 0
     head: h11.Response | None = None
+    body: bytes = b""
+    """Of an answer that is no stream."""
     begun: trio.Event = attrs.field(factory=trio.Event)
     over: bool = False
     """The terminal event has come."""
@@ -67,7 +69,11 @@ class Reader:
 
     async def start(self, node: Node, session: str, **more: Any) -> int:
         """`POST /process`, and read to the end or the cut."""
-        cut = {name: more.pop(name) for name in ("after_bytes", "until", "pace") if name in more}
+        cut = {
+            name: more.pop(name)
+            for name in ("after_bytes", "until", "before_read", "chunk", "window")
+            if name in more
+        }
         body = {
             "input": [{"role": "user", "content": "go"}],
             "user_id": USER,
@@ -97,6 +103,10 @@ class Reader:
         headers = {} if told < 0 else {"Last-Event-ID": str(told)}
         return await self._ask(node, "GET", f"/runs/{self.run}/stream", b"", headers, **cut)
 
+    async def wait(self, node: Node) -> int:
+        """`GET /runs/{id}/wait`; what it says is in `body`."""
+        return await self._ask(node, "GET", f"/runs/{self.run}/wait", b"", {})
+
     async def _ask(
         self,
         node: Node,
@@ -107,22 +117,30 @@ class Reader:
         *,
         after_bytes: float = math.inf,
         until: Callable[[Reader], bool] | None = None,
-        pace: Callable[[], float] | None = None,
+        before_read: Callable[[Reader], Awaitable[object]] | None = None,
+        chunk: int = 65536,
+        window: int | None = None,
         on_head: Callable[[int], None] = lambda status: None,
     ) -> int:
         """`after_bytes`: the socket is closed when so many have come. `until`: it is when this holds after a frame.
-        `pace`: seconds before each byte is read; without it all that is there is read at once.
+        `before_read`: awaited before anything is read, `chunk` bytes at most; a small `window` keeps the kernel
+        from reading ahead.
         """
         self.connections += 1
         http = h11.Connection(h11.CLIENT)
         fields = {"Host": "test", "Content-Length": str(len(body)), "Content-Type": "application/json", **headers}
         out = http.send(h11.Request(method=method, target=path, headers=list(fields.items()))) or b""
         out += (http.send(h11.Data(data=body)) or b"") + (http.send(h11.EndOfMessage()) or b"")
-        left, rest, status = after_bytes, b"", 0
+        left, rest, status, streamed = after_bytes, b"", 0, False
+        sock = trio.socket.socket()
+        if window is not None:
+            sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, window)
         try:
-            stream = await trio.open_tcp_stream("127.0.0.1", node.port)
+            await sock.connect(("127.0.0.1", node.port))
         except OSError as exc:
+            sock.close()
             raise Broken("no connection") from exc
+        stream = trio.SocketStream(sock)
         try:
             self._stream = stream
             await stream.send_all(out)
@@ -132,14 +150,17 @@ class Reader:
                     if left <= 0:
                         self.cuts += 1
                         return status
-                    if pace is not None:
-                        await trio.sleep(pace())
-                    piece = await stream.receive_some(int(min(left, 65536 if pace is None else 1)))
+                    if before_read is not None:
+                        await before_read(self)
+                    piece = await stream.receive_some(int(min(left, chunk)))
                     left -= len(piece)
                     http.receive_data(piece)
                 elif isinstance(event, h11.Response):
                     self.head, status = event, event.status_code
                     on_head(status)
+                    streamed = dict(event.headers).get(b"content-type", b"").startswith(b"text/event-stream")
+                elif isinstance(event, h11.Data) and not streamed:
+                    self.body += bytes(event.data)
                 elif isinstance(event, h11.Data):
                     *frames, rest = (rest + bytes(event.data)).split(b"\n\n")
                     for frame in frames:
@@ -148,7 +169,7 @@ class Reader:
                             self.cuts += 1
                             return status
                 else:
-                    if status == 200 and rest:
+                    if rest:
                         self.odd.append(rest)
                     return status
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError) as exc:

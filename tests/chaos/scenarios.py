@@ -11,7 +11,7 @@ import trio
 
 from trio_agentapp.testing.redis_server import RedisServer
 
-from . import faults, load, streams
+from . import faults, load, streams, watching
 from .checker import Verdict
 from .cluster import SHORT, Cluster
 
@@ -141,6 +141,17 @@ SCENARIOS = {
         ),
         _stream(streams.readers_of_killed_owners, short=1, full=10, at_once=1, nodes=3, broken=True),
         _stream(streams.output_after_stops, short=15, full=300, at_once=150),
+        _stream(watching.readers_leave, short=20, full=200, at_once=100),
+        _stream(
+            watching.readers_leave,
+            name="readers-leave-one-node",
+            events="local",
+            nodes=1,
+            short=10,
+            full=100,
+            at_once=100,
+        ),
+        _stream(watching.readers_leave_after_real_time, short=0, full=40, at_once=40),
         # The longest first: the tests run several of these beside each other.
         _fault(faults.redis_killed),
         _fault(faults.redis_full, nodes=3),
