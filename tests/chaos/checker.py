@@ -56,11 +56,11 @@ class Verdict:
 
     @property
     def lost(self) -> int:
-        return self.count("L1")
+        return self.count("L1", "E1 lost")
 
     @property
     def doubled(self) -> int:
-        return self.count("S1")
+        return self.count("S1", "E1 doubled")
 
     @property
     def stuck(self) -> int:
@@ -116,6 +116,8 @@ class _Judge:
         self._l2()
         for stuck in self.history.stuck:
             self._blame("stuck", stuck.what)
+        for flaw in self.history.flaws:
+            self._blame(flaw.rule, flaw.what)
         return self.verdict
 
     def _blame(self, rule: str, text: str) -> None:
@@ -222,7 +224,7 @@ class _Judge:
 
     def _refused(self) -> None:
         for start in self.history.starts:
-            if start.status not in (200, 409) and not self.rules.faults:
+            if start.status not in (200, 409, *start.allowed) and not self.rules.faults:
                 self._blame(
                     "refused", f"run {start.run} was refused ({start.status} {start.code}), and nothing is broken"
                 )

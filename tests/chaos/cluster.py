@@ -10,6 +10,7 @@ import random
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,7 @@ from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer
 
 from .checker import Rules, Verdict, judge
 from .client import Broken, Exchange, call
-from .history import TERMINAL, Fault, History, Record, Sample, Start, Stop, Stuck, Terminal
+from .history import TERMINAL, Fault, Flaw, History, Record, Sample, Start, Stop, Stuck, Terminal
 
 __all__ = ["PATIENCE", "SHORT", "USER", "Chat", "Cluster", "Node"]
 
@@ -58,6 +59,12 @@ STATES = {"completed": "FINISHED", "canceled": "STOPPED", "failed": "ERROR", "re
 _processes: set[subprocess.Popen[bytes]] = set()
 
 
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
 @atexit.register
 def _kill_all() -> None:
     for process in _processes:
@@ -67,7 +74,11 @@ def _kill_all() -> None:
 
 @attrs.define(eq=False)
 class Node:
-    """One process of the app; `start` may be called again after a kill, and makes a new node."""
+    """One process of the app; `start` may be called again after a kill, and makes a new node.
+
+    `events`: its event store. `stalled`: seconds until a reader that takes nothing is cut, if not the usual ones.
+    `way`: "run" (app.run) or "hypercorn" (the bare command).
+    """
 
     name: str
     url: str
@@ -75,6 +86,9 @@ class Node:
     timings: Timings
     folder: Path
     proxy: FaultyProxy | None = None
+    events: str = "local"
+    stalled: float | None = None
+    way: str = "run"
     port: int = 0
     _process: subprocess.Popen[bytes] | None = None
 
@@ -85,11 +99,19 @@ class Node:
             "prefix": self.prefix,
             "timings": attrs.asdict(self.timings),
             "lines": str(self.folder / "lines"),
+            "events": self.events,
+            "stalled": self.stalled,
         }
         self.port = 0
+        command = [sys.executable, "-W", "error", str(NODE)]
+        if self.way == "hypercorn":
+            self.port = free_port()
+            bind = ("-k", "trio", "-b", f"127.0.0.1:{self.port}")
+            command = [sys.executable, "-W", "error", "-m", "hypercorn", *bind, f"{NODE.stem}:app"]
         with open(self._log_path, "wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-W", "error", str(NODE)],
+                command,
+                cwd=NODE.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -203,8 +225,9 @@ class Cluster:
         nodes: int = 2,
         timings: Timings = SHORT,
         proxied: bool = False,
+        **more: Any,
     ) -> AsyncIterator[Cluster]:
-        """`proxied`: each node reaches Redis through a proxy of its own."""
+        """`proxied`: each node reaches Redis through a proxy of its own; `more` is for `Node`."""
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="agentapp-chaos-")))
             cluster = cls(server, timings, folder)
@@ -212,7 +235,7 @@ class Cluster:
             for number in range(nodes):
                 proxy = await stack.enter_async_context(FaultyProxy.open(server.port)) if proxied else None
                 url = server.url_for(port=proxy.port) if proxy is not None else server.url
-                node = Node(f"n{number}", url, cluster.prefix, timings, folder, proxy)
+                node = Node(f"n{number}", url, cluster.prefix, timings, folder, proxy, **more)
                 stack.push_async_callback(node.kill)
                 node.start()
                 cluster.nodes.append(node)
@@ -225,6 +248,9 @@ class Cluster:
                 finally:
                     nursery.cancel_scope.cancel()
 
+    def other(self, node: Node) -> Node:
+        return random.choice([each for each in self.nodes if each is not node and each.running])
+
     def any_node(self) -> Node:
         return random.choice([node for node in self.nodes if node.running])
 
@@ -233,8 +259,13 @@ class Cluster:
 
     # What clients do.
 
-    async def start(self, node: Node, session: str, run: str | None = None, **extra: Any) -> Chat:
-        """Ask for a run; what comes of it is read to its end by a task of its own."""
+    async def start(
+        self, node: Node, session: str, run: str | None = None, *, allowed: tuple[int, ...] = (), **extra: Any
+    ) -> Chat:
+        """Ask for a run; what comes of it is read to its end by a task of its own.
+
+        `allowed`: statuses of refusals that are in order.
+        """
         chat = Chat(run or f"r-{secrets.token_hex(8)}", session, node)
         body = {"input": "go", "user_id": USER, "session_id": session, "id": chat.run, **extra}
         if isinstance(body["input"], str):
@@ -259,6 +290,7 @@ class Cluster:
                 node=node.name,
                 status=chat.status,
                 code=code,
+                allowed=allowed,
             )
         )
         if chat.status == 200:
@@ -358,6 +390,9 @@ class Cluster:
             chat.hang_up()
 
     # What the test does to them.
+
+    def flaw(self, rule: str, what: str) -> None:
+        self.history.flaws.append(Flaw(rule=rule, what=what))
 
     def stuck(self, what: str) -> None:
         self.history.stuck.append(Stuck(t=time.monotonic(), what=what))

@@ -11,6 +11,7 @@ import attrs
 __all__ = [
     "TERMINAL",
     "Fault",
+    "Flaw",
     "Freed",
     "History",
     "Line",
@@ -48,6 +49,8 @@ class Start:
     node: str
     status: int
     code: str | None = None
+    allowed: tuple[int, ...] = ()
+    """Statuses of refusals that are in order."""
 
 
 @attrs.frozen(kw_only=True)
@@ -128,6 +131,14 @@ class Stuck:
     what: str
 
 
+@attrs.frozen(kw_only=True)
+class Flaw:
+    """What a scenario itself has found wrong, and by which rule; "E1 lost" and "E1 doubled" are about events."""
+
+    rule: str
+    what: str
+
+
 @attrs.define
 class History:
     lines: list[Line] = attrs.field(factory=list)
@@ -139,6 +150,7 @@ class History:
     faults: list[Fault] = attrs.field(factory=list)
     freed: list[Freed] = attrs.field(factory=list)
     stuck: list[Stuck] = attrs.field(factory=list)
+    flaws: list[Flaw] = attrs.field(factory=list)
 
     def read_lines(self, path: Path) -> None:
         """Take the nodes' lines anew; of a node that was killed the last one may be torn."""

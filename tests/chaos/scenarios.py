@@ -11,7 +11,7 @@ import trio
 
 from trio_agentapp.testing.redis_server import RedisServer
 
-from . import faults, load
+from . import faults, load, streams, watching
 from .checker import Verdict
 from .cluster import SHORT, Cluster
 
@@ -44,6 +44,8 @@ class Scenario:
     """The share of trials with a stop that is accepted, below which a load proves too little."""
     broken: bool = False
     """Leases may be lost, and starts refused."""
+    node: dict[str, Any] = attrs.field(factory=dict)
+    """What its nodes are to be like; see `Node`."""
 
     def slices(self) -> list[int]:
         """The trials of each slice."""
@@ -105,6 +107,17 @@ def _fault(fn: Fault, **more: Any) -> Scenario:
     )
 
 
+def _stream(
+    fn: Load, *, name: str | None = None, events: str = "redis", short: int, full: int, at_once: int, **more: Any
+) -> Scenario:
+    """Many readers, and few stops or none."""
+    node = {"events": events, **more.pop("node", {})}
+    return attrs.evolve(
+        _load(fn, short=short, full=full, at_once=at_once, least=0.0, node=node, **more),
+        **({} if name is None else {"name": name}),
+    )
+
+
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
@@ -116,6 +129,29 @@ SCENARIOS = {
         _load(load.simultaneous_starts, short=10, full=1000, at_once=250),
         _load(load.cross_node_latency, short=15, full=400, at_once=400),
         _load(load.connections, short=100, full=2000, at_once=2000),
+        _stream(streams.readers_cut, short=10, full=200, at_once=100),
+        _stream(
+            streams.readers_cut,
+            name="readers-cut-one-node",
+            events="local",
+            nodes=1,
+            short=5,
+            full=100,
+            at_once=100,
+        ),
+        _stream(streams.readers_of_killed_owners, short=1, full=10, at_once=1, nodes=3, broken=True),
+        _stream(streams.output_after_stops, short=15, full=300, at_once=150),
+        _stream(watching.readers_leave, short=20, full=200, at_once=100),
+        _stream(
+            watching.readers_leave,
+            name="readers-leave-one-node",
+            events="local",
+            nodes=1,
+            short=10,
+            full=100,
+            at_once=100,
+        ),
+        _stream(watching.readers_leave_after_real_time, short=0, full=40, at_once=40),
         # The longest first: the tests run several of these beside each other.
         _fault(faults.redis_killed),
         _fault(faults.redis_full, nodes=3),
@@ -163,7 +199,10 @@ async def _run_once(scenario: Scenario, trials: int, outcome: Outcome, server: R
         async with RedisServer() as fresh:
             await _run_once(scenario, trials, outcome, fresh)
         return
-    async with Cluster.open(server, nodes=scenario.nodes, timings=SHORT, proxied=scenario.proxied) as cluster:
+    cluster_of_its_kind = Cluster.open(
+        server, nodes=scenario.nodes, timings=SHORT, proxied=scenario.proxied, **scenario.node
+    )
+    async with cluster_of_its_kind as cluster:
         try:
             if scenario.load is not None:
                 outcome.figures |= await scenario.load(cluster, trials) or {}

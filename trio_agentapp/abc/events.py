@@ -96,7 +96,7 @@ class EventStore(ABC):
         """Inside this block the run counts as watched from this node, although it runs on another."""
         raise NotOffered("This event store is not shared.")
 
-    async def unwatched(self, runs: Sequence[Lease]) -> Sequence[float]:
-        """For each run, the seconds since a reader on another node was last there; `inf`: none was."""
+    async def unwatched(self, runs: Sequence[tuple[SessionKey, str]]) -> Sequence[float]:
+        """For each run, the seconds since a reader on another node was last there; 0: one is; `inf`: none was."""
         await trio.lowlevel.checkpoint()
         return [math.inf] * len(runs)

@@ -213,9 +213,9 @@ class RedisEventStore(EventStore):
         keys = [self._layout.viewers(digest, run_id), self._layout.viewed(digest, run_id)]
         return self._viewers.bind(keys, [*args, _ms(self._timings.session_ttl)])
 
-    async def unwatched(self, runs: Sequence[Lease]) -> Sequence[float]:
+    async def unwatched(self, runs: Sequence[tuple[SessionKey, str]]) -> Sequence[float]:
         with _translated():
-            answers = await self._link.ask(*[self._attendance(run.key.digest, run.run_id, "ask") for run in runs])
+            answers = await self._link.ask(*[self._attendance(key.digest, run_id, "ask") for key, run_id in runs])
         return [math.inf if ms < 0 else ms / 1000 for ms in answers]
 
 

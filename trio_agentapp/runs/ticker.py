@@ -73,13 +73,13 @@ class Ticker:
         if not due:
             return
         if self._store is not None and self._store.shared:
-            leases = [run.lease for run, _ in due if run.lease is not None]
             try:
-                elsewhere = dict(zip(leases, await self._store.unwatched(leases), strict=True))
+                elsewhere = await self._store.unwatched([(run.key, run.run_id) for run, _ in due])
             except (AgentAppError, OSError) as exc:
                 logger.warning("whether runs are watched from other nodes cannot be told: %s", exc)
                 return
-            due = [(run, limit) for run, limit in due if run.lease is None or elsewhere[run.lease] >= limit]
+            # 0: somebody reads it there now; then it lives on, also where nobody is waited for.
+            due = [entry for entry, since in zip(due, elsewhere, strict=True) if 0 < since >= entry[1]]
         for run, _ in due:
             if run.unwatched_since is not None:
                 run.stop(Cause.DISCONNECTED)

@@ -20,4 +20,4 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', int(now))
 if redis.call('ZCARD', KEYS[1]) > 0 then return 0 end
 local seen = redis.call('GET', KEYS[2])
 if not seen then return -1 end
-return now - tonumber(seen)
+return math.max(1, now - tonumber(seen))
