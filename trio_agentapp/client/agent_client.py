@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
@@ -18,10 +19,12 @@ from ..protocol.message import Message
 from ..protocol.request import AgentRequest
 from .answers import error_of_answer, json_of, receipt_of, translated
 from .body import body_of, message_body
+from .dialer import Dialer
 from .feed import Transport
 from .nodes import Attempts, Nodes, Retries
 from .sse import SSETransport
 from .stream import EventStream, Opener
+from .websocket import SocketTransport
 
 __all__ = ["AgentClient"]
 
@@ -66,12 +69,11 @@ class AgentClient:
         retries: Retries | None = None,
         connect_timeout: float = 5.0,
         silence: float = SILENCE,
-        ssl_context: Any = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         if transport not in ("sse", "websocket"):
             raise ConfigurationError(f"transport must be 'sse' or 'websocket', not {transport!r}")
         self._nodes = Nodes(base_url)
-        self._token = token
         self._headers = dict(headers or {})
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -130,7 +132,17 @@ class AgentClient:
         )
 
     def _new_transport(self, nursery: trio.Nursery) -> Transport:
-        return SSETransport(self._nodes, self._http, nursery, path=self._endpoint_path, silence=self._silence)
+        if self._kind == "sse":
+            return SSETransport(self._nodes, self._http, nursery, path=self._endpoint_path)
+        dialer = Dialer(
+            self._nodes,
+            path=self._websocket_path,
+            headers=self._headers,
+            connect_timeout=self._connect_timeout,
+            silence=self._silence,
+            ssl_context=self._ssl_context,
+        )
+        return SocketTransport(dialer, nursery)
 
     # Runs as streams.
 
@@ -230,7 +242,7 @@ class AgentClient:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> dict[str, Any]:
-        """A page of runs, as `GET /runs` gives it."""
+        """A page of runs, the youngest first, as `GET /runs` gives it: `runs`, and a `cursor` to go on with."""
         named = {"status": status, "session_id": session_id, "limit": limit, "cursor": cursor}
         params = {name: str(value) for name, value in named.items() if value is not None}
         return await self._ask("GET", "/runs", params=params | _user(user_id))
@@ -239,18 +251,23 @@ class AgentClient:
         """The terminal response of a run, when it has ended; put `trio.fail_after` around it for a bound."""
         return await self._ask("GET", f"/runs/{_segment(run_id)}/wait", params=_user(user_id), patient=True)
 
-    async def cancel(
-        self,
-        run_id: str | Iterable[str],
-        *,
-        user_id: str | None = None,
-        wait: bool = False,
-    ) -> dict[str, Any]:
-        """Cancel a run by its id, or several, as `POST /runs/{run_id}/cancel` and `POST /runs/cancel` do."""
+    async def cancel(self, run_id: str, *, user_id: str | None = None, wait: bool = False) -> StopReceipt:
+        """Stop a run by its id alone; with `wait`, answer when nothing of it runs any more.
+
+        Raises:
+            RunNotFound: unknown, or another's; if it is still to come, it will not start.
+        """
         params = _user(user_id) | ({"wait": "1"} if wait else {})
-        if isinstance(run_id, str):
-            return await self._ask("POST", f"/runs/{_segment(run_id)}/cancel", params=params, patient=wait)
-        return await self._ask("POST", "/runs/cancel", params=params, body={"run_ids": list(run_id)}, patient=wait)
+        return receipt_of(await self._ask("POST", f"/runs/{_segment(run_id)}/cancel", params=params, patient=wait))
+
+    async def cancel_several(
+        self, run_ids: Iterable[str] = (), *, status: str | None = None, user_id: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Stop the runs that are named, or all of a status, and do not wait: what each came to."""
+        body: dict[str, Any] = {"run_ids": list(run_ids)} if status is None else {"status": status}
+        answer = await self._ask("POST", "/runs/cancel", params=_user(user_id), body=body)
+        results: list[dict[str, Any]] = answer["results"]
+        return results
 
     async def send_input(
         self, run_id: str, message: Message | Mapping[str, Any] | str, *, user_id: str | None = None
@@ -263,11 +280,7 @@ class AgentClient:
             message = {"role": "user", "content": message}
         body = message_body(message) if isinstance(message, Message) else dict(message)
         await self._ask(
-            "POST",
-            f"/runs/{_segment(run_id)}/input",
-            params=_user(user_id),
-            body={"message": body},
-            repeatable=False,
+            "POST", f"/runs/{_segment(run_id)}/input", params=_user(user_id), body=body, repeatable=False
         )
 
     async def session(self, session_id: str, *, user_id: str | None = None) -> dict[str, Any]:

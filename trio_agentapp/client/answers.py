@@ -25,11 +25,11 @@ GATEWAY = (502, 503, 504)
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
-def translated(error: Exception) -> Cut:
-    """What a failed connection means for what was asked."""
+def translated(error: BaseException) -> Cut:
+    """What a failed connection means for what was asked: nothing was sent unless httpx may have done so."""
     causes = list(_causes(error))
     hopeless = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
-    never_sent = isinstance(error, NEVER_SENT)
+    never_sent = isinstance(error, NEVER_SENT) or not isinstance(error, httpx.TransportError)
     if isinstance(error, httpx.TimeoutException):
         what = "no connection in time" if never_sent else "no answer in time"
     else:
@@ -70,6 +70,8 @@ def error_of_problem(document: Mapping[str, Any], retry_after: float | None = No
     members = {name: value for name, value in document.items() if name not in COMMON}
     if isinstance(faults := members.get("errors"), list):
         members["errors"] = [(str(fault.get("loc")), str(fault.get("msg"))) for fault in faults]
+    if "node" in members:
+        members["node_id"] = members.pop("node")
     if cls is None:
         members |= {name: document[name] for name in ("code", "status", "title", "retryable") if name in document}
     vars(error).update(members)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from typing import Any, TypeAlias
 
 import attrs
@@ -12,8 +13,11 @@ from ..protocol.lifecycle import StopReceipt
 
 __all__ = ["Batch", "Cut", "Feed", "Hole", "Transport", "is_terminal"]
 
-FEED_DEPTH = 16
-"""Batches that wait for their reader, before the connection itself is held back."""
+MAX_EVENTS = 1024
+"""Events that wait for their reader before their connection is held back."""
+
+MAX_WEIGHT = 1024 * 1024
+"""Bytes that do, as they came."""
 
 TERMINAL = frozenset({"completed", "failed", "canceled", "rejected"})
 
@@ -46,18 +50,19 @@ def is_terminal(event: dict[str, Any]) -> bool:
     return event.get("object") == "response" and event.get("status") in TERMINAL
 
 
-class Feed:
-    """One end is filled by a task of the client, so that a reader who is cancelled has lost nothing."""
+class Feed(ABC):
+    """Filled by a task of the client, so that a reader who is cancelled has lost nothing."""
 
     def __init__(self, node: int, run_id: str, session_id: str | None) -> None:
         self.node = node
         self.run_id = run_id
         self.session_id = session_id
-        self.cut: Cut | None = None
-        """Why it ended before its run did."""
-        self.scope = trio.CancelScope()
-        self.send, self._receive = trio.open_memory_channel[Batch](FEED_DEPTH)
-        self.closed = trio.Event()
+        self._items: deque[dict[str, Any] | Hole] = deque()
+        self._weight = 0
+        self._over = False
+        self._cut: Cut | None = None
+        self._news = trio.Event()
+        self._room = trio.Event()
 
     async def receive(self) -> Batch:
         """What came since the last call, at least one event.
@@ -66,22 +71,51 @@ class Feed:
             Cut: the connection ended, and the run may go on.
             trio.EndOfChannel: the server has nothing more to tell.
         """
-        try:
-            return await self._receive.receive()
-        except trio.EndOfChannel:
-            if self.cut is not None:
-                raise self.cut from None
-            raise
+        while not self._items:
+            if self._cut is not None:
+                raise self._cut
+            if self._over:
+                raise trio.EndOfChannel
+            await self._news.wait()
+        batch = list(self._items)
+        self._items.clear()
+        self._weight = 0
+        self._news = trio.Event()
+        self._room.set()
+        return batch
 
     async def stop(self, *, wait: bool) -> StopReceipt | None:  # noqa: ARG002  where it can, it waits
         """Stop the run by this connection; None: it has no way to say so."""
         await trio.lowlevel.checkpoint()
         return None
 
+    @abstractmethod
     async def aclose(self) -> None:
         """Leave. The server sees a reader that has gone."""
-        self.scope.cancel(reason="the reader of this run left")
-        await self.closed.wait()
+
+    # What follows is for the task that fills it.
+
+    @property
+    def full(self) -> bool:
+        return len(self._items) >= MAX_EVENTS or self._weight >= MAX_WEIGHT
+
+    def put(self, batch: Batch, weight: int) -> None:
+        self._items.extend(batch)
+        self._weight += weight
+        self._news.set()
+        if self.full:
+            self._room = trio.Event()
+
+    async def wait_room(self) -> None:
+        while self.full:
+            await self._room.wait()
+
+    def finish(self, cut: Cut | None = None) -> None:
+        """Nothing follows. `cut`: because the connection ended, not the run."""
+        if not self._over:
+            self._over = True
+            self._cut = cut
+            self._news.set()
 
 
 class Transport(ABC):

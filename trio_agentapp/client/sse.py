@@ -63,22 +63,32 @@ def _event(frame: bytes) -> dict[str, Any] | Hole | None:
     return event
 
 
+class ResponseFeed(Feed):
+    """What one answer brings."""
+
+    def __init__(self, node: int, run_id: str, session_id: str | None) -> None:
+        super().__init__(node, run_id, session_id)
+        self.scope = trio.CancelScope()
+        self.closed = trio.Event()
+
+    async def aclose(self) -> None:
+        self.scope.cancel(reason="the reader of this run left")
+        await self.closed.wait()
+
+
 class SSETransport(Transport):
     """Each run has a connection of its own.
 
     Args:
+        http: its read time-out is the silence after which a stream counts as cut.
         nursery: where the tasks that read live.
-        silence: seconds without a byte, keep-alives included, after which a connection counts as cut.
     """
 
-    def __init__(
-        self, nodes: Nodes, http: httpx.AsyncClient, nursery: trio.Nursery, *, path: str, silence: float
-    ) -> None:
+    def __init__(self, nodes: Nodes, http: httpx.AsyncClient, nursery: trio.Nursery, *, path: str) -> None:
         self._nodes = nodes
         self._http = http
         self._nursery = nursery
         self._path = path
-        self._silence = silence
 
     async def start(self, node: int, body: dict[str, Any]) -> Feed:
         request = self._http.build_request(
@@ -87,7 +97,7 @@ class SSETransport(Transport):
             content=orjson.dumps({**body, "stream": True}),
             headers={"Content-Type": "application/json", "Accept": "text/event-stream"},
         )
-        feed = Feed(node, body["id"], body["session_id"])
+        feed = ResponseFeed(node, body["id"], body["session_id"])
         await self._nursery.start(self._pump, request, feed, name=f"events of run {feed.run_id}")
         return feed
 
@@ -101,38 +111,32 @@ class SSETransport(Transport):
             params={} if user_id is None else {"user_id": user_id},
             headers=headers,
         )
-        feed = Feed(node, run_id, None)
+        feed = ResponseFeed(node, run_id, None)
         await self._nursery.start(self._pump, request, feed, name=f"events of run {run_id}")
         return feed
 
-    async def _pump(self, request: httpx.Request, feed: Feed, task_status: trio.TaskStatus[None]) -> None:
+    async def _pump(self, request: httpx.Request, feed: ResponseFeed, task_status: trio.TaskStatus[None]) -> None:
         """Carry a stream into its feed. Ready when the server has accepted; refusals come out before."""
+        started = False
+        cut: Cut | None = None
         try:
             with feed.scope:
-                with feed.send:
-                    await self._carry(request, feed, task_status)
-        finally:
-            feed.closed.set()
-
-    async def _carry(self, request: httpx.Request, feed: Feed, task_status: trio.TaskStatus[None]) -> None:
-        started = False
-        try:
-            response = await self._http.send(request, stream=True)
-            try:
-                await self._check(response, feed)
-                task_status.started()
-                started = True
-                if response.status_code == 204:
-                    return
-                await self._read(response, feed)
-            finally:
-                with trio.CancelScope(shield=True):
-                    await response.aclose()
+                response = await self._http.send(request, stream=True)
+                try:
+                    await self._check(response, feed)
+                    task_status.started()
+                    started = True
+                    cut = await self._read(response, feed)
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await response.aclose()
         except httpx.TransportError as error:
+            cut = translated(error)
             if not started:
-                raise translated(error) from error
-            if feed.cut is None:
-                feed.cut = translated(error)
+                raise cut from error
+        finally:
+            feed.finish(cut)
+            feed.closed.set()
 
     async def _check(self, response: httpx.Response, feed: Feed) -> None:
         if response.status_code == 204:
@@ -148,21 +152,26 @@ class SSETransport(Transport):
         if session is not None and feed.session_id is None:
             feed.session_id = unquote(session)
 
-    async def _read(self, response: httpx.Response, feed: Feed) -> None:
+    async def _read(self, response: httpx.Response, feed: Feed) -> Cut | None:
+        """Read to the end of the answer; how it was cut, if the run's last event did not come."""
+        if response.status_code == 204:
+            return None
         frames = Frames()
         over = False
-        feed.cut = Cut("the connection was closed before the run had ended", sent=True)
         with trio.CancelScope() as farewell:
             async for chunk in response.aiter_raw():
                 try:
-                    batch = frames.feed(chunk)
+                    batch = [] if over else frames.feed(chunk)
                 except UnexpectedAnswer as error:
-                    feed.cut = Cut(str(error), sent=True, hopeless=True)
-                    return
-                if not batch or over:
+                    return Cut(str(error), sent=True, hopeless=True)
+                if not batch:
                     continue
-                await feed.send.send(batch)
+                feed.put(batch, len(chunk))
                 last = batch[-1]
                 if isinstance(last, dict) and is_terminal(last):
-                    over, feed.cut = True, None
+                    over = True
+                    feed.finish()
                     farewell.deadline = trio.current_time() + FAREWELL
+                elif feed.full:
+                    await feed.wait_room()
+        return None if over else Cut("the connection was closed before the run had ended", sent=True)
