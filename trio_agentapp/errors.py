@@ -89,6 +89,8 @@ class StaleToken(AgentAppError):
 
 class StateTooLarge(AgentAppError, ValueError):
     """A state takes more bytes than a store keeps of one; nothing was written."""
+
+
 class ConnectionLost(AgentAppError):
     """A client tried as long as it may, and no server could be reached or the stream could not be taken up again.
 

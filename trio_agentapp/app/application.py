@@ -40,8 +40,7 @@ from .backends import backend_of, event_store_of
 from .hooks import call, self_if_wanted, shielded
 from .memory import Memory
 from .middleware import Middleware, layered
-from .mounting import mount_health, mount_history, mount_runs, request_in_hand
-from .mounting import mount_health, mount_runs, mount_socket, request_in_hand
+from .mounting import mount_health, mount_history, mount_runs, mount_socket, request_in_hand
 from .paths import is_loopback, native_path
 from .settings import Options, Settings, read_port
 from .state import AppState

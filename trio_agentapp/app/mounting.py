@@ -13,11 +13,9 @@ from quart.wrappers import Request
 from ..web.health import alive, readiness, welcome
 from ..web.runs import RunRoutes
 from ..web.sessions import SessionRoutes
-
-__all__ = ["add_builtin", "mount_health", "mount_history", "mount_runs", "request_in_hand"]
 from ..web.websocket import SocketRoute
 
-__all__ = ["add_builtin", "mount_health", "mount_runs", "mount_socket", "request_in_hand"]
+__all__ = ["add_builtin", "mount_health", "mount_history", "mount_runs", "mount_socket", "request_in_hand"]
 
 
 def request_in_hand() -> Request:
@@ -77,6 +75,8 @@ def mount_history(app: Quart, routes: Callable[[], SessionRoutes]) -> None:
         return await routes().history(request_in_hand(), session_id)
 
     add_builtin(app, "/sessions/<path:session_id>/history", "GET", view)
+
+
 def mount_socket(app: Quart, route: Callable[[], SocketRoute]) -> None:
     """`/ws`, unless the user has a WebSocket there."""
 

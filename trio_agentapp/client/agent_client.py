@@ -113,6 +113,7 @@ class AgentClient:
                 self._transport = self._new_transport(nursery)
                 try:
                     yield
+                    await self._transport.aclose()
                 except BaseException as exc:
                     own.append(exc)
                     raise

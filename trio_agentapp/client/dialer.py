@@ -69,9 +69,10 @@ class Dialer:
     async def upgrade(self, node: int, stream: trio.abc.Stream, nursery: trio.Nursery) -> WebSocketConnection:
         """A WebSocket over a stream of ours, since trio-websocket leaves those open that the server has closed."""
         parts = urlsplit(self._nodes.urls[node])
-        return await wrap_client_stream(
+        upgrading = _Upgrading(stream)
+        socket = await wrap_client_stream(
             nursery,
-            stream,  # type: ignore[arg-type]  # any stream will do
+            upgrading,  # type: ignore[arg-type]  # any stream will do
             parts.netloc.rpartition("@")[2],
             parts.path + self._path,
             subprotocols=[SUBPROTOCOL],
@@ -80,6 +81,31 @@ class Dialer:
             max_message_size=MAX_FRAME,
             receive_buffer_size=None,
         )
+        upgrading.done = True
+        return socket
+
+
+class _Upgrading(trio.abc.Stream):
+    """A stream that does not end quietly before its upgrade: trio-websocket would go on waiting for an answer."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.done = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data = await self._stream.receive_some(max_bytes)
+        if not data and not self.done:
+            raise Cut("the server hung up", sent=False)
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

@@ -131,3 +131,7 @@ class Transport(ABC):
     @abstractmethod
     async def attach(self, node: int, run_id: str, after: int, user_id: str | None) -> Feed:
         """Follow a run from the event after `after` on; -1: from its first."""
+
+    async def aclose(self) -> None:
+        """Leave in good order."""
+        await trio.lowlevel.checkpoint()

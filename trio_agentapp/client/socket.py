@@ -86,6 +86,7 @@ class Socket:
         self.feeds: dict[str, SocketFeed] = {}
         self.over = False
         self._ready = False
+        self._said_goodbye: trio.Event | None = None
         self._stops: dict[str, Answer] = {}
         self._dialer = dialer
         self._scope = trio.CancelScope()
@@ -127,10 +128,12 @@ class Socket:
                     self._ready = True
                     task_status.started()
                     nursery.start_soon(self._ping)
-                    return await self._read()
+                    cut = await self._read()
+                    if self._said_goodbye is not None:
+                        # The answer to it takes trio-websocket's own reader, which ends with this block.
+                        await self._said_goodbye.wait()
+                    return cut
                 finally:
-                    with trio.move_on_after(GOODBYE, shield=True):
-                        await self._ws.aclose()
                     nursery.cancel_scope.cancel(reason="the socket is closed")
         raise Cut("no connection in time", sent=False)
 
@@ -201,13 +204,23 @@ class Socket:
                 feed.run_id, feed.session_id = message["run_id"], message["session_id"]
                 feed.began.set()
             case "done":
-                self._end(feed)
+                # Without a state the run was not followed to its end.
+                self._end(feed, None if message["state"] else Cut("the server broke the stream off", sent=True))
         return None
 
-    def _end(self, feed: SocketFeed) -> None:
+    def _end(self, feed: SocketFeed, cut: Cut | None = None) -> None:
         del self.feeds[feed.id]
-        feed.finish()
+        feed.finish(cut)
         self.close_if_empty()
+
+    async def aclose(self) -> None:
+        """Close in good order, while the task of `serve` still reads."""
+        self._said_goodbye = trio.Event()
+        try:
+            with trio.move_on_after(GOODBYE):
+                await self._ws.aclose()
+        finally:
+            self._said_goodbye.set()
 
     def close_if_empty(self) -> None:
         if self._hand_over is None and not self.feeds:

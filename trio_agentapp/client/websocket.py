@@ -48,6 +48,12 @@ class SocketTransport(Transport):
         await socket.begin(feed, _attach(feed))
         return feed
 
+    async def aclose(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for socket in self._shared:
+                if not socket.over:
+                    nursery.start_soon(socket.aclose)
+
     async def _socket(self, node: int) -> Socket:
         async with self._opening:
             self._shared = [socket for socket in self._shared if not socket.over]
