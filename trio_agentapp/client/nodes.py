@@ -119,11 +119,12 @@ class Nodes:
                 except Cut as cut:
                     if cut.sent and not repeatable:
                         raise ConnectionLost(f"{self.urls[node]}: {cut}; whether it was done is not known") from cut
-                    trouble = cut
+                    if not isinstance(trouble, RequestError) or isinstance(trouble, RunNotFound):
+                        trouble = cut
                 except RequestError as refusal:
                     if not elsewhere_perhaps(refusal):
                         raise
-                    if trouble is None or isinstance(trouble, RunNotFound):
+                    if trouble is None or not isinstance(refusal, RunNotFound):
                         trouble = refusal
                 else:
                     self.current = node

@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from trio_agentapp import AgentApp, AgentRequest, Run
+from trio_agentapp import AgentApp, AgentRequest, Run, Timings
 
 FOLDER = Path(os.environ["FOLDER"])
 OPTIONS: dict[str, Any] = json.loads(os.environ.get("AGENT_OPTIONS", "{}"))
@@ -22,6 +22,8 @@ if "watchdog_margin" in OPTIONS:
     from trio_agentapp.web import launcher
 
     launcher.WATCHDOG_MARGIN = OPTIONS.pop("watchdog_margin")
+if "timings" in OPTIONS:
+    OPTIONS["timings"] = Timings(**OPTIONS["timings"])
 for name in ("SEND_PATIENCE", "MAX_RUNS_PER_SOCKET"):
     if name.lower() in OPTIONS:
         from trio_agentapp.web import websocket
