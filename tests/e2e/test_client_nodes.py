@@ -1,0 +1,107 @@
+"""AgentClient and several nodes over one Redis."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Literal
+
+import pytest
+
+from trio_agentapp import AgentClient, errors
+from trio_agentapp.client import Retries
+from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer
+
+from .conftest import Start
+from .harness import Server, check_events, fresh
+
+QUICK = Retries(attempts=100, first_delay=0.02, last_delay=0.1)
+ANY_WARNING = '.*"level":"(warning|error)".*'
+TIMINGS = {
+    "lease": 3,
+    "heartbeat": 0.4,
+    "cutoff": 1.6,
+    "offline_cleanup": 0.6,
+    "margin": 0.6,
+    "call_timeout": 0.6,
+    "reaper": 0.5,
+}
+
+
+@pytest.fixture
+async def redis() -> AsyncIterator[str]:
+    async with RedisServer("valkey") as server:
+        yield server.url
+
+
+def two(start: Start, redis: str, events: str) -> tuple[Server, Server]:
+    options: dict[str, Any] = {"interrupt_redis_url": redis, "event_store": events, "timings": TIMINGS}
+    servers = [start(ready=False, **options) for _ in range(2)]
+    for server in servers:
+        server.wait_ready()
+    return servers[0], servers[1]
+
+
+def url(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
+
+
+async def test_a_stream_goes_on_at_another_node(start: Start, redis: str) -> None:
+    first, second = two(start, redis, "redis")
+    await it_moves(first, second, "sse")
+    await it_moves(first, second, "websocket")
+    await it_is_stopped_through_the_other(first, second)
+    await its_end_is_told_when_its_node_is_killed(first, second)
+    assert second.marks == []
+    second.close(allowed=ANY_WARNING)
+
+
+async def it_moves(first: Server, second: Server, transport: Literal["sse", "websocket"]) -> None:
+    async with FaultyProxy.open(first.port) as proxy:
+        nodes = [url(proxy.port), url(second.port)]
+        async with AgentClient(nodes, transport=transport, retries=QUICK) as client:
+            request = {"input": "Go", "do": "recite", "times": 40, "on_disconnect": {"cancel_after": 30}}
+            async with client.run(request) as events:
+                seen = [await anext(events) for _ in range(6)]
+                proxy.refuse()
+                seen += [event async for event in events]
+    check_events(seen)
+    assert len(events.text.split()) == 40
+
+
+async def it_is_stopped_through_the_other(first: Server, second: Server) -> None:
+    session_id = fresh()
+    async with AgentClient(url(first.port)) as client, AgentClient(url(second.port)) as other:
+        async with client.run({"input": "Go", "do": "endless"}, session_id=session_id, user_id="u1") as events:
+            await anext(events)
+            assert (await other.session(session_id, user_id="u1"))["active_run_id"] == events.run_id
+            assert [run["run_id"] for run in (await other.runs(user_id="u1"))["runs"]] == [events.run_id]
+            assert (await other.cancel(events.run_id, wait=True)).stopped
+            assert (await events.wait())["status"] == "canceled"
+            assert (await other.cancel_several([events.run_id]))[0]["state"] == "STOPPED"
+
+
+async def its_end_is_told_when_its_node_is_killed(first: Server, second: Server) -> None:
+    async with AgentClient([url(first.port), url(second.port)], retries=QUICK) as client:
+        async with client.run({"input": "Go", "do": "recite"}) as events:
+            seen = [await anext(events) for _ in range(6)]
+            first.kill()
+            seen += [event async for event in events]
+    assert [event["sequence_number"] for event in seen] == list(range(len(seen)))
+    assert (seen[-1]["status"], seen[-1]["error"]["code"]) == ("failed", "owner_lost")
+
+
+async def test_events_that_only_an_unreachable_node_has(start: Start, redis: str) -> None:
+    first, second = two(start, redis, "local")
+    async with FaultyProxy.open(first.port) as proxy:
+        few = Retries(attempts=3, first_delay=0.02)
+        async with AgentClient([url(proxy.port), url(second.port)], retries=few) as client:
+            async with client.run({"input": "Go", "do": "recite", "on_disconnect": "continue"}) as events:
+                await anext(events)
+                proxy.refuse()
+                with pytest.raises(errors.Elsewhere) as elsewhere:
+                    await events.wait()
+                assert elsewhere.value.node_id == (await client.status(events.run_id))["node"]
+                assert (await client.cancel(events.run_id, wait=True)).stopped
+            proxy.restore()
+    first.close(allowed=ANY_WARNING)
+    second.close(allowed=ANY_WARNING)
