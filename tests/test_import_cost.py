@@ -23,6 +23,7 @@ def loaded_by(statement: str) -> set[str]:
         ("import trio_agentapp", {"trio", "quart", "quart_trio", "hypercorn", "redis", "httpx", "typer"}),
         ("import trio_agentapp.protocol", {"trio", "asyncio", "quart", "hypercorn", "redis", "httpx"}),
         ("import trio_agentapp.runs", {"quart", "quart_trio", "hypercorn", "redis", "httpx"}),
+        ("from trio_agentapp import AgentClient", {"quart", "quart_trio", "hypercorn", "redis", "typer"}),
         ("from trio_agentapp import AgentApp", {"redis", "httpx", "typer", "celery"}),
     ],
 )

@@ -9,6 +9,7 @@ The house; imports point up this page only, and families of one layer never see 
     interrupts, stores, telemetry               families behind the contracts
     web                                         requests in, streams out
     app                                         AgentApp: knows all families
+    client                                      AgentClient: the agent from the other side
     testing                                     what users test their own parts with
 
 Names are looked up when they are asked for, so that `import trio_agentapp.runs` loads no web server.
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .abc import BaseInterruptBackend, SessionStore, StateStore
     from .app import AgentApp
+    from .client import AgentClient
     from .errors import AgentAppError
     from .interrupts import LocalInterruptBackend
     from .protocol import (
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AgentApp",
+    "AgentClient",
     "AgentRequest",
     "Run",
     "Message",
@@ -68,6 +71,7 @@ __all__ = [
 _HOMES = {
     "AgentApp": "app",
     "AgentAppError": "errors",
+    "AgentClient": "client",
     "BaseInterruptBackend": "abc",
     "LocalInterruptBackend": "interrupts",
     "Principal": "web",

@@ -5,6 +5,9 @@
     ├── ItemError                     a handler yielded something that cannot be sent
     ├── StaleToken                    a write of an owner that lost its session (fencing)
     ├── StateTooLarge                 a state beyond what a store takes
+    ├── ConnectionLost                a client cannot reach any server, or lost it for good
+    ├── EventsMissed                  a client was too late for some events of a run
+    ├── UnexpectedAnswer              a client was answered by something that is no server of ours
     └── RequestError                  refused before any run starts or answers
         ├── MalformedBody             400
         ├── ValidationError           422  carries every fault with its JSON path
@@ -39,8 +42,10 @@ __all__ = [
     "AgentAppError",
     "BackendUnavailable",
     "ConfigurationError",
+    "ConnectionLost",
     "Draining",
     "Elsewhere",
+    "EventsMissed",
     "Forbidden",
     "IdempotencyConflict",
     "ItemError",
@@ -60,6 +65,7 @@ __all__ = [
     "StreamExpired",
     "TooManyRuns",
     "Unauthorized",
+    "UnexpectedAnswer",
     "UnsupportedMediaType",
     "ValidationError",
 ]
@@ -83,6 +89,26 @@ class StaleToken(AgentAppError):
 
 class StateTooLarge(AgentAppError, ValueError):
     """A state takes more bytes than a store keeps of one; nothing was written."""
+
+
+class ConnectionLost(AgentAppError):
+    """A client tried as long as it may, and no server could be reached or the stream could not be taken up again.
+
+    The run itself may go on: `client.status(run_id)` tells, once a server answers again.
+    """
+
+
+class EventsMissed(AgentAppError):
+    """Events `start` to `stop` (both included) of a run are no longer to be had. What follows them still is."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        super().__init__(f"events {start} to {stop} of this run are no longer kept")
+        self.start = start
+        self.stop = stop
+
+
+class UnexpectedAnswer(AgentAppError):
+    """What answered does not speak as an agent of ours does: a wrong URL, or something in between."""
 
 
 class RequestError(AgentAppError):

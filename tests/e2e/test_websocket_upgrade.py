@@ -1,4 +1,4 @@
-"""WebSocket upgrades where there is no WebSocket, with bytes after them (Hypercorn, issue 225)."""
+"""WebSocket upgrades where there is no WebSocket, and bytes right behind upgrades (Hypercorn, issue 225)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HANDSHAKE = (
     b"GET %b HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
-PATHS = (b"/ws", b"/process", b"/health")
+PATHS = (b"/nowhere", b"/process", b"/health")
 
 
 async def first_bytes(server: Server, data: bytes) -> bytes:
@@ -45,9 +45,11 @@ async def test_trailing_bytes_harm_nobody(start: Start, way: str) -> None:
     async with server.chat("endless", session_id=fresh()) as chat:
         await chat.started()
         for trailing in (b"\x00", b"x" * 1000, b"GET / HTTP/1.1\r\nHost: t\r\n\r\n"):
-            for path in PATHS * 4:
+            for path in (*PATHS, b"/ws") * 3:
                 seen = await first_bytes(server, HANDSHAKE % path + trailing)
-                assert seen == b"" or seen.startswith(b"HTTP/1.1 4"), seen
+                # Where there is one, what is behind may be read as its first frames.
+                expected = (b"HTTP/1.1 4", b"HTTP/1.1 101") if path == b"/ws" else b"HTTP/1.1 4"
+                assert seen == b"" or seen.startswith(expected), seen
                 assert server.process.poll() is None
                 assert (await server.call("GET", "/health")).status == 200
                 await chat.started(len(chat.deltas) + 1)

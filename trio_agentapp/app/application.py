@@ -34,11 +34,13 @@ from ..web.runs import RunRoutes
 from ..web.service import RunService
 from ..web.sessions import SessionRoutes
 from ..web.sse import release_watch
+from ..web.websocket import SocketRoute
+from ..web.websocket_connection import WebSocketConnection
 from .backends import backend_of, event_store_of
 from .hooks import call, self_if_wanted, shielded
 from .memory import Memory
 from .middleware import Middleware, layered
-from .mounting import mount_health, mount_history, mount_runs, request_in_hand
+from .mounting import mount_health, mount_history, mount_runs, mount_socket, request_in_hand
 from .paths import is_loopback, native_path
 from .settings import Options, Settings, read_port
 from .state import AppState
@@ -67,6 +69,7 @@ class AgentApp(QuartTrio):
 
     asgi_http_class = HTTPConnection
     asgi_lifespan_class = Lifespan
+    asgi_websocket_class = WebSocketConnection
 
     def __init__(self, **options: Unpack[Options]) -> None:
         self.settings = Settings.read(options)
@@ -95,6 +98,7 @@ class AgentApp(QuartTrio):
         self._registry: RunRegistry | None = None
         self._runner: Runner | None = None
         self._run_routes: RunRoutes
+        self._sockets: SocketRoute
         self._drained: trio.Event | None = None
         self._middleware: list[Middleware] = []
         self._init_functions: list[Callable[..., Any]] = []
@@ -288,6 +292,9 @@ class AgentApp(QuartTrio):
                 stream_by_default=settings.streams_by_default,
                 sse_done=settings.sse_done,
             )
+            self._sockets = SocketRoute(
+                service=service, max_message=settings.max_body_bytes, init_timeout=settings.read_timeout
+            )
             self._registry, self._drained = registry, None
             self._mount()
             try:
@@ -305,6 +312,7 @@ class AgentApp(QuartTrio):
             await self._drained.wait()
         elif registry is not None:
             self._drained = trio.Event()
+            self._sockets.draining.set()
             try:
                 await drain(registry, self.settings.drain_timeout, hurry)
             finally:
@@ -338,6 +346,7 @@ class AgentApp(QuartTrio):
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._run_routes)
             mount_history(self, lambda: SessionRoutes(self.state.session_service, self._gate))
+            mount_socket(self, lambda: self._sockets)
 
     def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
         """Quart's own; `{name}` and `{name:path}` mean what `<name>` and `<path:name>` do."""

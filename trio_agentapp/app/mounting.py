@@ -7,13 +7,15 @@ from typing import Any
 
 from quart import Quart, Response
 from quart import request as current_request
+from quart import websocket as current_websocket
 from quart.wrappers import Request
 
 from ..web.health import alive, readiness, welcome
 from ..web.runs import RunRoutes
 from ..web.sessions import SessionRoutes
+from ..web.websocket import SocketRoute
 
-__all__ = ["add_builtin", "mount_health", "mount_history", "mount_runs", "request_in_hand"]
+__all__ = ["add_builtin", "mount_health", "mount_history", "mount_runs", "mount_socket", "request_in_hand"]
 
 
 def request_in_hand() -> Request:
@@ -73,3 +75,13 @@ def mount_history(app: Quart, routes: Callable[[], SessionRoutes]) -> None:
         return await routes().history(request_in_hand(), session_id)
 
     add_builtin(app, "/sessions/<path:session_id>/history", "GET", view)
+
+
+def mount_socket(app: Quart, route: Callable[[], SocketRoute]) -> None:
+    """`/ws`, unless the user has a WebSocket there."""
+
+    async def view() -> None:
+        await route().serve(current_websocket._get_current_object())  # type: ignore[attr-defined]
+
+    if not any(rule.rule == "/ws" and rule.websocket for rule in app.url_map.iter_rules()):
+        app.add_websocket("/ws", "trio_agentapp_WS /ws", view)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import attrs
 import trio
-from quart import Request
+from quart import Request, Websocket
 
 from ..errors import Forbidden, RunNotFound, Unauthorized
 from ..protocol.ids import SessionKey
@@ -43,7 +43,12 @@ class Gate:
         self._authenticate = authenticate
         self._authorize = authorize
 
-    async def identify(self, request: Request) -> Principal | None:
+    @property
+    def asks(self) -> bool:
+        """Whether requests have to prove anything."""
+        return self._authenticate is not None
+
+    async def identify(self, request: Request | Websocket) -> Principal | None:
         """The principal of a request, None if the app does not ask.
 
         Raises:

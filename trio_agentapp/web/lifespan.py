@@ -31,6 +31,7 @@ from quart_trio.asgi import TrioASGILifespan
 
 from ..errors import AgentAppError
 from .guard import guard_hypercorn
+from .websocket_stream import guard_websockets
 
 __all__ = ["Lifespan", "Servable", "log_failure"]
 
@@ -89,6 +90,7 @@ class Lifespan(TrioASGILifespan):
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         await receive()  # lifespan.startup, by the ASGI specification
+        guard_websockets()
         if not getattr(self._servable, "launched", False):
             guard_hypercorn()
         failure: BaseException | None = None

@@ -26,7 +26,7 @@ from ..errors import (
     UnsupportedMediaType,
 )
 
-__all__ = ["install_problems", "problem"]
+__all__ = ["install_problems", "problem", "problem_body"]
 
 KNOWN: dict[int, type[RequestError]] = {
     error.status: error
@@ -73,7 +73,24 @@ def problem(
     retry_after: float | None = None,
     extra: dict[str, Any] | None = None,
 ) -> Response:
-    body = {
+    body = _body(status, code, title, detail, retryable=retryable, extra=extra)
+    response = Response(orjson.dumps(body), status=status, content_type="application/problem+json")
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+    return response
+
+
+def problem_body(error: RequestError) -> dict[str, Any]:
+    """The problem document of an error, for a wire that has no status line."""
+    return _body(
+        error.status, error.code, error.title, error.detail, retryable=error.retryable, extra=dict(error.extra())
+    )
+
+
+def _body(
+    status: int, code: str, title: str, detail: str, *, retryable: bool, extra: dict[str, Any] | None
+) -> dict[str, Any]:
+    return {
         "type": f"urn:trio-agentapp:problem:{code}",
         "title": title,
         "status": status,
@@ -84,10 +101,6 @@ def problem(
         "retryable": retryable,
         **(extra or {}),
     }
-    response = Response(orjson.dumps(body), status=status, content_type="application/problem+json")
-    if retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
-    return response
 
 
 def _path() -> str:

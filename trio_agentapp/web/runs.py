@@ -32,7 +32,7 @@ from .reading import (
 from .service import Known, RunService
 from .sse import EventStreamBody, event_stream_response, hold_watch, run_headers
 
-__all__ = ["RunRoutes"]
+__all__ = ["RunRoutes", "wind_down"]
 
 
 @attrs.frozen(kw_only=True)
@@ -172,7 +172,7 @@ class RunRoutes:
         return self.service.registry.node_id
 
     def _stream(self, watched: Watched, headers: dict[str, str]) -> Response:
-        body = EventStreamBody(watched.subscriber, on_wind_down=lambda: _wind_down(watched), done=self.sse_done)
+        body = EventStreamBody(watched.subscriber, on_wind_down=lambda: wind_down(watched), done=self.sse_done)
         return event_stream_response(body, headers)
 
 
@@ -190,7 +190,7 @@ async def _terminal_json(watched: Watched) -> bytes:
                 return encode_event(last)
 
 
-def _wind_down(watched: Watched) -> None:
+def wind_down(watched: Watched) -> None:
     """The server leaves, and this stream's client stays.
 
     A run of this node ends, and its terminal event ends the stream; another's goes on, and so can its client.

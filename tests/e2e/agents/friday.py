@@ -22,6 +22,11 @@ if "watchdog_margin" in OPTIONS:
     from trio_agentapp.web import launcher
 
     launcher.WATCHDOG_MARGIN = OPTIONS.pop("watchdog_margin")
+for name in ("SEND_PATIENCE", "MAX_RUNS_PER_SOCKET"):
+    if name.lower() in OPTIONS:
+        from trio_agentapp.web import websocket
+
+        setattr(websocket, name, OPTIONS.pop(name.lower()))
 
 app = AgentApp(app_name="Friday", app_description="A scripted assistant", **OPTIONS)
 
@@ -97,6 +102,21 @@ async def work(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]
         await trio.sleep(0.02)
 
 
+async def recite(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
+    """Says whose run it is, `times` times or for ever, and then how often it did."""
+    said = 0
+    while said < request.extra.get("times", 1_000_000):
+        yield f"{request.session_id}/{run.run_id}/{said} "
+        said += 1
+        await trio.sleep(request.extra.get("period", 0.02))
+
+
+async def burst(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
+    """Says `size` characters `times` times, as fast as it may."""
+    for _ in range(request.extra.get("times", 1000)):
+        yield "x" * request.extra.get("size", 10)
+
+
 async def nursery(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
     """Two tools in a nursery of its own; no statement after it may run once it is stopped."""
     for step in range(1000):
@@ -142,6 +162,8 @@ BEHAVIOURS = {
     "endless": endless,
     "gated": gated,
     "work": work,
+    "recite": recite,
+    "burst": burst,
     "nursery": nursery,
     "calls": calls,
     "forever": forever,

@@ -1,0 +1,158 @@
+"""What the client says and understands, without a network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_agentapp import errors
+from trio_agentapp.client import AgentClient, Retries
+from trio_agentapp.client.answers import error_of_problem, receipt_of
+from trio_agentapp.client.body import body_of
+from trio_agentapp.client.feed import Hole
+from trio_agentapp.client.sse import Frames
+from trio_agentapp.protocol import AgentRequest, CancelAfter, Message, decode_request
+from trio_agentapp.protocol.content import DataContent, ImageContent, TextContent
+from trio_agentapp.protocol.lifecycle import CleanupResult, RunState, StopReceipt
+
+STREAM = (
+    b": stream\nretry: 3000\n\n"
+    b'id: 0\ndata: {"sequence_number":0,"text":"a\\u2028b"}\n\n'
+    b": keep-alive\n\n"
+    b'event: gap\ndata: {"from":1,"to":4}\n\n'
+    b'id: 5\ndata: {"sequence_number":5,\ndata: "text":"\xc3\xa4"}\n\n'
+    b"data: [DONE]\n\n"
+)
+EVENTS: list[Any] = [{"sequence_number": 0, "text": "a\u2028b"}, Hole(1, 4), {"sequence_number": 5, "text": "ä"}]
+
+
+@given(cuts=st.lists(st.integers(0, 2 * len(STREAM))), line_end=st.sampled_from([b"\n", b"\r\n", b"\r"]))
+def test_frames_survive_any_cut_and_any_line_end(cuts: list[int], line_end: bytes) -> None:
+    stream = STREAM.replace(b"\n", line_end)
+    frames, found, last = Frames(), [], 0
+    for cut in [*sorted(cut for cut in cuts if cut < len(stream)), len(stream)]:
+        found += frames.feed(stream[last:cut])
+        last = cut
+    found += frames.feed(b"\n")
+    assert found == EVENTS
+
+
+@pytest.mark.parametrize(
+    "frame", [b"data: nonsense\n\n", b"data: 5\n\n", b"data: {}\n\n", b"event: other\ndata: {}\n\n"]
+)
+def test_what_is_no_event_is_refused(frame: bytes) -> None:
+    with pytest.raises(errors.UnexpectedAnswer):
+        Frames().feed(frame)
+
+
+def test_a_request_arrives_as_it_was_made() -> None:
+    request = AgentRequest(
+        input=[
+            Message(role="user", content=[TextContent("Hi"), ImageContent("https://example.com/a.png")]),
+            Message(type="function_call", content=[DataContent({"call_id": "c1"})], metadata={"a": 1}),
+        ],
+        session_id="s1",
+        user_id="u1",
+        id="run_12345",
+        stream=False,
+        temperature=0.5,
+        tools=[{"name": "t"}],
+        on_disconnect=CancelAfter(3),
+        extra={"mine": [1]},
+    )
+    assert decode_request(orjson.dumps(body_of(request, None, None))) == request
+
+
+def test_a_request_gets_the_ids_it_lacks() -> None:
+    first, second = (body_of("Hi", None, None) for _ in range(2))
+    assert first["input"] == [{"role": "user", "content": "Hi"}]
+    assert first["id"] != second["id"]
+    assert first["session_id"] != second["session_id"]
+    assert "user_id" not in first
+    assert body_of({"input": "Hi", "id": "run_12345"}, "s1", "u1") == {
+        "input": [{"role": "user", "content": "Hi"}],
+        "id": "run_12345",
+        "session_id": "s1",
+        "user_id": "u1",
+    }
+
+
+def test_a_body_is_never_the_callers_own() -> None:
+    request = {"input": "Hi"}
+    body_of(request, "s1", None)
+    assert request == {"input": "Hi"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.ValidationError([("$.a", "is required"), ("$.b", "must be a list")]),
+        errors.SessionBusy("run_12345", retry_after=3),
+        errors.RunNotFound(),
+        errors.Draining(),
+        errors.TooManyRuns("Full.", retry_after=2),
+        errors.Unauthorized(),
+    ],
+)
+def test_an_error_of_the_server_is_the_same_error_here(error: errors.RequestError) -> None:
+    document = {
+        "type": "urn:x",
+        "code": error.code,
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "instance": "/process",
+        "request_id": "r1",
+        "retryable": error.retryable,
+        **error.extra(),
+    }
+    same = error_of_problem(document, error.retry_after)
+    assert type(same) is type(error)
+    assert vars(same) == vars(error)
+    assert str(same) == str(error)
+
+
+def test_a_code_that_is_not_known_yet_is_kept() -> None:
+    error = error_of_problem({"code": "of_tomorrow", "status": 418, "title": "T", "detail": "D", "more": 1})
+    assert type(error) is errors.RequestError
+    assert (error.code, error.status, error.title, str(error)) == ("of_tomorrow", 418, "T", "D")
+    assert errors.RequestError.code == "internal"
+
+
+def test_a_receipt_arrives_as_it_was_made() -> None:
+    receipt = StopReceipt(
+        accepted=True,
+        stopped=False,
+        run_id="r1",
+        state=RunState.STOPPED,
+        node="n1",
+        latency_ms=1.5,
+        cleanup=CleanupResult.DONE,
+    )
+    assert receipt_of(orjson.loads(orjson.dumps(attrs.asdict(receipt)))) == receipt
+    with pytest.raises(errors.UnexpectedAnswer):
+        receipt_of({"status": "success"})
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8090", "ftp://a", "http://", "http://a:b", "http://a/?x=1", []])
+def test_a_base_url_that_cannot_be_is_refused(url: Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match="base_url"):
+        AgentClient(url)
+
+
+def test_other_settings_that_cannot_be_are_refused() -> None:
+    with pytest.raises(errors.ConfigurationError, match="transport"):
+        AgentClient("http://a", transport="telegraph")  # type: ignore[arg-type]
+    with pytest.raises(errors.ConfigurationError, match="Retries"):
+        Retries(attempts=0)
+
+
+async def test_a_client_that_is_not_open_says_so() -> None:
+    client = AgentClient("http://127.0.0.1:8090")
+    with pytest.raises(RuntimeError, match="async with"):
+        await client.health()

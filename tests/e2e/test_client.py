@@ -1,0 +1,154 @@
+"""AgentClient against real servers."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from trio_agentapp import AgentClient, AgentRequest, errors
+from trio_agentapp.client import Retries
+
+from .harness import Server, check_events, free_port, fresh, say
+
+
+def url(server: Server) -> str:
+    return f"http://127.0.0.1:{server.port}"
+
+
+async def test_a_chat(server: Server) -> None:
+    async with AgentClient(url(server)) as client:
+        assert (await client.health())["status"] == "healthy"
+        async with client.run("Hello", session_id=fresh(), user_id="u1") as events:
+            seen = [event async for event in events]
+        check_events(seen)
+        assert events.response == seen[-1]
+        assert events.text == "Hello World!"
+        assert seen[-1]["id"] == f"response_{events.run_id}"
+        assert seen[-1]["session_id"] == events.session_id
+        record = await client.status(events.run_id)
+        assert (record["state"], record["user_id"]) == ("FINISHED", "u1")
+
+
+@pytest.mark.parametrize("as_object", [True, False])
+async def test_requests_of_every_kind(server: Server, as_object: bool) -> None:
+    session_id = fresh()
+    async with AgentClient(url(server)) as client:
+        request = {"input": say("Hey"), "do": "echo", "session_id": "another", "user_id": "u1"}
+        if as_object:
+            async with client.run(
+                AgentRequest(input="Hey", session_id="another", user_id="u1", extra={"do": "echo"}),
+                session_id=session_id,
+            ) as events:
+                await events.wait()
+        else:
+            async with client.run(request, session_id=session_id) as events:
+                await events.wait()
+    assert events.session_id == session_id
+    assert f'"said": "Hey", "user": "u1", "session": "{session_id}", "run": "{events.run_id}"' in events.text
+
+
+async def test_a_stop_from_the_stream(server: Server) -> None:
+    async with AgentClient(url(server)) as client:
+        async with client.run({"input": "Go", "do": "endless", "cleanup": 0.2}) as events:
+            async for event in events:
+                if event["object"] == "content":
+                    break
+            receipt = await events.stop(wait=True)
+            assert (receipt.stopped, receipt.run_id, receipt.cleanup) == (True, events.run_id, "done")
+            end = await events.wait()
+    assert (end["status"], end["error"]) == ("canceled", {"code": "stopped", "message": "stopped"})
+    assert events.text.startswith("t0 ")
+
+
+async def test_a_stop_by_session(server: Server) -> None:
+    session_id = fresh()
+    async with AgentClient(url(server)) as client:
+        assert not (await client.stop(session_id)).accepted
+        async with client.run({"input": "Go", "do": "endless"}, session_id=session_id) as events:
+            await anext(events)
+            receipt = await client.stop(session_id, wait=True)
+            assert receipt.stopped
+            assert (await events.wait())["status"] == "canceled"
+
+
+async def test_leaving_early_is_a_disconnect(server: Server) -> None:
+    session_id = fresh()
+    async with AgentClient(url(server)) as client:
+        async with client.run({"input": "Go", "do": "endless", "cleanup": 0}, session_id=session_id) as events:
+            async for event in events:
+                if event["object"] == "content":
+                    break
+        await server.wait_mark(f"end {session_id}")
+        with server.deadline(10, "end of the run"):
+            while (record := await client.status(events.run_id))["state"] == "RUNNING":
+                await trio.sleep(0.01)
+    assert (record["state"], record["reason"]) == ("STOPPED", "disconnected")
+
+
+async def test_a_read_that_is_cancelled_loses_nothing(server: Server) -> None:
+    session_id = fresh()
+    async with AgentClient(url(server)) as client:
+        async with client.run({"input": "Go", "do": "gated"}, session_id=session_id) as events:
+            seen = [await anext(events), await anext(events)]
+            for _ in range(3):
+                with trio.move_on_after(0.02) as impatience:
+                    await anext(events)
+                assert impatience.cancelled_caught
+            await server.call("POST", f"/test/gate/{session_id}")
+            seen += [event async for event in events]
+    check_events(seen)
+    assert events.text == "open"
+
+
+async def test_refusals_are_errors_of_ours(server: Server) -> None:
+    session_id = fresh()
+    async with AgentClient(url(server)) as client:
+        with pytest.raises(errors.ValidationError) as refused:
+            async with client.run({"input": 5, "stream": 5}):
+                pass
+        assert ("$.input", "must be a list, not a number") in refused.value.errors
+        async with client.run({"input": "Go", "do": "endless"}, session_id=session_id) as events:
+            with pytest.raises(errors.SessionBusy) as busy:
+                async with client.run("Again", session_id=session_id):
+                    pass
+            assert busy.value.active_run_id == events.run_id
+        with pytest.raises(errors.RunNotFound):
+            await client.status("no-such-run")
+    async with AgentClient(url(server) + "/nowhere") as client:
+        with pytest.raises(errors.NotFound):
+            await client.health()
+
+
+async def test_what_the_block_raises_comes_out_as_it_is(server: Server) -> None:
+    async def refused() -> None:
+        async with AgentClient(url(server)) as client:
+            async with client.run({"input": None}):
+                pass
+
+    async def broken() -> None:
+        async with AgentClient(url(server)) as client:
+            async with client.run({"input": "Go", "do": "endless"}) as events:
+                await anext(events)
+                raise KeyError("mine")
+
+    with pytest.raises(errors.ValidationError):
+        await refused()
+    with pytest.raises(KeyError, match="mine"):
+        await broken()
+
+
+async def test_another_node_is_tried(server: Server) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    async with AgentClient([nobody, url(server)]) as client:
+        async with client.run("Hello") as events:
+            assert (await events.wait())["status"] == "completed"
+
+
+async def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    async with AgentClient(nobody, retries=Retries(attempts=3, first_delay=0.01)) as client:
+        with pytest.raises(errors.ConnectionLost) as lost:
+            async with client.run("Hello"):
+                pass
+    assert str(lost.value) == f"{nobody}: Connection refused (3 attempts)"
+    assert len(caplog.records) == 2

@@ -1,0 +1,62 @@
+"""A request as it goes over the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from ..protocol.content import payload_of
+from ..protocol.ids import new_run_id, new_session_id
+from ..protocol.message import Message
+from ..protocol.request import AgentRequest, CancelAfter
+
+__all__ = ["body_of", "message_body"]
+
+
+def body_of(
+    request: AgentRequest | Mapping[str, Any] | str, session_id: str | None, user_id: str | None
+) -> dict[str, Any]:
+    """The JSON object of a request, with an id for its run and its session.
+
+    Both are made here and not by the server: so that a start whose answer was lost can be found, and repeated
+    without a second run.
+    """
+    if isinstance(request, AgentRequest):
+        body = _fields(request)
+    elif isinstance(request, str):
+        body = {"input": request}
+    else:
+        body = dict(request)
+    if isinstance(words := body.get("input"), str):
+        body["input"] = [{"role": "user", "content": words}]
+    elif isinstance(words, list | tuple):
+        body["input"] = [message_body(each) if isinstance(each, Message) else each for each in words]
+    if session_id is not None:
+        body["session_id"] = session_id
+    if user_id is not None:
+        body["user_id"] = user_id
+    for name, fresh in (("id", new_run_id), ("session_id", new_session_id)):
+        if body.get(name) is None:
+            body[name] = fresh()
+    return body
+
+
+def _fields(request: AgentRequest) -> dict[str, Any]:
+    body = dict(request.extra)
+    for field in attrs.fields(AgentRequest):
+        value = getattr(request, field.name)
+        if field.name != "extra" and value is not None:
+            body[field.name] = {"cancel_after": value.seconds} if isinstance(value, CancelAfter) else value
+    return body
+
+
+def message_body(message: Message) -> dict[str, Any]:
+    """The JSON object of a message."""
+    body: dict[str, Any] = {"role": message.role, "type": message.type}
+    body["content"] = [{"type": part.type, **payload_of(part)} for part in message.content]
+    for name in ("id", "code", "message", "usage", "metadata"):
+        if (value := getattr(message, name)) is not None:
+            body[name] = value
+    return body

@@ -1,0 +1,140 @@
+"""One WebSocket as the app sees it: who ends it, and with which code.
+
+Stock, a view that fails closes with 1000, as if all was well; and a server that leaves says nothing. Here the first
+is 1011, and the second 1001; a view that asks for it is told first, and may say goodbye itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+from hypercorn.typing import (
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    WebsocketResponseBodyEvent,
+    WebsocketResponseStartEvent,
+    WebsocketScope,
+)
+from quart.utils import encode_headers
+from quart.wrappers import Response, Websocket
+from quart_trio.asgi import TrioASGIWebsocketConnection
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from .connection import WIND_DOWN_TIMEOUT
+
+if TYPE_CHECKING:
+    from quart_trio import QuartTrio
+
+__all__ = ["FAREWELL", "Farewell", "WebSocketConnection"]
+
+NORMAL, GOING_AWAY, INTERNAL_ERROR = 1000, 1001, 1011
+
+GOODBYE_PATIENCE = 2.0
+"""Seconds for a close frame, when the server leaves."""
+
+
+FAREWELL: Any = "trio_agentapp.farewell"
+"""The extension of an ASGI scope through which a view can outlast its server's wish to leave."""
+
+
+class Farewell:
+    """Between the connection and its view."""
+
+    def __init__(self, view: trio.CancelScope) -> None:
+        self.due = trio.Event()
+        """The server leaves although the client is still there."""
+        self.wanted = False
+        self.too_late = False
+        self._view = view
+
+    def want(self) -> None:
+        """The view will end by itself soon after `due`, and is not cancelled then."""
+        if not self.too_late:
+            self.wanted = self._view.shield = True
+
+
+class WebSocketConnection(TrioASGIWebsocketConnection):
+    """The `asgi_websocket_class` of the app."""
+
+    def __init__(self, app: QuartTrio, scope: WebsocketScope) -> None:
+        super().__init__(app, scope)
+        self._responding = trio.CancelScope()
+        self._farewell = Farewell(self._responding)
+        self._receiving = trio.CancelScope()
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        extended: Any = self.scope
+        extended["extensions"] = {**(extended.get("extensions") or {}), FAREWELL: self._farewell}
+        websocket = self._create_websocket_from_scope(send)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, receive)
+            try:
+                with self._responding:
+                    await self._respond(websocket, send)
+            finally:
+                self._receiving.cancel(reason="the WebSocket is closed")
+                await self._close(send, GOING_AWAY)
+
+    async def _watch(self, receive: ASGIReceiveCallable) -> None:
+        """Hand messages on, one at a time, and see either side leave."""
+        with self._receiving:
+            try:
+                await self._receive(receive)
+            except trio.Cancelled:
+                self._farewell.too_late = True
+                if self._receiving.cancel_called or not self._farewell.wanted:
+                    raise
+                self._farewell.due.set()
+                timeout: float = getattr(self.app, "wind_down_timeout", WIND_DOWN_TIMEOUT)
+                self._responding.deadline = trio.current_time() + timeout
+                # The client may still hang up before the goodbye is out.
+                self._receiving.shield = True
+                await self._receive(receive)
+
+    async def _receive(self, receive: ASGIReceiveCallable) -> None:
+        while True:
+            event = await receive()
+            if event["type"] == "websocket.receive":
+                text = event.get("text")
+                await self.send_channel.send(text if text is not None else event.get("bytes") or b"")
+            elif event["type"] == "websocket.disconnect":
+                self._closed = True
+                self._responding.cancel(reason="the client disconnected")
+                # Nothing follows; stay to see a cancel from outside.
+                await trio.sleep_forever()
+
+    async def _respond(self, websocket: Websocket, send: ASGISendCallable) -> None:
+        try:
+            response = await self.app.handle_websocket(websocket)
+        except Exception:
+            # Logged by the server, once it has left the app.
+            await self._close(send, INTERNAL_ERROR)
+            raise
+        if response is not None and not self._accepted:
+            await self._reject(response, send)
+        else:
+            await self._close(send, NORMAL if response is None else INTERNAL_ERROR)
+
+    async def _close(self, send: ASGISendCallable, code: int) -> None:
+        if not self._closed:
+            self._closed = True
+            with trio.move_on_after(GOODBYE_PATIENCE, shield=True):
+                await send({"type": "websocket.close", "code": code, "reason": ""})
+
+    async def _reject(self, response: Response | WerkzeugResponse, send: ASGISendCallable) -> None:
+        """Answer the upgrade as HTTP does."""
+        self._closed = True
+        start: WebsocketResponseStartEvent = {
+            "type": "websocket.http.response.start",
+            "status": response.status_code,
+            "headers": encode_headers(response.headers),
+        }
+        data = response.get_data() if isinstance(response, WerkzeugResponse) else await response.get_data()
+        body: WebsocketResponseBodyEvent = {
+            "type": "websocket.http.response.body",
+            "body": data if isinstance(data, bytes) else data.encode(),
+            "more_body": False,
+        }
+        await send(start)
+        await send(body)
