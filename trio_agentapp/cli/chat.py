@@ -9,12 +9,16 @@ import typer
 
 from ..errors import AgentAppError
 from .exits import ExitCode, say
-from .target import reached
+from .target import deployments, reached
 
 __all__ = ["Session", "Target", "Token", "User", "chat"]
 
 Target = Annotated[
-    str, typer.Argument(help="A URL, the id of a deployment, or an app (agent.py) that is served meanwhile.")
+    str,
+    typer.Argument(
+        help="A URL, the id of a deployment, or an app (agent.py) that is served meanwhile.",
+        autocompletion=deployments,
+    ),
 ]
 Session = Annotated[str | None, typer.Option(help="Whose memory the agent has.  [default: a new one]")]
 User = Annotated[str | None, typer.Option(help="Whose session it is.  [default: the session's id]")]

@@ -115,7 +115,11 @@ class _Reloader:
     async def _watch(self) -> None:
         """Each change ends the server; one that comes while it still drains hurries it."""
         wanted = self._watchfiles.PythonFilter(extra_extensions=(".env",))
-        async for changes in self._watchfiles.awatch(self._folder, watch_filter=wanted, debounce=400):
+        # Its thread looks at the event, and at a cancellation only every few seconds.
+        watched = self._watchfiles.awatch(
+            self._folder, watch_filter=wanted, debounce=400, stop_event=self._stopping
+        )
+        async for changes in watched:
             path = Path(sorted(path for _, path in changes)[0])
             say(f"{path.relative_to(self._folder)} has changed; {self._app} is started anew")
             self._changed.set()

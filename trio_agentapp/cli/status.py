@@ -10,7 +10,7 @@ import typer
 from .chat import Token
 from .exits import ExitCode, say
 from .invoke import AsJson
-from .target import is_url, new_client
+from .target import deployments, is_url, new_client
 
 if TYPE_CHECKING:
     from ..protocol.deployment import DeploymentStatus
@@ -19,7 +19,7 @@ __all__ = ["as_line", "list_deployments", "status", "status_json"]
 
 
 def status(
-    target: Annotated[str, typer.Argument(help="A URL, or the id of a deployment.")],
+    target: Annotated[str, typer.Argument(help="A URL, or the id of a deployment.", autocompletion=deployments)],
     run: Annotated[str | None, typer.Option(help="Tell of this run, and not of the service.")] = None,
     user: Annotated[str | None, typer.Option(help="Whose run it is.")] = None,
     token: Token = None,

@@ -11,13 +11,13 @@ from .chat import Token
 from .exits import ExitCode, say
 from .invoke import AsJson
 from .progress import progress
-from .target import is_url, new_client, url_of
+from .target import deployments, is_url, new_client, url_of
 
 __all__ = ["stop"]
 
 
 def stop(
-    target: Annotated[str, typer.Argument(help="A URL, or the id of a deployment.")],
+    target: Annotated[str, typer.Argument(help="A URL, or the id of a deployment.", autocompletion=deployments)],
     session: Annotated[str | None, typer.Option(help="Stop the running run of this session.")] = None,
     user: Annotated[str | None, typer.Option(help="Whose session it is.  [default: the session's id]")] = None,
     run: Annotated[str | None, typer.Option(help="Stop the run of this id.")] = None,

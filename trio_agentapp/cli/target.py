@@ -14,7 +14,14 @@ from .progress import progress
 if TYPE_CHECKING:
     from ..client import AgentClient
 
-__all__ = ["is_url", "new_client", "reached", "url_of"]
+__all__ = ["deployments", "is_url", "new_client", "reached", "url_of"]
+
+
+def deployments(incomplete: str) -> list[tuple[str, str]]:
+    """Ids that begin so, each with what it is: for the completion of shells."""
+    from ..deploy.records import Records
+
+    return [(each.deploy_id, each.app_name) for each in Records() if each.deploy_id.startswith(incomplete)]
 
 
 def is_url(target: str) -> bool:

@@ -30,10 +30,15 @@ ENDS = {
 LAST_EVENT = 5.0
 """Seconds to wait for the end of a stream after the receipt of its stop."""
 
+SOON = 0.5
+"""Seconds in which an ordinary stop is over."""
+
 
 def receipt_line(receipt: StopReceipt) -> str:
     """A receipt as a person reads it."""
     cleanup = "" if receipt.cleanup.value == "none" else f", cleanup {receipt.cleanup.value.replace('_', ' ')}"
+    if receipt.stopped and not receipt.accepted:
+        return f"Run {receipt.run_id} had been stopped already."
     if receipt.stopped:
         return f"Stopped run {receipt.run_id} in {receipt.latency_ms:.0f} ms{cleanup}."
     if receipt.accepted:
@@ -80,6 +85,7 @@ class _Taken:
         self._turn = turn
         self._events: EventStream | None = None
         self._over = trio.Event()
+        self._told = trio.Event()
         self._interrupted = False
         self._left = False
 
@@ -89,8 +95,7 @@ class _Taken:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._obey, signals, nursery.cancel_scope)
                     await self._follow()
-                    if not self._interrupted:
-                        nursery.cancel_scope.cancel(reason="the answer is over")
+                    nursery.cancel_scope.cancel(reason="the answer is over")
             except* Exception as errors:
                 raise _first(errors) from None
         response = None if self._events is None else self._events.response
@@ -109,10 +114,12 @@ class _Taken:
                             begun()
                         if not turn.silent:
                             transcript.show(event)
-        if not turn.silent:
-            transcript.end()
-            self._tell_end()
-        self._over.set()
+            if not turn.silent:
+                transcript.end()
+                self._tell_end()
+            self._over.set()
+            if self._interrupted:
+                await self._told.wait()
 
     def _tell_end(self) -> None:
         response = None if self._events is None else self._events.response
@@ -129,15 +136,24 @@ class _Taken:
                 if self._events is None or self._left:
                     everything.cancel(reason="Ctrl-C")
                     return
-                nursery.start_soon(self._stop, self._events, everything)
+                nursery.start_soon(self._stop, self._events)
 
-    async def _stop(self, events: EventStream, everything: trio.CancelScope) -> None:
-        receipt = await events.stop(wait=True)
+    async def _stop(self, events: EventStream) -> None:
+        """The stream is read on meanwhile, and its client stays until the receipt is there."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._explain)
+            receipt = await events.stop(wait=True)
+            nursery.cancel_scope.cancel(reason="stopped")
         # Its last event is on the way, and ends the line that is begun.
         with trio.move_on_after(LAST_EVENT):
             await self._over.wait()
         say(receipt_line(receipt))
-        everything.cancel(reason="stopped")
+        self._told.set()
+
+    async def _explain(self) -> None:
+        """What takes so long."""
+        await trio.sleep(SOON)
+        say("\nStopping: its cleanup is under way. Ctrl-C again leaves without waiting for it.")
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

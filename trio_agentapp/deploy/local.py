@@ -7,22 +7,24 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
 from ..abc import DeployManager
-from ..app import AgentApp
-from ..app.loading import entrypoint_of, load_app, resolved
-from ..app.serving import address, check_exposure
 from ..errors import ConfigurationError, DeployError
 from ..protocol.deployment import Deployment, DeploymentMode, DeploymentStatus
-from ..web.server import BindError, ServerConfig, bind_address
 from . import detached
 from .awaiting import run_trio
 from .processes import Identity
 from .readiness import local_url
 from .records import Record, Records
-from .thread import SERVICES, ThreadService, guard_the_end
+from .running import SERVICES
+
+if TYPE_CHECKING:
+    from ..app import AgentApp
+    from ..web.server import ServerConfig
+    from .thread import ThreadService
 
 __all__ = ["LocalDeployManager"]
 
@@ -82,6 +84,11 @@ class LocalDeployManager(DeployManager):
                 `ready_timeout` seconds, with the end of its log (nothing of it runs any more).
             ConfigurationError: the app cannot be found, or an option has no meaning in this mode.
         """
+        # Whoever only looks after services does not pay for the web server.
+        from ..app.loading import entrypoint_of, load_app, resolved
+        from ..app.serving import address, check_exposure
+        from ..web.server import ServerConfig
+
         chosen = self.mode if mode is None else _mode(mode)
         if app is None and entrypoint is None:
             raise ConfigurationError("there is nothing to deploy: give an app or an entrypoint")
@@ -94,6 +101,8 @@ class LocalDeployManager(DeployManager):
                 raise ConfigurationError(
                     "environment, args and workers belong to a process of its own: mode='detached_process'"
                 )
+            from .thread import guard_the_end
+
             guard_the_end()
             app = app or load_app(str(entrypoint))
             return await run_trio(self._start_thread, app, config, host, port, ready_timeout)
@@ -143,6 +152,9 @@ class LocalDeployManager(DeployManager):
     async def _start_thread(
         self, app: AgentApp, config: ServerConfig, host: str, port: int, ready_timeout: float
     ) -> Deployment:
+        from ..app.serving import check_exposure
+        from .thread import ThreadService
+
         check_exposure(app, host)
         tls = config.ssl_enabled
         port = _listen(config, host, port, tls=tls).getsockname()[1]
@@ -183,7 +195,7 @@ class LocalDeployManager(DeployManager):
         found: dict[str, DeploymentStatus] = {}
 
         async def look(known: ThreadService | Record) -> None:
-            status = await (known.look() if isinstance(known, ThreadService) else detached.look(known))
+            status = await (detached.look(known) if isinstance(known, Record) else known.look())
             found[known.deploy_id] = status
 
         everything = (*SERVICES.values(), *self._records)
@@ -216,6 +228,8 @@ def _service(deploy_id: str) -> ThreadService | None:
 
 def _listen(config: ServerConfig, host: str, port: int, *, tls: bool) -> socket.socket:
     """The one socket of a service. It listens already, so that the address is nobody else's from here on."""
+    from ..web.server import BindError, bind_address
+
     config.bind = [bind_address(host, port)]
     try:
         sockets = config.create_sockets()

@@ -23,11 +23,9 @@ from ..protocol.deployment import DeploymentMode, DeploymentState, DeploymentSta
 from ..web.lifespan import log_failure
 from ..web.server import ServerConfig, serve
 from .readiness import Reason, unready_reason, wait_ready
+from .running import SERVICES
 
-__all__ = ["SERVICES", "ThreadService", "guard_the_end"]
-
-SERVICES: dict[str, ThreadService] = {}
-"""The live ones of this process, by id."""
+__all__ = ["ThreadService", "guard_the_end"]
 
 LEAVING = 20.0
 """Seconds beyond drain and cleanup: connections, last frames, the user's shutdown code."""
