@@ -8,7 +8,7 @@ import trio
 
 from trio_agentapp import AgentApp, Message
 
-app = AgentApp(app_name="Parrot", drain_timeout=0.5, cleanup_budget=30)
+app = AgentApp(app_name="Parrot", drain_timeout=0.2, cleanup_budget=30)
 
 
 @app.query()

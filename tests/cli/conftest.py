@@ -44,10 +44,12 @@ class Shell:
     def environment(self, **more: str) -> dict[str, str]:
         return environment(AGENTAPP_HOME=str(self.home), **more)
 
-    def call(self, *words: str, code: int = 0, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+    def call(
+        self, *words: str, code: int = 0, stdin: str = "", command: tuple[str, ...] = (COMMAND,), **more: str
+    ) -> subprocess.CompletedProcess[str]:
         """A command to its end, with the exit code that it must have."""
         done = subprocess.run(
-            [COMMAND, *words],
+            [*command, *words],
             capture_output=True,
             text=True,
             timeout=60,
@@ -60,8 +62,8 @@ class Shell:
         assert "Traceback" not in done.stderr
         return done
 
-    def start(self, *words: str, **more: str) -> Running:
-        running = Running([COMMAND, *words], self.folder, self.environment(**more), len(self._background))
+    def start(self, *words: str, command: tuple[str, ...] = (COMMAND,), **more: str) -> Running:
+        running = Running([*command, *words], self.folder, self.environment(**more), len(self._background))
         self._background.append(running.process)
         return running
 

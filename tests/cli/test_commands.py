@@ -12,6 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
+
+from trio_agentapp.cli import program
 
 from .conftest import AGENT, PATIENCE, Shell, environment
 
@@ -49,21 +52,24 @@ def test_a_run_that_fails(shell: Shell, parrot: str) -> None:
     [
         (("invoke", "nowhere.py", "x"), "there is no file "),
         (("invoke", "nowhere", "x"), "there is no module 'nowhere' here"),
-        (("invoke", f"{AGENT}:nothing", "x"), "has no 'nothing'; its apps are app"),
         (("run", "ftp://host"), "there is no module 'ftp'"),
         (("chat", "ftp://host"), "is not a URL of HTTP"),
         (("stop", "http://127.0.0.1:1"), "say what to stop: --session SESSION"),
         (("stop", "nowhere", "--session", "s"), "is neither a URL (http://...) nor the id of a deployment"),
-        (("run", str(AGENT), "--port", "65536"), "less than or equal to 65535"),
-        (("run", str(AGENT), "--workers", "2"), "interrupt_redis_url"),
-        (("run", str(AGENT), "--workers", "2", "--reload"), "--reload serves with one worker"),
+        (("run", "agent.py", "--port", "65536"), "less than or equal to 65535"),
+        (("run", "agent.py", "--workers", "2", "--reload"), "--reload serves with one worker"),
         (("--env-file", "nowhere", "list"), "nowhere cannot be read: No such file or directory"),
-        (("deploy", "local", str(AGENT), "--env", "A"), "--env takes NAME=VALUE, not 'A'"),
+        (("deploy", "local", "agent.py", "--env", "A"), "--env takes NAME=VALUE, not 'A'"),
         (("nothing",), "No such command 'nothing'"),
     ],
 )
-def test_what_cannot_mean_anything(shell: Shell, words: tuple[str, ...], says: str) -> None:
-    done = shell.call(*words, code=2)
+def test_what_cannot_mean_anything(
+    words: tuple[str, ...], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTAPP_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(program, words)
+    assert done.exit_code == 2, done.output
     assert says in done.stderr
     assert done.stdout == ""
 
@@ -74,6 +80,8 @@ def test_an_app_that_cannot_be_imported_is_one_line(shell: Shell) -> None:
     assert done.stderr.startswith(f"trio-agentapp: {shell.folder}/broken.py, line 3: JSONDecodeError: ")
     assert done.stderr.count("\n") == 1
     (shell.folder / "two.py").write_text("from trio_agentapp import AgentApp\none = AgentApp()\ntwo = AgentApp()\n")
+    shell.call("run", "two.py:one", "--workers", "2", code=2)
+    assert "has no 'three'; its apps are one, two" in shell.call("run", "two.py:three", code=2).stderr
     done = shell.call("run", "two.py", code=2)
     assert done.stderr == "trio-agentapp: two.py has several apps, one, two; say which: two.py:one\n"
 

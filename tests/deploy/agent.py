@@ -13,7 +13,7 @@ import trio
 from trio_agentapp import AgentApp
 from trio_agentapp.deploy import LocalDeployManager
 
-app = AgentApp(app_name="Counter", drain_timeout=0.5, cleanup_budget=5)
+app = AgentApp(app_name="Counter", drain_timeout=0.2, cleanup_budget=5)
 
 
 def mark(text: str) -> None:

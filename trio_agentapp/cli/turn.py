@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from ..errors import ConnectionLost
 from .exits import ExitCode, say
 from .progress import progress
 from .target import new_client
@@ -83,6 +84,7 @@ class Turn:
 class _Taken:
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
+        self._transcript = Transcript(aside=turn.aside)
         self._events: EventStream | None = None
         self._over = trio.Event()
         self._told = trio.Event()
@@ -97,14 +99,17 @@ class _Taken:
                     await self._follow()
                     nursery.cancel_scope.cancel(reason="the answer is over")
             except* Exception as errors:
-                raise _first(errors) from None
+                error = _first(errors)
+                if isinstance(error, ConnectionLost) and self._events is not None:
+                    run = f"--user {self._events.user_id or self._events.session_id} --run {self._events.run_id}"
+                    say(f"The run may go on: trio-agentapp status {self._turn.url} {run}")
+                raise error from None
         response = None if self._events is None else self._events.response
         code = ExitCode.FAILED if response is None else ENDS[response["status"]]
         return Outcome(ExitCode.INTERRUPTED if self._interrupted else code, response, self._left)
 
     async def _follow(self) -> None:
         turn = self._turn
-        transcript = Transcript(aside=turn.aside)
         async with new_client(turn.url, turn.token, patient=turn.patient) as client:
             with progress("Waiting for the answer") as begun:
                 async with client.run(turn.message, session_id=turn.session_id, user_id=turn.user_id) as events:
@@ -113,9 +118,9 @@ class _Taken:
                         if event["object"] == "content":
                             begun()
                         if not turn.silent:
-                            transcript.show(event)
+                            self._transcript.show(event)
             if not turn.silent:
-                transcript.end()
+                self._transcript.end()
                 self._tell_end()
             self._over.set()
             if self._interrupted:
@@ -136,6 +141,7 @@ class _Taken:
                 if self._events is None or self._left:
                     everything.cancel(reason="Ctrl-C")
                     return
+                self._transcript.end()
                 nursery.start_soon(self._stop, self._events)
 
     async def _stop(self, events: EventStream) -> None:
@@ -153,7 +159,7 @@ class _Taken:
     async def _explain(self) -> None:
         """What takes so long."""
         await trio.sleep(SOON)
-        say("\nStopping: its cleanup is under way. Ctrl-C again leaves without waiting for it.")
+        say("Stopping: its cleanup is under way. Ctrl-C again leaves without waiting for it.")
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
