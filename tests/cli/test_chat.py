@@ -7,6 +7,19 @@ import re
 from .conftest import AGENT, Shell, Terminal
 
 
+def test_the_second_ctrl_c_leaves_while_the_first_is_at_work(shell: Shell, parrot: str) -> None:
+    chat = shell.terminal("chat", parrot, "--session", "held")
+    chat.wait_for("> ")
+    chat.type("hold\n")
+    chat.wait_for("3 4 ")
+    chat.type(Terminal.CTRL_C)
+    chat.wait_for("Stopping: its cleanup is under way. Ctrl-C again leaves")
+    # Its cleanup takes seconds; nobody has to wait for it.
+    chat.type(Terminal.CTRL_C)
+    assert chat.wait_exit() == 130
+    assert "Traceback" not in chat.seen
+
+
 def test_a_conversation(shell: Shell, parrot: str) -> None:
     chat = shell.terminal("chat", parrot)
     assert re.search(rf"Parrot at {parrot}, session \S+. Ctrl-C stops an answer", chat.wait_for("> "))
@@ -33,19 +46,6 @@ def test_ctrl_c_stops_the_run_and_the_second_one_leaves(shell: Shell) -> None:
     assert re.search(r"\r\nStopped run \w+ in \d+ ms, cleanup done\.\r\n", chat.wait_for("> "))
     chat.type("hello\n")
     assert "turn 1: hello" in chat.wait_for("> ")
-    chat.type(Terminal.CTRL_C)
-    assert chat.wait_exit() == 130
-    assert "Traceback" not in chat.seen
-
-
-def test_the_second_ctrl_c_leaves_while_the_first_is_at_work(shell: Shell, parrot: str) -> None:
-    chat = shell.terminal("chat", parrot, "--session", "held")
-    chat.wait_for("> ")
-    chat.type("hold\n")
-    chat.wait_for("3 4 ")
-    chat.type(Terminal.CTRL_C)
-    chat.wait_for("Stopping: its cleanup is under way. Ctrl-C again leaves")
-    # Its cleanup takes seconds; nobody has to wait for it.
     chat.type(Terminal.CTRL_C)
     assert chat.wait_exit() == 130
     assert "Traceback" not in chat.seen

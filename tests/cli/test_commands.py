@@ -197,19 +197,17 @@ def test_deploy_list_status_stop(shell: Shell, agent: Path) -> None:
     assert (here["mode"], set(here)) == ("detached_process", {"deploy_id", "url", "mode", "pid"})
     there = shell.call("deploy", "local", "agent.py", "--port", "0").stdout.strip()
     assert shell.call("invoke", here["deploy_id"], "env COLOUR").stdout == "COLOUR=red\n"
-    assert shell.call("invoke", there[:6], "env COLOUR").stdout == "COLOUR=None\n"
+    deploy_ids = [here["deploy_id"], there]
     listed = shell.call("list").stdout.splitlines()
     assert listed[0].split() == ["ID", "STATE", "URL", "APP", "UP", "FOR", "ENTRYPOINT"]
     assert listed[1].startswith(f"{here['deploy_id']}  ready  {here['url']}  Parrot ")
-    assert [each["deploy_id"] for each in json.loads(shell.call("list", "--json").stdout)] == [
-        here["deploy_id"],
-        there,
-    ]
-    status = json.loads(shell.call("status", there, "--json").stdout)
+    assert [line.split()[0] for line in listed[1:]] == deploy_ids
+    status = json.loads(shell.call("status", there[:6], "--json").stdout)
     assert (status["state"], status["app_name"]) == ("ready", "Parrot")
     stopped = shell.call("stop", here["deploy_id"])
     assert stopped.stderr == f"{here['deploy_id']} (Parrot) at {here['url']} is stopped\n"
     assert "there is no deployment" in shell.call("status", here["deploy_id"], code=1).stderr
+    assert completed(shell, "trio-agentapp stop ") == [there]
     # The other one is killed.
     import os
 
@@ -249,32 +247,22 @@ def test_worker_without_its_extra_names_the_install_line() -> None:
     assert done.stderr == "trio-agentapp: worker needs an extra: pip install 'trio-agentapp[celery]'\n"
 
 
-def test_completion(shell: Shell) -> None:
+def completed(shell: Shell, line: str) -> list[str]:
+    """What bash offers for the last word, with the script that `--show-completion` gives."""
     script = shell.call("--show-completion", "bash").stdout
-    deploy_id = shell.call("deploy", "local", str(AGENT), "--port", "0").stdout.strip()
-    (shell.folder / "script").write_text(script)
+    words = line.split(" ")
+    program = (
+        f"{script}\nCOMP_WORDS=({' '.join(words[:-1])} '{words[-1]}'); COMP_CWORD={len(words) - 1};"
+        f" {script.split('(')[0].strip()} trio-agentapp; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    )
+    environment = shell.environment(PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, env=environment, check=True)
+    return sorted(done.stdout.split())
 
-    def completed(line: str) -> list[str]:
-        words = line.split(" ")
-        program = (
-            f"source ./script; COMP_WORDS=({' '.join(words[:-1])} '{words[-1]}'); COMP_CWORD={len(words) - 1};"
-            f" {script.split('(')[0].strip()} trio-agentapp; printf '%s\\n' \"${{COMPREPLY[@]}}\""
-        )
-        path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-        done = subprocess.run(
-            ["bash", "-c", program],
-            capture_output=True,
-            text=True,
-            cwd=shell.folder,
-            env=shell.environment(PATH=path),
-            check=True,
-        )
-        return done.stdout.split()
 
-    assert sorted(completed("trio-agentapp st")) == ["status", "stop"]
-    assert completed("trio-agentapp run --rel") == ["--reload"]
-    assert completed("trio-agentapp stop ") == [deploy_id]
-    shell.call("stop", deploy_id)
+def test_completion(shell: Shell) -> None:
+    assert completed(shell, "trio-agentapp st") == ["status", "stop"]
+    assert completed(shell, "trio-agentapp run --rel") == ["--reload"]
 
 
 def test_it_is_a_module_too(shell: Shell) -> None:

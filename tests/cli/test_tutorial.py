@@ -71,10 +71,6 @@ def follow(shell: Shell, redis: str) -> None:
         server.url()
         count_and_stop(shell, words(command(" invoke ", 0)), words(command(" stop ", 0)))
         assert server.stop(signal.SIGINT) == 0
-        # 4: a service that stays.
-        deploy_id = shell.call(command=words(command("deploy local"))).stdout.strip()
-        assert deploy_id in shell.call("list").stdout
-        shell.call("stop", deploy_id[:5])
         # 6: two nodes.
         ids = [shell.call(command=words(command("REDIS_URL", number))).stdout.strip() for number in range(2)]
         count_and_stop(shell, words(command(" invoke ", 1)), words(command(" stop ", 1)))
@@ -97,7 +93,6 @@ def follow(shell: Shell, redis: str) -> None:
         while (run := ask(shell, words(command("$RUN"), RUN=found[1])))["state"] != "ERROR":
             assert time.monotonic() < end, run
         assert run["reason"] == "owner_lost"
-        assert re.search(rf"{ids[0]} +dead ", shell.call("list").stdout)
         for deploy_id in ids:
             shell.call("stop", deploy_id)
     finally:

@@ -146,8 +146,8 @@ async def test_a_service_that_is_never_ready_is_ended(tmp_path: Path, home: Path
         "async def wait(app):\n    print('waiting')\n    await trio.sleep_forever()\n"
         "app = AgentApp(before_start=wait)\n"
     )
-    with pytest.raises(DeployError, match=r"not ready in 1.5 s: it does not answer. (.|\n)*  waiting"):
-        await detached.deploy(entrypoint=str(tmp_path / "slow.py"), ready_timeout=1.5)
+    with pytest.raises(DeployError, match=r"not ready in 1 s: it does not answer. (.|\n)*  waiting"):
+        await detached.deploy(entrypoint=str(tmp_path / "slow.py"), ready_timeout=1)
     assert not services_in(home)
     assert await detached.list() == []
 
@@ -213,6 +213,21 @@ async def test_a_module_of_a_package(tmp_path: Path, detached) -> None:
     [status] = await detached.list()
     assert (status.app_name, status.entrypoint, status.state) == ("Shop", "shop.serve:shop", DeploymentState.READY)
     await detached.stop(status.deploy_id)
+
+
+async def test_tls(program: Path, tmp_path: Path, detached) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    make = (
+        f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=agent.test -keyout {key} -out {certificate}"
+    )
+    await trio.run_process(make.split(), capture_stdout=True, capture_stderr=True)
+    for mode in ("daemon_thread", MODE):
+        deployment = await detached.deploy(entrypoint=str(program), mode=mode, certfile=certificate, keyfile=key)
+        assert deployment.url.startswith("https://127.0.0.1:")
+        assert (await detached.status(deployment.deploy_id)).state is DeploymentState.READY
+        await detached.stop(deployment.deploy_id)
+        with pytest.raises(ConfigurationError, match="certfile: there is no file nowhere"):
+            await detached.deploy(entrypoint=str(program), mode=mode, certfile="nowhere", keyfile=key)
 
 
 async def test_several_workers_need_a_shared_backend(program: Path, detached) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from .exits import ExitCode, say
 from .invoke import AsJson
 from .progress import progress
-from .run import App
+from .run import App, CertFile, Host, KeyFile, Port, Workers
 
 if TYPE_CHECKING:
     from ..protocol.deployment import Deployment
@@ -21,17 +20,13 @@ __all__ = ["local"]
 def local(
     app: App,
     args: Annotated[list[str] | None, typer.Argument(help="Arguments of the program, after --.")] = None,
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all.  [default: HOST, else 127.0.0.1]")
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="0 for a free one.  [default: PORT, else 8090]")
-    ] = None,
+    host: Host = None,
+    port: Port = None,
     env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for its environment; may be repeated.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes behind the port; several need Redis.")] = 1,
+    workers: Workers = 1,
     ready_timeout: Annotated[float, typer.Option(min=0, help="Seconds it may take to be ready.")] = 60.0,
-    certfile: Annotated[Path | None, typer.Option(help="For TLS: the certificate chain, as PEM.")] = None,
-    keyfile: Annotated[Path | None, typer.Option(help="For TLS: its key, as PEM.")] = None,
+    certfile: CertFile = None,
+    keyfile: KeyFile = None,
     as_json: AsJson = False,
 ) -> ExitCode:
     """Start APP as a process of its own that stays, on this machine; return when it is ready."""

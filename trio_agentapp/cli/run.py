@@ -9,7 +9,7 @@ import typer
 
 from .exits import ExitCode
 
-__all__ = ["App", "run"]
+__all__ = ["App", "CertFile", "Host", "KeyFile", "Port", "Workers", "run"]
 
 App = Annotated[
     str,
@@ -18,21 +18,27 @@ App = Annotated[
     ),
 ]
 
+Host = Annotated[
+    str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all.  [default: HOST, else 127.0.0.1]")
+]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 for a free one.  [default: PORT, else 8090]")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes behind the port; several need Redis.")]
+CertFile = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, help="For TLS: the certificate chain, as PEM.")
+]
+KeyFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="For TLS: its key, as PEM.")]
+
 
 def run(
     app: App,
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all.  [default: HOST, else 127.0.0.1]")
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="0 for a free one.  [default: PORT, else 8090]")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes behind the port; several need Redis.")] = 1,
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = 1,
     reload: Annotated[
         bool, typer.Option("--reload", help="Start anew when Python files change; live runs are drained before.")
     ] = False,
-    certfile: Annotated[Path | None, typer.Option(help="For TLS: the certificate chain, as PEM.")] = None,
-    keyfile: Annotated[Path | None, typer.Option(help="For TLS: its key, as PEM.")] = None,
+    certfile: CertFile = None,
+    keyfile: KeyFile = None,
 ) -> ExitCode:
     """Serve APP until SIGTERM or Ctrl-C, then drain."""
     from ..app.loading import load_app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import sys
 import time
@@ -94,8 +95,7 @@ class LocalDeployManager(DeployManager):
             raise ConfigurationError("there is nothing to deploy: give an app or an entrypoint")
         host, port = address(self.host, self.port)
         config = ServerConfig()
-        config.certfile = None if certfile is None else os.fspath(certfile)
-        config.keyfile = None if keyfile is None else os.fspath(keyfile)
+        certificate, key = _readable("certfile", certfile), _readable("keyfile", keyfile)
         if chosen is DeploymentMode.DAEMON_THREAD:
             if environment or args or workers != 1:
                 raise ConfigurationError(
@@ -105,26 +105,27 @@ class LocalDeployManager(DeployManager):
 
             guard_the_end()
             app = app or load_app(str(entrypoint))
+            config.certfile, config.keyfile = certificate, key
             return await run_trio(self._start_thread, app, config, host, port, ready_timeout)
         found = resolved(entrypoint) if entrypoint is not None else entrypoint_of(_present(app))
         if app is not None:
             check_exposure(app, host)
-        listener = _listen(config, host, port, tls=False)
+        listener = _listen(config, host, port)
         try:
             port = listener.getsockname()[1]
             deploy_id = self._records.new_id()
             record = Record(
                 deploy_id=deploy_id,
                 entrypoint=found,
-                url=local_url(host, port, tls=certfile is not None),
+                url=local_url(host, port, tls=certificate is not None),
                 host=host,
                 port=port,
                 log=str(self._records.log(deploy_id)),
                 started_at=time.time(),
                 launcher=Identity.own(),
                 sys_path=[entry or os.getcwd() for entry in sys.path],
-                certfile=_absolute(certfile),
-                keyfile=_absolute(keyfile),
+                certfile=certificate,
+                keyfile=key,
                 workers=workers,
             )
             complete = {**os.environ, **(environment or {}), "HOST": host, "PORT": str(port)}
@@ -156,9 +157,9 @@ class LocalDeployManager(DeployManager):
         from .thread import ThreadService
 
         check_exposure(app, host)
-        tls = config.ssl_enabled
-        port = _listen(config, host, port, tls=tls).getsockname()[1]
-        service = ThreadService(os.urandom(4).hex(), app, config, local_url(host, port, tls=tls))
+        port = _listen(config, host, port).getsockname()[1]
+        url = local_url(host, port, tls=config.ssl_enabled)
+        service = ThreadService(secrets.token_hex(4), app, config, url)
         await service.start(ready_timeout)
         mode = DeploymentMode.DAEMON_THREAD.value
         return Deployment(deploy_id=service.deploy_id, url=service.url, mode=mode, pid=os.getpid())
@@ -218,7 +219,9 @@ def _present(app: AgentApp | None) -> AgentApp:
     return app
 
 
-def _absolute(path: str | os.PathLike[str] | None) -> str | None:
+def _readable(name: str, path: str | os.PathLike[str] | None) -> str | None:
+    if path is not None and not os.access(path, os.R_OK):
+        raise ConfigurationError(f"{name}: there is no file {os.fspath(path)} that can be read")
     return None if path is None else os.path.abspath(path)
 
 
@@ -226,14 +229,14 @@ def _service(deploy_id: str) -> ThreadService | None:
     return SERVICES.get(deploy_id)
 
 
-def _listen(config: ServerConfig, host: str, port: int, *, tls: bool) -> socket.socket:
+def _listen(config: ServerConfig, host: str, port: int) -> socket.socket:
     """The one socket of a service. It listens already, so that the address is nobody else's from here on."""
     from ..web.server import BindError, bind_address
 
     config.bind = [bind_address(host, port)]
     try:
         sockets = config.create_sockets()
-        [listener] = sockets.secure_sockets if tls else sockets.insecure_sockets
+        [listener] = (*sockets.secure_sockets, *sockets.insecure_sockets)
         listener.listen(config.backlog)
     except BindError as error:
         raise DeployError(str(error)) from error

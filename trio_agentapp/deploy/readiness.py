@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import httpx
 import trio
 
 __all__ = ["local_url", "unready_reason", "wait_ready"]
@@ -23,6 +22,8 @@ async def unready_reason(url: str) -> str | None:
 
     Only 503 means that it is not: a route of the user's own at this path may answer whatever it likes.
     """
+    import httpx  # where nothing is deployed, nobody pays for it
+
     try:
         # The service's certificate names its public host, and here it is reached by its address.
         async with httpx.AsyncClient(trust_env=False, verify=False, timeout=None) as client:  # noqa: S501, S113
