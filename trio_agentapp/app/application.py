@@ -19,6 +19,7 @@ from quart_trio import QuartTrio
 
 from ..abc import DeployManager
 from ..errors import ConfigurationError
+from ..interrupts import LocalInterruptBackend
 from ..protocol.deployment import Deployment
 from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id
@@ -233,8 +234,8 @@ class AgentApp(QuartTrio):
 
             await app.deploy(LocalDeployManager(host="0.0.0.0", port=8091))
 
-        The options are the deployer's. To be awaited from Trio or asyncio. Does nothing while a launcher imports the
-        module, and returns a deployment without id then. Raises DeployError: the service did not become ready.
+        The options are the deployer's. To be awaited from Trio or asyncio. While a launcher imports the module it
+        does nothing, and returns a deployment without an id. Raises DeployError: it did not become ready.
         """
         from ..web.launcher import imported_by_launcher
 
