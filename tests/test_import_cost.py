@@ -24,6 +24,8 @@ def loaded_by(statement: str) -> set[str]:
         ("import trio_agentapp.protocol", {"trio", "asyncio", "quart", "hypercorn", "redis", "httpx"}),
         ("import trio_agentapp.runs", {"quart", "quart_trio", "hypercorn", "redis", "httpx"}),
         ("from trio_agentapp import AgentClient", {"quart", "quart_trio", "hypercorn", "redis", "typer"}),
+        ("import trio_agentapp.cli", {"trio", "asyncio", "quart", "hypercorn", "redis", "httpx", "rich", "attrs"}),
+        ("from trio_agentapp import LocalDeployManager", {"asyncio", "quart", "hypercorn", "redis", "typer"}),
         ("from trio_agentapp import AgentApp", {"redis", "httpx", "typer", "celery"}),
     ],
 )

@@ -10,6 +10,8 @@ The house; imports point up this page only, and families of one layer never see 
     web                                         requests in, streams out
     app                                         AgentApp: knows all families
     client                                      AgentClient: the agent from the other side
+    deploy                                      puts an app into a process of its own
+    cli                                         the command line
     testing                                     what users test their own parts with
 
 Names are looked up when they are asked for, so that `import trio_agentapp.runs` loads no web server.
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from .abc import BaseInterruptBackend, SessionStore, StateStore
     from .app import AgentApp
     from .client import AgentClient
+    from .deploy import LocalDeployManager
     from .errors import AgentAppError
     from .interrupts import LocalInterruptBackend
     from .protocol import (
@@ -65,6 +68,7 @@ __all__ = [
     "LocalInterruptBackend",
     "StateStore",
     "SessionStore",
+    "LocalDeployManager",
     "AgentAppError",
 ]
 
@@ -73,6 +77,7 @@ _HOMES = {
     "AgentAppError": "errors",
     "AgentClient": "client",
     "BaseInterruptBackend": "abc",
+    "LocalDeployManager": "deploy",
     "LocalInterruptBackend": "interrupts",
     "Principal": "web",
     "Run": "runs",

@@ -2,6 +2,7 @@
 
     AgentAppError
     ├── ConfigurationError            the programmer or operator can mend it before the start
+    ├── DeployError                   a deployment could not be started, found or ended
     ├── ItemError                     a handler yielded something that cannot be sent
     ├── StaleToken                    a write of an owner that lost its session (fencing)
     ├── StateTooLarge                 a state beyond what a store takes
@@ -43,6 +44,7 @@ __all__ = [
     "BackendUnavailable",
     "ConfigurationError",
     "ConnectionLost",
+    "DeployError",
     "Draining",
     "Elsewhere",
     "EventsMissed",
@@ -77,6 +79,10 @@ class AgentAppError(Exception):
 
 class ConfigurationError(AgentAppError, ValueError):
     """A setting that cannot work; the message names the setting and what would."""
+
+
+class DeployError(AgentAppError):
+    """A deployment could not be started, found or ended; the message tells what to look at."""
 
 
 class ItemError(AgentAppError, TypeError):

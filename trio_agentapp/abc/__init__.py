@@ -4,6 +4,7 @@
 texts.
 """
 
+from .deployment import DeployManager
 from .events import EventSink, EventStore, Extent
 from .interrupts import (
     MAX_INPUT,
@@ -35,6 +36,7 @@ __all__ = [
     "BaseInterruptBackend",
     "Busy",
     "Claim",
+    "DeployManager",
     "Ended",
     "EventSink",
     "EventStore",

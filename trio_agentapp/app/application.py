@@ -11,13 +11,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar, Unpack, overload
 
 import trio
+from quart import Response
 from quart.ctx import RequestContext
 from quart.typing import ResponseTypes
 from quart.wrappers import Request
 from quart_trio import QuartTrio
 
+from ..abc import DeployManager
 from ..errors import ConfigurationError
 from ..interrupts import LocalInterruptBackend
+from ..protocol.deployment import Deployment
 from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import StopReceipt
@@ -25,7 +28,6 @@ from ..protocol.request import AgentRequest
 from ..runs import Handler, RunRegistry, Viewing, drain, stop_run
 from ..runs.runner import Runner
 from ..stores import stores_of
-from ..telemetry import configure_logging
 from ..web.connection import HTTPConnection
 from ..web.identity import Gate
 from ..web.lifespan import Lifespan
@@ -41,8 +43,9 @@ from .hooks import call, self_if_wanted, shielded
 from .memory import Memory
 from .middleware import Middleware, layered
 from .mounting import mount_health, mount_history, mount_runs, mount_socket, request_in_hand
-from .paths import is_loopback, native_path
-from .settings import Options, Settings, read_port
+from .paths import native_path
+from .serving import serve_app
+from .settings import Options, Settings
 from .state import AppState
 
 __all__ = ["AgentApp"]
@@ -52,8 +55,6 @@ logger = logging.getLogger("trio_agentapp.app")
 F = TypeVar("F", bound=Callable[..., Any])
 
 FRAMEWORKS = ("text",)
-
-DEFAULT_PORT = 8090
 
 GOODBYE = 5.0
 """Seconds beyond the cleanup budget that a stream has for its last frames when its server leaves."""
@@ -83,6 +84,7 @@ class AgentApp(QuartTrio):
         self.read_timeout = self.settings.read_timeout
         self.gc_threshold = self.settings.gc_threshold
         self.launched = False
+        self.process_mode: str | None = None
         self.node_id = new_run_id()
         self.config["MAX_CONTENT_LENGTH"] = self.settings.max_body_bytes
         self.config["BODY_TIMEOUT"] = self.settings.read_timeout
@@ -219,27 +221,27 @@ class AgentApp(QuartTrio):
         Returns after a clean end, and exits with 1 if the start failed or a crash ended the server. Does nothing
         while a launcher (hypercorn, the command line, Celery) imports the module.
         """
-        from ..web.launcher import imported_by_launcher, launch
+        from ..web.launcher import imported_by_launcher
 
         if imported_by_launcher():
             return
-        configure_logging()
-        host = host or os.environ.get("HOST", "127.0.0.1")
-        port = read_port(os.environ, DEFAULT_PORT) if port is None else port
-        if self.settings.authenticate is None and not is_loopback(host):
-            logger.warning(
-                "serving on %s without an authenticate hook: whoever reaches this port may start and stop runs "
-                "of every user",
-                host,
-            )
-        if workers > 1 and isinstance(self._backend, LocalInterruptBackend):
-            raise ConfigurationError(
-                f"{workers} workers would not know of each other's runs, and a stop could reach the wrong one; set "
-                "interrupt_redis_url (or AGENTAPP_INTERRUPT_REDIS_URL), for instance to redis://localhost"
-            )
-        code = launch(self, host=host, port=port, certfile=certfile, keyfile=keyfile, workers=workers)
+        code = serve_app(self, host, port, certfile=certfile, keyfile=keyfile, workers=workers)
         if code:
             sys.exit(code)
+
+    async def deploy(self, deployer: DeployManager, **options: Any) -> Deployment:
+        """Put this app where `deployer` puts apps, and return when it is ready there.
+
+            await app.deploy(LocalDeployManager(host="0.0.0.0", port=8091))
+
+        The options are the deployer's. To be awaited from Trio or asyncio. While a launcher imports the module it
+        does nothing, and returns a deployment without an id. Raises DeployError: it did not become ready.
+        """
+        from ..web.launcher import imported_by_launcher
+
+        if imported_by_launcher():
+            return Deployment(deploy_id="", url="", mode="", pid=os.getpid())
+        return await deployer.deploy(self, **options)
 
     # The life of the app.
 
@@ -371,6 +373,8 @@ class AgentApp(QuartTrio):
         finally:
             # A hook or middleware may fail, or answer in place of the view: the run is not watched then.
             release_watch(request, response)
+        if self.process_mode is not None and isinstance(response, Response):
+            response.headers["X-Process-Mode"] = self.process_mode
         return response
 
     async def full_dispatch_request(self, request_context: RequestContext | None = None) -> ResponseTypes:

@@ -73,7 +73,7 @@ class Attempts:
             return
         if isinstance(trouble, RequestError):
             raise trouble
-        tries = "" if hopeless else f" ({self._made} attempts)"
+        tries = "" if hopeless or self._made == 1 else f" ({self._made} attempts)"
         raise ConnectionLost(f"{nodes}: {trouble}{tries}") from trouble
 
 

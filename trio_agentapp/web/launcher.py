@@ -24,7 +24,7 @@ from hypercorn.typing import ASGIFramework
 from hypercorn.utils import LifespanFailureError
 
 from .lifespan import log_failure
-from .server import BindError, ServerConfig, serve
+from .server import BindError, ServerConfig, bind_address, serve
 from .workers import Inheritance, supervise
 
 __all__ = ["Launchable", "imported_by_launcher", "launch"]
@@ -37,6 +37,7 @@ WATCHDOG_MARGIN = 10.0
 EXIT_BY_FORCE = 130
 """What shells show for a process that was interrupted."""
 
+LAUNCHERS = ("celery", "trio_agentapp.cli", "trio_agentapp.app.loading")
 IMPORTERS = ("importlib._bootstrap", "importlib._bootstrap_external", "runpy")
 
 
@@ -61,16 +62,20 @@ def launch(
     certfile: str | os.PathLike[str] | None = None,
     keyfile: str | os.PathLike[str] | None = None,
     workers: int = 1,
+    listener: int | None = None,
 ) -> int:
     """Serve until told to stop; returns the exit code. To be called in the main thread.
 
+    `listener`: the descriptor of a socket that listens on the address already.
     0: drained and closed after SIGTERM or SIGINT. 1: the start-up failed, the port is busy, a crash in the
     background ended the server, or the end did not come in time.
     """
     config = ServerConfig()
     config.header_timeout = app.read_timeout
     inherited = Inheritance.take()
-    config.bind = [_address(host, port) if inherited is None else f"fd://{inherited.listener}"]
+    if inherited is not None:
+        listener = inherited.listener
+    config.bind = [bind_address(host, port) if listener is None else f"fd://{listener}"]
     config.certfile = None if certfile is None else os.fspath(certfile)
     config.keyfile = None if keyfile is None else os.fspath(keyfile)
     watchdog = _Watchdog(app.cleanup_budget + WATCHDOG_MARGIN)
@@ -100,16 +105,12 @@ def launch(
     return return_code
 
 
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _supervise(name: str, sockets: Sockets, workers: int) -> int:
     scheme, [listener] = (
         ("https", sockets.secure_sockets) if sockets.secure_sockets else ("http", sockets.insecure_sockets)
     )
     host, port = listener.getsockname()[:2]
-    return supervise(name, listener, f"{scheme}://{_address(host, port)}", workers)
+    return supervise(name, listener, f"{scheme}://{bind_address(host, port)}", workers)
 
 
 class _Launch:
@@ -270,8 +271,9 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 def imported_by_launcher() -> bool:
     """Whether a launcher imports the caller's module right now: `app.run()` at its end must do nothing.
 
-    Launchers are Hypercorn's `load_application`, a spawned worker that re-imports the main module, Celery,
-    and our command line. They count only outside an import: what they call directly means what it says.
+    Launchers are Hypercorn's `load_application`, a spawned worker that re-imports the main module, Celery, our
+    command line, and whatever loads an app by its name. They count only outside an import: what they call directly
+    means what it says.
     """
     importing = False
     frame: FrameType | None = sys._getframe(1)
@@ -289,7 +291,7 @@ def _launches(module: str, function: str) -> bool:
     if module == "hypercorn.utils":
         return function == "load_application"
     return module == "multiprocessing.spawn" or any(
-        module == package or module.startswith(f"{package}.") for package in ("celery", "trio_agentapp.cli")
+        module == package or module.startswith(f"{package}.") for package in LAUNCHERS
     )
 
 

@@ -35,7 +35,7 @@ from hypercorn.typing import (
 
 from .guard import GuardedConnection
 
-__all__ = ["BindError", "Connection", "ServerConfig", "serve"]
+__all__ = ["BindError", "Connection", "ServerConfig", "bind_address", "serve"]
 
 log = logging.getLogger(__name__)
 
@@ -360,11 +360,14 @@ def _listen(sockets: Sockets, config: ServerConfig) -> tuple[list[Listener], lis
     return listeners, urls
 
 
+def bind_address(host: str, port: int) -> str:
+    """As `ServerConfig.bind` and URLs spell it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _name(sock: socket.socket) -> str:
     address = sock.getsockname()
-    if sock.family == socket.AF_INET6:
-        return f"[{address[0]}]:{address[1]}"
-    return f"{address[0]}:{address[1]}" if sock.family == socket.AF_INET else f"unix:{address}"
+    return bind_address(*address[:2]) if sock.family in (socket.AF_INET, socket.AF_INET6) else f"unix:{address}"
 
 
 def _bind_error(bind: str, error: OSError) -> BindError:

@@ -43,6 +43,11 @@ class Inheritance:
         text = os.environ.pop(VARIABLE, None)
         return None if text is None else cls(*map(int, text.split(",")))
 
+    @staticmethod
+    def offered() -> bool:
+        """Whether this process is a worker, as long as it has not taken what it has from its master."""
+        return VARIABLE in os.environ
+
     def tell_ready(self) -> None:
         os.write(self.ready, b".")
 

@@ -1,0 +1,56 @@
+"""`chat` at a real terminal."""
+
+from __future__ import annotations
+
+import re
+
+from .conftest import AGENT, Shell, Terminal
+
+
+def test_the_second_ctrl_c_leaves_while_the_first_is_at_work(shell: Shell, parrot: str) -> None:
+    chat = shell.terminal("chat", parrot, "--session", "held")
+    chat.wait_for("> ")
+    chat.type("hold\n")
+    chat.wait_for("3 4 ")
+    chat.type(Terminal.CTRL_C)
+    chat.wait_for("Stopping: its cleanup is under way. Ctrl-C again leaves")
+    # Its cleanup takes seconds; nobody has to wait for it.
+    chat.type(Terminal.CTRL_C)
+    assert chat.wait_exit() == 130
+    assert "Traceback" not in chat.seen
+
+
+def test_a_conversation(shell: Shell, parrot: str) -> None:
+    chat = shell.terminal("chat", parrot)
+    assert re.search(rf"Parrot at {parrot}, session \S+. Ctrl-C stops an answer", chat.wait_for("> "))
+    chat.type("hello\n")
+    # Its reasoning is shown, and one session is kept.
+    shown = chat.wait_for("> ")
+    assert "what was that?\r\n" in shown
+    assert "turn 1: hello\r\n" in shown
+    chat.type("fail\n")
+    assert "The run ended as failed: exception: " in chat.wait_for("> ")
+    chat.type("hello again\n")
+    assert "turn 2: hello again\r\n" in chat.wait_for("> ")
+    chat.type(Terminal.CTRL_D)
+    assert chat.wait_exit() == 0
+
+
+def test_ctrl_c_stops_the_run_and_the_second_one_leaves(shell: Shell) -> None:
+    """Here with an app that is served meanwhile."""
+    chat = shell.terminal("chat", str(AGENT))
+    chat.wait_for("> ")
+    chat.type("count\n")
+    chat.wait_for("3 4 ")
+    chat.type(Terminal.CTRL_C)
+    assert re.search(r"\r\nStopped run \w+ in \d+ ms, cleanup done\.\r\n", chat.wait_for("> "))
+    chat.type("hello\n")
+    assert "turn 1: hello" in chat.wait_for("> ")
+    chat.type(Terminal.CTRL_C)
+    assert chat.wait_exit() == 130
+    assert "Traceback" not in chat.seen
+
+
+def test_lines_from_a_pipe(shell: Shell, parrot: str) -> None:
+    done = shell.call("chat", parrot, stdin="one\n\ntwo\n")
+    assert done.stdout == "turn 1: one\nturn 2: two\n"

@@ -1,0 +1,186 @@
+"""From a name to an app, and back: `agent.py`, `agent.py:app`, `package.module:app`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import sysconfig
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..errors import ConfigurationError
+from .application import AgentApp
+
+__all__ = ["entrypoint_of", "is_file", "load_app", "resolved"]
+
+USUAL_NAMES = ("app", "agent_app", "application")
+
+
+def load_app(entrypoint: str) -> AgentApp:
+    """Import the module that `entrypoint` names, and find the app in it.
+
+    `app.run()` and `app.deploy()` do nothing meanwhile. Without `:name` the app is the one of a usual name, or the
+    only one there is. What is named may also be a function without parameters that makes the app.
+
+    Raises:
+        ConfigurationError: no such file, module or app, or the module failed; one line that says where.
+    """
+    place, name = _split(entrypoint)
+    module = _import_file(Path(place)) if is_file(place) else _import_module(place)
+    return _named(module, name, place) if name else _only_one(module, place)
+
+
+def is_file(place: str) -> bool:
+    return place.endswith(".py") or os.sep in place
+
+
+def resolved(entrypoint: str) -> str:
+    """The same for a process that may stand in another folder."""
+    place, name = _split(entrypoint)
+    if is_file(place):
+        place = os.path.abspath(place)
+    return f"{place}:{name}" if name else place
+
+
+def entrypoint_of(app: AgentApp) -> str:
+    """What `load_app` finds this app by, in another process.
+
+    Raises:
+        ConfigurationError: it is no module's, or its module is no file's.
+    """
+    main = sys.modules.get("__main__")
+    modules = [sys.modules.get(app.import_name), main, *sys.modules.values()]
+    for module in modules:
+        name = None if module is None else _name_of(app, module)
+        if module is None or name is None:
+            continue
+        if module is not main:
+            return f"{module.__name__}:{name}"
+        spec = getattr(module, "__spec__", None)
+        if spec is not None:
+            return f"{spec.name}:{name}"
+        if file := getattr(module, "__file__", None):
+            return f"{os.path.abspath(file)}:{name}"
+        raise ConfigurationError(
+            "the app was made in an interactive session, where no other process finds it; put it into a file"
+        )
+    raise ConfigurationError(
+        "the app is not a global name of any module, so no other process finds it; make it one, or say "
+        "entrypoint='module:name'"
+    )
+
+
+def _split(entrypoint: str) -> tuple[str, str]:
+    place, _, name = entrypoint.partition(":")
+    if not place:
+        raise ConfigurationError(f"{entrypoint!r} names no file or module; write agent.py, or module:name")
+    return place, name
+
+
+def _name_of(app: AgentApp, module: ModuleType) -> str | None:
+    # A copy: another thread may be importing.
+    return next((name for name, value in vars(module).copy().items() if value is app), None)
+
+
+def _import_file(path: Path) -> ModuleType:
+    path = path.resolve()
+    if not path.is_file():
+        raise ConfigurationError(f"there is no file {path}")
+    folder, names = path.parent, [path.stem]
+    while (folder / "__init__.py").exists():
+        names.insert(0, folder.name)
+        folder = folder.parent
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    if len(names) > 1:
+        return _import_module(".".join(names))
+    loaded = sys.modules.get(path.stem)
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
+        return loaded
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(path.stem)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        if before is None:
+            del sys.modules[path.stem]
+        else:
+            sys.modules[path.stem] = before
+        raise _failure(str(path), error) from error
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    # As `python -m` would: what stands in the current folder can be imported.
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ConfigurationError(f"there is no module {error.name!r} here; a file ends in .py") from None
+        raise _failure(name, error) from error
+    except BaseException as error:
+        raise _failure(name, error) from error
+
+
+def _failure(place: str, error: BaseException) -> BaseException:
+    """What to raise for an error of the user's module; what is no error of it stays what it is."""
+    if isinstance(error, SystemExit):
+        return ConfigurationError(f"{place} ended the program while it was imported (exit code {error.code})")
+    if not isinstance(error, Exception):
+        return error
+    if isinstance(error, SyntaxError):
+        return ConfigurationError(f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}")
+    frames = traceback.extract_tb(error.__traceback__)
+    where = next((frame for frame in reversed(frames) if not _is_library(frame.filename)), frames[-1])
+    return ConfigurationError(f"{where.filename}, line {where.lineno}: {type(error).__name__}: {error}")
+
+
+def _is_library(filename: str) -> bool:
+    """Whether a line of this file is not the user's to mend."""
+    paths = sysconfig.get_paths()
+    folders = (str(Path(__file__).parents[1]), paths["stdlib"], paths["purelib"], paths["platlib"])
+    return filename.startswith(("<frozen", *(folder + os.sep for folder in folders)))
+
+
+def _named(module: ModuleType, name: str, place: str) -> AgentApp:
+    value: Any = module
+    for part in name.split("."):
+        if not hasattr(value, part):
+            found = _apps(module)
+            more = f"; its apps are {', '.join(found)}" if found else ""
+            raise ConfigurationError(f"{place} has no {name!r}{more}")
+        value = getattr(value, part)
+    if inspect.isfunction(value):
+        value = value()
+    if not isinstance(value, AgentApp):
+        raise ConfigurationError(f"{place}:{name} is not an AgentApp but {type(value).__name__}")
+    return value
+
+
+def _only_one(module: ModuleType, place: str) -> AgentApp:
+    found = _apps(module)
+    for name in USUAL_NAMES:
+        if name in found:
+            return found[name]
+    distinct = {id(app): app for app in found.values()}
+    if not distinct:
+        raise ConfigurationError(f"{place} has no AgentApp among its global names")
+    if len(distinct) > 1:
+        names = ", ".join(found)
+        raise ConfigurationError(f"{place} has several apps, {names}; say which: {place}:{next(iter(found))}")
+    return next(iter(distinct.values()))
+
+
+def _apps(module: ModuleType) -> dict[str, AgentApp]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, AgentApp)}

@@ -1,0 +1,81 @@
+"""One program that serves one app: what has to hold, then the launcher."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError
+from ..interrupts import LocalInterruptBackend
+from ..telemetry import configure_logging
+from .paths import is_loopback
+from .settings import Settings, read_port
+
+if TYPE_CHECKING:
+    from .application import AgentApp
+
+__all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "address", "check_exposure", "serve_app"]
+
+logger = logging.getLogger("trio_agentapp.app")
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8090
+
+
+def address(host: str | None, port: int | None) -> tuple[str, int]:
+    """What was said, else `HOST` and `PORT` of the environment, else 127.0.0.1:8090.
+
+    Raises:
+        ConfigurationError: `PORT` is not a port.
+    """
+    return (
+        host or os.environ.get("HOST", DEFAULT_HOST),
+        read_port(os.environ, DEFAULT_PORT) if port is None else port,
+    )
+
+
+def check_exposure(app: AgentApp, host: str) -> None:
+    """Warn of an address that others reach, where nobody is asked who they are."""
+    if app.settings.authenticate is None and not is_loopback(host):
+        logger.warning(
+            "serving on %s without an authenticate hook: whoever reaches this port may start and stop runs "
+            "of every user",
+            host,
+        )
+
+
+def serve_app(
+    app: AgentApp,
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    certfile: str | os.PathLike[str] | None = None,
+    keyfile: str | os.PathLike[str] | None = None,
+    workers: int = 1,
+    listener: int | None = None,
+) -> int:
+    """Serve until told to stop; returns the exit code. To be called in the main thread.
+
+    `listener`: the descriptor of a socket that listens on the address already.
+
+    Raises:
+        ConfigurationError: something that cannot work.
+    """
+    from ..web.launcher import launch
+
+    configure_logging()
+    host, port = address(host, port)
+    check_exposure(app, host)
+    if workers > 1 and not _shares_sessions(app.settings):
+        raise ConfigurationError(
+            f"{workers} workers would not know of each other's runs, and a stop could reach the wrong one; set "
+            "interrupt_redis_url (or AGENTAPP_INTERRUPT_REDIS_URL), for instance to redis://localhost"
+        )
+    return launch(app, host=host, port=port, certfile=certfile, keyfile=keyfile, workers=workers, listener=listener)
+
+
+def _shares_sessions(settings: Settings) -> bool:
+    """Whether processes of this app know of each other's runs."""
+    own = settings.interrupt_backend
+    return settings.interrupt_redis_url is not None or not (own is None or isinstance(own, LocalInterruptBackend))

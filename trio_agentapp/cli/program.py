@@ -1,0 +1,61 @@
+"""What the command line consists of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import chat, deploy, invoke, run, status, stop, worker
+from .environment import read_env_file
+from .exits import exits
+
+__all__ = ["main", "program"]
+
+# Without rich's boxes: an error stays one line, and help costs nothing.
+program = typer.Typer(
+    name="trio-agentapp",
+    help="Serve agents, talk to them, and look after what is deployed.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+deployers = typer.Typer(help="Start an app as a service.", no_args_is_help=True, rich_markup_mode=None)
+program.add_typer(deployers, name="deploy")
+
+program.command("run")(exits(run.run))
+program.command("chat")(exits(chat.chat))
+program.command("invoke")(exits(invoke.invoke))
+program.command("stop")(exits(stop.stop))
+program.command("status")(exits(status.status))
+program.command("list")(exits(status.list_deployments))
+program.command("worker")(exits(worker.worker))
+deployers.command("local")(exits(deploy.local))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("trio-agentapp"))
+        raise typer.Exit
+
+
+@program.callback()
+@exits
+def options(
+    env_file: Annotated[
+        Path | None,
+        typer.Option(help="Read variables from this file, and not from .env of the current folder."),
+    ] = None,
+    _: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version, and leave.")
+    ] = False,
+) -> None:
+    """Serve agents, talk to them, and look after what is deployed."""
+    read_env_file(env_file)
+
+
+def main() -> None:
+    program(prog_name="trio-agentapp")

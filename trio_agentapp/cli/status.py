@@ -1,0 +1,123 @@
+"""`status` and `list`: how services are doing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .chat import Token
+from .exits import ExitCode, say
+from .invoke import AsJson
+from .target import deployments, is_url, new_client
+
+if TYPE_CHECKING:
+    from ..protocol.deployment import DeploymentStatus
+
+__all__ = ["as_line", "list_deployments", "status", "status_json"]
+
+
+def status(
+    target: Annotated[str, typer.Argument(help="A URL, or the id of a deployment.", autocompletion=deployments)],
+    run: Annotated[str | None, typer.Option(help="Tell of this run, and not of the service.")] = None,
+    user: Annotated[str | None, typer.Option(help="Whose run it is.")] = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> ExitCode:
+    """Tell how a service is doing. The exit code is 0 if it is ready, and 3 if it is not."""
+    import trio
+
+    if run is not None:
+        return _run_status(target, run, user, token)
+    if is_url(target):
+        return _ask_url(target, token, as_json)
+
+    from ..deploy import DeploymentState, LocalDeployManager
+
+    async def look() -> DeploymentStatus:
+        return await LocalDeployManager().status(target)
+
+    seen = trio.run(look)
+    typer.echo(status_json(seen) if as_json else as_line(seen))
+    return ExitCode.OK if seen.state is DeploymentState.READY else ExitCode.UNREACHABLE
+
+
+def list_deployments(as_json: AsJson = False) -> ExitCode:
+    """List what is deployed on this machine by this user, the oldest first."""
+    import trio
+
+    from ..deploy import LocalDeployManager
+
+    found = trio.run(LocalDeployManager().list)
+    if as_json:
+        typer.echo(f"[{','.join(map(status_json, found))}]")
+        return ExitCode.OK
+    if not found:
+        say("Nothing is deployed.")
+        return ExitCode.OK
+    rows = [("ID", "STATE", "URL", "APP", "UP FOR", "ENTRYPOINT")]
+    rows += [
+        (each.deploy_id, each.state.value, each.url, each.app_name, _age(each.started_at), each.entrypoint)
+        for each in found
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return ExitCode.OK
+
+
+def as_line(seen: DeploymentStatus) -> str:
+    name = f" ({seen.app_name})" if seen.app_name else ""
+    reason = f": {seen.reason}" if seen.reason else ""
+    return f"{seen.deploy_id}{name} at {seen.url} is {seen.state.value}{reason}"
+
+
+def status_json(seen: DeploymentStatus) -> str:
+    import attrs
+    import orjson
+
+    return orjson.dumps(attrs.asdict(seen)).decode()
+
+
+def _age(since: float) -> str:
+    seconds = max(0, int(time.time() - since))
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _ask_url(url: str, token: str | None, as_json: bool) -> ExitCode:
+    import orjson
+    import trio
+
+    from ..deploy.readiness import unready_reason
+
+    async def ask() -> tuple[dict[str, Any], str | None]:
+        async with new_client(url, token) as client:
+            health = await client.health()
+            with trio.fail_after(10):
+                return health, await unready_reason(url.rstrip("/"))
+
+    health, why = trio.run(ask)
+    name = health.get("service", "the agent")
+    if as_json:
+        typer.echo(orjson.dumps({"url": url, "app_name": name, "ready": why is None, "reason": why}).decode())
+    else:
+        typer.echo(f"{name} at {url} is {'ready' if why is None else f'unready: {why}'}")
+    return ExitCode.OK if why is None else ExitCode.UNREACHABLE
+
+
+def _run_status(target: str, run_id: str, user: str | None, token: str | None) -> ExitCode:
+    import orjson
+    import trio
+
+    from .target import url_of
+
+    async def ask() -> dict[str, Any]:
+        async with new_client(url_of(target) or target, token) as client:
+            return await client.status(run_id, user_id=user)
+
+    typer.echo(orjson.dumps(trio.run(ask), option=orjson.OPT_INDENT_2).decode())
+    return ExitCode.OK

@@ -1,0 +1,75 @@
+"""`stop`: end a run, or a deployment."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import ConfigurationError
+from .chat import Token
+from .exits import ExitCode, say
+from .invoke import AsJson
+from .progress import progress
+from .target import deployments, is_url, new_client, url_of
+
+__all__ = ["stop"]
+
+
+def stop(
+    target: Annotated[str, typer.Argument(help="A URL, or the id of a deployment.", autocompletion=deployments)],
+    session: Annotated[str | None, typer.Option(help="Stop the running run of this session.")] = None,
+    user: Annotated[str | None, typer.Option(help="Whose session it is.  [default: the session's id]")] = None,
+    run: Annotated[str | None, typer.Option(help="Stop the run of this id.")] = None,
+    wait: Annotated[bool, typer.Option(help="Return when nothing of it runs any more.")] = True,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Of a deployment: seconds until it is killed.")
+    ] = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> ExitCode:
+    """Stop a run of TARGET (--session or --run), or without these the deployment TARGET itself.
+
+    A run that is not there is no error: it is not running, and that was wanted.
+    """
+    if session is None and run is None:
+        if is_url(target):
+            raise ConfigurationError("say what to stop: --session SESSION, --run RUN, or the id of a deployment")
+        return _stop_deployment(target, timeout, as_json)
+
+    import trio
+
+    from .turn import receipt_line
+
+    async def ask() -> Any:
+        async with new_client(url_of(target) or target, token) as client:
+            return await client.stop(session, user, run_id=run, wait=wait)
+
+    with progress("Stopping"):
+        receipt = trio.run(ask)
+    if as_json:
+        import attrs
+        import orjson
+
+        typer.echo(orjson.dumps(attrs.asdict(receipt)).decode())
+    else:
+        say(receipt_line(receipt))
+    return ExitCode.OK
+
+
+def _stop_deployment(deploy_id: str, timeout: float | None, as_json: bool) -> ExitCode:
+    import trio
+
+    from ..deploy import LocalDeployManager
+    from .status import as_line, status_json
+
+    async def end() -> Any:
+        return await LocalDeployManager().stop(deploy_id, timeout=timeout)
+
+    with progress(f"Stopping {deploy_id}: live runs may finish first"):
+        ended = trio.run(end)
+    if as_json:
+        typer.echo(status_json(ended))
+    else:
+        say(as_line(ended))
+    return ExitCode.OK

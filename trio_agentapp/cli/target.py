@@ -1,0 +1,87 @@
+"""What a command is pointed at: a URL, a deployment, or an app that is started for it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError, DeployError
+from .progress import progress
+
+if TYPE_CHECKING:
+    from ..client import AgentClient
+
+__all__ = ["deployments", "is_url", "new_client", "reached", "url_of"]
+
+
+def deployments(incomplete: str) -> list[tuple[str, str]]:
+    """Ids that begin so, each with what it is: for the completion of shells."""
+    from ..deploy.records import Records
+
+    return [(each.deploy_id, each.app_name) for each in Records() if each.deploy_id.startswith(incomplete)]
+
+
+def is_url(target: str) -> bool:
+    return target.startswith(("http://", "https://"))
+
+
+def url_of(target: str) -> str | None:
+    """The URL that is meant, by itself or by the id of a deployment; None: it is neither."""
+    if is_url(target):
+        return target.rstrip("/")
+    if "://" in target:
+        raise ConfigurationError(f"{target!r} is not a URL of HTTP")
+    from ..deploy.records import Records
+
+    try:
+        return Records().get(target).url
+    except DeployError:
+        return None
+
+
+@contextmanager
+def reached(target: str) -> Iterator[str]:
+    """A URL at which the target answers. An app is served in this process meanwhile, on a free port.
+
+    Raises:
+        ConfigurationError: the app is not there. DeployError: it cannot be started.
+    """
+    url = url_of(target)
+    if url is not None:
+        yield url
+        return
+    import trio
+
+    from ..deploy import LocalDeployManager
+
+    # Its warnings, as plain lines; that it started is no news here.
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    manager = LocalDeployManager(host="127.0.0.1", port=0)
+
+    async def deploy() -> tuple[str, str]:
+        service = await manager.deploy(entrypoint=target)
+        return service.deploy_id, service.url
+
+    with progress(f"Starting {target}"):
+        deploy_id, url = trio.run(deploy)
+    try:
+        yield url
+    finally:
+        with progress(f"Stopping {target}"):
+            trio.run(manager.stop, deploy_id)
+
+
+def new_client(url: str, token: str | None, *, patient: bool = False) -> AgentClient:
+    """`patient`: go on for a minute when a connection is cut; else find out quickly that nobody is there.
+
+    Raises:
+        ConfigurationError: it is not a URL.
+    """
+    from ..client import AgentClient, Retries
+
+    if not is_url(url):
+        raise ConfigurationError(f"{url!r} is neither a URL (http://...) nor the id of a deployment")
+    return AgentClient(url, token=token, retries=Retries() if patient else Retries(attempts=1))

@@ -1,0 +1,37 @@
+"""`worker`: work off the tasks of an app."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated
+
+import typer
+
+from ..errors import ConfigurationError
+from .exits import ExitCode
+from .run import App
+
+__all__ = ["worker"]
+
+
+def worker(
+    app: App,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option("-Q", "--queue", help="Take from it; may be repeated.  [default: all]"),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Processes, each with one task at a time.  [default: one per core]")
+    ] = None,
+) -> ExitCode:
+    """Execute the tasks of APP that Celery brings, until SIGTERM or Ctrl-C."""
+    from ..app.loading import load_app
+
+    try:
+        # An extra: it is there when Celery is.
+        run_worker = importlib.import_module("trio_agentapp.tasks.celery").run_worker
+    except ImportError:
+        raise ConfigurationError("worker needs an extra: pip install 'trio-agentapp[celery]'") from None
+    queues = [name for names in queue or () for name in names.split(",") if name]
+    run_worker(load_app(app), queues, concurrency)
+    return ExitCode.OK

@@ -1,0 +1,189 @@
+"""What is known of detached services: one small file each, replaced as a whole."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+import cattrs
+import orjson
+
+from ..errors import DeployError
+from ..protocol.deployment import DeploymentMode, DeploymentState, DeploymentStatus
+from .processes import Identity
+
+__all__ = ["Record", "Records"]
+
+logger = logging.getLogger(__name__)
+
+KEPT = 7 * 24 * 3600.0
+"""Seconds for which records and logs of the dead are kept."""
+
+ID = re.compile(r"[0-9a-f]{8}")
+
+LAST_LINES, LAST_BYTES = 20, 16 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class Record:
+    """One detached service. Neither its environment nor its arguments are kept: they may hold secrets."""
+
+    deploy_id: str
+    entrypoint: str
+    url: str
+    host: str
+    port: int
+    log: str
+    started_at: float
+    launcher: Identity
+    sys_path: list[str]
+    certfile: str | None = None
+    keyfile: str | None = None
+    workers: int = 1
+    app_name: str = ""
+    process: Identity | None = None
+    """None until it has come to life."""
+    stop_within: float = 60.0
+    """Seconds that it may take to end when it is told to."""
+
+    @property
+    def state(self) -> DeploymentState | None:
+        """STARTING or DEAD; None: it lives, and has to be asked."""
+        if self.process is None:
+            return DeploymentState.STARTING if self.launcher.alive else DeploymentState.DEAD
+        return None if self.process.alive else DeploymentState.DEAD
+
+    def status(self, state: DeploymentState, reason: str | None = None) -> DeploymentStatus:
+        return DeploymentStatus(
+            deploy_id=self.deploy_id,
+            state=state,
+            url=self.url,
+            mode=DeploymentMode.DETACHED_PROCESS.value,
+            pid=None if self.process is None else self.process.pid,
+            app_name=self.app_name,
+            entrypoint=self.entrypoint,
+            log=self.log,
+            started_at=self.started_at,
+            reason=reason,
+        )
+
+    def last_words(self) -> str:
+        """The end of its log, for people."""
+        try:
+            with open(self.log, "rb") as log:
+                log.seek(max(0, os.fstat(log.fileno()).st_size - LAST_BYTES))
+                lines = log.read().decode(errors="replace").splitlines()
+        except OSError:
+            return "(it has no log)"
+        spoken = [line for raw in lines for line in _plain(raw)]
+        return "\n".join(f"  {line}" for line in spoken[-LAST_LINES:]) or "  (it wrote nothing)"
+
+
+def _plain(line: str) -> list[str]:
+    """A line of the log as a terminal would have had it."""
+    try:
+        record = orjson.loads(line)
+        return [f"{record['level'].upper()}: {record['message']}", *record.get("traceback", "").splitlines()]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return [line]
+
+
+class Records:
+    """The folder `deployments` of `AGENTAPP_HOME`, else of `trio-agentapp` in the user's XDG state folder."""
+
+    def __init__(self, home: str | os.PathLike[str] | None = None) -> None:
+        state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+        chosen = home or os.environ.get("AGENTAPP_HOME") or os.path.join(state, "trio-agentapp")
+        self.folder = Path(os.path.abspath(chosen)) / "deployments"
+
+    def new_id(self) -> str:
+        """One that is free, with its log begun.
+
+        Raises:
+            DeployError: the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            while True:
+                deploy_id = secrets.token_hex(4)
+                with suppress(FileExistsError):
+                    os.close(os.open(self.log(deploy_id), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+                    return deploy_id
+        except OSError as error:
+            raise DeployError(
+                f"cannot write to {self.folder}: {error.strerror}; AGENTAPP_HOME names another folder"
+            ) from error
+
+    def log(self, deploy_id: str) -> Path:
+        return self.folder / f"{deploy_id}.log"
+
+    def write(self, record: Record) -> None:
+        path = self._path(record.deploy_id)
+        draft = path.with_suffix(f".{os.getpid()}.draft")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(orjson.dumps(cattrs.unstructure(record), option=orjson.OPT_INDENT_2))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+
+    def forget(self, deploy_id: str) -> None:
+        """Remove the record; the log stays for a while."""
+        self._path(deploy_id).unlink(missing_ok=True)
+
+    def get(self, deploy_id: str) -> Record:
+        """The record of an id, or of the beginning of one.
+
+        Raises:
+            DeployError: there is none, or more than one begins so.
+        """
+        found = [record for record in self if record.deploy_id.startswith(deploy_id)] if deploy_id else []
+        if not found:
+            raise DeployError(f"there is no deployment {deploy_id!r}")
+        if len(found) > 1:
+            raise DeployError(
+                f"{deploy_id!r} is the beginning of several deployments: "
+                + ", ".join(record.deploy_id for record in found)
+            )
+        return found[0]
+
+    def __iter__(self) -> Iterator[Record]:
+        """All, the oldest first. What cannot be read is told and passed over."""
+        found = []
+        for path in self.folder.glob("*.json"):
+            try:
+                found.append(cattrs.structure(orjson.loads(path.read_bytes()), Record))
+            except FileNotFoundError:
+                continue  # ended meanwhile
+            except (OSError, ValueError, cattrs.BaseValidationError) as error:
+                logger.warning("%s is not the record of a deployment (%s)", path, type(error).__name__)
+        yield from sorted(found, key=lambda record: record.started_at)
+
+    def prune(self) -> None:
+        """Forget what has been dead for a week, and the logs of what is forgotten."""
+        before = time.time() - KEPT
+        for record in self:
+            if record.state is DeploymentState.DEAD and _last_change(Path(record.log)) < before:
+                self.forget(record.deploy_id)
+        for path in self.folder.iterdir():
+            deploy_id = path.name.partition(".")[0]
+            orphan = path.suffix in (".log", ".draft") and not self._path(deploy_id).exists()
+            if ID.fullmatch(deploy_id) and orphan and _last_change(path) < before:
+                path.unlink(missing_ok=True)
+
+    def _path(self, deploy_id: str) -> Path:
+        return self.folder / f"{deploy_id}.json"
+
+
+def _last_change(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
