@@ -6,7 +6,7 @@ The house; imports point up this page only, and families of one layer never see 
     protocol                                    words of the wire; no I/O, no Trio
     abc                                         contracts of backends and stores
     runs                                        a run from claim to terminal event; Trio only
-    interrupts, stores, telemetry               families behind the contracts
+    interrupts, stores, tasks, telemetry        families behind the contracts
     web                                         requests in, streams out
     app                                         AgentApp: knows all families
     testing                                     what users test their own parts with
@@ -39,12 +39,14 @@ if TYPE_CHECKING:
     from .protocol.lifecycle import RunState, StopReceipt
     from .protocol.timings import Timings
     from .runs import Run
+    from .tasks import current_task
     from .web import Principal
 
 __all__ = [
     "AgentApp",
     "AgentRequest",
     "Run",
+    "current_task",
     "Message",
     "TextContent",
     "DataContent",
@@ -77,6 +79,7 @@ _HOMES = {
     "StateStore": "abc",
     "StopReceipt": "protocol.lifecycle",
     "Timings": "protocol.timings",
+    "current_task": "tasks",
 }
 
 

@@ -28,6 +28,7 @@ from .interrupts import (
     Taken,
 )
 from .stores import SessionStore, StateStore
+from .tasks import TaskQueue
 
 __all__ = [
     "MAX_INPUT",
@@ -55,4 +56,5 @@ __all__ = [
     "StopOutcome",
     "StopSignal",
     "Taken",
+    "TaskQueue",
 ]

@@ -42,6 +42,7 @@ from .mounting import mount_health, mount_history, mount_runs, request_in_hand
 from .paths import is_loopback, native_path
 from .settings import Options, Settings, read_port
 from .state import AppState
+from .tasks import AppTasks
 
 __all__ = ["AgentApp"]
 
@@ -89,6 +90,7 @@ class AgentApp(QuartTrio):
         self._stores = stores_of(self.settings.state_url, prefix=self.settings.redis_prefix, alone=alone)
         self.state = AppState(self._stores.states, self._stores.sessions)
         self._gate = Gate(self.settings.authenticate, self.settings.authorize)
+        self._tasks = AppTasks(self, self.settings, self._gate)
         self._handler: Handler | None = None
         self._framework = "text"
         # Made anew each time the app is opened.
@@ -131,6 +133,18 @@ class AgentApp(QuartTrio):
             return fn
 
         return register
+
+    def task(self, path: str, queue: str = "celery", *, timeout: float | None = None) -> Callable[[F], F]:
+        """Have the function called by `POST path`, its result read at `path/{task_id}`; `timeout` in seconds.
+
+        Raises ConfigurationError: the path is taken, or the function cannot be called with a JSON body.
+        """
+        return self._tasks.register(path, queue, timeout)
+
+    @property
+    def celery(self) -> Any:
+        """The Celery application of an app with a broker, for `celery -A module:app.celery worker`."""
+        return self._tasks.celery.celery
 
     async def stop_chat(
         self, user_id: str, session_id: str, run_id: str | None = None, wait: bool = False
@@ -228,6 +242,7 @@ class AgentApp(QuartTrio):
                 "of every user",
                 host,
             )
+        self._tasks.check_workers(workers)
         if workers > 1 and isinstance(self._backend, LocalInterruptBackend):
             raise ConfigurationError(
                 f"{workers} workers would not know of each other's runs, and a stop could reach the wrong one; set "
@@ -288,6 +303,7 @@ class AgentApp(QuartTrio):
                 stream_by_default=settings.streams_by_default,
                 sse_done=settings.sse_done,
             )
+            await stack.enter_async_context(self._tasks.open(registry, self._backend, self._runner))
             self._registry, self._drained = registry, None
             self._mount()
             try:
@@ -306,7 +322,9 @@ class AgentApp(QuartTrio):
         elif registry is not None:
             self._drained = trio.Event()
             try:
-                await drain(registry, self.settings.drain_timeout, hurry)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._tasks.drain, hurry)
+                    nursery.start_soon(drain, registry, self.settings.drain_timeout, hurry)
             finally:
                 self._drained.set()
 
@@ -338,6 +356,7 @@ class AgentApp(QuartTrio):
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._run_routes)
             mount_history(self, lambda: SessionRoutes(self.state.session_service, self._gate))
+            self._tasks.mount_background()
 
     def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
         """Quart's own; `{name}` and `{name:path}` mean what `<name>` and `<path:name>` do."""

@@ -289,7 +289,8 @@ def _launches(module: str, function: str) -> bool:
     if module == "hypercorn.utils":
         return function == "load_application"
     return module == "multiprocessing.spawn" or any(
-        module == package or module.startswith(f"{package}.") for package in ("celery", "trio_agentapp.cli")
+        module == package or module.startswith(f"{package}.")
+        for package in ("celery", "trio_agentapp.cli", "trio_agentapp.tasks")
     )
 
 
