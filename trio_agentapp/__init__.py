@@ -6,7 +6,7 @@ The house; imports point up this page only, and families of one layer never see 
     protocol                                    words of the wire; no I/O, no Trio
     abc                                         contracts of backends and stores
     runs                                        a run from claim to terminal event; Trio only
-    interrupts, stores, telemetry               families behind the contracts
+    interrupts, stores, tasks, telemetry        families behind the contracts
     web                                         requests in, streams out
     app                                         AgentApp: knows all families
     client                                      AgentClient: the agent from the other side
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .protocol.lifecycle import RunState, StopReceipt
     from .protocol.timings import Timings
     from .runs import Run
+    from .tasks import current_task
     from .web import Principal
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "AgentClient",
     "AgentRequest",
     "Run",
+    "current_task",
     "Message",
     "TextContent",
     "DataContent",
@@ -86,6 +88,7 @@ _HOMES = {
     "StateStore": "abc",
     "StopReceipt": "protocol.lifecycle",
     "Timings": "protocol.timings",
+    "current_task": "tasks",
 }
 
 

@@ -18,7 +18,8 @@
         ├── Unauthorized              401
         ├── Forbidden                 403
         ├── NotFound                  404
-        │   └── RunNotFound           404
+        │   ├── RunNotFound           404
+        │   └── TaskNotFound          404
         ├── MethodNotAllowed          405
         ├── SessionBusy               409  carries the running run and when to try again
         ├── IdempotencyConflict       409
@@ -61,6 +62,7 @@ __all__ = [
     "RequestTimeout",
     "RunEnded",
     "RunNotFound",
+    "TaskNotFound",
     "SessionBusy",
     "StaleToken",
     "StateTooLarge",
@@ -192,6 +194,15 @@ class RunNotFound(NotFound):
         super().__init__("There is no such run.")
 
 
+class TaskNotFound(NotFound):
+    """Unknown, forgotten, of another path, or another user's: all answered alike."""
+
+    code, title = "task_not_found", "Task not found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such task.")
+
+
 class MethodNotAllowed(RequestError):
     code, status, title = "method_not_allowed", 405, "Method not allowed"
 
@@ -256,7 +267,7 @@ class TooManyRuns(RequestError):
 
 
 class QueueFull(RequestError):
-    """As many wait as may: runs for a session, or messages for a run."""
+    """As many wait as may: runs for a session, messages for a run, or tasks for their turn."""
 
     code, status, title, retryable = "queue_full", 429, "Queue full", True
 

@@ -79,7 +79,7 @@ async def test_leaving_early_stops_the_run() -> None:
             if hasattr(events, "aclose"):
                 await events.aclose()
         with trio.fail_after(5):
-            while app._running().statistics().live:
+            while app._open().registry.statistics().live:
                 await trio.sleep(0.005)
         record = await app._backend.run_status("early-run")
     assert seen == ["begin", "cleaned"]
@@ -118,9 +118,9 @@ async def test_the_app_opens_for_the_block_and_no_longer() -> None:
     async with app.stream_query("x") as events:
         async for _ in events:
             pass
-        assert app._running()
+        assert app._open().registry
     with pytest.raises(RuntimeError, match="not running"):
-        app._running()
+        app._open().registry
 
 
 async def test_several_in_one_opened_app() -> None:

@@ -392,7 +392,7 @@ async def test_a_hook_that_raises_after_the_start_leaves_no_run_unwatched(
             else:
                 assert response.status_code == 500
                 assert b"bug in" not in body
-            while app._running().statistics().live:
+            while app._open().registry.statistics().live:
                 await trio.sleep(0.01)
     if stream:
         assert runs == [] or runs[0].state.value == "STOPPED"

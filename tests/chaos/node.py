@@ -120,15 +120,15 @@ async def chat(self: Any, msgs: Any, request: AgentRequest, run: Run) -> AsyncIt
 
 @app.get("/test/live")
 async def live() -> dict[str, Any]:
-    statistics = app._running().statistics()
+    statistics = app._open().registry.statistics()
     return {"live": statistics.live, "stuck": list(statistics.stuck), "pid": os.getpid()}
 
 
 @app.get("/test/readers/<run_id>")
 async def readers(run_id: str) -> dict[str, Any]:
     """Readers of a run on this node, wherever it runs."""
-    run = app._running().find(run_id)
-    followed = app._run_routes.service.viewing._followed.get(run_id)
+    run = app._open().registry.find(run_id)
+    followed = app._open().run_routes.service.viewing._followed.get(run_id)
     log = run.log if run is not None else followed.log if followed is not None else None
     return {"readers": 0 if log is None else len([*log.subscribers])}
 

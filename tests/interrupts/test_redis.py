@@ -72,6 +72,18 @@ async def test_it_answers(server: RedisServer, question: Question) -> None:
     await ask(make, question)
 
 
+def test_it_may_be_served_again_in_another_trio_run(server: RedisServer) -> None:
+    """Each run of Trio has a clock of its own: what was a moment ago may be a day ahead."""
+    backend = RedisInterruptBackend(server.url, prefix=fresh_prefix(), timings=TIMINGS)
+
+    async def trouble() -> str | None:
+        async with serving(backend):
+            return backend.trouble
+
+    for _ in range(4):
+        assert trio.run(trouble) is None
+
+
 async def test_it_answers_from_two_nodes(one_server: RedisServer) -> None:
     """What one process claims another one sees: claims, stops and ends go through the server alone."""
     prefix = fresh_prefix()

@@ -29,6 +29,7 @@ from .interrupts import (
     Taken,
 )
 from .stores import SessionStore, StateStore
+from .tasks import TaskQueue
 
 __all__ = [
     "MAX_INPUT",
@@ -57,4 +58,5 @@ __all__ = [
     "StopOutcome",
     "StopSignal",
     "Taken",
+    "TaskQueue",
 ]

@@ -25,28 +25,25 @@ from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.request import AgentRequest
-from ..runs import Handler, RunRegistry, Viewing, drain, stop_run
-from ..runs.runner import Runner
+from ..runs import Handler, drain, stop_run
 from ..stores import stores_of
 from ..web.connection import HTTPConnection
 from ..web.identity import Gate
 from ..web.lifespan import Lifespan
 from ..web.problems import install_problems
-from ..web.runs import RunRoutes
-from ..web.service import RunService
 from ..web.sessions import SessionRoutes
 from ..web.sse import release_watch
-from ..web.websocket import SocketRoute
 from ..web.websocket_connection import WebSocketConnection
 from .backends import backend_of, event_store_of
 from .hooks import call, self_if_wanted, shielded
-from .memory import Memory
 from .middleware import Middleware, layered
 from .mounting import mount_health, mount_history, mount_runs, mount_socket, request_in_hand
+from .parts import Parts, open_parts
 from .paths import native_path
 from .serving import serve_app
 from .settings import Options, Settings
 from .state import AppState
+from .tasks import AppTasks
 
 __all__ = ["AgentApp"]
 
@@ -94,13 +91,10 @@ class AgentApp(QuartTrio):
         self._stores = stores_of(self.settings.state_url, prefix=self.settings.redis_prefix, alone=alone)
         self.state = AppState(self._stores.states, self._stores.sessions)
         self._gate = Gate(self.settings.authenticate, self.settings.authorize)
+        self._tasks = AppTasks(self, self.settings, self._gate)
         self._handler: Handler | None = None
         self._framework = "text"
-        # Made anew each time the app is opened.
-        self._registry: RunRegistry | None = None
-        self._runner: Runner | None = None
-        self._run_routes: RunRoutes
-        self._sockets: SocketRoute
+        self._parts: Parts | None = None
         self._drained: trio.Event | None = None
         self._middleware: list[Middleware] = []
         self._init_functions: list[Callable[..., Any]] = []
@@ -138,6 +132,18 @@ class AgentApp(QuartTrio):
 
         return register
 
+    def task(self, path: str, queue: str = "celery", *, timeout: float | None = None) -> Callable[[F], F]:
+        """Have the function called by `POST path`, its result read at `path/{task_id}`; `timeout` in seconds.
+
+        Raises ConfigurationError: the path is taken, or the function cannot be called with a JSON body.
+        """
+        return self._tasks.register(path, queue, timeout)
+
+    @property
+    def celery(self) -> Any:
+        """The Celery application of an app with a broker, for `celery -A module:app.celery worker`."""
+        return self._tasks.celery.celery
+
     async def stop_chat(
         self, user_id: str, session_id: str, run_id: str | None = None, wait: bool = False
     ) -> StopReceipt:
@@ -147,8 +153,9 @@ class AgentApp(QuartTrio):
             BackendUnavailable: the run is not on this node and the backend cannot be asked; safe to repeat.
             RuntimeError: the app is not running.
         """
-        registry = self._running()
-        return await stop_run(registry, self._backend, SessionKey(user_id, session_id), run_id, wait=wait)
+        return await stop_run(
+            self._open().registry, self._backend, SessionKey(user_id, session_id), run_id, wait=wait
+        )
 
     @asynccontextmanager
     async def stream_query(
@@ -167,11 +174,12 @@ class AgentApp(QuartTrio):
             SessionBusy: the session has a running run.
         """
         async with AsyncExitStack() as stack:
-            if self._registry is None:
+            if self._parts is None:
                 await stack.enter_async_context(self.runtime())
-            if self._runner is None:
+            runner = self._open().runner
+            if runner is None:
                 raise ConfigurationError("there is no query handler; register one with @app.query()")
-            yield await stack.enter_async_context(self._runner.stream_query(request))
+            yield await stack.enter_async_context(runner.stream_query(request))
 
     def middleware(self, kind: str) -> Callable[[Middleware], Middleware]:
         """`@app.middleware("http")` on `async def mw(request, call_next)`; the last one registered is outermost."""
@@ -225,6 +233,7 @@ class AgentApp(QuartTrio):
 
         if imported_by_launcher():
             return
+        self._tasks.check_workers(workers)
         code = serve_app(self, host, port, certfile=certfile, keyfile=keyfile, workers=workers)
         if code:
             sys.exit(code)
@@ -270,72 +279,39 @@ class AgentApp(QuartTrio):
                 stack.push_async_callback(shielded, call, fn, *self_if_wanted(fn, self))
             if settings.lifespan is not None:
                 await stack.enter_async_context(settings.lifespan(self))
-            memory = Memory(self.state)
-            registry = RunRegistry(
-                self._backend,
-                store=self._event_store,
-                remember=memory.remember,
-                undo=memory.undo,
-                node_id=self.node_id,
-                cleanup_budget=self.cleanup_budget,
-                debug=settings.debug,
+            parts = await stack.enter_async_context(
+                open_parts(self, self._backend, self._event_store, self._gate, self._handler, self._framework)
             )
-            await stack.enter_async_context(registry.open())
-            self._runner = self._new_runner(registry)
-            service = RunService(
-                runner=self._runner,
-                registry=registry,
-                backend=self._backend,
-                viewing=Viewing(registry, self._backend, self._event_store),
-                gate=self._gate,
-            )
-            self._run_routes = RunRoutes(
-                service=service,
-                stream_by_default=settings.streams_by_default,
-                sse_done=settings.sse_done,
-            )
-            self._sockets = SocketRoute(
-                service=service, max_message=settings.max_body_bytes, init_timeout=settings.read_timeout
-            )
-            self._registry, self._drained = registry, None
+            await stack.enter_async_context(self._tasks.open(parts.registry, self._backend, parts.runner))
+            self._parts, self._drained = parts, None
             self._mount()
             try:
                 yield
             finally:
-                self._registry = None
+                self._parts = None
 
     async def drain(self, hurry: trio.Event | None = None) -> None:
         """Take no new runs, let live ones finish for `drain_timeout`, stop the rest; return when all have ended.
 
         Called again meanwhile, it waits for the first call.
         """
-        registry = self._registry
+        parts = self._parts
         if self._drained is not None:
             await self._drained.wait()
-        elif registry is not None:
+        elif parts is not None:
             self._drained = trio.Event()
-            self._sockets.draining.set()
+            parts.sockets.draining.set()
             try:
-                await drain(registry, self.settings.drain_timeout, hurry)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._tasks.drain, hurry)
+                    nursery.start_soon(drain, parts.registry, self.settings.drain_timeout, hurry)
             finally:
                 self._drained.set()
 
-    def _running(self) -> RunRegistry:
-        if self._registry is None:
+    def _open(self) -> Parts:
+        if self._parts is None:
             raise RuntimeError("the app is not running; start it, or use `async with app.runtime():`")
-        return self._registry
-
-    def _new_runner(self, registry: RunRegistry) -> Runner | None:
-        if self._handler is None:
-            return None
-        return Runner(
-            app=self,
-            handler=self._handler,
-            registry=registry,
-            framework_type=self._framework,
-            on_disconnect=self.settings.on_disconnect,
-            multitask_strategy=self.settings.multitask_strategy,
-        )
+        return self._parts
 
     # Routes.
 
@@ -346,18 +322,19 @@ class AgentApp(QuartTrio):
         self._mounted = True
         mount_health(self, self.app_name, self.app_description, self._unready_reason)
         if self._handler is not None:
-            mount_runs(self, self.settings.endpoint_path, lambda: self._run_routes)
+            mount_runs(self, self.settings.endpoint_path, lambda: self._open().run_routes)
             mount_history(self, lambda: SessionRoutes(self.state.session_service, self._gate))
-            mount_socket(self, lambda: self._sockets)
+            mount_socket(self, lambda: self._open().sockets)
+            self._tasks.mount_background()
 
     def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
         """Quart's own; `{name}` and `{name:path}` mean what `<name>` and `<path:name>` do."""
         super().add_url_rule(native_path(rule), *args, **options)
 
     def _unready_reason(self) -> str | None:
-        if self._registry is None:
+        if self._parts is None:
             return "starting"
-        statistics = self._registry.statistics()
+        statistics = self._parts.registry.statistics()
         if statistics.draining:
             return "draining"
         if trouble := self._backend.trouble:

@@ -52,6 +52,12 @@ class Options(TypedDict, total=False):
     redis_prefix: str
     timings: Timings
     event_store: str
+    broker_url: str | None
+    backend_url: str | None
+    enable_embedded_worker: bool
+    enable_stream_task: bool
+    stream_task_queue: str
+    stream_task_timeout: float | None
     on_disconnect: OnDisconnect
     multitask_strategy: MultitaskStrategy
     authenticate: Authenticate | None
@@ -138,6 +144,23 @@ def _state_url(_settings: Settings, attribute: attrs.Attribute[Any], value: obje
         raise ConfigurationError(f"{attribute.name} must be a URL such as sqlite:///states.db, not {value!r}")
 
 
+def _optional_text(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ConfigurationError(f"{attribute.name} must be a URL such as redis://localhost:6379/0, not {value!r}")
+
+
+def _optional_seconds(settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None:
+        _seconds(settings, attribute, value)
+        if not value:
+            raise ConfigurationError(f"{attribute.name} must be more than 0 seconds, or None")
+
+
+def _not_empty(_settings: Settings, attribute: attrs.Attribute[Any], value: str) -> None:
+    if not value:
+        raise ConfigurationError(f"{attribute.name} must not be empty")
+
+
 def _at_least(least: int) -> Callable[[Settings, attrs.Attribute[Any], int], None]:
     def check(_settings: Settings, attribute: attrs.Attribute[Any], value: int) -> None:
         if value < least:
@@ -171,6 +194,14 @@ class Settings:
     redis_prefix: str = attrs.field(default="agentapp", validator=_is(str, "a text"))
     timings: Timings = attrs.field(factory=Timings, validator=_is(Timings, "Timings(...)"))
     event_store: str = attrs.field(default="local", validator=_event_store)
+    broker_url: str | None = attrs.field(default=None, validator=_optional_text, metadata={"environment": str})
+    backend_url: str | None = attrs.field(default=None, validator=_optional_text, metadata={"environment": str})
+    enable_embedded_worker: bool = attrs.field(default=False, validator=_is(bool, "True or False"))
+    enable_stream_task: bool = attrs.field(default=False, validator=_is(bool, "True or False"))
+    stream_task_queue: str = attrs.field(default="stream_query", validator=[_is(str, "a text"), _not_empty])
+    stream_task_timeout: float | None = attrs.field(
+        default=None, validator=_optional_seconds, metadata={"environment": float}
+    )
     on_disconnect: OnDisconnect = attrs.field(default="cancel", validator=_on_disconnect)
     multitask_strategy: MultitaskStrategy = attrs.field(default="reject", validator=_one_of(*STRATEGIES))
     authenticate: Authenticate | None = attrs.field(default=None, validator=_callable)

@@ -22,9 +22,13 @@ class Quarantine:
         self._lease = lease
         self._run_id: str | None = None
         self._over_at = -math.inf
+        self._clock: trio.lowlevel.TrioToken | None = None
 
     def see(self, server: ServerInfo) -> None:
         """A connection was made to `server`."""
+        if (clock := trio.lowlevel.current_trio_token()) is not self._clock:
+            # Another run of Trio, whose clock has nothing to do with the last one's: what it knew of is past.
+            self._clock, self._run_id, self._over_at = clock, None, -math.inf
         if server.run_id is not None and server.run_id == self._run_id:
             return
         first, self._run_id = self._run_id is None, server.run_id

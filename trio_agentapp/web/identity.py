@@ -74,6 +74,11 @@ class Gate:
         if not await self._allowed(principal, "start", key.user_id, key.session_id, run_id):
             raise Forbidden("You may not act for this user.")
 
+    async def may_submit(self, principal: Principal | None, user_id: str | None) -> None:
+        """Raises Forbidden: the principal may not start tasks, which belong to no session."""
+        if not await self._allowed(principal, "start", user_id, None, None):
+            raise Forbidden("You may not start this task.")
+
     async def may_see(
         self,
         principal: Principal | None,

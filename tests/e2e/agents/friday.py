@@ -191,7 +191,7 @@ async def saved_state(user_id: str, session_id: str) -> dict[str, Any]:
 
 @app.get("/test/live")
 async def live() -> dict[str, Any]:
-    return {"live": app._running().statistics().live, "pid": os.getpid()}
+    return {"live": app._open().registry.statistics().live, "pid": os.getpid()}
 
 
 @app.post("/test/gate/{name}")

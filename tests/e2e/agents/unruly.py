@@ -184,7 +184,7 @@ async def release() -> dict[str, Any]:
 
 @app.get("/test/live")
 async def live() -> dict[str, Any]:
-    return {"live": app._running().statistics().live}
+    return {"live": app._open().registry.statistics().live}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,142 @@
+"""An app whose tasks Celery executes: its application, its queue, its embedded worker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, Protocol
+
+import trio
+
+from ..errors import ConfigurationError
+from ..interrupts import LocalInterruptBackend
+from ..runs.runner import Runner
+from ..tasks import TaskFunction
+from ..tasks.celery import (
+    AgentBody,
+    CeleryBackground,
+    CeleryTaskQueue,
+    EmbeddedWorker,
+    Lifeline,
+    Work,
+    add_function,
+    ask_agent,
+    celery_name,
+    new_celery,
+    target_of,
+)
+from .settings import Settings
+
+__all__ = ["CeleryTasks", "RunsAgents"]
+
+
+class RunsAgents(Protocol):
+    """What tasks need of the app."""
+
+    cleanup_budget: float
+    import_name: str
+
+    @property
+    def celery(self) -> Any:
+        """The Celery application."""
+
+    def runtime(self) -> AbstractAsyncContextManager[None]:
+        """See `AgentApp.runtime`."""
+
+    def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
+        """See `AgentApp.add_url_rule`."""
+
+
+class CeleryTasks:
+    """Raises ConfigurationError: a setting is missing, or cannot work."""
+
+    def __init__(self, app: RunsAgents, settings: Settings, functions: dict[str, TaskFunction]) -> None:
+        for name, other in (("broker_url", "backend_url"), ("backend_url", "broker_url")):
+            if getattr(settings, name) is None:
+                raise ConfigurationError(f"{other} needs {name}, too; one Redis can be both")
+        assert settings.broker_url is not None  # noqa: S101
+        assert settings.backend_url is not None  # noqa: S101
+        self._app = app
+        self._settings = settings
+        self._functions = functions
+        self._in_worker = False
+        self.celery = new_celery(settings.app_name, settings.broker_url, settings.backend_url)
+        self.queue = CeleryTaskQueue(
+            self.celery,
+            functions,
+            redis_url=settings.backend_url,
+            prefix=settings.redis_prefix,
+            lease=settings.timings.lease,
+            call_timeout=settings.timings.call_timeout,
+            cleanup_budget=settings.cleanup_budget,
+        )
+        # The worker's main process finds it there.
+        self.celery.lifeline = lifeline = Lifeline(settings.drain_timeout)
+        lifeline.install()
+        self._work = Work(
+            redis_url=settings.backend_url,
+            prefix=settings.redis_prefix,
+            lease=settings.timings.lease,
+            cutoff=settings.timings.cutoff,
+            call_timeout=settings.timings.call_timeout,
+            cleanup_budget=settings.cleanup_budget,
+            lifeline=lifeline,
+            debug=settings.debug,
+        )
+        self._worker: EmbeddedWorker | None = None
+        self._runner: Runner | None = None
+
+    def add(self, name: str) -> None:
+        """Make the function of this name a task of Celery."""
+        function = self._functions[name]
+        self._add(name, function, self._work.body_of(function))
+
+    def add_background(self, name: str) -> CeleryBackground:
+        """Have runs of the query handler executed by workers."""
+        settings = self._settings
+        if settings.interrupt_redis_url is None and isinstance(
+            settings.interrupt_backend, LocalInterruptBackend | None
+        ):
+            raise ConfigurationError(
+                "enable_stream_task with a broker needs interrupt_redis_url (or AGENTAPP_INTERRUPT_REDIS_URL): "
+                "without it a stop would not reach the worker that executes the run"
+            )
+        function = TaskFunction(
+            ask_agent, name=name, queue=settings.stream_task_queue, timeout=settings.stream_task_timeout
+        )
+        self._functions[name] = function
+        self._add(name, function, AgentBody(self._open_app, settings.stream_task_timeout))
+        return CeleryBackground(self.queue, name)
+
+    def _add(self, name: str, function: TaskFunction, body: Callable[..., Any]) -> None:
+        def perform(request: Any, *args: object) -> None:
+            self._in_worker = True
+            self._work.perform(request, function, body, *args)
+
+        add_function(self.celery, celery_name(self._settings.redis_prefix, name), function, perform)
+
+    @asynccontextmanager
+    async def open(self, runner: Runner | None) -> AsyncIterator[None]:
+        """Take tasks inside this block, with an embedded worker where that is wanted; never inside a worker."""
+        self._runner = runner
+        async with AsyncExitStack() as stack:
+            if not self._in_worker:
+                await stack.enter_async_context(self.queue.open())
+                if self._settings.enable_embedded_worker:
+                    self._worker = EmbeddedWorker(
+                        target_of(self._app), cleanup_budget=self._settings.cleanup_budget
+                    )
+                    await stack.enter_async_context(self._worker.open())
+            yield
+
+    async def drain(self, timeout: float, hurry: trio.Event | None) -> None:
+        await self.queue.drain(timeout, hurry)
+        if self._worker is not None:
+            await self._worker.drain(timeout, hurry)
+
+    @asynccontextmanager
+    async def _open_app(self) -> AsyncIterator[Runner]:
+        async with self._app.runtime():
+            if self._runner is None:
+                raise ConfigurationError("there is no query handler; register one with @app.query()")
+            yield self._runner

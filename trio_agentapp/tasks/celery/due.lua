@@ -1,0 +1,10 @@
+-- Tasks whose message should have been taken by now: KEYS[1] is the index of those that wait. ARGV: age in ms, how many.
+-- Each is told to one asker only, until it is as old again.
+--   -> {task id, ...}
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local function int(number) return string.format('%.0f', number) end
+
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now - tonumber(ARGV[1])), 'LIMIT', 0, tonumber(ARGV[2]))
+for _, id in ipairs(due) do redis.call('ZADD', KEYS[1], int(now), id) end
+return due

@@ -1,0 +1,64 @@
+"""How a worker's processes learn that it shuts down: a pipe whose writing end only the main process has.
+
+Celery's warm shutdown waits for running tasks as long as they run. Here it waits for `grace` seconds; then the
+main process closes its end, and every task that still runs is stopped with its cleanup.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import trio
+from celery import signals
+
+__all__ = ["Lifeline"]
+
+
+class Lifeline:
+    """Installed once for a Celery application; acts in its worker's processes only."""
+
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
+        self._reading: int | None = None
+        self._writing: int | None = None
+        self._lock = threading.Lock()
+        self._main: int | None = None
+
+    def install(self) -> None:
+        # Celery keeps weak references to receivers by default.
+        signals.worker_init.connect(self._make, weak=False)
+        signals.worker_process_init.connect(self._leave_to_main, weak=False)
+        signals.worker_shutting_down.connect(self._shutting_down, weak=False)
+
+    async def wait_shutdown(self) -> None:
+        """Wait until tasks have to stop; for ever where no worker runs."""
+        if self._reading is None:
+            await trio.sleep_forever()
+        else:
+            await trio.lowlevel.wait_readable(self._reading)
+
+    def cut(self) -> None:
+        """Have every task of this worker stopped now; may be repeated, from any thread of the main process."""
+        with self._lock:
+            writing, self._writing = self._writing, None
+        if writing is not None:
+            os.close(writing)
+
+    def _make(self, **_: Any) -> None:
+        if self._reading is None:
+            self._reading, self._writing = os.pipe()
+            self._main = os.getpid()
+
+    def _leave_to_main(self, **_: Any) -> None:
+        """In a child, forked with both ends: its copy would keep the pipe open. Pools of threads have no child."""
+        if os.getpid() != self._main:
+            self._lock = threading.Lock()
+            self.cut()
+
+    def _shutting_down(self, **_: Any) -> None:
+        # In a signal's handler: no more than to start the clock.
+        timer = threading.Timer(self._grace, self.cut)
+        timer.daemon = True
+        timer.start()

@@ -1,0 +1,128 @@
+"""Messages to the broker. Celery's client blocks: it works in threads of its own, and within a time."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import trio
+
+from ...errors import BackendUnavailable
+
+__all__ = ["PUBLISH_TIMEOUT", "Publisher"]
+
+logger = logging.getLogger("trio_agentapp.tasks")
+
+T = TypeVar("T")
+
+PUBLISH_TIMEOUT = 6.0
+"""Seconds from the request to its refusal. A thread that hangs longer is left to its sockets' time-outs."""
+
+SOCKET_TIMEOUT = 2.0
+
+MAX_THREADS = 8
+
+RETRY_AFTER = 2.0
+
+
+class Publisher:
+    """Sends messages of one Celery application. Connections are kept, one for each thread that was ever busy."""
+
+    def __init__(self, celery: Any) -> None:
+        self._celery = celery
+        self._threads = trio.CapacityLimiter(MAX_THREADS)
+        # Appended and popped by threads; a deque does both atomically.
+        self._idle: deque[Any] = deque()
+
+    async def send(
+        self, name: str, args: list[object], *, task_id: str, queue: str, expires: float, time_limit: float | None
+    ) -> None:
+        """Send one message.
+
+        Raises:
+            BackendUnavailable: the broker did not take it in time. It may all the same: its record decides.
+        """
+        options = {"task_id": task_id, "queue": queue, "expires": expires, "time_limit": time_limit}
+        await self._in_thread(partial(self._publish, name=name, args=args, options=options))
+
+    async def count(self, queue: str) -> int:
+        """Messages that wait in a queue. Raises BackendUnavailable."""
+        return await self._in_thread(partial(self._count, queue=queue))
+
+    async def _in_thread(self, use: Callable[[Any], T]) -> T:
+        try:
+            with trio.fail_after(PUBLISH_TIMEOUT):
+                return await trio.to_thread.run_sync(
+                    self._with_connection, use, abandon_on_cancel=True, limiter=self._threads
+                )
+        except Exception as exc:
+            # kombu raises the errors of whatever transport the broker has, and these share no class.
+            logger.warning("the broker of tasks cannot be reached: %s: %s", type(exc).__name__, exc)
+            raise BackendUnavailable(
+                "The broker of tasks cannot be reached; the task will not be executed.", retry_after=RETRY_AFTER
+            ) from exc
+
+    async def aclose(self) -> None:
+        """Close the connections that are idle."""
+        with trio.move_on_after(SOCKET_TIMEOUT, shield=True):
+            await trio.to_thread.run_sync(self._close_idle, abandon_on_cancel=True, limiter=self._threads)
+
+    def _with_connection(self, use: Callable[[Any], T]) -> T:
+        try:
+            kept = self._idle.pop()
+        except IndexError:
+            kept = None
+        if kept is not None:
+            try:
+                return self._use(kept, use)
+            except Exception as exc:
+                # It may have been closed at the other end since it was last used. A message that comes twice is
+                # executed once.
+                logger.debug("a kept connection to the broker failed: %s", exc)
+        return self._use(self._connect(), use)
+
+    def _use(self, connection: Any, use: Callable[[Any], T]) -> T:
+        try:
+            result = use(connection)
+        except BaseException:
+            _close(connection)
+            raise
+        self._idle.append(connection)
+        return result
+
+    def _connect(self) -> Any:
+        connection = self._celery.connection_for_write(connect_timeout=SOCKET_TIMEOUT)
+        connection.transport_options = {
+            **(connection.transport_options or {}),
+            "socket_timeout": SOCKET_TIMEOUT,
+            "socket_connect_timeout": SOCKET_TIMEOUT,
+            "max_retries": 1,
+            "connect_retries_timeout": SOCKET_TIMEOUT,
+        }
+        return connection
+
+    def _publish(self, connection: Any, *, name: str, args: list[object], options: dict[str, Any]) -> None:
+        producer = self._celery.amqp.Producer(connection, auto_declare=False)
+        self._celery.send_task(name, args=args, producer=producer, retry=False, ignore_result=True, **options)
+
+    def _count(self, connection: Any, *, queue: str) -> int:
+        try:
+            declared = connection.default_channel.queue_declare(queue=queue, passive=True)
+        except connection.channel_errors:
+            # With Redis, an empty queue does not exist.
+            return 0
+        return int(declared.message_count)
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            _close(self._idle.pop())
+
+
+def _close(connection: Any) -> None:
+    try:
+        connection.release()
+    except Exception as exc:
+        logger.debug("closing a connection to the broker failed: %s", exc)

@@ -1,0 +1,67 @@
+"""Messages that got lost, sent again.
+
+A worker that dies with a message in its hands, or a broker that was restarted without its data, would leave a task
+waiting for ever. Its record says that it waits, and an empty queue says that nobody will ever begin it.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import orjson
+import trio
+from redis.exceptions import RedisError
+
+from ...errors import BackendUnavailable
+from ...redis import LinkError
+from .publisher import Publisher
+from .records import TaskRecords
+
+__all__ = ["RESEND_AFTER", "encode_message", "send_message", "sweep_forever"]
+
+logger = logging.getLogger("trio_agentapp.tasks")
+
+SWEEP_EVERY = 1.0
+
+RESEND_AFTER = 5.0
+"""Seconds that a task waits, with its queue empty, until its message is sent again; more than a claim takes.
+
+One that comes twice is executed once.
+"""
+
+AT_ONCE = 100
+"""Tasks looked after by one sweep."""
+
+
+def encode_message(name: str, args: list[object], *, queue: str, expires: float, time_limit: float | None) -> bytes:
+    """What `send_message` sends, to be kept until the task has begun."""
+    return orjson.dumps({"name": name, "args": args, "queue": queue, "expires": expires, "time_limit": time_limit})
+
+
+async def send_message(publisher: Publisher, task_id: str, message: bytes) -> None:
+    """Send the message of a task. Raises BackendUnavailable."""
+    await publisher.send(task_id=task_id, **orjson.loads(message))
+
+
+async def sweep_forever(records: TaskRecords, publisher: Publisher) -> None:
+    """Look after tasks that wait, until cancelled. Any number of nodes may do so."""
+    while True:
+        await trio.sleep(SWEEP_EVERY)
+        try:
+            await _sweep(records, publisher)
+        except (LinkError, RedisError, BackendUnavailable) as exc:
+            logger.debug("tasks that wait could not be looked after: %s", exc)
+
+
+async def _sweep(records: TaskRecords, publisher: Publisher) -> None:
+    lengths: dict[str, int] = {}
+    for task_id in await records.due(RESEND_AFTER, AT_ONCE):
+        message = await records.message(task_id)
+        if message is None:
+            continue
+        queue = orjson.loads(message)["queue"]
+        if queue not in lengths:
+            lengths[queue] = await publisher.count(queue)
+        if lengths[queue] == 0:
+            logger.warning("task %s waits, and queue %r is empty: its message is sent again", task_id, queue)
+            await send_message(publisher, task_id, message)

@@ -1,0 +1,183 @@
+"""The queue of this process: bounded in what runs, in what waits, and in what is remembered."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+
+from ..abc import TaskQueue
+from ..errors import Draining, QueueFull
+from ..protocol.ids import new_run_id
+from ..protocol.tasks import TaskCause, TaskError, TaskRecord, TaskState, error_of
+from .function import TaskFunction
+from .nursery import nursery_around
+from .results import Encode, encode_json
+from .table import TaskTable
+from .task import Task, execute
+
+__all__ = ["MAX_RUNNING", "MAX_WAITING", "LocalTaskQueue"]
+
+logger = logging.getLogger("trio_agentapp.tasks")
+
+MAX_RUNNING = 32
+"""Tasks executed at once, and so threads for synchronous ones."""
+
+MAX_WAITING = 1000
+"""Tasks that wait for their turn; past that the sender is told to come again."""
+
+OVERRUN = 1.0
+"""Seconds beyond the cleanup budget in which tasks whose shields have just ended may unwind."""
+
+RETRY_AFTER = 1.0
+
+
+class LocalTaskQueue(TaskQueue):
+    """Executes tasks in this process, first come first served. What waits here does not survive the process.
+
+    Args:
+        functions: by the name that a task is submitted with; may grow.
+        cleanup_budget: seconds that a stopped task has for its cleanup.
+        debug: show the text of a task's exception to its client.
+    """
+
+    def __init__(
+        self,
+        functions: Mapping[str, TaskFunction],
+        *,
+        cleanup_budget: float = 30.0,
+        debug: bool = False,
+        encode: Encode = encode_json,
+        max_running: int = MAX_RUNNING,
+        max_waiting: int = MAX_WAITING,
+        table: TaskTable | None = None,
+    ) -> None:
+        self.cleanup_budget = cleanup_budget
+        self._functions = functions
+        self._debug = debug
+        self._encode = encode
+        self._max_running = max_running
+        self._max_waiting = max_waiting
+        self._table = table or TaskTable()
+        self._threads = trio.CapacityLimiter(max_running)
+        self._waiting: OrderedDict[str, tuple[Task, TaskFunction, object]] = OrderedDict()
+        self._running: dict[str, Task] = {}
+        self._nursery: trio.Nursery | None = None
+        self._draining = False
+        self._changed = trio.Event()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """See the contract. On leaving, what waits is cancelled, what runs is stopped, cleaned up and joined."""
+        self._draining = False
+        async with nursery_around() as nursery:
+            self._nursery = nursery
+            try:
+                yield
+            finally:
+                self._nursery = None
+                self.stop_all()
+                with trio.CancelScope(shield=True):
+                    await self._wait_empty()
+
+    async def submit(self, name: str, body: object, *, user_id: str | None = None) -> TaskRecord:
+        function = self._functions[name]
+        function.bind(body)
+        await trio.lowlevel.checkpoint()
+        if self._nursery is None or self._draining:
+            raise Draining
+        if len(self._running) >= self._max_running and len(self._waiting) >= self._max_waiting:
+            raise QueueFull("As many tasks wait already as may.", retry_after=RETRY_AFTER)
+        task = Task(new_run_id(), name, cleanup_budget=self.cleanup_budget, timeout=function.timeout)
+        record = TaskRecord(task_id=task.task_id, name=name, user_id=user_id, created_at=time.time())
+        self._table.put(record)
+        self._waiting[task.task_id] = (task, function, body)
+        self._start_waiting()
+        return record
+
+    async def status(self, task_id: str) -> TaskRecord | None:
+        await trio.lowlevel.checkpoint()
+        return self._table.get(task_id)
+
+    async def cancel(self, task_id: str) -> TaskRecord | None:
+        await trio.lowlevel.checkpoint()
+        if self._waiting.pop(task_id, None) is not None:
+            return self._end(task_id, TaskState.CANCELLED, error=error_of(TaskCause.STOPPED))
+        if (task := self._running.get(task_id)) is not None and task.stop():
+            return self._table.change(task_id, cancel_requested=True)
+        return self._table.get(task_id)
+
+    async def drain(self, timeout: float, hurry: trio.Event | None = None) -> None:
+        """See the contract: tasks may run and end for `timeout` seconds or until `hurry`; the rest is stopped."""
+        self._draining = True
+        if live := len(self._running) + len(self._waiting):
+            logger.info("%d tasks may end within %g s; the rest is stopped then", live, timeout)
+        with trio.move_on_after(timeout) as grace:
+            async with trio.open_nursery() as nursery:
+                if hurry is not None:
+                    nursery.start_soon(_cancel_when, hurry, grace)
+                await self._wait_empty()
+                nursery.cancel_scope.cancel(reason="no task is left")
+        self.stop_all()
+        with trio.move_on_after(self.cleanup_budget + OVERRUN):
+            await self._wait_empty()
+        for task in self._running.values():
+            logger.error("task %s of %s has not ended within its cleanup budget", task.task_id, task.name)
+
+    def stop_all(self) -> None:
+        """Cancel what waits, stop what runs."""
+        while self._waiting:
+            task_id, _ = self._waiting.popitem(last=False)
+            self._end(task_id, TaskState.CANCELLED, error=error_of(TaskCause.SHUTDOWN))
+        for task in self._running.values():
+            task.stop(TaskCause.SHUTDOWN)
+
+    async def _wait_empty(self) -> None:
+        while self._running or self._waiting:
+            await self._changed.wait()
+
+    def _start_waiting(self) -> None:
+        while self._waiting and self._nursery is not None and len(self._running) < self._max_running:
+            task_id, (task, function, body) = self._waiting.popitem(last=False)
+            self._running[task_id] = task
+            # In a context of its own: nothing of the request that happened to make room for it.
+            start = partial(self._nursery.start_soon, self._live, task, function, body, name=f"task {task_id}")
+            contextvars.Context().run(start)
+
+    async def _live(self, task: Task, function: TaskFunction, body: object) -> None:
+        self._table.change(task.task_id, state=TaskState.RUNNING, started_at=time.time())
+        try:
+            end = await execute(
+                task, lambda: function(body, threads=self._threads), self._encode, debug=self._debug
+            )
+            self._end(task.task_id, end.state, result=end.result, error=end.error)
+        except Exception:
+            # One task's failure stays its own, also where the fault is ours.
+            logger.critical("task %s of %s: the runtime failed", task.task_id, task.name, exc_info=True)
+            self._end(task.task_id, TaskState.FAILED, error=error_of(TaskCause.EXCEPTION))
+        finally:
+            del self._running[task.task_id]
+            self._start_waiting()
+            self._tell_changed()
+
+    def _end(
+        self, task_id: str, state: TaskState, *, result: bytes | None = None, error: TaskError | None = None
+    ) -> TaskRecord:
+        record = self._table.change(task_id, state=state, result=result, error=error, ended_at=time.time())
+        self._tell_changed()
+        return record
+
+    def _tell_changed(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel(reason="the drain was told to hurry")
