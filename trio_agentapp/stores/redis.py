@@ -30,7 +30,7 @@ CALL_TIMEOUT = 3.0
 """Seconds for one call. A large state on a slow network takes longer than a heartbeat may."""
 
 PATIENCE = 5.0
-"""Seconds for which a call is tried again, as a claim is: Redis is restarted in less, and no run's end waits longer."""
+"""Seconds for which a call is tried again, as a claim is: Redis is restarted in less."""
 
 RETRY = 0.2
 """Seconds between two tries."""
