@@ -178,7 +178,7 @@ async def test_a_server_that_is_full() -> None:
 
         with acting(KEY, 1):
             await to.states.save(*IDS, {"n": 2})
-        with trio.fail_after(5), pytest.raises(BackendUnavailable):
+        with trio.fail_after(3), pytest.raises(BackendUnavailable):
             await fill(to)
         with acting(KEY, 2), pytest.raises(BackendUnavailable):
             await to.states.save(*IDS, {"text": "x" * 200_000})
