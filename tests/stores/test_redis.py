@@ -150,7 +150,7 @@ async def test_redis_is_restarted_in_between() -> None:
                 await trio.sleep(0.3)
                 assert not saved.is_set()
                 await server._start()
-                with trio.fail_after(8):
+                with trio.fail_after(5):
                     await saved.wait()
             assert await to.states.load(*IDS) == {"n": 2}
             assert len(await to.sessions.history(*IDS)) == 2
@@ -178,7 +178,7 @@ async def test_a_server_that_is_full() -> None:
 
         with acting(KEY, 1):
             await to.states.save(*IDS, {"n": 2})
-        with trio.fail_after(5), pytest.raises(BackendUnavailable):
+        with trio.fail_after(3), pytest.raises(BackendUnavailable):
             await fill(to)
         with acting(KEY, 2), pytest.raises(BackendUnavailable):
             await to.states.save(*IDS, {"text": "x" * 200_000})

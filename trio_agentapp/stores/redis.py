@@ -26,11 +26,11 @@ logger = logging.getLogger("trio_agentapp.stores")
 START_TIMEOUT = 10.0
 """Seconds after which a start gives up on a server that does not answer."""
 
-CALL_TIMEOUT = 5.0
+CALL_TIMEOUT = 3.0
 """Seconds for one call. A large state on a slow network takes longer than a heartbeat may."""
 
-PATIENCE = 8.0
-"""Seconds for which a call is tried again: Redis is restarted in less, and outside of runs a write has 10."""
+PATIENCE = 5.0
+"""Seconds for which a call is tried again, as a claim is: Redis is restarted in less."""
 
 RETRY = 0.2
 """Seconds between two tries."""
