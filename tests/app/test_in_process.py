@@ -120,7 +120,7 @@ async def test_the_app_opens_for_the_block_and_no_longer() -> None:
             pass
         assert app._open().registry
     with pytest.raises(RuntimeError, match="not running"):
-        app._open().registry
+        app._open()
 
 
 async def test_several_in_one_opened_app() -> None:

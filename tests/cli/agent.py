@@ -26,7 +26,7 @@ async def parrot(msgs, request, run):
                 await trio.sleep(0.02)
         finally:
             async with run.cleanup():
-                await trio.sleep(2 if order == "hold" else 0.05)
+                await trio.sleep(4 if order == "hold" else 0.05)
         return
     yield Message.reasoning("what was that?")
     memory = await app.state.state_service.load(request.user_id, request.session_id) or {"turns": 0}

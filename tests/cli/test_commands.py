@@ -56,7 +56,7 @@ def test_a_run_that_fails(shell: Shell, parrot: str) -> None:
         (("chat", "ftp://host"), "is not a URL of HTTP"),
         (("stop", "http://127.0.0.1:1"), "say what to stop: --session SESSION"),
         (("stop", "nowhere", "--session", "s"), "is neither a URL (http://...) nor the id of a deployment"),
-        (("run", "agent.py", "--port", "65536"), "less than or equal to 65535"),
+        (("run", "agent.py", "--port", "65536"), "65535"),
         (("run", "agent.py", "--workers", "2", "--reload"), "--reload serves with one worker"),
         (("--env-file", "nowhere", "list"), "nowhere cannot be read: No such file or directory"),
         (("deploy", "local", "agent.py", "--env", "A"), "--env takes NAME=VALUE, not 'A'"),

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import trio
 
 from trio_agentapp import AgentApp
 from trio_agentapp.deploy import DeploymentState, LocalDeployManager
+from trio_agentapp.deploy.processes import Identity
 from trio_agentapp.errors import ConfigurationError, DeployError
 
 from .conftest import PATIENCE, Chat, run, services_in, told, wait_until
@@ -103,6 +105,19 @@ async def test_another_process_with_the_same_id_is_left_alone(program: Path, hom
     assert (await detached.stop(deployment.deploy_id)).reason is None
 
 
+async def test_a_process_that_only_waits_to_be_reaped_is_dead() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        identity = Identity.of(process.pid)
+        assert identity is not None
+        assert identity.alive
+        process.kill()
+        await identity.wait_end()
+        assert not identity.alive
+        # Nor is anything signalled that has its number.
+        identity.terminate()
+        identity.kill()
+
+
 async def test_a_record_that_is_none_does_not_hide_the_others(program: Path, home: Path, detached, caplog) -> None:
     (home / "deployments").mkdir(parents=True)
     (home / "deployments/00000000.json").write_text("{}")
@@ -146,7 +161,7 @@ async def test_a_service_that_is_never_ready_is_ended(tmp_path: Path, home: Path
         "async def wait(app):\n    print('waiting')\n    await trio.sleep_forever()\n"
         "app = AgentApp(before_start=wait)\n"
     )
-    with pytest.raises(DeployError, match=r"not ready in 1 s: it does not answer. (.|\n)*  waiting"):
+    with pytest.raises(DeployError, match=r"not ready in 1 s: it does not answer. Its log, .*, ends with:\n"):
         await detached.deploy(entrypoint=str(tmp_path / "slow.py"), ready_timeout=1)
     assert not services_in(home)
     assert await detached.list() == []

@@ -40,7 +40,7 @@ from .middleware import Middleware, layered
 from .mounting import mount_health, mount_history, mount_runs, mount_socket, request_in_hand
 from .parts import Parts, open_parts
 from .paths import native_path
-from .serving import serve_app
+from .serving import deploy_app, run_app
 from .settings import Options, Settings
 from .state import AppState
 from .tasks import AppTasks
@@ -229,14 +229,7 @@ class AgentApp(QuartTrio):
         Returns after a clean end, and exits with 1 if the start failed or a crash ended the server. Does nothing
         while a launcher (hypercorn, the command line, Celery) imports the module.
         """
-        from ..web.launcher import imported_by_launcher
-
-        if imported_by_launcher():
-            return
-        self._tasks.check_workers(workers)
-        code = serve_app(self, host, port, certfile=certfile, keyfile=keyfile, workers=workers)
-        if code:
-            sys.exit(code)
+        run_app(self, host, port, certfile=certfile, keyfile=keyfile, workers=workers)
 
     async def deploy(self, deployer: DeployManager, **options: Any) -> Deployment:
         """Put this app where `deployer` puts apps, and return when it is ready there.
@@ -246,11 +239,7 @@ class AgentApp(QuartTrio):
         The options are the deployer's. To be awaited from Trio or asyncio. While a launcher imports the module it
         does nothing, and returns a deployment without an id. Raises DeployError: it did not become ready.
         """
-        from ..web.launcher import imported_by_launcher
-
-        if imported_by_launcher():
-            return Deployment(deploy_id="", url="", mode="", pid=os.getpid())
-        return await deployer.deploy(self, **options)
+        return await deploy_app(self, deployer, **options)
 
     # The life of the app.
 
@@ -312,6 +301,10 @@ class AgentApp(QuartTrio):
         if self._parts is None:
             raise RuntimeError("the app is not running; start it, or use `async with app.runtime():`")
         return self._parts
+
+    def check_workers(self, workers: int) -> None:
+        """Raises ConfigurationError: so many processes would not know of each other's tasks."""
+        self._tasks.check_workers(workers)
 
     # Routes.
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
+from ..abc import DeployManager
 from ..errors import ConfigurationError
 from ..interrupts import LocalInterruptBackend
+from ..protocol.deployment import Deployment
 from ..telemetry import configure_logging
 from .paths import is_loopback
 from .settings import Settings, read_port
@@ -15,7 +18,7 @@ from .settings import Settings, read_port
 if TYPE_CHECKING:
     from .application import AgentApp
 
-__all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "address", "check_exposure", "serve_app"]
+__all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "address", "check_exposure", "deploy_app", "run_app", "serve_app"]
 
 logger = logging.getLogger("trio_agentapp.app")
 
@@ -45,6 +48,23 @@ def check_exposure(app: AgentApp, host: str) -> None:
         )
 
 
+def run_app(app: AgentApp, host: str | None, port: int | None, **options: Any) -> None:
+    """What `AgentApp.run` does: serve, and exit with a code that is not 0; nothing while a launcher imports."""
+    from ..web.launcher import imported_by_launcher
+
+    if not imported_by_launcher() and (code := serve_app(app, host, port, **options)):
+        sys.exit(code)
+
+
+async def deploy_app(app: AgentApp, deployer: DeployManager, **options: Any) -> Deployment:
+    """What `AgentApp.deploy` does."""
+    from ..web.launcher import imported_by_launcher
+
+    if imported_by_launcher():
+        return Deployment(deploy_id="", url="", mode="", pid=os.getpid())
+    return await deployer.deploy(app, **options)
+
+
 def serve_app(
     app: AgentApp,
     host: str | None = None,
@@ -67,6 +87,8 @@ def serve_app(
     configure_logging()
     host, port = address(host, port)
     check_exposure(app, host)
+    # The command line and deployments come this way too.
+    app.check_workers(workers)
     if workers > 1 and not _shares_sessions(app.settings):
         raise ConfigurationError(
             f"{workers} workers would not know of each other's runs, and a stop could reach the wrong one; set "
