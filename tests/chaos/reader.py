@@ -131,7 +131,7 @@ class Reader:
         fields = {"Host": "test", "Content-Length": str(len(body)), "Content-Type": "application/json", **headers}
         out = http.send(h11.Request(method=method, target=path, headers=list(fields.items()))) or b""
         out += (http.send(h11.Data(data=body)) or b"") + (http.send(h11.EndOfMessage()) or b"")
-        left, rest, status, streamed = after_bytes, b"", 0, False
+        left, rest, status, streamed = after_bytes, bytearray(), 0, False
         sock = trio.socket.socket()
         if window is not None:
             sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, window)
@@ -162,15 +162,18 @@ class Reader:
                 elif isinstance(event, h11.Data) and not streamed:
                     self.body += bytes(event.data)
                 elif isinstance(event, h11.Data):
-                    *frames, rest = (rest + bytes(event.data)).split(b"\n\n")
-                    for frame in frames:
-                        self._take(frame)
+                    looked = max(len(rest) - 1, 0)
+                    rest += event.data
+                    while (end := rest.find(b"\n\n", looked)) >= 0:
+                        self._take(bytes(rest[:end]))
+                        del rest[: end + 2]
+                        looked = 0
                         if until is not None and until(self):
                             self.cuts += 1
                             return status
                 else:
                     if rest:
-                        self.odd.append(rest)
+                        self.odd.append(bytes(rest))
                     return status
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError) as exc:
             raise Broken("before the end of the answer") from exc

@@ -11,7 +11,7 @@ import trio
 
 from trio_agentapp.testing.redis_server import RedisServer
 
-from . import faults, load, streams, watching
+from . import burdens, faults, load, streams, watching
 from .checker import Verdict
 from .cluster import SHORT, Cluster
 
@@ -152,6 +152,33 @@ SCENARIOS = {
             at_once=100,
         ),
         _stream(watching.readers_leave_after_real_time, short=0, full=40, at_once=40),
+        *[
+            _stream(
+                burdens.readers_that_do_not_read,
+                name=f"readers-that-do-not-read-{events}-{way}",
+                events=events,
+                node={"stalled": 1.5, "way": way},
+                nodes=1,
+                short=4,
+                full=40,
+                at_once=40,
+            )
+            for events, way in (("local", "run"), ("redis", "hypercorn"))
+        ],
+        *[
+            _stream(
+                burdens.readers_that_do_not_read_for_long,
+                name=f"readers-that-do-not-read-for-long-{events}-{way}",
+                events=events,
+                node={"way": way},
+                nodes=1,
+                short=0,
+                full=20,
+                at_once=20,
+            )
+            for events in ("local", "redis")
+            for way in ("run", "hypercorn")
+        ],
         # The longest first: the tests run several of these beside each other.
         _fault(faults.redis_killed),
         _fault(faults.redis_full, nodes=3),
