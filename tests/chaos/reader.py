@@ -67,8 +67,10 @@ class Reader:
         event: dict[str, Any] = json.loads(self.frames[-1][1])
         return event
 
-    async def start(self, node: Node, session: str, **more: Any) -> int:
-        """`POST /process`, and read to the end or the cut."""
+    async def start(
+        self, node: Node, session: str, *, key: str | None = None, named: bool = True, **more: Any
+    ) -> int:
+        """`POST /process`, and read to the end or the cut. `key`: Idempotency-Key; not `named`: without ids."""
         cut = {
             name: more.pop(name)
             for name in ("after_bytes", "until", "before_read", "chunk", "window")
@@ -77,13 +79,15 @@ class Reader:
         body = {
             "input": [{"role": "user", "content": "go"}],
             "user_id": USER,
-            "session_id": session,
-            "id": self.run,
+            **({"session_id": session, "id": self.run} if named else {}),
             **more,
         }
+        headers = {} if key is None else {"Idempotency-Key": key}
         asked_at = time.monotonic()
 
         def note(status: int) -> None:
+            if not named and self.head is not None:
+                self.run = dict(self.head.headers).get(b"x-run-id", b"").decode()
             answered = Start(
                 t0=asked_at,
                 t1=time.monotonic(),
@@ -95,7 +99,7 @@ class Reader:
             )
             self.history.starts.append(answered)
 
-        return await self._ask(node, "POST", "/process", json.dumps(body).encode(), {}, on_head=note, **cut)
+        return await self._ask(node, "POST", "/process", json.dumps(body).encode(), headers, on_head=note, **cut)
 
     async def attach(self, node: Node, *, after: int | None = None, **cut: Any) -> int:
         """Go on behind the last frame, or behind `after`; the status of the answer."""

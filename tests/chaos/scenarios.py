@@ -11,7 +11,7 @@ import trio
 
 from trio_agentapp.testing.redis_server import RedisServer
 
-from . import burdens, faults, load, streams, watching
+from . import burdens, faults, line, load, streams, watching
 from .checker import Verdict
 from .cluster import SHORT, Cluster
 
@@ -179,6 +179,11 @@ SCENARIOS = {
             for events in ("local", "redis")
             for way in ("run", "hypercorn")
         ],
+        _stream(line.requests_wait_in_line, short=6, full=120, at_once=120),
+        _stream(line.places_are_left, short=8, full=200, at_once=100),
+        _stream(line.interrupts_at_once, short=3, full=100, at_once=50),
+        _stream(line.interrupts_around_a_turn, short=20, full=400, at_once=200),
+        _stream(line.places_of_dead_nodes, short=1, full=10, at_once=1, nodes=4, broken=True),
         # The longest first: the tests run several of these beside each other.
         _fault(faults.redis_killed),
         _fault(faults.redis_full, nodes=3),
