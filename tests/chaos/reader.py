@@ -86,13 +86,15 @@ class Reader:
         asked_at = time.monotonic()
 
         def note(status: int) -> None:
-            if not named and self.head is not None:
-                self.run = dict(self.head.headers).get(b"x-run-id", b"").decode()
+            told = {} if self.head is None else dict(self.head.headers)
+            if status != 200 and key is not None:
+                return  # another with this key may have been taken
+            self.run = told.get(b"x-run-id", self.run.encode()).decode()
             answered = Start(
                 t0=asked_at,
                 t1=time.monotonic(),
                 run=self.run,
-                session=session,
+                session=told.get(b"x-session-id", session.encode()).decode(),
                 node=node.name,
                 status=status,
                 allowed=(status,),

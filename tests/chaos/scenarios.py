@@ -11,7 +11,7 @@ import trio
 
 from trio_agentapp.testing.redis_server import RedisServer
 
-from . import burdens, faults, line, load, streams, watching
+from . import burdens, faults, line, load, once, streams, watching
 from .checker import Verdict
 from .cluster import SHORT, Cluster
 
@@ -184,6 +184,18 @@ SCENARIOS = {
         _stream(line.interrupts_at_once, short=3, full=100, at_once=50),
         _stream(line.interrupts_around_a_turn, short=20, full=400, at_once=200),
         _stream(line.places_of_dead_nodes, short=1, full=10, at_once=1, nodes=4, broken=True),
+        _stream(once.keys_used_at_once, short=3, full=100, at_once=50),
+        _stream(
+            once.keys_used_at_once,
+            name="keys-used-at-once-local-events",
+            nodes=1,
+            events="local",
+            short=2,
+            full=50,
+            at_once=50,
+        ),
+        _stream(once.keys_after_refusals, short=1, full=10, at_once=1, broken=True),
+        _stream(once.input_from_elsewhere, short=2, full=60, at_once=30),
         # The longest first: the tests run several of these beside each other.
         _fault(faults.redis_killed),
         _fault(faults.redis_full, nodes=3),
