@@ -63,7 +63,7 @@ async def talk(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]
 
 
 async def count(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
-    """`events` numbers of `size` bytes each, one every `period` seconds, on average, and each with its time."""
+    """`events` numbers of `size` bytes each, one every `period` seconds, each with its time; and `linger` more."""
     period, size = request.extra.get("period", 0.0), request.extra.get("size", 0)
     due = trio.current_time()
     for number in range(request.extra["events"]):
@@ -71,6 +71,7 @@ async def count(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any
         if period:
             due += period
             await trio.sleep_until(due)
+    await trio.sleep(request.extra.get("linger", 0.0))
 
 
 async def mixed(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
@@ -134,15 +135,18 @@ async def readers(run_id: str) -> dict[str, Any]:
 
 
 @app.get("/test/resources")
-def resources() -> dict[str, Any]:
+async def resources() -> dict[str, int]:
     """What this process holds: bytes of memory, open files, tasks."""
-    gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
     return {
-        "rss": pages * os.sysconf("SC_PAGE_SIZE"),
+        "rss": _resident(),
         "files": len(os.listdir("/proc/self/fd")),
         "tasks": trio.lowlevel.current_statistics().tasks_living,
     }
+
+
+def _resident() -> int:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

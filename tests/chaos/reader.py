@@ -67,8 +67,10 @@ class Reader:
         event: dict[str, Any] = json.loads(self.frames[-1][1])
         return event
 
-    async def start(self, node: Node, session: str, **more: Any) -> int:
-        """`POST /process`, and read to the end or the cut."""
+    async def start(
+        self, node: Node, session: str, *, key: str | None = None, named: bool = True, **more: Any
+    ) -> int:
+        """`POST /process`, and read to the end or the cut. `key`: Idempotency-Key; not `named`: without ids."""
         cut = {
             name: more.pop(name)
             for name in ("after_bytes", "until", "before_read", "chunk", "window")
@@ -77,25 +79,29 @@ class Reader:
         body = {
             "input": [{"role": "user", "content": "go"}],
             "user_id": USER,
-            "session_id": session,
-            "id": self.run,
+            **({"session_id": session, "id": self.run} if named else {}),
             **more,
         }
+        headers = {} if key is None else {"Idempotency-Key": key}
         asked_at = time.monotonic()
 
         def note(status: int) -> None:
+            told = {} if self.head is None else dict(self.head.headers)
+            if status != 200 and key is not None:
+                return  # another with this key may have been taken
+            self.run = told.get(b"x-run-id", self.run.encode()).decode()
             answered = Start(
                 t0=asked_at,
                 t1=time.monotonic(),
                 run=self.run,
-                session=session,
+                session=told.get(b"x-session-id", session.encode()).decode(),
                 node=node.name,
                 status=status,
                 allowed=(status,),
             )
             self.history.starts.append(answered)
 
-        return await self._ask(node, "POST", "/process", json.dumps(body).encode(), {}, on_head=note, **cut)
+        return await self._ask(node, "POST", "/process", json.dumps(body).encode(), headers, on_head=note, **cut)
 
     async def attach(self, node: Node, *, after: int | None = None, **cut: Any) -> int:
         """Go on behind the last frame, or behind `after`; the status of the answer."""
@@ -131,7 +137,7 @@ class Reader:
         fields = {"Host": "test", "Content-Length": str(len(body)), "Content-Type": "application/json", **headers}
         out = http.send(h11.Request(method=method, target=path, headers=list(fields.items()))) or b""
         out += (http.send(h11.Data(data=body)) or b"") + (http.send(h11.EndOfMessage()) or b"")
-        left, rest, status, streamed = after_bytes, b"", 0, False
+        left, rest, status, streamed = after_bytes, bytearray(), 0, False
         sock = trio.socket.socket()
         if window is not None:
             sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, window)
@@ -162,15 +168,18 @@ class Reader:
                 elif isinstance(event, h11.Data) and not streamed:
                     self.body += bytes(event.data)
                 elif isinstance(event, h11.Data):
-                    *frames, rest = (rest + bytes(event.data)).split(b"\n\n")
-                    for frame in frames:
-                        self._take(frame)
+                    looked = max(len(rest) - 1, 0)
+                    rest += event.data
+                    while (end := rest.find(b"\n\n", looked)) >= 0:
+                        self._take(bytes(rest[:end]))
+                        del rest[: end + 2]
+                        looked = 0
                         if until is not None and until(self):
                             self.cuts += 1
                             return status
                 else:
                     if rest:
-                        self.odd.append(rest)
+                        self.odd.append(bytes(rest))
                     return status
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError) as exc:
             raise Broken("before the end of the answer") from exc

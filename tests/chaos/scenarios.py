@@ -11,7 +11,7 @@ import trio
 
 from trio_agentapp.testing.redis_server import RedisServer
 
-from . import faults, load, streams, watching
+from . import burdens, faults, line, load, once, streams, watching
 from .checker import Verdict
 from .cluster import SHORT, Cluster
 
@@ -152,6 +152,50 @@ SCENARIOS = {
             at_once=100,
         ),
         _stream(watching.readers_leave_after_real_time, short=0, full=40, at_once=40),
+        *[
+            _stream(
+                burdens.readers_that_do_not_read,
+                name=f"readers-that-do-not-read-{events}-{way}",
+                events=events,
+                node={"stalled": 1.5, "way": way},
+                nodes=1,
+                short=4,
+                full=40,
+                at_once=40,
+            )
+            for events, way in (("local", "run"), ("redis", "hypercorn"))
+        ],
+        *[
+            _stream(
+                burdens.readers_that_do_not_read_for_long,
+                name=f"readers-that-do-not-read-for-long-{events}-{way}",
+                events=events,
+                node={"way": way},
+                nodes=1,
+                short=0,
+                full=20,
+                at_once=20,
+            )
+            for events in ("local", "redis")
+            for way in ("run", "hypercorn")
+        ],
+        _stream(line.requests_wait_in_line, short=6, full=120, at_once=120),
+        _stream(line.places_are_left, short=8, full=200, at_once=100),
+        _stream(line.interrupts_at_once, short=3, full=100, at_once=50),
+        _stream(line.interrupts_around_a_turn, short=20, full=400, at_once=200),
+        _stream(line.places_of_dead_nodes, short=1, full=10, at_once=1, nodes=4, broken=True),
+        _stream(once.keys_used_at_once, short=3, full=100, at_once=50),
+        _stream(
+            once.keys_used_at_once,
+            name="keys-used-at-once-local-events",
+            nodes=1,
+            events="local",
+            short=2,
+            full=50,
+            at_once=50,
+        ),
+        _stream(once.keys_after_refusals, short=1, full=10, at_once=1, broken=True),
+        _stream(once.input_from_elsewhere, short=2, full=60, at_once=30),
         # The longest first: the tests run several of these beside each other.
         _fault(faults.redis_killed),
         _fault(faults.redis_full, nodes=3),

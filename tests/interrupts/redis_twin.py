@@ -176,12 +176,14 @@ class Twin:
                     return ["FULL", before]
                 order = self.micros - (5 * 10**15 if place == "first" else 0)
                 self.zsets.setdefault(self.q(h), {})[run] = order
+                queue = self._queue(h)
+        if active or (queue and queue[0] != run):
             self.zsets.setdefault(self.q(h) + "x", {})[run] = self.now + self.lease
             self.keep(self.q(h), self.session_ttl)
             self.keep(self.q(h) + "x", self.session_ttl)
             self.hashes.setdefault(self.r(h, run), {}).update(state="IDLE", node=node)
             self.keep(self.r(h, run), self.lease)
-            return ["QUEUED", before, str(self._queue(h).index(run))]
+            return ["QUEUED", active or queue[0], str(self._queue(h).index(run))]
         self._leave_queue(h, run)
         tok = str(max(int(session.get("tok", 0)) + 1, self.micros))
         session = self.hashes.setdefault(self.s(h), {})

@@ -74,6 +74,11 @@ class Lease:
     place: Place | None = None
     farewells: Mapping[Cause, Sequence[bytes]] = MappingProxyType({})
 
+    @property
+    def opening(self) -> Sequence[bytes]:
+        """The first events of a run that ends in line: it has shown them, without leave to write them."""
+        return self.farewells.get(Cause.STOPPED_BEFORE_START, [])[:-1]
+
 
 @attrs.frozen
 class Granted:

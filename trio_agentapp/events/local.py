@@ -46,12 +46,15 @@ class LocalEventStore(EventStore):
 
     def keep(self, key: SessionKey, run_id: str, events: Sequence[Event]) -> None:
         self._trim()
-        weight = sum(event.weight for event in events)
         name = (key, run_id)
-        if name in self._runs or not events or weight > self._max_weight // 2:
-            # One that would push out half of all others is not kept.
+        # Of one that would push out half of all others the end is kept; readers are told of the gap before it.
+        start, weight = len(events), 0
+        while start and weight + events[start - 1].weight <= self._max_weight // 2:
+            start -= 1
+            weight += events[start].weight
+        if name in self._runs or start == len(events):
             return
-        self._runs[name] = _Kept(trio.current_time() + RETENTION, weight, tuple(events))
+        self._runs[name] = _Kept(trio.current_time() + RETENTION, weight, tuple(events[start:]))
         self._weight += weight
         self._trim()
 

@@ -114,9 +114,9 @@ class LocalInterruptBackend(BaseInterruptBackend):
         held = session.lease
         if held is not None and _same_claim(held, lease):
             return Granted(held.token)
-        first = session.queue[0][1].run_id if session.queue else lease.run_id
-        if held is not None or first != lease.run_id:
-            return self._wait_in_line(session, lease, first if held is None else held.run_id)
+        refused = self._wait_in_line(session, lease, None if held is None else held.run_id)
+        if refused is not None:
+            return refused
         session.leave_queue(lease.run_id)
         # Never smaller than the clock, so that tokens grow also across forgotten sessions and restarts.
         self._last_token = max(self._last_token + 1, time.time_ns() // 1000)
@@ -134,19 +134,26 @@ class LocalInterruptBackend(BaseInterruptBackend):
         self._started.setdefault(lease.key.user_id, {})[lease.run_id] = None
         return Granted(self._last_token)
 
-    def _wait_in_line(self, session: _Session, lease: Lease, active: str) -> Claim:
-        if lease.place is None or active == lease.run_id:
-            return Busy(active, 1.0)
+    def _wait_in_line(self, session: _Session, lease: Lease, active: str | None) -> Claim | None:
+        """Take a place, or keep it; None: nobody has the session, and the turn is this run's."""
         waiting = [waits.run_id for _, waits in session.queue]
+        before = active or (waiting[0] if waiting else lease.run_id)
+        if active is None and before == lease.run_id:
+            return None
+        if lease.place is None or before == lease.run_id:
+            return Busy(before, 1.0)
         if lease.run_id not in waiting:
             if len(waiting) >= MAX_QUEUED:
-                return QueueIsFull(active)
+                return QueueIsFull(before)
             session.queue.append((lease.place, lease))
             # Stable, so that those of one place stay in the order in which they came.
             session.queue.sort(key=lambda entry: entry[0] is Place.LAST)
-            self._live[lease.run_id] = _record_waiting(lease)
             waiting = [waits.run_id for _, waits in session.queue]
-        return Queued(active, waiting.index(lease.run_id))
+            if active is None and waiting[0] == lease.run_id:
+                # It came before those who have not had their turn yet.
+                return None
+            self._live[lease.run_id] = _record_waiting(lease)
+        return Queued(active or waiting[0], waiting.index(lease.run_id))
 
     async def heartbeat(self, leases: Sequence[Lease]) -> Sequence[Renewal]:
         await trio.lowlevel.checkpoint()

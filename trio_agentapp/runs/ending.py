@@ -74,17 +74,12 @@ def restated(event: ResponseEvent, ending: Ending) -> ResponseEvent:
 
 def farewells(builder: ResponseBuilder) -> Mapping[Cause, Sequence[bytes]]:
     """The last events of a run that others than its owner may end. The terminal one learns number and time then."""
-    terminal = {
-        cause: _bare(builder.id, builder.session_id, builder.created_at, 0, 0, Ending(cause=cause))
-        for cause in (Cause.OWNER_LOST, Cause.STOPPED_BEFORE_START)
-    }
-    unborn = ResponseBuilder(builder.run_id, builder.session_id, created_at=builder.created_at).start()
+    lost = _bare(builder.id, builder.session_id, builder.created_at, 0, 0, Ending(cause=Cause.OWNER_LOST))
+    unborn = ResponseBuilder(builder.run_id, builder.session_id, created_at=builder.created_at)
+    stillborn = [*unborn.start(), *unborn.stop(Cause.STOPPED_BEFORE_START.value, completed_at=0)]
     return {
-        Cause.OWNER_LOST: [encode_event(terminal[Cause.OWNER_LOST])],
-        Cause.STOPPED_BEFORE_START: [
-            *map(encode_event, unborn),
-            encode_event(terminal[Cause.STOPPED_BEFORE_START]),
-        ],
+        Cause.OWNER_LOST: [encode_event(lost)],
+        Cause.STOPPED_BEFORE_START: [encode_event(event) for event in stillborn],
     }
 
 

@@ -47,6 +47,8 @@ async def wait_in_line(
         turn.set()
 
     async with backend.watching(run.key, wake):
+        # What ended before this was watched woke nobody: claim again at once.
+        wake()
         while True:
             if lease.place is Place.FIRST and queued.run_id not in run.replaces:
                 await _interrupt(backend, run, queued.run_id)

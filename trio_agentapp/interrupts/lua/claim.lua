@@ -50,7 +50,11 @@ if active or (first and first ~= run) then
     local order = micros
     if place == 'first' then order = micros - 5e15 end
     redis.call('ZADD', queue, int(order), run)
+    -- Nobody has the session, and those it came before have not had their turn yet: it is its own.
+    first = redis.call('ZRANGE', queue, 0, 0)[1]
   end
+end
+if active or (first and first ~= run) then
   redis.call('ZADD', queue_ends, int(now + lease), run)
   redis.call('PEXPIRE', queue, session_ttl)
   redis.call('PEXPIRE', queue_ends, session_ttl)

@@ -1,0 +1,184 @@
+"""Scenarios of readers that do not read: what they cost the others and the server, and how they are let go."""
+
+from __future__ import annotations
+
+from statistics import quantiles
+from typing import Any
+
+import attrs
+import trio
+
+from .client import Broken, call
+from .cluster import PATIENCE, Cluster, Node
+from .reader import Reader, check_same, check_whole
+
+__all__ = ["readers_that_do_not_read", "readers_that_do_not_read_for_long"]
+
+SIZE = 10_000
+"""Bytes of an event."""
+
+WINDOW = 4096
+"""Bytes that the kernel reads ahead for a reader that does not, about; the rest is the server's burden."""
+
+
+IDLE = 6.0
+"""Seconds after which Hypercorn's own server has let go of connections that were left, the test's own too."""
+
+LINGER = 1.0
+"""Seconds from the last text to the end."""
+
+
+@attrs.frozen(kw_only=True)
+class Measured:
+    latencies: list[float]
+    """Seconds from the making of an event to its receipt, of all readers that read."""
+    rss: int
+    """Bytes by which the server grew at most."""
+
+
+async def resources(node: Node) -> dict[str, int]:
+    _, found = await call(node.port, "GET", "/test/resources")
+    return dict(found)
+
+
+async def readers_that_do_not_read(
+    cluster: Cluster, bad: int, *, good: int = 8, events: int = 250, period: float = 0.015
+) -> dict[str, float]:
+    """One byte a second, or nothing at all: the others see all; these are cut, and come back for the rest."""
+    without = await _measure(cluster, good, 0, events, period)
+    among = await _measure(cluster, good, bad, events, period)
+    return {
+        "events p99 ms without": _p99(without),
+        "events p99 ms among them": _p99(among),
+        "KiB each": round((among.rss - without.rss) / bad / 1024, 1),
+    }
+
+
+async def readers_that_do_not_read_for_long(cluster: Cluster, bad: int) -> dict[str, float]:
+    """A run of 100 MB that lasts for longer than a reader may take for nothing, as it is set without a test."""
+    return await readers_that_do_not_read(cluster, bad, good=4, events=10_000, period=0.01)
+
+
+def _p99(measured: Measured) -> float:
+    return round(1000 * quantiles(measured.latencies, n=100)[98], 1)
+
+
+async def _measure(cluster: Cluster, good: int, bad: int, events: int, period: float) -> Measured:
+    """In a fresh process. Memory is looked at until the last text has come: the end repeats all, for everybody."""
+    [node] = cluster.nodes
+    await cluster.kill(node)
+    node.start()
+    await node.wait_ready()
+    await _chat(cluster, node)
+    before = await resources(node)
+    most = before["rss"]
+    first = Reader(cluster.history)
+    readers = [Reader(cluster.history, first.run) for _ in range(good - 1)]
+    idle = [Reader(cluster.history, first.run) for _ in range(bad)]
+    wake = trio.Event()
+    async with trio.open_nursery() as reading, trio.open_nursery() as stalling:
+        start = {"do": "count", "events": events, "size": SIZE, "period": period, "linger": LINGER}
+        reading.start_soon(lambda: first.start(node, cluster.session(), on_disconnect="continue", **start))
+        await first.begun.wait()
+        for reader in readers:
+            reading.start_soon(reader.attach, node)
+        for number, reader in enumerate(idle):
+            how = _one_byte_a_second(wake) if number % 2 else _nothing(wake)
+            stalling.start_soon(_read_badly, reader, node, how)
+        while len(first.frames) < events + 3:
+            most = max(most, (await resources(node))["rss"])
+            await trio.sleep(0.25)
+        if idle:
+            await _wait_cut(cluster, node, first.run, good)
+        wake.set()
+    for reader in (first, *readers):
+        check_whole(cluster, reader)
+        check_same(cluster, first, reader)
+    for reader in idle:
+        await _come_back(cluster, reader, first, node)
+    await _check_resources(cluster, node, before)
+    return Measured(
+        latencies=[late for reader in (first, *readers) for late in _latencies(reader)], rss=most - before["rss"]
+    )
+
+
+async def _chat(cluster: Cluster, node: Node) -> None:
+    """What a process makes once."""
+    reader = Reader(cluster.history)
+    await reader.start(node, cluster.session(), do="count", events=100, size=SIZE)
+    await Reader(cluster.history, reader.run).attach(node)
+
+
+def _one_byte_a_second(wake: trio.Event) -> dict[str, Any]:
+    async def before_read(reader: Reader) -> None:
+        if reader.frames:
+            with trio.move_on_after(1):
+                await wake.wait()
+
+    return {"before_read": before_read, "chunk": 1}
+
+
+def _nothing(wake: trio.Event) -> dict[str, Any]:
+    async def before_read(reader: Reader) -> None:
+        if reader.frames:
+            await wake.wait()
+
+    return {"before_read": before_read}
+
+
+async def _read_badly(reader: Reader, node: Node, how: dict[str, Any]) -> None:
+    try:
+        await reader.attach(node, window=WINDOW, **how)
+    except Broken:
+        reader.cuts += 1
+
+
+async def _wait_cut(cluster: Cluster, node: Node, run: str, good: int) -> None:
+    """Until the server has let go of those that do not read."""
+    left = 0
+    with trio.move_on_after((node.stalled or 60.0) + PATIENCE):
+        while True:
+            _, told = await call(node.port, "GET", f"/test/readers/{run}")
+            if (left := told["readers"]) <= good:
+                return
+            await trio.sleep(0.1)
+    cluster.stuck(f"{node.name} has {left} readers, and {good} of them read")
+
+
+async def _come_back(cluster: Cluster, reader: Reader, whole: Reader, node: Node) -> None:
+    """What it got is what the others got; behind it comes the rest, or an explicit gap and the rest."""
+    name = f"run {whole.run}, a reader that did not read"
+    if reader.over or not reader.cuts:
+        cluster.flaw("E1", f"{name}: it was not cut: {reader.last} of {whole.last}")
+        return
+    behind = reader.last
+    await reader.attach(node)
+    if not reader.over or reader.frames != [whole.frames[number] for number in reader.numbers]:
+        cluster.flaw("E1", f"{name}: it was shown {reader.numbers[:5]}... to {reader.last} of {whole.last}")
+    expected = behind + 1
+    for start, stop in reader.gaps:
+        if start != expected:
+            cluster.flaw("E1", f"{name}: it was told of a gap from {start} on, and it was at {expected}")
+        expected = stop + 1
+    if [number for number in reader.numbers if number > behind] != list(range(expected, whole.last + 1)):
+        cluster.flaw("E1 lost", f"{name}: behind {behind} it got a hole that no gap tells: {reader.gaps}")
+
+
+async def _check_resources(cluster: Cluster, node: Node, before: dict[str, int]) -> None:
+    found = before
+    with trio.move_on_after(PATIENCE):
+        while True:
+            found = await resources(node)
+            if found["files"] <= before["files"] and found["tasks"] <= before["tasks"]:
+                return
+            await trio.sleep(0.1 if node.way == "run" else IDLE)
+    cluster.stuck(f"{node.name} holds {found} afterwards, and held {before} before")
+
+
+def _latencies(reader: Reader) -> list[float]:
+    late = []
+    for (_, data), at in zip(reader.frames, reader.times, strict=True):
+        if b'"delta":true' in data:
+            stamp = data[data.index(b'"text":"') :].split(b"@", 1)[1].split(b" ", 1)[0]
+            late.append(at - float(stamp))
+    return late
