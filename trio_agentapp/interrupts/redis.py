@@ -272,6 +272,7 @@ class RedisInterruptBackend(BaseInterruptBackend):
             int(ending.cleanup_interrupted),
             int(ending.stop_requested),
             ending.terminal_event or b"",
+            *ending.first_events,
         )
         # The index keeps the session until the reaper has looked: another run may have claimed it by now.
         with _translated("The end of the run could not be written."):

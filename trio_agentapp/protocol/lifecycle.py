@@ -123,6 +123,8 @@ class Ending:
     stop_requested: bool = False
     terminal_event: bytes | None = None
     """Its JSON, where the server that keeps the state keeps the events too: both are written as one."""
+    first_events: tuple[bytes, ...] = ()
+    """The same for those before it, of a run that never had its session, and so could not write any."""
 
     @property
     def state(self) -> RunState:

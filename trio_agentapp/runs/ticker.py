@@ -94,7 +94,7 @@ class Ticker:
 
 
 def _patience_of(run: Run, now: float) -> float | None:
-    """For how long a run could be watched by nobody, if that has been so here; None: it is watched, or need not be."""
+    """For how long nobody may watch a run, if that long has passed here; None: it is watched, or need not be."""
     since = run.unwatched_since
     if since is None or run.on_disconnect == "continue" or run.phase is not Phase.RUNNING:
         return None

@@ -1,5 +1,5 @@
 -- FINISH: run, token or '', node, nonce, state, reason, cleanup, cleanup_interrupted, stop_requested,
---   terminal event or ''
+--   terminal event or '', events before it of a run that never had its session...
 --   -> the fields of the run record that holds, as HGETALL gives them
 local run, tok, node, nonce, state, reason = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
 local cleanup, interrupted, stop_requested, event = ARGV[13], ARGV[14], ARGV[15], ARGV[16]
@@ -15,6 +15,13 @@ local mine = s.running and s.run == run and ((tok ~= '' and s.tok == tok) or (to
 local known = tok
 if known == '' then known = mine and s.tok or '0' end
 -- A live run is ended by its own claim only: another of the same id, given up, must not.
-if mine or not (s.running and s.run == run) then conclude(run, state, reason, node, known, more, event) end
+if mine or not (s.running and s.run == run) then
+  local stream = base .. 'e:' .. run
+  local unwritten = event ~= '' and not terminal(redis.call('HGET', record(run), 'state'))
+  if unwritten and #ARGV > 16 and redis.call('EXISTS', stream) == 0 then
+    for i = 17, #ARGV do redis.call('XADD', stream, int(i - 16) .. '-0', 'e', ARGV[i]) end
+  end
+  conclude(run, state, reason, node, known, more, event)
+end
 if mine then free(redis.call('HGET', record(run), 'state')) end
 return redis.call('HGETALL', record(run))
