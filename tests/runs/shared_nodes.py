@@ -33,11 +33,15 @@ class SharedStore(EventStore):
         self.asked: list[list[str]] = []
         self.on_asked: Callable[[], object] = lambda: None
         self.slow = 0.0
+        self.withholding = False
+        """What is put is on its way, and stays so."""
+        self.trimmed = 0
+        """Events before this number are gone."""
 
     def sink(
         self, lease: Lease, show: Callable[[Sequence[Event]], None], hear: Callable[[Renewal], None]
     ) -> EventSink:
-        return _Sink(self.streams[lease.run_id], show)
+        return _Sink(self, lease.run_id, show)
 
     def keep(self, key: SessionKey, run_id: str, events: Sequence[Event]) -> None:
         pass
@@ -61,11 +65,13 @@ class SharedStore(EventStore):
             return None
         last = stream[-1]
         ended = isinstance(last, ResponseEvent) and last.terminal
-        return Extent(first=stream[0].sequence_number, end=last.sequence_number + 1, ended=ended)
+        return Extent(first=max(self.trimmed, stream[0].sequence_number), end=last.sequence_number + 1, ended=ended)
 
     async def read(self, key: SessionKey, run_id: str, start: int) -> Sequence[Event]:
         await self._answer()
-        return [event for event in self.streams[run_id] if event.sequence_number >= start][: self.batch]
+        return [event for event in self.streams[run_id] if event.sequence_number >= max(start, self.trimmed)][
+            : self.batch
+        ]
 
     @asynccontextmanager
     async def attending(self, key: SessionKey, run_id: str) -> AsyncIterator[None]:
@@ -91,12 +97,13 @@ class _Sink:
     congested = False
     drained = True
 
-    def __init__(self, stream: list[Event], show: Callable[[Sequence[Event]], None]) -> None:
-        self._stream, self._show = stream, show
+    def __init__(self, store: SharedStore, run_id: str, show: Callable[[Sequence[Event]], None]) -> None:
+        self._store, self._run_id, self._show = store, run_id, show
 
     def put(self, events: Sequence[Event]) -> None:
-        self._stream.extend(events)
-        self._show(events)
+        if not self._store.withholding:
+            self._store.streams[self._run_id].extend(events)
+            self._show(events)
 
     async def wait_relieved(self) -> None:
         await trio.lowlevel.checkpoint()
