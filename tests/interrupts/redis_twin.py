@@ -246,6 +246,7 @@ class Twin:
         reason: str,
         stop_requested: str,
         event: str = "",
+        *first: str,
     ) -> Hash:
         session = self._session(h)
         mine = self._runs(h, run) and (
@@ -253,6 +254,8 @@ class Twin:
         )
         if mine or not self._runs(h, run):
             more = {"cleanup": "done", "cleanup_interrupted": "0"}
+            if not self._ended(h, run) and event and first and self.e(h, run) not in self.streams:
+                self.streams[self.e(h, run)] = list(enumerate(first, 1))
             if stop_requested == "1" or (mine and session.get("stop") == run):
                 more["stop_requested"] = "1"
             self._conclude(h, run, state, reason, node, tok or (session["tok"] if mine else "0"), event, **more)

@@ -332,6 +332,7 @@ class Sessions(Lives):
         end=st.sampled_from(ENDS),
         stopped=st.sampled_from("01"),
         event=st.sampled_from(["", terminal(0), terminal(7, 5)]),
+        first=st.sampled_from([(), (), (terminal(0), terminal(1))]),
     )
     def finish(
         self,
@@ -343,13 +344,14 @@ class Sessions(Lives):
         end: tuple[str, str],
         stopped: str,
         event: str = "",
+        first: tuple[str, ...] = (),
     ) -> None:
         token = self.tokens[-min(back, len(self.tokens))] if back else ""
         session = self.twin._session(key.digest)
         if session.get("run") == run and back == 1:
             token = session["tok"]
-        answer = self.bind("finish", key, run, token, node, nonce, *end, "done", 0, stopped, event)
-        expected = self.twin.finish(key.digest, run, token, node, nonce, *end, stopped, event)
+        answer = self.bind("finish", key, run, token, node, nonce, *end, "done", 0, stopped, event, *first)
+        expected = self.twin.finish(key.digest, run, token, node, nonce, *end, stopped, event, *first)
         assert dict(zip(answer[::2], answer[1::2], strict=True)) == expected
 
     @precondition(lambda self: self._owners())

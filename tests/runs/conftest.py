@@ -15,6 +15,7 @@ from trio_agentapp.interrupts import LocalInterruptBackend
 from trio_agentapp.protocol.events import ContentEvent, Event, ResponseEvent
 from trio_agentapp.protocol.ids import SessionKey, new_run_id, new_session_id
 from trio_agentapp.protocol.lifecycle import RunState, StopReceipt
+from trio_agentapp.protocol.request import MultitaskStrategy
 from trio_agentapp.runs import Gap, Handler, Run, RunRegistry, driver, stop_run
 from trio_agentapp.testing import UnrulyBackend
 
@@ -43,11 +44,11 @@ class House:
             handler_name=name,
         )
 
-    async def start(self, fn: Callable[..., Any], **options: Any) -> Run:
+    async def start(self, fn: Callable[..., Any], *, strategy: MultitaskStrategy = "reject", **options: Any) -> Run:
         handler = Handler(fn)
         run = self.new_run(name=handler.name, **options)
         offered = {"self": self, "msgs": ["hello"], "request": "request", "run": run, "app": "app"}
-        await self.registry.start(run, handler, offered)
+        await self.registry.start(run, handler, offered, strategy=strategy)
         self.started.append(run)
         return run
 

@@ -88,6 +88,8 @@ class EventStore(ABC):
     async def read(self, key: SessionKey, run_id: str, start: int) -> Sequence[Event]:
         """A batch of events from number `start` on; beginning later, where those are gone; empty if there are none.
 
+        Their numbers follow each other.
+
         Raises:
             BackendUnavailable: the store cannot be asked.
         """

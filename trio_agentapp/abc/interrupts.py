@@ -72,7 +72,7 @@ class Lease:
     nonce: str
     token: int = 0
     place: Place | None = None
-    farewells: Mapping[Cause, Sequence[bytes]] = MappingProxyType({})
+    farewells: Mapping[Cause, Sequence[bytes]] = attrs.field(default=MappingProxyType({}), hash=False)
 
     @property
     def opening(self) -> Sequence[bytes]:

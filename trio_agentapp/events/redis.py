@@ -98,13 +98,14 @@ class RedisEventStore(EventStore):
             written_at = trio.current_time()
             dirty, self._dirty = list(self._dirty), {}
             ready = [sink for sink in dirty if sink.retry_at <= written_at]
+            later = [sink for sink in dirty if sink.retry_at > written_at]
             for start in range(0, len(ready), SINKS_AT_ONCE):
                 if not await self._write(ready[start : start + SINKS_AT_ONCE]):
                     for sink in ready[start:]:
                         self._mark(sink)
                     written_at = trio.current_time() + RETRY
                     break
-            if later := [sink for sink in dirty if sink.retry_at > written_at]:
+            if later:
                 for sink in later:
                     self._dirty[sink] = None
                 if not self._due.is_set():
@@ -170,7 +171,10 @@ class RedisEventStore(EventStore):
     async def read(self, key: SessionKey, run_id: str, start: int) -> Sequence[Event]:
         with _translated():
             [found] = await self._link.ask(self._bound_read(key, run_id, "from", start, READ_EVENTS, READ_BYTES))
-        return [decode_event(event) for event in found]
+        events = [decode_event(event) for event in found]
+        # A fail-over may have left a hole: what follows it is another batch, so that it begins later.
+        first = events[0].sequence_number if events else 0
+        return [event for number, event in enumerate(events, first) if event.sequence_number == number]
 
     def _bound_read(self, key: SessionKey, run_id: str, *args: str | int) -> ScriptCall:
         return self._read.bind([self._layout.events(key.digest, run_id)], args)

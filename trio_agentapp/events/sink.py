@@ -167,7 +167,10 @@ class RedisSink:
     def _go_back(self, number: int) -> None:
         """The server has lost acknowledged events from `number` on: write them again."""
         lost = [event for event in self._ring if event.sequence_number >= number]
-        self._ring.clear()
+        for _ in lost:
+            self._ring.pop()
+        while self._kept and self._kept[-1][0] >= number:
+            self._kept_weight -= self._kept.pop()[1]
         self._pending.extendleft(reversed(lost))
         self._weight += sum(event.weight for event in lost)
         self.after_a_hole = not lost or lost[0].sequence_number > number

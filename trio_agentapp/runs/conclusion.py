@@ -15,7 +15,7 @@ from ..protocol.events import Event
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Ending, RunState
 from .driver import Driven
-from .ending import adopted
+from .ending import adopted, numbered_from
 from .keeper import Keeper
 from .run import Run, current_run
 
@@ -66,10 +66,13 @@ class Conclusion:
         if run.cause is Cause.STOPPED_BEFORE_START:
             return ending  # whoever said so has written it down
         until = self.keeper.patience_for(run, ending)
-        with trio.move_on_at(until):
+        # A server that is full takes no events for longer than that, and yet the end of the run.
+        with trio.move_on_at(min(until, self.keeper.give_up_at())):
             await run.sink.flush()
+        run.sink.give_up()
         if lease.farewells and last is not None:
-            ending = attrs.evolve(ending, terminal_event=encode_event(last))
+            [event] = numbered_from(run.log.end, [last])
+            ending = attrs.evolve(ending, terminal_event=encode_event(event))
         record = await self.keeper.finish(lease, ending, until=until)
         if record is not None:
             return adopted(ending, record)

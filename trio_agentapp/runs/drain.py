@@ -7,7 +7,7 @@ import logging
 import trio
 
 from ..protocol.lifecycle import Cause, Ending
-from .ending import terminal_events
+from .ending import numbered_from, terminal_events
 from .registry import RunRegistry
 from .run import Run
 
@@ -52,5 +52,6 @@ async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
 def _abandon(run: Run) -> None:
     logger.error("run %s (handler %r) has not ended within its cleanup budget", run.run_id, run.handler_name)
     if not run.log.closed:
-        run.log.put(terminal_events(run.builder, Ending(cause=Cause.CLEANUP_TIMEOUT)))
+        run.sink.give_up()
+        run.log.put(numbered_from(run.log.end, terminal_events(run.builder, Ending(cause=Cause.CLEANUP_TIMEOUT))))
         run.log.close()

@@ -12,7 +12,15 @@ from ..protocol.codec import encode_event
 from ..protocol.events import Event, Failure, ResponseEvent, Status
 from ..protocol.lifecycle import Cause, Ending, RunRecord, RunState
 
-__all__ = ["adopted", "error_message", "event_from_record", "farewells", "restated", "terminal_events"]
+__all__ = [
+    "adopted",
+    "error_message",
+    "event_from_record",
+    "farewells",
+    "numbered_from",
+    "restated",
+    "terminal_events",
+]
 
 MESSAGES = {
     Cause.EXCEPTION: "The agent failed.",
@@ -54,6 +62,13 @@ def terminal_events(builder: ResponseBuilder, ending: Ending, message: str = "")
             return builder.stop(ending.cause.value, completed_at=now)
         case _:
             return builder.fail(ending.cause.value, message or MESSAGES[ending.cause], completed_at=now)
+
+
+def numbered_from(number: int, events: Sequence[Event]) -> Sequence[Event]:
+    """The same events, counted from `number`: what was said before them is never shown, if they began later."""
+    if not events or events[0].sequence_number == number:
+        return events
+    return [attrs.evolve(event, sequence_number=number + place) for place, event in enumerate(events)]
 
 
 def _told(ending: Ending, message: str = "") -> tuple[Status, Failure | None]:

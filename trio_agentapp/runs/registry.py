@@ -39,7 +39,7 @@ from ..protocol.request import MultitaskStrategy
 from .cleanup import leaves
 from .conclusion import Conclusion, Remember, Undo
 from .driver import drive
-from .ending import error_message, farewells, restated, terminal_events
+from .ending import error_message, farewells, numbered_from, restated, terminal_events
 from .handler import Handler
 from .inbox import InboxFetcher
 from .keeper import Keeper
@@ -339,9 +339,8 @@ class RunRegistry:
         run.ending = held
         run.state = held.state
         run.phase = Phase.ENDED
-        run.sink.give_up()
         if isinstance(last, ResponseEvent) and not run.log.closed:
-            run.log.put([last if held.cause is ending.cause else restated(last, held)])
+            run.log.put(numbered_from(run.log.end, [last if held.cause is ending.cause else restated(last, held)]))
         if self._store is not None:
             self._store.keep(run.key, run.run_id, run.log.kept)
         self._leave(run)

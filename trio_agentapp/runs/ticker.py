@@ -48,28 +48,36 @@ class Ticker:
         self._due.set()
 
     async def tick(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_at_time, name="clock of runs and readers")
+            # On its own, since it may have to wait for a store.
+            nursery.start_soon(self._look_for_watchers, name="watchers of runs")
+
+    async def _look_at_time(self) -> None:
         before = trio.current_time()
         while True:
-            self._due = trio.Event()
-            with trio.move_on_at(before + PERIOD):
-                await self._due.wait()
+            await trio.sleep_until(before + PERIOD)
             now = trio.current_time()
+            # After a pause of the process the runs that it ended have not had their turn yet.
+            paused = now - before > 2 * PERIOD
+            before = now
             runs = self._registry.live()
-            if now >= before + PERIOD:
-                # After a pause of the process the runs that it ended have not had their turn yet.
-                paused = now - before > 2 * PERIOD
-                before = now
-                for log in [*(run.log for run in runs), *self.logs]:
-                    _tick_readers(log, now)
-                for run in runs:
-                    if not paused:
-                        _note_stuck(run, now)
-            await self._stop_unwatched(runs, now)
+            for log in [*(run.log for run in runs), *self.logs]:
+                _tick_readers(log, now)
+            for run in runs:
+                if not paused:
+                    _note_stuck(run, now)
+
+    async def _look_for_watchers(self) -> None:
+        while True:
+            with trio.move_on_after(PERIOD):
+                await self._due.wait()
+            self._due = trio.Event()
+            await self._stop_unwatched(self._registry.live(), trio.current_time())
 
     async def _stop_unwatched(self, runs: Iterable[Run], now: float) -> None:
-        lonely = [(run, run.unwatched_since, limit) for run in runs if (limit := _patience_of(run)) is not None]
         # Those first whose time is over by what is known here; then those of them that nobody else watches.
-        due = [(run, limit) for run, since, limit in lonely if since is not None and now - since >= limit]
+        due = [(run, limit) for run in runs if (limit := _patience_of(run, now)) is not None]
         if not due:
             return
         if self._store is not None and self._store.shared:
@@ -81,15 +89,18 @@ class Ticker:
             # 0: somebody reads it there now; then it lives on, also where nobody is waited for.
             due = [entry for entry, since in zip(due, elsewhere, strict=True) if 0 < since >= entry[1]]
         for run, _ in due:
-            if run.unwatched_since is not None:
+            # Somebody may have looked in meanwhile.
+            if _patience_of(run, now) is not None:
                 run.stop(Cause.DISCONNECTED)
 
 
-def _patience_of(run: Run) -> float | None:
-    """For how long a run may be watched by nobody; None: it is watched, or need not be."""
-    if run.unwatched_since is None or run.on_disconnect == "continue" or run.phase is not Phase.RUNNING:
+def _patience_of(run: Run, now: float) -> float | None:
+    """For how long nobody may watch a run, if that long has passed here; None: it is watched, or need not be."""
+    since = run.unwatched_since
+    if since is None or run.on_disconnect == "continue" or run.phase is not Phase.RUNNING:
         return None
-    return run.on_disconnect.seconds if isinstance(run.on_disconnect, CancelAfter) else 0.0
+    limit = run.on_disconnect.seconds if isinstance(run.on_disconnect, CancelAfter) else 0.0
+    return limit if now - since >= limit else None
 
 
 def _tick_readers(log: EventLog, now: float) -> None:

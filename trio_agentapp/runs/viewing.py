@@ -95,8 +95,8 @@ class Viewing:
                 raise StreamExpired
             if record.reason != Cause.OWNER_LOST:
                 raise Elsewhere(record.node_id)
-        # Events that only a dead node had are gone; how many they were, nobody knows.
-        lost = int(record.reason == Cause.OWNER_LOST)
+        # Events that only a dead node had, or that a store has lost, are gone; how many they were, nobody knows.
+        lost = int(record.reason not in _WITHOUT_EVENTS)
         log = EventLog(first=after + 1 + lost)
         log.put([event_from_record(record, after + 1 + lost)])
         log.close()
@@ -107,11 +107,13 @@ class Viewing:
         if follower is None:
             if len(self._followed) >= MAX_FOLLOWED:
                 raise TooManyRuns("This node follows as many runs as it may.", retry_after=1.0)
-            start = max(after + 1, 0 if extent is None else extent.first)
+            services = self._registry.services
+            # Not beyond what there is, whatever this reader says to have seen: others read this log too.
+            start = 0 if extent is None else min(max(after + 1, extent.first), extent.end)
             follower = _Follower(self, self._backend, self._store, record, start)
             self._followed[record.run_id] = follower
             self._registry.ticker.logs.add(follower.log)
-            self._registry.services.start_soon(follower.run, name=f"follower of run {record.run_id}")
+            services.start_soon(follower.run, name=f"follower of run {record.run_id}")
         elif len([*follower.log.subscribers]) >= MAX_READERS:
             raise TooManyRuns("This run has as many readers as it may.", retry_after=1.0)
         subscriber = follower.log.subscribe(after)

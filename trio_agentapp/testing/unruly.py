@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Literal
 
 import trio
 
-from ..abc import BaseInterruptBackend, Claim, Lease, Renewal, Signal, StopAnswer
+from ..abc import BaseInterruptBackend, Claim, InputAnswer, Lease, Renewal, Signal, StopAnswer
 from ..errors import BackendUnavailable
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Ending, RunRecord, SessionStatus
 
 __all__ = ["Operation", "UnrulyBackend"]
 
-Operation = Literal["claim", "heartbeat", "request_stop", "finish", "run_status", "status"]
+Operation = Literal[
+    "claim",
+    "heartbeat",
+    "request_stop",
+    "finish",
+    "run_status",
+    "status",
+    "list_runs",
+    "send_input",
+    "take_input",
+    "pin",
+    "unpin",
+]
 
 
 class UnrulyBackend(BaseInterruptBackend):
@@ -116,6 +129,42 @@ class UnrulyBackend(BaseInterruptBackend):
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         await self.inner.listen(node_id, deliver, task_status=task_status)
+
+    @asynccontextmanager
+    async def watching(self, key: SessionKey, wake: Callable[[str], object]) -> AsyncIterator[None]:
+        async with self.inner.watching(key, wake):
+            yield
+
+    async def list_runs(
+        self, user_id: str, *, before: str | None = None, limit: int = 100
+    ) -> tuple[Sequence[RunRecord], str | None]:
+        await self._begin("list_runs")
+        answer = await self.inner.list_runs(user_id, before=before, limit=limit)
+        await self._meet(self._after, "list_runs")
+        return answer
+
+    async def send_input(self, key: SessionKey, run_id: str, message: bytes) -> InputAnswer:
+        await self._begin("send_input")
+        answer = await self.inner.send_input(key, run_id, message)
+        await self._meet(self._after, "send_input")
+        return answer
+
+    async def take_input(self, lease: Lease, received: int) -> Sequence[bytes]:
+        await self._begin("take_input")
+        answer = await self.inner.take_input(lease, received)
+        await self._meet(self._after, "take_input")
+        return answer
+
+    async def pin(self, name: str, value: str) -> str:
+        await self._begin("pin")
+        answer = await self.inner.pin(name, value)
+        await self._meet(self._after, "pin")
+        return answer
+
+    async def unpin(self, name: str) -> None:
+        await self._begin("unpin")
+        await self.inner.unpin(name)
+        await self._meet(self._after, "unpin")
 
     async def aclose(self) -> None:
         await self.inner.aclose()
