@@ -214,6 +214,30 @@ async def test_attach_from_any_place(server: Server, transport: Transport) -> No
                 pass
 
 
+async def test_a_run_is_stopped_by_whoever_attached(server: Server, transport: Transport) -> None:
+    async with AgentClient(f"http://127.0.0.1:{server.port}", transport=transport) as client:
+        request = {"input": "Go", "do": "endless", "cleanup": 0, "user_id": "u1", "session_id": fresh()}
+        async with client.run(request) as events, client.attach(events.run_id) as late:
+            await anext(late)
+            receipt = await late.stop(wait=True)
+            assert (receipt.stopped, receipt.run_id) == (True, events.run_id)
+            for stream in (events, late):
+                assert (await stream.wait())["status"] == "canceled"
+            assert not (await late.stop()).accepted
+
+
+async def test_inputs_reach_their_run(server: Server, transport: Transport) -> None:
+    async with AgentClient(f"http://127.0.0.1:{server.port}", transport=transport) as client:
+        async with client.run({"input": "Go", "do": "listen"}) as events:
+            await anext(events)
+            await events.send_input("one ")
+            await client.send_input(events.run_id, {"role": "user", "content": "two "})
+            assert (await events.wait())["status"] == "completed"
+        assert events.text == "one two "
+        with pytest.raises(errors.RunEnded):
+            await client.send_input(events.run_id, "three")
+
+
 async def test_an_outliving_run_is_waited_for(server: Server, transport: Transport) -> None:
     async with AgentClient(f"http://127.0.0.1:{server.port}", transport=transport, silence=0.3) as client:
         request = {"input": "Go", "do": "recite", "times": 25, "on_disconnect": "continue"}

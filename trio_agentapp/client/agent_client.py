@@ -212,13 +212,23 @@ class AgentClient:
         *,
         run_id: str | None = None,
         wait: bool = False,
-        first: int | None = None,
     ) -> StopReceipt:
         """Stop the running run of a session, or a named run; with `wait`, answer when nothing of it runs any more.
 
         A stop by session is not repeated when its answer was lost, for by then another run may be running; one by
         run id is.
         """
+        return await self._stop(session_id, user_id, run_id, wait=wait)
+
+    async def _stop(
+        self,
+        session_id: str | None,
+        user_id: str | None,
+        run_id: str | None,
+        *,
+        wait: bool,
+        first: int | None = None,
+    ) -> StopReceipt:
         body: dict[str, Any] = {"input": []}
         for name, value in (("session_id", session_id), ("user_id", user_id), ("run_id", run_id)):
             if value is not None:

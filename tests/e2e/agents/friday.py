@@ -113,6 +113,12 @@ async def recite(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[An
         await trio.sleep(request.extra.get("period", 0.02))
 
 
+async def listen(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
+    """Repeats two messages that are put in."""
+    for _ in range(2):
+        yield (await run.receive()).text
+
+
 async def burst(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
     """Says `size` characters `times` times, as fast as it may."""
     for _ in range(request.extra.get("times", 1000)):
@@ -166,6 +172,7 @@ BEHAVIOURS = {
     "work": work,
     "recite": recite,
     "burst": burst,
+    "listen": listen,
     "nursery": nursery,
     "calls": calls,
     "forever": forever,
