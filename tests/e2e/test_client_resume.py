@@ -257,3 +257,12 @@ async def test_a_reader_that_lags_holds_up_nobody(server: Server) -> None:
             numbers = [event["sequence_number"] async for event in lagging]
     assert numbers == list(range(1, numbers[-1] + 1))
     assert len(lagging.text) == 12_000 * 50
+
+
+async def test_a_ping_that_crosses_the_close(start: Start) -> None:
+    server = start(ping_interval=0.003)
+    for _ in range(10):
+        async with AgentClient(f"http://127.0.0.1:{server.port}", transport="websocket") as client:
+            async with client.run("Hello") as events:
+                assert (await events.wait())["status"] == "completed"
+    server.close()

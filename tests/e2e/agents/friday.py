@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 from collections.abc import AsyncIterator
@@ -24,11 +25,13 @@ if "watchdog_margin" in OPTIONS:
     launcher.WATCHDOG_MARGIN = OPTIONS.pop("watchdog_margin")
 if "timings" in OPTIONS:
     OPTIONS["timings"] = Timings(**OPTIONS["timings"])
-for name in ("SEND_PATIENCE", "MAX_RUNS_PER_SOCKET"):
+for module, name in (
+    ("websocket", "SEND_PATIENCE"),
+    ("websocket", "MAX_RUNS_PER_SOCKET"),
+    ("websocket_stream", "PING_INTERVAL"),
+):
     if name.lower() in OPTIONS:
-        from trio_agentapp.web import websocket
-
-        setattr(websocket, name, OPTIONS.pop(name.lower()))
+        setattr(importlib.import_module(f"trio_agentapp.web.{module}"), name, OPTIONS.pop(name.lower()))
 
 app = AgentApp(app_name="Friday", app_description="A scripted assistant", **OPTIONS)
 
