@@ -135,20 +135,16 @@ async def test_a_start_that_never_arrived_is_made_again(
 
 async def test_silence_counts_as_a_cut(server: Server, proxy: FaultyProxy, transport: Transport) -> None:
     session_id = fresh()
-    async with AgentClient(near(proxy), transport=transport, retries=QUICK, silence=0.5) as client:
-        request = {"input": "Go", "do": "recite", "times": 40, "session_id": session_id, **STAYS}
-        async with client.run(request) as events:
-            seen = [await anext(events) for _ in range(5)]
-            proxy.blackhole()
-
-            async def relent() -> None:
-                await trio.sleep(0.7)
-                proxy.cut()
-                proxy.restore()
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(relent)
+    times: dict[str, Any] = {"retries": QUICK, "silence": 0.5, "connect_timeout": 0.5}
+    async with FaultyProxy.open(server.port) as other:
+        async with AgentClient([near(proxy), near(other)], transport=transport, **times) as client:
+            request = {"input": "Go", "do": "recite", "times": 40, "session_id": session_id, **STAYS}
+            async with client.run(request) as events:
+                seen = [await anext(events) for _ in range(5)]
+                assert other.connections == 0
+                proxy.blackhole()
                 seen += [event async for event in events]
+            assert other.connections == 1
     check_events(seen)
     assert begins(server, session_id) == 1
 
