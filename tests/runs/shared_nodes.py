@@ -82,14 +82,14 @@ class SharedStore(EventStore):
             self.attended[run_id] -= 1
             self.last_there[run_id] = trio.current_time()
 
-    async def unwatched(self, runs: Sequence[Lease]) -> Sequence[float]:
-        self.asked.append([run.run_id for run in runs])
+    async def unwatched(self, runs: Sequence[tuple[SessionKey, str]]) -> Sequence[float]:
+        self.asked.append([run_id for _, run_id in runs])
         await trio.sleep(self.slow)
         await self._answer()
         self.on_asked()
         now = trio.current_time()
         return [
-            0.0 if self.attended[run.run_id] else now - self.last_there.get(run.run_id, -math.inf) for run in runs
+            0.0 if self.attended[run_id] else now - self.last_there.get(run_id, -math.inf) for _, run_id in runs
         ]
 
 

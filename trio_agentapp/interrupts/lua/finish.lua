@@ -17,7 +17,8 @@ if known == '' then known = mine and s.tok or '0' end
 -- A live run is ended by its own claim only: another of the same id, given up, must not.
 if mine or not (s.running and s.run == run) then
   local stream = base .. 'e:' .. run
-  if #ARGV > 16 and not terminal(redis.call('HGET', record(run), 'state')) and redis.call('EXISTS', stream) == 0 then
+  local unwritten = event ~= '' and not terminal(redis.call('HGET', record(run), 'state'))
+  if unwritten and #ARGV > 16 and redis.call('EXISTS', stream) == 0 then
     for i = 17, #ARGV do redis.call('XADD', stream, int(i - 16) .. '-0', 'e', ARGV[i]) end
   end
   conclude(run, state, reason, node, known, more, event)
