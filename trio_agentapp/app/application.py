@@ -15,7 +15,6 @@ from quart import Response
 from quart.ctx import RequestContext
 from quart.typing import ResponseTypes
 from quart.wrappers import Request
-from quart_trio import QuartTrio
 
 from ..abc import DeployManager
 from ..errors import ConfigurationError
@@ -29,9 +28,11 @@ from ..runs import Handler, RunRegistry, Viewing, drain, stop_run
 from ..runs.runner import Runner
 from ..stores import stores_of
 from ..web.connection import HTTPConnection
+from ..web.endpoints import Endpoints
 from ..web.identity import Gate
 from ..web.lifespan import Lifespan
 from ..web.problems import install_problems
+from ..web.routing import RoutingApp
 from ..web.runs import RunRoutes
 from ..web.service import RunService
 from ..web.sessions import SessionRoutes
@@ -43,7 +44,6 @@ from .hooks import call, self_if_wanted, shielded
 from .memory import Memory
 from .middleware import Middleware, layered
 from .mounting import mount_health, mount_history, mount_runs, mount_socket, request_in_hand
-from .paths import native_path
 from .serving import serve_app
 from .settings import Options, Settings
 from .state import AppState
@@ -60,7 +60,7 @@ GOODBYE = 5.0
 """Seconds beyond the cleanup budget that a stream has for its last frames when its server leaves."""
 
 
-class AgentApp(QuartTrio):
+class AgentApp(RoutingApp):
     """An application that serves an agent. All parameters are keyword-only; `Settings` tells them in full.
 
     Raises:
@@ -74,6 +74,7 @@ class AgentApp(QuartTrio):
 
     def __init__(self, **options: Unpack[Options]) -> None:
         self.settings = Settings.read(options)
+        self.endpoints = Endpoints(cleanup_budget=self.settings.cleanup_budget, debug=self.settings.debug)
         # Quart looks for templates beside the module that makes the app, as it would if that named itself.
         module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
         super().__init__(module, static_folder=None)
@@ -349,10 +350,6 @@ class AgentApp(QuartTrio):
             mount_runs(self, self.settings.endpoint_path, lambda: self._run_routes)
             mount_history(self, lambda: SessionRoutes(self.state.session_service, self._gate))
             mount_socket(self, lambda: self._sockets)
-
-    def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
-        """Quart's own; `{name}` and `{name:path}` mean what `<name>` and `<path:name>` do."""
-        super().add_url_rule(native_path(rule), *args, **options)
 
     def _unready_reason(self) -> str | None:
         if self._registry is None:

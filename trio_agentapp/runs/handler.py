@@ -19,7 +19,7 @@ import trio
 from ..errors import ConfigurationError
 from .run import Run
 
-__all__ = ["MAX_HANDLER_THREADS", "Handler", "HandlerKind"]
+__all__ = ["MAX_HANDLER_THREADS", "Handler", "HandlerKind", "kind_of"]
 
 Emit = Callable[[object], Awaitable[None]]
 
@@ -48,7 +48,7 @@ class Handler:
             raise ConfigurationError(f"a handler must be callable, not {type(fn).__name__}")
         self.fn = fn
         self.name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
-        self.kind = _kind_of(fn)
+        self.kind = kind_of(fn)
         self._wanted, self._wants_rest = self._read_signature()
         self._threads = trio.CapacityLimiter(MAX_HANDLER_THREADS)
 
@@ -121,7 +121,8 @@ class Handler:
             await run.emit(result)
 
 
-def _kind_of(fn: Callable[..., Any]) -> HandlerKind:
+def kind_of(fn: Callable[..., Any]) -> HandlerKind:
+    """What calling it gives, as far as can be told without a call."""
     plain: Any = fn
     while plain is not None:
         while isinstance(plain, functools.partial):
