@@ -38,7 +38,7 @@ from ..web.websocket_connection import WebSocketConnection
 from .backends import backend_of, event_store_of
 from .hooks import call, self_if_wanted, shielded
 from .middleware import Middleware, layered
-from .mounting import mount_health, mount_history, mount_runs, mount_socket, request_in_hand
+from .mounting import mount_docs, mount_health, mount_history, mount_runs, mount_socket, request_in_hand
 from .parts import Parts, open_parts
 from .serving import deploy_app, run_app
 from .settings import Options, Settings
@@ -315,6 +315,7 @@ class AgentApp(RoutingApp):
             return
         self._mounted = True
         mount_health(self, self.app_name, self.app_description, self._unready_reason)
+        mount_docs(self, self.app_name, self.app_description, self.settings.endpoint_path)
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._open().run_routes)
             mount_history(self, lambda: SessionRoutes(self.state.session_service, self._gate))

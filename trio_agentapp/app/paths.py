@@ -1,10 +1,12 @@
-"""Where an app is reached: hosts."""
+"""Where an app is reached: paths of routes, and hosts."""
 
 from __future__ import annotations
 
 import ipaddress
 
-__all__ = ["is_loopback"]
+from ..web.routing import native_path
+
+__all__ = ["is_loopback", "native_path"]
 
 
 def is_loopback(host: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import sys
 import types
@@ -21,6 +22,8 @@ __all__ = [
     "is_struct",
     "library_of",
     "plain",
+    "resolve_fields",
+    "result_of",
 ]
 
 
@@ -36,26 +39,40 @@ def annotations_of(fn: Callable[..., Any]) -> dict[str, Any]:
 
     Raises Unservable if a name is not there.
     """
-    inner: Any = inspect.unwrap(getattr(fn, "func", fn))
-    if not inspect.isroutine(inner):
-        inner = type(inner).__call__
-    globalns = getattr(inner, "__globals__", {})
+    inner = _innermost(fn)
     found: dict[str, Any] = {}
     for name, annotation in getattr(inner, "__annotations__", {}).items():
-        if isinstance(annotation, str):
+        if name != "return":
             try:
-                annotation = typing.ForwardRef(annotation)
-                hints = typing.get_type_hints(
-                    types.SimpleNamespace(__annotations__={name: annotation}),
-                    globalns,
-                    _locals_around(globalns) | _closure(inner),
-                    include_extras=True,
-                )
+                found[name] = _looked_up(inner, annotation)
             except (NameError, SyntaxError, TypeError, AttributeError) as exc:
                 raise Unservable(f"the annotation of {name!r} cannot be looked up: {exc}") from exc
-            annotation = hints[name]
-        found[name] = annotation
     return found
+
+
+def result_of(fn: Callable[..., Any]) -> Any:
+    """The annotation of what it returns; `Any` if there is none, or it cannot be looked up."""
+    inner = _innermost(fn)
+    try:
+        return _looked_up(inner, getattr(inner, "__annotations__", {}).get("return", Any))
+    except (NameError, SyntaxError, TypeError, AttributeError):
+        return Any
+
+
+def _innermost(fn: Any) -> Any:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    fn = inspect.unwrap(fn)
+    return fn if inspect.isroutine(fn) else type(fn).__call__
+
+
+def _looked_up(fn: Any, annotation: Any) -> Any:
+    if not isinstance(annotation, str):
+        return annotation
+    globalns = getattr(fn, "__globals__", {})
+    holder = types.SimpleNamespace(__annotations__={"it": annotation})
+    localns = _locals_around(globalns) | _closure(fn)
+    return typing.get_type_hints(holder, globalns, localns, include_extras=True)["it"]
 
 
 def _closure(fn: Any) -> dict[str, Any]:
@@ -115,6 +132,20 @@ def is_struct(annotation: Any) -> bool:
 def is_fielded(annotation: Any) -> bool:
     """An attrs class or a dataclass."""
     return isinstance(annotation, type) and (attrs.has(annotation) or dataclasses.is_dataclass(annotation))
+
+
+def resolve_fields(cls: Any) -> None:
+    """Look up the types of a dataclass's or an attrs class's fields that are written as text, in it or in a list.
+
+    Raises NameError if a name is not there.
+    """
+    around = _locals_around(vars(sys.modules[cls.__module__])) | {cls.__name__: cls}
+    if attrs.has(cls):
+        attrs.resolve_types(cls, localns=around)
+    else:
+        hints = typing.get_type_hints(cls, localns=around, include_extras=True)
+        for field in dataclasses.fields(cls):
+            field.type = hints.get(field.name, field.type)
 
 
 def library_of(annotation: Any) -> Literal["pydantic", "msgspec", "cattrs"]:

@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from ..protocol.serialiser import to_json
 from ..runs.handler import HandlerKind, kind_of
+from .annotations import result_of
 from .arguments import Arguments, read_arguments
 from .generators import GeneratorBody, Items
 from .sse import event_stream_response
@@ -39,6 +40,9 @@ class View:
     fn: Callable[..., Any]
     arguments: Mapping[frozenset[str], Arguments]
     """By the names that the path of a route gives."""
+    returns: Any = Any
+    endpoint: bool = False
+    """Of `@app.endpoint`, so that its answer is JSON or events."""
     streams: bool = False
     """It certainly answers with events."""
 
@@ -72,7 +76,11 @@ class Endpoints:
                 return _head_of_stream()
             return self._answer(await self._call(fn, kind, bound), name, request)
 
-        return _labelled(view, fn, View(fn=fn, arguments={frozenset(path): arguments}, streams=streams))
+        return _labelled(
+            view,
+            fn,
+            View(fn=fn, arguments={path: arguments}, returns=result_of(fn), endpoint=True, streams=streams),
+        )
 
     def native(
         self, fn: Callable[..., Any], *, path: Iterable[str], braced: Iterable[str], methods: Iterable[str]
@@ -135,7 +143,7 @@ class _Native:
             result = await call(fn, kind, bound)
             return Response(b"null", content_type="application/json") if result is None else result
 
-        self.view = _labelled(view, fn, View(fn=fn, arguments=self._arguments))
+        self.view = _labelled(view, fn, View(fn=fn, arguments=self._arguments, returns=result_of(fn)))
 
     def add(self, given: frozenset[str], converted: Iterable[str], methods: Iterable[str]) -> None:
         self._arguments[given] = read_arguments(

@@ -19,7 +19,7 @@ from ..errors import ConfigurationError, ItemError
 from ..protocol.serialiser import to_json
 from .endpoints import Endpoints
 
-__all__ = ["RoutingApp"]
+__all__ = ["RoutingApp", "native_path"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,7 +60,7 @@ class RoutingApp(QuartTrio):
             raise ConfigurationError(f"an endpoint has a path that begins with '/', not {path!r}")
 
         def register(fn: F) -> F:
-            view = self.endpoints.endpoint(fn, path=_names(_native_path(path)), methods=methods)
+            view = self.endpoints.endpoint(fn, path=_names(native_path(path)), methods=methods)
             name = view.__name__
             if name in self.view_functions:
                 name = f"{name} {path}"
@@ -80,7 +80,7 @@ class RoutingApp(QuartTrio):
         """Quart's own; `{name}` and `{name:path}` mean what `<name>` and `<path:name>` do, and a view may have
         parameters that are not in its path.
         """
-        path = _native_path(rule)
+        path = native_path(rule)
         if view_func is not None and not options.get("websocket"):
             around = (path, options.get("subdomain"), options.get("host"))
             wrapped = self.endpoints.native(
@@ -115,7 +115,7 @@ def _is_strange(value: Any) -> bool:
     return value is not None and not isinstance(value, known) and not isgenerator(value) and not isasyncgen(value)
 
 
-def _native_path(path: str) -> str:
+def native_path(path: str) -> str:
     """`/a/{b}/{c:path}` as Quart writes it: `/a/<b>/<path:c>`."""
     return BRACED.sub(lambda found: f"<{found[2]}:{found[1]}>" if found[2] else f"<{found[1]}>", path)
 

@@ -17,7 +17,16 @@ from ..errors import ValidationError
 from ..protocol.codec import structure_request
 from ..protocol.request import AgentRequest
 from ..protocol.structure import MAX_FAULTS, kind_of
-from .annotations import Unservable, alternatives, is_fielded, is_pydantic, is_struct, library_of, plain
+from .annotations import (
+    Unservable,
+    alternatives,
+    is_fielded,
+    is_pydantic,
+    is_struct,
+    library_of,
+    plain,
+    resolve_fields,
+)
 from .scalars import JSON_SCALARS, Unfit, one_of
 
 __all__ = ["Shape", "moved", "shape_of"]
@@ -151,7 +160,7 @@ def _converter() -> Any:
     add: Any = converter.register_structure_hook_factory
     add(_is_mixed_union, _any_of)
     add(_is_literal, _literal)
-    add(is_fielded, lambda kind, made: _of_object(made.gen_structure_attrs_fromdict(kind)))
+    add(is_fielded, _fielded)
     add(typing.is_typeddict, lambda kind, made: _of_object(made.gen_structure_typeddict(kind)))
     add(cols.is_mapping, _mapping)
     add(cols.is_sequence, lambda kind, made: _of_list(cols.list_structure_factory(kind, made)))
@@ -178,6 +187,11 @@ def _scalar(shape: Shape | None, value: Any, kind: Any) -> Any:
 
 def _ignoring_type(shape: Shape) -> Hook:
     return lambda value, _: shape(value)
+
+
+def _fielded(kind: Any, converter: Any) -> Hook:
+    resolve_fields(kind)
+    return _of_object(converter.gen_structure_attrs_fromdict(kind))
 
 
 def _of_object(hook: Hook) -> Hook:
