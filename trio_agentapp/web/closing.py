@@ -43,8 +43,11 @@ def interruptible(step: Awaitable[T], leave: Callable[[], bool]) -> Generator[An
         except BaseException as exc:
             resume = partial(inner.throw, exc)
             continue
-        cancelled = isinstance(answer, outcome.Error) and isinstance(answer.error, trio.Cancelled)
-        resume = partial(inner.throw, GeneratorExit()) if cancelled and leave() else partial(inner.send, answer)
+        if isinstance(answer, outcome.Error) and isinstance(answer.error, trio.Cancelled) and leave():
+            # Sent, for Trio to raise it. Thrown in, Python would take it for `close()`, under which no coroutine
+            # that is being awaited here may await anything.
+            answer = outcome.Error(GeneratorExit())
+        resume = partial(inner.send, answer)
 
 
 def without_exit(error: BaseException) -> BaseException | None:
