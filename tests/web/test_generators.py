@@ -659,10 +659,10 @@ async def test_interruptible_passes_values_and_errors() -> None:
     with pytest.raises(LookupError):
         await interruptible(fail(), lambda: True)
     with trio.move_on_after(0) as scope:
-        await interruptible(trio.sleep_forever(), lambda: False)
+        await interruptible(trio.sleep_forever(), lambda: False)  # noqa: ASYNC105
     assert scope.cancelled_caught
     with pytest.raises(GeneratorExit), trio.move_on_after(0):
-        await interruptible(trio.sleep_forever(), lambda: True)
+        await interruptible(trio.sleep_forever(), lambda: True)  # noqa: ASYNC105
 
 
 def test_without_exit() -> None:
@@ -673,5 +673,3 @@ def test_without_exit() -> None:
     rest = without_exit(BaseExceptionGroup("", [GeneratorExit(), error]))
     assert isinstance(rest, BaseExceptionGroup)
     assert rest.exceptions == (error,)
-
-

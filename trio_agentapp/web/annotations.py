@@ -24,6 +24,7 @@ __all__ = [
     "plain",
     "resolve_fields",
     "result_of",
+    "typed_dict_of",
 ]
 
 
@@ -146,6 +147,23 @@ def resolve_fields(cls: Any) -> None:
         hints = typing.get_type_hints(cls, localns=around, include_extras=True)
         for field in dataclasses.fields(cls):
             field.type = hints.get(field.name, field.type)
+
+
+def typed_dict_of(cls: Any) -> tuple[dict[str, Any], list[str]]:
+    """The types of a typed dict's keys, and the keys that must be there.
+
+    Raises NameError if a name is not there.
+    """
+    around = _locals_around(vars(sys.modules[cls.__module__])) | {cls.__name__: cls}
+    hints = typing.get_type_hints(cls, localns=around, include_extras=True)
+    marks = {name: get_origin(hint) for name, hint in hints.items()}
+    required = [
+        name
+        for name in hints
+        if marks[name] is typing.Required
+        or (name in cls.__required_keys__ and marks[name] is not typing.NotRequired)
+    ]
+    return {name: plain(hint) for name, hint in hints.items()}, required
 
 
 def library_of(annotation: Any) -> Literal["pydantic", "msgspec", "cattrs"]:

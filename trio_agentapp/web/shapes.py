@@ -26,6 +26,7 @@ from .annotations import (
     library_of,
     plain,
     resolve_fields,
+    typed_dict_of,
 )
 from .scalars import JSON_SCALARS, Unfit, one_of
 
@@ -65,6 +66,8 @@ def _by_pydantic(annotation: Any) -> Shape:
     pydantic: Any = sys.modules["pydantic"]
     try:
         adapter = pydantic.TypeAdapter(annotation)
+        if not getattr(adapter, "pydantic_complete", True):
+            adapter.rebuild(raise_errors=True)
     except (pydantic.PydanticUserError, NameError) as exc:
         raise Unservable(f"pydantic cannot make it: {str(exc).splitlines()[0]}") from exc
 
@@ -158,11 +161,11 @@ def _converter() -> Any:
     converter.register_structure_hook(enum.Enum, partial(_scalar, None))
     converter.register_structure_hook(AgentRequest, lambda value, _: structure_request(value, require_input=False))
     add: Any = converter.register_structure_hook_factory
-    add(_is_mixed_union, _any_of)
+    add(_is_loose_union, _any_of)
     add(_is_literal, _literal)
     add(is_fielded, _fielded)
-    add(typing.is_typeddict, lambda kind, made: _of_object(made.gen_structure_typeddict(kind)))
     add(cols.is_mapping, _mapping)
+    add(typing.is_typeddict, _typed_dict)  # which is a mapping, too: of the two the later one is asked first
     add(cols.is_sequence, lambda kind, made: _of_list(cols.list_structure_factory(kind, made)))
     add(cols.is_any_set, _set)
     add(_is_tuple, _tuple)
@@ -201,6 +204,27 @@ def _of_object(hook: Hook) -> Hook:
         return hook(value, kind)
 
     return checked
+
+
+def _typed_dict(kind: Any, converter: Any) -> Hook:
+    """cattrs does not see `Required` and `NotRequired` where annotations are text."""
+    hints, required = typed_dict_of(kind)
+    hooks = {name: (converter.get_structure_hook(hint), hint) for name, hint in hints.items()}
+
+    def members(value: Any, _: Any) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        faults = [(f"$.{name}", "is required") for name in required if name not in value]
+        for name, (hook, hint) in hooks.items():
+            if name in value:
+                try:
+                    made[name] = hook(value[name], hint)
+                except Exception as exc:
+                    faults += list(_faults(exc, f"$.{name}"))
+        if faults:
+            raise ValidationError(faults)
+        return made
+
+    return _of_object(members)
 
 
 def _of_list(hook: Hook) -> Hook:
@@ -274,10 +298,10 @@ def _literal(kind: Any, _converter: Any) -> Hook:
     return choose
 
 
-def _is_mixed_union(kind: Any) -> bool:
-    """Every union but `X | None`, and those of classes only, which cattrs tells apart by their fields."""
-    members, _ = alternatives(kind)
-    return len(members) > 1 and not all(map(is_fielded, members))
+def _is_loose_union(kind: Any) -> bool:
+    """Every union but those of classes only, which cattrs tells apart by their fields."""
+    members, nullable = alternatives(kind)
+    return len(members) + nullable > 1 and (len(members) == 1 or not all(map(is_fielded, members)))
 
 
 def _any_of(kind: Any, converter: Any) -> Hook:
@@ -287,6 +311,8 @@ def _any_of(kind: Any, converter: Any) -> Hook:
     def first_that_fits(value: Any, _: Any) -> Any:
         if value is None and nullable:
             return None
+        if len(hooks) == 1:
+            return hooks[0][0](value, hooks[0][1])
         said = []
         for hook, member in hooks:
             try:

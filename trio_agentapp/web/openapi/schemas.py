@@ -29,7 +29,7 @@ from ...protocol.events import ContentEvent, MessageEvent, ResponseEvent
 from ...protocol.message import Message
 from ...protocol.request import AgentRequest
 from ...protocol.serialiser import to_json
-from ..annotations import Unservable, alternatives, is_fielded, library_of, plain
+from ..annotations import Unservable, alternatives, is_fielded, library_of, plain, typed_dict_of
 from .models import Schema, ref
 
 __all__ = ["Schemas"]
@@ -165,8 +165,11 @@ class Schemas:
         return _object(properties, required)
 
     def _typed_dict(self, cls: Any) -> Schema:
-        hints = typing.get_type_hints(cls, include_extras=True)
-        return _object({name: self.of(kind) for name, kind in hints.items()}, sorted(cls.__required_keys__))
+        try:
+            hints, required = typed_dict_of(cls)
+        except NameError:
+            return {"type": "object"}
+        return _object({name: self.of(kind) for name, kind in hints.items()}, required)
 
     def _of_pydantic(self, annotation: Any) -> Schema:
         pydantic: Any = sys.modules["pydantic"]
