@@ -32,6 +32,8 @@ MAX_ENDPOINT_THREADS = 200
 MAX_STREAM_THREADS = 200
 """Synchronous generators that run at once. Apart from the others: these may last, and wait for slow readers."""
 
+NO_ARGUMENTS = Arguments(())
+
 
 @attrs.frozen(kw_only=True)
 class View:
@@ -139,7 +141,9 @@ class _Native:
         kind = kind_of(fn)
 
         async def view(**values: Any) -> Any:
-            bound = await self._arguments[frozenset(values)].bind(_request(), values)
+            # A route that was there before the first one with arguments is not among them.
+            arguments = self._arguments.get(frozenset(values), NO_ARGUMENTS)
+            bound = await arguments.bind(_request(), values)
             result = await call(fn, kind, bound)
             return Response(b"null", content_type="application/json") if result is None else result
 
