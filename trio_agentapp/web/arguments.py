@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 from quart.wrappers import Request
 
-from ..errors import ConfigurationError, UnsupportedMediaType, ValidationError
+from ..errors import ConfigurationError, MalformedBody, UnsupportedMediaType, ValidationError
 from ..protocol.codec import decode_json
 from ..protocol.structure import Faults, kind_of
 from .annotations import Unservable, alternatives, annotations_of, library_of, plain
@@ -21,6 +21,10 @@ __all__ = ["Arguments", "Parameter", "Source", "read_arguments"]
 
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 """Where a parameter without an annotation is a text of the query string: clients send no body with these."""
+
+
+MAX_BODY_DEPTH = 100
+"""Levels of nesting in a body. Half of what an answer may have: a function may give back what it got, and more."""
 
 
 class Source(Enum):
@@ -126,7 +130,23 @@ async def _read(request: Request) -> Any:
         return _EMPTY
     if request.mimetype not in ("", "application/json") and not request.mimetype.endswith("+json"):
         raise UnsupportedMediaType(f"The body must be application/json, and this is {request.mimetype[:80]!r}.")
-    return decode_json(raw)
+    value = decode_json(raw)
+    if raw.count(b"[") + raw.count(b"{") > MAX_BODY_DEPTH and _deeper(value, MAX_BODY_DEPTH):
+        raise MalformedBody(f"The body is not JSON for this route: it is more than {MAX_BODY_DEPTH} levels deep.")
+    return value
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether it is nested deeper than that, found without going as deep oneself."""
+    layer = [value] if isinstance(value, dict | list) else []
+    for _ in range(levels):
+        layer = [
+            inner
+            for outer in layer
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    return bool(layer)
 
 
 def _take_body(body: list[Parameter], value: Any, found: dict[str, Any], faults: Faults) -> None:

@@ -17,7 +17,7 @@ from ..annotations import alternatives, plain, result_of
 from ..arguments import Arguments, Parameter, Source
 from ..endpoints import View
 from .models import MODELS, Schema, ref
-from .routes import BODY_ERRORS, FAULTY, JSON, PATH_PARAMETERS, SSE, Operation, operation_of
+from .routes import BODY_ERRORS, FAULTY, JSON, PATH_PARAMETERS, SSE, Operation, frame_of, operation_of
 from .schemas import Schemas
 
 __all__ = ["document_of"]
@@ -173,9 +173,8 @@ class _Document:
         streamed = described is not None and described.endpoint and origin in STREAMS
         if described is not None and (described.streams or streamed):
             item = get_args(returns)[0] if origin in STREAMS and get_args(returns) else Any
-            frames = {"type": "string", "description": "Frames of `data: <JSON>`, one for each item."}
-            media: Schema = {"schema": frames, **_some(**{"x-data": self.schemas.of(item)})}
-            return {"description": "A stream of items.", "content": {SSE: media}}
+            items = {"anyOf": [self.schemas.of(item), ref("EndpointFailure")]}
+            return {"description": "A stream of items.", "content": {SSE: {"schema": frame_of(items)}}}
         if described is not None and described.endpoint and not _is_response(returns):
             return {"description": "The result.", "content": {JSON: {"schema": self.schemas.of(returns)}}}
         schema = {} if _is_response(returns) or origin in (tuple, str, *STREAMS) else self.schemas.of(returns)

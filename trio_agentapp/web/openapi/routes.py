@@ -11,7 +11,7 @@ import attrs
 
 from .models import IDENTIFIER, RUN_ID, Schema, ref
 
-__all__ = ["JSON", "SSE", "Operation", "operation_of"]
+__all__ = ["JSON", "SSE", "Operation", "frame_of", "operation_of"]
 
 JSON = "application/json"
 SSE = "text/event-stream"
@@ -76,10 +76,20 @@ RUN_HEADERS: Schema = {
     "Location": _text_header("Where the run can be looked at."),
 }
 
-EVENTS: Schema = {
-    "type": "string",
-    "description": "Frames of `id: <sequence number>` and `data: <Event as JSON>`; comments keep it alive.",
-}
+
+def frame_of(item: Schema, *, numbered: bool = False) -> Schema:
+    """The schema of each frame of a stream, as a reader of server-sent events has it."""
+    data = {"type": "string", "contentMediaType": JSON, "contentSchema": item}
+    number = {"id": {"type": "string", "description": "The sequence number."}} if numbered else {}
+    return {
+        "type": "object",
+        "properties": {"data": data, **number},
+        "required": ["data"],
+        "description": "One frame; comments between them keep the stream alive.",
+    }
+
+
+EVENTS = frame_of(ref("Event"), numbered=True)
 
 _RUN_STREAM = {"description": "The events of the run.", "headers": RUN_HEADERS}
 
@@ -93,7 +103,7 @@ _START = Operation(
         "200": {
             **_RUN_STREAM,
             "content": {
-                SSE: {"schema": EVENTS, "x-data": ref("Event")},
+                SSE: {"schema": EVENTS},
                 JSON: {"schema": ref("ResponseEvent")},
             },
         }
