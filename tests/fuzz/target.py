@@ -58,7 +58,8 @@ def running(folder: Path) -> Iterator[Target]:
     try:
         end = time.monotonic() + 30
         while READY.search(log.read_text()) is None:
-            assert process.poll() is None and time.monotonic() < end, log.read_text()
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < end, log.read_text()
             time.sleep(0.02)
         found = READY.search(log.read_text())
         assert found is not None
