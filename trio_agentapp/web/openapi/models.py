@@ -254,21 +254,32 @@ MODELS: dict[str, Schema] = {
         ["run_id", "user_id", "session_id", "state"],
         description="One run.",
     ),
-    "RunList": _object({"runs": _listed(ref("RunInfo")), "next_cursor": _or_null(TEXT)}, ["runs"]),
+    "RunList": _all({"runs": _listed(ref("RunInfo")), "cursor": _or_null(TEXT)}, description="A page of runs."),
     "RunsToStop": _object(
-        {"run_ids": _or_null(_listed(RUN_ID)), "status": _or_null(TEXT)},
+        {
+            "run_ids": {"type": "array", "items": RUN_ID, "maxItems": 100},
+            "status": ref("RunState"),
+            "user_id": _or_null(IDENTIFIER),
+        },
+        oneOf=[{"required": ["run_ids"]}, {"required": ["status"]}],
         description="Runs by their ids, or all that are in a state.",
     ),
-    "RunInput": _object({"message": {"anyOf": [TEXT, ref("Message")]}}, description="A message for a running run."),
+    "RunsStopped": _all(
+        {"results": _listed(_object({"run_id": TEXT, "accepted": FLAG, "code": TEXT}, ["run_id", "accepted"]))},
+        description="For each run its receipt, or the code of what was wrong.",
+    ),
+    "InputAccepted": _all({"status": {"const": "accepted"}, "run_id": TEXT}),
     "SessionInfo": _object(
         {
             "session_id": TEXT,
             "user_id": TEXT,
             "state": ref("RunState"),
             "active_run_id": _or_null(TEXT),
+            "last_run_id": _or_null(TEXT),
+            "node": _or_null(TEXT),
             "last_activity": _or_null(EPOCH),
         },
-        ["session_id", "state"],
+        ["session_id", "user_id", "state"],
         description="A session, and the run that is active in it.",
     ),
     "History": _object(

@@ -106,7 +106,8 @@ _START = Operation(
                 SSE: {"schema": EVENTS},
                 JSON: {"schema": ref("ResponseEvent")},
             },
-        }
+        },
+        "202": _answer("It runs in the background.", ref("RunInfo"), headers=RUN_HEADERS),
     },
     errors={**BODY_ERRORS, **WHO, **BUSY, **BACKEND, "504": ("deadline_exceeded",)},
 )
@@ -153,11 +154,11 @@ FIXED: dict[tuple[str, str], Operation] = {
         summary="List runs",
         tag="Runs",
         parameters=(
-            _query("status", {"type": "string"}, "Only those in this state."),
+            _query("status", ref("RunState"), "Only those in this state."),
             _query("session_id", IDENTIFIER, "Only those of this session."),
             USER,
-            _query("limit", {"type": "integer", "minimum": 1}, "At most so many."),
-            _query("cursor", {"type": "string"}, "Where the page before ended."),
+            _query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "At most so many."),
+            _query("cursor", RUN_ID, "Where to go on: the `cursor` of the page before."),
         ),
         answers={"200": _answer("A page of runs.", ref("RunList"))},
         errors={**FAULTY, **WHO, **NO_RUN, **BACKEND},
@@ -165,6 +166,7 @@ FIXED: dict[tuple[str, str], Operation] = {
     ("GET", "/runs/{run_id}"): Operation(
         summary="Look at a run",
         tag="Runs",
+        parameters=(USER,),
         answers={"200": _answer("The run.", ref("RunInfo"))},
         errors={**FAULTY, **WHO, **NO_RUN, **BACKEND},
     ),
@@ -175,9 +177,10 @@ FIXED: dict[tuple[str, str], Operation] = {
         parameters=(
             _header("Last-Event-ID", {"type": "string"}, "The number of the last event that was seen."),
             _query("starting_after", {"type": "integer", "minimum": -1}, "The same."),
+            USER,
         ),
         answers={
-            "200": _answer("The events that follow.", EVENTS, SSE),
+            "200": _answer("The events that follow; a frame named `gap` tells of lost ones.", EVENTS, SSE),
             "204": _answer("Everything has been seen."),
         },
         errors={**FAULTY, **WHO, **NO_RUN, **BACKEND, "409": ("elsewhere",), "410": ("stream_expired",)},
@@ -185,6 +188,7 @@ FIXED: dict[tuple[str, str], Operation] = {
     ("GET", "/runs/{run_id}/wait"): Operation(
         summary="Wait for a run's end",
         tag="Runs",
+        parameters=(USER,),
         answers={"200": _answer("The terminal response.", ref("ResponseEvent"))},
         errors={
             **FAULTY,
@@ -199,31 +203,27 @@ FIXED: dict[tuple[str, str], Operation] = {
     ("POST", "/runs/{run_id}/cancel"): Operation(
         summary="Stop this run",
         tag="Runs",
-        parameters=(WAIT,),
+        parameters=(WAIT, USER),
         answers={
-            "200": _answer("It has ended.", {"type": "object"}),
-            "202": _answer("It is being stopped, or will not start.", {"type": "object"}),
+            "200": _answer("It has ended.", ref("StopReceipt")),
+            "202": _answer("It is being stopped, or will not start.", ref("StopReceipt")),
         },
         errors={**FAULTY, **WHO, **NO_RUN, **BACKEND},
     ),
     ("POST", "/runs/cancel"): Operation(
         summary="Stop several runs",
         tag="Runs",
+        parameters=(USER,),
         body=ref("RunsToStop"),
-        answers={
-            "200": _answer("What became of them.", {"type": "object"}),
-            "202": _answer("They are being stopped.", {"type": "object"}),
-        },
+        answers={"200": _answer("What became of each.", ref("RunsStopped"))},
         errors={**BODY_ERRORS, **WHO, **NO_RUN, **BACKEND},
     ),
     ("POST", "/runs/{run_id}/input"): Operation(
         summary="Put a message into a running run",
         tag="Runs",
-        body=ref("RunInput"),
-        answers={
-            "200": _answer("The run has it.", {"type": "object"}),
-            "202": _answer("The run will have it.", {"type": "object"}),
-        },
+        parameters=(USER,),
+        body=ref("Message"),
+        answers={"202": _answer("It is in the run's inbox.", ref("InputAccepted"))},
         errors={
             **BODY_ERRORS,
             **WHO,
@@ -249,7 +249,10 @@ FIXED: dict[tuple[str, str], Operation] = {
     ("GET", "/sessions/{session_id}/history"): Operation(
         summary="What was said in a session",
         tag="Sessions",
-        parameters=(USER, _query("limit", {"type": "integer", "minimum": 0}, "The last so many.")),
+        parameters=(
+            USER,
+            _query("limit", {"type": "integer", "minimum": 0, "maximum": 999_999_999}, "The last so many."),
+        ),
         answers={"200": _answer("Its messages.", ref("History"))},
         errors={**FAULTY, **WHO, "404": ("not_found",), **BACKEND},
     ),
