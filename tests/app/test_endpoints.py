@@ -778,6 +778,10 @@ def test_registration_says_what_is_wrong() -> None:
         app.endpoint("/x/{item}")(in_path)
     with pytest.raises(ConfigurationError, match="begins with '/'"):
         app.endpoint("x")(lambda: 1)
+    app.endpoint("/y/{z}")(lambda z: z)
+    app.endpoint("/y/{z}", methods=["GET"])(lambda z: z)
+    with pytest.raises(ConfigurationError, match=r"POST /y/\{z\} has a view already"):
+        app.endpoint("/y/{z}", methods=["POST", "PUT"])(lambda z: z)
     with pytest.raises(ConfigurationError, match="begins with '/'"):
         app.endpoint(in_path)  # type: ignore[arg-type]
 

@@ -59,8 +59,15 @@ class RoutingApp(QuartTrio):
         if not callable(getattr(path, "startswith", None)) or not path.startswith("/"):
             raise ConfigurationError(f"an endpoint has a path that begins with '/', not {path!r}")
 
+        native, wanted = native_path(path), {method.upper() for method in methods}
+        for rule in self.url_map.iter_rules():
+            if rule.rule == native and not rule.websocket and (taken := wanted & (rule.methods or set())):
+                raise ConfigurationError(
+                    f"{' and '.join(sorted(taken))} {path} has a view already: {rule.endpoint}"
+                )
+
         def register(fn: F) -> F:
-            view = self.endpoints.endpoint(fn, path=_names(native_path(path)), methods=methods)
+            view = self.endpoints.endpoint(fn, path=_names(native), methods=methods)
             name = view.__name__
             if name in self.view_functions:
                 name = f"{name} {path}"
