@@ -128,9 +128,13 @@ def by_mutation(target: Target, bodies: int, number: int = 0) -> Outcome:
         headers = {"Content-Type": media} if media else {}
         sent = time.monotonic()
         try:
-            connection.request(method, path.removesuffix("?"), body=raw, headers=headers)
-            answer = connection.getresponse()
-            body = answer.read()
+            try:
+                answer, body = _exchange(connection, method, path.removesuffix("?"), raw, headers)
+            except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected):
+                # A refusal that is faster than its body ends the connection, as HTTP allows; a new one must do.
+                connection.close()
+                connection = target.connect()
+                answer, body = _exchange(connection, method, path.removesuffix("?"), raw, headers)
         except (OSError, http.client.HTTPException) as exc:
             outcome.count(0, time.monotonic() - sent)
             outcome.violations.append(f"{route}: {exc!r} for {raw[:500]!r}")
@@ -147,6 +151,14 @@ def by_mutation(target: Target, bodies: int, number: int = 0) -> Outcome:
     outcome.violations += target.complaints()[complaints:]
     outcome.seconds = time.monotonic() - began
     return outcome
+
+
+def _exchange(
+    connection: http.client.HTTPConnection, method: str, path: str, raw: bytes, headers: dict[str, str]
+) -> tuple[http.client.HTTPResponse, bytes]:
+    connection.request(method, path, body=raw, headers=headers)
+    answer = connection.getresponse()
+    return answer, answer.read()
 
 
 def together(outcomes: list[Outcome]) -> Outcome:
