@@ -338,6 +338,24 @@ async def test_a_route_of_the_users_is_described_as_theirs() -> None:
     assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/AgentRequest")
 
 
+async def test_routes_of_tasks_are_described() -> None:
+    """As they are named by whoever adds them."""
+    app = talkative_app()
+
+    async def view(**ids: str) -> str:
+        return ""
+
+    for kind, base in (("task ", "/v1.0/job"), ("", "/process/task")):
+        for method, path in (("POST", base), ("GET", f"{base}/<task_id>"), ("POST", f"{base}/<task_id>/cancel")):
+            app.add_url_rule(path, f"trio_agentapp_{kind}{method} {path}".replace(".", "_"), view, methods=[method])
+    paths = (await document(app))["paths"]
+    for base, summary in (("/v1.0/job", "Submit a task"), ("/process/task", "Start a run in the background")):
+        assert paths[base]["post"]["summary"] == summary
+        assert paths[base]["post"]["responses"].keys() >= {"202", "429"}
+        assert paths[f"{base}/{{task_id}}"]["get"]["summary"] == "Look at a task"
+        assert paths[f"{base}/{{task_id}}/cancel"]["post"]["summary"] == "Stop a task"
+
+
 async def test_the_docs_give_way() -> None:
     app = AgentApp()
 

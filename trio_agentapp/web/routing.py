@@ -8,8 +8,8 @@ from inspect import isasyncgen, isgenerator
 from typing import Any, TypeVar
 
 import orjson
-from flask.json.provider import DefaultJSONProvider
 from quart import Response
+from quart.json.provider import DefaultJSONProvider
 from quart.typing import ResponseTypes
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException

@@ -22,7 +22,7 @@ from .schemas import Schemas
 
 __all__ = ["document_of"]
 
-BUILT_IN = re.compile(r"trio_agentapp_(task )?[A-Z]+ (/.*)")
+BUILT_IN = re.compile(r"trio_agentapp_(task )?[A-Z]+ /.*")
 """How the routes of ours are named in Quart's map: by method and path."""
 
 VARIABLE = re.compile(r"<(?:(\w+)(?:\([^)]*\))?:)?(\w+)>")
@@ -100,7 +100,7 @@ class _Document:
         built_in = BUILT_IN.fullmatch(rule.endpoint)
         if built_in is None:
             return self._of_user(rule, method, view)
-        task_path = re.sub(r"/<task_id>(/cancel)?$", "", built_in[2]) if built_in[1] else None
+        task_path = re.sub(r"/<task_id>(/cancel)?$", "", rule.rule) if built_in[1] else None
         known = operation_of(method, path, endpoint_path=self._endpoint_path, task_path=task_path)
         if known is None:
             known = Operation(summary=f"{method} {path}", tag="Health", answers={"200": {"description": "Done."}})
