@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 import os
 from collections.abc import AsyncIterator
@@ -25,13 +24,11 @@ if "watchdog_margin" in OPTIONS:
     launcher.WATCHDOG_MARGIN = OPTIONS.pop("watchdog_margin")
 if "timings" in OPTIONS:
     OPTIONS["timings"] = Timings(**OPTIONS["timings"])
-for module, name in (
-    ("websocket", "SEND_PATIENCE"),
-    ("websocket", "MAX_RUNS_PER_SOCKET"),
-    ("websocket_stream", "PING_INTERVAL"),
-):
+for name in ("SEND_PATIENCE", "MAX_RUNS_PER_SOCKET"):
     if name.lower() in OPTIONS:
-        setattr(importlib.import_module(f"trio_agentapp.web.{module}"), name, OPTIONS.pop(name.lower()))
+        from trio_agentapp.web import websocket
+
+        setattr(websocket, name, OPTIONS.pop(name.lower()))
 
 app = AgentApp(app_name="Friday", app_description="A scripted assistant", **OPTIONS)
 
@@ -116,12 +113,6 @@ async def recite(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[An
         await trio.sleep(request.extra.get("period", 0.02))
 
 
-async def listen(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
-    """Repeats two messages that are put in."""
-    for _ in range(2):
-        yield (await run.receive()).text
-
-
 async def burst(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
     """Says `size` characters `times` times, as fast as it may."""
     for _ in range(request.extra.get("times", 1000)):
@@ -175,7 +166,6 @@ BEHAVIOURS = {
     "work": work,
     "recite": recite,
     "burst": burst,
-    "listen": listen,
     "nursery": nursery,
     "calls": calls,
     "forever": forever,
