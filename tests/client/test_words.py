@@ -65,11 +65,11 @@ def test_a_request_arrives_as_it_was_made() -> None:
         on_disconnect=CancelAfter(3),
         extra={"mine": [1]},
     )
-    assert decode_request(orjson.dumps(body_of(request, None, None))) == request
+    assert decode_request(orjson.dumps(body_of(request))) == request
 
 
 def test_a_request_gets_the_ids_it_lacks() -> None:
-    first, second = (body_of("Hi", None, None) for _ in range(2))
+    first, second = (body_of("Hi") for _ in range(2))
     assert first["input"] == [{"role": "user", "content": "Hi"}]
     assert first["id"] != second["id"]
     assert first["session_id"] != second["session_id"]
@@ -82,9 +82,17 @@ def test_a_request_gets_the_ids_it_lacks() -> None:
     }
 
 
+def test_what_a_cut_means_is_said_where_the_request_does_not() -> None:
+    assert body_of("Hi", on_disconnect=CancelAfter(3))["on_disconnect"] == {"cancel_after": 3}
+    assert (
+        body_of({"input": "Hi", "on_disconnect": "continue"}, on_disconnect="cancel")["on_disconnect"] == "continue"
+    )
+    assert "on_disconnect" not in body_of("Hi")
+
+
 def test_a_body_is_never_the_callers_own() -> None:
     request = {"input": "Hi"}
-    body_of(request, "s1", None)
+    body_of(request, "s1")
     assert request == {"input": "Hi"}
 
 

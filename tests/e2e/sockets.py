@@ -87,6 +87,8 @@ async def connect(
                 subprotocols=[PROTOCOL],
                 extra_headers=fields,
                 max_message_size=2**26,
+                # Full, it would keep pings from being answered.
+                message_queue_size=10_000,
             )
         assert connection.subprotocol == (PROTOCOL if path == "/ws" else None)
         socket = Socket(server, connection)

@@ -135,20 +135,17 @@ async def test_a_start_that_never_arrived_is_made_again(
 
 async def test_silence_counts_as_a_cut(server: Server, proxy: FaultyProxy, transport: Transport) -> None:
     session_id = fresh()
-    async with AgentClient(near(proxy), transport=transport, retries=QUICK, silence=0.5) as client:
-        request = {"input": "Go", "do": "recite", "times": 40, "session_id": session_id, **STAYS}
-        async with client.run(request) as events:
-            seen = [await anext(events) for _ in range(5)]
-            proxy.blackhole()
-
-            async def relent() -> None:
-                await trio.sleep(0.7)
-                proxy.cut()
-                proxy.restore()
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(relent)
-                seen += [event async for event in events]
+    times: dict[str, Any] = {"retries": QUICK, "silence": 0.5, "connect_timeout": 0.5}
+    async with FaultyProxy.open(server.port) as other:
+        async with AgentClient([near(proxy), near(other)], transport=transport, **times) as client:
+            request = {"input": "Go", "do": "recite", "times": 40, "session_id": session_id, **STAYS}
+            async with client.run(request) as events:
+                seen = [await anext(events) for _ in range(5)]
+                assert other.connections == 0
+                proxy.blackhole()
+                with server.deadline(30, "end of a stream that went silent"):
+                    seen += [event async for event in events]
+            assert other.connections == 1
     check_events(seen)
     assert begins(server, session_id) == 1
 
@@ -214,6 +211,30 @@ async def test_attach_from_any_place(server: Server, transport: Transport) -> No
                 pass
 
 
+async def test_a_run_is_stopped_by_whoever_attached(server: Server, transport: Transport) -> None:
+    async with AgentClient(f"http://127.0.0.1:{server.port}", transport=transport) as client:
+        request = {"input": "Go", "do": "endless", "cleanup": 0, "user_id": "u1", "session_id": fresh()}
+        async with client.run(request) as events, client.attach(events.run_id) as late:
+            await anext(late)
+            receipt = await late.stop(wait=True)
+            assert (receipt.stopped, receipt.run_id) == (True, events.run_id)
+            for stream in (events, late):
+                assert (await stream.wait())["status"] == "canceled"
+            assert not (await late.stop()).accepted
+
+
+async def test_inputs_reach_their_run(server: Server, transport: Transport) -> None:
+    async with AgentClient(f"http://127.0.0.1:{server.port}", transport=transport) as client:
+        async with client.run({"input": "Go", "do": "listen"}) as events:
+            await anext(events)
+            await events.send_input("one ")
+            await client.send_input(events.run_id, {"role": "user", "content": "two "})
+            assert (await events.wait())["status"] == "completed"
+        assert events.text == "one two "
+        with pytest.raises(errors.RunEnded):
+            await client.send_input(events.run_id, "three")
+
+
 async def test_an_outliving_run_is_waited_for(server: Server, transport: Transport) -> None:
     async with AgentClient(f"http://127.0.0.1:{server.port}", transport=transport, silence=0.3) as client:
         request = {"input": "Go", "do": "recite", "times": 25, "on_disconnect": "continue"}
@@ -233,3 +254,12 @@ async def test_a_reader_that_lags_holds_up_nobody(server: Server) -> None:
             numbers = [event["sequence_number"] async for event in lagging]
     assert numbers == list(range(1, numbers[-1] + 1))
     assert len(lagging.text) == 12_000 * 50
+
+
+async def test_a_ping_that_crosses_the_close(start: Start) -> None:
+    server = start(ping_interval=0.003)
+    for _ in range(10):
+        async with AgentClient(f"http://127.0.0.1:{server.port}", transport="websocket") as client:
+            async with client.run("Hello") as events:
+                assert (await events.wait())["status"] == "completed"
+    server.close()

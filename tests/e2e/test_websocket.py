@@ -95,6 +95,20 @@ async def test_a_stop_may_follow_its_start_at_once(server: Server) -> None:
             await socket.receive()
 
 
+async def test_an_input_reaches_its_run(server: Server) -> None:
+    async with connect(server) as socket:
+        for id in ("a", "b"):
+            await socket.start(id, "listen", session_id=fresh())
+            await socket.wait_for(id, "started")
+        for words in ("one ", "two "):
+            for id in ("a", "b"):
+                await socket.send("input", id=id, message={"role": "user", "content": id + words})
+                await socket.wait_said(id, 1 if words == "one " else 2)
+        for id in ("a", "b"):
+            await socket.wait_for(id, "done")
+            assert socket.deltas(id) == [id + "one ", id + "two "]
+
+
 async def test_an_id_is_free_once_its_run_is_done(server: Server) -> None:
     session_id = fresh()
     async with connect(server) as socket:

@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack
 import pytest
 import trio
 
+from trio_agentapp.testing.redis_server import FaultyProxy
+
 from .conftest import Start
 from .harness import PATIENCE, WAYS, Server, check_events, fresh
 from .sockets import connect
@@ -80,6 +82,23 @@ async def test_a_peer_that_does_not_read_is_cut(start: Start, way: str) -> None:
             await socket.start("b", session_id=fresh())
             await socket.wait_for("b", "done")
     server.close(allowed=r".*its peer has read nothing for.*")
+
+
+async def test_a_peer_that_has_vanished_is_noticed(start: Start) -> None:
+    """No packet tells of it: its pongs stay away. One that answers is left in peace, however quiet it is."""
+    server = start(ping_interval=0.1)
+    async with FaultyProxy.open(server.port) as proxy, connect(server) as quiet:
+        async with connect(server, port=proxy.port) as socket:
+            ids = {socket: fresh(), quiet: fresh()}
+            for one, session_id in ids.items():
+                await one.start("a", "gated", session_id=session_id)
+                await one.wait_for("a", "started")
+            proxy.blackhole()
+            await server.wait_mark(f"end {ids[socket]}")
+            proxy.cut()
+        await server.call("POST", f"/test/gate/{ids[quiet]}")
+        assert (await quiet.wait_for("a", "done"))["state"] == "FINISHED"
+    server.close()
 
 
 def _masked(message: object) -> bytes:

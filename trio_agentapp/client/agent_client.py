@@ -16,7 +16,7 @@ import trio
 from ..errors import ConfigurationError, UnexpectedAnswer
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.message import Message
-from ..protocol.request import AgentRequest
+from ..protocol.request import AgentRequest, OnDisconnect
 from .answers import error_of_answer, json_of, receipt_of, translated
 from .body import body_of, message_body
 from .dialer import Dialer
@@ -48,6 +48,8 @@ class AgentClient:
         headers: sent with every request.
         transport: "sse": a connection for each run; "websocket": one for all.
         endpoint_path, websocket_path: as the server has them.
+        on_disconnect: for requests that do not say. Without it the app's own holds, which may be to stop a run
+            whose connection was cut, so that there is nothing to come back to.
         retries: how long to go on when connections fail.
         connect_timeout: seconds.
         silence: seconds without a byte after which a stream counts as cut; not less than two keep-alives (30 s).
@@ -66,6 +68,7 @@ class AgentClient:
         transport: Literal["sse", "websocket"] = "sse",
         endpoint_path: str = "/process",
         websocket_path: str = "/ws",
+        on_disconnect: OnDisconnect | None = None,
         retries: Retries | None = None,
         connect_timeout: float = 5.0,
         silence: float = SILENCE,
@@ -80,6 +83,7 @@ class AgentClient:
         self._kind = transport
         self._endpoint_path = endpoint_path
         self._websocket_path = websocket_path
+        self._on_disconnect = on_disconnect
         self._retries = retries or Retries()
         self._connect_timeout = connect_timeout
         self._silence = silence
@@ -164,7 +168,7 @@ class AgentClient:
             RequestError: refused; SessionBusy, ValidationError and others tell why. Nothing was started.
             ConnectionLost: no server could be reached.
         """
-        body = body_of(request, session_id, user_id)
+        body = body_of(request, session_id, user_id, self._on_disconnect)
         own_id = not _has_id(request)
         feed = await self._opener().start(body, own_id=own_id)
         async with self._followed(
@@ -208,13 +212,23 @@ class AgentClient:
         *,
         run_id: str | None = None,
         wait: bool = False,
-        first: int | None = None,
     ) -> StopReceipt:
         """Stop the running run of a session, or a named run; with `wait`, answer when nothing of it runs any more.
 
         A stop by session is not repeated when its answer was lost, for by then another run may be running; one by
         run id is.
         """
+        return await self._stop(session_id, user_id, run_id, wait=wait)
+
+    async def _stop(
+        self,
+        session_id: str | None,
+        user_id: str | None,
+        run_id: str | None,
+        *,
+        wait: bool,
+        first: int | None = None,
+    ) -> StopReceipt:
         body: dict[str, Any] = {"input": []}
         for name, value in (("session_id", session_id), ("user_id", user_id), ("run_id", run_id)):
             if value is not None:

@@ -10,13 +10,16 @@ import attrs
 from ..protocol.content import payload_of
 from ..protocol.ids import new_run_id, new_session_id
 from ..protocol.message import Message
-from ..protocol.request import AgentRequest, CancelAfter
+from ..protocol.request import AgentRequest, CancelAfter, OnDisconnect
 
 __all__ = ["body_of", "message_body"]
 
 
 def body_of(
-    request: AgentRequest | Mapping[str, Any] | str, session_id: str | None, user_id: str | None
+    request: AgentRequest | Mapping[str, Any] | str,
+    session_id: str | None = None,
+    user_id: str | None = None,
+    on_disconnect: OnDisconnect | None = None,
 ) -> dict[str, Any]:
     """The JSON object of a request, with an id for its run and its session.
 
@@ -37,6 +40,10 @@ def body_of(
         body["session_id"] = session_id
     if user_id is not None:
         body["user_id"] = user_id
+    if body.get("on_disconnect") is None and on_disconnect is not None:
+        body["on_disconnect"] = on_disconnect
+    if isinstance(patience := body.get("on_disconnect"), CancelAfter):
+        body["on_disconnect"] = {"cancel_after": patience.seconds}
     for name, fresh in (("id", new_run_id), ("session_id", new_session_id)):
         if body.get(name) is None:
             body[name] = fresh()
@@ -48,7 +55,7 @@ def _fields(request: AgentRequest) -> dict[str, Any]:
     for field in attrs.fields(AgentRequest):
         value = getattr(request, field.name)
         if field.name != "extra" and value is not None:
-            body[field.name] = {"cancel_after": value.seconds} if isinstance(value, CancelAfter) else value
+            body[field.name] = value
     return body
 
 

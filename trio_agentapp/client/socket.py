@@ -11,6 +11,7 @@ import attrs
 import orjson
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
+from wsproto.utilities import ProtocolError
 
 from ..errors import AgentAppError, RequestError, RunNotFound, UnexpectedAnswer
 from ..protocol.lifecycle import StopReceipt
@@ -87,6 +88,7 @@ class Socket:
         self.over = False
         self._ready = False
         self._said_goodbye: trio.Event | None = None
+        self._leaving = trio.CancelScope()
         self._stops: dict[str, Answer] = {}
         self._dialer = dialer
         self._scope = trio.CancelScope()
@@ -106,10 +108,12 @@ class Socket:
         try:
             with self._scope:
                 cut = await self._connected(task_status)
-        except* (Cut, AgentAppError, OSError, trio.BrokenResourceError, HandshakeError) as errors:
+        except* (Cut, AgentAppError, OSError, trio.BrokenResourceError, HandshakeError, ProtocolError) as errors:
+            # ProtocolError: trio-websocket answers a ping that crosses our close, and falls over it.
             failure = ours(next(leaves(errors)))
         finally:
             self.over = True
+            self._leaving.cancel(reason="nobody reads the answer to a goodbye any more")
             feeds, self.feeds = list(self.feeds.values()), {}
             for feed in feeds:
                 feed.finish(failure if isinstance(failure, Cut) else cut)
@@ -217,7 +221,8 @@ class Socket:
         """Close in good order, while the task of `serve` still reads."""
         self._said_goodbye = trio.Event()
         try:
-            with trio.move_on_after(GOODBYE):
+            with self._leaving:
+                self._leaving.deadline = trio.current_time() + GOODBYE
                 await self._ws.aclose()
         finally:
             self._said_goodbye.set()

@@ -164,9 +164,7 @@ class EventStream:
         except Cut:
             receipt = None
         if receipt is None:
-            receipt = await self._client.stop(
-                self.session_id, self.user_id, run_id=self.run_id, wait=wait, first=self._feed.node
-            )
+            receipt = await self._client._stop(None, self.user_id, self.run_id, wait=wait, first=self._feed.node)
         return receipt
 
     async def send_input(self, message: Message | Mapping[str, Any] | str) -> None:

@@ -9,17 +9,20 @@ may never see.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import trio
 from hypercorn.protocol import h2, h11
-from hypercorn.protocol.events import Body, Data, Event, Request, StreamClosed
+from hypercorn.protocol.events import Body, Data, Request, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WSStream
 from hypercorn.typing import AppWrapper, ASGISendEvent, WebsocketAcceptEvent
 from wsproto.connection import ConnectionState
-from wsproto.events import CloseConnection, Message, Ping, TextMessage
+from wsproto.events import CloseConnection, Event, Message, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
+from wsproto.utilities import LocalProtocolError
 
 __all__ = ["EXTENSION", "PING_INTERVAL", "WebSocketStream", "guard_websockets"]
 
@@ -59,10 +62,20 @@ class WebSocketStream(WSStream):
         """Send messages, in one write. A peer that has gone gets none."""
         if self.closed or self.connection.state is not ConnectionState.OPEN:
             return
-        data = b"".join([self.connection.send(TextMessage(data=text)) for text in texts])
-        await self.send(Data(stream_id=self.stream_id, data=data))
+        await self._put(b"".join([self.connection.send(TextMessage(data=text)) for text in texts]))
 
-    async def handle(self, event: Event) -> None:
+    async def _put(self, data: bytes) -> None:
+        try:
+            await self.send(Data(stream_id=self.stream_id, data=data))
+        except trio.BusyResourceError:
+            # Another task is closing the connection, for which it takes no lock; nobody would see this any more.
+            await trio.lowlevel.checkpoint()
+
+    async def _send_wsproto_event(self, event: Event) -> None:
+        with suppress(LocalProtocolError):  # the close handshake is over, or past the point where this may be said
+            await self._put(self.connection.send(event))
+
+    async def handle(self, event: StreamEvent) -> None:
         if isinstance(event, Request):
             kept = [field for field in event.headers if field[0].lower() != b"sec-websocket-extensions"]
             await super().handle(replace(event, headers=kept))

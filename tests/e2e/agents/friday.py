@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 from collections.abc import AsyncIterator
@@ -24,11 +25,13 @@ if "watchdog_margin" in OPTIONS:
     launcher.WATCHDOG_MARGIN = OPTIONS.pop("watchdog_margin")
 if "timings" in OPTIONS:
     OPTIONS["timings"] = Timings(**OPTIONS["timings"])
-for name in ("SEND_PATIENCE", "MAX_RUNS_PER_SOCKET"):
+for module, name in (
+    ("websocket", "SEND_PATIENCE"),
+    ("websocket", "MAX_RUNS_PER_SOCKET"),
+    ("websocket_stream", "PING_INTERVAL"),
+):
     if name.lower() in OPTIONS:
-        from trio_agentapp.web import websocket
-
-        setattr(websocket, name, OPTIONS.pop(name.lower()))
+        setattr(importlib.import_module(f"trio_agentapp.web.{module}"), name, OPTIONS.pop(name.lower()))
 
 app = AgentApp(app_name="Friday", app_description="A scripted assistant", **OPTIONS)
 
@@ -113,6 +116,12 @@ async def recite(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[An
         await trio.sleep(request.extra.get("period", 0.02))
 
 
+async def listen(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
+    """Repeats two messages that are put in."""
+    for _ in range(2):
+        yield (await run.receive()).text
+
+
 async def burst(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
     """Says `size` characters `times` times, as fast as it may."""
     for _ in range(request.extra.get("times", 1000)):
@@ -166,6 +175,7 @@ BEHAVIOURS = {
     "work": work,
     "recite": recite,
     "burst": burst,
+    "listen": listen,
     "nursery": nursery,
     "calls": calls,
     "forever": forever,
