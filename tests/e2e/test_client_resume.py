@@ -143,7 +143,8 @@ async def test_silence_counts_as_a_cut(server: Server, proxy: FaultyProxy, trans
                 seen = [await anext(events) for _ in range(5)]
                 assert other.connections == 0
                 proxy.blackhole()
-                seen += [event async for event in events]
+                with server.deadline(30, "end of a stream that went silent"):
+                    seen += [event async for event in events]
             assert other.connections == 1
     check_events(seen)
     assert begins(server, session_id) == 1

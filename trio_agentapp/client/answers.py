@@ -49,8 +49,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _words(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
-        return os.strerror(error.errno)
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        # Negative ones are getaddrinfo's, which has words of its own.
+        number = error.errno or 0
+        return os.strerror(number) if number > 0 else error.strerror or str(error)
     return "" if isinstance(error, BaseExceptionGroup) else str(error)
 
 

@@ -63,7 +63,11 @@ class Dialer:
         stream = await trio.open_ssl_over_tcp_stream(
             host, parts.port or 443, https_compatible=True, ssl_context=context
         )
-        await stream.do_handshake()
+        try:
+            await stream.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
         return stream
 
     async def upgrade(self, node: int, stream: trio.abc.Stream, nursery: trio.Nursery) -> WebSocketConnection:

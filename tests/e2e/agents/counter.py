@@ -1,4 +1,4 @@
-"""An agent that takes a second for its answer, whatever it is asked."""
+"""An agent that takes its time for an answer, whatever it is asked."""
 
 import trio
 
@@ -11,7 +11,7 @@ app = AgentApp(app_name="Counter")
 async def count(run: Run):
     for number in range(20):
         yield f"{number} "
-        await trio.sleep(0.05)
+        await trio.sleep(0.02)
 
 
 if __name__ == "__main__":
