@@ -117,7 +117,8 @@ class Viewing:
         if follower is None:
             if len(self._followed) >= MAX_FOLLOWED:
                 raise TooManyRuns("This node follows as many runs as it may.", retry_after=1.0)
-            start = max(after + 1, 0 if extent is None else extent.first)
+            # Not behind what there is: a reader may name an event that never was, and others follow with it.
+            start = 0 if extent is None else min(max(after + 1, extent.first), extent.end)
             follower = _Follower(self, self._backend, self._store, record, start)
             self._followed[record.run_id] = follower
             self._registry.ticker.logs.add(follower.log)
