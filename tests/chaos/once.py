@@ -25,8 +25,10 @@ async def keys_used_at_once(cluster: Cluster, trials: int) -> None:
     """One Idempotency-Key, so many requests at once, over all nodes: one run, and all are shown it."""
 
     async def trial(cluster: Cluster, session: str) -> None:
-        key, named = secrets.token_hex(8), random.random() < 0.5
+        key, named, busy = secrets.token_hex(8), random.random() < 0.5, False
         more: dict[str, Any] = {"do": "count", "events": 20, "period": 0.01, "named": named, "key": key}
+        if named and random.random() < 0.5:
+            busy, more["multitask_strategy"] = True, "enqueue"
         readers = [Reader(cluster.history) for _ in range(AT_ONCE)]
         statuses: dict[str, list[int]] = {"same": [], "other": []}
         for reader in readers:
@@ -40,6 +42,10 @@ async def keys_used_at_once(cluster: Cluster, trials: int) -> None:
 
         with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
+                if busy:
+                    before = Reader(cluster.history)
+                    nursery.start_soon(lambda: before.start(cluster.any_node(), session, seconds=0.3))
+                    await before.begun.wait()
                 for number, reader in enumerate(readers):
                     nursery.start_soon(ask, reader, cluster.nodes[number % len(cluster.nodes)])
                 await trio.sleep(0.02)
@@ -51,7 +57,10 @@ async def keys_used_at_once(cluster: Cluster, trials: int) -> None:
         cluster.history.read_lines(cluster.folder / "lines")
         began = [line.run for line in cluster.history.lines if line.what == "enter" and line.run in runs]
         if len(runs) != 1 or len(began) != 1:
-            cluster.flaw("key", f"{key}, with ids {named}: {len(runs)} runs were told, {len(began)} began")
+            cluster.flaw(
+                "key",
+                f"{key}, with ids {named}, behind another {busy}: {len(runs)} runs were told, {len(began)} began",
+            )
             return
         for reader in readers:
             check_whole(cluster, reader)

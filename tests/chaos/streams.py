@@ -38,7 +38,13 @@ async def readers_cut(cluster: Cluster, runs: int) -> None:
 
         async def read_cut() -> None:
             await whole.begun.wait()
+            if random.random() < 0.3:
+                # One that names an event which never was harms nobody else.
+                nursery.start_soon(astray, random.choice(cluster.nodes))
             await cut.read_with_cuts(cluster.nodes, cuts, EVENTS * SIZE)
+
+        async def astray(node: Node) -> None:
+            await Reader(cluster.history, whole.run).attach(node, after=10**6)
 
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:

@@ -167,6 +167,8 @@ class Twin:
                 if session["run"] == run:
                     return self._how(h, run)
         queue = self._queue(h)
+        if run in queue and self._record(h, run).get("node") != node:
+            return ["BUSY", run, str(left)]
         if active or (queue and queue[0] != run):
             before = active or queue[0]
             if not place or active == run:

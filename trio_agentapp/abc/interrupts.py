@@ -313,8 +313,8 @@ class BaseInterruptBackend(ABC):
         """Remember `value` under `name`, unless there is one; what is remembered, for an hour at least."""
         raise NotOffered("The interrupt backend of this app does not keep idempotency keys.")
 
-    async def unpin(self, name: str) -> None:
-        """Forget what is remembered under `name`."""
+    async def unpin(self, name: str, value: str) -> None:
+        """Forget what is remembered under `name`, if it is `value`."""
         raise NotOffered("The interrupt backend of this app does not keep idempotency keys.")
 
     async def aclose(self) -> None:

@@ -280,9 +280,10 @@ class LocalInterruptBackend(BaseInterruptBackend):
             self._pins.popitem(last=False)
         return value
 
-    async def unpin(self, name: str) -> None:
+    async def unpin(self, name: str, value: str) -> None:
         await trio.lowlevel.checkpoint()
-        self._pins.pop(name, None)
+        if name in self._pins and self._pins[name][1] == value:
+            del self._pins[name]
 
     async def run_status(self, run_id: str) -> RunRecord | None:
         await trio.lowlevel.checkpoint()

@@ -331,9 +331,9 @@ class RedisInterruptBackend(BaseInterruptBackend):
             )
         return text(kept) or value
 
-    async def unpin(self, name: str) -> None:
+    async def unpin(self, name: str, value: str) -> None:
         with _translated("The Idempotency-Key could not be forgotten."):
-            await self.link.ask(("DEL", self.layout.pin(name)))
+            await self.link.ask(self._scripts.unpin(self.layout.pin(name), value))
 
     async def listen(
         self,

@@ -38,6 +38,7 @@ class Scripts:
             self._scripts[name] = Script(head + prelude + (folder / f"{name}.lua").read_text())
         self._index = Script((folder / "index.lua").read_text())
         self._lead = Script((folder / "lead.lua").read_text())
+        self._unpin = Script((folder / "unpin.lua").read_text())
 
     def bind(self, name: str, session: SessionKey | str, *args: str | bytes | int) -> ScriptCall:
         """A call of script `name` for a session, or for its digest."""
@@ -53,3 +54,7 @@ class Scripts:
     def index(self, shard: str, *args: str | bytes | int) -> ScriptCall:
         """A call of the lease index."""
         return self._index.bind([shard], args)
+
+    def unpin(self, pin: str, value: str) -> ScriptCall:
+        """A call that takes a pin away, if this is still what it holds."""
+        return self._unpin.bind([pin], [value])

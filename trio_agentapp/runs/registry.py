@@ -288,9 +288,9 @@ class RunRegistry:
             if waits is not None:
                 with trio.CancelScope(shield=True):
                     held = await self._wait(run, lease, waits)
-                run.waits = False
                 if held is None:
                     return
+                run.waits = False
                 lease = held
             await self._carry(run, lease, handler, offered)
         except Exception:

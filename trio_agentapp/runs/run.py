@@ -145,6 +145,11 @@ class Run:
         return f"<Run {self.run_id} of {self.key.user_id!r}/{self.key.session_id!r}, {self.phase.value}>"
 
     @property
+    def undecided(self) -> bool:
+        """It asks for its session, and has no answer yet; if that is no, there will have been no such run."""
+        return self.state is RunState.IDLE and not self.waits
+
+    @property
     def user_id(self) -> str:
         return self.key.user_id
 

@@ -14,7 +14,6 @@ from ..errors import ItemError
 from ..protocol.codec import request_from
 from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id, new_session_id
-from ..protocol.lifecycle import RunState
 from ..protocol.request import AgentRequest, MultitaskStrategy, OnDisconnect
 from .handler import Handler
 from .registry import RunRegistry
@@ -74,7 +73,7 @@ class Runner:
         """
         key, run_id = fill_ids(request)
         known = self._registry.find(run_id)
-        if known is not None and known.key == key and known.state is RunState.RUNNING:
+        if known is not None and known.key == key and not known.undecided:
             await trio.lowlevel.checkpoint()
             return Watched(key=key, run_id=run_id, subscriber=known.watch(), run=known)
         run = Run(

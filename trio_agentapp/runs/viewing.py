@@ -19,6 +19,7 @@ from ..protocol.lifecycle import Cause, RunRecord, RunState
 from .ending import event_from_record
 from .log import RECENT_EVENTS, RECENT_WEIGHT, EventLog
 from .registry import RunRegistry
+from .run import Run
 from .stream import Subscriber
 
 __all__ = ["LOOK", "MAX_FOLLOWED", "MAX_READERS", "Viewing"]
@@ -54,7 +55,7 @@ class Viewing:
             RunNotFound: nothing is. TooManyRuns: there are as many readers as may be.
             BackendUnavailable: the store cannot be asked.
         """
-        run = self._registry.find(record.run_id)
+        run = self._live(record)
         if run is not None:
             if len([*run.log.subscribers]) >= MAX_READERS:
                 raise TooManyRuns("This run has as many readers as it may.", retry_after=1.0)
@@ -77,13 +78,22 @@ class Viewing:
 
     async def attach_end(self, record: RunRecord) -> Subscriber | None:
         """A reader of the last event only."""
-        run = self._registry.find(record.run_id)
+        run = self._live(record)
         if run is not None:
             return await self.attach(record, run.log.end - 1)
         extent = await self._store.extent(record.key, record.run_id) if self._is_kept(record) else None
         if extent is None:
             return await self.attach(record)
         return await self.attach(record, extent.end - 2 if extent.ended else extent.end - 1)
+
+    def _live(self, record: RunRecord) -> Run | None:
+        """The run itself, if it is live here. One that may yet be refused its session is none."""
+        run = self._registry.find(record.run_id)
+        if run is None or not run.undecided:
+            return run
+        if not record.node_id:
+            raise RunNotFound
+        return None
 
     def _is_kept(self, record: RunRecord) -> bool:
         return record.state.terminal or self._store.shared

@@ -9,9 +9,18 @@ import hashlib
 from collections.abc import Sequence
 
 import attrs
+import trio
 
 from ..abc import BaseInterruptBackend, InputAnswer
-from ..errors import IdempotencyConflict, QueueFull, RequestError, RunEnded, RunNotFound, ValidationError
+from ..errors import (
+    IdempotencyConflict,
+    QueueFull,
+    RequestError,
+    RunEnded,
+    RunNotFound,
+    SessionBusy,
+    ValidationError,
+)
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import RunRecord, RunState, SessionStatus, StopReceipt
 from ..protocol.message import Message
@@ -24,6 +33,9 @@ from .identity import Action, Gate, Principal
 __all__ = ["Known", "RunService"]
 
 LISTED_AT_ONCE = 100
+
+UNDECIDED = 0.02
+"""Seconds between two looks at a run that another request is about to start."""
 
 
 @attrs.frozen
@@ -87,15 +99,30 @@ class RunService:
         await self.gate.may_start(principal, key, run_id)
         if pinned is None:
             return await self.runner.start(asked)
-        try:
-            if (known := await self._find(run_id)) is not None:
+        return await self._start_once(asked, run_id, pinned, kept)
+
+    async def _start_once(self, asked: AgentRequest, run_id: str, pinned: str, kept: str) -> Watched:
+        """Start the run of a key, or watch it: another request with this key may have done so, or be about to."""
+        assert self.runner is not None  # noqa: S101
+        while True:
+            known = await self._find(run_id)
+            if known is not None and (known.run is None or not known.run.undecided):
                 return await self._watch(known)
-            return await self.runner.start(asked)
-        except RequestError as exc:
-            if exc.retryable:
-                # Nothing was started: the next try is a first one, and may have a run id of its own.
-                await self.backend.unpin(pinned)
-            raise
+            try:
+                return await self.runner.start(asked)
+            except SessionBusy as exc:
+                if exc.active_run_id != run_id:
+                    await self.backend.unpin(pinned, kept)
+                    raise
+            except ValidationError:
+                if await self._find(run_id) is None:
+                    raise
+            except RequestError as exc:
+                if exc.retryable:
+                    # Nothing was started: the next try is a first one, and may have a run id of its own.
+                    await self.backend.unpin(pinned, kept)
+                raise
+            await trio.sleep(UNDECIDED)
 
     async def attach(
         self, principal: Principal | None, run_id: str, after: int = -1, *, user_id: str | None = None

@@ -41,6 +41,10 @@ if s.running then
 end
 
 local first = first_in_queue()
+-- Asked of two nodes at once, it waits at the first: no node takes the turn of a request that another answers.
+if redis.call('ZSCORE', queue, run) and redis.call('HGET', record(run), 'node') ~= node then
+  return { 'BUSY', run, int(left) }
+end
 if active or (first and first ~= run) then
   -- Another claim of a run that is running: it must not wait for itself.
   if place == '' or active == run then return { 'BUSY', active or first, int(left) } end
