@@ -161,9 +161,9 @@ class UnrulyBackend(BaseInterruptBackend):
         await self._meet(self._after, "pin")
         return answer
 
-    async def unpin(self, name: str) -> None:
+    async def unpin(self, name: str, value: str) -> None:
         await self._begin("unpin")
-        await self.inner.unpin(name)
+        await self.inner.unpin(name, value)
         await self._meet(self._after, "unpin")
 
     async def aclose(self) -> None:
