@@ -13,7 +13,7 @@ PYTHON :=
 PYTHONS = $(strip $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14)
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo test check bench chaos chaos-tasks kills clean
+.PHONY: help demo test check bench chaos chaos-tasks kills fuzz clean
 .NOTPARALLEL:  # two pips in one environment would break it, also under `make -j`
 .DELETE_ON_ERROR:
 
@@ -25,6 +25,7 @@ help:
 	@echo 'make chaos   break nodes, Redis and networks many times (half an hour; goes on where it stopped)'
 	@echo 'make kills   kill processes in the middle of their saves (ten minutes; goes on where it stopped)'
 	@echo 'make chaos-tasks   give tasks to Celery workers, stop some, break things (4 minutes; goes on, too)'
+	@echo 'make fuzz    send strange requests to every route (some minutes; goes on where it stopped)'
 	@echo 'make clean   remove the environment and what tools have left behind'
 
 demo: $(VENV)/.installed
@@ -50,6 +51,9 @@ kills: $(VENV)/.installed-dev
 
 chaos-tasks: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.chaos.tasks $(ARGS)
+
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

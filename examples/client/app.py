@@ -31,8 +31,10 @@ async def ask(words: str) -> None:
 async def stop_on_ctrl_c(events: EventStream) -> None:
     with trio.open_signal_receiver(signal.SIGINT) as interrupts:
         async for _ in interrupts:
-            receipt = await events.stop(wait=True)
-            print(f"\n[stopped in {receipt.latency_ms:.0f} ms, cleanup {receipt.cleanup}]", end="")
+            # Shielded: the answer ends because of the stop, often before its receipt is here.
+            with trio.move_on_after(60, shield=True):
+                receipt = await events.stop(wait=True)
+                print(f"\n[stopped in {receipt.latency_ms:.0f} ms, cleanup {receipt.cleanup}]", end="")
 
 
 if __name__ == "__main__":

@@ -55,9 +55,11 @@ async def serve(app: AgentApp) -> AsyncIterator[TestClientProtocol]:
 
 
 async def post(client: Any, path: str, body: Any = None, **options: Any) -> tuple[int, Any]:
-    """Status and JSON."""
+    """Status and JSON; `data` in place of a body is sent as it is."""
+    if "data" not in options:
+        options["json"] = body if body is not None else {}
     with trio.fail_after(10):
-        response = await client.post(path, json=body if body is not None else {}, **options)
+        response = await client.post(path, **options)
         return response.status_code, json.loads(await response.get_data())
 
 

@@ -153,6 +153,20 @@ class Terminal:
         self._looked = found.end()
         return shown
 
+    def leave_the_prompt(self) -> int:
+        """Ctrl-C at the prompt, and again after a second, as a person would who sees nothing happen.
+
+        CPython's readline notices a signal when it interrupts its wait for a key. One that comes between the prompt
+        and that wait, where no person's finger is quick enough, is noticed with the next key only.
+        """
+        end = time.monotonic() + PATIENCE
+        while self.process.poll() is None and time.monotonic() < end:
+            self.type(self.CTRL_C)
+            again = time.monotonic() + 1
+            while self._read(max(0.0, again - time.monotonic())):
+                pass
+        return self.wait_exit()
+
     def wait_exit(self) -> int:
         end = time.monotonic() + PATIENCE
         while self._read(max(0.0, end - time.monotonic())):

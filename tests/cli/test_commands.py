@@ -247,6 +247,11 @@ def test_worker_without_its_extra_names_the_install_line() -> None:
     assert done.stderr == "trio-agentapp: worker needs an extra: pip install 'trio-agentapp[celery]'\n"
 
 
+def test_worker_needs_a_broker(shell: Shell) -> None:
+    done = shell.call("worker", str(AGENT), code=2)
+    assert "broker_url and backend_url" in done.stderr
+
+
 def completed(shell: Shell, line: str) -> list[str]:
     """What bash offers for the last word, with the script that `--show-completion` gives."""
     script = shell.call("--show-completion", "bash").stdout

@@ -271,7 +271,7 @@ def group_of(server: Server) -> set[int]:
                 environment = file.read()
         except OSError:
             continue
-        if "trio_agentapp.tasks.celery" in command and f"FOLDER={server.folder}\0" in environment:
+        if "trio_agentapp.app.worker" in command and f"FOLDER={server.folder}\0" in environment:
             found.add(int(name))
     return found
 

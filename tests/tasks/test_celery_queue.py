@@ -204,7 +204,7 @@ def test_celery_knows_the_tasks_and_their_queues() -> None:
 
 async def test_an_embedded_worker_must_find_its_app() -> None:
     app = AgentApp(broker_url=URL, backend_url=URL, enable_embedded_worker=True)
-    with pytest.raises(ConfigurationError, match="no global"):
+    with pytest.raises(ConfigurationError, match="not a global name"):
         async with app.runtime():
             pytest.fail("it was opened")
 

@@ -137,10 +137,10 @@ LOOKS: dict[str, Callable[[TaskRecords], Any]] = {
 async def test_every_look_finds_a_worker_lost(brief: TaskRecords, look: str) -> None:
     await give(brief)
     await brief.claim("t1", "w1")
-    for _ in range(3):
-        await trio.sleep(LEASE / 2)
+    for _ in range(2):
+        await trio.sleep(LEASE * 0.6)
         assert await brief.beat("t1", "w1") == "ok"
-    await trio.sleep(LEASE * 1.5)
+    await trio.sleep(LEASE * 1.1)
     await LOOKS[look](brief)
     record = await seen(brief)
     assert (record.state, record.error) == (TaskState.FAILED, error_of(TaskCause.WORKER_LOST))

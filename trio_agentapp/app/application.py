@@ -15,7 +15,6 @@ from quart import Response
 from quart.ctx import RequestContext
 from quart.typing import ResponseTypes
 from quart.wrappers import Request
-from quart_trio import QuartTrio
 
 from ..abc import DeployManager
 from ..errors import ConfigurationError
@@ -28,18 +27,19 @@ from ..protocol.request import AgentRequest
 from ..runs import Handler, drain, stop_run
 from ..stores import stores_of
 from ..web.connection import HTTPConnection
+from ..web.endpoints import Endpoints
 from ..web.identity import Gate
 from ..web.lifespan import Lifespan
 from ..web.problems import install_problems
+from ..web.routing import RoutingApp
 from ..web.sessions import SessionRoutes
 from ..web.sse import release_watch
 from ..web.websocket_connection import WebSocketConnection
 from .backends import backend_of, event_store_of
 from .hooks import call, self_if_wanted, shielded
 from .middleware import Middleware, layered
-from .mounting import mount_health, mount_history, mount_runs, mount_socket, request_in_hand
+from .mounting import mount_docs, mount_health, mount_history, mount_runs, mount_socket, request_in_hand
 from .parts import Parts, open_parts
-from .paths import native_path
 from .serving import deploy_app, run_app
 from .settings import Options, Settings
 from .state import AppState
@@ -57,7 +57,7 @@ GOODBYE = 5.0
 """Seconds beyond the cleanup budget that a stream has for its last frames when its server leaves."""
 
 
-class AgentApp(QuartTrio):
+class AgentApp(RoutingApp):
     """An application that serves an agent. All parameters are keyword-only; `Settings` tells them in full.
 
     Raises:
@@ -71,6 +71,7 @@ class AgentApp(QuartTrio):
 
     def __init__(self, **options: Unpack[Options]) -> None:
         self.settings = Settings.read(options)
+        self.endpoints = Endpoints(cleanup_budget=self.settings.cleanup_budget, debug=self.settings.debug)
         # Quart looks for templates beside the module that makes the app, as it would if that named itself.
         module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
         super().__init__(module, static_folder=None)
@@ -314,15 +315,12 @@ class AgentApp(QuartTrio):
             return
         self._mounted = True
         mount_health(self, self.app_name, self.app_description, self._unready_reason)
+        mount_docs(self, self.app_name, self.app_description, self.settings.endpoint_path)
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._open().run_routes)
             mount_history(self, lambda: SessionRoutes(self.state.session_service, self._gate))
             mount_socket(self, lambda: self._open().sockets)
             self._tasks.mount_background()
-
-    def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
-        """Quart's own; `{name}` and `{name:path}` mean what `<name>` and `<path:name>` do."""
-        super().add_url_rule(native_path(rule), *args, **options)
 
     def _unready_reason(self) -> str | None:
         if self._parts is None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, Protocol
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -23,34 +24,20 @@ from ..tasks.celery import (
     ask_agent,
     celery_name,
     new_celery,
-    target_of,
 )
+from .loading import entrypoint_of
 from .settings import Settings
 
-__all__ = ["CeleryTasks", "RunsAgents"]
+if TYPE_CHECKING:
+    from .application import AgentApp
 
-
-class RunsAgents(Protocol):
-    """What tasks need of the app."""
-
-    cleanup_budget: float
-    import_name: str
-
-    @property
-    def celery(self) -> Any:
-        """The Celery application."""
-
-    def runtime(self) -> AbstractAsyncContextManager[None]:
-        """See `AgentApp.runtime`."""
-
-    def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
-        """See `AgentApp.add_url_rule`."""
+__all__ = ["CeleryTasks"]
 
 
 class CeleryTasks:
     """Raises ConfigurationError: a setting is missing, or cannot work."""
 
-    def __init__(self, app: RunsAgents, settings: Settings, functions: dict[str, TaskFunction]) -> None:
+    def __init__(self, app: AgentApp, settings: Settings, functions: dict[str, TaskFunction]) -> None:
         for name, other in (("broker_url", "backend_url"), ("backend_url", "broker_url")):
             if getattr(settings, name) is None:
                 raise ConfigurationError(f"{other} needs {name}, too; one Redis can be both")
@@ -123,9 +110,8 @@ class CeleryTasks:
             if not self._in_worker:
                 await stack.enter_async_context(self.queue.open())
                 if self._settings.enable_embedded_worker:
-                    self._worker = EmbeddedWorker(
-                        target_of(self._app), cleanup_budget=self._settings.cleanup_budget
-                    )
+                    command = [sys.executable, "-m", "trio_agentapp.app.worker", entrypoint_of(self._app)]
+                    self._worker = EmbeddedWorker(command, cleanup_budget=self._settings.cleanup_budget)
                     await stack.enter_async_context(self._worker.open())
             yield
 

@@ -11,11 +11,20 @@ from quart import websocket as current_websocket
 from quart.wrappers import Request
 
 from ..web.health import alive, readiness, welcome
+from ..web.openapi import docs_page, openapi_json
 from ..web.runs import RunRoutes
 from ..web.sessions import SessionRoutes
 from ..web.websocket import SocketRoute
 
-__all__ = ["add_builtin", "mount_health", "mount_history", "mount_runs", "mount_socket", "request_in_hand"]
+__all__ = [
+    "add_builtin",
+    "mount_docs",
+    "mount_health",
+    "mount_history",
+    "mount_runs",
+    "mount_socket",
+    "request_in_hand",
+]
 
 
 def request_in_hand() -> Request:
@@ -43,6 +52,17 @@ def mount_health(app: Quart, name: str, description: str, unready_reason: Callab
     add_builtin(app, "/health", "GET", health)
     add_builtin(app, "/liveness", "GET", health)
     add_builtin(app, "/readiness", "GET", ready)
+
+
+def mount_docs(app: Quart, name: str, description: str, endpoint_path: str) -> None:
+    async def openapi() -> Response:
+        return openapi_json(app, name=name, description=description, endpoint_path=endpoint_path)
+
+    async def docs() -> Response:
+        return docs_page()
+
+    add_builtin(app, "/openapi.json", "GET", openapi)
+    add_builtin(app, "/docs", "GET", docs)
 
 
 def mount_runs(app: Quart, endpoint_path: str, routes: Callable[[], RunRoutes]) -> None:

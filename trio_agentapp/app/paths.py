@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import re
+
+from ..web.routing import native_path
 
 __all__ = ["is_loopback", "native_path"]
-
-BRACED = re.compile(r"\{(\w+)(?::(\w+))?\}")
-
-
-def native_path(path: str) -> str:
-    """`/a/{b}/{c:path}` as Quart writes it: `/a/<b>/<path:c>`."""
-    return BRACED.sub(lambda found: f"<{found[2]}:{found[1]}>" if found[2] else f"<{found[1]}>", path)
 
 
 def is_loopback(host: str) -> bool:

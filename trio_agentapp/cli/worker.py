@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Annotated
 
 import typer
@@ -17,8 +16,7 @@ __all__ = ["worker"]
 def worker(
     app: App,
     queue: Annotated[
-        list[str] | None,
-        typer.Option("-Q", "--queue", help="Take from it; may be repeated.  [default: all]"),
+        list[str] | None, typer.Option("-Q", "--queue", help="Take from it; may be repeated.  [default: all]")
     ] = None,
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Processes, each with one task at a time.  [default: one per core]")
@@ -28,8 +26,7 @@ def worker(
     from ..app.loading import load_app
 
     try:
-        # An extra: it is there when Celery is.
-        run_worker = importlib.import_module("trio_agentapp.tasks.celery").run_worker
+        from ..tasks.celery import run_worker
     except ImportError:
         raise ConfigurationError("worker needs an extra: pip install 'trio-agentapp[celery]'") from None
     queues = [name for names in queue or () for name in names.split(",") if name]

@@ -24,7 +24,7 @@ from .structure import (
     messages_from,
 )
 
-__all__ = ["decode_json", "decode_request", "encode_event", "request_from"]
+__all__ = ["decode_json", "decode_request", "encode_event", "request_from", "structure_request"]
 
 
 def decode_json(raw: bytes) -> object:
@@ -51,7 +51,11 @@ def decode_request(raw: bytes, *, require_input: bool = True) -> AgentRequest:
     Raises MalformedBody as `decode_json` does, and ValidationError with every fault (the first 100) and its
     path.
     """
-    value = decode_json(raw)
+    return structure_request(decode_json(raw), require_input=require_input)
+
+
+def structure_request(value: object, *, require_input: bool = True) -> AgentRequest:
+    """The request in a JSON value, as `decode_request`."""
     if not isinstance(value, dict):
         raise ValidationError([("$", f"must be an object, not {kind_of(value)}")])
     return _structured(value, require_input=require_input)

@@ -37,7 +37,7 @@ WATCHDOG_MARGIN = 10.0
 EXIT_BY_FORCE = 130
 """What shells show for a process that was interrupted."""
 
-LAUNCHERS = ("celery", "trio_agentapp.cli", "trio_agentapp.app.loading", "trio_agentapp.tasks")
+LAUNCHERS = ("celery", "trio_agentapp.cli", "trio_agentapp.app.loading")
 IMPORTERS = ("importlib._bootstrap", "importlib._bootstrap_external", "runpy")
 
 

@@ -85,7 +85,7 @@ def _gap(gap: Gap) -> bytes:
     return spell(orjson.dumps({"from": gap.start, "to": gap.stop}), event="gap")
 
 
-def event_stream_response(body: EventStreamBody, headers: dict[str, str]) -> Response:
+def event_stream_response(body: StreamBody, headers: dict[str, str]) -> Response:
     response = Response(body, content_type="text/event-stream; charset=utf-8")
     # A stream lasts as long as its run; Quart would cut it, silently, after a minute.
     response.timeout = None

@@ -3,7 +3,7 @@
 application  Celery's own application        queue     giving out tasks, asking for them, stopping them
 records      what Redis remembers of them    publisher messages to the broker; sweeper: those that got lost
 work         executing one, in a worker      agent     runs of the query handler, given out like tasks
-lifeline     how tasks learn of a shutdown   worker    `run_worker`, and the worker as a subprocess (embedded)
+lifeline     how tasks learn of a shutdown   worker    `run_worker`; embedded: a worker as a subprocess
 """
 
 from .agent import AgentBody, CeleryBackground, ask_agent
@@ -12,7 +12,7 @@ from .embedded import EmbeddedWorker
 from .lifeline import Lifeline
 from .queue import CeleryTaskQueue
 from .work import Work
-from .worker import run_worker, target_of
+from .worker import run_worker
 
 __all__ = [
     "AgentBody",
@@ -26,5 +26,4 @@ __all__ = [
     "celery_name",
     "new_celery",
     "run_worker",
-    "target_of",
 ]

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import trio
@@ -26,14 +26,14 @@ LEAVE_MARGIN = 4.0
 
 
 class EmbeddedWorker:
-    """Supervises `python -m trio_agentapp.tasks.celery`.
+    """Supervises the worker that `command` starts; `--life=N` is added to it, for the descriptor of a pipe.
 
     The worker has a pipe from the app: it ends when the app closes it, or dies in any way. Then the worker stops
     its tasks, with their cleanup, and leaves.
     """
 
-    def __init__(self, target: str, *, cleanup_budget: float) -> None:
-        self._target = target
+    def __init__(self, command: Sequence[str], *, cleanup_budget: float) -> None:
+        self._command = command
         self._cleanup_budget = cleanup_budget
         self._process: trio.Process | None = None
         self._stopping = trio.Event()
@@ -105,9 +105,11 @@ class EmbeddedWorker:
     async def _run_one(self) -> int:
         assert self._life is not None  # noqa: S101  made in open
         process = self._process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "trio_agentapp.tasks.celery", self._target, f"--life={self._life[0]}"],
+            [*self._command, f"--life={self._life[0]}"],
             pass_fds=(self._life[0],),
             stdin=subprocess.DEVNULL,
+            # It finds what this process finds.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(place or os.getcwd() for place in sys.path)},
             # A group of its own: Ctrl-C in a terminal reaches the app only, and a kill reaches its children, too.
             process_group=0,
         )

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
-from ...errors import ConfigurationError
-
-__all__ = ["HasWorker", "run_worker", "target_of"]
+__all__ = ["HasCelery", "run_worker"]
 
 
-class HasWorker(Protocol):
+class HasCelery(Protocol):
     """What a worker needs to know of an app."""
-
-    cleanup_budget: float
-    import_name: str
 
     @property
     def celery(self) -> Any:
-        """The Celery application; its `lifeline` is ours."""
+        """The Celery application."""
 
 
 def run_worker(
-    app: HasWorker,
+    app: HasCelery,
     queues: Sequence[str] = (),
     concurrency: int | None = None,
     *,
@@ -50,23 +43,3 @@ def run_worker(
     if concurrency is not None:
         arguments.append(f"--concurrency={concurrency}")
     app.celery.worker_main([*arguments, *options])
-
-
-def target_of(app: HasWorker) -> str:
-    """`module:name` or `file.py:name`: where another process finds the app.
-
-    Raises:
-        ConfigurationError: it is not a global of the module that made it.
-    """
-    module = sys.modules.get(app.import_name)
-    name = next((name for name, value in vars(module).items() if value is app), None) if module else None
-    if module is None or name is None:
-        raise ConfigurationError(
-            f"enable_embedded_worker: the worker has to import this app, and it is no global of {app.import_name!r}"
-        )
-    if module.__name__ != "__main__":
-        return f"{module.__name__}:{name}"
-    spec = getattr(module, "__spec__", None)
-    if spec is not None:
-        return f"{spec.name}:{name}"
-    return f"{Path(str(module.__file__)).resolve()}:{name}"

@@ -1,0 +1,43 @@
+"""A few requests of every kind for every route; `make fuzz` sends many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .attacks import MODES, by_document, by_mutation, operations, together
+from .mutations import ROUTES
+from .target import Target, fault_of, running
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    with running(tmp_path_factory.mktemp("fuzz")) as target:
+        yield target
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_requests_by_the_document(target: Target, mode: str) -> None:
+    found = operations(target)
+    assert {"POST /process", "POST /stop", "GET /runs/{run_id}", "POST /lines", "GET /docs"} <= set(found)
+    outcome = together([by_document(target, operation, mode, 5) for operation in found.values()])
+    outcome.assert_clean()
+    assert outcome.requests > len(found)
+    # What follows the document is mostly taken, and what breaks it mostly refused.
+    taken = sum(count for status, count in outcome.statuses.items() if status.startswith("2"))
+    assert taken > outcome.requests / 2 if mode == "right" else taken < outcome.requests / 2
+
+
+def test_mutated_bodies(target: Target) -> None:
+    outcome = by_mutation(target, 40 * len(ROUTES))
+    outcome.assert_clean()
+    assert {"200", "400", "415", "422"} <= set(outcome.statuses)
+
+
+def test_the_judge_sees_what_is_wrong() -> None:
+    assert fault_of(500, b"{}", echoes=False)
+    assert fault_of(422, b"Traceback (most recent call last)", echoes=False)
+    assert fault_of(422, b"ValueError: x", echoes=False)
+    assert fault_of(422, b"must be a number", echoes=False) is None
+    assert fault_of(200, b"Traceback", echoes=True) is None

@@ -1,0 +1,398 @@
+"""The OpenAPI document is valid, complete and true; its page needs no network."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime
+import enum
+import hashlib
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Literal
+
+import attrs
+import jsonschema
+import msgspec
+import pydantic
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from quart import Request, Response
+
+from trio_agentapp import AgentApp, AgentRequest, Message, StopReceipt
+from trio_agentapp.errors import RequestError
+from trio_agentapp.protocol import codec
+from trio_agentapp.protocol.content import CONTENT_TYPES, FIELDS
+from trio_agentapp.web.openapi import Schemas, document_of
+from trio_agentapp.web.openapi.models import MODELS
+from trio_agentapp.web.openapi.page import docs_page
+from trio_agentapp.web.openapi.routes import FIXED, OF_ENDPOINT, OF_TASK
+
+
+class Colour(enum.Enum):
+    """What it looks like."""
+
+    RED = "red"
+    BLUE = "blue"
+
+
+@attrs.define
+class Item:
+    """A thing."""
+
+    name: str
+    price: float = 1.5
+    colour: Colour | None = None
+    below: list[Item] = attrs.field(factory=list)
+
+
+@dataclasses.dataclass
+class Line:
+    item: Item
+    when: datetime.datetime
+    kind: Literal["a", 1] = "a"
+    place: tuple[float, str] = (0.0, "")
+    more: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+class Struct(msgspec.Struct):
+    number: int
+    next: Struct | None = None
+
+
+class Model(pydantic.BaseModel):
+    """One of pydantic's."""
+
+    number: int = pydantic.Field(ge=0)
+    below: list[Model] = []
+
+
+def talkative_app(**options: Any) -> AgentApp:
+    app = AgentApp(app_name="Friday", app_description="A helpful assistant", **options)
+
+    @app.query()
+    async def chat(msgs: Any) -> AsyncIterator[str]:
+        yield "Hello"
+
+    return app
+
+
+async def document(app: AgentApp) -> dict[str, Any]:
+    async with app.runtime():
+        answer = await app.test_client().get("/openapi.json")
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
+        found: dict[str, Any] = json.loads(await answer.get_data())
+    OpenAPIV31SpecValidator(found).validate()
+    return found
+
+
+def schema_for(found: dict[str, Any], name: str) -> Any:
+    """A validator of one of the document's schemas."""
+    schema = {"$ref": f"#/components/schemas/{name}", "components": found["components"]}
+    return jsonschema.Draft202012Validator(schema)
+
+
+async def test_the_document_of_a_bare_app_is_valid() -> None:
+    found = await document(AgentApp())
+    assert found["openapi"] == "3.1.0"
+    assert set(found["paths"]) >= {"/", "/health", "/liveness", "/readiness", "/openapi.json", "/docs"}
+    assert "/process" not in found["paths"]
+    assert "AgentRequest" not in found["components"]["schemas"]
+
+
+async def test_every_route_is_listed_and_every_built_in_one_is_described() -> None:
+    app = talkative_app(endpoint_path="/ask/me")
+    found = await document(app)
+    listed = {
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in app.url_map.iter_rules()
+        if not rule.websocket
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert {(path, method) for path, item in found["paths"].items() for method in item} == listed
+    for path, item in found["paths"].items():
+        for method, operation in item.items():
+            assert not operation["summary"].startswith(method.upper()), f"{method} {path} is not described"
+            assert set(operation["responses"]) - {"default"}
+    assert found["paths"]["/ask/me"]["post"]["summary"] == "Start a run"
+    assert found["info"]["title"] == "Friday"
+    assert found["info"]["description"] == "A helpful assistant"
+    identifiers = [operation["operationId"] for item in found["paths"].values() for operation in item.values()]
+    assert len(set(identifiers)) == len(identifiers)
+
+
+async def test_models_with_every_content_type() -> None:
+    schemas = (await document(talkative_app()))["components"]["schemas"]
+    assert {"AgentRequest", "Message", "Content", "Event", "ResponseEvent", "Problem", "StopReceipt"} <= set(
+        schemas
+    )
+    assert schemas["Content"]["discriminator"]["mapping"].keys() == set(CONTENT_TYPES)
+    for kind in CONTENT_TYPES:
+        fields = schemas[f"{kind.capitalize()}Content"]["properties"]
+        assert set(fields) == {"type", "delta", *FIELDS[kind]}
+
+
+def test_the_models_hold_what_the_code_holds() -> None:
+    fields = {field.name for field in attrs.fields(AgentRequest)} - {"extra"}
+    assert fields <= set(MODELS["AgentRequest"]["properties"])
+    assert {field.name for field in attrs.fields(Message)} == set(MODELS["Message"]["properties"])
+    assert {field.name for field in attrs.fields(StopReceipt)} <= set(MODELS["StopReceipt"]["properties"])
+    every = [operation for table in (FIXED, OF_ENDPOINT, OF_TASK) for operation in table.values()]
+    codes = {code for operation in every for codes in operation.errors.values() for code in codes}
+    known = {error.code: str(error.status) for error in classes(RequestError)}
+    for operation in every:
+        for status, told in operation.errors.items():
+            for code in told:
+                assert known.get(code, status) == status, code
+    assert {"session_busy", "validation_error", "run_not_found", "backend_unavailable"} <= codes
+
+
+def classes(cls: type[RequestError]) -> Iterator[type[RequestError]]:
+    yield cls
+    for below in cls.__subclasses__():
+        yield from classes(below)
+
+
+VALID = [
+    {"input": []},
+    {"input": [{"role": "user", "content": "hi"}], "session_id": "s", "stream": None, "x": 1},
+    {"input": [{"content": [{"type": "text", "text": "a"}, {"type": "data", "data": None}]}]},
+    {"input": [{"type": None, "role": None, "content": None}], "on_disconnect": {"cancel_after": 1}},
+    {"input": [{"content": [{"type": "file", "file_id": "f"}, {"type": "image", "image_url": "u"}]}]},
+    {"input": [], "stop": ["a"], "tools": [{}], "n": 1, "timeout_s": 0.5, "id": "run-12345"},
+]
+INVALID = [
+    {},
+    [],
+    {"input": None},
+    {"input": [{"role": "nobody"}]},
+    {"input": [{"content": [{"type": "text"}]}]},
+    {"input": [{"content": [{"type": "file", "filename": "f"}]}]},
+    {"input": [{"content": [{"type": "smell"}]}]},
+    {"input": [{"content": 5}]},
+    {"input": [], "session_id": ""},
+    {"input": [], "session_id": "a\nb"},
+    {"input": [], "id": "short"},
+    {"input": [], "timeout_s": 0},
+    {"input": [], "on_disconnect": "never"},
+    {"input": [], "stop": [1]},
+    {"input": [], "tools": ["x"]},
+]
+
+
+async def test_the_schema_of_a_request_says_what_the_codec_says() -> None:
+    judge = schema_for(await document(talkative_app()), "AgentRequest")
+    for body in VALID:
+        judge.validate(body)
+        codec.decode_request(json.dumps(body).encode())
+    for body in INVALID:
+        assert not judge.is_valid(body), body
+        with pytest.raises(RequestError):
+            codec.decode_request(json.dumps(body).encode())
+
+
+async def test_answers_are_what_the_document_says() -> None:
+    app = talkative_app()
+
+    @app.endpoint("/broken")
+    async def broken() -> AsyncIterator[int]:
+        yield 1
+        raise LookupError
+
+    async with app.runtime():
+        client = app.test_client()
+        found = json.loads(await (await client.get("/openapi.json")).get_data())
+
+        async def check(path: str, name: str, status: int = 200, **options: Any) -> Any:
+            method = "POST" if "json" in options or "data" in options else "GET"
+            answer = await client.open(path, method=method, **options)
+            assert answer.status_code == status, await answer.get_data()
+            value = json.loads(await answer.get_data())
+            schema_for(found, name).validate(value)
+            return value
+
+        await check("/", "Welcome")
+        await check("/health", "Health")
+        await check("/readiness", "Health")
+        body = {"input": [{"role": "user", "content": "hi"}], "session_id": "s1", "id": "run-12345"}
+        await check("/process", "ResponseEvent", json={**body, "stream": False})
+        await check("/runs/run-12345", "RunInfo")
+        await check("/stop", "StopReceipt", json={"session_id": "s1"})
+        await check("/runs/run-00000", "Problem", 404)
+        problem = await check("/process", "Problem", 422, json={"input": 5})
+        for fault in problem["errors"]:
+            schema_for(found, "Fault").validate(fault)
+        streamed = await client.post("/process", json={**body, "id": "run-54321"})
+        judge = schema_for(found, "Event")
+        events = [line[6:] for line in (await streamed.get_data()).splitlines() if line.startswith(b"data: ")]
+        assert len(events) > 5
+        for event in events:
+            judge.validate(json.loads(event))
+
+
+async def test_endpoints_are_described() -> None:
+    app = AgentApp()
+
+    @app.endpoint("/lines/{line_id}", methods=["POST", "PUT"])
+    async def lines(line_id: int, line: Line, tags: list[str] = [], dry: bool | None = None) -> list[Item]:  # noqa: B006
+        """Change a line.
+
+        It is priced again.
+        """
+        return [line.item]
+
+    @app.endpoint("/several")
+    async def several(item: Item, struct: Struct, model: Model | None, data, request: Request) -> Struct:  # type: ignore[no-untyped-def]
+        return struct
+
+    @app.endpoint("/numbers", methods=["GET"])
+    async def numbers(kind: Literal["a", "b"] = "a") -> AsyncIterator[Item]:
+        yield Item("a")
+
+    @app.get("/native/<uuid:key>/{number:int}")
+    async def native(key: Any, number: int, colour: Colour = Colour.RED) -> dict[str, int]:
+        return {}
+
+    @app.get("/response")
+    async def response() -> Response:
+        return Response("x")
+
+    found = await document(app)
+    operation = found["paths"]["/lines/{line_id}"]["post"]
+    assert (operation["summary"], operation["description"]) == ("Change a line", "It is priced again.")
+    assert [(each["name"], each["in"], each["required"]) for each in operation["parameters"]] == [
+        ("line_id", "path", True),
+        ("tags", "query", False),
+        ("dry", "query", False),
+    ]
+    assert operation["parameters"][1]["schema"] == {"type": "array", "items": {"type": "string"}, "default": []}
+    assert operation["parameters"][2]["schema"] == {"type": "boolean"}
+    assert operation["requestBody"] == {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Line"}}},
+    }
+    assert operation["responses"]["200"]["content"]["application/json"]["schema"] == {
+        "type": "array",
+        "items": {"$ref": "#/components/schemas/Item"},
+    }
+    assert set(operation["responses"]) == {"200", "400", "408", "413", "415", "422", "default"}
+    several_body = found["paths"]["/several"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert several_body["required"] == ["item", "struct", "data"]
+    assert set(several_body["properties"]) == {"item", "struct", "model", "data"}
+    streamed = found["paths"]["/numbers"]["get"]["responses"]["200"]["content"]["text/event-stream"]["schema"]
+    assert {"$ref": "#/components/schemas/Item"} in streamed["properties"]["data"]["contentSchema"]["anyOf"]
+    native_parameters = found["paths"]["/native/{key}/{number}"]["get"]["parameters"]
+    assert [each["schema"] for each in native_parameters] == [
+        {"type": "string", "format": "uuid"},
+        {"type": "integer"},
+        {"$ref": "#/components/schemas/Colour"},
+    ]
+    assert "content" not in found["paths"]["/response"]["get"]["responses"]["200"]
+
+    schemas = found["components"]["schemas"]
+    assert schemas["Item"]["description"] == "A thing."
+    assert schemas["Item"]["required"] == ["name"]
+    assert schemas["Item"]["properties"]["price"] == {"type": "number", "default": 1.5}
+    assert schemas["Item"]["properties"]["below"]["items"] == {"$ref": "#/components/schemas/Item"}
+    assert schemas["Line"]["properties"]["place"]["prefixItems"] == [{"type": "number"}, {"type": "string"}]
+    assert "description" not in schemas["Line"]
+    assert schemas["Colour"] == {"enum": ["red", "blue"], "description": "What it looks like."}
+    assert schemas["Model"]["properties"]["number"]["minimum"] == 0
+    assert {"$ref": "#/components/schemas/Struct"} in schemas["Struct"]["properties"]["next"]["anyOf"]
+
+
+def test_two_models_of_one_name() -> None:
+    def make(fields: dict[str, Any]) -> Any:
+        return pydantic.create_model("Same", **fields)
+
+    @attrs.define
+    class Same:
+        x: int
+
+    mine = Same
+    schemas = Schemas(reserved=MODELS)
+    first, second, third = (schemas.of(each) for each in (mine, make({"a": (int, 1)}), make({"b": (str, "")})))
+    assert len({first["$ref"], second["$ref"], third["$ref"]}) == 3
+    assert schemas.of(mine) == first
+
+    @attrs.define
+    class Message:
+        mine: int
+
+    assert schemas.of(Message)["$ref"] != "#/components/schemas/Message"
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in schemas.components)
+
+
+async def test_a_route_of_the_users_is_described_as_theirs() -> None:
+    app = talkative_app()
+
+    @app.post("/stop")
+    async def stop_task(request: AgentRequest) -> dict[str, str]:
+        """Mine."""
+        return {}
+
+    found = await document(app)
+    operation = found["paths"]["/stop"]["post"]
+    assert operation["summary"] == "Mine"
+    assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/AgentRequest")
+
+
+async def test_routes_of_tasks_are_described() -> None:
+    """As they are named by whoever adds them."""
+    app = talkative_app()
+
+    async def view(**ids: str) -> str:
+        return ""
+
+    for kind, base in (("task ", "/v1.0/job"), ("", "/process/task")):
+        for method, path in (("POST", base), ("GET", f"{base}/<task_id>"), ("POST", f"{base}/<task_id>/cancel")):
+            app.add_url_rule(path, f"trio_agentapp_{kind}{method} {path}".replace(".", "_"), view, methods=[method])
+    paths = (await document(app))["paths"]
+    for base, summary in (("/v1.0/job", "Submit a task"), ("/process/task", "Start a run in the background")):
+        assert paths[base]["post"]["summary"] == summary
+        assert paths[base]["post"]["responses"].keys() >= {"202", "429"}
+        assert paths[f"{base}/{{task_id}}"]["get"]["summary"] == "Look at a task"
+        assert paths[f"{base}/{{task_id}}/cancel"]["post"]["summary"] == "Stop a task"
+
+
+async def test_the_docs_give_way() -> None:
+    app = AgentApp()
+
+    @app.get("/docs")
+    async def docs() -> str:
+        return "my docs"
+
+    @app.get("/openapi.json")
+    async def openapi() -> dict[str, str]:
+        return {"mine": "yes"}
+
+    async with app.runtime():
+        client = app.test_client()
+        assert await (await client.get("/docs")).get_data() == b"my docs"
+        assert await (await client.get("/openapi.json")).get_json() == {"mine": "yes"}
+
+
+def test_the_document_can_be_made_without_a_server() -> None:
+    app = talkative_app()
+    found = document_of(app, name="x", description="", endpoint_path="/process")
+    OpenAPIV31SpecValidator(found).validate()
+
+
+# The page.
+
+
+async def test_the_page_asks_nobody_else() -> None:
+    response = docs_page()
+    page = (await response.get_data()).decode()
+    assert not re.search(r"https?://|src=|@import|url\(|<link|<img|<iframe", page)
+    # What is shown comes from descriptions and answers: it is never taken for markup.
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", page)
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "connect-src 'self'" in policy
+    for tag in ("style", "script"):
+        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert len(page.splitlines()) < 320

@@ -1,0 +1,267 @@
+"""A user's generator as Server-Sent Events (WIRE, section 5, "Endpoint streams").
+
+One task drives the generator and closes it (a synchronous one: one thread). The request's own task writes what that
+has made. Between them is a buffer of one write: whoever is slower makes the other wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Generator
+from types import TracebackType
+from typing import Any
+
+import orjson
+import trio
+
+from ..errors import AgentAppError, RequestError
+from ..protocol.serialiser import to_json
+from ..protocol.sse import KEEP_ALIVE
+from ..runs.stream import BATCH_WEIGHT
+from ..runs.ticker import KEEP_ALIVE as QUIET
+from .closing import interruptible, without_exit
+from .connection import StreamBody
+
+__all__ = ["GeneratorBody", "Items"]
+
+logger = logging.getLogger("trio_agentapp.web")
+
+Items = AsyncGenerator[Any, Any] | Generator[Any, Any, Any]
+
+TURN = 0.01
+"""Seconds for which a generator that does not await may keep the loop; what it makes meanwhile is one write."""
+
+BUFFER = BATCH_WEIGHT
+"""Bytes that wait for the socket at most, and one item: then the generator waits."""
+
+
+class GeneratorBody(StreamBody):
+    """`budget`: seconds for what the generator does after it was closed. `threads`: for synchronous generators.
+
+    When the client leaves, the generator is closed: GeneratorExit is raised where it stands, at a `yield` or an
+    `await`, and its `finally` may await until the budget is used up. When the server leaves it is the same, and the
+    client gets a last event that says so.
+    """
+
+    def __init__(
+        self, items: Items, *, name: str, budget: float, threads: trio.CapacityLimiter, debug: bool = False
+    ) -> None:
+        self._items = items
+        self._name = name
+        self._budget = budget
+        self._threads = threads
+        self._debug = debug
+        self._buffer = bytearray()
+        self._begun = False
+        self._over = False
+        self._leaving = False
+        self._nudged = False
+        self._written_at = 0.0
+        self._turn_began = 0.0
+        self._filled = trio.Event()
+        self._room = trio.Event()
+        # Shielded: the generator is ended by `_close` and by nothing else, so that it is always ended in that way.
+        self._driving = trio.CancelScope(shield=True)
+        self._cleanup = trio.CancelScope()
+        self._beating = trio.CancelScope()
+        self._nursery: Any = None
+
+    # The request's task.
+
+    async def __aenter__(self) -> GeneratorBody:
+        self._nursery = trio.open_nursery()
+        nursery = await self._nursery.__aenter__()
+        self._written_at = trio.current_time()
+        nursery.start_soon(self._beat, name=f"heartbeat of {self._name}")
+        nursery.start_soon(self._produce, name=f"generator of {self._name}")
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        exc_traceback: TracebackType | None,
+    ) -> None:
+        self._close("the client has left")
+        # What ended this body is not the nursery's affair; it waits for the generator's end.
+        await self._nursery.__aexit__(None, None, None)
+
+    def __aiter__(self) -> GeneratorBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._begun:
+            # Nothing, but with it the headers go out: the first item may be long in coming.
+            self._begun = True
+            return b""
+        while not self._buffer:
+            if self._over:
+                raise StopAsyncIteration
+            if self._nudged:
+                self._nudged = False
+                self._written_at = trio.current_time()
+                return KEEP_ALIVE
+            self._filled = trio.Event()
+            await self._filled.wait()
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        self._nudged = False
+        self._room.set()
+        self._written_at = trio.current_time()
+        self._turn_began = time.monotonic()
+        return data
+
+    def wind_down(self) -> None:
+        self._leaving = True
+        self._close("the server is shutting down")
+
+    async def _beat(self) -> None:
+        """One timer for each time of silence, not for each item."""
+        with self._beating:
+            while True:
+                await trio.sleep_until(self._written_at + QUIET)
+                if trio.current_time() >= self._written_at + QUIET:
+                    self._nudged = True
+                    self._filled.set()
+                    # Written at once, unless the socket is full; then there is no silence to break.
+                    self._written_at = trio.current_time()
+
+    # The generator's task.
+
+    def _close(self, reason: str) -> None:
+        if not self._driving.cancel_called:
+            self._cleanup.deadline = trio.current_time() + self._budget
+            self._driving.cancel(reason=reason)
+
+    async def _produce(self) -> None:
+        failure: BaseException | None = None
+        try:
+            with self._driving:
+                try:
+                    with self._cleanup:
+                        await self._drive()
+                except (GeneratorExit, Exception, BaseExceptionGroup) as exc:
+                    fatal, failure = _split_fatal(exc)
+                    if fatal is not None:
+                        raise fatal from None
+        finally:
+            closed = self._driving.cancel_called
+            if self._cleanup.cancelled_caught:
+                words = "endpoint %s: its cleanup took longer than %g s and was cut"
+                logger.warning(words, self._name, self._budget)
+            if closed and failure is not None:
+                failure = without_exit(failure)
+            if failure is not None:
+                logger.error(
+                    "endpoint %s: its stream failed%s",
+                    self._name,
+                    " when it was closed" if closed else "",
+                    exc_info=failure,
+                )
+            if self._leaving:
+                self._add(SHUTDOWN)
+            elif failure is not None and not closed:
+                self._add(_told(failure, debug=self._debug))
+            self._over = True
+            self._filled.set()
+            self._beating.cancel(reason="the generator has ended")
+
+    async def _drive(self) -> None:
+        if isinstance(self._items, AsyncGenerator):
+            await self._drive_here(self._items)
+        else:
+            await trio.to_thread.run_sync(_drive_in_thread, self._items, self._send, limiter=self._threads)
+
+    async def _drive_here(self, items: AsyncGenerator[Any, Any]) -> None:
+        raised: Exception | None = None
+        try:
+            # One that was closed before its first step gets none: it would run up to its first await.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            while True:
+                step: Awaitable[Any] = anext(items) if raised is None else items.athrow(raised)
+                try:
+                    item = await interruptible(step, self._begin_cleanup)
+                except StopAsyncIteration:
+                    return
+                # Thrown from outside this `except`, so that it is no context of what the generator raises.
+                raised = None
+                try:
+                    await self._send(item)
+                except Exception as exc:
+                    raised = exc
+        finally:
+            self._cleanup.shield = True
+            await items.aclose()
+
+    def _begin_cleanup(self) -> bool:
+        """Whether a cancellation that arrives is the one that closes the generator."""
+        if self._cleanup.shield or not self._driving.cancel_called:
+            return False
+        self._cleanup.shield = True
+        return True
+
+    async def _send(self, item: object) -> None:
+        """Raises ItemError for what cannot be JSON, Cancelled after the end."""
+        self._add(to_json(item))
+        if len(self._buffer) >= BUFFER:
+            self._room = trio.Event()
+            await self._room.wait()
+        elif self._driving.cancel_called or time.monotonic() - self._turn_began >= TURN:
+            self._turn_began = time.monotonic()
+            await trio.lowlevel.checkpoint()
+
+    def _add(self, json: bytes) -> None:
+        self._buffer += b"data: %b\n\n" % json
+        self._filled.set()
+
+
+def _drive_in_thread(items: Generator[Any, Any, Any], send: Any) -> None:
+    """From its first step to its end in one thread: what a generator holds may belong to its thread."""
+    raised: Exception | None = None
+    try:
+        while True:
+            try:
+                item = next(items) if raised is None else items.throw(raised)
+            except StopIteration:
+                return
+            raised = None
+            try:
+                trio.from_thread.run(send, item)
+            except Exception as exc:
+                raised = exc
+    finally:
+        items.close()
+
+
+SHUTDOWN = orjson.dumps(
+    {"error": "shutdown", "error_type": "Cancelled", "message": "The server is shutting down; the stream is cut."}
+)
+
+
+def _told(error: BaseException, *, debug: bool) -> bytes:
+    """The last event of a stream that failed; the exception's text only with `debug` (WIRE, section 1)."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        # A group of one says no more than the one.
+        error = error.exceptions[0]
+    told = isinstance(error, RequestError)
+    return orjson.dumps(
+        {
+            "error": error.code if isinstance(error, RequestError) else "internal",
+            "error_type": _public_type(error),
+            "message": str(error)[:10_000] if debug or told else "Something went wrong in this stream.",
+        }
+    )
+
+
+def _public_type(error: BaseException) -> str:
+    """The name of its class, or of the first one below it that is not ours."""
+    ours = AgentAppError.__module__.partition(".")[0]
+    return next(cls.__name__ for cls in type(error).__mro__ if cls.__module__.partition(".")[0] != ours)
+
+
+def _split_fatal(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """(KeyboardInterrupt or SystemExit, the rest), each None if there is none."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split((KeyboardInterrupt, SystemExit))
+    return None, error

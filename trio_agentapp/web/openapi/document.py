@@ -1,0 +1,279 @@
+"""What an app serves, as an OpenAPI 3.1 document."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import abc
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, get_args, get_origin
+
+from quart import Quart, Response
+from werkzeug.routing import Rule
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from ..annotations import alternatives, plain, result_of
+from ..arguments import Arguments, Parameter, Source
+from ..endpoints import View
+from .models import MODELS, Schema, ref
+from .routes import BODY_ERRORS, FAULTY, JSON, PATH_PARAMETERS, SSE, Operation, frame_of, operation_of
+from .schemas import Schemas
+
+__all__ = ["document_of"]
+
+BUILT_IN = re.compile(r"trio_agentapp_(task )?[A-Z]+ /.*")
+"""How the routes of ours are named in Quart's map: by method and path."""
+
+VARIABLE = re.compile(r"<(?:(\w+)(?:\([^)]*\))?:)?(\w+)>")
+CONVERTERS: dict[str, Schema] = {
+    "int": {"type": "integer", "minimum": 0},
+    "float": {"type": "number"},
+    "uuid": {"type": "string", "format": "uuid"},
+}
+STREAMS = (abc.AsyncIterator, abc.AsyncIterable, abc.AsyncGenerator, abc.Iterator, abc.Generator)
+TAGS = {
+    "Runs": "Start, watch and stop runs of the agent.",
+    "Sessions": "Conversations.",
+    "Tasks": "Work that goes on without a watcher.",
+    "Endpoints": "What this app offers beside its agent.",
+    "Health": "For balancers and people.",
+    "Documentation": "",
+}
+PROBLEM = "application/problem+json"
+
+EXTRA: dict[str, Schema] = {
+    "validation_error": {"errors": {"type": "array", "items": ref("Fault")}},
+    "session_busy": {"active_run_id": {"type": "string"}},
+}
+"""Members that a problem of this code has beside the common ones."""
+
+RETRY_AFTER = ("409", "429", "503")
+
+
+def document_of(app: Quart, *, name: str, description: str, endpoint_path: str) -> Schema:
+    """The document. It is made of the routes that the app has when it is called."""
+    made = _Document(app, endpoint_path, Schemas(reserved=MODELS))
+    paths = made.paths()
+    components = {**MODELS, **made.schemas.components}
+    used = {name: components[name] for name in _closure((paths, made.responses, ref("Problem")), components)}
+    tags = {operation["tags"][0] for path in paths.values() for operation in path.values()}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": name, "version": _version(), **({"description": description} if description else {})},
+        "paths": paths,
+        "components": {"schemas": dict(sorted(used.items())), "responses": made.responses},
+        "tags": [
+            {"name": tag, **({"description": words} if words else {})} for tag, words in TAGS.items() if tag in tags
+        ],
+    }
+
+
+def _version() -> str:
+    try:
+        return version("trio-agentapp")
+    except PackageNotFoundError:
+        return "0"
+
+
+class _Document:
+    def __init__(self, app: Quart, endpoint_path: str, schemas: Schemas) -> None:
+        self._app = app
+        self._endpoint_path = endpoint_path
+        self.schemas = schemas
+        self.responses: dict[str, Schema] = {}
+        self._ids: set[str] = set()
+
+    def paths(self) -> dict[str, Schema]:
+        paths: dict[str, Schema] = {}
+        for rule in self._app.url_map.iter_rules():
+            view = self._app.view_functions.get(rule.endpoint)
+            if rule.websocket or view is None:
+                continue
+            path = VARIABLE.sub(r"{\2}", rule.rule)
+            for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+                # Of two routes alike the first one answers.
+                paths.setdefault(path, {}).setdefault(method.lower(), self._operation(rule, path, method, view))
+        return dict(sorted(paths.items()))
+
+    def _operation(self, rule: Rule, path: str, method: str, view: Callable[..., Any]) -> Schema:
+        built_in = BUILT_IN.fullmatch(rule.endpoint)
+        if built_in is None:
+            return self._of_user(rule, method, view)
+        task_path = re.sub(r"/<task_id>(/cancel)?$", "", rule.rule) if built_in[1] else None
+        known = operation_of(method, path, endpoint_path=self._endpoint_path, task_path=task_path)
+        if known is None:
+            known = Operation(summary=f"{method} {path}", tag="Health", answers={"200": {"description": "Done."}})
+        return self._of_ours(known, rule, method)
+
+    def _of_ours(self, known: Operation, rule: Rule, method: str) -> Schema:
+        return {
+            "tags": [known.tag],
+            "summary": known.summary,
+            **({"description": known.description} if known.description else {}),
+            "operationId": self._id(method, rule),
+            **_some(parameters=[*_path_parameters(rule), *known.parameters]),
+            **(_body(known.body, required=known.body_required) if known.body is not None else {}),
+            "responses": {**known.answers, **self._problems(known.errors)},
+        }
+
+    def _of_user(self, rule: Rule, method: str, view: Callable[..., Any]) -> Schema:
+        described: View | None = getattr(view, "described", None)
+        arguments = Arguments(())
+        if described is not None:
+            arguments = described.arguments.get(frozenset(rule.arguments), arguments)
+        fn = view if described is None else described.fn
+        summary, description = _told(fn, rule.endpoint)
+        body = arguments.of(Source.BODY)
+        errors: dict[str, tuple[str, ...]] = {}
+        if any(each.source is not Source.REQUEST for each in arguments.parameters):
+            errors = dict(BODY_ERRORS if body else FAULTY)
+        return {
+            "tags": ["Endpoints"],
+            "summary": summary,
+            **_some(description=description),
+            "operationId": self._id(method, rule),
+            **_some(parameters=self._parameters(rule, arguments)),
+            **(self._body_of(arguments, body) if body else {}),
+            "responses": {"200": self._answer(described, fn), **self._problems(errors)},
+        }
+
+    def _parameters(self, rule: Rule, arguments: Arguments) -> list[Schema]:
+        in_path = {each.name: each for each in arguments.of(Source.PATH)}
+        found = []
+        for parameter in _path_parameters(rule):
+            known = in_path.get(parameter["name"])
+            found.append(parameter if known is None else {**parameter, "schema": self.schemas.of(known.annotation)})
+        for each in arguments.of(Source.QUERY):
+            found.append(
+                {
+                    "name": each.name,
+                    "in": "query",
+                    "required": not each.optional,
+                    "schema": self.schemas.with_default(_not_null(each.annotation), each.default),
+                }
+            )
+        return found
+
+    def _body_of(self, arguments: Arguments, body: list[Parameter]) -> Schema:
+        whole = arguments.whole_body
+        if whole is not None:
+            return _body(self.schemas.with_default(whole.annotation, whole.default), required=not whole.optional)
+        needed = [each.name for each in body if not each.optional]
+        schema: Schema = {
+            "type": "object",
+            "properties": {each.name: self.schemas.with_default(each.annotation, each.default) for each in body},
+            **_some(required=needed),
+        }
+        return _body(schema, required=bool(needed))
+
+    def _answer(self, described: View | None, fn: Callable[..., Any]) -> Schema:
+        returns = result_of(fn) if described is None else described.returns
+        origin = get_origin(returns) or returns
+        streamed = described is not None and described.endpoint and origin in STREAMS
+        if described is not None and (described.streams or streamed):
+            item = get_args(returns)[0] if origin in STREAMS and get_args(returns) else Any
+            items = {"anyOf": [self.schemas.of(item), ref("EndpointFailure")]}
+            return {"description": "A stream of items.", "content": {SSE: {"schema": frame_of(items)}}}
+        if described is not None and described.endpoint and not _is_response(returns):
+            return {"description": "The result.", "content": {JSON: {"schema": self.schemas.of(returns)}}}
+        schema = {} if _is_response(returns) or origin in (tuple, str, *STREAMS) else self.schemas.of(returns)
+        return {"description": "The answer.", **({"content": {JSON: {"schema": schema}}} if schema else {})}
+
+    def _problems(self, errors: Mapping[str, tuple[str, ...]]) -> dict[str, Schema]:
+        answers = {status: self._problem(status, codes) for status, codes in sorted(errors.items())}
+        return {**answers, "default": self._problem("", ())}
+
+    def _problem(self, status: str, codes: tuple[str, ...]) -> Schema:
+        name = "".join(word.capitalize() for code in codes for word in code.split("_")) or "Problem"
+        if name not in self.responses:
+            schema = ref("Problem")
+            if codes:
+                members: Schema = {"code": {"enum": list(codes)}}
+                for code in codes:
+                    members |= EXTRA.get(code, {})
+                schema = {"allOf": [schema, {"type": "object", "properties": members}]}
+            words = " or ".join(f"`{code}`" for code in codes) or "Anything else that goes wrong."
+            retry = {"Retry-After": {"description": "Seconds.", "schema": {"type": "string"}}}
+            self.responses[name] = {
+                "description": words,
+                **_some(headers=retry if status in RETRY_AFTER else {}),
+                "content": {PROBLEM: {"schema": schema}},
+            }
+        return {"$ref": f"#/components/responses/{name}"}
+
+    def _id(self, method: str, rule: Rule) -> str:
+        words = VARIABLE.sub(r"by \2", rule.rule)
+        name = re.sub(r"\W+", "_", f"{method} {words}").strip("_").lower()
+        free, number = name, 1
+        while free in self._ids:
+            number += 1
+            free = f"{name}_{number}"
+        self._ids.add(free)
+        return free
+
+
+def _some(**members: Any) -> Schema:
+    """Those that say something."""
+    return {name: value for name, value in members.items() if value}
+
+
+def _body(schema: Schema, *, required: bool) -> Schema:
+    return {"requestBody": {"required": required, "content": {JSON: {"schema": schema}}}}
+
+
+def _path_parameters(rule: Rule) -> list[Schema]:
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": CONVERTERS.get(converter) or PATH_PARAMETERS.get(name, {"type": "string"}),
+        }
+        for converter, name in VARIABLE.findall(rule.rule)
+    ]
+
+
+def _not_null(annotation: Any) -> Any:
+    """A query parameter is there or not; null has no spelling."""
+    members, nullable = alternatives(annotation)
+    return members[0] if nullable and len(members) == 1 else annotation
+
+
+def _is_response(annotation: Any) -> bool:
+    bare = plain(annotation)
+    return isinstance(bare, type) and issubclass(bare, Response | WerkzeugResponse)
+
+
+def _told(fn: Callable[..., Any], endpoint: str) -> tuple[str, str]:
+    """Summary and description: a docstring's first paragraph and the rest, else the name in words."""
+    said = inspect.getdoc(fn) if inspect.isroutine(fn) else None
+    if not said:
+        name = str(getattr(fn, "__name__", endpoint))
+        return name.replace("_", " ").strip().capitalize() or endpoint, ""
+    first, _, rest = said.partition("\n\n")
+    return " ".join(first.split()).removesuffix("."), rest.strip()
+
+
+def _closure(roots: Iterable[Any], components: Mapping[str, Schema]) -> set[str]:
+    """The names of all components that these lead to."""
+    found: set[str] = set()
+    pending = [name for root in roots for name in _references(root)]
+    while pending:
+        name = pending.pop()
+        if name not in found and name in components:
+            found.add(name)
+            pending += _references(components[name])
+    return found
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(item, str) and item.startswith("#/components/schemas/"):
+                yield item.rpartition("/")[2]
+            elif key != "description":
+                yield from _references(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _references(item)

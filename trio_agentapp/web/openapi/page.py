@@ -1,0 +1,48 @@
+"""The views of `/openapi.json` and `/docs`."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import lru_cache
+from importlib.resources import files
+
+import orjson
+from quart import Quart, Response
+
+from .document import document_of
+
+__all__ = ["docs_page", "openapi_json"]
+
+
+def openapi_json(app: Quart, *, name: str, description: str, endpoint_path: str) -> Response:
+    document = document_of(app, name=name, description=description, endpoint_path=endpoint_path)
+    return Response(orjson.dumps(document), content_type="application/json")
+
+
+def docs_page() -> Response:
+    """One page, which asks for nothing but what this server has: `openapi.json`, and what its reader tries."""
+    page, policy = _page()
+    response = Response(page, content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = policy
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+@lru_cache(maxsize=1)
+def _page() -> tuple[str, str]:
+    page = files(__package__).joinpath("page.html").read_text()
+    style, script = (_digest(page, tag) for tag in ("style", "script"))
+    return page, (
+        f"default-src 'none'; style-src {style}; script-src {script}; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _digest(page: str, tag: str) -> str:
+    """What a browser compares with before it follows the page's own style or script."""
+    found = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+    assert found is not None  # noqa: S101
+    digest = hashlib.sha256(found[1].encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -1,0 +1,131 @@
+"""A Quart app whose routes take arguments: `@app.endpoint`, and Quart's own `get`, `post`, `route` and so on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from inspect import isasyncgen, isgenerator
+from typing import Any, TypeVar
+
+import orjson
+from quart import Response
+from quart.json.provider import DefaultJSONProvider
+from quart.typing import ResponseTypes
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from ..errors import ConfigurationError, ItemError
+from ..protocol.serialiser import to_json
+from .endpoints import Endpoints
+
+__all__ = ["RoutingApp", "native_path"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+BRACED = re.compile(r"\{(\w+)(?::(\w+))?\}")
+NAMED = re.compile(r"<(?:[^<>:]+:)?(\w+)>")
+
+
+class _JSON(DefaultJSONProvider):
+    """Quart's own JSON; what it has no word for is spelled as endpoints spell it."""
+
+    @staticmethod
+    def default(o: Any) -> Any:
+        try:
+            return DefaultJSONProvider.default(o)
+        except TypeError:
+            return orjson.loads(to_json(o))
+
+
+class RoutingApp(QuartTrio):
+    """What `AgentApp` is as to routes of the user's own."""
+
+    json_provider_class = _JSON
+
+    endpoints: Endpoints
+    """To be set before the first route."""
+
+    def endpoint(self, path: str, methods: Sequence[str] = ("POST",)) -> Callable[[F], F]:
+        """Serve the decorated function: a function or coroutine as JSON, a generator as Server-Sent Events.
+
+        Its parameters are filled from the request: scalars from path and query string, models, dicts and lists of
+        them from the JSON body, `AgentRequest` and `quart.Request`.
+
+        Raises ConfigurationError, naming function and parameter, for what cannot be served.
+        """
+        if isinstance(methods, str):
+            methods = (methods,)
+        if not callable(getattr(path, "startswith", None)) or not path.startswith("/"):
+            raise ConfigurationError(f"an endpoint has a path that begins with '/', not {path!r}")
+
+        native, wanted = native_path(path), {method.upper() for method in methods}
+        for rule in self.url_map.iter_rules():
+            if rule.rule == native and not rule.websocket and (taken := wanted & (rule.methods or set())):
+                raise ConfigurationError(
+                    f"{' and '.join(sorted(taken))} {path} has a view already: {rule.endpoint}"
+                )
+
+        def register(fn: F) -> F:
+            view = self.endpoints.endpoint(fn, path=_names(native), methods=methods)
+            name = view.__name__
+            if name in self.view_functions:
+                name = f"{name} {path}"
+            self.add_url_rule(path, name.replace(".", "_"), view, methods=list(methods))
+            return fn
+
+        return register
+
+    def add_url_rule(
+        self,
+        rule: str,
+        endpoint: str | None = None,
+        view_func: Any = None,
+        provide_automatic_options: bool | None = None,
+        **options: Any,
+    ) -> None:
+        """Quart's own; `{name}` and `{name:path}` mean what `<name>` and `<path:name>` do, and a view may have
+        parameters that are not in its path.
+        """
+        path = native_path(rule)
+        if view_func is not None and not options.get("websocket"):
+            around = (path, options.get("subdomain"), options.get("host"))
+            wrapped = self.endpoints.native(
+                view_func,
+                path=[*_names(*around), *(options.get("defaults") or ())],
+                braced=[found[1] for found in BRACED.finditer(rule)],
+                methods=options.get("methods") or getattr(view_func, "methods", None) or ("GET",),
+            )
+            name = endpoint or str(getattr(view_func, "__name__", ""))
+            if wrapped is not view_func and self.view_functions.get(name) is view_func:
+                # Its first route needed no arguments.
+                self.view_functions[name] = wrapped
+            view_func = wrapped
+        super().add_url_rule(path, endpoint, view_func, provide_automatic_options, **options)
+
+    async def make_response(self, result: Any) -> ResponseTypes:
+        """Quart's own; models are JSON, where Quart would refuse them."""
+        value, *rest = result if isinstance(result, tuple) and len(result) in (2, 3) else (result,)
+        if _is_strange(value):
+            try:
+                value = Response(to_json(value), content_type="application/json")
+            except ItemError:
+                # Quart says it in its own words.
+                return await super().make_response(result)
+            result = (value, *rest) if rest else value
+        return await super().make_response(result)
+
+
+def _is_strange(value: Any) -> bool:
+    """Whether Quart knows no answer of this type."""
+    known = (Response, WerkzeugResponse, HTTPException, str, bytes, bytearray, list, dict, tuple)
+    return value is not None and not isinstance(value, known) and not isgenerator(value) and not isasyncgen(value)
+
+
+def native_path(path: str) -> str:
+    """`/a/{b}/{c:path}` as Quart writes it: `/a/<b>/<path:c>`."""
+    return BRACED.sub(lambda found: f"<{found[2]}:{found[1]}>" if found[2] else f"<{found[1]}>", path)
+
+
+def _names(*rules: str | None) -> list[str]:
+    return [name for rule in rules for name in NAMED.findall(rule or "")]
