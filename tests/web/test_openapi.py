@@ -102,7 +102,12 @@ async def test_the_document_of_a_bare_app_is_valid() -> None:
 
 
 async def test_every_route_is_listed_and_every_built_in_one_is_described() -> None:
-    app = talkative_app(endpoint_path="/ask/me")
+    app = talkative_app(endpoint_path="/ask/me", enable_stream_task=True)
+
+    @app.task("/v1.0/longjob")
+    def heavy_computation(data: Any) -> Any:
+        return data
+
     found = await document(app)
     listed = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
@@ -116,6 +121,10 @@ async def test_every_route_is_listed_and_every_built_in_one_is_described() -> No
             assert not operation["summary"].startswith(method.upper()), f"{method} {path} is not described"
             assert set(operation["responses"]) - {"default"}
     assert found["paths"]["/ask/me"]["post"]["summary"] == "Start a run"
+    for path in ("/ask/me/task", "/v1.0/longjob"):
+        assert found["paths"][path]["post"]["tags"] == ["Tasks"]
+        assert found["paths"][f"{path}/{{task_id}}"]["get"]["summary"] == "Look at a task"
+        assert found["paths"][f"{path}/{{task_id}}/cancel"]["post"]["summary"] == "Stop a task"
     assert found["info"]["title"] == "Friday"
     assert found["info"]["description"] == "A helpful assistant"
     identifiers = [operation["operationId"] for item in found["paths"].values() for operation in item.values()]
@@ -336,24 +345,6 @@ async def test_a_route_of_the_users_is_described_as_theirs() -> None:
     operation = found["paths"]["/stop"]["post"]
     assert operation["summary"] == "Mine"
     assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/AgentRequest")
-
-
-async def test_routes_of_tasks_are_described() -> None:
-    """As they are named by whoever adds them."""
-    app = talkative_app()
-
-    async def view(**ids: str) -> str:
-        return ""
-
-    for kind, base in (("task ", "/v1.0/job"), ("", "/process/task")):
-        for method, path in (("POST", base), ("GET", f"{base}/<task_id>"), ("POST", f"{base}/<task_id>/cancel")):
-            app.add_url_rule(path, f"trio_agentapp_{kind}{method} {path}".replace(".", "_"), view, methods=[method])
-    paths = (await document(app))["paths"]
-    for base, summary in (("/v1.0/job", "Submit a task"), ("/process/task", "Start a run in the background")):
-        assert paths[base]["post"]["summary"] == summary
-        assert paths[base]["post"]["responses"].keys() >= {"202", "429"}
-        assert paths[f"{base}/{{task_id}}"]["get"]["summary"] == "Look at a task"
-        assert paths[f"{base}/{{task_id}}/cancel"]["post"]["summary"] == "Stop a task"
 
 
 async def test_the_docs_give_way() -> None:

@@ -251,7 +251,7 @@ FIXED: dict[tuple[str, str], Operation] = {
         tag="Sessions",
         parameters=(
             USER,
-            _query("limit", {"type": "integer", "minimum": 0, "maximum": 999_999_999}, "The last so many."),
+            _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000}, "The last so many."),
         ),
         answers={"200": _answer("Its messages.", ref("History"))},
         errors={**FAULTY, **WHO, "404": ("not_found",), **BACKEND},
