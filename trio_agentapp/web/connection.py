@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 WIND_DOWN_TIMEOUT = 35.0
 """For apps that do not say: a cleanup budget of 30 s and a margin for the last frames."""
 
+CUT_PATIENCE = 0.1
+"""For saying that a stream is over. That it has been taken is not waited for: nobody reads."""
+
 CLOSING_PATIENCE = 5.0
 """Once the peer is gone, closing is local work; only a TLS goodbye or a dead HTTP/2 stream takes longer."""
 
@@ -88,6 +91,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         self._started = False
         self._ending = False
         self._left = False
+        self._was_cut = False
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         request = self._create_request_from_scope(send)
@@ -96,6 +100,8 @@ class HTTPConnection(TrioASGIHTTPConnection):
             try:
                 with self._responding:
                     await self._respond(request, send)
+                if self._was_cut and self.scope["http_version"] == "2":
+                    await self._end_cut(send)
             finally:
                 self._receiving.cancel(reason="the response is over")
 
@@ -223,10 +229,17 @@ class HTTPConnection(TrioASGIHTTPConnection):
     def _cut(self) -> None:
         """Break the response off. Over HTTP/1.1 a write that is stuck in the kernel ends with its socket only."""
         log.info("A client does not read, and is cut off: %s %s", self.scope["method"], self.scope["path"])
+        self._was_cut = True
         self._responding.cancel(reason="the client does not read")
         extensions: Mapping[str, Any] = self.scope.get("extensions") or {}
         if ABORT in extensions and self.scope["http_version"] != "2":
             extensions[ABORT]()
+
+    async def _end_cut(self, send: ASGISendCallable) -> None:
+        """Behind what is on its way the stream ends: its client may yet read that, and must not wait for more."""
+        end: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_body": False}
+        with trio.move_on_after(CUT_PATIENCE):
+            await send(end)
 
     def _bound(self, seconds: float) -> None:
         self._responding.deadline = min(self._responding.deadline, trio.current_time() + seconds)

@@ -1,7 +1,8 @@
-"""One connection that fails harms no other.
+"""One connection that fails harms no other, and one that does not read costs little.
 
 Hypercorn's connections share a nursery. So an error in its protocols, as some bytes behind a WebSocket upgrade
-cause (hypercorn, issue 225), would end them all, and the server.
+cause (hypercorn, issue 225), would end them all, and the server. And what an HTTP/2 client does not take, it would
+keep without any bound.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from typing import Any
 
 import trio
 from hypercorn.config import Config
+from hypercorn.protocol import h2
+from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BUFFER_LOW_WATER, BufferCompleteError, StreamBuffer
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIReceiveCallable, ASGISendCallable, ConnectionState, Scope
 
-__all__ = ["ABORT", "GuardedConnection", "guard_hypercorn"]
+__all__ = ["ABORT", "GuardedConnection", "guard_http2", "guard_hypercorn"]
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,36 @@ class GuardedConnection(TCPServer):
             await super().run()
         except* Exception:
             log.exception("A connection failed")
+
+
+class BoundedBuffer(StreamBuffer):
+    """What is on its way to one HTTP/2 stream: who sends waits until most of it is gone.
+
+    Hypercorn's own lets the sender go on after each look at a client whose window is closed, with nothing taken.
+    """
+
+    async def push(self, data: bytes) -> None:
+        if self._complete:
+            raise BufferCompleteError
+        self.buffer.extend(data)
+        await self._is_empty.clear()
+        while len(self.buffer) >= BUFFER_HIGH_WATER and not self._complete:
+            await self._paused.clear()
+            await self._paused.wait()
+
+    async def pop(self, max_length: int) -> bytes:
+        data = bytes(self.buffer[:max_length])
+        del self.buffer[:max_length]
+        if len(self.buffer) < BUFFER_LOW_WATER:
+            await self._paused.set()
+        if not self.buffer:
+            await self._is_empty.set()
+        return data
+
+
+def guard_http2() -> None:
+    """Have what clients of HTTP/2 do not take bounded, whoever serves. Repeating it does nothing."""
+    h2.StreamBuffer = BoundedBuffer  # type: ignore[misc]
 
 
 def guard_hypercorn() -> None:

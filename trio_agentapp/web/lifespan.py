@@ -30,7 +30,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, LifespanScop
 from quart_trio.asgi import TrioASGILifespan
 
 from ..errors import AgentAppError
-from .guard import guard_hypercorn
+from .guard import guard_http2, guard_hypercorn
 from .websocket_stream import guard_websockets
 
 __all__ = ["Lifespan", "Servable", "log_failure"]
@@ -91,6 +91,7 @@ class Lifespan(TrioASGILifespan):
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         await receive()  # lifespan.startup, by the ASGI specification
         guard_websockets()
+        guard_http2()
         if not getattr(self._servable, "launched", False):
             guard_hypercorn()
         failure: BaseException | None = None
