@@ -44,6 +44,8 @@ class Scenario:
     """The share of trials with a stop that is accepted, below which a load proves too little."""
     broken: bool = False
     """Leases may be lost, and starts refused."""
+    readers: bool = False
+    """Many readers, and few stops or none."""
     node: dict[str, Any] = attrs.field(factory=dict)
     """What its nodes are to be like; see `Node`."""
 
@@ -113,7 +115,7 @@ def _stream(
     """Many readers, and few stops or none."""
     node = {"events": events, **more.pop("node", {})}
     return attrs.evolve(
-        _load(fn, short=short, full=full, at_once=at_once, least=0.0, node=node, **more),
+        _load(fn, short=short, full=full, at_once=at_once, least=0.0, readers=True, node=node, **more),
         **({} if name is None else {"name": name}),
     )
 

@@ -1,4 +1,4 @@
-"""One of each fault. They mostly wait, each for its own nodes and server, so several run beside each other."""
+"""One of each fault, and a few readers of each kind. They mostly wait, each for its own nodes and server, so several run beside each other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import trio
 from .scenarios import SCENARIOS, Outcome, Scenario, run_scenario
 
 FAULTS = [scenario for scenario in SCENARIOS.values() if scenario.fault is not None]
+READERS = [scenario for scenario in SCENARIOS.values() if scenario.readers and scenario.short]
 AT_ONCE = 4
 
 Outcomes = dict[str, Outcome | BaseException]
@@ -44,7 +45,7 @@ def outcomes(request: pytest.FixtureRequest) -> Outcomes:
     return found
 
 
-@pytest.mark.parametrize("scenario", FAULTS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", [*FAULTS, *READERS], ids=lambda scenario: scenario.name)
 def test_nothing_is_lost_doubled_or_stuck(scenario: Scenario, outcomes: Outcomes) -> None:
     outcome = outcomes[scenario.name]
     if isinstance(outcome, BaseException):

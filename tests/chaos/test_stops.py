@@ -13,7 +13,7 @@ from trio_agentapp.testing.redis_server import RedisServer
 from .cluster import SHORT
 from .scenarios import SCENARIOS, Scenario, run_scenario
 
-LOADS = [scenario for scenario in SCENARIOS.values() if scenario.load is not None]
+LOADS = [scenario for scenario in SCENARIOS.values() if scenario.load is not None and not scenario.readers]
 
 
 @pytest.fixture(scope="module")

@@ -375,10 +375,11 @@ class SSEParser:
 
 
 class Chat:
-    """One streamed answer, checked as it comes."""
+    """One streamed answer, checked as it comes; `first` is the number of its first event."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, first: int = 0) -> None:
         self.client = client
+        self.first = first
         self.events: list[dict[str, Any]] = []
         self.raw = b""
         self.parser = SSEParser()
@@ -408,12 +409,13 @@ class Chat:
             piece = await self.client.data()
             if not piece:
                 self.parser.end()
-                check_events(self.events)
+                if not self.first:
+                    check_events(self.events)
                 return None
             self.raw += piece
             self._ready = self.parser.feed(piece)
         event = self._ready.pop(0)
-        assert event["sequence_number"] == len(self.events), event
+        assert event["sequence_number"] == self.first + len(self.events), event
         assert not self.events or not terminal(self.events[-1]), f"after the terminal event: {event}"
         self.events.append(event)
         return event

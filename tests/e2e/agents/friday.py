@@ -26,12 +26,14 @@ if "watchdog_margin" in OPTIONS:
 if "timings" in OPTIONS:
     OPTIONS["timings"] = Timings(**OPTIONS["timings"])
 for module, name in (
-    ("websocket", "SEND_PATIENCE"),
-    ("websocket", "MAX_RUNS_PER_SOCKET"),
-    ("websocket_stream", "PING_INTERVAL"),
+    ("web.websocket", "SEND_PATIENCE"),
+    ("web.websocket", "MAX_RUNS_PER_SOCKET"),
+    ("web.websocket_stream", "PING_INTERVAL"),
+    ("runs.ticker", "STALLED"),
+    ("runs.ticker", "KEEP_ALIVE"),
 ):
     if name.lower() in OPTIONS:
-        setattr(importlib.import_module(f"trio_agentapp.web.{module}"), name, OPTIONS.pop(name.lower()))
+        setattr(importlib.import_module(f"trio_agentapp.{module}"), name, OPTIONS.pop(name.lower()))
 
 app = AgentApp(app_name="Friday", app_description="A scripted assistant", **OPTIONS)
 
@@ -128,6 +130,13 @@ async def burst(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any
         yield "x" * request.extra.get("size", 10)
 
 
+async def bulk(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
+    """`pieces` of `size` bytes, as fast as they are taken."""
+    for _ in range(request.extra["pieces"]):
+        yield "x" * request.extra["size"]
+        await trio.sleep(request.extra.get("period", 0.0))
+
+
 async def nursery(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
     """Two tools in a nursery of its own; no statement after it may run once it is stopped."""
     for step in range(1000):
@@ -173,6 +182,7 @@ BEHAVIOURS = {
     "endless": endless,
     "gated": gated,
     "work": work,
+    "bulk": bulk,
     "recite": recite,
     "burst": burst,
     "listen": listen,
@@ -202,6 +212,12 @@ async def saved_state(user_id: str, session_id: str) -> dict[str, Any]:
 @app.get("/test/live")
 async def live() -> dict[str, Any]:
     return {"live": app._open().registry.statistics().live, "pid": os.getpid()}
+
+
+@app.get("/test/readers/{run_id}")
+async def readers(run_id: str) -> dict[str, Any]:
+    run = app._open().registry.find(run_id)
+    return {"readers": -1 if run is None else len([*run.log.subscribers])}
 
 
 @app.post("/test/gate/{name}")
