@@ -46,7 +46,7 @@ class Scenario:
     """Leases may be lost, and starts refused."""
     readers: bool = False
     """Many readers, and few stops or none."""
-    node: dict[str, Any] = attrs.field(factory=dict)
+    node: dict[str, Any] = attrs.field(factory=dict, eq=False)
     """What its nodes are to be like; see `Node`."""
 
     def slices(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""One of each fault, and a few readers of each kind. They mostly wait, each for its own nodes and server, so several run beside each other."""
+"""One of each fault, and readers of each kind. They mostly wait, each for its own nodes and server, side by side."""
 
 from __future__ import annotations
 
