@@ -147,9 +147,15 @@ class Node:
 
     async def terminate(self) -> int:
         """SIGTERM; the exit code."""
+        self.send_signal(signal.SIGTERM)
+        return await self.wait_ended()
+
+    async def wait_ended(self) -> int:
+        """The exit code of a node that was told to end. Told once more on its last steps, when nothing of it runs any
+        more, it would die of the signal itself.
+        """
         process, self._process = self._process, None
         assert process is not None
-        process.send_signal(signal.SIGTERM)
         while (code := process.poll()) is None:
             await trio.sleep(0.02)
         _processes.discard(process)
@@ -409,8 +415,12 @@ class Cluster:
 
     async def terminate(self, node: Node) -> None:
         """SIGTERM, and wait for the end, which must be a good one."""
+        node.send_signal(signal.SIGTERM)
+        await self.wait_ended(node)
+
+    async def wait_ended(self, node: Node) -> None:
         with node.deadline(PATIENCE, "ended"):
-            assert await node.terminate() == 0, f"{node.name} ended badly:\n{node.log[-2000:]}"
+            assert await node.wait_ended() == 0, f"{node.name} ended badly:\n{node.log[-2000:]}"
 
     async def kill(self, node: Node) -> float:
         """SIGKILL; when it was dead."""

@@ -102,7 +102,7 @@ async def keys_after_refusals(cluster: Cluster, _trials: int) -> None:
         if (status := await again.start(staying, session, **(more | {"seconds": 0.0}))) != 200 or not again.over:
             cluster.flaw("key", f"the same request was answered {status} by another node")
         await cluster.stop(staying, run=held.run)
-        await cluster.terminate(leaving)
+        await cluster.wait_ended(leaving)
 
 
 async def _read(reader: Reader, node: Node, session: str) -> None:

@@ -1,4 +1,4 @@
-"""One of each fault, and readers of each kind. They mostly wait, each for its own nodes and server, side by side."""
+"""One of each fault, and readers of each kind. They mostly wait, each for its own nodes and server, in parallel."""
 
 from __future__ import annotations
 
