@@ -1,4 +1,4 @@
-"""One of each fault, and readers of each kind. They mostly wait, each for its own nodes and server, in parallel."""
+"""One of each fault, and readers of each kind: they mostly wait, so they do it side by side."""
 
 from __future__ import annotations
 
