@@ -151,8 +151,9 @@ class Node:
         return await self.wait_ended()
 
     async def wait_ended(self) -> int:
-        """The exit code of a node that was told to end. Told once more on its last steps, when nothing of it runs any
-        more, it would die of the signal itself.
+        """The exit code of a node that was told to end.
+
+        Told once more on its last steps, when nothing of it runs any more, it would die of the signal itself.
         """
         process, self._process = self._process, None
         assert process is not None
