@@ -130,6 +130,8 @@ async def test_an_interruption_waits_for_the_cleanup(autojump_clock, house: Hous
     urgent = await house.start(Script(say("b")), strategy="interrupt", key=first.key)
     await urgent.ended.wait()
     assert trio.current_time() - began == pytest.approx(4.0, abs=0.1)
+    assert urgent.replaces == [first.run_id]
+    assert house.backend.calls["request_stop"] == 1
 
 
 async def test_a_stop_that_fails_is_tried_again(autojump_clock, house: House, log_text) -> None:
@@ -448,6 +450,25 @@ async def test_a_rollback_undoes_what_it_replaced_and_nothing_else(autojump_cloc
         await back.ended.wait()
         assert undone == [(key, second.token)]
     assert finished.token < first.token < second.token < back.token
+
+
+async def test_a_run_that_finished_before_its_stop_is_not_undone(autojump_clock) -> None:
+    undone: list[int] = []
+
+    async def undo(key: SessionKey, token: int) -> None:
+        undone.append(token)
+
+    async with open_a_house(undo=undo) as house:
+        first = await house.start(Script(wait(1)))
+        gate = house.backend.hold("finish")
+        await trio.sleep(2)
+        back = await house.start(Script(say("b")), key=first.key, strategy="rollback")
+        await trio.sleep(2)
+        gate.set()
+        await back.ended.wait()
+        assert back.replaces == [first.run_id]
+        assert how_it_ended(first) == ("FINISHED", "returned")
+        assert undone == []
 
 
 async def test_what_cannot_be_undone_starts_nothing(autojump_clock, caplog) -> None:
