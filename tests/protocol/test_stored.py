@@ -82,7 +82,7 @@ RESPONSES = st.builds(
 
 
 @given(st.one_of(contents(), MESSAGES, RESPONSES))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_event_comes_back(event: Any) -> None:
     raw = encode_event(event)
     back = decode_event(raw)
@@ -145,7 +145,7 @@ def messages(draw: st.DrawFn) -> Message:
 
 
 @given(messages())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_message_comes_back(message: Message) -> None:
     assert decode_message(encode_message(message)) == message
 

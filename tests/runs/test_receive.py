@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from trio_agentapp.abc import MAX_INPUT
+from trio_agentapp.abc import MAX_INPUT, InputSignal
 from trio_agentapp.interrupts import LocalInterruptBackend
 from trio_agentapp.protocol.message import Message
 from trio_agentapp.protocol.timings import Timings
@@ -140,6 +140,25 @@ async def test_input_from_elsewhere_comes_once_although_answers_are_lost(autojum
         with trio.fail_after(30):
             await run.ended.wait()
     assert got == [str(number) for number in range(12)]
+
+
+async def test_a_signal_brings_input_at_once(autojump_clock) -> None:
+    server = Postbox()
+    got: list[float] = []
+
+    async def listen(run: Run) -> None:
+        await run.receive()
+        got.append(trio.current_time())
+
+    async with open_a_house(backend=UnrulyBackend(server)) as house:
+        run = await house.start(listen)
+        await trio.sleep(0.3)
+        server.sent.append(encode_message(message("now")))
+        told_at = trio.current_time()
+        for run_id in (run.run_id, "unknown-run"):
+            server._listeners["node-1"](InputSignal(run_id))
+        await run.ended.wait()
+    assert got == [told_at]
 
 
 async def test_what_there_is_no_room_for_stays_where_it_is(autojump_clock) -> None:
