@@ -289,9 +289,8 @@ async def test_who_watches_a_session_is_woken_after_any_time(autojump_clock: Moc
 
 async def test_runs_that_are_forgotten_are_not_listed(autojump_clock: MockClock) -> None:
     backend = LocalInterruptBackend()
-    first, second = [
-        await granted(backend, lease_of(f"run-{number}", SessionKey("ann", f"s{number}"))) for number in range(2)
-    ]
+    first = await granted(backend, lease_of("run-1", SessionKey("ann", "s1")))
+    second = await granted(backend, lease_of("run-2", SessionKey("ann", "s2")))
     await backend.finish(first, Ending(cause=Cause.RETURNED))
     await trio.sleep(local.RETENTION + 1)
     records, more = await backend.list_runs("ann")

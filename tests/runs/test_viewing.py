@@ -445,6 +445,17 @@ async def test_a_slow_reader_elsewhere_reads_from_the_store(
         assert told == all_numbers(run)
 
 
+async def test_few_events_are_kept_where_a_store_has_them_all(autojump_clock, monkeypatch) -> None:
+    monkeypatch.setattr("trio_agentapp.runs.log.RECENT_EVENTS", 8)
+    store = SharedStore()
+    async with open_nodes(store) as (here, _):
+        run = await here.house.start(chat(40, pause=0.01))
+        with await here.attach(run) as idle:
+            await run.ended.wait()
+            assert len(run.log.kept) <= 8
+            assert await read(idle) == all_numbers(run)
+
+
 async def test_readers_end_with_their_node(autojump_clock) -> None:
     store, server = SharedStore(), LocalInterruptBackend()
     async with open_a_house(store=store, backend=UnrulyBackend(server), node_id="node-1", check=False) as one:
