@@ -131,6 +131,15 @@ async def test_what_is_shown_can_be_read_everywhere(every_server: RedisServer) -
         assert extent == Extent(first=0, end=150, ended=False)
 
 
+async def test_a_stream_lives_no_longer_than_its_session(server: RedisServer) -> None:
+    async with open_both(server) as (backend, store):
+        writer = Writer(store, await own(backend))
+        writer.put(1)
+        await writer.flushed()
+        left = await backend.link.client.call("PTTL", stream_of(backend, writer.lease))
+        assert 0 < left <= backend.timings.session_ttl * 1000
+
+
 async def test_a_batch_that_is_read_is_bounded_by_bytes_and_never_empty(server: RedisServer) -> None:
     async with open_both(server) as (backend, store):
         writer = Writer(store, await own(backend))
