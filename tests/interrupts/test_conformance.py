@@ -542,7 +542,7 @@ class InputForTheDead(WithInput):
 
 class LastValueWins(LocalInterruptBackend):
     async def pin(self, name: str, value: str) -> str:
-        await super().unpin(name)
+        self._pins.pop(name, None)
         return await super().pin(name, value)
 
 
@@ -552,13 +552,19 @@ class OneKeyForAll(LocalInterruptBackend):
 
 
 class KeysStay(LocalInterruptBackend):
-    async def unpin(self, name: str) -> None:
+    async def unpin(self, name: str, value: str) -> None:
         await trio.lowlevel.checkpoint()
 
 
 class AllKeysGo(LocalInterruptBackend):
-    async def unpin(self, name: str) -> None:
-        self._pins.clear()
+    async def unpin(self, name: str, value: str) -> None:
+        if self._pins.get(name, (0.0, ""))[1] == value:
+            self._pins.clear()
+
+
+class AnyValueGoes(LocalInterruptBackend):
+    async def unpin(self, name: str, value: str) -> None:
+        self._pins.pop(name, None)
 
 
 @pytest.mark.parametrize("kind", [NothingBeyond, WithInput])
@@ -633,6 +639,7 @@ CAUGHT_BY = {
     OneKeyForAll: "the_first_value_of_a_key_stays",
     KeysStay: "the_first_value_of_a_key_stays",
     AllKeysGo: "the_first_value_of_a_key_stays",
+    AnyValueGoes: "the_first_value_of_a_key_stays",
 }
 
 

@@ -289,12 +289,15 @@ async def the_first_value_of_a_key_stays(backend: BaseInterruptBackend) -> None:
     expect(kept == "first value, with spaces: ü", f"a name was given a second value, and then had {kept!r}")
     kept = await backend.pin(other, "other")
     expect(kept == "other", f"another name had {kept!r}")
-    await backend.unpin(name)
+    await backend.unpin(name, "second")
+    kept = await backend.pin(name, "second")
+    expect(kept == "first value, with spaces: ü", f"a value that a name had not was forgotten: it has {kept!r}")
+    await backend.unpin(name, kept)
     kept = await backend.pin(name, "third")
     expect(kept == "third", f"a name was forgotten, and then had {kept!r}")
     kept = await backend.pin(other, "more")
     expect(kept == "other", "one name was forgotten, and another one with it")
-    await backend.unpin(new_run_id())
+    await backend.unpin(new_run_id(), "value")
 
 
 QUESTIONS = (
