@@ -131,6 +131,15 @@ async def test_what_is_shown_can_be_read_everywhere(every_server: RedisServer) -
         assert extent == Extent(first=0, end=150, ended=False)
 
 
+async def test_a_stream_lives_no_longer_than_its_session(server: RedisServer) -> None:
+    async with open_both(server) as (backend, store):
+        writer = Writer(store, await own(backend))
+        writer.put(1)
+        await writer.flushed()
+        left = await backend.link.client.call("PTTL", stream_of(backend, writer.lease))
+        assert 0 < left <= backend.timings.session_ttl * 1000
+
+
 async def test_a_batch_that_is_read_is_bounded_by_bytes_and_never_empty(server: RedisServer) -> None:
     async with open_both(server) as (backend, store):
         writer = Writer(store, await own(backend))
@@ -392,19 +401,40 @@ async def test_attendance_across_two_nodes(server: RedisServer, monkeypatch: pyt
         assert store._attended == other._attended == {}
 
 
+async def test_a_reader_that_is_cancelled_is_gone_at_once(server: RedisServer) -> None:
+    async with open_both(server) as (_, store):
+        lease = fresh_lease()
+        with trio.CancelScope() as scope:
+            async with store.attending(lease.key, lease.run_id):
+                scope.cancel()
+                await trio.lowlevel.checkpoint()
+        await trio.sleep(0.002)
+        [gone] = await store.unwatched([run_of(lease)])
+        assert 0.0 < gone < 10.0
+
+
 async def test_of_a_node_that_died_readers_count_for_a_while_only(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events_in_redis, "ATTENDANCE_COUNTS", 0.3)
-    async with open_both(server) as (_, store):
+    monkeypatch.setattr(events_in_redis, "ATTENDANCE", 0.05)
+    async with open_both(server) as (backend, store):
         lease = fresh_lease()
         await store._tell([store._attendance(lease.key.digest, lease.run_id, "here", "dead", 300)])
         assert await store.unwatched([run_of(lease)]) == [0.0]
+        name = backend.layout.viewers(lease.key.digest, lease.run_id)
+        assert 0 < await backend.link.client.call("PTTL", name) <= 600
+        async with store.attending(lease.key, lease.run_id):
 
-        async def believed_gone() -> bool:
-            return (await store.unwatched([run_of(lease)]))[0] > 0.2
+            async def is_over() -> bool:
+                seconds, micros = await backend.link.client.call("TIME")
+                return (
+                    float(await backend.link.client.call("ZSCORE", name, "dead")) < seconds * 1000 + micros / 1000
+                )
 
-        await until_async(believed_gone)
+            await until_async(is_over)
+        await trio.sleep(0.002)
+        [gone] = await store.unwatched([run_of(lease)])
+        assert 0.0 < gone < 10.0
 
 
 # One run that fails harms no other: the writer, on a virtual clock, over a link that does as it is told.
@@ -425,6 +455,11 @@ class Link:
         return [answer] * len(calls)
 
 
+async def _time_out(calls: Sequence[Any]) -> list[Any]:
+    await trio.sleep(2)
+    raise LinkTimeout("slow")
+
+
 def writers(store: RedisEventStore, count: int) -> list[Writer]:
     return [Writer(store, fresh_lease(token=1)) for _ in range(count)]
 
@@ -435,13 +470,9 @@ async def test_no_run_is_forgotten_when_a_call_fails_while_another_one_pauses(
     link = Link()
     store = RedisEventStore(link, Layout("t"), Timings(), node_id="n")  # type: ignore[arg-type]
 
-    async def time_out(calls: Sequence[Any]) -> list[Any]:
-        await trio.sleep(2)
-        raise LinkTimeout("slow")
-
     async with serving_in_background(store.serve):
         refused, other = writers(store, 2)
-        link.plan = [OutOfMemoryError("full"), time_out]
+        link.plan = [OutOfMemoryError("full"), _time_out]
         refused.put(1)
         await trio.sleep(0.1)
         other.put(1)
@@ -460,7 +491,8 @@ async def test_a_run_that_cannot_be_shown_ends_alone(autojump_clock: trio.testin
     async with serving_in_background(store.serve):
         broken = store.sink(fresh_lease(token=1), fail, lambda _: None)
         [well] = writers(store, 1)
-        broken.put([ContentEvent(0, "in_progress", "text", 0, True, "m", "x")])
+        batches = 2 * sinks.BATCH_EVENTS
+        broken.put([ContentEvent(n, "in_progress", "text", 0, True, "m", "x") for n in range(batches)])
         well.put(3)
         with trio.fail_after(5):
             assert await well.flushed() == [0, 1, 2]
@@ -479,7 +511,13 @@ async def test_runs_are_written_together_and_in_parts(
             each.put(2)
         for each in many:
             assert await each.flushed() == [0, 1]
-    assert link.calls == [3, 3, 1]
+        assert link.calls == [3, 3, 1]
+        # After a call that failed, none of those that were to follow it is forgotten.
+        link.plan = [_time_out]
+        for each in many:
+            each.put(1)
+        for each in many:
+            assert await each.flushed() == [0, 1, 2]
 
 
 # Whole nodes.

@@ -254,7 +254,8 @@ class Twin:
         mine = self._runs(h, run) and (
             session["tok"] == tok if tok else (session["owner"], session["nonce"]) == (node, nonce)
         )
-        if mine or not self._runs(h, run):
+        elsewhere = run in self._queue(h) and self._record(h, run).get("node") != node
+        if mine or not (elsewhere or self._runs(h, run)):
             more = {"cleanup": "done", "cleanup_interrupted": "0"}
             if not self._ended(h, run) and event and first and self.e(h, run) not in self.streams:
                 self.streams[self.e(h, run)] = list(enumerate(first, 1))

@@ -1,6 +1,7 @@
 """The questions of the contract: the local backend has the answers, and each wrong answer is found."""
 
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -9,12 +10,17 @@ import pytest
 import trio
 
 from trio_agentapp.abc import (
+    MAX_INPUT,
     BaseInterruptBackend,
     Busy,
     Claim,
     Ended,
     Granted,
+    InputAnswer,
     Lease,
+    Place,
+    Queued,
+    QueueIsFull,
     Renewal,
     Signal,
     StopAnswer,
@@ -382,6 +388,190 @@ class LateStopsAreSignalled(LocalInterruptBackend):
         return answer
 
 
+# What may be left out, and is not asked for then; and what was offered, and broken.
+
+
+class NothingBeyond(LocalInterruptBackend):
+    """What a backend had to be before there were lines, lists and keys."""
+
+    list_runs = BaseInterruptBackend.list_runs
+    pin = BaseInterruptBackend.pin
+    unpin = BaseInterruptBackend.unpin
+
+    async def claim(self, lease: Lease) -> Claim:
+        return await super().claim(attrs.evolve(lease, place=None))
+
+
+class WithInput(LocalInterruptBackend):
+    """Carries input, as a backend of several nodes does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inboxes: defaultdict[str, list[bytes]] = defaultdict(list)
+        self.forgotten: defaultdict[str, int] = defaultdict(int)
+
+    async def send_input(self, key: SessionKey, run_id: str, message: bytes) -> InputAnswer:
+        await trio.lowlevel.checkpoint()
+        session = self._sessions.get(key)
+        if session is None or session.lease is None or session.lease.run_id != run_id:
+            return InputAnswer.GONE
+        if len(self.inboxes[run_id]) >= MAX_INPUT:
+            return InputAnswer.FULL
+        self.inboxes[run_id].append(message)
+        return InputAnswer.OK
+
+    async def take_input(self, lease: Lease, received: int) -> Sequence[bytes]:
+        await trio.lowlevel.checkpoint()
+        if self._renewal(lease) is Renewal.LOST:
+            return []
+        del self.inboxes[lease.run_id][: received - self.forgotten[lease.run_id]]
+        self.forgotten[lease.run_id] = received
+        return list(self.inboxes[lease.run_id])
+
+
+class LastComeFirstServed(LocalInterruptBackend):
+    async def claim(self, lease: Lease) -> Claim:
+        answer = await super().claim(lease)
+        self._session(lease.key).queue.sort(key=lambda entry: entry[1].run_id != lease.run_id)
+        return answer
+
+
+class NobodyIsFirst(LocalInterruptBackend):
+    async def claim(self, lease: Lease) -> Claim:
+        return await super().claim(attrs.evolve(lease, place=lease.place and Place.LAST))
+
+
+class ClaimsOvertake(LocalInterruptBackend):
+    async def claim(self, lease: Lease) -> Claim:
+        session = self._session(lease.key)
+        if session.lease is None and lease.place is None:
+            session.queue.clear()
+        return await super().claim(lease)
+
+
+class PlacesOutliveTheirRuns(LocalInterruptBackend):
+    async def finish(self, lease: Lease, ending: Ending) -> RunRecord:
+        queue = list(self._session(lease.key).queue)
+        record = await super().finish(lease, ending)
+        self._session(lease.key).queue = queue
+        return record
+
+
+class WhoWaitsIsNotStopped(LocalInterruptBackend):
+    def _take_tombstone(self, session, lease: Lease) -> bool:
+        return lease.place is None and super()._take_tombstone(session, lease)
+
+
+class StopsReachAllWhoWait(LocalInterruptBackend):
+    def _stop_session(self, key: SessionKey) -> StopAnswer:
+        for _, lease in self._session(key).queue:
+            self._leave_tombstone(key, lease.run_id, None)
+        return super()._stop_session(key)
+
+
+class EndlessLine(LocalInterruptBackend):
+    def _wait_in_line(self, session, lease: Lease, active: str) -> Claim:
+        answer = super()._wait_in_line(session, lease, active)
+        if isinstance(answer, QueueIsFull):
+            session.queue.append((lease.place, lease))
+            return Queued(active, len(session.queue) - 1)
+        return answer
+
+
+class AnyClaimHasThePlace(LocalInterruptBackend):
+    async def claim(self, lease: Lease) -> Claim:
+        session = self._session(lease.key)
+        session.queue = [(at, lease if each.run_id == lease.run_id else each) for at, each in session.queue]
+        return await super().claim(lease)
+
+
+class WhoWaitsIsUnknown(LocalInterruptBackend):
+    async def run_status(self, run_id: str) -> RunRecord | None:
+        record = await super().run_status(run_id)
+        return None if record is not None and record.state is RunState.IDLE else record
+
+
+class ListsOfEverybody(LocalInterruptBackend):
+    async def list_runs(self, user_id, *, before=None, limit=100):
+        return [*self._live.values(), *(record for _, record in self._ended.values())], None
+
+
+class ListsRepeatThemselves(LocalInterruptBackend):
+    async def list_runs(self, user_id, *, before=None, limit=100):
+        records, more = await super().list_runs(user_id, before=before, limit=limit)
+        if before is not None:
+            records = [self._record(before), *records][:limit]
+        return records, more
+
+
+class ListsBreakOff(LocalInterruptBackend):
+    async def list_runs(self, user_id, *, before=None, limit=100):
+        records, _ = await super().list_runs(user_id, before=before, limit=limit)
+        return records, None
+
+
+class InputBackwards(WithInput):
+    async def take_input(self, lease: Lease, received: int) -> Sequence[bytes]:
+        return list(reversed(await super().take_input(lease, received)))
+
+
+class InputOnce(WithInput):
+    async def take_input(self, lease: Lease, received: int) -> Sequence[bytes]:
+        taken = await super().take_input(lease, received)
+        self.inboxes[lease.run_id].clear()
+        return taken
+
+
+class InputForAnybody(WithInput):
+    async def take_input(self, lease: Lease, received: int) -> Sequence[bytes]:
+        session = self._sessions[lease.key]
+        return await super().take_input(session.lease or lease, received)
+
+
+class EndlessInput(WithInput):
+    async def send_input(self, key: SessionKey, run_id: str, message: bytes) -> InputAnswer:
+        answer = await super().send_input(key, run_id, message)
+        return InputAnswer.OK if answer is InputAnswer.FULL else answer
+
+
+class InputForTheDead(WithInput):
+    async def send_input(self, key: SessionKey, run_id: str, message: bytes) -> InputAnswer:
+        await super().send_input(key, run_id, message)
+        return InputAnswer.OK
+
+
+class LastValueWins(LocalInterruptBackend):
+    async def pin(self, name: str, value: str) -> str:
+        self._pins.pop(name, None)
+        return await super().pin(name, value)
+
+
+class OneKeyForAll(LocalInterruptBackend):
+    async def pin(self, name: str, value: str) -> str:
+        return await super().pin("the one", value)
+
+
+class KeysStay(LocalInterruptBackend):
+    async def unpin(self, name: str, value: str) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+class AllKeysGo(LocalInterruptBackend):
+    async def unpin(self, name: str, value: str) -> None:
+        if self._pins.get(name, (0.0, ""))[1] == value:
+            self._pins.clear()
+
+
+class AnyValueGoes(LocalInterruptBackend):
+    async def unpin(self, name: str, value: str) -> None:
+        self._pins.pop(name, None)
+
+
+@pytest.mark.parametrize("kind", [NothingBeyond, WithInput])
+async def test_what_is_left_out_is_not_asked_for(kind, autojump_clock: trio.testing.MockClock) -> None:
+    await check_interrupt_backend(maker(kind))
+
+
 CAUGHT_BY = {
     WithoutTombstones: "a_run_stopped_before_its_start_never_starts",
     TombstonesForAnybody: "foreign_stops_before_the_start_have_no_effect",
@@ -428,6 +618,28 @@ CAUGHT_BY = {
     NoSignals: "a_stop_is_signalled_to_the_owner_only",
     FirstListenerStays: "a_listener_that_left_hears_nothing",
     LateStopsAreSignalled: "a_signal_names_the_run_that_runs",
+    LastComeFirstServed: "those_who_wait_come_in_order",
+    NobodyIsFirst: "those_who_wait_come_in_order",
+    ClaimsOvertake: "nobody_overtakes_those_who_wait",
+    PlacesOutliveTheirRuns: "an_end_gives_the_place_up",
+    WhoWaitsIsNotStopped: "a_stop_ends_a_run_that_waits",
+    StopsReachAllWhoWait: "a_stop_by_session_reaches_nobody_who_waits",
+    EndlessLine: "the_line_is_bounded",
+    AnyClaimHasThePlace: "another_claim_of_a_run_that_waits_is_refused",
+    WhoWaitsIsUnknown: "a_run_that_waits_is_idle",
+    ListsOfEverybody: "runs_are_listed_by_user",
+    ListsRepeatThemselves: "runs_are_listed_by_user",
+    ListsBreakOff: "runs_are_listed_by_user",
+    InputBackwards: "input_comes_in_order_and_as_often_as_asked",
+    InputOnce: "input_comes_in_order_and_as_often_as_asked",
+    InputForAnybody: "input_is_its_owners_only",
+    EndlessInput: "input_is_bounded",
+    InputForTheDead: "input_for_nobody_is_refused",
+    LastValueWins: "the_first_value_of_a_key_stays",
+    OneKeyForAll: "the_first_value_of_a_key_stays",
+    KeysStay: "the_first_value_of_a_key_stays",
+    AllKeysGo: "the_first_value_of_a_key_stays",
+    AnyValueGoes: "the_first_value_of_a_key_stays",
 }
 
 

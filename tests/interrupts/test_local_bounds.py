@@ -271,3 +271,45 @@ async def live_at_random(dice: random.Random) -> None:
             record = await backend.run_status(each)
             state = RunState.RUNNING if model.live(each) is not None else model.ended.get(each, (None, None))[1]
             assert (None if record is None else record.state) is state
+
+
+async def test_who_watches_a_session_is_woken_after_any_time(autojump_clock: MockClock) -> None:
+    backend = LocalInterruptBackend()
+    lease = lease_of("run-1")
+    woken: list[str] = []
+    async with backend.watching(lease.key, woken.append):
+        await trio.sleep(2 * local.SESSION_TTL)
+        await backend.run_status("unknown")
+        await backend.finish(await granted(backend, lease), Ending(cause=Cause.RETURNED))
+        assert woken == [lease.run_id]
+    await trio.sleep(2 * local.SESSION_TTL)
+    await backend.run_status("unknown")
+    assert not backend._sessions
+
+
+async def test_runs_that_are_forgotten_are_not_listed(autojump_clock: MockClock) -> None:
+    backend = LocalInterruptBackend()
+    first = await granted(backend, lease_of("run-1", SessionKey("ann", "s1")))
+    second = await granted(backend, lease_of("run-2", SessionKey("ann", "s2")))
+    await backend.finish(first, Ending(cause=Cause.RETURNED))
+    await trio.sleep(local.RETENTION + 1)
+    records, more = await backend.list_runs("ann")
+    assert ([record.run_id for record in records], more) == ([second.run_id], None)
+    await backend.finish(second, Ending(cause=Cause.RETURNED))
+    await trio.sleep(local.RETENTION + 1)
+    assert await backend.list_runs("ann") == ([], None)
+    assert backend._started == {}
+
+
+async def test_keys_are_bounded_in_number_and_time(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_agentapp.interrupts.local.MAX_PINS", 3)
+    backend = LocalInterruptBackend()
+    for number in range(5):
+        await backend.pin(f"key-{number}", "first")
+    assert len(backend._pins) == 3
+    assert [await backend.pin(f"key-{number}", "again") for number in (4, 3, 2)] == ["first"] * 3
+    await trio.sleep(3601)
+    assert await backend.pin("key-4", "later") == "later"
+    assert list(backend._pins) == ["key-4"]

@@ -13,7 +13,19 @@ import pytest
 import trio
 import trio.testing
 
-from trio_agentapp.abc import Busy, Ended, Granted, Renewal, Resync, Signal, StopOutcome
+from trio_agentapp.abc import (
+    Busy,
+    Ended,
+    Granted,
+    InputAnswer,
+    InputSignal,
+    Place,
+    Queued,
+    Renewal,
+    Resync,
+    Signal,
+    StopOutcome,
+)
 from trio_agentapp.errors import BackendUnavailable, ConfigurationError
 from trio_agentapp.interrupts.redis import RedisInterruptBackend
 from trio_agentapp.protocol.ids import SessionKey
@@ -821,3 +833,72 @@ async def test_a_node_that_is_cut_off_ends_its_run_before_another_takes_it(one_s
         assert (record.state, record.reason) == (RunState.ERROR, "owner_lost")
         taken = attrs.evolve(lease, token=answer.token)
         assert await two._backend.heartbeat([taken]) == [Renewal.OK]
+
+
+async def test_lists_go_on_after_runs_that_are_forgotten(one_server: RedisServer) -> None:
+    async with open_backend(one_server, timings=LONG) as backend, open_probe(one_server, backend) as probe:
+        leases = [await own(backend, fresh_lease(SessionKey("ann", f"s{number}"))) for number in range(8)]
+        for lease in leases:
+            name = probe.prefix + f":{{{lease.key.digest}}}:r:{lease.run_id}"
+            if lease not in (leases[0], leases[1], leases[6]):
+                await probe.client.call("DEL", name)
+        found: list[str] = []
+        before = None
+        while True:
+            records, before = await backend.list_runs("ann", before=before, limit=2)
+            found += [record.run_id for record in records]
+            if before is None:
+                break
+        assert sorted(found) == sorted(lease.run_id for lease in (leases[0], leases[1], leases[6]))
+        # What is gone leaves the index, but for those where a page ended.
+        assert await probe.client.call("ZCARD", backend.layout.user("ann")) <= 5
+
+
+async def test_the_index_of_a_user_is_bounded(one_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trio_agentapp.interrupts.redis.MAX_LISTED", 3)
+    async with open_backend(one_server, timings=LONG) as backend, open_probe(one_server, backend) as probe:
+        for number in range(6):
+            await own(backend, fresh_lease(SessionKey("ann", f"s{number}")))
+        assert await probe.client.call("ZCARD", backend.layout.user("ann")) == 3
+        name = backend.layout.user("ann").removeprefix(f"{probe.prefix}:")
+        assert 3600 - 60 < await probe.time_left(name) <= 3600
+
+
+async def test_keys_are_kept_for_an_hour(one_server: RedisServer) -> None:
+    async with open_backend(one_server, timings=LONG) as backend, open_probe(one_server, backend) as probe:
+        await backend.pin("some key", "value")
+        [name] = [name for name in await probe.keys() if name.startswith("pin:")]
+        assert "some key" not in name
+        assert 3600 - 60 < await probe.time_left(name) <= 3600
+        await backend.unpin("some key", "value")
+        assert await probe.keys() == set()
+
+
+async def test_input_is_told_to_the_owner_and_refused_after_its_lease(one_server: RedisServer) -> None:
+    async with open_backend(one_server, timings=NO_REAPER) as backend, open_probe(one_server, backend) as probe:
+        lease = await own(backend)
+        told: list[Signal] = []
+        async with trio.open_nursery() as nursery:
+            await nursery.start(backend.listen, lease.node_id, told.append)
+            assert await backend.send_input(lease.key, lease.run_id, b"{}") is InputAnswer.OK
+            await until(lambda: InputSignal(lease.run_id) in told)
+            nursery.cancel_scope.cancel()
+        await probe.wait_expired(lease.key)
+        assert await backend.send_input(lease.key, lease.run_id, b"{}") is InputAnswer.GONE
+
+
+async def test_a_place_of_a_dead_node_is_lost(one_server: RedisServer) -> None:
+    async with open_backend(one_server, timings=NO_REAPER) as backend, open_probe(one_server, backend) as probe:
+        owner = await own(backend)
+        dead, alive = (fresh_lease(owner.key, place=Place.LAST) for _ in range(2))
+        assert await backend.claim(dead) == Queued(owner.run_id, 0)
+        assert await backend.claim(alive) == Queued(owner.run_id, 1)
+
+        async def is_first() -> bool:
+            await backend.heartbeat([owner])
+            return await backend.claim(alive) == Queued(owner.run_id, 0)
+
+        await until_async(is_first)
+        assert await probe.record(dead) == {}
+        await backend.finish(owner, RETURNED)
+        await own(backend, alive)

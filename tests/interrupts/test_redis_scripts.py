@@ -175,6 +175,7 @@ class Lives(RuleBasedStateMachine):
             else:
                 assert value == [(f"{id}-0", {"e": event}) for id, event in twin.streams[name]], name
             expected = self.twin.ends[name] - self.twin.now
+            assert left != -1, f"{name} lives for ever"
             assert expected - SLACK_MS < left <= expected + SLACK_MS, (name, left, expected)
 
     @invariant()

@@ -235,6 +235,14 @@ async def test_a_live_run_is_followed_to_its_end(autojump_clock) -> None:
         there.check_idle()
 
 
+async def test_a_wake_up_is_not_waited_for(autojump_clock) -> None:
+    async with open_nodes(SharedStore()) as (here, there):
+        run = await here.house.start(Script(say("a"), wait(10.3)))
+        began = trio.current_time()
+        await last_of(await there.attach(run))
+        assert trio.current_time() - began == pytest.approx(10.3, abs=0.01)
+
+
 async def test_readers_share_one_follower_from_wherever_they_begin(autojump_clock) -> None:
     store = SharedStore()
     async with open_nodes(store) as (here, there):
@@ -329,6 +337,18 @@ async def test_what_is_gone_is_a_gap(autojump_clock) -> None:
             assert await read(await node.attach(run, 3)) == [(4, 5), *all_numbers(run)[6:]]
 
 
+async def test_what_is_trimmed_while_it_is_followed_is_a_gap(autojump_clock) -> None:
+    store = SharedStore()
+    async with open_nodes(store) as (here, there):
+        run = await here.house.start(Script(say("a"), wait(0.5), *[say("b")] * 5, wait(3)))
+        await trio.sleep(0.1)
+        reader = await there.attach(run)
+        began = [event.sequence_number for event in await reader.receive()]
+        await trio.sleep(0.5)
+        store.trimmed = 6
+        assert began + await read(reader) == [0, 1, 2, 3, (4, 5), *all_numbers(run)[6:]]
+
+
 async def test_a_run_whose_events_were_all_lost_is_told_with_a_gap(autojump_clock) -> None:
     store = SharedStore()
     async with open_nodes(store) as (here, there):
@@ -374,10 +394,14 @@ async def test_a_store_that_fails_cuts_its_readers(
             raise ValueError("not an event of a run")
 
         reader = await there.attach(run)
-        monkeypatch.setattr(store, "read", fail)
-        with trio.fail_after(5):
-            assert await read(reader) == []
+        with monkeypatch.context() as patch, trio.fail_after(5):
+            patch.setattr(store, "read", fail)
+            with pytest.raises(trio.EndOfChannel):
+                await reader.receive()
         assert "cannot be followed any more" in log_text()
+        # Whoever comes now, while that one has not left yet, is followed for anew.
+        assert await read(await there.attach(run)) == all_numbers(run)
+        reader.close()
         there.check_idle()
 
 
@@ -409,14 +433,27 @@ async def test_a_slow_reader_elsewhere_reads_from_the_store(
     async with open_nodes(store) as (here, there):
         run = await here.house.start(chat(40, pause=0.01))
         with await there.attach(run) as slow:
+            # It is slow, and yet comes back each time.
+            slow.on_stalled = slow.close
             told: list[int] = []
             try:
                 while True:
                     told += [event.sequence_number for event in await slow.receive(1)]
-                    await trio.sleep(0.2)
+                    await trio.sleep(5)
             except trio.EndOfChannel:
                 pass
         assert told == all_numbers(run)
+
+
+async def test_few_events_are_kept_where_a_store_has_them_all(autojump_clock, monkeypatch) -> None:
+    monkeypatch.setattr("trio_agentapp.runs.log.RECENT_EVENTS", 8)
+    store = SharedStore()
+    async with open_nodes(store) as (here, _):
+        run = await here.house.start(chat(40, pause=0.01))
+        with await here.attach(run) as idle:
+            await run.ended.wait()
+            assert len(run.log.kept) <= 8
+            assert await read(idle) == all_numbers(run)
 
 
 async def test_readers_end_with_their_node(autojump_clock) -> None:

@@ -73,6 +73,9 @@ class _Session:
     """Who waits, the next first. There is no other node whose waiting runs could die with it."""
     wakers: list[Callable[[str], object]] = attrs.field(factory=list)
 
+    def has_place_of_another_node(self, lease: Lease) -> bool:
+        return any(waits.run_id == lease.run_id and waits.node_id != lease.node_id for _, waits in self.queue)
+
     def leave_queue(self, run_id: str) -> None:
         self.queue = [entry for entry in self.queue if entry[1].run_id != run_id]
 
@@ -138,6 +141,8 @@ class LocalInterruptBackend(BaseInterruptBackend):
         """Take a place, or keep it; None: nobody has the session, and the turn is this run's."""
         waiting = [waits.run_id for _, waits in session.queue]
         before = active or (waiting[0] if waiting else lease.run_id)
+        if session.has_place_of_another_node(lease):
+            return Busy(lease.run_id, 1.0)
         if active is None and before == lease.run_id:
             return None
         if lease.place is None or before == lease.run_id:
@@ -231,6 +236,8 @@ class LocalInterruptBackend(BaseInterruptBackend):
             return _record_of(lease, ending)
         session = self._sessions.get(lease.key)
         owned = session is not None and session.lease is not None and _same_claim(session.lease, lease)
+        if record is not None and session is not None and session.has_place_of_another_node(lease):
+            return record
         if session is not None:
             session.leave_queue(lease.run_id)
         if record is not None and record.state is RunState.RUNNING and not owned:

@@ -286,6 +286,8 @@ class RunRegistry:
         """The task of one run. Only what concerns the process leaves it: a failure here is one run's own."""
         try:
             if waits is not None:
+                if self.draining:
+                    run.stop(Cause.SHUTDOWN)
                 with trio.CancelScope(shield=True):
                     held = await self._wait(run, lease, waits)
                 if held is None:

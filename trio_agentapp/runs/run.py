@@ -210,7 +210,8 @@ class Run:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         while not self._inbox:
-            self._input_arrived = trio.Event()
+            if self._input_arrived.is_set():
+                self._input_arrived = trio.Event()
             with trio.move_on_after(INPUT_POLL):
                 await self._input_arrived.wait()
             if not self._inbox and self.on_input_wanted is not None:

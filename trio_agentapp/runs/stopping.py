@@ -91,8 +91,9 @@ async def _find_owner(
         answer = await backend.request_stop(claiming.key)
     except (AgentAppError, OSError):
         return claiming, None
-    if answer.outcome is StopOutcome.ACCEPTED and registry.find(answer.run_id or "") is None:
-        return None, answer
+    if answer.outcome is StopOutcome.ACCEPTED:
+        owner = registry.find(answer.run_id or "")
+        return owner, answer if owner is None else None
     run = registry.find_by_key(claiming.key)
     return (None, answer) if run is None else (run, None)
 

@@ -22,7 +22,7 @@ from ..errors import (
     ValidationError,
 )
 from ..protocol.ids import SessionKey
-from ..protocol.lifecycle import RunRecord, RunState, SessionStatus, StopReceipt
+from ..protocol.lifecycle import Cause, RunRecord, RunState, SessionStatus, StopReceipt
 from ..protocol.message import Message
 from ..protocol.request import AgentRequest
 from ..protocol.transcript import encode_message
@@ -122,7 +122,17 @@ class RunService:
                     # Nothing was started: the next try is a first one, and may have a run id of its own.
                     await self.backend.unpin(pinned, kept)
                 raise
+            except trio.Cancelled:
+                with trio.CancelScope(shield=True):
+                    if await self._was_never_started(run_id):
+                        await self.backend.unpin(pinned, kept)
+                raise
             await trio.sleep(UNDECIDED)
+
+    async def _was_never_started(self, run_id: str) -> bool:
+        """Whether the claim of a run was given up, as by a client that left, so that nobody else has it."""
+        known = await self._find(run_id)
+        return known is None or (known.run is None and known.as_record.reason == Cause.CLAIM_FAILED)
 
     async def attach(
         self, principal: Principal | None, run_id: str, after: int = -1, *, user_id: str | None = None

@@ -14,8 +14,10 @@ end
 local mine = s.running and s.run == run and ((tok ~= '' and s.tok == tok) or (tok == '' and s.owner == node and s.nonce == nonce))
 local known = tok
 if known == '' then known = mine and s.tok or '0' end
--- A live run is ended by its own claim only: another of the same id, given up, must not.
-if mine or not (s.running and s.run == run) then
+-- A live run, or one that waits, is ended by its own claim only: another of the same id, given up, must not.
+first_in_queue()
+local elsewhere = redis.call('ZSCORE', queue, run) and redis.call('HGET', record(run), 'node') ~= node
+if mine or not (elsewhere or (s.running and s.run == run)) then
   local stream = base .. 'e:' .. run
   local unwritten = event ~= '' and not terminal(redis.call('HGET', record(run), 'state'))
   if unwritten and #ARGV > 16 and redis.call('EXISTS', stream) == 0 then

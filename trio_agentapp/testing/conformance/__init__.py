@@ -22,7 +22,7 @@ from typing import TypeAlias
 import trio
 
 from ...abc import BaseInterruptBackend
-from . import claims, endings, signals, stops
+from . import claims, endings, offers, signals, stops
 
 __all__ = ["PATIENCE", "MakeBackend", "Question", "ask", "check_interrupt_backend", "interrupt_questions"]
 
@@ -37,7 +37,7 @@ PATIENCE = 20.0
 
 def interrupt_questions() -> Sequence[Question]:
     """All questions, the simple ones first."""
-    return [*claims.QUESTIONS, *endings.QUESTIONS, *stops.QUESTIONS, *signals.QUESTIONS]
+    return [*claims.QUESTIONS, *endings.QUESTIONS, *stops.QUESTIONS, *signals.QUESTIONS, *offers.QUESTIONS]
 
 
 async def ask(make: MakeBackend, question: Question, *, patience: float = PATIENCE) -> None:
