@@ -6,7 +6,8 @@ The house; imports point up this page only, and families of one layer never see 
     protocol                                    words of the wire; no I/O, no Trio
     abc                                         contracts of backends and stores
     runs                                        a run from claim to terminal event; Trio only
-    interrupts, stores, tasks, telemetry        families behind the contracts
+    interrupts, events, stores, tasks,
+    telemetry                                   families behind the contracts
     web                                         requests in, streams out
     app                                         AgentApp: knows all families
     client                                      AgentClient: the agent from the other side

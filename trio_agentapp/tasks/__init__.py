@@ -8,7 +8,6 @@ background runs of the query handler that nobody watches     celery     the queu
 from .background import BackgroundRuns
 from .function import NO_BODY, TaskFunction
 from .local import LocalTaskQueue
-from .results import encode_json
 from .task import Task, current_task
 
-__all__ = ["NO_BODY", "BackgroundRuns", "LocalTaskQueue", "Task", "TaskFunction", "current_task", "encode_json"]
+__all__ = ["NO_BODY", "BackgroundRuns", "LocalTaskQueue", "Task", "TaskFunction", "current_task"]

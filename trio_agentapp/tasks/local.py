@@ -18,7 +18,6 @@ from ..protocol.ids import new_run_id
 from ..protocol.tasks import TaskCause, TaskError, TaskRecord, TaskState, error_of
 from .function import TaskFunction
 from .nursery import nursery_around
-from .results import Encode, encode_json
 from .table import TaskTable
 from .task import Task, execute
 
@@ -53,7 +52,6 @@ class LocalTaskQueue(TaskQueue):
         *,
         cleanup_budget: float = 30.0,
         debug: bool = False,
-        encode: Encode = encode_json,
         max_running: int = MAX_RUNNING,
         max_waiting: int = MAX_WAITING,
         table: TaskTable | None = None,
@@ -61,7 +59,6 @@ class LocalTaskQueue(TaskQueue):
         self.cleanup_budget = cleanup_budget
         self._functions = functions
         self._debug = debug
-        self._encode = encode
         self._max_running = max_running
         self._max_waiting = max_waiting
         self._table = table or TaskTable()
@@ -153,9 +150,7 @@ class LocalTaskQueue(TaskQueue):
     async def _live(self, task: Task, function: TaskFunction, body: object) -> None:
         self._table.change(task.task_id, state=TaskState.RUNNING, started_at=time.time())
         try:
-            end = await execute(
-                task, lambda: function(body, threads=self._threads), self._encode, debug=self._debug
-            )
+            end = await execute(task, lambda: function(body, threads=self._threads), debug=self._debug)
             self._end(task.task_id, end.state, result=end.result, error=end.error)
         except Exception:
             # One task's failure stays its own, also where the fault is ours.

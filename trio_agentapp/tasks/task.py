@@ -12,10 +12,10 @@ import trio
 
 from ..errors import RequestError
 from ..protocol.lifecycle import CleanupResult
+from ..protocol.serialiser import to_json
 from ..protocol.tasks import TASK_ENDS, TaskCause, TaskError, TaskState, error_of
 from ..runs.cleanup import Cleanup, CleanupScope, leaves
 from .function import TooManyItems
-from .results import Encode
 
 __all__ = ["MAX_RESULT_BYTES", "Task", "TaskEnd", "current_task", "execute"]
 
@@ -98,9 +98,7 @@ class Task:
             self.stopping.set()
 
 
-async def execute(
-    task: Task, call: Callable[[], Awaitable[object]], encode: Encode, *, debug: bool = False
-) -> TaskEnd:
+async def execute(task: Task, call: Callable[[], Awaitable[object]], *, debug: bool = False) -> TaskEnd:
     """Await `call()` as `task`, until nothing of it runs any more.
 
     Only the task's own scope stops it. Raises KeyboardInterrupt and SystemExit, which concern the process; all else
@@ -119,7 +117,7 @@ async def execute(
             logger.warning("task %s of %s: raised while it was ended", task.task_id, task.name, exc_info=error)
         return _without_result(task.cause)
     if error is None:
-        return _with_result(task, value, encode)
+        return _with_result(task, value)
     if isinstance(error, TooManyItems):
         logger.error("task %s of %s: %s", task.task_id, task.name, error)
         return _without_result(TaskCause.RESULT_TOO_LARGE)
@@ -174,9 +172,9 @@ def _ours(error: BaseException | None) -> BaseException | None:
     return error
 
 
-def _with_result(task: Task, value: object, encode: Encode) -> TaskEnd:
+def _with_result(task: Task, value: object) -> TaskEnd:
     try:
-        result = encode(value)
+        result = to_json(value)
     except Exception:
         # It calls methods of the user's own classes, which may raise anything.
         logger.exception("task %s of %s: its result cannot be written as JSON", task.task_id, task.name)

@@ -20,7 +20,6 @@ from ...protocol.tasks import TaskCause, TaskState
 from ...redis import LinkError, RedisClient
 from ...redis.serving import serving_in_background
 from ..function import NO_BODY, TaskFunction
-from ..results import Encode, encode_json
 from ..task import Task, TaskEnd, execute
 from .failure import TaskFailed
 from .lifeline import Lifeline
@@ -58,14 +57,13 @@ class Work:
     cleanup_budget: float
     lifeline: Lifeline
     debug: bool = False
-    encode: Encode = encode_json
 
     def body_of(self, function: TaskFunction) -> Body:
         """A task that is one call of a function."""
 
         async def body(task: Task, value: object) -> TaskEnd:
             threads = trio.CapacityLimiter(1)
-            return await execute(task, lambda: function(value, threads=threads), self.encode, debug=self.debug)
+            return await execute(task, lambda: function(value, threads=threads), debug=self.debug)
 
         return body
 
