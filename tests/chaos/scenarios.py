@@ -11,7 +11,7 @@ import trio
 
 from trio_agentapp.testing.redis_server import RedisServer
 
-from . import burdens, faults, line, load, once, streams, watching
+from . import burdens, faults, line, load, once, sockets, streams, watching
 from .checker import Verdict
 from .cluster import SHORT, Cluster
 
@@ -141,6 +141,8 @@ SCENARIOS = {
             full=100,
             at_once=100,
         ),
+        _stream(sockets.sockets_cut, short=5, full=200, at_once=100),
+        _stream(sockets.shared_sockets_cut, short=1, full=20, at_once=10),
         _stream(streams.readers_of_killed_owners, short=1, full=10, at_once=1, nodes=3, broken=True),
         _stream(streams.output_after_stops, short=15, full=300, at_once=150),
         _stream(watching.readers_leave, short=20, full=200, at_once=100),
