@@ -32,8 +32,11 @@ LINGER = 1.0
 class Measured:
     latencies: list[float]
     """Seconds from the making of an event to its receipt, of all readers that read."""
-    rss: int
-    """Bytes by which the server grew at most."""
+    rss: list[tuple[float, int]]
+    """Seconds from the first event, and the bytes that the server had grown by, until it cut who does not read."""
+
+    def grown_by(self, seconds: float) -> int:
+        return next((rss for at, rss in self.rss if at >= seconds), self.rss[-1][1])
 
 
 async def resources(node: Node) -> dict[str, int]:
@@ -42,7 +45,7 @@ async def resources(node: Node) -> dict[str, int]:
 
 
 async def readers_that_do_not_read(
-    cluster: Cluster, bad: int, *, good: int = 8, events: int = 250, period: float = 0.015
+    cluster: Cluster, bad: int, *, good: int = 8, events: int = 120, period: float = 0.03
 ) -> dict[str, float]:
     """One byte a second, or nothing at all: the others see all; these are cut, and come back for the rest."""
     without = await _measure(cluster, good, 0, events, period)
@@ -50,7 +53,7 @@ async def readers_that_do_not_read(
     return {
         "events p99 ms without": _p99(without),
         "events p99 ms among them": _p99(among),
-        "KiB each": round((among.rss - without.rss) / bad / 1024, 1),
+        "KiB each": round((among.rss[-1][1] - without.grown_by(among.rss[-1][0])) / bad / 1024, 1),
     }
 
 
@@ -71,7 +74,7 @@ async def _measure(cluster: Cluster, good: int, bad: int, events: int, period: f
     await node.wait_ready()
     await _chat(cluster, node)
     before = await resources(node)
-    most = before["rss"]
+    grown: list[tuple[float, int]] = []
     first = Reader(cluster.history)
     readers = [Reader(cluster.history, first.run) for _ in range(good - 1)]
     idle = [Reader(cluster.history, first.run) for _ in range(bad)]
@@ -87,9 +90,11 @@ async def _measure(cluster: Cluster, good: int, bad: int, events: int, period: f
             stalling.start_soon(_read_badly, reader, node, how)
         if idle:
             stalling.start_soon(_wake_when_cut, cluster, node, first.run, good, wake)
+        began = trio.current_time()
         while len(first.frames) < events + 3:
+            rss = (await resources(node))["rss"] - before["rss"]
             if not wake.is_set():
-                most = max(most, (await resources(node))["rss"])
+                grown.append((trio.current_time() - began, rss))
             await trio.sleep(0.25)
     for reader in (first, *readers):
         check_whole(cluster, reader)
@@ -97,9 +102,7 @@ async def _measure(cluster: Cluster, good: int, bad: int, events: int, period: f
     for reader in idle:
         _check_came_back(cluster, reader, first)
     await _check_resources(cluster, node, before)
-    return Measured(
-        latencies=[late for reader in (first, *readers) for late in _latencies(reader)], rss=most - before["rss"]
-    )
+    return Measured(latencies=[late for reader in (first, *readers) for late in _latencies(reader)], rss=grown)
 
 
 async def _chat(cluster: Cluster, node: Node) -> None:
@@ -155,7 +158,8 @@ def _check_came_back(cluster: Cluster, reader: Reader, whole: Reader) -> None:
     name = f"run {whole.run}, a reader that did not read"
     if not reader.cuts:
         cluster.flaw("E1", f"{name}: it was not cut: {reader.last} of {whole.last}")
-    if not reader.over or reader.frames != [whole.frames[number] for number in reader.numbers]:
+    shown = dict(whole.frames)
+    if not reader.over or reader.frames != [(number, shown.get(number)) for number in reader.numbers]:
         cluster.flaw("E1", f"{name}: it was shown {reader.numbers[:5]}... to {reader.last} of {whole.last}")
     missing = [number for start, stop in reader.gaps for number in range(start, stop + 1)]
     if sorted([*reader.numbers, *missing]) != whole.numbers:

@@ -144,8 +144,9 @@ SCENARIOS = {
         _stream(sockets.sockets_cut, short=5, full=200, at_once=100),
         _stream(sockets.shared_sockets_cut, short=1, full=20, at_once=10),
         _stream(streams.readers_of_killed_owners, short=1, full=10, at_once=1, nodes=3, broken=True),
+        _stream(streams.events_in_memory_elsewhere, events="local", short=3, full=20, at_once=20, broken=True),
         _stream(streams.output_after_stops, short=15, full=300, at_once=150),
-        _stream(watching.readers_leave, short=20, full=200, at_once=100),
+        _stream(watching.readers_leave, short=30, full=200, at_once=100),
         _stream(
             watching.readers_leave,
             name="readers-leave-one-node",

@@ -12,7 +12,7 @@ from .cluster import PATIENCE, Cluster, Node
 from .load import repeat
 from .reader import Reader, check_same, check_whole, folded
 
-__all__ = ["output_after_stops", "readers_cut", "readers_of_killed_owners"]
+__all__ = ["events_in_memory_elsewhere", "output_after_stops", "readers_cut", "readers_of_killed_owners"]
 
 EVENTS = 200
 
@@ -197,3 +197,36 @@ def check_output(cluster: Cluster, reader: Reader) -> None:
     answers = [p[1]["call_id"] for each in told if each[2] == "function_call_output" for p in each[3]]
     if calls != set(answers) or len(answers) != len(set(answers)):
         cluster.flaw("partial output", f"run {reader.run}: calls {calls}, outputs {answers}")
+
+
+async def events_in_memory_elsewhere(cluster: Cluster, runs: int) -> None:
+    """Events in the memory of one node: elsewhere they are refused; after its death a gap and the end are told."""
+    owner, other = cluster.nodes
+    readers = [Reader(cluster.history) for _ in range(runs)]
+
+    async def read_there(reader: Reader) -> None:
+        try:
+            await reader.start(owner, cluster.session(), period=0.02, on_disconnect="continue")
+        except Broken:
+            return
+
+    async with trio.open_nursery() as nursery:
+        for reader in readers:
+            nursery.start_soon(read_there, reader)
+            await reader.begun.wait()
+            for path in ("stream", "wait"):
+                status, told = await call(other.port, "GET", f"/runs/{reader.run}/{path}")
+                if (status, told.get("code")) != (409, "elsewhere") or not told.get("node"):
+                    cluster.flaw("E1", f"run {reader.run}: {other.name} answers /{path} with {status} {told}")
+        await cluster.kill(owner)
+    await trio.sleep(cluster.timings.lease + cluster.timings.reaper + 1.0)
+    for reader in readers:
+        seen, rest = reader.last, Reader(cluster.history, reader.run)
+        await rest.attach(other, after=seen)
+        if [number for number, _ in rest.frames] != [seen + 2] or rest.gaps != [(seen + 1, seen + 1)]:
+            cluster.flaw("E1", f"run {reader.run}: behind {seen} come {rest.frames} and the gaps {rest.gaps}")
+        elif rest.end["error"]["code"] != "owner_lost":
+            cluster.flaw("E1", f"run {reader.run} ends with {rest.end}")
+        status, told = await call(other.port, "GET", f"/runs/{reader.run}/wait")
+        if (status, told.get("status")) != (200, "failed"):
+            cluster.flaw("E1", f"run {reader.run}: {other.name} answers /wait with {status} {told}")

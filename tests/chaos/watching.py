@@ -65,7 +65,7 @@ class _Watcher:
 
 
 async def readers_leave(
-    cluster: Cluster, trials: int, *, limit: float = 2.0, workers: int = 20
+    cluster: Cluster, trials: int, *, limit: float = 2.0, workers: int = 30
 ) -> dict[str, float]:
     """A reader leaves, another stays; one comes back in time; the last one leaves: only then the run is stopped."""
     over: list[float] = []
