@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS :=
+# Tests side by side, each file in one process: most of them wait for processes and servers of their own.
+JOBS := 3
 RUNS := 3
 
 # The first of these that is new enough and can make a virtual environment is taken.
@@ -32,7 +34,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/python examples/friday/app.py
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
