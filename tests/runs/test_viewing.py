@@ -312,7 +312,7 @@ async def test_who_comes_as_the_last_one_leaves_follows_anew(autojump_clock) -> 
         record = await there.record(run)
         extent = await store.extent(run.key, run.run_id)
         first.close()
-        second = there.viewing._follow(record, -1, extent)
+        second = await there.viewing._follow(record, -1, extent)
         assert await read(second) == all_numbers(run)
         there.check_idle()
 
@@ -393,9 +393,9 @@ async def test_a_store_that_fails_cuts_its_readers(
             await trio.lowlevel.checkpoint()
             raise ValueError("not an event of a run")
 
-        reader = await there.attach(run)
         with monkeypatch.context() as patch, trio.fail_after(5):
             patch.setattr(store, "read", fail)
+            reader = await there.attach(run)
             with pytest.raises(trio.EndOfChannel):
                 await reader.receive()
         assert "cannot be followed any more" in log_text()

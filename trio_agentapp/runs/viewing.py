@@ -67,7 +67,7 @@ class Viewing:
                 return None
             if record.state.terminal and extent is None:
                 return self._from_record(record, after)
-            return self._follow(record, after, extent)
+            return await self._follow(record, after, extent)
         if record.node_id == self._registry.node_id:
             # It ended between two looks: the record is old.
             fresh = await self._backend.run_status(record.run_id)
@@ -112,7 +112,7 @@ class Viewing:
         log.close()
         return log.subscribe(after)
 
-    def _follow(self, record: RunRecord, after: int, extent: Extent | None) -> Subscriber:
+    async def _follow(self, record: RunRecord, after: int, extent: Extent | None) -> Subscriber:
         follower = self._followed.get(record.run_id)
         if follower is None:
             if len(self._followed) >= MAX_FOLLOWED:
@@ -128,6 +128,12 @@ class Viewing:
             raise TooManyRuns("This run has as many readers as it may.", retry_after=1.0)
         subscriber = follower.log.subscribe(after)
         subscriber.on_close(follower.reader_left)
+        try:
+            # Whoever has an answer is a reader: the run's own node knows, before its reader there may leave.
+            await follower.counted.wait()
+        except BaseException:
+            subscriber.close()
+            raise
         return subscriber
 
     def forget(self, follower: _Follower, *, unread: bool = False) -> None:
@@ -154,6 +160,8 @@ class _Follower:
         self._backend = backend
         self._store = store
         self._live = record.state is RunState.RUNNING or record.state is RunState.IDLE
+        self.counted = trio.Event()
+        """The run's own node has been told of readers here, or need not be."""
         self._woken = trio.Event()
         self._scope = trio.CancelScope()
         self.log = EventLog(
@@ -177,13 +185,16 @@ class _Follower:
             with self._scope:
                 async with AsyncExitStack() as stack:
                     if self._live:
-                        await stack.enter_async_context(self._backend.watching(self._key, self._wake))
                         await stack.enter_async_context(self._store.attending(self._key, self.run_id))
+                        self.counted.set()
+                        await stack.enter_async_context(self._backend.watching(self._key, self._wake))
+                    self.counted.set()
                     await self._follow()
         except Exception:
             logger.exception("run %s: it cannot be followed any more", self.run_id)
         finally:
             # Readers without a terminal event know that they were cut, and come back.
+            self.counted.set()
             self._viewing.forget(self)
             self.log.close()
 
