@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS :=
 # Tests side by side, each file in one process: most of them wait for processes and servers of their own.
-JOBS := 3
+JOBS := 2
 RUNS := 3
 
 # The first of these that is new enough and can make a virtual environment is taken.

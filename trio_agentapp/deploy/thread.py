@@ -148,6 +148,7 @@ class ThreadService:
             if waiting.cancelled_caught:
                 raise DeployError(f"the service {self.deploy_id} does not end: a handler may hold its thread")
         self._thread.join()  # it has only to return
+        leave_the_end()
         return insisted
 
     async def _wait_end(self) -> None:
@@ -224,6 +225,17 @@ def guard_the_end() -> None:
     atexit.register(_at_exit)
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _Sigterm())
+
+
+def leave_the_end() -> None:
+    """Take back what `guard_the_end` has set up, once no service is left."""
+    if SERVICES:
+        return
+    atexit.unregister(_at_exit)
+    if threading.current_thread() is threading.main_thread() and isinstance(
+        signal.getsignal(signal.SIGTERM), _Sigterm
+    ):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Sigterm:
