@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 import trio
 
@@ -81,12 +80,7 @@ async def readers_of_killed_owners(cluster: Cluster, _runs: int) -> dict[str, fl
     owner, *others = cluster.nodes
     readers: list[Reader] = []
     waited: dict[str, tuple[int, dict[str, object]]] = {}
-    told_at: dict[str, float] = {}
     left_alone = Reader(cluster.history)
-
-    async def read_elsewhere(reader: Reader, node: Node) -> None:
-        await reader.attach(node)
-        told_at[reader.run] = time.monotonic()
 
     async def wait_elsewhere(run: str, node: Node) -> None:
         waited[run] = await call(node.port, "GET", f"/runs/{run}/wait")
@@ -106,7 +100,7 @@ async def readers_of_killed_owners(cluster: Cluster, _runs: int) -> dict[str, fl
         for reader in at_owner:
             elsewhere = Reader(cluster.history, reader.run)
             readers.append(elsewhere)
-            nursery.start_soon(read_elsewhere, elsewhere, random.choice(others))
+            nursery.start_soon(elsewhere.attach, random.choice(others))
             nursery.start_soon(wait_elsewhere, reader.run, random.choice(others))
         for reader in readers:
             await reader.begun.wait()
@@ -123,7 +117,7 @@ async def readers_of_killed_owners(cluster: Cluster, _runs: int) -> dict[str, fl
         check_whole(cluster, reader)
         if not reader.over:
             continue
-        took = max(took, told_at[reader.run] - died_at)
+        took = max(took, reader.times[-1] - died_at)
         if reader.end["error"]["code"] != "owner_lost":
             cluster.flaw("E1", f"run {reader.run} ends for its reader with {reader.end}")
         if there.last >= reader.last or there.frames != reader.frames[: len(there.frames)]:
