@@ -843,15 +843,16 @@ async def test_lists_go_on_after_runs_that_are_forgotten(one_server: RedisServer
             if lease not in (leases[0], leases[1], leases[6]):
                 await probe.client.call("DEL", name)
         found: list[str] = []
-        before = None
+        before, pages = None, 0
         while True:
             records, before = await backend.list_runs("ann", before=before, limit=2)
+            pages += 1
             found += [record.run_id for record in records]
             if before is None:
                 break
         assert sorted(found) == sorted(lease.run_id for lease in (leases[0], leases[1], leases[6]))
         # What is gone leaves the index, but for those where a page ended.
-        assert await probe.client.call("ZCARD", backend.layout.user("ann")) <= 5
+        assert await probe.client.call("ZCARD", backend.layout.user("ann")) <= len(found) + pages - 1
 
 
 async def test_the_index_of_a_user_is_bounded(one_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
