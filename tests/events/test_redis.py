@@ -362,7 +362,7 @@ async def test_killed_connections(server: RedisServer) -> None:
 
             async def kill() -> None:
                 for _ in range(5):
-                    await backend.link.try_all([("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")])
+                    await backend.link.client.pipeline([("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")])
 
             nursery.start_soon(kill_safely, kill)
             for _ in range(20):

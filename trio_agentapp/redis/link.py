@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -76,10 +76,6 @@ class RedisLink:
             if isinstance(reply, RedisError):
                 raise reply
         return replies
-
-    async def try_all(self, calls: Iterable[ScriptCall | Command]) -> list[Any]:
-        """The answers of one round trip, refusals among them."""
-        return await self.client.pipeline(calls)
 
     @asynccontextmanager
     async def hearing(self, channel: str, hear: Hear, *, surely: bool = False) -> AsyncIterator[None]:
