@@ -36,8 +36,8 @@ from ..protocol.events import ResponseEvent
 from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
 from ..protocol.request import MultitaskStrategy
-from .cleanup import leaves
 from .conclusion import Conclusion, Remember, Undo
+from .containment import is_cancelled, is_ctrl_c, leaves
 from .driver import drive
 from .ending import error_message, farewells, numbered_from, restated, terminal_events
 from .handler import Handler
@@ -295,7 +295,9 @@ class RunRegistry:
                 run.waits = False
                 lease = held
             await self._carry(run, lease, handler, offered)
-        except Exception:
+        except BaseException as exc:
+            if is_cancelled(exc) or is_ctrl_c(exc):
+                raise
             logger.critical("run %s: the runtime failed; the run is left behind", run.run_id, exc_info=True)
             if run.run_id in self._runs:
                 self._leave(run)

@@ -20,6 +20,7 @@ from ..protocol.lifecycle import Cause, Ending, Phase, RunState
 from ..protocol.message import Message
 from ..protocol.request import CancelAfter
 from .cleanup import Cleanup, CleanupScope
+from .containment import contain
 from .log import EventLog
 from .stream import Subscriber
 
@@ -314,9 +315,7 @@ class Run:
             fn = self.exit_callbacks.pop()
             try:
                 async with self.cleanup():
-                    result = fn()
-                    if inspect.isawaitable(result):
-                        await result
+                    (await contain(_call_back, fn)).unwrap()
             except BaseException as exc:
                 # Caught outside the scope: it takes its own Cancelled out of a group first.
                 raised.append(exc)
@@ -347,6 +346,12 @@ class Run:
             # The handler is through, and its children or exit callbacks have not.
             began = self.cleanup_state.body_through_at
         return not self.unwound and began is not None and now > self.cleanup_state.until(began) + 1.0
+
+
+async def _call_back(fn: Callable[[], Awaitable[object] | object]) -> None:
+    result = fn()
+    if inspect.isawaitable(result):
+        await result
 
 
 def shielded_write() -> CleanupScope:

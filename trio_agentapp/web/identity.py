@@ -13,6 +13,7 @@ from quart import Request, Websocket
 
 from ..errors import Forbidden, RunNotFound, Unauthorized
 from ..protocol.ids import SessionKey
+from ..runs.containment import is_cancelled
 
 __all__ = ["Action", "Gate", "Principal"]
 
@@ -58,7 +59,9 @@ class Gate:
             return None
         try:
             principal = await _call(self._authenticate, request)
-        except Exception:
+        except BaseException as exc:
+            if is_cancelled(exc):
+                raise
             logger.exception("the authenticate hook failed; the request is refused")
             raise Unauthorized("Who you are could not be established.") from None
         if not isinstance(principal, Principal):
@@ -103,7 +106,9 @@ class Gate:
             return principal is None or principal.user_id == user_id
         try:
             return await _call(self._authorize, principal, action, user_id, session_id, run_id) is True
-        except Exception:
+        except BaseException as exc:
+            if is_cancelled(exc):
+                raise
             logger.exception("the authorize hook failed; the request is refused")
             return False
 

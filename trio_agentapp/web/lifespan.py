@@ -30,6 +30,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, LifespanScop
 from quart_trio.asgi import TrioASGILifespan
 
 from ..errors import AgentAppError
+from ..runs.containment import close_dropped, contain, is_cancelled, leaves, noted, printable, unwrap
 from .guard import guard_http2, guard_hypercorn
 from .websocket_stream import guard_websockets
 
@@ -104,10 +105,17 @@ class Lifespan(TrioASGILifespan):
                     if received is not None:
                         watch.start_soon(self._watch_signals, received)
                     watch.start_soon(self._watch_messages, receive)
-                    await self._live(watch, send)
+                    try:
+                        with noted():
+                            await self._live(watch, send)
+                    except BaseException as exc:
+                        raise printable(exc) from exc.__cause__
                     watch.cancel_scope.cancel(reason="the lifespan is over")
-        except* Exception as errors:
-            failure = errors
+        except BaseException as exc:
+            # SystemExit of a user's hook, too: the server drains first, and says why it ends.
+            if is_cancelled(exc):
+                raise
+            failure = exc
         failure = failure or self._crash
         stage = "shutdown" if self._started else "startup"
         if failure is None:
@@ -129,9 +137,11 @@ class Lifespan(TrioASGILifespan):
             try:
                 async with app.app_context(), AsyncExitStack() as serving:
                     for func in app.before_serving_funcs:
-                        await app.ensure_async(func)()
+                        unwrap(await contain(app.ensure_async(func)))
                     for generator in app.while_serving_gens:
+                        serving.push_async_callback(close_dropped)
                         await serving.enter_async_context(_while_serving(generator))
+                        await close_dropped()
                     if self._crash is not None:
                         return
                     serving.enter_context(_collector(getattr(app, "gc_threshold", 0)))
@@ -143,7 +153,7 @@ class Lifespan(TrioASGILifespan):
                     await app.drain(self._hurry)
                     await self._end_background(background)
                     for func in app.after_serving_funcs:
-                        await app.ensure_async(func)()
+                        unwrap(await contain(app.ensure_async(func)))
             finally:
                 background.cancel_scope.cancel(reason="the app is shutting down")
                 # Also when we are cancelled ourselves: background tasks unwind before what they use is
@@ -162,8 +172,11 @@ class Lifespan(TrioASGILifespan):
             async with trio.open_nursery() as nursery:
                 task_status.started(nursery)
                 await self._leaving.wait()
-        except* Exception as errors:
-            self._crashed("A background task crashed; the server stops", errors)
+        except BaseException as exc:
+            if not all(isinstance(leaf, trio.Cancelled) for leaf in leaves(exc)):
+                self._crashed("A background task crashed; the server stops", exc)
+            if is_cancelled(exc):
+                raise
         finally:
             self._background_over.set()
 

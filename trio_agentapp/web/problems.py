@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from quart import Quart, Response, has_request_context, request, websocket
+from quart import Quart, Request, Response, has_request_context, request, websocket
 from werkzeug.exceptions import HTTPException
 
 from ..errors import (
@@ -26,7 +26,7 @@ from ..errors import (
     UnsupportedMediaType,
 )
 
-__all__ = ["install_problems", "problem", "problem_body"]
+__all__ = ["failure_of", "install_problems", "problem", "problem_body"]
 
 KNOWN: dict[int, type[RequestError]] = {
     error.status: error
@@ -80,6 +80,14 @@ def problem(
     return response
 
 
+def failure_of(failed: Request) -> Response:
+    """The answer to a request that could not be handled, and has no context any more."""
+    body = _body(
+        500, "internal", "Internal Server Error", DETAILS[500], retryable=False, extra=None, path=failed.path
+    )
+    return Response(orjson.dumps(body), status=500, content_type="application/problem+json")
+
+
 def problem_body(error: RequestError) -> dict[str, Any]:
     """The problem document of an error, for a wire that has no status line."""
     return _body(
@@ -88,14 +96,21 @@ def problem_body(error: RequestError) -> dict[str, Any]:
 
 
 def _body(
-    status: int, code: str, title: str, detail: str, *, retryable: bool, extra: dict[str, Any] | None
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    *,
+    retryable: bool,
+    extra: dict[str, Any] | None,
+    path: str | None = None,
 ) -> dict[str, Any]:
     return {
         "type": f"urn:trio-agentapp:problem:{code}",
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": _path(),
+        "instance": _path() if path is None else path,
         "code": code,
         "request_id": secrets.token_hex(8),
         "retryable": retryable,

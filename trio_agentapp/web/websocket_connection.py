@@ -21,6 +21,7 @@ from quart.wrappers import Response, Websocket
 from quart_trio.asgi import TrioASGIWebsocketConnection
 from werkzeug.wrappers import Response as WerkzeugResponse
 
+from ..runs.containment import contain, unwrap
 from .connection import WIND_DOWN_TIMEOUT
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
 
     async def _respond(self, websocket: Websocket, send: ASGISendCallable) -> None:
         try:
-            response = await self.app.handle_websocket(websocket)
+            response = unwrap(
+                await contain(self.app.handle_websocket, websocket, name=f"WebSocket {websocket.path}")
+            )
         except Exception:
             # Logged by the server, once it has left the app.
             await self._close(send, INTERNAL_ERROR)
