@@ -148,6 +148,11 @@ def noted() -> Iterator[None]:
     token = _inside.set(True)
     try:
         yield
+    except BaseException as exc:
+        if ledger.fault is not None and _is_misnesting(exc):
+            # What came of it in Trio's words says less.
+            raise ledger.fault from exc
+        raise
     finally:
         _inside.reset(token)
         _put_back(task, ledger)
@@ -159,8 +164,13 @@ async def close_dropped() -> None:
     Raises:
         LeftOpen: one of them could not be closed.
     """
-    if faults := await _ledgers[trio.lowlevel.current_task()].close(everything=False):
-        raise faults[0]
+    ledger: _Ledger | None = _ledgers[trio.lowlevel.current_task()]
+    assert ledger is not None  # noqa: S101  it is called inside of `noted`
+    for fault in await ledger.close(everything=False):
+        while ledger is not None:
+            ledger.fault = ledger.fault or fault
+            ledger = ledger.outer
+        raise fault
 
 
 def unwrap(ended: outcome.Outcome[T]) -> T:
@@ -187,10 +197,11 @@ def _put_back(task: trio.lowlevel.Task, ledger: _Ledger) -> None:
 class _Ledger:
     """The generators that one task of user code has begun, in their order, and those of them that were dropped."""
 
-    __slots__ = ("_begun", "_count", "_kept", "_many", "dropped", "outer")
+    __slots__ = ("_begun", "_count", "_kept", "_many", "dropped", "fault", "outer")
 
     def __init__(self, outer: _Ledger | None) -> None:
         self.outer = outer
+        self.fault: LeftOpen | None = None
         self.dropped: tuple[str, ...] = ()
         """Names of the generators that were dropped before their end."""
         self._begun: dict[int, tuple[int, weakref.ref[AsyncGenerator[Any, Any]]]] = {}
@@ -364,8 +375,14 @@ def is_ctrl_c(error: BaseException) -> bool:
 
 
 def is_cancelled(error: BaseException) -> bool:
-    """Whether a cancellation is in it, which has to reach its scope."""
-    return any(isinstance(leaf, trio.Cancelled) for leaf in leaves(error))
+    """Whether a cancellation is in it that has to go on to its scope.
+
+    User code can raise a Cancelled that it kept, or cancel the nursery that its task was started in. Nothing around
+    the current task is cancelled then, and no scope would take the exception: it would end all that it passes.
+    """
+    if not any(isinstance(leaf, trio.Cancelled) for leaf in leaves(error)):
+        return False
+    return trio.current_effective_deadline() <= trio.current_time()
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

@@ -97,7 +97,7 @@ class Lifespan(TrioASGILifespan):
             guard_hypercorn()
         failure: BaseException | None = None
         try:
-            with ExitStack() as signals:
+            with noted(), ExitStack() as signals:
                 received = None
                 if owned := self._signals_to_own():
                     received = signals.enter_context(trio.open_signal_receiver(*owned))
@@ -106,8 +106,7 @@ class Lifespan(TrioASGILifespan):
                         watch.start_soon(self._watch_signals, received)
                     watch.start_soon(self._watch_messages, receive)
                     try:
-                        with noted():
-                            await self._live(watch, send)
+                        await self._live(watch, send)
                     except BaseException as exc:
                         raise printable(exc) from exc.__cause__
                     watch.cancel_scope.cancel(reason="the lifespan is over")
