@@ -27,7 +27,6 @@ import sys
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, TypeVar, TypeVarTuple, cast
 
 import outcome
@@ -36,6 +35,7 @@ import trio
 __all__ = [
     "Escaped",
     "LeftOpen",
+    "apart",
     "close_dropped",
     "contain",
     "is_cancelled",
@@ -58,13 +58,10 @@ MANY = 64
 POLL = 0.01
 """Seconds between two looks at the tasks of a nursery that was not left; Trio offers nothing to wait for."""
 
-_inside: ContextVar[bool] = ContextVar("trio_agentapp_contained", default=False)
-"""Set in tasks of user code, so that the tasks they start are known as such."""
-
 _installed: trio.lowlevel.RunVar[bool] = trio.lowlevel.RunVar("trio_agentapp_containment")
 
 _ledgers: dict[trio.lowlevel.Task, _Ledger] = {}
-"""For each task of user code the generators that it has begun."""
+"""For each task of user code the generators that it has begun. The tasks that it starts are user code, too."""
 
 
 class LeftOpen(RuntimeError):
@@ -103,35 +100,45 @@ async def orderly(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
     if not _installed.get(False):
         _install()
     task = trio.lowlevel.current_task()
-    ledger = _Ledger(_ledgers.get(task))
-    _ledgers[task] = ledger
-    token = _inside.set(True)
-    own = trio.CancelScope()
-    before = len(task.child_nurseries)
+    ledger = _ledgers[task] = _Ledger(_ledgers.get(task))
+    parent, scope, nurseries = task.parent_nursery, task._cancel_status, len(task.child_nurseries)
     faults: list[LeftOpen] = []
+    error: BaseException | None = None
     try:
-        with own:
-            result = await outcome.acapture(fn, *args)
-            # Where nothing was left open, a generator that is still referred to, such as a client's, is left alone.
-            unclean = task._cancel_status is not own._cancel_status or len(task.child_nurseries) > before
-            faults += await ledger.close(everything=unclean)
-            faults += await _close_nurseries(task, before)
-    except RuntimeError as exc:
-        # Trio's own: a scope that was entered inside is still open. What user code raised is in `result`.
-        faults.append(_left_open("A cancel scope was entered and not left; use `with`.", exc))
+        try:
+            value = await fn(*args)
+        except BaseException as exc:
+            error = exc
+        # Where nothing was left open, a generator that is still referred to, such as a client's, is left alone.
+        unclean = len(task.child_nurseries) > nurseries or _is_inside(task, parent, scope)
+        faults += await ledger.close(everything=unclean)
+        faults += await _close_nurseries(task, nurseries)
+        if not faults and _is_inside(task, parent, scope):
+            faults.append(LeftOpen("A cancel scope was entered and not left; use `with`."))
     finally:
-        _inside.reset(token)
         _put_back(task, ledger)
-    if isinstance(result, outcome.Value):
-        if faults:
-            raise faults[0]
-        return result.value
-    error = printable(result.error)
-    for fault in faults:
-        logger.warning("%s", fault, exc_info=fault.__cause__)
-    if ledger.dropped and _is_misnesting(error):
-        raise _left_open(_advice(ledger.dropped), error)
-    raise error
+    if error is not None:
+        for fault in faults:
+            logger.warning("%s", fault, exc_info=fault.__cause__)
+        error = printable(error)
+        if ledger.dropped and _is_misnesting(error):
+            raise _left_open(_advice(ledger.dropped), error)
+        raise error
+    if faults:
+        raise faults[0]
+    return value
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What is started inside this block is not user code, although user code or its request led to it."""
+    task = trio.lowlevel.current_task()
+    ledger = _ledgers.pop(task, None)
+    try:
+        yield
+    finally:
+        if ledger is not None:
+            _ledgers[task] = ledger
 
 
 @contextmanager
@@ -145,7 +152,6 @@ def noted() -> Iterator[None]:
         _install()
     task = trio.lowlevel.current_task()
     ledger = _ledgers[task] = _Ledger(_ledgers.get(task))
-    token = _inside.set(True)
     try:
         yield
     except BaseException as exc:
@@ -154,7 +160,6 @@ def noted() -> Iterator[None]:
             raise ledger.fault from exc
         raise
     finally:
-        _inside.reset(token)
         _put_back(task, ledger)
 
 
@@ -256,6 +261,12 @@ class _Ledger:
         return found
 
 
+def _is_inside(task: trio.lowlevel.Task, parent: trio.Nursery | None, scope: object) -> bool:
+    """Whether the task is inside of a scope that it was not in when `scope` was its innermost one."""
+    # One that `nursery.start` began was given to another nursery meanwhile, and is in the scopes of that.
+    return task.parent_nursery is parent and task._cancel_status is not scope
+
+
 async def _close_nurseries(task: trio.lowlevel.Task, before: int) -> list[LeftOpen]:
     """End the tasks in nurseries that were entered and not left, and take these nurseries from the task."""
     faults = []
@@ -308,17 +319,13 @@ class _Spawning(trio.abc.Instrument):
     """Has the tasks that user code starts end as orderly as the task that started them."""
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        if task.context.get(_inside, False):
+        if _ledger_here() is not None:
             body: Any = task.coro
             task.coro = cast(Any, _carry_on(body))
 
 
 async def _carry_on(body: Coroutine[Any, outcome.Outcome[object], Any]) -> Any:
-    return await orderly(_await, body)
-
-
-async def _await(body: Awaitable[T]) -> T:
-    return await body
+    return await orderly(lambda: body)
 
 
 def _install() -> None:
