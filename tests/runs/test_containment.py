@@ -10,7 +10,8 @@ import attrs
 import pytest
 import trio
 
-from trio_agentapp.runs.containment import LeftOpen, contain, leaves, orderly, printable
+from trio_agentapp.runs.containment import LeftOpen, contain, orderly
+from trio_agentapp.runs.failures import leaves, printable
 
 FINISHED, FAILED = ("FINISHED", "returned"), ("ERROR", "exception")
 

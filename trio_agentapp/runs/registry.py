@@ -37,9 +37,10 @@ from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
 from ..protocol.request import MultitaskStrategy
 from .conclusion import Conclusion, Remember, Undo
-from .containment import apart, is_cancelled, is_ctrl_c, leaves
+from .containment import apart
 from .driver import drive
 from .ending import error_message, farewells, numbered_from, restated, terminal_events
+from .failures import is_cancelled, is_ctrl_c, leaves
 from .handler import Handler
 from .inbox import InboxFetcher
 from .keeper import Keeper

@@ -18,7 +18,8 @@ import trio
 from ..errors import AgentAppError, RequestError
 from ..protocol.serialiser import to_json
 from ..protocol.sse import KEEP_ALIVE
-from ..runs.containment import contain, is_cancelled
+from ..runs.containment import contain
+from ..runs.failures import is_cancelled
 from ..runs.stream import BATCH_WEIGHT
 from ..runs.ticker import KEEP_ALIVE as QUIET
 from .closing import interruptible, without_exit

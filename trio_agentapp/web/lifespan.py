@@ -30,7 +30,8 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, LifespanScop
 from quart_trio.asgi import TrioASGILifespan
 
 from ..errors import AgentAppError
-from ..runs.containment import close_dropped, contain, is_cancelled, leaves, noted, printable, unwrap
+from ..runs.containment import close_dropped, contain, noted, unwrap
+from ..runs.failures import is_cancelled, leaves, printable
 from .guard import guard_http2, guard_hypercorn
 from .websocket_stream import guard_websockets
 
