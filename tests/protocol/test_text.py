@@ -42,7 +42,7 @@ def test_descriptions() -> None:
 
 
 def test_escapes() -> None:
-    assert escaped("a\nb\tc\x1b[2J\x9b\u2028\u202e\ud800") == r"a\nb\tc\x1b[2J\x9b\u2028\u202e\ud800"
+    assert escaped("a\nb\tc\x1b[2J\x9b\u2028\u202e\ud800") == r"a\nb\tc\u001b[2J\u009b\u2028\u202e\ud800"
     assert escaped("Grüße, 你好 🙂") == "Grüße, 你好 🙂"
 
 

@@ -9,6 +9,8 @@ __all__ = ["describe_exception", "escaped", "safe_text"]
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line separators, marks that reorder what a terminal shows, and lone surrogates."""
 
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
 
 def safe_text(value: object) -> str:
     """`str(value)`, without lone surrogates; the name of its type in angle brackets where that raises."""
@@ -26,5 +28,5 @@ def describe_exception(error: BaseException) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""The text on one line: a newline is `\n`, another control character or lone surrogate its code point."""
-    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    r"""The text on one line, with escapes as in JSON: `\n`, `\t`, `\r`, else `\u001b`."""
+    return _UNSAFE.sub(lambda found: _SHORT.get(found[0]) or f"\\u{ord(found[0]):04x}", text)
