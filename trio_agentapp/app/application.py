@@ -83,6 +83,7 @@ class AgentApp(RoutingApp):
         self.wind_down_timeout = self.settings.cleanup_budget + GOODBYE
         self.read_timeout = self.settings.read_timeout
         self.gc_threshold = self.settings.gc_threshold
+        self.log_format = self.settings.log_format
         self.launched = False
         self.process_mode: str | None = None
         self.node_id = new_run_id()

@@ -15,6 +15,7 @@ import trio
 
 from ..abc import MAX_INPUT, EventSink, Lease
 from ..protocol.builder import ResponseBuilder
+from ..protocol.events import Failure
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
 from ..protocol.message import Message
@@ -368,3 +369,15 @@ def shielded_write() -> CleanupScope:
 def log_failure(run: Run, what: str, error: BaseException) -> None:
     """Log what a handler raised. Names come with `%r`, so that nobody's text breaks a line."""
     logger.error("run %s (handler %r): %s", run.run_id, run.handler_name, what, exc_info=error)
+
+
+def log_end(run: Run, ending: Ending, told: Failure | None) -> None:
+    """Log how a run has ended, with what its client was told of a failure."""
+    logger.info(
+        "run %s has ended: %s (%s), %.3f s after its request%s",
+        run.run_id,
+        ending.state.value,
+        ending.cause.value,
+        time.time() - run.created_at,
+        f"; its client was told: {told.message}" if told and ending.state is RunState.ERROR else "",
+    )

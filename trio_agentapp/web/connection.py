@@ -37,7 +37,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from ..runs.containment import contain, unwrap
 from ..runs.failures import is_cancelled
 from .guard import ABORT
-from .problems import failure_of
+from .problems import failure_of, name_request
 
 __all__ = ["HTTPConnection", "StreamBody"]
 
@@ -98,6 +98,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         self._was_cut = False
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        name_request(self.app)
         request = self._create_request_from_scope(send)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, request, receive)

@@ -30,8 +30,11 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, LifespanScop
 from quart_trio.asgi import TrioASGILifespan
 
 from ..errors import AgentAppError
+from ..protocol.text import describe_exception
 from ..runs.containment import close_dropped, contain, noted, unwrap
 from ..runs.failures import is_cancelled, leaves, printable
+from ..runs.log_fields import add_log_fields
+from ..telemetry import configure_logging
 from .guard import guard_http2, guard_hypercorn
 from .websocket_stream import guard_websockets
 
@@ -49,8 +52,8 @@ UNWINDING_PATIENCE = 5.0
 class Servable(Protocol):
     """What an app offers to be served: its own life, and Quart's hooks around the serving.
 
-    Optional: `launched` (true when our launcher owns the signals) and `gc_threshold` (0 leaves the collector
-    alone).
+    Optional: `launched` (true when our launcher owns the signals), `gc_threshold` (0 leaves the collector alone),
+    `log_format` and `node_id`.
     """
 
     nursery: trio.Nursery
@@ -92,6 +95,9 @@ class Lifespan(TrioASGILifespan):
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         await receive()  # lifespan.startup, by the ASGI specification
+        node_id = getattr(self._servable, "node_id", "")
+        configure_logging(getattr(self._servable, "log_format", "text"), node_id=node_id)
+        add_log_fields(node_id=node_id)
         guard_websockets()
         guard_http2()
         if not getattr(self._servable, "launched", False):
@@ -254,8 +260,7 @@ def _single(error: BaseException) -> BaseException:
 
 
 def _one_line(error: BaseException) -> str:
-    cause = _single(error)
-    return f"{type(cause).__name__}: {cause}"
+    return describe_exception(_single(error))
 
 
 def _while_serving(generator: AsyncGenerator[None, None]) -> AbstractAsyncContextManager[None]:

@@ -25,8 +25,9 @@ from ..errors import (
     Unauthorized,
     UnsupportedMediaType,
 )
+from ..runs.log_fields import add_log_fields, log_fields
 
-__all__ = ["failure_of", "install_problems", "problem", "problem_body"]
+__all__ = ["failure_of", "install_problems", "name_request", "problem", "problem_body"]
 
 KNOWN: dict[int, type[RequestError]] = {
     error.status: error
@@ -61,6 +62,11 @@ def install_problems(app: Quart) -> None:
     """Answer every error of `app` with a problem; a user's own error handlers are more specific, and win."""
     app.register_error_handler(RequestError, _of_request_error)
     app.register_error_handler(HTTPException, _of_http_exception)
+
+
+def name_request(app: Quart) -> None:
+    """Give the request that this task handles an id, which its log records and its problem document have."""
+    add_log_fields(request_id=secrets.token_hex(8), node_id=str(getattr(app, "node_id", "")))
 
 
 def problem(
@@ -112,7 +118,7 @@ def _body(
         "detail": detail,
         "instance": _path() if path is None else path,
         "code": code,
-        "request_id": secrets.token_hex(8),
+        "request_id": log_fields().get("request_id") or secrets.token_hex(8),
         "retryable": retryable,
         **(extra or {}),
     }

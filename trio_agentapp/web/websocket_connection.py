@@ -23,6 +23,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from ..runs.containment import contain, unwrap
 from .connection import WIND_DOWN_TIMEOUT
+from .problems import name_request
 
 if TYPE_CHECKING:
     from quart_trio import QuartTrio
@@ -65,6 +66,7 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
         self._receiving = trio.CancelScope()
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        name_request(self.app)
         extended: Any = self.scope
         extended["extensions"] = {**(extended.get("extensions") or {}), FAREWELL: self._farewell}
         websocket = self._create_websocket_from_scope(send)
