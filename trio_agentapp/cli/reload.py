@@ -16,7 +16,7 @@ import trio
 from ..app.loading import is_file
 from ..errors import ConfigurationError
 from ..web.server import BindError, ServerConfig, bind_address
-from ..web.workers import VARIABLE
+from ..web.workers import READY, VARIABLE
 from .environment import before_env_file
 from .exits import ExitCode, say
 
@@ -128,8 +128,8 @@ class _Reloader:
     async def _announce(self) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._ready)
-            os.read(self._ready, 1)
-            say(f"{self._app} is ready on {self._url} (Ctrl-C stops it; changes in {self._folder} reload it)")
+            if os.read(self._ready, 1) == READY:
+                say(f"{self._app} is ready on {self._url} (Ctrl-C stops it; changes in {self._folder} reload it)")
 
     def _end(self) -> None:
         if self._process is not None:

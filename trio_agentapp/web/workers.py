@@ -1,7 +1,7 @@
 """Several worker processes behind one port: each is the program, executed anew, never a fork.
 
 The master binds the address and listens to signals; the workers inherit the socket and serve. Two pipes tie them
-together: over one a worker says that it is ready, and the other ends when the master does, whatever ended it, so
+together: over one a worker says that it has started, and that it is ready, and the other ends when the master does, whatever ended it, so
 that no worker outlives it.
 """
 
@@ -19,11 +19,14 @@ from contextlib import ExitStack, contextmanager
 import attrs
 import trio
 
-__all__ = ["Inheritance", "supervise"]
+__all__ = ["READY", "Inheritance", "supervise"]
 
 log = logging.getLogger(__name__)
 
 VARIABLE = "TRIO_AGENTAPP_WORKER"
+
+STARTED, READY = b"s", b"r"
+"""What a worker says over its pipe: it listens, or it takes runs."""
 
 RESTART_AT_FIRST, RESTART_AT_LAST = 0.5, 30.0
 """Seconds before a worker that died is started again: doubled each time, until one has lived for the longer."""
@@ -48,8 +51,11 @@ class Inheritance:
         """Whether this process is a worker, as long as it has not taken what it has from its master."""
         return VARIABLE in os.environ
 
+    def tell_started(self) -> None:
+        os.write(self.ready, STARTED)
+
     def tell_ready(self) -> None:
-        os.write(self.ready, b".")
+        os.write(self.ready, READY)
 
     async def wait_master_gone(self) -> None:
         await trio.lowlevel.wait_readable(self.life)
@@ -58,7 +64,7 @@ class Inheritance:
 def supervise(name: str, listener: socket.socket, url: str, workers: int) -> int:
     """Run `workers` copies of this program until told to stop; returns the exit code.
 
-    A worker that dies after it was ready is started again; one that dies before ends them all, with code 1.
+    A worker that dies after all had started is started again; one that dies before ends them all, with code 1.
     SIGTERM and SIGINT are passed on; each further one too, so that a second one hurries.
     """
     with ExitStack() as pipes:
@@ -98,7 +104,7 @@ class _Master:
         self._ready = ready
         self._life = life
         self._processes: set[trio.Process] = set()
-        self._announced = False
+        self._all_started = False
         self._stopping = trio.Event()
 
     async def run(self) -> None:
@@ -121,11 +127,12 @@ class _Master:
             process.send_signal(signal.SIGTERM)
 
     async def _announce(self) -> None:
-        """Say once that all are ready."""
-        for _ in range(self._workers):
+        """Say once that all are ready. From when all have started on, one that dies is started again."""
+        counts = {STARTED: 0, READY: 0}
+        while counts[READY] < self._workers:
             await trio.lowlevel.wait_readable(self._ready[0])
-            os.read(self._ready[0], 1)
-        self._announced = True
+            counts[os.read(self._ready[0], 1)] += 1
+            self._all_started = counts[STARTED] >= self._workers
         sys.stderr.write(f"{self._name} is ready on {self._url} (Ctrl-C stops it; {self._workers} workers)\n")
         sys.stderr.flush()
 
@@ -137,8 +144,8 @@ class _Master:
             code = await self._run_one()
             if self._stopping.is_set():
                 self.code = self.code or (1 if code else 0)
-            elif not self._announced:
-                log.critical("worker %d ended with code %d before all were ready; the server stops", number, code)
+            elif not self._all_started:
+                log.critical("worker %d ended with code %d before all had started; the server stops", number, code)
                 self.code = 1
                 self._stop_all()
             else:
