@@ -61,7 +61,7 @@ class ServerProbe:
         call = self._scripts.probe(everything=True)
         try:
             # EVAL by itself: a server that holds the script already would not show that it cannot load one.
-            await self._link.ask(self._write(), call.by_source, call)
+            await self._link.ask(call.by_source, call, self._deletion())
             self._complete = True
         except RedisError as exc:
             if (never := self._never(exc)) is not None:
@@ -76,7 +76,7 @@ class ServerProbe:
             await trio.sleep(PAUSE)
             self._due = trio.Event()
             try:
-                await self._link.ask(self._write(), self._scripts.probe(everything=not self._complete))
+                await self._link.ask(self._scripts.probe(everything=not self._complete), self._deletion())
                 self._complete = True
             except LinkDown:
                 lost += 1
@@ -92,9 +92,9 @@ class ServerProbe:
                 lost = 0
                 self._note(None)
 
-    def _write(self) -> Command:
-        """A write without a script: old servers look at their replicas for these only."""
-        return ("SET", f"{self._layout.base('probe')}plain", "1", "PX", 1000)
+    def _deletion(self) -> Command:
+        """Leaves nothing behind, and is a write without a script: only for these old servers count replicas."""
+        return ("DEL", self._scripts.probed)
 
     def _note(self, refusal: str | None) -> None:
         self.refusal = refusal
@@ -124,8 +124,8 @@ class ServerProbe:
 
 
 ONE_SERVER = (
-    "this Redis is one of several nodes of a Redis Cluster, which is not supported; use a single server, or several "
-    "with Sentinel (redis+sentinel://)"
+    "this Redis is one of several nodes of a Redis Cluster, which is not supported; use a single server, or "
+    "several with Sentinel (redis+sentinel://)"
 )
 
 NO_PERMISSION = ("NOPERM", "ACL failure in script", "can't run this command", "no permissions to")

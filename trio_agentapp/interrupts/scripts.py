@@ -60,8 +60,13 @@ class Scripts:
         """A call that takes a pin away, if this is still what it holds."""
         return self._unpin.bind([pin], [value])
 
+    @property
+    def probed(self) -> str:
+        """The one key that the probe may leave, for a second."""
+        return f"{self._layout.base('probe')}text"
+
     def probe(self, *, everything: bool) -> ScriptCall:
         """A call that does what a claim needs, or everything that any script does."""
         base = self._layout.base("probe")
-        keys = [f"{base}{kind}" for kind in ("hash", "zset", "stream", "list", "text")]
+        keys = [*(f"{base}{kind}" for kind in ("hash", "zset", "stream", "list")), self.probed]
         return self._probe.bind(keys, [self._layout.node_channel("probe"), "all" if everything else ""])

@@ -174,7 +174,7 @@ class _Launch:
             inherited.tell_started()
         if (reason := app.unready_reason()) is not None:
             log.warning("%s listens on %s and is not ready yet: %s", app.app_name, urls, reason)
-        while app.unready_reason() is not None:
+        while app.unready_reason() is not None:  # noqa: ASYNC110  it is made of what others know
             await trio.sleep(READY_POLL)
         if inherited is not None:
             inherited.tell_ready()

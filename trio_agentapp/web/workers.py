@@ -1,8 +1,8 @@
 """Several worker processes behind one port: each is the program, executed anew, never a fork.
 
 The master binds the address and listens to signals; the workers inherit the socket and serve. Two pipes tie them
-together: over one a worker says that it has started, and that it is ready, and the other ends when the master does, whatever ended it, so
-that no worker outlives it.
+together: over one a worker says that it has started, and that it is ready; the other ends when the master does,
+whatever ended it, so that no worker outlives it.
 """
 
 from __future__ import annotations
