@@ -16,6 +16,7 @@ import trio
 from ..app.loading import is_file
 from ..errors import ConfigurationError
 from ..web.server import BindError, ServerConfig, bind_address
+from ..web.signals import note_ignored, signals_to_take
 from ..web.workers import READY, VARIABLE
 from .environment import before_env_file
 from .exits import ExitCode, say
@@ -74,7 +75,7 @@ class _Reloader:
         self._stopping = trio.Event()
 
     async def run(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *signals_to_take()) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey, signals)
                 nursery.start_soon(self._watch)
@@ -107,7 +108,9 @@ class _Reloader:
                 process.kill()
 
     async def _obey(self, signals: AsyncIterator[int]) -> None:
-        async for _ in signals:
+        async for number in signals:
+            if note_ignored(number) or (number == signal.SIGHUP and self._stopping.is_set()):
+                continue
             self._stopping.set()
             self._changed.set()
             self._end()

@@ -1,9 +1,11 @@
 """`launch`: one process, one server, an honest exit code.
 
 SIGTERM or SIGINT starts the drain with the listener still open; the second one hurries it; the third ends the
-process on the spot. Once the drain is over a watchdog guards the way out. That is where handlers that block a
-thread end, too: Trio waits for such a thread as long as a task waits for it, and the watchdog does not.
-Trio's own threads are daemons, so an abandoned one does not keep the process.
+process on the spot. SIGHUP starts the drain and does no more: a terminal that is closed may send several.
+
+Once the drain is over a watchdog guards the way out. That is where handlers that block a thread end, too: Trio
+waits for such a thread as long as a task waits for it, and the watchdog does not. Trio's own threads are daemons, so
+an abandoned one does not keep the process.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from hypercorn.utils import LifespanFailureError
 
 from .lifespan import log_failure
 from .server import BindError, ServerConfig, bind_address, serve
+from .signals import note_ignored, signals_to_take
 from .workers import Inheritance, supervise
 
 __all__ = ["Launchable", "imported_by_launcher", "launch"]
@@ -187,18 +190,26 @@ class _Launch:
         """Not `trio.open_signal_receiver`: the third one must work when a handler blocks the event loop."""
         token = trio.lowlevel.current_trio_token()
 
-        def handle(_signum: int, _frame: FrameType | None) -> None:
+        def handle(number: int, _frame: FrameType | None) -> None:
+            if number not in (signal.SIGTERM, signal.SIGINT):
+                token.run_sync_soon(self._act_on_others, number)
+                return
             self._signals += 1
             if self._signals > 2:
                 os._exit(EXIT_BY_FORCE)
             token.run_sync_soon(self._act)
 
-        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        taken = (signal.SIGTERM, signal.SIGINT, *signals_to_take())
+        before = {number: signal.signal(number, handle) for number in taken}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _act_on_others(self, number: int) -> None:
+        if not note_ignored(number):
+            self._act()
 
     def _act(self) -> None:
         self._starting.cancel(reason="told to stop during start-up")

@@ -13,11 +13,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 
 import attrs
 import trio
+
+from .signals import note_ignored, signals_to_take
 
 __all__ = ["READY", "Inheritance", "supervise"]
 
@@ -65,7 +67,8 @@ def supervise(name: str, listener: socket.socket, url: str, workers: int) -> int
     """Run `workers` copies of this program until told to stop; returns the exit code.
 
     A worker that dies after all had started is started again; one that dies before ends them all, with code 1.
-    SIGTERM and SIGINT are passed on; each further one too, so that a second one hurries.
+    SIGTERM and SIGINT are passed on; each further one too, so that a second one hurries. The first SIGHUP counts as
+    one of them.
     """
     with ExitStack() as pipes:
         ready = pipes.enter_context(_pipe())
@@ -108,7 +111,7 @@ class _Master:
         self._stopping = trio.Event()
 
     async def run(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *signals_to_take()) as signals:
             async with trio.open_nursery() as services, trio.open_nursery() as keepers:
                 services.start_soon(self._pass_on, signals)
                 services.start_soon(self._announce)
@@ -117,9 +120,11 @@ class _Master:
                 keepers.start_soon(self._stopping.wait)
             # Leaving `keepers` means that every worker has ended; then there is nothing to pass on.
 
-    async def _pass_on(self, signals: object) -> None:
-        async for _ in signals:  # type: ignore[attr-defined]
-            self._stop_all()
+    async def _pass_on(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            # A terminal that is closed may send several SIGHUP: no wish to hurry.
+            if not note_ignored(number) and not (number == signal.SIGHUP and self._stopping.is_set()):
+                self._stop_all()
 
     def _stop_all(self) -> None:
         self._stopping.set()
