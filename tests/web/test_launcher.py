@@ -39,7 +39,7 @@ async def test_a_clean_stop_drains_and_exits_0(start_server: Start, number: sign
 async def test_the_ready_line_names_the_real_port(start_server: Start) -> None:
     server = await start_server()
     line = server.log.splitlines()[0]
-    assert re.fullmatch(r"sample is ready on http://127\.0\.0\.1:[1-9]\d* \(Ctrl-C stops it\)", line)
+    assert re.fullmatch(r"sample is ready on http://127\.0\.0\.1:[1-9]\d* \(Ctrl-C stops it; node node-1\)", line)
 
 
 async def test_a_third_signal_ends_the_process_on_the_spot(start_server: Start) -> None:
