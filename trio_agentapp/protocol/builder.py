@@ -13,7 +13,7 @@ from .content import GROWING, Content, DataContent, RefusalContent, TextContent,
 from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent, Status
 from .ids import new_message_id
 from .items import plain_item
-from .message import OUTPUT_OF, Message, MessageType
+from .message import OUTPUT_OF, Message
 from .open_message import OpenMessage, OpenPart, words_of
 from .payload import clean_text, plain_json
 
@@ -52,7 +52,7 @@ class ResponseBuilder:
         self._finished: list[MessageEvent] = []
         self._began: list[int] = []
         self._ids: set[str] = set()
-        self._calls: dict[str, MessageType] = {}
+        self._calls: dict[str, str] = {}
         self._usage: dict[str, Any] | None = None
 
     @property
@@ -81,6 +81,7 @@ class ResponseBuilder:
                 message=event.message,
                 usage=plain_json(event.usage),
                 metadata=plain_json(event.metadata),
+                extra=plain_json(event.extra or {}),
             )
             for event in self._finished
         )
@@ -342,6 +343,7 @@ class ResponseBuilder:
             message=frame.message,
             usage=frame.usage,
             metadata=frame.metadata,
+            extra=frame.extra or None,
         )
         events.append(event)
         # In the order in which they began, which is the order of a transcript.
