@@ -371,5 +371,12 @@ def _name(sock: socket.socket) -> str:
 
 
 def _bind_error(bind: str, error: OSError) -> BindError:
-    reason = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror
+    if error.errno == errno.EADDRINUSE:
+        reason = "the port is in use; say another with app.run(port=...), --port or PORT"
+    elif error.errno == errno.EACCES:
+        reason = f"{error.strerror}; ports from 1024 on need no privileges: app.run(port=...), --port or PORT"
+    elif error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        reason = f"{error.strerror}; say an address of this machine: app.run(host=...), --host or HOST"
+    else:
+        reason = str(error.strerror)
     return BindError(f"Cannot listen on {bind}: {reason}")
