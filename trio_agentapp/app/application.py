@@ -350,7 +350,7 @@ class AgentApp(RoutingApp):
         if self._mounted:
             return
         self._mounted = True
-        mount_health(self, self.app_name, self.app_description, self._unready_reason)
+        mount_health(self, self.app_name, self.app_description, self.node_id, self.unready_reason)
         mount_docs(self, self.app_name, self.app_description, self.settings.endpoint_path)
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._open().run_routes)
@@ -358,7 +358,8 @@ class AgentApp(RoutingApp):
             mount_socket(self, lambda: self._open().sockets)
             self._tasks.mount_background()
 
-    def _unready_reason(self) -> str | None:
+    def unready_reason(self) -> str | None:
+        """Why `/readiness` is 503: no new runs should come here now. None: they may."""
         if self._parts is None:
             return "starting"
         statistics = self._parts.registry.statistics()

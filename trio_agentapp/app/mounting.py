@@ -38,12 +38,14 @@ def add_builtin(app: Quart, path: str, method: str, view: Callable[..., Any]) ->
         app.add_url_rule(path, f"trio_agentapp.{method} {path}".replace(".", "_"), view, methods=[method])
 
 
-def mount_health(app: Quart, name: str, description: str, unready_reason: Callable[[], str | None]) -> None:
+def mount_health(
+    app: Quart, name: str, description: str, node_id: str, unready_reason: Callable[[], str | None]
+) -> None:
     async def root() -> Response:
         return welcome(app, name, description)
 
     async def health() -> Response:
-        return alive(service=name)
+        return alive(service=name, node=node_id)
 
     async def ready() -> Response:
         return readiness(unready_reason)

@@ -15,7 +15,7 @@ from types import TracebackType
 import trio
 
 from ..protocol.lifecycle import CleanupResult
-from .containment import leaves
+from .failures import leaves
 
 __all__ = ["Cleanup", "CleanupScope"]
 

@@ -22,28 +22,25 @@ installed by the first `orderly` of a Trio run, and end with it.
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, TypeVar, TypeVarTuple, cast
 
 import outcome
 import trio
 
+from .failures import is_cancelled, leaves, printable
+
 __all__ = [
     "Escaped",
     "LeftOpen",
+    "apart",
     "close_dropped",
     "contain",
-    "is_cancelled",
-    "is_ctrl_c",
-    "leaves",
     "noted",
     "orderly",
-    "printable",
     "unwrap",
 ]
 
@@ -58,13 +55,10 @@ MANY = 64
 POLL = 0.01
 """Seconds between two looks at the tasks of a nursery that was not left; Trio offers nothing to wait for."""
 
-_inside: ContextVar[bool] = ContextVar("trio_agentapp_contained", default=False)
-"""Set in tasks of user code, so that the tasks they start are known as such."""
-
 _installed: trio.lowlevel.RunVar[bool] = trio.lowlevel.RunVar("trio_agentapp_containment")
 
 _ledgers: dict[trio.lowlevel.Task, _Ledger] = {}
-"""For each task of user code the generators that it has begun."""
+"""For each task of user code the generators that it has begun. The tasks that it starts are user code, too."""
 
 
 class LeftOpen(RuntimeError):
@@ -103,35 +97,45 @@ async def orderly(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
     if not _installed.get(False):
         _install()
     task = trio.lowlevel.current_task()
-    ledger = _Ledger(_ledgers.get(task))
-    _ledgers[task] = ledger
-    token = _inside.set(True)
-    own = trio.CancelScope()
-    before = len(task.child_nurseries)
+    ledger = _ledgers[task] = _Ledger(_ledgers.get(task))
+    parent, scope, nurseries = task.parent_nursery, task._cancel_status, len(task.child_nurseries)
     faults: list[LeftOpen] = []
+    error: BaseException | None = None
     try:
-        with own:
-            result = await outcome.acapture(fn, *args)
-            # Where nothing was left open, a generator that is still referred to, such as a client's, is left alone.
-            unclean = task._cancel_status is not own._cancel_status or len(task.child_nurseries) > before
-            faults += await ledger.close(everything=unclean)
-            faults += await _close_nurseries(task, before)
-    except RuntimeError as exc:
-        # Trio's own: a scope that was entered inside is still open. What user code raised is in `result`.
-        faults.append(_left_open("A cancel scope was entered and not left; use `with`.", exc))
+        try:
+            value = await fn(*args)
+        except BaseException as exc:
+            error = exc
+        # Where nothing was left open, a generator that is still referred to, such as a client's, is left alone.
+        unclean = len(task.child_nurseries) > nurseries or _is_inside(task, parent, scope)
+        faults += await ledger.close(everything=unclean)
+        faults += await _close_nurseries(task, nurseries)
+        if not faults and _is_inside(task, parent, scope):
+            faults.append(LeftOpen("A cancel scope was entered and not left; use `with`."))
     finally:
-        _inside.reset(token)
         _put_back(task, ledger)
-    if isinstance(result, outcome.Value):
-        if faults:
-            raise faults[0]
-        return result.value
-    error = printable(result.error)
-    for fault in faults:
-        logger.warning("%s", fault, exc_info=fault.__cause__)
-    if ledger.dropped and _is_misnesting(error):
-        raise _left_open(_advice(ledger.dropped), error)
-    raise error
+    if error is not None:
+        for fault in faults:
+            logger.warning("%s", fault, exc_info=fault.__cause__)
+        error = printable(error)
+        if ledger.dropped and _is_misnesting(error):
+            raise _left_open(_advice(ledger.dropped), error)
+        raise error
+    if faults:
+        raise faults[0]
+    return value
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What is started inside this block is not user code, although user code or its request led to it."""
+    task = trio.lowlevel.current_task()
+    ledger = _ledgers.pop(task, None)
+    try:
+        yield
+    finally:
+        if ledger is not None:
+            _ledgers[task] = ledger
 
 
 @contextmanager
@@ -145,11 +149,14 @@ def noted() -> Iterator[None]:
         _install()
     task = trio.lowlevel.current_task()
     ledger = _ledgers[task] = _Ledger(_ledgers.get(task))
-    token = _inside.set(True)
     try:
         yield
+    except BaseException as exc:
+        if ledger.fault is not None and _is_misnesting(exc):
+            # What came of it in Trio's words says less.
+            raise ledger.fault from exc
+        raise
     finally:
-        _inside.reset(token)
         _put_back(task, ledger)
 
 
@@ -159,8 +166,13 @@ async def close_dropped() -> None:
     Raises:
         LeftOpen: one of them could not be closed.
     """
-    if faults := await _ledgers[trio.lowlevel.current_task()].close(everything=False):
-        raise faults[0]
+    ledger: _Ledger | None = _ledgers[trio.lowlevel.current_task()]
+    assert ledger is not None  # noqa: S101  it is called inside of `noted`
+    for fault in await ledger.close(everything=False):
+        while ledger is not None:
+            ledger.fault = ledger.fault or fault
+            ledger = ledger.outer
+        raise fault
 
 
 def unwrap(ended: outcome.Outcome[T]) -> T:
@@ -187,10 +199,11 @@ def _put_back(task: trio.lowlevel.Task, ledger: _Ledger) -> None:
 class _Ledger:
     """The generators that one task of user code has begun, in their order, and those of them that were dropped."""
 
-    __slots__ = ("_begun", "_count", "_kept", "_many", "dropped", "outer")
+    __slots__ = ("_begun", "_count", "_kept", "_many", "dropped", "fault", "outer")
 
     def __init__(self, outer: _Ledger | None) -> None:
         self.outer = outer
+        self.fault: LeftOpen | None = None
         self.dropped: tuple[str, ...] = ()
         """Names of the generators that were dropped before their end."""
         self._begun: dict[int, tuple[int, weakref.ref[AsyncGenerator[Any, Any]]]] = {}
@@ -245,6 +258,12 @@ class _Ledger:
         return found
 
 
+def _is_inside(task: trio.lowlevel.Task, parent: trio.Nursery | None, scope: object) -> bool:
+    """Whether the task is inside of a scope that it was not in when `scope` was its innermost one."""
+    # One that `nursery.start` began was given to another nursery meanwhile, and is in the scopes of that.
+    return task.parent_nursery is parent and task._cancel_status is not scope
+
+
 async def _close_nurseries(task: trio.lowlevel.Task, before: int) -> list[LeftOpen]:
     """End the tasks in nurseries that were entered and not left, and take these nurseries from the task."""
     faults = []
@@ -297,17 +316,13 @@ class _Spawning(trio.abc.Instrument):
     """Has the tasks that user code starts end as orderly as the task that started them."""
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        if task.context.get(_inside, False):
+        if _ledger_here() is not None:
             body: Any = task.coro
             task.coro = cast(Any, _carry_on(body))
 
 
 async def _carry_on(body: Coroutine[Any, outcome.Outcome[object], Any]) -> Any:
-    return await orderly(_await, body)
-
-
-async def _await(body: Awaitable[T]) -> T:
-    return await body
+    return await orderly(lambda: body)
 
 
 def _install() -> None:
@@ -346,77 +361,3 @@ def _keep(generator: AsyncGenerator[Any, Any]) -> bool:
                 return True
             ledger = ledger.outer
     return False
-
-
-# Exceptions of user code.
-
-
-def is_ctrl_c(error: BaseException) -> bool:
-    """Whether an error may be Ctrl-C, which is meant for the program and not for one run.
-
-    A server receives signals itself, and a KeyboardInterrupt was raised by user code then. It is Ctrl-C only where
-    Python's or Trio's own handler of SIGINT is in place, as in a script that uses an app without a server.
-    """
-    if not any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves(error)):
-        return False
-    handler = signal.getsignal(signal.SIGINT)
-    return handler is signal.default_int_handler or getattr(handler, "__module__", "") == "trio._core._ki"
-
-
-def is_cancelled(error: BaseException) -> bool:
-    """Whether a cancellation is in it, which has to reach its scope."""
-    return any(isinstance(leaf, trio.Cancelled) for leaf in leaves(error))
-
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions inside of groups, in their order; of one that is no group, itself."""
-    pending = [error]
-    while pending:
-        each = pending.pop()
-        if isinstance(each, BaseExceptionGroup):
-            pending += reversed(each.exceptions)
-        else:
-            yield each
-
-
-def printable(error: BaseException) -> BaseException:
-    """The same exception, of which `repr` and `str` can be taken; another one only where it cannot be mended.
-
-    The class of one whose `__repr__` or `__str__` raises becomes a subclass that has its own, so that `except` and
-    `except*` find it all the same.
-    """
-    if _has_text(error):
-        return error
-    if isinstance(error, BaseExceptionGroup):
-        members = [printable(leaf) for leaf in leaves(error)]
-        return error if _has_text(error) else _like(BaseExceptionGroup("a group of exceptions", members), error)
-    if not all(map(_has_text, error.args)):
-        error.args = tuple(each if _has_text(each) else f"<{type(each).__name__}>" for each in error.args)
-        if _has_text(error):
-            return error
-    kind = type(error)
-    try:
-        own = {"__module__": kind.__module__, "__repr__": _bare, "__str__": lambda _self: ""}
-        mended = type(kind.__name__, (kind,), own)
-        object.__setattr__(error, "__class__", mended)
-    except Exception:  # a class that cannot have subclasses, or whose instances have a layout of their own
-        return _like(RuntimeError(_bare(error)), error)
-    return error
-
-
-def _has_text(value: object) -> bool:
-    try:
-        repr(value)
-        str(value)
-    except BaseException:
-        return False
-    return True
-
-
-def _bare(error: BaseException) -> str:
-    return f"<{type(error).__name__}, which has no text>"
-
-
-def _like(other: BaseException, error: BaseException) -> BaseException:
-    other.__cause__, other.__context__ = error.__cause__, error.__context__
-    return other.with_traceback(error.__traceback__)

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 import trio
 
 from ..protocol.lifecycle import Cause, CleanupResult, Ending, Phase
-from .containment import is_ctrl_c, leaves, orderly
+from .containment import orderly
+from .failures import is_ctrl_c, leaves
 from .handler import Handler
 from .run import Run, current_run, log_failure
 

@@ -11,7 +11,7 @@ from ..protocol.builder import ResponseBuilder
 from ..protocol.codec import encode_event
 from ..protocol.events import Event, Failure, ResponseEvent, Status
 from ..protocol.lifecycle import Cause, Ending, RunRecord, RunState
-from .containment import printable
+from .failures import printable
 
 __all__ = [
     "adopted",

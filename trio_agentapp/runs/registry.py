@@ -37,9 +37,10 @@ from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
 from ..protocol.request import MultitaskStrategy
 from .conclusion import Conclusion, Remember, Undo
-from .containment import is_cancelled, is_ctrl_c, leaves
+from .containment import apart
 from .driver import drive
 from .ending import error_message, farewells, numbered_from, restated, terminal_events
+from .failures import is_cancelled, is_ctrl_c, leaves
 from .handler import Handler
 from .inbox import InboxFetcher
 from .keeper import Keeper
@@ -234,7 +235,8 @@ class RunRegistry:
             with trio.CancelScope(shield=True):
                 await self._end(run, lease, Ending(cause=run.cause or Cause.SHUTDOWN))
             raise Draining
-        nursery.start_soon(self._live, run, lease, waits, handler, offered, name=f"run {run.run_id}")
+        with apart():
+            nursery.start_soon(self._live, run, lease, waits, handler, offered, name=f"run {run.run_id}")
 
     def _open_nursery(self) -> trio.Nursery | None:
         return self._nursery

@@ -15,7 +15,8 @@ from ..protocol.lifecycle import CleanupResult
 from ..protocol.serialiser import to_json
 from ..protocol.tasks import TASK_ENDS, TaskCause, TaskError, TaskState, error_of
 from ..runs.cleanup import Cleanup, CleanupScope
-from ..runs.containment import contain, is_ctrl_c, leaves
+from ..runs.containment import contain
+from ..runs.failures import is_ctrl_c, leaves
 from .function import TooManyItems
 
 __all__ = ["MAX_RESULT_BYTES", "Task", "TaskEnd", "current_task", "execute"]

@@ -34,7 +34,8 @@ from quart.wrappers.response import DataBody, ResponseBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from ..runs.containment import contain, is_cancelled, unwrap
+from ..runs.containment import contain, unwrap
+from ..runs.failures import is_cancelled
 from .guard import ABORT
 from .problems import failure_of, name_request
 

@@ -18,7 +18,8 @@ import trio
 from ..errors import AgentAppError, RequestError
 from ..protocol.serialiser import to_json
 from ..protocol.sse import KEEP_ALIVE
-from ..runs.containment import orderly
+from ..runs.containment import contain
+from ..runs.failures import is_cancelled
 from ..runs.stream import BATCH_WEIGHT
 from ..runs.ticker import KEEP_ALIVE as QUIET
 from .closing import interruptible, without_exit
@@ -141,10 +142,10 @@ class GeneratorBody(StreamBody):
             with self._driving:
                 try:
                     with self._cleanup:
-                        await orderly(self._drive)
-                except trio.Cancelled:
-                    raise
+                        (await contain(self._drive)).unwrap()
                 except BaseException as exc:
+                    if is_cancelled(exc):
+                        raise
                     failure = exc
         finally:
             closed = self._driving.cancel_called

@@ -20,7 +20,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIReceiveCallable, ASGISendCallable, ConnectionState, Scope
 
-from ..runs.containment import is_cancelled
+from ..runs.failures import is_cancelled
 
 __all__ = ["ABORT", "GuardedConnection", "guard_http2", "guard_hypercorn"]
 

@@ -13,7 +13,7 @@ from quart import Request, Websocket
 
 from ..errors import Forbidden, RunNotFound, Unauthorized
 from ..protocol.ids import SessionKey
-from ..runs.containment import is_cancelled
+from ..runs.containment import contain, unwrap
 
 __all__ = ["Action", "Gate", "Principal"]
 
@@ -59,9 +59,7 @@ class Gate:
             return None
         try:
             principal = await _call(self._authenticate, request)
-        except BaseException as exc:
-            if is_cancelled(exc):
-                raise
+        except Exception:
             logger.exception("the authenticate hook failed; the request is refused")
             raise Unauthorized("Who you are could not be established.") from None
         if not isinstance(principal, Principal):
@@ -106,15 +104,18 @@ class Gate:
             return principal is None or principal.user_id == user_id
         try:
             return await _call(self._authorize, principal, action, user_id, session_id, run_id) is True
-        except BaseException as exc:
-            if is_cancelled(exc):
-                raise
+        except Exception:
             logger.exception("the authorize hook failed; the request is refused")
             return False
 
 
 async def _call(hook: Callable[..., Any], *args: object) -> Any:
-    """Call a hook; a synchronous one in a thread, since it may wait for a database."""
+    """Call a hook in a task of its own: one that leaves something open has failed."""
+    return unwrap(await contain(_answer_of, hook, *args))
+
+
+async def _answer_of(hook: Callable[..., Any], *args: object) -> Any:
+    """What a hook says; a synchronous one says it in a thread, since it may wait for a database."""
     if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(type(hook).__call__):
         return await hook(*args)
     result = await trio.to_thread.run_sync(hook, *args)

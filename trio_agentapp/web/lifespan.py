@@ -31,10 +31,12 @@ from quart_trio.asgi import TrioASGILifespan
 
 from ..errors import AgentAppError
 from ..protocol.text import describe_exception, safe_text
-from ..runs.containment import close_dropped, contain, is_cancelled, leaves, noted, printable, unwrap
+from ..runs.containment import close_dropped, contain, noted, unwrap
+from ..runs.failures import is_cancelled, leaves, printable
 from ..runs.log_fields import add_log_fields
 from ..telemetry import configure_logging
 from .guard import guard_http2, guard_hypercorn
+from .signals import note_ignored, signals_to_take
 from .websocket_stream import guard_websockets
 
 __all__ = ["Lifespan", "Servable", "log_failure"]
@@ -103,17 +105,18 @@ class Lifespan(TrioASGILifespan):
             guard_hypercorn()
         failure: BaseException | None = None
         try:
-            with ExitStack() as signals:
+            with noted(), ExitStack() as signals:
                 received = None
                 if owned := self._signals_to_own():
                     received = signals.enter_context(trio.open_signal_receiver(*owned))
                 async with trio.open_nursery() as watch:
                     if received is not None:
                         watch.start_soon(self._watch_signals, received)
+                        if (master := multiprocessing.parent_process()) is not None:
+                            watch.start_soon(self._watch_master, master)
                     watch.start_soon(self._watch_messages, receive)
                     try:
-                        with noted():
-                            await self._live(watch, send)
+                        await self._live(watch, send)
                     except BaseException as exc:
                         raise printable(exc) from exc.__cause__
                     watch.cancel_scope.cancel(reason="the lifespan is over")
@@ -213,19 +216,27 @@ class Lifespan(TrioASGILifespan):
             return []
         self._interrupt = signal.getsignal(signal.SIGINT)
         if multiprocessing.parent_process() is None and callable(self._interrupt):
-            return [signal.SIGTERM, signal.SIGINT]
-        return [signal.SIGTERM]
+            return [signal.SIGTERM, signal.SIGINT, *signals_to_take()]
+        return [signal.SIGTERM, *signals_to_take()]
 
     async def _watch_signals(self, received: AsyncIterator[int]) -> None:
         async with trio.open_nursery() as nursery:
             first = True
-            async for _ in received:
+            async for number in received:
+                if note_ignored(number):
+                    continue
                 if first:
                     nursery.start_soon(self._drain_and_leave)
-                elif multiprocessing.parent_process() is None:
+                elif multiprocessing.parent_process() is None and number != signal.SIGHUP:
                     self._hurry.set()
                 # A master sends SIGTERM to its last workers twice on its way out: never a wish to hurry.
                 first = False
+
+    async def _watch_master(self, master: Any) -> None:
+        """Hypercorn's master dies of SIGHUP and others on the spot: its worker would keep the port for ever."""
+        await trio.lowlevel.wait_readable(master.sentinel)
+        log.warning("the master process is gone; this worker drains and ends")
+        await self._drain_and_leave()
 
     async def _drain_and_leave(self) -> None:
         try:

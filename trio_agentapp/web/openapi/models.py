@@ -313,7 +313,7 @@ MODELS: dict[str, Schema] = {
         description="What is served here.",
     ),
     "Health": _object(
-        {"status": TEXT, "timestamp": EPOCH, "service": TEXT, "reason": TEXT}, ["status", "timestamp"]
+        {"status": TEXT, "timestamp": EPOCH, "service": TEXT, "node": TEXT, "reason": TEXT}, ["status", "timestamp"]
     ),
     "Problem": _all(
         {
