@@ -66,6 +66,7 @@ def plain_message(message: Message) -> Message:
         message=_plain_words(message.message, "Message.message"),
         usage=_plain_object(message.usage, "usage"),
         metadata=_plain_object(message.metadata, "metadata"),
+        extra=_plain_object(message.extra, "extra") or {},
     )
 
 
@@ -93,7 +94,7 @@ def _spelled(item: dict[str, Any]) -> Content | Message:
     try:
         if kind in CONTENT_TYPES and "role" not in item:
             thing = content_from(item, "$", faults)
-        elif kind in MESSAGE_TYPES or "role" in item:
+        elif kind in MESSAGE_TYPES or "role" in item or (isinstance(kind, str) and "content" in item):
             thing = message_from(item, "$", faults, speaker="assistant")
         else:
             faults.add("$", 'a dict needs a "role", or the "type" of a message or content')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,13 +13,14 @@ __all__ = ["MAX_DEPTH", "clean_text", "fold_data", "plain_json"]
 MAX_DEPTH = 200
 """Levels of nesting; orjson itself writes at most 254, and a cycle has no end."""
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _INTEGERS = range(-(2**63), 2**64)
 _FIRST_STAYS = frozenset({"call_id", "name"})
 
 
 def clean_text(text: str) -> str:
-    """The text as an exact `str` with each lone surrogate, which UTF-8 cannot spell, replaced by U+FFFD."""
+    """The text as an exact `str` that UTF-8 can spell: two halves of a surrogate pair that stand side by side are
+    joined, and each lone one is replaced by U+FFFD.
+    """
     if type(text) is not str:
         text = str.__str__(text)
     if text.isascii():
@@ -28,7 +28,7 @@ def clean_text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return _SURROGATE.sub("\ufffd", text)
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
 
 
