@@ -4,8 +4,8 @@ SIGTERM or SIGINT starts the drain with the listener still open; the second one 
 process on the spot. SIGHUP starts the drain and does no more: a terminal that is closed may send several.
 
 Once the drain is over a watchdog guards the way out. That is where handlers that block a thread end, too: Trio
-waits for such a thread as long as a task waits for it, and the watchdog does not. Trio's own threads are daemons, so
-an abandoned one does not keep the process.
+waits for such a thread as long as a task waits for it, and the watchdog does not. Trio's own threads are daemons,
+so an abandoned one does not keep the process.
 """
 
 from __future__ import annotations
