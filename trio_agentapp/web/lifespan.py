@@ -109,8 +109,11 @@ class Lifespan(TrioASGILifespan):
                     watch.start_soon(self._watch_messages, receive)
                     await self._live(watch, send)
                     watch.cancel_scope.cancel(reason="the lifespan is over")
-        except* Exception as errors:
-            failure = errors
+        except BaseException as error:
+            # Whatever it is, SystemExit too: the ASGI server would go on serving an app that has ended.
+            failure = _without_cancelled(error)
+            if failure is None:
+                raise
         failure = failure or self._crash
         stage = "shutdown" if self._started else "startup"
         if failure is None:
@@ -243,6 +246,12 @@ def log_failure(what: str, error: BaseException) -> None:
     cause = _single(error)
     expected = isinstance(cause, AgentAppError | OSError)
     log.critical("%s: %s", what, _one_line(cause), exc_info=None if expected else error)
+
+
+def _without_cancelled(error: BaseException) -> BaseException | None:
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1]
+    return None if isinstance(error, trio.Cancelled) else error
 
 
 def _single(error: BaseException) -> BaseException:
