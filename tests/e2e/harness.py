@@ -70,7 +70,7 @@ class Server:
                 *flags,
                 f"{agent}:app",
             ]
-        environment = {**os.environ, "PORT": "0", "FOLDER": str(folder), **env}
+        environment = {**os.environ, "AGENTAPP_LOG_FORMAT": "json", "PORT": "0", "FOLDER": str(folder), **env}
         with open(self._log, "wb") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=AGENTS, env=environment, start_new_session=True

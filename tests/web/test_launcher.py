@@ -78,7 +78,8 @@ async def test_a_failed_start_exits_1_with_a_traceback(start_server: Start) -> N
 async def test_an_expected_failure_exits_1_with_one_line(start_server: Start) -> None:
     server = await start_server(ready=False, runtime_fails=True)
     assert await server.wait_exit() == 1
-    assert server.log == "The start-up failed: ConnectionRefusedError: no backend\n"
+    line = r"\S+Z CRITICAL trio_agentapp\.web\.lifespan: The start-up failed: ConnectionRefusedError: no backend"
+    assert re.fullmatch(line + r" \[node=node-1\]\n", server.log)
 
 
 async def test_a_busy_port_exits_1_before_the_app_starts(start_server: Start) -> None:

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar, Unpack, overload
 
 import trio
+from outcome import Error
 from quart import Response
 from quart.ctx import RequestContext
 from quart.typing import ResponseTypes
@@ -25,6 +26,7 @@ from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.request import AgentRequest
 from ..runs import Handler, drain, stop_run
+from ..runs.containment import close_dropped, contain, noted, unwrap
 from ..stores import stores_of
 from ..web.connection import HTTPConnection
 from ..web.endpoints import Endpoints
@@ -81,6 +83,7 @@ class AgentApp(RoutingApp):
         self.wind_down_timeout = self.settings.cleanup_budget + GOODBYE
         self.read_timeout = self.settings.read_timeout
         self.gc_threshold = self.settings.gc_threshold
+        self.log_format = self.settings.log_format
         self.launched = False
         self.process_mode: str | None = None
         self.node_id = new_run_id()
@@ -195,7 +198,12 @@ class AgentApp(RoutingApp):
 
     def add_middleware(self, cls: Callable[..., Any], **options: Any) -> None:
         """Wrap the app into an ASGI middleware, `cls(app, **options)`; the last one added is outermost."""
-        self.asgi_app = cls(self.asgi_app, **options)  # type: ignore[method-assign]
+        wrapped = cls(self.asgi_app, **options)
+
+        async def contained(*call: Any) -> None:
+            unwrap(await contain(wrapped, *call))
+
+        self.asgi_app = contained  # type: ignore[method-assign, assignment]
 
     def init(self, fn: F) -> F:
         """Call `fn` at start-up. Deprecated: use `lifespan`."""
@@ -255,6 +263,7 @@ class AgentApp(RoutingApp):
         if settings.require_auth and settings.authenticate is None:
             raise ConfigurationError("require_auth is set, and there is no authenticate hook")
         async with AsyncExitStack() as stack:
+            stack.enter_context(noted())
             await stack.enter_async_context(self._stores.open())
             stack.push_async_callback(shielded, self.state.state_service.aclose)
             stack.push_async_callback(shielded, self.state.session_service.aclose)
@@ -268,7 +277,9 @@ class AgentApp(RoutingApp):
             for fn in reversed(self._shutdown_functions):
                 stack.push_async_callback(shielded, call, fn, *self_if_wanted(fn, self))
             if settings.lifespan is not None:
+                stack.push_async_callback(close_dropped)
                 await stack.enter_async_context(settings.lifespan(self))
+                await close_dropped()
             parts = await stack.enter_async_context(
                 open_parts(self, self._backend, self._event_store, self._gate, self._handler, self._framework)
             )
@@ -348,6 +359,12 @@ class AgentApp(RoutingApp):
 
     async def full_dispatch_request(self, request_context: RequestContext | None = None) -> ResponseTypes:
         dispatch = super().full_dispatch_request
-        if not self._middleware:
-            return await dispatch(request_context)
-        return await layered(self._middleware, lambda: dispatch(request_context))(request_in_hand())
+        try:
+            if not self._middleware:
+                return await dispatch(request_context)
+            return await layered(self._middleware, lambda: dispatch(request_context))(request_in_hand())
+        except (Exception, BaseExceptionGroup, trio.Cancelled):
+            raise
+        except BaseException as exc:
+            # Quart answers exceptions, and lets pass what is meant for the process.
+            return unwrap(Error(exc))

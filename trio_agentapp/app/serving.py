@@ -84,7 +84,7 @@ def serve_app(
     """
     from ..web.launcher import launch
 
-    configure_logging()
+    configure_logging(app.log_format, node_id=app.node_id)
     host, port = address(host, port)
     check_exposure(app, host)
     # The command line and deployments come this way too.

@@ -16,6 +16,7 @@ from ..abc import BaseInterruptBackend
 from ..errors import ConfigurationError
 from ..protocol.request import STRATEGIES, CancelAfter, MultitaskStrategy, OnDisconnect
 from ..protocol.timings import Timings
+from ..telemetry import LOG_FORMATS
 from ..web.identity import Authenticate, Authorize
 
 __all__ = ["Options", "Settings", "from_environment", "read_port"]
@@ -70,6 +71,7 @@ class Options(TypedDict, total=False):
     cleanup_budget: float
     drain_timeout: float
     gc_threshold: int
+    log_format: str
 
 
 def _is(kind: type, words: str) -> Callable[[Settings, attrs.Attribute[Any], object], None]:
@@ -214,6 +216,7 @@ class Settings:
     cleanup_budget: float = attrs.field(default=30.0, validator=_seconds)
     drain_timeout: float = attrs.field(default=30.0, validator=_seconds)
     gc_threshold: int = attrs.field(default=50_000, validator=[_is(int, "a number of objects"), _at_least(0)])
+    log_format: str = attrs.field(default="text", validator=_one_of(*LOG_FORMATS))
 
     @classmethod
     def read(cls, options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:

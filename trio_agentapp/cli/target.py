@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -56,9 +55,10 @@ def reached(target: str) -> Iterator[str]:
     import trio
 
     from ..deploy import LocalDeployManager
+    from ..telemetry import configure_logging
 
     # Its warnings, as plain lines; that it started is no news here.
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    configure_logging(level=logging.WARNING)
     manager = LocalDeployManager(host="127.0.0.1", port=0)
 
     async def deploy() -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -20,6 +21,9 @@ __all__ = ["ResponseBuilder"]
 
 INTERRUPTED = "interrupted"
 """The output of a tool call whose run ended first; without it the next turn's transcript would be invalid."""
+
+MAX_ASIDE = 64
+"""Messages with ids of their own that may grow beside the open one; the oldest is completed when there are more."""
 
 _Closing = Literal["completed", "incomplete"]
 
@@ -41,9 +45,12 @@ class ResponseBuilder:
         self._phase: Literal["new", "live", "ended"] = "new"
         self._next = 0
         self._message: OpenMessage | None = None
+        # Messages that grow in turns with the open one, by the ids that the handler gave them.
+        self._aside: dict[str, OpenMessage] = {}
         # The open text part that bare strings append to: one look decides whether `add` is on its short way.
         self._speech: OpenPart | None = None
         self._finished: list[MessageEvent] = []
+        self._began: list[int] = []
         self._ids: set[str] = set()
         self._calls: dict[str, MessageType] = {}
         self._usage: dict[str, Any] | None = None
@@ -89,7 +96,8 @@ class ResponseBuilder:
 
         str: appended to the open text. Content: with `delta` appended to the open part of its type, else a
         part of its own. Message: a whole message. `(msg, last)`: the same, but a message's content is
-        cumulative and the message stays open until `last`. A dict that spells a message or content: the same.
+        cumulative and the message stays open until `last`; messages with different ids may grow in turns. A dict
+        that spells a message or content: the same.
         None: nothing. Raises ItemError for anything else and for what cannot be JSON; then nothing has
         changed.
         """
@@ -171,7 +179,11 @@ class ResponseBuilder:
         if self._phase == "ended":
             raise RuntimeError("the response has ended")
         events: list[Event] = []
-        self._close_message("completed" if failure is None else "incomplete", events)
+        status_of_open: _Closing = "completed" if failure is None else "incomplete"
+        self._close_message(status_of_open, events)
+        while self._aside:
+            self._take_up(next(iter(self._aside)))
+            self._close_message(status_of_open, events)
         if failure is not None:
             for call_id, kind in list(self._calls.items()):
                 answer = DataContent({"call_id": call_id, "output": INTERRUPTED})
@@ -195,10 +207,18 @@ class ResponseBuilder:
 
     def _add_message(self, message: Message, last: bool | None, events: list[Event]) -> None:
         opened = self._message
+        aside = self._aside.get(message.id) if message.id is not None else None
         if last is not None and opened is not None and opened.continued_by(message):
             opened.check_continuation(message.content)
+        elif last is not None and aside is not None and aside.continued_by(message):
+            aside.check_continuation(message.content)
+            self._put_aside(events)
+            opened = self._take_up(aside.frame.id or "")
         else:
-            self._close_message("completed", events)
+            if last is None or message.id is None:
+                self._close_message("completed", events)
+            else:
+                self._put_aside(events)
             opened = self._open_message(message, events, cumulative=last is not None)
         if last is None:
             for part in message.content:
@@ -208,6 +228,25 @@ class ResponseBuilder:
             opened.frame = attrs.evolve(message, id=opened.frame.id)
         if last is not False:
             self._close_message("completed", events)
+
+    def _put_aside(self, events: list[Event]) -> None:
+        """Let another message with an id go on; what is open is completed if that one cannot be told by an id."""
+        message = self._message
+        if message is None or not message.cumulative or message.frame.id is None:
+            self._close_message("completed", events)
+            return
+        self._aside.pop(message.frame.id, None)
+        self._aside[message.frame.id] = message
+        self._message = self._speech = None
+        if len(self._aside) > MAX_ASIDE:
+            self._take_up(next(iter(self._aside)))
+            self._close_message("completed", events)
+
+    def _take_up(self, id: str) -> OpenMessage:
+        message = self._message = self._aside.pop(id)
+        part = message.part
+        self._speech = part if part is not None and message.speech and part.kind == "text" else None
+        return message
 
     def _catch_up(self, message: OpenMessage, parts: list[Content], last: bool, events: list[Event]) -> None:
         """Send what a cumulative message has more than before; `check_continuation` has said that it only has
@@ -236,8 +275,9 @@ class ResponseBuilder:
         given = frame.id is not None and frame.id not in self._ids
         id = frame.id if given and frame.id is not None else new_message_id()
         self._ids.add(id)
-        message = self._message = OpenMessage(id, frame, cumulative=cumulative)
-        events.append(MessageEvent(self._number(), "in_progress", id, frame.type, frame.role))
+        number = self._number()
+        message = self._message = OpenMessage(id, frame, cumulative=cumulative, began=number)
+        events.append(MessageEvent(number, "in_progress", id, frame.type, frame.role))
         return message
 
     def _grow(self, message: OpenMessage, content: Content, events: list[Event]) -> OpenPart:
@@ -304,7 +344,10 @@ class ResponseBuilder:
             metadata=frame.metadata,
         )
         events.append(event)
-        self._finished.append(event)
+        # In the order in which they began, which is the order of a transcript.
+        place = bisect(self._began, message.began)
+        self._began.insert(place, message.began)
+        self._finished.insert(place, event)
         self._message = None
         self._note_call(message)
 

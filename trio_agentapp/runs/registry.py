@@ -37,15 +37,17 @@ from ..protocol.events import ResponseEvent
 from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
 from ..protocol.request import MultitaskStrategy
-from .cleanup import leaves
 from .conclusion import Conclusion, Remember, Undo
+from .containment import apart
 from .driver import drive
 from .ending import error_message, farewells, numbered_from, restated, terminal_events
+from .failures import is_cancelled, is_ctrl_c, leaves
 from .handler import Handler
 from .inbox import InboxFetcher
 from .keeper import Keeper
 from .line import place_of, wait_in_line
-from .run import Run
+from .log_fields import add_log_fields
+from .run import Run, log_end
 from .ticker import Ticker
 
 __all__ = ["MAX_RUNS", "RegistryStatistics", "RunRegistry"]
@@ -280,7 +282,8 @@ class RunRegistry:
             with trio.CancelScope(shield=True):
                 await self._end(run, lease, Ending(cause=run.cause or Cause.SHUTDOWN))
             raise Draining
-        nursery.start_soon(self._live, run, lease, waits, handler, offered, name=f"run {run.run_id}")
+        with apart():
+            nursery.start_soon(self._live, run, lease, waits, handler, offered, name=f"run {run.run_id}")
 
     def _open_nursery(self) -> trio.Nursery | None:
         return self._nursery
@@ -331,6 +334,7 @@ class RunRegistry:
         self, run: Run, lease: Lease, waits: Queued | None, handler: Handler, offered: Mapping[str, object]
     ) -> None:
         """The task of one run. Only what concerns the process leaves it: a failure here is one run's own."""
+        add_log_fields(run_id=run.run_id, session_id=run.session_id, node_id=self.node_id)
         try:
             if waits is not None:
                 if self.draining:
@@ -342,7 +346,9 @@ class RunRegistry:
                 run.waits = False
                 lease = held
             await self._carry(run, lease, handler, offered)
-        except Exception:
+        except BaseException as exc:
+            if is_cancelled(exc) or is_ctrl_c(exc):
+                raise
             logger.critical("run %s: the runtime failed; the run is left behind", run.run_id, exc_info=True)
             if run.run_id in self._runs:
                 self._leave(run)
@@ -367,6 +373,7 @@ class RunRegistry:
         if run.cause is Cause.STOPPED_BEFORE_START:
             await self._end(run, lease, Ending(cause=Cause.STOPPED_BEFORE_START, stop_requested=True))
             return
+        logger.info("run %s has started (handler %r)", run.run_id, run.handler_name)
         driven = await self._conclusion.undo_replaced(run) or await drive(run, handler, offered)
         run.unwound = True
         run.stuck = False
@@ -388,11 +395,14 @@ class RunRegistry:
         run.ending = held
         run.state = held.state
         run.phase = Phase.ENDED
+        if isinstance(last, ResponseEvent) and held.cause is not ending.cause:
+            last = restated(last, held)
         if isinstance(last, ResponseEvent) and not run.log.closed:
-            run.log.put(numbered_from(run.log.end, [last if held.cause is ending.cause else restated(last, held)]))
+            run.log.put(numbered_from(run.log.end, [last]))
         if self._store is not None:
             self._store.keep(run.key, run.run_id, run.log.kept)
         self._leave(run)
+        log_end(run, held, last.error if isinstance(last, ResponseEvent) else None)
 
     def _leave(self, run: Run) -> None:
         run.log.close()

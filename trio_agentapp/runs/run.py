@@ -18,11 +18,13 @@ import trio
 
 from ..abc import MAX_INPUT, EventSink, Lease
 from ..protocol.builder import ResponseBuilder
+from ..protocol.events import Failure
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
 from ..protocol.message import Message
 from ..protocol.request import CancelAfter
 from .cleanup import Cleanup, CleanupScope
+from .containment import contain
 from .log import EventLog
 from .process import GRACE, Command, open_group
 from .stream import Subscriber
@@ -355,9 +357,7 @@ class Run:
             fn = self.exit_callbacks.pop()
             try:
                 async with self.cleanup():
-                    result = fn()
-                    if inspect.isawaitable(result):
-                        await result
+                    (await contain(_call_back, fn)).unwrap()
             except BaseException as exc:
                 # Caught outside the scope: it takes its own Cancelled out of a group first.
                 raised.append(exc)
@@ -390,6 +390,12 @@ class Run:
         return not self.unwound and began is not None and now > self.cleanup_state.until(began) + 1.0
 
 
+async def _call_back(fn: Callable[[], Awaitable[object] | object]) -> None:
+    result = fn()
+    if inspect.isawaitable(result):
+        await result
+
+
 def shielded_write() -> CleanupScope:
     """`async with shielded_write():` - what a store writes in here is not cut by a stop.
 
@@ -404,3 +410,15 @@ def shielded_write() -> CleanupScope:
 def log_failure(run: Run, what: str, error: BaseException) -> None:
     """Log what a handler raised. Names come with `%r`, so that nobody's text breaks a line."""
     logger.error("run %s (handler %r): %s", run.run_id, run.handler_name, what, exc_info=error)
+
+
+def log_end(run: Run, ending: Ending, told: Failure | None) -> None:
+    """Log how a run has ended, with what its client was told of a failure."""
+    logger.info(
+        "run %s has ended: %s (%s), %.3f s after its request%s",
+        run.run_id,
+        ending.state.value,
+        ending.cause.value,
+        time.time() - run.created_at,
+        f"; its client was told: {told.message}" if told and ending.state is RunState.ERROR else "",
+    )

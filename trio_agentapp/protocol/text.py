@@ -1,0 +1,32 @@
+"""Text of values that are not ours: it may raise while it is made, and may hold what no line and no UTF-8 can."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["describe_exception", "escaped", "safe_text"]
+
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, line separators, marks that reorder what a terminal shows, and lone surrogates."""
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def safe_text(value: object) -> str:
+    """`str(value)`, without lone surrogates; the name of its type in angle brackets where that raises."""
+    try:
+        text = value if type(value) is str else str.__str__(str(value))
+    except BaseException:  # the value is a user's, and so is its __str__
+        return f"<{type(value).__name__}, which has no text>"
+    return text.encode(errors="backslashreplace").decode()
+
+
+def describe_exception(error: BaseException) -> str:
+    """`ValueError: its text`; the type alone where there is no text."""
+    text = safe_text(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def escaped(text: str) -> str:
+    r"""The text on one line, with escapes as in JSON: `\n`, `\t`, `\r`, else `\u001b`."""
+    return _UNSAFE.sub(lambda found: _SHORT.get(found[0]) or f"\\u{ord(found[0]):04x}", text)
