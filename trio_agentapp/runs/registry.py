@@ -82,10 +82,10 @@ class _Kept:
         self.end()
 
     async def start(self, name: str, service: Callable[..., Awaitable[None]], *args: object) -> None:
-        await self._nursery.start(partial(self._serve, name, service, *args), name=name)
+        await self._nursery.start(partial(self._serve, self._new_scope(), name, service, *args), name=name)
 
     def start_soon(self, name: str, service: Callable[[], Awaitable[None]]) -> None:
-        self._nursery.start_soon(self._serve, name, service, name=name)
+        self._nursery.start_soon(self._serve, self._new_scope(), name, service, name=name)
 
     def shield(self) -> None:
         """All have started: until then a start can be cancelled."""
@@ -96,11 +96,20 @@ class _Kept:
         for scope in self._scopes:
             scope.cancel(reason="the run registry is closed")
 
+    def _new_scope(self) -> trio.CancelScope:
+        scope = trio.CancelScope()
+        self._scopes.append(scope)
+        return scope
+
     async def _serve(
-        self, name: str, service: Callable[..., Awaitable[None]], *args: object, **status: object
+        self,
+        scope: trio.CancelScope,
+        name: str,
+        service: Callable[..., Awaitable[None]],
+        *args: object,
+        **status: object,
     ) -> None:
-        with trio.CancelScope() as scope:
-            self._scopes.append(scope)
+        with scope:
             try:
                 await service(*args, **status)
             except Exception:
