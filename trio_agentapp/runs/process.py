@@ -8,8 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -35,28 +34,14 @@ Command = str | bytes | os.PathLike[str] | Sequence[str | bytes | os.PathLike[st
 
 @asynccontextmanager
 async def open_group(
-    cleanup: Cleanup,
-    command: Command,
-    *,
-    stdin: Any = subprocess.DEVNULL,
-    stdout: Any = None,
-    stderr: Any = None,
-    shell: bool = False,
-    cwd: str | os.PathLike[str] | None = None,
-    env: Mapping[str, str] | None = None,
-    grace: float = GRACE,
+    cleanup: Cleanup, command: Command, *, grace: float, **options: Any
 ) -> AsyncIterator[trio.Process]:
-    """See `Run.open_process`."""
-    process = await trio.lowlevel.open_process(
-        command,  # type: ignore[arg-type]  # its overloads tie it to `shell`
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        shell=shell,
-        cwd=cwd,
-        env=env,
-        # A group to signal as a whole. A session, too: without a terminal nothing in it can wait for one.
+    """See `Run.open_process`; the options are those of `trio.lowlevel.open_process`."""
+    # A group to signal as a whole. A session, too: without a terminal nothing in it can wait for one.
+    process: trio.Process = await trio.lowlevel.open_process(
+        command,
         start_new_session=True,
+        **options,
     )
     try:
         yield process
