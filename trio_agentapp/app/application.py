@@ -40,7 +40,7 @@ from ..web.websocket_connection import WebSocketConnection
 from .backends import backend_of, event_store_of
 from .hooks import call, self_if_wanted, shielded
 from .middleware import Middleware, layered
-from .mounting import mount_docs, mount_health, mount_history, mount_runs, mount_socket, request_in_hand
+from .mounting import mount_docs, mount_health, mount_runs, mount_sessions, mount_socket, request_in_hand
 from .parts import Parts, open_parts
 from .reminder import refuse_by_place, remind_to_serve
 from .serving import deploy_app, run_app
@@ -354,7 +354,11 @@ class AgentApp(RoutingApp):
         mount_docs(self, self.app_name, self.app_description, self.settings.endpoint_path)
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._open().run_routes)
-            mount_history(self, lambda: SessionRoutes(self.state.session_service, self._gate))
+            mount_sessions(
+                self,
+                lambda: self._open().run_routes,
+                lambda: SessionRoutes(self.state.session_service, self._gate),
+            )
             mount_socket(self, lambda: self._open().sockets)
             self._tasks.mount_background()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ItemError
 
-__all__ = ["MAX_DEPTH", "clean_text", "fold_data", "plain_json"]
+__all__ = ["MAX_DEPTH", "clean_text", "fold_data", "is_half", "plain_json"]
 
 MAX_DEPTH = 200
 """Levels of nesting; orjson itself writes at most 254, and a cycle has no end."""
@@ -30,6 +30,11 @@ def clean_text(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def is_half(text: str) -> bool:
+    """Whether the text ends with the first half of a surrogate pair, whose second may be yet to come."""
+    return "\ud800" <= text[-1:] <= "\udbff"
 
 
 def plain_json(value: Any, path: str = "$", depth: int = 0) -> Any:

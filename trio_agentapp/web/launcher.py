@@ -103,7 +103,7 @@ def launch(
         return_code = 1
     except* KeyboardInterrupt:
         return_code = EXIT_BY_FORCE  # before or after our own handling of signals
-    except* Exception as errors:
+    except* BaseException as errors:  # SystemExit in one of its tasks, for instance
         log_failure("The server failed", errors)
         return_code = 1
     else:
