@@ -44,6 +44,6 @@ def run_worker(
     if concurrency is not None:
         arguments.append(f"--concurrency={concurrency}")
     if signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:
-        # Celery takes SIGHUP (a warm restart) and SIGUSR1 (it shows its threads); this one would end it on the spot.
+        # Celery takes SIGHUP (a warm restart) and SIGUSR1 (it shows its threads); this one would end it at once.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     app.celery.worker_main([*arguments, *options])
