@@ -107,12 +107,16 @@ async def test_the_end_of_the_program_drains(library: str, way: str, program: Pa
     assert process.returncode in by_signal[way]
 
 
-async def test_a_start_that_fails_leaves_no_thread(manager: LocalDeployManager) -> None:
+async def test_a_start_that_fails_leaves_no_thread(
+    manager: LocalDeployManager, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(app: AgentApp) -> None:
         raise OSError("no disk")
 
-    with pytest.raises(DeployError, match=r"the service could not start: .*no disk"):
+    with pytest.raises(DeployError, match=r"^the service could not start: OSError: no disk$"):
         await AgentApp(before_start=fail).deploy(manager)
+    (record,) = caplog.records
+    assert (record.getMessage(), record.exc_info) == ("The start-up failed: OSError: no disk", None)
     assert not services()
 
     async def wait(app: AgentApp) -> None:

@@ -556,3 +556,29 @@ def test_weights_grow_with_what_they_weigh() -> None:
     assert 5000 < data.weight < 6000
     *_, message, response = builder.complete(completed_at=1)
     assert response.weight > message.weight > 15_000
+
+
+def texts(*items: object) -> list[str]:
+    return [event["text"] for event in run(*items) if event["object"] == "content" and event["delta"]]
+
+
+def test_halves_of_a_character_are_joined_where_they_meet() -> None:
+    assert texts("a\ud83d", "\ude00b") == ["a", "\U0001f600b"]
+    assert texts("\ud83d", "\ude00") == ["\U0001f600"]
+    assert texts("a\ud83d\ude00b") == ["a\U0001f600b"]
+    assert texts("a", TextContent("\ud83d", delta=True), "\ude00") == ["a", "\U0001f600"]
+    assert texts("a\ud83d", "b") == ["a", "\ufffdb"]
+    assert texts("a\ude00", "b") == ["a\ufffd", "b"]
+    assert texts("a\ud83d", "\ud83d", "\ude00") == ["a", "\ufffd", "\U0001f600"]
+    assert texts("a\ud83d") == ["a", "\ufffd"]
+    assert texts("a\ud83d", None, "\ude00") == ["a", "\U0001f600"]
+    assert texts("a\ud83d", DataContent({"x": 1}), "b") == ["a", "\ufffd", "b"]
+
+
+def test_halves_of_a_character_are_joined_in_growing_messages() -> None:
+    grown = [(Message(content=text, id="m"), False) for text in ("a", "a\ud83d", "a\U0001f600", "a\U0001f600b")]
+    assert texts(*grown) == ["a", "\U0001f600", "b"]
+    assert texts((Message(content="a\ud83d", id="m"), False), (Message(content="a\ud83d", id="m"), True)) == [
+        "a",
+        "\ufffd",
+    ]

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, Never, TypeVar, Unpack, overload
 
 import trio
 from outcome import Error
@@ -40,10 +40,11 @@ from ..web.websocket_connection import WebSocketConnection
 from .backends import backend_of, event_store_of
 from .hooks import call, self_if_wanted, shielded
 from .middleware import Middleware, layered
-from .mounting import mount_docs, mount_health, mount_history, mount_runs, mount_socket, request_in_hand
+from .mounting import mount_docs, mount_health, mount_runs, mount_sessions, mount_socket, request_in_hand
 from .parts import Parts, open_parts
+from .reminder import refuse_by_place, remind_to_serve
 from .serving import deploy_app, run_app
-from .settings import Options, Settings
+from .settings import Options, Settings, UnknownParameter, named_by_variable, unknown_variables
 from .state import AppState
 from .tasks import AppTasks
 
@@ -71,11 +72,22 @@ class AgentApp(RoutingApp):
     asgi_lifespan_class = Lifespan
     asgi_websocket_class = WebSocketConnection
 
-    def __init__(self, **options: Unpack[Options]) -> None:
-        self.settings = Settings.read(options)
-        self.endpoints = Endpoints(cleanup_budget=self.settings.cleanup_budget, debug=self.settings.debug)
+    def __init__(self, *by_place: Never, **options: Unpack[Options]) -> None:
+        refuse_by_place(by_place)
         # Quart looks for templates beside the module that makes the app, as it would if that named itself.
         module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
+        try:
+            self._build(module, options)
+        # The line that is to be changed is the caller's; where it was checked says nothing.
+        except UnknownParameter as error:
+            raise TypeError(str(error)) from None
+        except ConfigurationError as error:
+            raise named_by_variable(error, options).with_traceback(None) from None
+        remind_to_serve(self, module)
+
+    def _build(self, module: str, options: Options) -> None:
+        self.settings = Settings.read(options)
+        self.endpoints = Endpoints(cleanup_budget=self.settings.cleanup_budget, debug=self.settings.debug)
         super().__init__(module, static_folder=None)
         self.app_name = self.settings.app_name
         self.app_description = self.settings.app_description
@@ -85,6 +97,8 @@ class AgentApp(RoutingApp):
         self.gc_threshold = self.settings.gc_threshold
         self.log_format = self.settings.log_format
         self.launched = False
+        self.used = False
+        """It was served, deployed or opened, or told to."""
         self.process_mode: str | None = None
         self.node_id = new_run_id()
         self.config["MAX_CONTENT_LENGTH"] = self.settings.max_body_bytes
@@ -104,6 +118,7 @@ class AgentApp(RoutingApp):
         self._init_functions: list[Callable[..., Any]] = []
         self._shutdown_functions: list[Callable[..., Any]] = []
         self._mounted = False
+        self._unknown_variables = unknown_variables(os.environ)
         install_problems(self)
         if self.settings.agent is not None:
             self.query()(self.settings.agent)
@@ -142,6 +157,11 @@ class AgentApp(RoutingApp):
         Raises ConfigurationError: the path is taken, or the function cannot be called with a JSON body.
         """
         return self._tasks.register(path, queue, timeout)
+
+    @property
+    def has_handler(self) -> bool:
+        """Whether there is a query handler."""
+        return self._handler is not None
 
     @property
     def celery(self) -> Any:
@@ -238,6 +258,7 @@ class AgentApp(RoutingApp):
         Returns after a clean end, and exits with 1 if the start failed or a crash ended the server. Does nothing
         while a launcher (hypercorn, the command line, Celery) imports the module.
         """
+        self.used = True
         run_app(self, host, port, certfile=certfile, keyfile=keyfile, workers=workers)
 
     async def deploy(self, deployer: DeployManager, **options: Any) -> Deployment:
@@ -248,6 +269,7 @@ class AgentApp(RoutingApp):
         The options are the deployer's. To be awaited from Trio or asyncio. While a launcher imports the module it
         does nothing, and returns a deployment without an id. Raises DeployError: it did not become ready.
         """
+        self.used = True
         return await deploy_app(self, deployer, **options)
 
     # The life of the app.
@@ -260,6 +282,9 @@ class AgentApp(RoutingApp):
         registry. So a handler can use all of it until its cleanup is over.
         """
         settings = self.settings
+        self.used = True
+        while self._unknown_variables:
+            logger.warning("%s", self._unknown_variables.pop(0))
         if settings.require_auth and settings.authenticate is None:
             raise ConfigurationError("require_auth is set, and there is no authenticate hook")
         async with AsyncExitStack() as stack:
@@ -329,7 +354,11 @@ class AgentApp(RoutingApp):
         mount_docs(self, self.app_name, self.app_description, self.settings.endpoint_path)
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._open().run_routes)
-            mount_history(self, lambda: SessionRoutes(self.state.session_service, self._gate))
+            mount_sessions(
+                self,
+                lambda: self._open().run_routes,
+                lambda: SessionRoutes(self.state.session_service, self._gate),
+            )
             mount_socket(self, lambda: self._open().sockets)
             self._tasks.mount_background()
 

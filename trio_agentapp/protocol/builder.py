@@ -13,9 +13,9 @@ from .content import GROWING, Content, DataContent, RefusalContent, TextContent,
 from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent, Status
 from .ids import new_message_id
 from .items import plain_item
-from .message import OUTPUT_OF, Message, MessageType
+from .message import OUTPUT_OF, Message
 from .open_message import OpenMessage, OpenPart, words_of
-from .payload import clean_text, plain_json
+from .payload import clean_text, is_half, plain_json
 
 __all__ = ["ResponseBuilder"]
 
@@ -49,10 +49,12 @@ class ResponseBuilder:
         self._aside: dict[str, OpenMessage] = {}
         # The open text part that bare strings append to: one look decides whether `add` is on its short way.
         self._speech: OpenPart | None = None
+        # The first half of a surrogate pair, with which a piece of text ended.
+        self._half = ""
         self._finished: list[MessageEvent] = []
         self._began: list[int] = []
         self._ids: set[str] = set()
-        self._calls: dict[str, MessageType] = {}
+        self._calls: dict[str, str] = {}
         self._usage: dict[str, Any] | None = None
 
     @property
@@ -81,6 +83,7 @@ class ResponseBuilder:
                 message=event.message,
                 usage=plain_json(event.usage),
                 metadata=plain_json(event.metadata),
+                extra=plain_json(event.extra or {}),
             )
             for event in self._finished
         )
@@ -105,8 +108,10 @@ class ResponseBuilder:
         if type(item) is str:
             part = self._speech
             if part is not None and item:
-                if not item.isascii():
-                    item = clean_text(item)
+                if self._half or not item.isascii():
+                    item = self._joined(item)
+                    if not item:
+                        return ()
                 part.pieces.append(item)
                 number = self._next
                 self._next = number + 1
@@ -115,8 +120,14 @@ class ResponseBuilder:
         last: bool | None = None
         if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], bool):
             item, last = item
-        plain = plain_item(item)
         events: list[Event] = []
+        if isinstance(item, TextContent) and item.delta and isinstance(item.text, str):
+            item = item.text
+        if isinstance(item, str):
+            item = self._joined(item)
+        plain = plain_item(item, growing=last is False)
+        if plain is not None and not isinstance(plain, str):
+            self._give_up_half(events)
         if isinstance(plain, Message):
             self._add_message(plain, last, events)
             return events
@@ -127,6 +138,17 @@ class ResponseBuilder:
         if last:
             self._close_message("completed", events)
         return events
+
+    def _joined(self, text: str) -> str:
+        """A piece of text behind the half of a character that the one before it ended with; keeps its own half."""
+        text = self._half + text
+        self._half = text[-1] if is_half(text) else ""
+        return clean_text(text[:-1] if self._half else text)
+
+    def _give_up_half(self, events: list[Event]) -> None:
+        if self._half:
+            self._half = ""
+            self._add_content(TextContent("\ufffd", delta=True), events)
 
     def complete(self, *, completed_at: int) -> Sequence[Event]:
         """The handler returned: what is open is completed."""
@@ -179,6 +201,8 @@ class ResponseBuilder:
         if self._phase == "ended":
             raise RuntimeError("the response has ended")
         events: list[Event] = []
+        if self._phase == "live":
+            self._give_up_half(events)
         status_of_open: _Closing = "completed" if failure is None else "incomplete"
         self._close_message(status_of_open, events)
         while self._aside:
@@ -342,6 +366,7 @@ class ResponseBuilder:
             message=frame.message,
             usage=frame.usage,
             metadata=frame.metadata,
+            extra=frame.extra or None,
         )
         events.append(event)
         # In the order in which they began, which is the order of a transcript.

@@ -30,7 +30,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, LifespanScop
 from quart_trio.asgi import TrioASGILifespan
 
 from ..errors import AgentAppError
-from ..protocol.text import describe_exception
+from ..protocol.text import describe_exception, safe_text
 from ..runs.containment import close_dropped, contain, noted, unwrap
 from ..runs.failures import is_cancelled, leaves, printable
 from ..runs.log_fields import add_log_fields
@@ -271,7 +271,8 @@ def _single(error: BaseException) -> BaseException:
 
 
 def _one_line(error: BaseException) -> str:
-    return describe_exception(_single(error))
+    cause = _single(error)
+    return safe_text(cause) if isinstance(cause, AgentAppError) else describe_exception(cause)
 
 
 def _while_serving(generator: AsyncGenerator[None, None]) -> AbstractAsyncContextManager[None]:
