@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["describe_exception", "escaped", "masked_url", "safe_text"]
+__all__ = ["describe_exception", "escaped", "masked_url", "safe_text", "visible"]
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line separators, marks that reorder what a terminal shows, and lone surrogates."""
@@ -32,6 +32,11 @@ def describe_exception(error: BaseException) -> str:
 def escaped(text: str) -> str:
     r"""The text on one line, with escapes as in JSON: `\n`, `\t`, `\r`, else `\u001b`."""
     return _UNSAFE.sub(lambda found: _SHORT.get(found[0]) or f"\\u{ord(found[0]):04x}", text)
+
+
+def visible(text: str) -> str:
+    """As `escaped`, but line ends and tabs stay: what a terminal would obey is shown instead."""
+    return "\n".join("\t".join(map(escaped, line.split("\t"))) for line in text.split("\n"))
 
 
 def masked_url(url: str) -> str:
