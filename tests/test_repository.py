@@ -13,7 +13,6 @@ WITHOUT_SUFFIX = {"Makefile", "run", ".gitignore"}
 GENERATED = {"__pycache__", "build", "dist", "results"}
 HIDDEN_BUT_OURS = {".ci", ".gitignore"}
 ASYNCIO_MAY_BE_USED_IN = {"frameworks", "tasks", "deploy"}
-LONGEST_MODULE = 400
 
 # Put together at run time, so that this file does not contain what it forbids.
 PLACEHOLDER = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3)) + r")\b")
@@ -90,11 +89,6 @@ def test_no_swallowed_errors() -> None:
 def test_asyncio_stays_in_its_rooms() -> None:
     elsewhere = [p for p in PACKAGE if p.relative_to(ROOT).parts[1] not in ASYNCIO_MAY_BE_USED_IN]
     assert not {str(path): found for path in elsewhere if (found := imports_of_asyncio(path.read_text()))}
-
-
-def test_no_module_is_too_long() -> None:
-    lengths = {str(path): len(path.read_text().splitlines()) for path in PACKAGE}
-    assert not {path: length for path, length in lengths.items() if length > LONGEST_MODULE}
 
 
 def test_the_files_are_found() -> None:

@@ -163,6 +163,17 @@ def test_run_finds_a_module_and_the_address_of_the_environment(shell: Shell, age
     assert running.stop() == 0
 
 
+@pytest.mark.parametrize("more", [[], ["--reload"]])
+def test_signals_that_end_a_process_by_default(shell: Shell, agent: Path, more: list[str]) -> None:
+    running = shell.start("run", "agent.py", "--port", "0", *more)
+    url = running.url()
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        running.process.send_signal(number)
+        running.wait_for(f"{number.name} does nothing here")
+    assert get(f"{url}/health")["service"] == "Parrot"
+    assert running.stop(signal.SIGHUP) == 0
+
+
 def test_reload(shell: Shell, agent: Path) -> None:
     running = shell.start("run", "agent.py", "--port", "0", "--reload")
     url = running.url()

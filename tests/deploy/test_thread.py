@@ -78,7 +78,7 @@ def test_from_asyncio() -> None:
 
 
 @pytest.mark.parametrize("library", ["trio", "asyncio"])
-@pytest.mark.parametrize("way", ["end", "SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("way", ["end", "SIGTERM", "SIGHUP", "SIGINT"])
 async def test_the_end_of_the_program_drains(library: str, way: str, program: Path, marks) -> None:
     leave = ["leave"] if way == "end" else []
     if way == "end":
@@ -94,21 +94,29 @@ async def test_the_end_of_the_program_drains(library: str, way: str, program: Pa
             assert process.stdout is not None
             deployment = told((await trio.to_thread.run_sync(process.stdout.readline)).decode())
             chat = Chat(deployment["url"]).begin()
+            if way == "SIGHUP":
+                process.send_signal(signal.SIGUSR1)
+                process.send_signal(signal.SIGUSR2)
             process.send_signal(getattr(signal, way))
             await wait_until(lambda: process.poll() is not None)
             assert chat.end()["status"] == "canceled"
         finally:
             process.kill()
     assert marks() == ["cleaned"]
-    assert process.returncode in ((-signal.SIGTERM,) if way == "SIGTERM" else (-signal.SIGINT, 1, 130))
+    by_signal = {"SIGTERM": (-signal.SIGTERM,), "SIGHUP": (-signal.SIGHUP,), "SIGINT": (-signal.SIGINT, 1, 130)}
+    assert process.returncode in by_signal[way]
 
 
-async def test_a_start_that_fails_leaves_no_thread(manager: LocalDeployManager) -> None:
+async def test_a_start_that_fails_leaves_no_thread(
+    manager: LocalDeployManager, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(app: AgentApp) -> None:
         raise OSError("no disk")
 
-    with pytest.raises(DeployError, match=r"the service could not start: .*no disk"):
+    with pytest.raises(DeployError, match=r"^the service could not start: OSError: no disk$"):
         await AgentApp(before_start=fail).deploy(manager)
+    (record,) = caplog.records
+    assert (record.getMessage(), record.exc_info) == ("The start-up failed: OSError: no disk", None)
     assert not services()
 
     async def wait(app: AgentApp) -> None:

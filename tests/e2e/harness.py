@@ -70,7 +70,7 @@ class Server:
                 *flags,
                 f"{agent}:app",
             ]
-        environment = {**os.environ, "PORT": "0", "FOLDER": str(folder), **env}
+        environment = {**os.environ, "AGENTAPP_LOG_FORMAT": "json", "PORT": "0", "FOLDER": str(folder), **env}
         with open(self._log, "wb") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=AGENTS, env=environment, start_new_session=True
@@ -99,9 +99,12 @@ class Server:
         raise AssertionError(f"not ready in {seconds} s:\n{self.log}")
 
     def _ready(self) -> bool:
+        return self._ready_at("/readiness")
+
+    def _ready_at(self, path: str) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), 2) as sock:
-                sock.sendall(b"GET /readiness HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                sock.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
                 return sock.recv(100).startswith(b"HTTP/1.1 200")
         except OSError:
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -190,6 +191,20 @@ async def test_a_run_in_a_worker_is_one_of_its_session(house: House, way: str) -
     assert (body["status"], body["error"]["code"]) == ("cancelled", "stopped")
     assert (body["result"]["status"], body["result"]["error"]["code"]) == ("canceled", "stopped")
     assert server.marks.count(f"cleaned {task_id}") == 1
+
+
+async def test_a_worker_logs_in_the_format_of_the_app(own: Any) -> None:
+    """Celery keeps level and destination; its own records, those of runs and those of tasks are told apart."""
+    house = own(AGENTAPP_LOG_FORMAT="json")
+    run_id = await submit(house.server, "/process/task", {"input": say("hi"), "session_id": "s1"})
+    assert (await ended(house.server, "/process/task", run_id))["status"] == "finished"
+    await house.server.wait_until(lambda: f"run {run_id} has ended" in house.worker.log, "the end in the log")
+    lines = [json.loads(line) for line in house.worker.log.splitlines() if line.startswith("{")]
+    of_run = [line for line in lines if line.get("run_id") == run_id]
+    said = [line["message"] for line in of_run if line["message"].startswith(f"run {run_id} has ")]
+    assert [words.split()[3] for words in said] == ["started", "ended:"]
+    assert {line["session_id"] for line in of_run} == {"s1"}
+    assert [line for line in lines if line["logger"].startswith("celery.") and line["node_id"]]
 
 
 async def test_a_worker_that_is_told_to_leave(own: Any) -> None:

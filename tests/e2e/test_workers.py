@@ -124,7 +124,7 @@ async def test_no_worker_outlives_its_master(start: Start, redis: str) -> None:
 async def test_workers_that_cannot_start_end_it_all(start: Start) -> None:
     server = start(AGENT, env={"REDIS_URL": "redis://127.0.0.1:1", "WORKERS": "2"}, ready=False)
     assert await server.wait_exit(40) == 1
-    assert "before all were ready" in server.log
+    assert "before all had started" in server.log
 
 
 async def test_without_redis_they_are_refused(start: Start) -> None:

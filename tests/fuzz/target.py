@@ -51,9 +51,13 @@ class Target:
 def running(folder: Path) -> Iterator[Target]:
     log = folder / "log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTAPP_")}
+    environment |= {"PORT": "0", "AGENTAPP_LOG_FORMAT": "json"}
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, str(APP)], stdout=file, stderr=file, env=environment | {"PORT": "0"}
+            [sys.executable, str(APP)],
+            stdout=file,
+            stderr=file,
+            env=environment,
         )
     try:
         end = time.monotonic() + 30

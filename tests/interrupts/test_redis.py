@@ -262,7 +262,9 @@ async def test_tokens_grow_beyond_the_life_of_their_records(backend: RedisInterr
 # Ends of leases.
 
 
-async def test_the_reaper_ends_the_runs_of_a_dead_owner(server: RedisServer) -> None:
+async def test_the_reaper_ends_the_runs_of_a_dead_owner(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
     """Within L + R, without anybody looking; and not before L."""
     async with open_backend(server) as backend, open_probe(server, backend) as probe:
         before = trio.current_time()
@@ -280,6 +282,8 @@ async def test_the_reaper_ends_the_runs_of_a_dead_owner(server: RedisServer) -> 
         assert now - after <= TIMINGS.lease + TIMINGS.reaper + 0.5
         record = await probe.record(lease)
         assert (record["state"], record["reason"], record["node"]) == ("ERROR", "owner_lost", "node-1")
+        for each in (lease, stopped):
+            assert caplog.text.count(f"run {each.run_id} was reaped: node node-1 has let its lease expire") == 1
         assert record["tok"] == str(lease.token)
         assert "stop_requested" not in record
         assert (await probe.record(stopped))["stop_requested"] == "1"

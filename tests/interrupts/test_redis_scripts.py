@@ -7,8 +7,10 @@ so, leases end at the exact millisecond, and everything can be compared: replies
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
+from importlib.resources import files
 from typing import Any
 
 import attrs
@@ -426,3 +428,10 @@ def test_without_a_change_of_clock_it_is_the_servers(client: redis.Redis) -> Non
     answer = client.execute_command("EVAL", call.script.source, *call.arguments)
     after = client.time()
     assert before[0] * 10**6 + before[1] <= int(answer[1]) <= after[0] * 10**6 + after[1]
+
+
+def test_the_probe_asks_for_every_command_that_a_script_uses() -> None:
+    folders = [files("trio_agentapp.interrupts") / "lua", files("trio_agentapp.events") / "lua"]
+    sources = {path.name: path.read_text() for folder in folders for path in folder.iterdir()}
+    used = {name: set(re.findall(r"redis\.p?call\('(\w+)'", source)) for name, source in sources.items()}
+    assert set().union(*used.values()) == used["probe.lua"]

@@ -34,6 +34,7 @@ class SampleApp(QuartTrio):
     asgi_http_class = HTTPConnection
     asgi_lifespan_class = Lifespan
     app_name = "sample"
+    node_id = "node-1"
     launched = False
     cleanup_budget = OPTIONS.get("cleanup_budget", 10.0)
     read_timeout = OPTIONS.get("read_timeout", 15.0)
@@ -44,6 +45,9 @@ class SampleApp(QuartTrio):
         super().__init__("sample")
         self.live: set[LiveBody] = set()
         self.draining = False
+
+    def unready_reason(self) -> str | None:
+        return "draining" if self.draining else None
 
     @asynccontextmanager
     async def runtime(self) -> AsyncIterator[None]:

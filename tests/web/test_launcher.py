@@ -39,7 +39,7 @@ async def test_a_clean_stop_drains_and_exits_0(start_server: Start, number: sign
 async def test_the_ready_line_names_the_real_port(start_server: Start) -> None:
     server = await start_server()
     line = server.log.splitlines()[0]
-    assert re.fullmatch(r"sample is ready on http://127\.0\.0\.1:[1-9]\d* \(Ctrl-C stops it\)", line)
+    assert re.fullmatch(r"sample is ready on http://127\.0\.0\.1:[1-9]\d* \(Ctrl-C stops it; node node-1\)", line)
 
 
 async def test_a_third_signal_ends_the_process_on_the_spot(start_server: Start) -> None:
@@ -78,7 +78,8 @@ async def test_a_failed_start_exits_1_with_a_traceback(start_server: Start) -> N
 async def test_an_expected_failure_exits_1_with_one_line(start_server: Start) -> None:
     server = await start_server(ready=False, runtime_fails=True)
     assert await server.wait_exit() == 1
-    assert server.log == "The start-up failed: ConnectionRefusedError: no backend\n"
+    line = r"\S+Z CRITICAL trio_agentapp\.web\.lifespan: The start-up failed: ConnectionRefusedError: no backend"
+    assert re.fullmatch(line + r" \[node=node-1\]\n", server.log)
 
 
 async def test_a_busy_port_exits_1_before_the_app_starts(start_server: Start) -> None:
@@ -86,7 +87,8 @@ async def test_a_busy_port_exits_1_before_the_app_starts(start_server: Start) ->
         port = other.getsockname()[1]
         server = await start_server(ready=False, port=port)
         assert await server.wait_exit() == 1
-    assert server.log == f"Cannot listen on 127.0.0.1:{port}: the port is in use\n"
+    hint = "say another with app.run(port=...), --port or PORT"
+    assert server.log == f"Cannot listen on 127.0.0.1:{port}: the port is in use; {hint}\n"
     assert server.trace == []
 
 

@@ -9,9 +9,10 @@ import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import chain
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, Never, TypeVar, Unpack, overload
 
 import trio
+from outcome import Error
 from quart import Response
 from quart.ctx import RequestContext
 from quart.typing import ResponseTypes
@@ -26,6 +27,7 @@ from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.request import AgentRequest
 from ..runs import Handler, drain, stop_run
+from ..runs.containment import close_dropped, contain, noted, unwrap
 from ..stores import stores_of
 from ..web.connection import HTTPConnection
 from ..web.endpoints import Endpoints
@@ -40,10 +42,11 @@ from ..web.websocket_connection import WebSocketConnection
 from .backends import backend_of, event_store_of
 from .hooks import call, self_if_wanted, shielded
 from .middleware import Middleware, layered
-from .mounting import mount_docs, mount_health, mount_history, mount_runs, mount_socket, request_in_hand
+from .mounting import mount_docs, mount_health, mount_runs, mount_sessions, mount_socket, request_in_hand
 from .parts import Parts, open_parts
+from .reminder import refuse_by_place, remind_to_serve
 from .serving import deploy_app, run_app
-from .settings import Options, Settings
+from .settings import Options, Settings, UnknownParameter, named_by_variable, unknown_variables
 from .state import AppState
 from .tasks import AppTasks
 
@@ -73,13 +76,24 @@ class AgentApp(RoutingApp):
     asgi_lifespan_class = Lifespan
     asgi_websocket_class = WebSocketConnection
 
-    def __init__(self, **options: Unpack[Options]) -> None:
+    def __init__(self, *by_place: Never, **options: Unpack[Options]) -> None:
+        refuse_by_place(by_place)
+        # Quart looks for templates beside the module that makes the app, as it would if that named itself.
+        module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
+        try:
+            self._build(module, options)
+        # The line that is to be changed is the caller's; where it was checked says nothing.
+        except UnknownParameter as error:
+            raise TypeError(str(error)) from None
+        except ConfigurationError as error:
+            raise named_by_variable(error, options).with_traceback(None) from None
+        remind_to_serve(self, module)
+
+    def _build(self, module: str, options: Options) -> None:
         self.settings = Settings.read(options)
         for name in HOOKS:
             refuse_fastapi(getattr(self.settings, name), name, hook=True)
         self.endpoints = Endpoints(cleanup_budget=self.settings.cleanup_budget, debug=self.settings.debug)
-        # Quart looks for templates beside the module that makes the app, as it would if that named itself.
-        module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
         super().__init__(module, static_folder=None)
         self.app_name = self.settings.app_name
         self.app_description = self.settings.app_description
@@ -87,7 +101,10 @@ class AgentApp(RoutingApp):
         self.wind_down_timeout = self.settings.cleanup_budget + GOODBYE
         self.read_timeout = self.settings.read_timeout
         self.gc_threshold = self.settings.gc_threshold
+        self.log_format = self.settings.log_format
         self.launched = False
+        self.used = False
+        """It was served, deployed or opened, or told to."""
         self.process_mode: str | None = None
         self.node_id = new_run_id()
         self.config["MAX_CONTENT_LENGTH"] = self.settings.max_body_bytes
@@ -107,6 +124,7 @@ class AgentApp(RoutingApp):
         self._init_functions: list[Callable[..., Any]] = []
         self._shutdown_functions: list[Callable[..., Any]] = []
         self._mounted = False
+        self._unknown_variables = unknown_variables(os.environ)
         install_problems(self)
         if self.settings.agent is not None:
             self.query()(self.settings.agent)
@@ -146,6 +164,11 @@ class AgentApp(RoutingApp):
         Raises ConfigurationError: the path is taken, or the function cannot be called with a JSON body.
         """
         return self._tasks.register(path, queue, timeout)
+
+    @property
+    def has_handler(self) -> bool:
+        """Whether there is a query handler."""
+        return self._handler is not None
 
     @property
     def celery(self) -> Any:
@@ -203,7 +226,12 @@ class AgentApp(RoutingApp):
 
     def add_middleware(self, cls: Callable[..., Any], **options: Any) -> None:
         """Wrap the app into an ASGI middleware, `cls(app, **options)`; the last one added is outermost."""
-        self.asgi_app = cls(self.asgi_app, **options)  # type: ignore[method-assign]
+        wrapped = cls(self.asgi_app, **options)
+
+        async def contained(*call: Any) -> None:
+            unwrap(await contain(wrapped, *call))
+
+        self.asgi_app = contained  # type: ignore[method-assign, assignment]
 
     def init(self, fn: F) -> F:
         """Call `fn` at start-up. Deprecated: use `lifespan`."""
@@ -240,6 +268,7 @@ class AgentApp(RoutingApp):
         Returns after a clean end, and exits with 1 if the start failed or a crash ended the server. Does nothing
         while a launcher (hypercorn, the command line, Celery) imports the module.
         """
+        self.used = True
         run_app(self, host, port, certfile=certfile, keyfile=keyfile, workers=workers)
 
     async def deploy(self, deployer: DeployManager, **options: Any) -> Deployment:
@@ -250,6 +279,7 @@ class AgentApp(RoutingApp):
         The options are the deployer's. To be awaited from Trio or asyncio. While a launcher imports the module it
         does nothing, and returns a deployment without an id. Raises DeployError: it did not become ready.
         """
+        self.used = True
         return await deploy_app(self, deployer, **options)
 
     # The life of the app.
@@ -262,6 +292,9 @@ class AgentApp(RoutingApp):
         registry. So a handler can use all of it until its cleanup is over.
         """
         settings = self.settings
+        self.used = True
+        while self._unknown_variables:
+            logger.warning("%s", self._unknown_variables.pop(0))
         if settings.require_auth and settings.authenticate is None:
             raise ConfigurationError("require_auth is set, and there is no authenticate hook")
         for before in (self.before_request_funcs, self.before_websocket_funcs, {None: self.before_serving_funcs}):
@@ -269,6 +302,7 @@ class AgentApp(RoutingApp):
             for fn in chain.from_iterable(before.values()):
                 refuse_fastapi(fn, f"hook {getattr(fn, '__qualname__', type(fn).__qualname__)}")
         async with AsyncExitStack() as stack:
+            stack.enter_context(noted())
             await stack.enter_async_context(self._stores.open())
             stack.push_async_callback(shielded, self.state.state_service.aclose)
             stack.push_async_callback(shielded, self.state.session_service.aclose)
@@ -282,7 +316,9 @@ class AgentApp(RoutingApp):
             for fn in reversed(self._shutdown_functions):
                 stack.push_async_callback(shielded, call, fn, *self_if_wanted(fn, self))
             if settings.lifespan is not None:
+                stack.push_async_callback(close_dropped)
                 await stack.enter_async_context(settings.lifespan(self))
+                await close_dropped()
             parts = await stack.enter_async_context(
                 open_parts(self, self._backend, self._event_store, self._gate, self._handler, self._framework)
             )
@@ -328,15 +364,20 @@ class AgentApp(RoutingApp):
         if self._mounted:
             return
         self._mounted = True
-        mount_health(self, self.app_name, self.app_description, self._unready_reason)
+        mount_health(self, self.app_name, self.app_description, self.node_id, self.unready_reason)
         mount_docs(self, self.app_name, self.app_description, self.settings.endpoint_path)
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._open().run_routes)
-            mount_history(self, lambda: SessionRoutes(self.state.session_service, self._gate))
+            mount_sessions(
+                self,
+                lambda: self._open().run_routes,
+                lambda: SessionRoutes(self.state.session_service, self._gate),
+            )
             mount_socket(self, lambda: self._open().sockets)
             self._tasks.mount_background()
 
-    def _unready_reason(self) -> str | None:
+    def unready_reason(self) -> str | None:
+        """Why `/readiness` is 503: no new runs should come here now. None: they may."""
         if self._parts is None:
             return "starting"
         statistics = self._parts.registry.statistics()
@@ -361,6 +402,12 @@ class AgentApp(RoutingApp):
 
     async def full_dispatch_request(self, request_context: RequestContext | None = None) -> ResponseTypes:
         dispatch = super().full_dispatch_request
-        if not self._middleware:
-            return await dispatch(request_context)
-        return await layered(self._middleware, lambda: dispatch(request_context))(request_in_hand())
+        try:
+            if not self._middleware:
+                return await dispatch(request_context)
+            return await layered(self._middleware, lambda: dispatch(request_context))(request_in_hand())
+        except (Exception, BaseExceptionGroup, trio.Cancelled):
+            raise
+        except BaseException as exc:
+            # Quart answers exceptions, and lets pass what is meant for the process.
+            return unwrap(Error(exc))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -24,7 +25,9 @@ from ..tasks.celery import (
     ask_agent,
     celery_name,
     new_celery,
+    on_logging_set_up,
 )
+from ..telemetry import format_handlers
 from .loading import entrypoint_of
 from .settings import Settings
 
@@ -48,6 +51,7 @@ class CeleryTasks:
         self._functions = functions
         self._in_worker = False
         self.celery = new_celery(settings.app_name, settings.broker_url, settings.backend_url)
+        on_logging_set_up(partial(format_handlers, log_format=settings.log_format, node_id=app.node_id))
         self.queue = CeleryTaskQueue(
             self.celery,
             functions,

@@ -8,6 +8,8 @@ from typing import Any
 
 import trio
 
+from ..runs.containment import contain, unwrap
+
 __all__ = ["call", "self_if_wanted", "shielded"]
 
 
@@ -16,6 +18,11 @@ def self_if_wanted(fn: Callable[..., Any], app: object) -> tuple[object, ...]:
 
 
 async def call(fn: Callable[..., Any], *args: Any) -> None:
+    """Call a hook in a task of its own: what it leaves open is closed. Raises what it raises, as an Exception."""
+    unwrap(await contain(_call, fn, *args))
+
+
+async def _call(fn: Callable[..., Any], *args: Any) -> None:
     result = fn(*args)
     if inspect.isawaitable(result):
         await result

@@ -7,13 +7,13 @@ import importlib.util
 import inspect
 import os
 import sys
-import sysconfig
 import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ..errors import ConfigurationError
+from ..telemetry import is_library
 from .application import AgentApp
 
 __all__ = ["entrypoint_of", "is_file", "load_app", "resolved"]
@@ -142,15 +142,8 @@ def _failure(place: str, error: BaseException) -> BaseException:
     if isinstance(error, SyntaxError):
         return ConfigurationError(f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}")
     frames = traceback.extract_tb(error.__traceback__)
-    where = next((frame for frame in reversed(frames) if not _is_library(frame.filename)), frames[-1])
+    where = next((frame for frame in reversed(frames) if not is_library(frame.filename)), frames[-1])
     return ConfigurationError(f"{where.filename}, line {where.lineno}: {type(error).__name__}: {error}")
-
-
-def _is_library(filename: str) -> bool:
-    """Whether a line of this file is not the user's to mend."""
-    paths = sysconfig.get_paths()
-    folders = (str(Path(__file__).parents[1]), paths["stdlib"], paths["purelib"], paths["platlib"])
-    return filename.startswith(("<frozen", *(folder + os.sep for folder in folders)))
 
 
 def _named(module: ModuleType, name: str, place: str) -> AgentApp:

@@ -16,7 +16,8 @@ import trio
 from ..app.loading import is_file
 from ..errors import ConfigurationError
 from ..web.server import BindError, ServerConfig, bind_address
-from ..web.workers import VARIABLE
+from ..web.signals import note_ignored, signals_to_take
+from ..web.workers import READY, VARIABLE
 from .environment import before_env_file
 from .exits import ExitCode, say
 
@@ -74,7 +75,7 @@ class _Reloader:
         self._stopping = trio.Event()
 
     async def run(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *signals_to_take()) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey, signals)
                 nursery.start_soon(self._watch)
@@ -107,7 +108,9 @@ class _Reloader:
                 process.kill()
 
     async def _obey(self, signals: AsyncIterator[int]) -> None:
-        async for _ in signals:
+        async for number in signals:
+            if note_ignored(number) or (number == signal.SIGHUP and self._stopping.is_set()):
+                continue
             self._stopping.set()
             self._changed.set()
             self._end()
@@ -128,8 +131,8 @@ class _Reloader:
     async def _announce(self) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._ready)
-            os.read(self._ready, 1)
-            say(f"{self._app} is ready on {self._url} (Ctrl-C stops it; changes in {self._folder} reload it)")
+            if os.read(self._ready, 1) == READY:
+                say(f"{self._app} is ready on {self._url} (Ctrl-C stops it; changes in {self._folder} reload it)")
 
     def _end(self) -> None:
         if self._process is not None:

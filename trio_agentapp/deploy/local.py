@@ -89,13 +89,14 @@ class LocalDeployManager(DeployManager):
         from ..app.loading import entrypoint_of, load_app, resolved
         from ..app.serving import address, check_exposure
         from ..web.server import ServerConfig
+        from ..web.tls import tls_files
 
         chosen = self.mode if mode is None else _mode(mode)
         if app is None and entrypoint is None:
             raise ConfigurationError("there is nothing to deploy: give an app or an entrypoint")
         host, port = address(self.host, self.port)
         config = ServerConfig()
-        certificate, key = _readable("certfile", certfile), _readable("keyfile", keyfile)
+        certificate, key = tls_files(certfile, keyfile)
         if chosen is DeploymentMode.DAEMON_THREAD:
             if environment or args or workers != 1:
                 raise ConfigurationError(
@@ -154,8 +155,10 @@ class LocalDeployManager(DeployManager):
         self, app: AgentApp, config: ServerConfig, host: str, port: int, ready_timeout: float
     ) -> Deployment:
         from ..app.serving import check_exposure
+        from ..telemetry import configure_logging
         from .thread import ThreadService
 
+        configure_logging(app.log_format, node_id=app.node_id)
         check_exposure(app, host)
         port = _listen(config, host, port).getsockname()[1]
         url = local_url(host, port, tls=config.ssl_enabled)
@@ -217,12 +220,6 @@ def _mode(mode: DeploymentMode | str) -> DeploymentMode:
 def _present(app: AgentApp | None) -> AgentApp:
     assert app is not None  # noqa: S101  looked at before
     return app
-
-
-def _readable(name: str, path: str | os.PathLike[str] | None) -> str | None:
-    if path is not None and not os.access(path, os.R_OK):
-        raise ConfigurationError(f"{name}: there is no file {os.fspath(path)} that can be read")
-    return None if path is None else os.path.abspath(path)
 
 
 def _service(deploy_id: str) -> ThreadService | None:

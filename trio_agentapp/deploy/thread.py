@@ -21,7 +21,8 @@ from ..app import AgentApp
 from ..errors import DeployError
 from ..protocol.deployment import DeploymentMode, DeploymentState, DeploymentStatus
 from ..web.lifespan import log_failure
-from ..web.server import ServerConfig, serve
+from ..web.server import AppFailed, ServerConfig, serve
+from ..web.signals import note_ignored, signals_to_take
 from .readiness import Reason, unready_reason, wait_ready
 from .running import SERVICES
 
@@ -184,7 +185,8 @@ class ThreadService:
             trio.run(self._serve)
         except BaseException as error:  # a thread has nobody to raise to; `start` and the log tell
             self.failure = _single(error)
-            log_failure(f"The deployment {self.deploy_id} failed", error)
+            if not isinstance(self.failure, AppFailed):
+                log_failure(f"The deployment {self.deploy_id} failed", error)
         finally:
             self._config.close_sockets()
             self.app.launched, self.app.process_mode = False, None
@@ -218,13 +220,16 @@ def _single(error: BaseException) -> BaseException:
 def guard_the_end() -> None:
     """Let the services of this process drain when it ends. Called in the thread that deploys.
 
-    SIGTERM would end a program on the spot that has no handler of its own: then it drains first, and dies by the
-    same signal. A second one hurries.
+    SIGTERM and SIGHUP would end a program on the spot that has no handler of its own: then it drains first, and
+    dies by the same signal. A second SIGTERM hurries. SIGUSR1 and SIGUSR2 do nothing.
     """
     atexit.unregister(_at_exit)
     atexit.register(_at_exit)
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _Sigterm())
+        handler = _Drainer()
+        for number in (signal.SIGTERM, *signals_to_take()):
+            signal.signal(number, handler)
+            handler.taken.append(number)
 
 
 def leave_the_end() -> None:
@@ -232,17 +237,21 @@ def leave_the_end() -> None:
     if SERVICES:
         return
     atexit.unregister(_at_exit)
-    if threading.current_thread() is threading.main_thread() and isinstance(
-        signal.getsignal(signal.SIGTERM), _Sigterm
-    ):
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    handler = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is threading.main_thread() and isinstance(handler, _Drainer):
+        for number in handler.taken:
+            if signal.getsignal(number) is handler:
+                signal.signal(number, signal.SIG_DFL)
 
 
-class _Sigterm:
+class _Drainer:
     def __init__(self) -> None:
+        self.taken: list[signal.Signals] = []
         self._before = False
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if note_ignored(number) or (number == signal.SIGHUP and self._before):
+            return
         hurry, self._before = self._before, True
         _end_all(hurry=hurry)
         signal.signal(number, signal.SIG_DFL)

@@ -43,18 +43,26 @@ async def _reap_shard(client: RedisClient, shard: str, scripts: Scripts, session
         digests = [digest.decode() for digest in due]
         if digests:
             left = await _ask(client, [scripts.bind("reap", digest) for digest in digests])
-            over = [digest for digest, ms in zip(digests, left, strict=True) if ms == 0]
+            over = [digest for digest, ms in zip(digests, left, strict=True) if not _goes_on(ms)]
+            for ended in left:
+                if isinstance(ended, list):
+                    run, node = (word.decode(errors="replace") for word in ended)
+                    logger.warning("run %s was reaped: node %s has let its lease expire", run, node)
             # The index is a hint: renewals do not touch it, so a lease that goes on is entered anew.
             calls = [
                 scripts.index(shard, "add", ms, session_ttl, digest)
                 for digest, ms in zip(digests, left, strict=True)
-                if ms
+                if _goes_on(ms)
             ]
             if over:
                 calls.append(scripts.index(shard, "settle", *over))
             await _ask(client, calls)
         if len(digests) < AT_MOST:
             return
+
+
+def _goes_on(left: object) -> bool:
+    return isinstance(left, int) and left > 0
 
 
 async def _ask(client: RedisClient, calls: Sequence[ScriptCall]) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 from redis.credentials import CredentialProvider
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import RedisError
 
 from ..abc import (
     MAX_INPUT,
@@ -36,6 +36,7 @@ from ..protocol.timings import Timings
 from ..redis import LinkError, RedisLink, RedisURL, ScriptCall, ServerInfo
 from .answers import claim_answer, record_from, stop_answer, text
 from .directory import list_runs, read_records
+from .probe import ONE_SERVER, ServerProbe, is_full
 from .quarantine import Quarantine
 from .reaper import reap_forever
 from .scripts import Scripts
@@ -88,18 +89,22 @@ class RedisInterruptBackend(BaseInterruptBackend):
         self._quarantine = Quarantine(self.timings.lease)
         self._listeners: list[Callable[[Signal], None]] = []
         self._scripts = Scripts(self.layout, self.timings, allow_oom=False)
+        self._probe = ServerProbe(self.link, self.layout, self._scripts)
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the two connections and the reaper until cancelled.
 
         Raises before it is ready:
-            ConfigurationError: the server may evict the keys of running sessions.
-            LinkError, redis-py's errors: it cannot be reached or does not let us in.
+            ConfigurationError: the server does not let us in, may evict the keys of running sessions, or will never
+            take claims.
+            LinkError: it cannot be reached.
         """
         self.link.renew()
-        async with self.link.serving(self._connected):
-            task_status.started()
-            await reap_forever(self.link.client, self.layout, self._scripts, self.timings)
+        with _refusing_the_start():
+            async with self.link.serving(self._connected), trio.open_nursery() as nursery:
+                nursery.start_soon(self._probe.ask_forever, name="Redis probe")
+                task_status.started()
+                await reap_forever(self.link.client, self.layout, self._scripts, self.timings)
 
     async def _connected(self) -> None:
         await self._check_server()
@@ -107,8 +112,13 @@ class RedisInterruptBackend(BaseInterruptBackend):
         self._see_server()
         version = (self._server().version or "0").partition(".")[0]
         self._scripts = Scripts(self.layout, self.timings, allow_oom=int(version) >= 7)
+        self._probe = ServerProbe(self.link, self.layout, self._scripts)
+        await self._probe.begin()
 
     async def _check_server(self) -> None:
+        cluster = await self.link.client.call("INFO", "cluster")
+        if cluster.get("cluster_enabled") and (await self._cluster_size()) > 1:
+            raise ConfigurationError(ONE_SERVER)
         memory = await self.link.client.call("INFO", "memory")
         policy = memory.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
@@ -116,6 +126,11 @@ class RedisInterruptBackend(BaseInterruptBackend):
                 f"this Redis evicts keys when it is full (maxmemory-policy {policy}), so running sessions could be "
                 "forgotten; set maxmemory-policy to noeviction, or use another server for interrupts"
             )
+
+    async def _cluster_size(self) -> int:
+        """How many nodes share the keys; 0 while nobody has them."""
+        info = await self.link.client.call("CLUSTER INFO")
+        return int(info["cluster_size"])
 
     def _server(self) -> ServerInfo:
         server = self.link.client.server
@@ -130,6 +145,8 @@ class RedisInterruptBackend(BaseInterruptBackend):
 
     @property
     def trouble(self) -> str | None:
+        if refusal := self._probe.refusal:
+            return refusal
         if not self.link.client.connected:
             return "Redis cannot be reached"
         if left := self._quarantine.left:
@@ -144,7 +161,8 @@ class RedisInterruptBackend(BaseInterruptBackend):
             try:
                 return await self._try_claim(lease, server)
             except (LinkError, RedisError) as exc:
-                if _is_full(exc):
+                self._probe.hurry()
+                if is_full(exc):
                     raise _unavailable("The server that keeps the sessions is full; nothing was started.") from exc
                 if trio.current_time() + RETRY >= give_up_at:
                     raise _unavailable("The session could not be claimed; nothing was started.") from exc
@@ -348,9 +366,10 @@ class RedisInterruptBackend(BaseInterruptBackend):
 
         self._listeners.append(deliver)
         try:
-            async with self.link.hearing(self.layout.node_channel(node_id), hear, surely=True):
-                task_status.started()
-                await trio.sleep_forever()
+            with _refusing_the_start():
+                async with self.link.hearing(self.layout.node_channel(node_id), hear, surely=True):
+                    task_status.started()
+                    await trio.sleep_forever()
         finally:
             self._listeners.remove(deliver)
 
@@ -364,6 +383,15 @@ def _unavailable(detail: str) -> BackendUnavailable:
 
 
 @contextmanager
+def _refusing_the_start() -> Iterator[None]:
+    """What redis-py raises comes of the log-in and of the first commands: nothing was served then."""
+    try:
+        yield
+    except RedisError as exc:
+        raise ConfigurationError(f"interrupt_redis_url: {exc}") from exc
+
+
+@contextmanager
 def _translated(detail: str) -> Iterator[None]:
     """What keeps the server from answering becomes ours here, be it the link or a refusal: both may pass."""
     try:
@@ -372,11 +400,6 @@ def _translated(detail: str) -> Iterator[None]:
         if isinstance(exc, RedisError):
             logger.warning("Redis refused: %s", exc)
         raise _unavailable(detail) from exc
-
-
-def _is_full(error: Exception) -> bool:
-    """Before Redis 7 a script wraps the refusal in a message of its own."""
-    return isinstance(error, OutOfMemoryError) or (isinstance(error, RedisError) and "-OOM " in str(error))
 
 
 def _ms(seconds: float) -> int:

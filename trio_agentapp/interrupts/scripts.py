@@ -39,6 +39,7 @@ class Scripts:
         self._index = Script((folder / "index.lua").read_text())
         self._lead = Script((folder / "lead.lua").read_text())
         self._unpin = Script((folder / "unpin.lua").read_text())
+        self._probe = Script((folder / "probe.lua").read_text())
 
     def bind(self, name: str, session: SessionKey | str, *args: str | bytes | int) -> ScriptCall:
         """A call of script `name` for a session, or for its digest."""
@@ -58,3 +59,14 @@ class Scripts:
     def unpin(self, pin: str, value: str) -> ScriptCall:
         """A call that takes a pin away, if this is still what it holds."""
         return self._unpin.bind([pin], [value])
+
+    @property
+    def probed(self) -> str:
+        """The one key that the probe may leave, for a second."""
+        return f"{self._layout.base('probe')}text"
+
+    def probe(self, *, everything: bool) -> ScriptCall:
+        """A call that does what a claim needs, or everything that any script does."""
+        base = self._layout.base("probe")
+        keys = [*(f"{base}{kind}" for kind in ("hash", "zset", "stream", "list")), self.probed]
+        return self._probe.bind(keys, [self._layout.node_channel("probe"), "all" if everything else ""])

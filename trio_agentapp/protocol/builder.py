@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -12,14 +13,17 @@ from .content import GROWING, Content, DataContent, RefusalContent, TextContent,
 from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent, Status
 from .ids import new_message_id
 from .items import plain_item
-from .message import OUTPUT_OF, Message, MessageType
+from .message import OUTPUT_OF, Message
 from .open_message import OpenMessage, OpenPart, words_of
-from .payload import clean_text, plain_json
+from .payload import clean_text, is_half, plain_json
 
 __all__ = ["ResponseBuilder"]
 
 INTERRUPTED = "interrupted"
 """The output of a tool call whose run ended first; without it the next turn's transcript would be invalid."""
+
+MAX_ASIDE = 64
+"""Messages with ids of their own that may grow beside the open one; the oldest is completed when there are more."""
 
 _Closing = Literal["completed", "incomplete"]
 
@@ -41,11 +45,16 @@ class ResponseBuilder:
         self._phase: Literal["new", "live", "ended"] = "new"
         self._next = 0
         self._message: OpenMessage | None = None
+        # Messages that grow in turns with the open one, by the ids that the handler gave them.
+        self._aside: dict[str, OpenMessage] = {}
         # The open text part that bare strings append to: one look decides whether `add` is on its short way.
         self._speech: OpenPart | None = None
+        # The first half of a surrogate pair, with which a piece of text ended.
+        self._half = ""
         self._finished: list[MessageEvent] = []
+        self._began: list[int] = []
         self._ids: set[str] = set()
-        self._calls: dict[str, MessageType] = {}
+        self._calls: dict[str, str] = {}
         self._usage: dict[str, Any] | None = None
 
     @property
@@ -74,6 +83,7 @@ class ResponseBuilder:
                 message=event.message,
                 usage=plain_json(event.usage),
                 metadata=plain_json(event.metadata),
+                extra=plain_json(event.extra or {}),
             )
             for event in self._finished
         )
@@ -89,7 +99,8 @@ class ResponseBuilder:
 
         str: appended to the open text. Content: with `delta` appended to the open part of its type, else a
         part of its own. Message: a whole message. `(msg, last)`: the same, but a message's content is
-        cumulative and the message stays open until `last`. A dict that spells a message or content: the same.
+        cumulative and the message stays open until `last`; messages with different ids may grow in turns. A dict
+        that spells a message or content: the same.
         None: nothing. Raises ItemError for anything else and for what cannot be JSON; then nothing has
         changed.
         """
@@ -97,8 +108,10 @@ class ResponseBuilder:
         if type(item) is str:
             part = self._speech
             if part is not None and item:
-                if not item.isascii():
-                    item = clean_text(item)
+                if self._half or not item.isascii():
+                    item = self._joined(item)
+                    if not item:
+                        return ()
                 part.pieces.append(item)
                 number = self._next
                 self._next = number + 1
@@ -107,8 +120,14 @@ class ResponseBuilder:
         last: bool | None = None
         if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], bool):
             item, last = item
-        plain = plain_item(item)
         events: list[Event] = []
+        if isinstance(item, TextContent) and item.delta and isinstance(item.text, str):
+            item = item.text
+        if isinstance(item, str):
+            item = self._joined(item)
+        plain = plain_item(item, growing=last is False)
+        if plain is not None and not isinstance(plain, str):
+            self._give_up_half(events)
         if isinstance(plain, Message):
             self._add_message(plain, last, events)
             return events
@@ -119,6 +138,17 @@ class ResponseBuilder:
         if last:
             self._close_message("completed", events)
         return events
+
+    def _joined(self, text: str) -> str:
+        """A piece of text behind the half of a character that the one before it ended with; keeps its own half."""
+        text = self._half + text
+        self._half = text[-1] if is_half(text) else ""
+        return clean_text(text[:-1] if self._half else text)
+
+    def _give_up_half(self, events: list[Event]) -> None:
+        if self._half:
+            self._half = ""
+            self._add_content(TextContent("\ufffd", delta=True), events)
 
     def complete(self, *, completed_at: int) -> Sequence[Event]:
         """The handler returned: what is open is completed."""
@@ -171,7 +201,13 @@ class ResponseBuilder:
         if self._phase == "ended":
             raise RuntimeError("the response has ended")
         events: list[Event] = []
-        self._close_message("completed" if failure is None else "incomplete", events)
+        if self._phase == "live":
+            self._give_up_half(events)
+        status_of_open: _Closing = "completed" if failure is None else "incomplete"
+        self._close_message(status_of_open, events)
+        while self._aside:
+            self._take_up(next(iter(self._aside)))
+            self._close_message(status_of_open, events)
         if failure is not None:
             for call_id, kind in list(self._calls.items()):
                 answer = DataContent({"call_id": call_id, "output": INTERRUPTED})
@@ -195,10 +231,18 @@ class ResponseBuilder:
 
     def _add_message(self, message: Message, last: bool | None, events: list[Event]) -> None:
         opened = self._message
+        aside = self._aside.get(message.id) if message.id is not None else None
         if last is not None and opened is not None and opened.continued_by(message):
             opened.check_continuation(message.content)
+        elif last is not None and aside is not None and aside.continued_by(message):
+            aside.check_continuation(message.content)
+            self._put_aside(events)
+            opened = self._take_up(aside.frame.id or "")
         else:
-            self._close_message("completed", events)
+            if last is None or message.id is None:
+                self._close_message("completed", events)
+            else:
+                self._put_aside(events)
             opened = self._open_message(message, events, cumulative=last is not None)
         if last is None:
             for part in message.content:
@@ -208,6 +252,25 @@ class ResponseBuilder:
             opened.frame = attrs.evolve(message, id=opened.frame.id)
         if last is not False:
             self._close_message("completed", events)
+
+    def _put_aside(self, events: list[Event]) -> None:
+        """Let another message with an id go on; what is open is completed if that one cannot be told by an id."""
+        message = self._message
+        if message is None or not message.cumulative or message.frame.id is None:
+            self._close_message("completed", events)
+            return
+        self._aside.pop(message.frame.id, None)
+        self._aside[message.frame.id] = message
+        self._message = self._speech = None
+        if len(self._aside) > MAX_ASIDE:
+            self._take_up(next(iter(self._aside)))
+            self._close_message("completed", events)
+
+    def _take_up(self, id: str) -> OpenMessage:
+        message = self._message = self._aside.pop(id)
+        part = message.part
+        self._speech = part if part is not None and message.speech and part.kind == "text" else None
+        return message
 
     def _catch_up(self, message: OpenMessage, parts: list[Content], last: bool, events: list[Event]) -> None:
         """Send what a cumulative message has more than before; `check_continuation` has said that it only has
@@ -236,8 +299,9 @@ class ResponseBuilder:
         given = frame.id is not None and frame.id not in self._ids
         id = frame.id if given and frame.id is not None else new_message_id()
         self._ids.add(id)
-        message = self._message = OpenMessage(id, frame, cumulative=cumulative)
-        events.append(MessageEvent(self._number(), "in_progress", id, frame.type, frame.role))
+        number = self._number()
+        message = self._message = OpenMessage(id, frame, cumulative=cumulative, began=number)
+        events.append(MessageEvent(number, "in_progress", id, frame.type, frame.role))
         return message
 
     def _grow(self, message: OpenMessage, content: Content, events: list[Event]) -> OpenPart:
@@ -302,9 +366,13 @@ class ResponseBuilder:
             message=frame.message,
             usage=frame.usage,
             metadata=frame.metadata,
+            extra=frame.extra or None,
         )
         events.append(event)
-        self._finished.append(event)
+        # In the order in which they began, which is the order of a transcript.
+        place = bisect(self._began, message.began)
+        self._began.insert(place, message.began)
+        self._finished.insert(place, event)
         self._message = None
         self._note_call(message)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import trio
 from redis.exceptions import RedisError
@@ -12,6 +13,7 @@ from .backoff import Backoff
 from .connection import Connection
 from .connector import Connector
 from .errors import LinkDown
+from .serving import serving_in_background
 
 __all__ = ["Dialer"]
 
@@ -19,6 +21,10 @@ log = logging.getLogger("trio_agentapp.redis")
 
 STABLE_AFTER = 1.0
 """Seconds a connection has to last for the back-off to begin anew: a server that accepts and refuses is spared."""
+
+
+TELL_AFTER = 0.3
+"""Seconds after which a start that waits for the server says so."""
 
 
 class Dialer:
@@ -34,10 +40,23 @@ class Dialer:
     async def connect_first(self, timeout: float) -> Connection:
         """Raises LinkDown after `timeout` seconds, or what the server or its certificate refused at once."""
         with trio.move_on_after(timeout):
-            return await self._connect(refusals_pass=False)
+            async with serving_in_background(partial(self._tell_waiting, timeout)):
+                return await self._connect(refusals_pass=False)
         raise LinkDown(
             f"Redis at {self._connector.url} could not be reached within {timeout:g} s: {self.last_error}"
         ) from self.last_error
+
+    async def _tell_waiting(self, timeout: float, *, task_status: trio.TaskStatus[None]) -> None:
+        """A start that waits says so, and for what."""
+        task_status.started()
+        await trio.sleep(TELL_AFTER)
+        why = f" ({self.last_error})" if self.last_error is not None else ""
+        log.warning(
+            "waiting for Redis at %s, which does not answer%s; giving up after %g s",
+            self._connector.url,
+            why,
+            timeout,
+        )
 
     async def connect_again(self, lost: Exception | None = None) -> Connection:
         """Try until there is a connection. `lost`: why the last one is gone."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import math
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 
 import trio
 
 from ..protocol.lifecycle import CleanupResult
+from .failures import leaves
 
-__all__ = ["Cleanup", "CleanupScope", "leaves"]
+__all__ = ["Cleanup", "CleanupScope"]
 
 logger = logging.getLogger("trio_agentapp.runs")
 
@@ -135,15 +136,6 @@ class CleanupScope:
         if self._strict and self._scope.cancelled_caught:
             raise trio.TooSlowError
         return suppressed
-
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions inside of groups, or the one that is none."""
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from leaves(each)
-    else:
-        yield error
 
 
 def _share_a_frame(error: BaseException, context: BaseException) -> bool:

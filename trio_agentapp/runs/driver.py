@@ -2,7 +2,9 @@
 
 The one place where a body runs. Around it, from the outside in: a shield (only the run's own scope stops the body:
 whoever cancels the world stops its runs first, and waits), the run's scope (stop, deadline, lease), the nursery of
-its children. After them the exit callbacks. Everything that awaits after a stop is bounded by the cleanup deadline.
+its children. The handler is the first of them, in a task of its own: scopes that it leaves open harm nothing else
+(see `containment`). After them the exit callbacks. Everything that awaits after a stop is bounded by the cleanup
+deadline.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from collections.abc import Mapping
 import trio
 
 from ..protocol.lifecycle import Cause, CleanupResult, Ending, Phase
+from .containment import orderly
+from .failures import is_ctrl_c, leaves
 from .handler import Handler
 from .run import Run, current_run, log_failure
 
@@ -31,7 +35,7 @@ class Driven:
         self.ending = ending
         self.error = error
         self.fatal = fatal
-        """KeyboardInterrupt or SystemExit: it concerns the process, and is raised when the run has been ended."""
+        """Ctrl-C, in a program without a server: it ends the program, and is raised when the run has been ended."""
 
 
 async def drive(run: Run, handler: Handler, offered: Mapping[str, object]) -> Driven:
@@ -78,17 +82,7 @@ async def _execute_body(run: Run, handler: Handler, offered: Mapping[str, object
             try:
                 async with trio.open_nursery() as children:
                     run.adopt(children)
-                    # A run that was stopped before its body gets none: a generator would run up to its first await.
-                    await trio.lowlevel.checkpoint_if_cancelled()
-                    try:
-                        await handler(run, offered)
-                    except trio.Cancelled:
-                        raise
-                    except BaseException:
-                        run.body_ended()
-                        raise
-                    run.body_ended()
-                    children.cancel_scope.cancel(reason=f"the handler of run {run.run_id} has returned")
+                    children.start_soon(_execute_handler, run, handler, offered, children, name=run.handler_name)
             except BaseException as exc:
                 run.cleanup_state.inspect(exc, run.handler_name, _warned)
                 raise
@@ -102,6 +96,22 @@ async def _execute_body(run: Run, handler: Handler, offered: Mapping[str, object
         # Trio takes such a Cancelled for the nursery's own. It is one that was kept, as another task's outcome.
         return RuntimeError("the handler raised a trio.Cancelled, and nothing had cancelled it")
     return None
+
+
+async def _execute_handler(
+    run: Run, handler: Handler, offered: Mapping[str, object], children: trio.Nursery
+) -> None:
+    # A run that was stopped before its body gets none: a generator would run up to its first await.
+    await trio.lowlevel.checkpoint_if_cancelled()
+    try:
+        await orderly(handler, run, offered)
+    except trio.Cancelled:
+        raise
+    except BaseException:
+        run.body_ended()
+        raise
+    run.body_ended()
+    children.cancel_scope.cancel(reason=f"the handler of run {run.run_id} has returned")
 
 
 def _cause_of(run: Run, error: BaseException | None, fatal: BaseException | None, well: bool) -> Cause:
@@ -119,13 +129,11 @@ def _cause_of(run: Run, error: BaseException | None, fatal: BaseException | None
 
 
 def _split_fatal(error: BaseException | None) -> tuple[BaseException | None, BaseException | None]:
-    """(KeyboardInterrupt or SystemExit, the rest), each None if there is none."""
-    if isinstance(error, BaseExceptionGroup):
-        fatal, rest = error.split((KeyboardInterrupt, SystemExit))
-        return fatal, _unwrapped(rest)
-    if isinstance(error, KeyboardInterrupt | SystemExit):
-        return error, None
-    return None, error
+    """(Ctrl-C, what is the run's own), each None if there is none."""
+    if error is None or not is_ctrl_c(error):
+        return None, _unwrapped(error)
+    other = any(not isinstance(leaf, KeyboardInterrupt) for leaf in leaves(error))
+    return next(leaf for leaf in leaves(error) if isinstance(leaf, KeyboardInterrupt)), error if other else None
 
 
 def _unwrapped(error: BaseException | None) -> BaseException | None:

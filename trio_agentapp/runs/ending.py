@@ -11,6 +11,7 @@ from ..protocol.builder import ResponseBuilder
 from ..protocol.codec import encode_event
 from ..protocol.events import Event, Failure, ResponseEvent, Status
 from ..protocol.lifecycle import Cause, Ending, RunRecord, RunState
+from .failures import printable
 
 __all__ = [
     "adopted",
@@ -36,10 +37,8 @@ def error_message(cause: Cause, error: BaseException | None, *, debug: bool) -> 
     """What a client is told of an ERROR: never the words of the exception, unless in debug mode."""
     message = MESSAGES.get(cause, "")
     if debug and cause is Cause.EXCEPTION and error is not None:
-        try:
-            return f"{type(error).__name__}: {error}"
-        except Exception:  # the exception is a user's, and so is its __str__
-            return type(error).__name__
+        words = str(printable(error))
+        return f"{type(error).__name__}: {words}" if words else type(error).__name__
     return message
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import trio
@@ -36,15 +37,17 @@ from ..protocol.events import ResponseEvent
 from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
 from ..protocol.request import MultitaskStrategy
-from .cleanup import leaves
 from .conclusion import Conclusion, Remember, Undo
+from .containment import apart
 from .driver import drive
 from .ending import error_message, farewells, numbered_from, restated, terminal_events
+from .failures import is_cancelled, is_ctrl_c, leaves
 from .handler import Handler
 from .inbox import InboxFetcher
 from .keeper import Keeper
 from .line import place_of, wait_in_line
-from .run import Run
+from .log_fields import add_log_fields
+from .run import Run, log_end
 from .ticker import Ticker
 
 __all__ = ["MAX_RUNS", "RegistryStatistics", "RunRegistry"]
@@ -60,6 +63,59 @@ class RegistryStatistics:
     live: int
     stuck: tuple[str, ...]
     draining: bool
+
+
+class _Kept:
+    """The services of a registry, which live until its last run has ended: that needs them.
+
+    What cancels the registry, such as the failure of one of them, stops the runs first, and then the others.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._scopes: list[trio.CancelScope] = []
+
+    async def __aenter__(self) -> _Kept:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.end()
+
+    async def start(self, name: str, service: Callable[..., Awaitable[None]], *args: object) -> None:
+        await self._nursery.start(partial(self._serve, self._new_scope(), name, service, *args), name=name)
+
+    def start_soon(self, name: str, service: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._serve, self._new_scope(), name, service, name=name)
+
+    def shield(self) -> None:
+        """All have started: until then a start can be cancelled."""
+        for scope in self._scopes:
+            scope.shield = True
+
+    def end(self) -> None:
+        for scope in self._scopes:
+            scope.cancel(reason="the run registry is closed")
+
+    def _new_scope(self) -> trio.CancelScope:
+        scope = trio.CancelScope()
+        self._scopes.append(scope)
+        return scope
+
+    async def _serve(
+        self,
+        scope: trio.CancelScope,
+        name: str,
+        service: Callable[..., Awaitable[None]],
+        *args: object,
+        **status: object,
+    ) -> None:
+        with scope:
+            try:
+                await service(*args, **status)
+            except Exception:
+                if scope.shield:
+                    logger.critical("%s failed; all runs of this node are stopped, and the app with them", name)
+                raise
 
 
 class RunRegistry:
@@ -124,13 +180,14 @@ class RunRegistry:
 
     @asynccontextmanager
     async def _opened(self, raised: list[BaseException]) -> AsyncIterator[None]:
-        async with trio.open_nursery() as services, trio.open_nursery() as runs:
-            await services.start(self._backend.serve)
+        async with trio.open_nursery() as services, _Kept(services) as kept, trio.open_nursery() as runs:
+            await kept.start("the interrupt backend", self._backend.serve)
             if self._store is not None:
-                await services.start(self._store.serve)
-            await services.start(self._backend.listen, self.node_id, self._on_signal)
-            services.start_soon(self._keeper.beat, name="lease keeper")
-            services.start_soon(self.ticker.tick, name="run ticker")
+                await kept.start("the event store", self._store.serve)
+            await kept.start("the listener for stops", self._backend.listen, self.node_id, self._on_signal)
+            kept.start_soon("the lease keeper", self._keeper.beat)
+            kept.start_soon("the run ticker", self.ticker.tick)
+            kept.shield()
             self._services = services
             self._nursery = runs
             try:
@@ -147,6 +204,7 @@ class RunRegistry:
                 with trio.CancelScope(shield=True):
                     await self.wait_empty()
                 self._services = None
+                kept.end()
                 services.cancel_scope.cancel(reason="the run registry is closed")
 
     def statistics(self) -> RegistryStatistics:
@@ -233,7 +291,8 @@ class RunRegistry:
             with trio.CancelScope(shield=True):
                 await self._end(run, lease, Ending(cause=run.cause or Cause.SHUTDOWN))
             raise Draining
-        nursery.start_soon(self._live, run, lease, waits, handler, offered, name=f"run {run.run_id}")
+        with apart():
+            nursery.start_soon(self._live, run, lease, waits, handler, offered, name=f"run {run.run_id}")
 
     def _open_nursery(self) -> trio.Nursery | None:
         return self._nursery
@@ -284,6 +343,7 @@ class RunRegistry:
         self, run: Run, lease: Lease, waits: Queued | None, handler: Handler, offered: Mapping[str, object]
     ) -> None:
         """The task of one run. Only what concerns the process leaves it: a failure here is one run's own."""
+        add_log_fields(run_id=run.run_id, session_id=run.session_id, node_id=self.node_id)
         try:
             if waits is not None:
                 if self.draining:
@@ -295,7 +355,9 @@ class RunRegistry:
                 run.waits = False
                 lease = held
             await self._carry(run, lease, handler, offered)
-        except Exception:
+        except BaseException as exc:
+            if is_cancelled(exc) or is_ctrl_c(exc):
+                raise
             logger.critical("run %s: the runtime failed; the run is left behind", run.run_id, exc_info=True)
             if run.run_id in self._runs:
                 self._leave(run)
@@ -320,6 +382,7 @@ class RunRegistry:
         if run.cause is Cause.STOPPED_BEFORE_START:
             await self._end(run, lease, Ending(cause=Cause.STOPPED_BEFORE_START, stop_requested=True))
             return
+        logger.info("run %s has started (handler %r)", run.run_id, run.handler_name)
         driven = await self._conclusion.undo_replaced(run) or await drive(run, handler, offered)
         run.unwound = True
         run.stuck = False
@@ -341,11 +404,14 @@ class RunRegistry:
         run.ending = held
         run.state = held.state
         run.phase = Phase.ENDED
+        if isinstance(last, ResponseEvent) and held.cause is not ending.cause:
+            last = restated(last, held)
         if isinstance(last, ResponseEvent) and not run.log.closed:
-            run.log.put(numbered_from(run.log.end, [last if held.cause is ending.cause else restated(last, held)]))
+            run.log.put(numbered_from(run.log.end, [last]))
         if self._store is not None:
             self._store.keep(run.key, run.run_id, run.log.kept)
         self._leave(run)
+        log_end(run, held, last.error if isinstance(last, ResponseEvent) else None)
 
     def _leave(self, run: Run) -> None:
         run.log.close()

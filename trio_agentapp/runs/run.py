@@ -5,9 +5,12 @@ from __future__ import annotations
 import inspect
 import logging
 import math
+import os
+import subprocess
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from typing import Any, TypeVarTuple
 
@@ -15,12 +18,15 @@ import trio
 
 from ..abc import MAX_INPUT, EventSink, Lease
 from ..protocol.builder import ResponseBuilder
+from ..protocol.events import Failure
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
 from ..protocol.message import Message
 from ..protocol.request import CancelAfter
 from .cleanup import Cleanup, CleanupScope
+from .containment import contain
 from .log import EventLog
+from .process import GRACE, Command, open_group
 from .stream import Subscriber
 
 __all__ = ["TURN", "OnDisconnect", "Run", "StopFlag", "current_run", "shielded_write"]
@@ -192,6 +198,43 @@ class Run:
             raise RuntimeError("run.start_soon works while the handler is being executed")
         self._children.start_soon(fn, *args, name=name)
 
+    def open_process(
+        self,
+        command: Command,
+        *,
+        stdin: Any = subprocess.DEVNULL,
+        stdout: Any = None,
+        stderr: Any = None,
+        shell: bool = False,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        grace: float = GRACE,
+    ) -> AbstractAsyncContextManager[trio.Process]:
+        """Start a process that ends with the block, together with everything that it has started.
+
+            async with run.open_process(["make", "all"], stdout=subprocess.PIPE) as process:
+                async for piece in process.stdout: ...
+                code = await process.wait()
+
+        Leaving the block, in whatever way, sends SIGTERM to its process group, SIGKILL after `grace` seconds or
+        before the cleanup deadline, and waits until the group is gone; pipes are closed. Parameters as in
+        `trio.lowlevel.open_process`, except that there is no input unless it is asked for. A process that makes
+        itself a session of its own (setsid, a daemon) leaves the group.
+
+        Raises OSError: it cannot be started.
+        """
+        return open_group(
+            self.cleanup_state,
+            command,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            shell=shell,
+            cwd=cwd,
+            env=env,
+            grace=grace,
+        )
+
     async def emit(self, item: object) -> None:
         """Send an item, as a `yield` of the handler does; also from its children.
 
@@ -314,9 +357,7 @@ class Run:
             fn = self.exit_callbacks.pop()
             try:
                 async with self.cleanup():
-                    result = fn()
-                    if inspect.isawaitable(result):
-                        await result
+                    (await contain(_call_back, fn)).unwrap()
             except BaseException as exc:
                 # Caught outside the scope: it takes its own Cancelled out of a group first.
                 raised.append(exc)
@@ -349,6 +390,12 @@ class Run:
         return not self.unwound and began is not None and now > self.cleanup_state.until(began) + 1.0
 
 
+async def _call_back(fn: Callable[[], Awaitable[object] | object]) -> None:
+    result = fn()
+    if inspect.isawaitable(result):
+        await result
+
+
 def shielded_write() -> CleanupScope:
     """`async with shielded_write():` - what a store writes in here is not cut by a stop.
 
@@ -363,3 +410,15 @@ def shielded_write() -> CleanupScope:
 def log_failure(run: Run, what: str, error: BaseException) -> None:
     """Log what a handler raised. Names come with `%r`, so that nobody's text breaks a line."""
     logger.error("run %s (handler %r): %s", run.run_id, run.handler_name, what, exc_info=error)
+
+
+def log_end(run: Run, ending: Ending, told: Failure | None) -> None:
+    """Log how a run has ended, with what its client was told of a failure."""
+    logger.info(
+        "run %s has ended: %s (%s), %.3f s after its request%s",
+        run.run_id,
+        ending.state.value,
+        ending.cause.value,
+        time.time() - run.created_at,
+        f"; its client was told: {told.message}" if told and ending.state is RunState.ERROR else "",
+    )

@@ -153,7 +153,7 @@ class LocalTaskQueue(TaskQueue):
             end = await execute(task, lambda: function(body, threads=self._threads), debug=self._debug)
             self._end(task.task_id, end.state, result=end.result, error=end.error)
         except Exception:
-            # One task's failure stays its own, also where the fault is ours.
+            # One task's failure stays its own, also where the fault is the runtime's.
             logger.critical("task %s of %s: the runtime failed", task.task_id, task.name, exc_info=True)
             self._end(task.task_id, TaskState.FAILED, error=error_of(TaskCause.EXCEPTION))
         finally:

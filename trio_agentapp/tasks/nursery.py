@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from ..runs.cleanup import leaves
+from ..runs.failures import leaves
 
 __all__ = ["nursery_around"]
 

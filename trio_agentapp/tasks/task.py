@@ -14,7 +14,9 @@ from ..errors import RequestError
 from ..protocol.lifecycle import CleanupResult
 from ..protocol.serialiser import to_json
 from ..protocol.tasks import TASK_ENDS, TaskCause, TaskError, TaskState, error_of
-from ..runs.cleanup import Cleanup, CleanupScope, leaves
+from ..runs.cleanup import Cleanup, CleanupScope
+from ..runs.containment import contain
+from ..runs.failures import is_ctrl_c, leaves
 from .function import TooManyItems
 
 __all__ = ["MAX_RESULT_BYTES", "Task", "TaskEnd", "current_task", "execute"]
@@ -101,8 +103,8 @@ class Task:
 async def execute(task: Task, call: Callable[[], Awaitable[object]], *, debug: bool = False) -> TaskEnd:
     """Await `call()` as `task`, until nothing of it runs any more.
 
-    Only the task's own scope stops it. Raises KeyboardInterrupt and SystemExit, which concern the process; all else
-    that the call raises is in the end that is returned.
+    Only the task's own scope stops it. What the call raises is in the end that is returned. Only Ctrl-C, in a
+    program without a server, is raised.
     """
     token = _current.set(task)
     try:
@@ -140,7 +142,7 @@ async def _run(task: Task, call: Callable[[], Awaitable[object]]) -> tuple[objec
                 # A deadline sets nothing by itself, and a thread can only look at a flag.
                 flags.start_soon(_raise_flag, task)
                 await trio.lowlevel.checkpoint_if_cancelled()
-                value = await call()
+                value = (await contain(call)).unwrap()
                 task.note_deadline()
                 task.through = True
                 flags.cancel_scope.cancel(reason="the task is through")
@@ -164,9 +166,8 @@ async def _raise_flag(task: Task) -> None:
 
 def _ours(error: BaseException | None) -> BaseException | None:
     """The one exception in a group of one. Raises what concerns the process."""
-    for leaf in () if error is None else leaves(error):
-        if isinstance(leaf, KeyboardInterrupt | SystemExit):
-            raise leaf
+    if error is not None and is_ctrl_c(error):
+        raise next(leaf for leaf in leaves(error) if isinstance(leaf, KeyboardInterrupt))
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
@@ -175,8 +176,10 @@ def _ours(error: BaseException | None) -> BaseException | None:
 def _with_result(task: Task, value: object) -> TaskEnd:
     try:
         result = to_json(value)
-    except Exception:
+    except BaseException as exc:
         # It calls methods of the user's own classes, which may raise anything.
+        if is_ctrl_c(exc):
+            raise
         logger.exception("task %s of %s: its result cannot be written as JSON", task.task_id, task.name)
         return _without_result(TaskCause.RESULT_INVALID)
     if len(result) > MAX_RESULT_BYTES:
@@ -190,7 +193,4 @@ def _without_result(cause: TaskCause, message: str = "") -> TaskEnd:
 
 
 def _text_of(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # the exception is a user's, and so is its __str__
-        return type(error).__name__
+    return f"{type(error).__name__}: {error}"

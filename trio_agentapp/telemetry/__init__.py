@@ -1,5 +1,15 @@
 """Telemetry: what operators read."""
 
-from .logging import JsonFormatter, configure_logging
+from .logging import LOG_FORMATS, JsonFormatter, LogFields, TextFormatter, configure_logging, format_handlers
+from .tracebacks import is_library, traceback_text
 
-__all__ = ["JsonFormatter", "configure_logging"]
+__all__ = [
+    "LOG_FORMATS",
+    "JsonFormatter",
+    "LogFields",
+    "TextFormatter",
+    "configure_logging",
+    "format_handlers",
+    "is_library",
+    "traceback_text",
+]

@@ -1,47 +1,196 @@
-"""Logs: one JSON line a record, control characters escaped, no bodies, no tokens (WIRE, section 6)."""
+"""Logs: one handler at the root of Python's logging, so that the records of all code come out in one format.
+
+Records of this package, of Quart, Hypercorn and Trio, of Python's warnings and of the user's own code. A program
+that has given the root logger a handler itself keeps what it has configured.
+
+No record can forge another (WIRE, section 6): control characters are escaped, and a traceback is indented.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import orjson
 
-__all__ = ["JsonFormatter", "configure_logging"]
+from ..protocol.text import escaped, safe_text
+from ..runs.log_fields import LOG_FIELDS, log_fields
+from .tracebacks import traceback_text
+
+__all__ = ["LOG_FORMATS", "JsonFormatter", "LogFields", "TextFormatter", "configure_logging", "format_handlers"]
+
+REPEATED_AFTER = 60.0
+"""Seconds between two reports of a listener that cannot accept; Trio reports ten a second."""
+
+HYPERCORN = ("hypercorn.error", "hypercorn.access")
+HYPERCORN_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
+
+
+class LogFields(logging.Filter):
+    """Gives each record `node_id`, `request_id`, `run_id` and `session_id`; an empty text where there is none.
+
+    Add it to a handler of your own to use them in its format.
+    """
+
+    def __init__(self, node_id: str = "") -> None:
+        super().__init__()
+        self._node_id = node_id
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        known = log_fields()
+        for name in LOG_FIELDS:
+            if not hasattr(record, name):
+                setattr(record, name, known.get(name, self._node_id if name == "node_id" else ""))
+        return True
+
+
+class TextFormatter(logging.Formatter):
+    """Writes a record for a person: a line of time, level, logger, message and fields; below it the traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = " ".join(f"{name.removesuffix('_id')}={_word(value)}" for name, value in _fields_of(record))
+        head = f"{_time_of(record)} {record.levelname:<8} {escaped(record.name)}: {escaped(_message_of(record))}"
+        lines = [f"{head} [{fields}]" if fields else head]
+        lines += [f"    {escaped(line)}" for line in _traceback_of(record).split("\n") if line]
+        return "\n".join(lines)
 
 
 class JsonFormatter(logging.Formatter):
-    """Spells a record as one line of JSON: nobody's text can end it or begin another."""
+    """Writes a record as one line of JSON; its traceback is one text."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        line: dict[str, str] = {
+            "time": _time_of(record),
             "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
+            "logger": safe_text(record.name),
+            "message": _message_of(record),
+            **dict(_fields_of(record)),
         }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        try:
-            return orjson.dumps(line).decode()
-        except TypeError:
-            # Lone surrogates, as they stand in file names: shown escaped.
-            shown = {name: str(value).encode(errors="backslashreplace").decode() for name, value in line.items()}
-            return orjson.dumps(shown).decode()
+        if told := _traceback_of(record):
+            line["traceback"] = told
+        # JSON itself requires the control characters of ASCII to be escaped; others may end a line, too.
+        return escaped(orjson.dumps(line).decode())
 
 
-def configure_logging() -> None:
-    """Write the records of this package to stderr, as JSON lines unless that is a terminal.
+LOG_FORMATS: dict[str, type[logging.Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
 
-    A program that has set up logging itself is left alone.
+
+def configure_logging(log_format: str = "text", *, node_id: str = "", level: int = logging.INFO) -> None:
+    """Write all records of `level` and above to stderr; repeating it does nothing.
+
+    A root logger that has a handler already is left alone, and so is each logger with a handler of its own.
+
+    Args:
+        log_format: "text" or "json".
+        node_id: of this process, for records that belong to no request.
     """
-    logger = logging.getLogger("trio_agentapp")
-    if logging.getLogger().handlers or logger.handlers:
+    accepting = logging.getLogger("trio.serve_listeners")
+    if not any(isinstance(each, _Seldom) for each in accepting.filters):
+        accepting.addFilter(_Seldom())
+    root = logging.getLogger()
+    if root.handlers:
         return
     handler = logging.StreamHandler(sys.stderr)
-    # A person reads a terminal, and programs read everything else.
-    plain = logging.Formatter("%(levelname)s: %(message)s")
-    handler.setFormatter(plain if sys.stderr.isatty() else JsonFormatter())
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    handler.setFormatter(LOG_FORMATS[log_format]())
+    handler.addFilter(LogFields(node_id))
+    handler.addFilter(_is_unwritten)
+    root.addHandler(handler)
+    if root.level == logging.WARNING:
+        root.setLevel(level)
+    # It writes a line with the whole URL for each request, and URLs may hold keys.
+    if (httpx := logging.getLogger("httpx")).level == logging.NOTSET:
+        httpx.setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    for name in HYPERCORN:
+        logging.getLogger(name).addFilter(_Dress(name, log_format, node_id))
+
+
+def format_handlers(logger: logging.Logger, log_format: str, *, node_id: str = "") -> None:
+    """Have all handlers of a logger write in this format."""
+    for handler in logger.handlers:
+        handler.setFormatter(LOG_FORMATS[log_format]())
+        if not any(isinstance(each, LogFields) for each in handler.filters):
+            handler.addFilter(LogFields(node_id))
+
+
+class _Dress(logging.Filter):
+    """Gives our format to the handler that the `hypercorn` command sets on a logger of its own, as it starts.
+
+    A filter, because Hypercorn replaces the logger's handlers at a time that nothing tells; a format that its user
+    has configured stays.
+    """
+
+    def __init__(self, name: str, log_format: str, node_id: str) -> None:
+        super().__init__()
+        self._logger = logging.getLogger(name)
+        self._log_format = log_format
+        self._node_id = node_id
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002  its logger is what matters
+        if any(getattr(each.formatter, "_fmt", "") == HYPERCORN_FORMAT for each in self._logger.handlers):
+            format_handlers(self._logger, self._log_format, node_id=self._node_id)
+        return True
+
+
+class _Seldom(logging.Filter):
+    """Makes one line a minute of the tracebacks of a listener that cannot accept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = -REPEATED_AFTER
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.created - self._last < REPEATED_AFTER:
+            return False
+        self._last = record.created
+        record.msg = (
+            "new connections wait, for none can be accepted: %s; raise the limit of open files (ulimit -n), or "
+            "serve fewer clients (reported at most once in %d s)"
+        )
+        why = record.args[1] if isinstance(record.args, tuple) and len(record.args) > 1 else "too many open files"
+        record.args = (why, int(REPEATED_AFTER))
+        record.exc_info = record.exc_text = None
+        return True
+
+
+def _is_unwritten(record: logging.LogRecord) -> bool:
+    """Whether no logger below the root has a handler, which has written the record then."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None and logger.parent is not None:
+        if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+            return False
+        logger = logger.parent
+    return True
+
+
+def _time_of(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _message_of(record: logging.LogRecord) -> str:
+    try:
+        return safe_text(record.getMessage()).rstrip("\n")
+    except BaseException:  # arguments are a user's, and so are their texts; or they do not fit the message
+        args = record.args if isinstance(record.args, tuple) else [record.args]
+        return " ".join(map(safe_text, [record.msg, *args]))
+
+
+def _fields_of(record: logging.LogRecord) -> Iterator[tuple[str, str]]:
+    for name in LOG_FIELDS:
+        if value := getattr(record, name, ""):
+            yield name, safe_text(value)
+
+
+def _word(value: str) -> str:
+    """As it is where it is one word; else in quotes."""
+    return value if value.isprintable() and not set(' "[]=') & set(value) else escaped(orjson.dumps(value).decode())
+
+
+def _traceback_of(record: logging.LogRecord) -> str:
+    stack = safe_text(record.stack_info) if record.stack_info else ""
+    if not isinstance(record.exc_info, tuple) or record.exc_info[1] is None:
+        return safe_text(record.exc_text) if record.exc_text else stack
+    text = traceback_text(record.exc_info[1])
+    return f"{text}\n{stack}" if stack else text

@@ -25,15 +25,19 @@ from hypercorn.typing import (
     HTTPResponseStartEvent,
     HTTPScope,
 )
+from outcome import Error
 from quart import Quart
 from quart.typing import ResponseTypes
 from quart.utils import encode_headers
 from quart.wrappers import Request, Response
-from quart.wrappers.response import ResponseBody
+from quart.wrappers.response import DataBody, ResponseBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.wrappers import Response as WerkzeugResponse
 
+from ..runs.containment import contain, unwrap
+from ..runs.failures import is_cancelled
 from .guard import ABORT
+from .problems import failure_of, name_request
 
 __all__ = ["HTTPConnection", "StreamBody"]
 
@@ -94,6 +98,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         self._was_cut = False
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        name_request(self.app)
         request = self._create_request_from_scope(send)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, request, receive)
@@ -137,11 +142,11 @@ class HTTPConnection(TrioASGIHTTPConnection):
                 await trio.sleep_forever()
 
     async def _respond(self, request: Request, send: ASGISendCallable) -> None:
-        response = await self.app.handle_request(request)
+        response = await self._handle(request)
         stream = response.response if isinstance(response, Response) else None
         if isinstance(stream, StreamBody):
-            # No checkpoint between the view's return and this: a body that was made is always entered and
-            # left.
+            # Nothing raises Cancelled between the view's return and this: a body that was made is always entered
+            # and left.
             self._stream = stream
             stream.bind(self._cut)
             self._responding.shield = True
@@ -150,16 +155,25 @@ class HTTPConnection(TrioASGIHTTPConnection):
         complete = False
         try:
             with trio.move_on_after(self._timeout(response)):
-                await self._send_body(send, response)
+                await self._send_answer(send, response)
                 complete = True
         except* Exception:
             if not self._started:
                 raise
-            log.exception("The response to %s %s failed half-way", request.method, request.path)
+            log.exception("The response to %s %r failed half-way", request.method, request.path)
         # HTTP/1.1 shows an incomplete answer by closing; over HTTP/2 Hypercorn tells nothing, so the client
         # would wait for ever: end the stream in order instead.
         if complete or (self._started and self.scope["http_version"] == "2"):
             await self._send_end(send)
+
+    async def _handle(self, request: Request) -> ResponseTypes:
+        """The app's answer. Views and hooks are user code, and have a task of their own."""
+        handled = await contain(self.app.handle_request, request, name=f"{request.method} {request.path}")
+        if isinstance(handled, Error) and not is_cancelled(handled.error):
+            # Views that fail are answered by the app; this is an error handler of the user's, or the like.
+            log.error("%s %r could not be handled", request.method, request.path, exc_info=handled.error)
+            return failure_of(request)
+        return handled.unwrap()
 
     def _timeout(self, response: ResponseTypes) -> float:
         timeout: float | None
@@ -170,6 +184,13 @@ class HTTPConnection(TrioASGIHTTPConnection):
         else:
             timeout = self.app.config["RESPONSE_TIMEOUT"]
         return inf if timeout is None else timeout
+
+    async def _send_answer(self, send: ASGISendCallable, response: ResponseTypes) -> None:
+        if isinstance(response, WerkzeugResponse) or isinstance(response.response, DataBody | StreamBody):
+            await self._send_body(send, response)
+        else:
+            # Perhaps a generator of the user's.
+            unwrap(await contain(self._send_body, send, response))
 
     async def _send_body(self, send: ASGISendCallable, response: ResponseTypes) -> None:
         if isinstance(response, WerkzeugResponse):
@@ -228,7 +249,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
 
     def _cut(self) -> None:
         """Break the response off. Over HTTP/1.1 a write that is stuck in the kernel ends with its socket only."""
-        log.info("A client does not read, and is cut off: %s %s", self.scope["method"], self.scope["path"])
+        log.info("A client does not read, and is cut off: %s %r", self.scope["method"], self.scope["path"])
         self._was_cut = True
         self._responding.cancel(reason="the client does not read")
         extensions: Mapping[str, Any] = self.scope.get("extensions") or {}

@@ -18,6 +18,8 @@ import trio
 from ..errors import AgentAppError, RequestError
 from ..protocol.serialiser import to_json
 from ..protocol.sse import KEEP_ALIVE
+from ..runs.containment import contain
+from ..runs.failures import is_cancelled
 from ..runs.stream import BATCH_WEIGHT
 from ..runs.ticker import KEEP_ALIVE as QUIET
 from .closing import interruptible, without_exit
@@ -140,11 +142,11 @@ class GeneratorBody(StreamBody):
             with self._driving:
                 try:
                     with self._cleanup:
-                        await self._drive()
-                except (GeneratorExit, Exception, BaseExceptionGroup) as exc:
-                    fatal, failure = _split_fatal(exc)
-                    if fatal is not None:
-                        raise fatal from None
+                        (await contain(self._drive)).unwrap()
+                except BaseException as exc:
+                    if is_cancelled(exc):
+                        raise
+                    failure = exc
         finally:
             closed = self._driving.cancel_called
             if self._cleanup.cancelled_caught:
@@ -258,10 +260,3 @@ def _public_type(error: BaseException) -> str:
     """The name of its class, or of the first one below it that is not ours."""
     ours = AgentAppError.__module__.partition(".")[0]
     return next(cls.__name__ for cls in type(error).__mro__ if cls.__module__.partition(".")[0] != ours)
-
-
-def _split_fatal(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """(KeyboardInterrupt or SystemExit, the rest), each None if there is none."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split((KeyboardInterrupt, SystemExit))
-    return None, error

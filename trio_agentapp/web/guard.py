@@ -20,6 +20,8 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIReceiveCallable, ASGISendCallable, ConnectionState, Scope
 
+from ..runs.failures import is_cancelled
+
 __all__ = ["ABORT", "GuardedConnection", "guard_http2", "guard_hypercorn"]
 
 log = logging.getLogger(__name__)
@@ -70,7 +72,9 @@ class GuardedConnection(TCPServer):
     async def run(self) -> None:
         try:
             await super().run()
-        except* Exception:
+        except BaseException as exc:
+            if is_cancelled(exc):
+                raise
             log.exception("A connection failed")
 
 

@@ -13,6 +13,7 @@ from quart import Request, Websocket
 
 from ..errors import Forbidden, RunNotFound, Unauthorized
 from ..protocol.ids import SessionKey
+from ..runs.containment import contain, unwrap
 
 __all__ = ["Action", "Gate", "Principal"]
 
@@ -109,7 +110,12 @@ class Gate:
 
 
 async def _call(hook: Callable[..., Any], *args: object) -> Any:
-    """Call a hook; a synchronous one in a thread, since it may wait for a database."""
+    """Call a hook in a task of its own: one that leaves something open has failed."""
+    return unwrap(await contain(_answer_of, hook, *args))
+
+
+async def _answer_of(hook: Callable[..., Any], *args: object) -> Any:
+    """What a hook says; a synchronous one says it in a thread, since it may wait for a database."""
     if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(type(hook).__call__):
         return await hook(*args)
     result = await trio.to_thread.run_sync(hook, *args)

@@ -1,9 +1,11 @@
 """`launch`: one process, one server, an honest exit code.
 
 SIGTERM or SIGINT starts the drain with the listener still open; the second one hurries it; the third ends the
-process on the spot. Once the drain is over a watchdog guards the way out. That is where handlers that block a
-thread end, too: Trio waits for such a thread as long as a task waits for it, and the watchdog does not.
-Trio's own threads are daemons, so an abandoned one does not keep the process.
+process on the spot. SIGHUP starts the drain and does no more: a terminal that is closed may send several.
+
+Once the drain is over a watchdog guards the way out. That is where handlers that block a thread end, too: Trio
+waits for such a thread as long as a task waits for it, and the watchdog does not. Trio's own threads are daemons,
+so an abandoned one does not keep the process.
 """
 
 from __future__ import annotations
@@ -21,10 +23,10 @@ from typing import Any, Protocol
 import trio
 from hypercorn.config import Sockets
 from hypercorn.typing import ASGIFramework
-from hypercorn.utils import LifespanFailureError
 
 from .lifespan import log_failure
-from .server import BindError, ServerConfig, bind_address, serve
+from .server import AppFailed, BindError, ServerConfig, bind_address, serve
+from .signals import note_ignored, signals_to_take
 from .workers import Inheritance, supervise
 
 __all__ = ["Launchable", "imported_by_launcher", "launch"]
@@ -33,6 +35,9 @@ log = logging.getLogger(__name__)
 
 WATCHDOG_MARGIN = 10.0
 """On top of the app's cleanup budget: for last frames, connections, and the user's shutdown code."""
+
+READY_POLL = 0.1
+"""Seconds between two looks at whether the app is ready, until it is for the first time."""
 
 EXIT_BY_FORCE = 130
 """What shells show for a process that was interrupted."""
@@ -45,6 +50,7 @@ class Launchable(Protocol):
     """What `launch` needs to know of an app, beyond its being an ASGI app and `Servable`."""
 
     app_name: str
+    node_id: str
     cleanup_budget: float
     read_timeout: float
     launched: bool
@@ -52,6 +58,9 @@ class Launchable(Protocol):
 
     async def drain(self, hurry: trio.Event) -> None:
         """See `Servable.drain`."""
+
+    def unready_reason(self) -> str | None:
+        """Why no new runs should come here; None: the app is ready."""
 
 
 def launch(
@@ -86,7 +95,7 @@ def launch(
         if workers > 1 and inherited is None:
             return _supervise(app.app_name, sockets, workers)
         trio.run(_Launch(app, config, watchdog, inherited).run)
-    except* LifespanFailureError:
+    except* AppFailed:
         return_code = 1  # the lifespan has told why
     except* BindError as errors:
         for error in _leaves(errors):
@@ -94,7 +103,7 @@ def launch(
         return_code = 1
     except* KeyboardInterrupt:
         return_code = EXIT_BY_FORCE  # before or after our own handling of signals
-    except* Exception as errors:
+    except* BaseException as errors:  # SystemExit in one of its tasks, for instance
         log_failure("The server failed", errors)
         return_code = 1
     else:
@@ -135,10 +144,9 @@ class _Launch:
             async with trio.open_nursery() as nursery:
                 # Until it serves there is nothing to drain, and a signal ends the start-up.
                 with self._starting:
-                    self._announce(await nursery.start(self._serve))
+                    urls = await nursery.start(self._serve)
                     nursery.start_soon(self._guard_the_end)
-                    if self._inherited is not None:
-                        nursery.start_soon(self._watch_master, self._inherited)
+                    nursery.start_soon(self._attend, " and ".join(urls))
 
     async def _serve(self, *, task_status: trio.TaskStatus[list[str]]) -> None:
         app: ASGIFramework = self._app  # type: ignore[assignment]  # the protocol states our part of it only
@@ -147,18 +155,33 @@ class _Launch:
         finally:
             self._served.cancel(reason="the server has ended")
 
+    async def _attend(self, urls: str) -> None:
+        """What is done beside the serving, and ends with it."""
+        with self._served:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._announce, urls)
+                if self._inherited is not None:
+                    nursery.start_soon(self._watch_master, self._inherited)
+
     async def _watch_master(self, inherited: Inheritance) -> None:
         """A worker whose master is gone drains, as if it had been told to."""
-        with self._served:
-            await inherited.wait_master_gone()
-            log.warning("the master process is gone; this worker stops")
-            self._stop.set()
+        await inherited.wait_master_gone()
+        log.warning("the master process is gone; this worker stops")
+        self._stop.set()
 
-    def _announce(self, urls: list[str]) -> None:
-        if self._inherited is not None:
-            self._inherited.tell_ready()
+    async def _announce(self, urls: str) -> None:
+        """Say that it is ready when it is; until then, that it listens and what it waits for."""
+        app, inherited = self._app, self._inherited
+        if inherited is not None:
+            inherited.tell_started()
+        if (reason := app.unready_reason()) is not None:
+            log.warning("%s listens on %s and is not ready yet: %s", app.app_name, urls, reason)
+        while app.unready_reason() is not None:  # noqa: ASYNC110  it is made of what others know
+            await trio.sleep(READY_POLL)
+        if inherited is not None:
+            inherited.tell_ready()
             return
-        sys.stderr.write(f"{self._app.app_name} is ready on {' and '.join(urls)} (Ctrl-C stops it)\n")
+        sys.stderr.write(f"{app.app_name} is ready on {urls} (Ctrl-C stops it; node {app.node_id})\n")
         sys.stderr.flush()
 
     @contextmanager
@@ -166,18 +189,26 @@ class _Launch:
         """Not `trio.open_signal_receiver`: the third one must work when a handler blocks the event loop."""
         token = trio.lowlevel.current_trio_token()
 
-        def handle(_signum: int, _frame: FrameType | None) -> None:
+        def handle(number: int, _frame: FrameType | None) -> None:
+            if number not in (signal.SIGTERM, signal.SIGINT):
+                token.run_sync_soon(self._act_on_others, number)
+                return
             self._signals += 1
             if self._signals > 2:
                 os._exit(EXIT_BY_FORCE)
             token.run_sync_soon(self._act)
 
-        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        taken = (signal.SIGTERM, signal.SIGINT, *signals_to_take())
+        before = {number: signal.signal(number, handle) for number in taken}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _act_on_others(self, number: int) -> None:
+        if not note_ignored(number):
+            self._act()
 
     def _act(self) -> None:
         self._starting.cancel(reason="told to stop during start-up")

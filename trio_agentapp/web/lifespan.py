@@ -30,7 +30,13 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, LifespanScop
 from quart_trio.asgi import TrioASGILifespan
 
 from ..errors import AgentAppError
+from ..protocol.text import describe_exception, safe_text
+from ..runs.containment import close_dropped, contain, noted, unwrap
+from ..runs.failures import is_cancelled, leaves, printable
+from ..runs.log_fields import add_log_fields
+from ..telemetry import configure_logging
 from .guard import guard_http2, guard_hypercorn
+from .signals import note_ignored, signals_to_take
 from .websocket_stream import guard_websockets
 
 __all__ = ["Lifespan", "Servable", "log_failure"]
@@ -47,8 +53,8 @@ UNWINDING_PATIENCE = 5.0
 class Servable(Protocol):
     """What an app offers to be served: its own life, and Quart's hooks around the serving.
 
-    Optional: `launched` (true when our launcher owns the signals) and `gc_threshold` (0 leaves the collector
-    alone).
+    Optional: `launched` (true when our launcher owns the signals), `gc_threshold` (0 leaves the collector alone),
+    `log_format` and `node_id`.
     """
 
     nursery: trio.Nursery
@@ -90,24 +96,35 @@ class Lifespan(TrioASGILifespan):
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         await receive()  # lifespan.startup, by the ASGI specification
+        node_id = getattr(self._servable, "node_id", "")
+        configure_logging(getattr(self._servable, "log_format", "text"), node_id=node_id)
+        add_log_fields(node_id=node_id)
         guard_websockets()
         guard_http2()
         if not getattr(self._servable, "launched", False):
             guard_hypercorn()
         failure: BaseException | None = None
         try:
-            with ExitStack() as signals:
+            with noted(), ExitStack() as signals:
                 received = None
                 if owned := self._signals_to_own():
                     received = signals.enter_context(trio.open_signal_receiver(*owned))
                 async with trio.open_nursery() as watch:
                     if received is not None:
                         watch.start_soon(self._watch_signals, received)
+                        if (master := multiprocessing.parent_process()) is not None:
+                            watch.start_soon(self._watch_master, master)
                     watch.start_soon(self._watch_messages, receive)
-                    await self._live(watch, send)
+                    try:
+                        await self._live(watch, send)
+                    except BaseException as exc:
+                        raise printable(exc) from exc.__cause__
                     watch.cancel_scope.cancel(reason="the lifespan is over")
-        except* Exception as errors:
-            failure = errors
+        except BaseException as exc:
+            # SystemExit of a user's hook, too: the server drains first, and says why it ends.
+            if is_cancelled(exc):
+                raise
+            failure = exc
         failure = failure or self._crash
         stage = "shutdown" if self._started else "startup"
         if failure is None:
@@ -129,9 +146,11 @@ class Lifespan(TrioASGILifespan):
             try:
                 async with app.app_context(), AsyncExitStack() as serving:
                     for func in app.before_serving_funcs:
-                        await app.ensure_async(func)()
+                        unwrap(await contain(app.ensure_async(func)))
                     for generator in app.while_serving_gens:
+                        serving.push_async_callback(close_dropped)
                         await serving.enter_async_context(_while_serving(generator))
+                        await close_dropped()
                     if self._crash is not None:
                         return
                     serving.enter_context(_collector(getattr(app, "gc_threshold", 0)))
@@ -143,7 +162,7 @@ class Lifespan(TrioASGILifespan):
                     await app.drain(self._hurry)
                     await self._end_background(background)
                     for func in app.after_serving_funcs:
-                        await app.ensure_async(func)()
+                        unwrap(await contain(app.ensure_async(func)))
             finally:
                 background.cancel_scope.cancel(reason="the app is shutting down")
                 # Also when we are cancelled ourselves: background tasks unwind before what they use is
@@ -162,8 +181,11 @@ class Lifespan(TrioASGILifespan):
             async with trio.open_nursery() as nursery:
                 task_status.started(nursery)
                 await self._leaving.wait()
-        except* Exception as errors:
-            self._crashed("A background task crashed; the server stops", errors)
+        except BaseException as exc:
+            if not all(isinstance(leaf, trio.Cancelled) for leaf in leaves(exc)):
+                self._crashed("A background task crashed; the server stops", exc)
+            if is_cancelled(exc):
+                raise
         finally:
             self._background_over.set()
 
@@ -194,19 +216,27 @@ class Lifespan(TrioASGILifespan):
             return []
         self._interrupt = signal.getsignal(signal.SIGINT)
         if multiprocessing.parent_process() is None and callable(self._interrupt):
-            return [signal.SIGTERM, signal.SIGINT]
-        return [signal.SIGTERM]
+            return [signal.SIGTERM, signal.SIGINT, *signals_to_take()]
+        return [signal.SIGTERM, *signals_to_take()]
 
     async def _watch_signals(self, received: AsyncIterator[int]) -> None:
         async with trio.open_nursery() as nursery:
             first = True
-            async for _ in received:
+            async for number in received:
+                if note_ignored(number):
+                    continue
                 if first:
                     nursery.start_soon(self._drain_and_leave)
-                elif multiprocessing.parent_process() is None:
+                elif multiprocessing.parent_process() is None and number != signal.SIGHUP:
                     self._hurry.set()
                 # A master sends SIGTERM to its last workers twice on its way out: never a wish to hurry.
                 first = False
+
+    async def _watch_master(self, master: Any) -> None:
+        """Hypercorn's master dies of SIGHUP and others on the spot: its worker would keep the port for ever."""
+        await trio.lowlevel.wait_readable(master.sentinel)
+        log.warning("the master process is gone; this worker drains and ends")
+        await self._drain_and_leave()
 
     async def _drain_and_leave(self) -> None:
         try:
@@ -242,7 +272,7 @@ def _single(error: BaseException) -> BaseException:
 
 def _one_line(error: BaseException) -> str:
     cause = _single(error)
-    return f"{type(cause).__name__}: {cause}"
+    return safe_text(cause) if isinstance(cause, AgentAppError) else describe_exception(cause)
 
 
 def _while_serving(generator: AsyncGenerator[None, None]) -> AbstractAsyncContextManager[None]:

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from quart import Quart, Response, has_request_context, request, websocket
+from quart import Quart, Request, Response, has_request_context, request, websocket
 from werkzeug.exceptions import HTTPException
 
 from ..errors import (
@@ -25,8 +25,9 @@ from ..errors import (
     Unauthorized,
     UnsupportedMediaType,
 )
+from ..runs.log_fields import add_log_fields, log_fields
 
-__all__ = ["install_problems", "problem", "problem_body"]
+__all__ = ["failure_of", "install_problems", "name_request", "problem", "problem_body"]
 
 KNOWN: dict[int, type[RequestError]] = {
     error.status: error
@@ -63,6 +64,11 @@ def install_problems(app: Quart) -> None:
     app.register_error_handler(HTTPException, _of_http_exception)
 
 
+def name_request(app: Quart) -> None:
+    """Give the request that this task handles an id, which its log records and its problem document have."""
+    add_log_fields(request_id=secrets.token_hex(8), node_id=str(getattr(app, "node_id", "")))
+
+
 def problem(
     status: int,
     code: str,
@@ -80,6 +86,14 @@ def problem(
     return response
 
 
+def failure_of(failed: Request) -> Response:
+    """The answer to a request that could not be handled, and has no context any more."""
+    body = _body(
+        500, "internal", "Internal Server Error", DETAILS[500], retryable=False, extra=None, path=failed.path
+    )
+    return Response(orjson.dumps(body), status=500, content_type="application/problem+json")
+
+
 def problem_body(error: RequestError) -> dict[str, Any]:
     """The problem document of an error, for a wire that has no status line."""
     return _body(
@@ -88,16 +102,23 @@ def problem_body(error: RequestError) -> dict[str, Any]:
 
 
 def _body(
-    status: int, code: str, title: str, detail: str, *, retryable: bool, extra: dict[str, Any] | None
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    *,
+    retryable: bool,
+    extra: dict[str, Any] | None,
+    path: str | None = None,
 ) -> dict[str, Any]:
     return {
         "type": f"urn:trio-agentapp:problem:{code}",
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": _path(),
+        "instance": _path() if path is None else path,
         "code": code,
-        "request_id": secrets.token_hex(8),
+        "request_id": log_fields().get("request_id") or secrets.token_hex(8),
         "retryable": retryable,
         **(extra or {}),
     }

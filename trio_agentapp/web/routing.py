@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from inspect import isasyncgen, isgenerator
 from typing import Any, TypeVar
 
 import orjson
-from quart import Response
+from quart import Response, has_request_context, has_websocket_context, request, websocket
 from quart.json.provider import DefaultJSONProvider
 from quart.typing import ResponseTypes
 from quart_trio import QuartTrio
@@ -107,6 +109,20 @@ class RoutingApp(QuartTrio):
                 self.view_functions[name] = wrapped
             view_func = wrapped
         super().add_url_rule(path, endpoint, view_func, provide_automatic_options, **options)
+
+    @cached_property
+    def logger(self) -> logging.Logger:
+        """Quart's own, without a handler and a format of its own."""
+        return logging.getLogger(self.name)
+
+    def log_exception(self, exception_info: Any) -> None:
+        """As Quart's own, which writes the path as it came: that could end the line of a user's log format."""
+        if has_request_context():
+            self.logger.error("%s %r failed", request.method, request.path, exc_info=exception_info)
+        elif has_websocket_context():
+            self.logger.error("the WebSocket of %r failed", websocket.path, exc_info=exception_info)
+        else:
+            super().log_exception(exception_info)
 
     async def make_response(self, result: Any) -> ResponseTypes:
         """Quart's own; models are JSON, where Quart would refuse them."""

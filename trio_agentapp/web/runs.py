@@ -16,6 +16,7 @@ from ..protocol.stored import message_of
 from ..runs.runner import Watched
 from .answers import receipt_body, run_body
 from .health import json_response
+from .links import run_headers
 from .reading import (
     MAX_SELECTED,
     cursor,
@@ -30,7 +31,7 @@ from .reading import (
     state_of,
 )
 from .service import Known, RunService
-from .sse import EventStreamBody, event_stream_response, hold_watch, run_headers
+from .sse import EventStreamBody, event_stream_response, hold_watch
 
 __all__ = ["RunRoutes", "wind_down"]
 
@@ -50,7 +51,7 @@ class RunRoutes:
         body = await request.get_data(True, False, False)
         watched = await self.service.start(principal, asked, idempotency_key=idempotency_key(request), body=body)
         hold_watch(request, watched.subscriber)
-        headers = run_headers(watched.run_id, watched.session_id)
+        headers = run_headers(request, watched.run_id, watched.session_id)
         streamed = self.stream_by_default and not asked.background if asked.stream is None else asked.stream
         if streamed:
             return self._stream(watched, headers)
@@ -105,7 +106,7 @@ class RunRoutes:
         if watched is None:
             return Response(b"", status=204)
         hold_watch(request, watched.subscriber)
-        return self._stream(watched, run_headers(watched.run_id, watched.session_id))
+        return self._stream(watched, run_headers(request, watched.run_id, watched.session_id))
 
     async def wait(self, request: Request, run_id: str) -> Response:
         """`GET /runs/{id}/wait`: the terminal response, once there is one."""
@@ -113,7 +114,7 @@ class RunRoutes:
         watched = await self.service.attach_end(principal, run_id, user_id=identifier(request, "user_id"))
         hold_watch(request, watched.subscriber)
         response = Response(await _terminal_json(watched), content_type="application/json")
-        response.headers.update(run_headers(watched.run_id, watched.session_id))
+        response.headers.update(run_headers(request, watched.run_id, watched.session_id))
         return response
 
     async def cancel(self, request: Request, run_id: str) -> Response:

@@ -21,7 +21,9 @@ from quart.wrappers import Response, Websocket
 from quart_trio.asgi import TrioASGIWebsocketConnection
 from werkzeug.wrappers import Response as WerkzeugResponse
 
+from ..runs.containment import contain, unwrap
 from .connection import WIND_DOWN_TIMEOUT
+from .problems import name_request
 
 if TYPE_CHECKING:
     from quart_trio import QuartTrio
@@ -64,6 +66,7 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
         self._receiving = trio.CancelScope()
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        name_request(self.app)
         extended: Any = self.scope
         extended["extensions"] = {**(extended.get("extensions") or {}), FAREWELL: self._farewell}
         websocket = self._create_websocket_from_scope(send)
@@ -106,7 +109,9 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
 
     async def _respond(self, websocket: Websocket, send: ASGISendCallable) -> None:
         try:
-            response = await self.app.handle_websocket(websocket)
+            response = unwrap(
+                await contain(self.app.handle_websocket, websocket, name=f"WebSocket {websocket.path}")
+            )
         except Exception:
             # Logged by the server, once it has left the app.
             await self._close(send, INTERNAL_ERROR)

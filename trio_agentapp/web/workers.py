@@ -1,8 +1,8 @@
 """Several worker processes behind one port: each is the program, executed anew, never a fork.
 
 The master binds the address and listens to signals; the workers inherit the socket and serve. Two pipes tie them
-together: over one a worker says that it is ready, and the other ends when the master does, whatever ended it, so
-that no worker outlives it.
+together: over one a worker says that it has started, and that it is ready; the other ends when the master does,
+whatever ended it, so that no worker outlives it.
 """
 
 from __future__ import annotations
@@ -13,17 +13,22 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 
 import attrs
 import trio
 
-__all__ = ["Inheritance", "supervise"]
+from .signals import note_ignored, signals_to_take
+
+__all__ = ["READY", "Inheritance", "supervise"]
 
 log = logging.getLogger(__name__)
 
 VARIABLE = "TRIO_AGENTAPP_WORKER"
+
+STARTED, READY = b"s", b"r"
+"""What a worker says over its pipe: it listens, or it takes runs."""
 
 RESTART_AT_FIRST, RESTART_AT_LAST = 0.5, 30.0
 """Seconds before a worker that died is started again: doubled each time, until one has lived for the longer."""
@@ -48,8 +53,11 @@ class Inheritance:
         """Whether this process is a worker, as long as it has not taken what it has from its master."""
         return VARIABLE in os.environ
 
+    def tell_started(self) -> None:
+        os.write(self.ready, STARTED)
+
     def tell_ready(self) -> None:
-        os.write(self.ready, b".")
+        os.write(self.ready, READY)
 
     async def wait_master_gone(self) -> None:
         await trio.lowlevel.wait_readable(self.life)
@@ -58,8 +66,9 @@ class Inheritance:
 def supervise(name: str, listener: socket.socket, url: str, workers: int) -> int:
     """Run `workers` copies of this program until told to stop; returns the exit code.
 
-    A worker that dies after it was ready is started again; one that dies before ends them all, with code 1.
-    SIGTERM and SIGINT are passed on; each further one too, so that a second one hurries.
+    A worker that dies after all had started is started again; one that dies before ends them all, with code 1.
+    SIGTERM and SIGINT are passed on; each further one too, so that a second one hurries. The first SIGHUP counts as
+    one of them.
     """
     with ExitStack() as pipes:
         ready = pipes.enter_context(_pipe())
@@ -98,11 +107,11 @@ class _Master:
         self._ready = ready
         self._life = life
         self._processes: set[trio.Process] = set()
-        self._announced = False
+        self._all_started = False
         self._stopping = trio.Event()
 
     async def run(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *signals_to_take()) as signals:
             async with trio.open_nursery() as services, trio.open_nursery() as keepers:
                 services.start_soon(self._pass_on, signals)
                 services.start_soon(self._announce)
@@ -111,9 +120,11 @@ class _Master:
                 keepers.start_soon(self._stopping.wait)
             # Leaving `keepers` means that every worker has ended; then there is nothing to pass on.
 
-    async def _pass_on(self, signals: object) -> None:
-        async for _ in signals:  # type: ignore[attr-defined]
-            self._stop_all()
+    async def _pass_on(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            # A terminal that is closed may send several SIGHUP: no wish to hurry.
+            if not note_ignored(number) and not (number == signal.SIGHUP and self._stopping.is_set()):
+                self._stop_all()
 
     def _stop_all(self) -> None:
         self._stopping.set()
@@ -121,11 +132,12 @@ class _Master:
             process.send_signal(signal.SIGTERM)
 
     async def _announce(self) -> None:
-        """Say once that all are ready."""
-        for _ in range(self._workers):
+        """Say once that all are ready. From when all have started on, one that dies is started again."""
+        counts = {STARTED: 0, READY: 0}
+        while counts[READY] < self._workers:
             await trio.lowlevel.wait_readable(self._ready[0])
-            os.read(self._ready[0], 1)
-        self._announced = True
+            counts[os.read(self._ready[0], 1)] += 1
+            self._all_started = counts[STARTED] >= self._workers
         sys.stderr.write(f"{self._name} is ready on {self._url} (Ctrl-C stops it; {self._workers} workers)\n")
         sys.stderr.flush()
 
@@ -137,8 +149,8 @@ class _Master:
             code = await self._run_one()
             if self._stopping.is_set():
                 self.code = self.code or (1 if code else 0)
-            elif not self._announced:
-                log.critical("worker %d ended with code %d before all were ready; the server stops", number, code)
+            elif not self._all_started:
+                log.critical("worker %d ended with code %d before all had started; the server stops", number, code)
                 self.code = 1
                 self._stop_all()
             else:

@@ -12,7 +12,13 @@ app = AgentApp(
     app_name="Shared",
     interrupt_redis_url=os.environ.get("REDIS_URL"),
     timings=Timings(
-        lease=2, heartbeat=0.3, cutoff=1, offline_cleanup=0.5, margin=0.5, call_timeout=0.5, reaper=0.5
+        lease=float(os.environ.get("LEASE", "2")),
+        heartbeat=0.3,
+        cutoff=1,
+        offline_cleanup=0.5,
+        margin=0.5,
+        call_timeout=0.5,
+        reaper=0.5,
     ),
     drain_timeout=1,
     cleanup_budget=5,

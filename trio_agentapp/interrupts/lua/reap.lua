@@ -1,6 +1,6 @@
--- REAP -> {ms left of the lease}, 0 if nobody owns the session (any more)
+-- REAP -> ms left of the lease; 0 if nobody owns the session; {run, node} of the run that this call has ended
 local s = read_session()
 if not s.running then return 0 end
 if s.exp > now then return s.exp - now end
 reap(s)
-return 0
+return { s.run, s.owner or '' }

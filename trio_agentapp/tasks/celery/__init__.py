@@ -7,7 +7,7 @@ lifeline     how tasks learn of a shutdown   worker    `run_worker`; embedded: a
 """
 
 from .agent import AgentBody, CeleryBackground, ask_agent
-from .application import add_function, celery_name, new_celery
+from .application import add_function, celery_name, new_celery, on_logging_set_up
 from .embedded import EmbeddedWorker
 from .lifeline import Lifeline
 from .queue import CeleryTaskQueue
@@ -25,5 +25,6 @@ __all__ = [
     "ask_agent",
     "celery_name",
     "new_celery",
+    "on_logging_set_up",
     "run_worker",
 ]

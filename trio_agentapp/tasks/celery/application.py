@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from ...redis import RedisURL
 
 try:
     from celery import Celery
+    from celery.signals import after_setup_logger, after_setup_task_logger
     from kombu import Exchange, Queue
 except ImportError as error:
     raise ConfigurationError(
@@ -19,7 +21,7 @@ except ImportError as error:
 from ..function import TaskFunction
 from .failure import TaskFailed
 
-__all__ = ["DEFAULT_QUEUE", "add_function", "celery_name", "new_celery"]
+__all__ = ["DEFAULT_QUEUE", "add_function", "celery_name", "new_celery", "on_logging_set_up"]
 
 DEFAULT_QUEUE = "celery"
 
@@ -60,6 +62,16 @@ def new_celery(name: str, broker_url: str, backend_url: str) -> Any:
         redis_socket_connect_timeout=CONNECT_TIMEOUT,
     )
     return celery
+
+
+def on_logging_set_up(change: Callable[[logging.Logger], None]) -> None:
+    """Have a worker of this process call `change` with each logger that Celery has set up."""
+
+    def receive(logger: logging.Logger, **_: object) -> None:
+        change(logger)
+
+    for signal in (after_setup_logger, after_setup_task_logger):
+        signal.connect(receive, weak=False, dispatch_uid=__name__)
 
 
 def add_function(celery: Any, name: str, function: TaskFunction, perform: Callable[..., None]) -> None:

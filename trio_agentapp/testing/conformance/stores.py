@@ -22,7 +22,7 @@ from typing import TypeAlias, TypeVar
 import trio
 
 from ...abc import SessionStore, StateStore
-from ...runs.cleanup import leaves
+from ...runs.failures import leaves
 from . import histories, states
 
 __all__ = ["ask_store", "check_session_store", "check_state_store", "session_questions", "state_questions"]

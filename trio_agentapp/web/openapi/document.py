@@ -51,8 +51,8 @@ EXTRA: dict[str, Schema] = {
 RETRY_AFTER = ("409", "429", "503")
 
 
-def document_of(app: Quart, *, name: str, description: str, endpoint_path: str) -> Schema:
-    """The document. It is made of the routes that the app has when it is called."""
+def document_of(app: Quart, *, name: str, description: str, endpoint_path: str, root_path: str = "") -> Schema:
+    """The document. It is made of the routes that the app has when it is called; `root_path`: their prefix."""
     made = _Document(app, endpoint_path, Schemas(reserved=MODELS))
     paths = made.paths()
     components = {**MODELS, **made.schemas.components}
@@ -61,6 +61,7 @@ def document_of(app: Quart, *, name: str, description: str, endpoint_path: str) 
     return {
         "openapi": "3.1.0",
         "info": {"title": name, "version": _version(), **({"description": description} if description else {})},
+        **({"servers": [{"url": root_path}]} if root_path else {}),
         "paths": paths,
         "components": {"schemas": dict(sorted(used.items())), "responses": made.responses},
         "tags": [

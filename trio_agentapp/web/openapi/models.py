@@ -84,10 +84,24 @@ def _content(kind: ContentType) -> Schema:
     return schema
 
 
+def _speaking(fields: Schema, description: str) -> Schema:
+    """A message; one of a type that says nothing without content has to have it."""
+    types = {"properties": {"type": {"enum": ["message", "reasoning", None]}}}
+    return {**_object(fields, description=description), "if": types, "then": {"required": ["content"]}}
+
+
 def _content_name(kind: str) -> str:
     return f"{kind.capitalize()}Content"
 
 
+_MESSAGE_TYPE: Schema = {
+    **IDENTIFIER,
+    "examples": list(MESSAGE_TYPES),
+    "description": "One of the examples, or a word of the front end's own.",
+}
+_CONTENT_FIELDS: Schema = {
+    name: {} if name == "data" else _or_null(TEXT) for kind in CONTENT_TYPES for name in FIELDS[kind]
+}
 _FAILURE = _or_null(ref("Failure"))
 _NUMBERED: Schema = {"sequence_number": {"type": "integer", "minimum": 0}}
 
@@ -105,7 +119,10 @@ MODELS: dict[str, Schema] = {
     # What is asked.
     "AgentRequest": _object(
         {
-            "input": _listed(ref("Message")),
+            "input": {
+                "anyOf": [TEXT, {**_listed(ref("Message")), "minItems": 1}],
+                "description": "Messages; a string is one message of the user.",
+            },
             "session_id": _or_null(IDENTIFIER),
             "user_id": _or_null(IDENTIFIER),
             "id": {**_or_null(RUN_ID), "description": "The run's id, chosen by the client."},
@@ -134,10 +151,10 @@ MODELS: dict[str, Schema] = {
         ["input"],
         description="One request to the agent. Fields that are not known are handed to the handler.",
     ),
-    "Message": _object(
+    "Message": _speaking(
         {
             "role": {"enum": [*ROLES, None]},
-            "type": {"enum": [*MESSAGE_TYPES, None]},
+            "type": _or_null(_MESSAGE_TYPE),
             "content": {"anyOf": [TEXT, _listed(ref("Content")), {"type": "null"}]},
             "id": _or_null(IDENTIFIER),
             "code": _or_null(TEXT),
@@ -145,7 +162,7 @@ MODELS: dict[str, Schema] = {
             "usage": _or_null(FREE),
             "metadata": _or_null(FREE),
         },
-        description="One message of a conversation.",
+        description="One message of a conversation. Fields that are not known are handed to the handler.",
     ),
     "Content": {
         "oneOf": [ref(_content_name(kind)) for kind in CONTENT_TYPES],
@@ -201,7 +218,7 @@ MODELS: dict[str, Schema] = {
             "status": {"enum": ["in_progress", "completed", "incomplete"]},
             "error": _FAILURE,
             "id": TEXT,
-            "type": {"enum": list(MESSAGE_TYPES)},
+            "type": _MESSAGE_TYPE,
             "role": {"enum": list(ROLES)},
             "content": _or_null(_listed(ref("ContentEvent"))),
             "code": _or_null(TEXT),
@@ -221,6 +238,8 @@ MODELS: dict[str, Schema] = {
             "index": {"type": "integer", "minimum": 0},
             "delta": FLAG,
             "msg_id": TEXT,
+            # Of these it has those of its type.
+            **_CONTENT_FIELDS,
         },
         ["sequence_number", "object", "status", "error", "type", "index", "delta", "msg_id"],
         description="A piece of a content part, or the whole part at its end; and the fields of its type.",
@@ -313,7 +332,7 @@ MODELS: dict[str, Schema] = {
         description="What is served here.",
     ),
     "Health": _object(
-        {"status": TEXT, "timestamp": EPOCH, "service": TEXT, "reason": TEXT}, ["status", "timestamp"]
+        {"status": TEXT, "timestamp": EPOCH, "service": TEXT, "node": TEXT, "reason": TEXT}, ["status", "timestamp"]
     ),
     "Problem": _all(
         {

@@ -72,7 +72,7 @@ FAULTY: dict[str, tuple[str, ...]] = {"422": ("validation_error",)}
 
 RUN_HEADERS: Schema = {
     "X-Run-Id": _text_header("The run."),
-    "X-Session-Id": _text_header("Its session, percent-encoded where it is not ASCII."),
+    "X-Session-Id": _text_header("Its session, percent-encoded but for visible ASCII other than `%`."),
     "Location": _text_header("Where the run can be looked at."),
 }
 

@@ -1,0 +1,363 @@
+"""Contains user code: it may end its own run, request or task, and nothing else.
+
+Three faults of user code would otherwise reach work that is not its own:
+
+- A generator that is left early (`break` out of `async for`) while it holds a nursery or a cancel scope. Python
+  hands it to Trio, which closes it in a task of its own; but only the task that opened a nursery can leave it. Trio
+  then reports "Nursery stack corrupted" to the parent of that task.
+- A cancel scope or nursery that is entered and never left. The effect is the same.
+- An exception whose `__repr__` or `__str__` raises. Trio puts the `repr` of every exception that ends a task into
+  the reason of a cancellation, in its own loop, where anything that is raised ends the process.
+
+So user code is executed in a task of its own: `contain` makes one, `orderly` uses the current one. At the end of
+that task, and of every task that it starts in whatever nursery, the generators that the task has begun and left are
+closed by that same task, the last one first; and what the task raises is made printable.
+
+How a generator is found: Python calls a hook when an async generator is first iterated, and another one when it is
+dropped before its end (PEP 525). The hooks here note who began it and keep what was dropped; all else they pass on
+to Trio's own hooks. How a task is found: Trio's Instrument API reports each task before its first step. Both are
+installed by the first `orderly` of a Trio run, and end with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, TypeVarTuple, cast
+
+import outcome
+import trio
+
+from .failures import is_cancelled, leaves, printable
+
+__all__ = [
+    "Escaped",
+    "LeftOpen",
+    "apart",
+    "close_dropped",
+    "contain",
+    "noted",
+    "orderly",
+    "unwrap",
+]
+
+logger = logging.getLogger("trio_agentapp.runs")
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+MANY = 64
+"""Begun generators that are remembered before those that have ended are looked for and forgotten."""
+
+POLL = 0.01
+"""Seconds between two looks at the tasks of a nursery that was not left; Trio offers nothing to wait for."""
+
+_installed: trio.lowlevel.RunVar[bool] = trio.lowlevel.RunVar("trio_agentapp_containment")
+
+_ledgers: dict[trio.lowlevel.Task, _Ledger] = {}
+"""For each task of user code the generators that it has begun. The tasks that it starts are user code, too."""
+
+
+class LeftOpen(RuntimeError):
+    """User code left a generator, nursery or cancel scope open that could not be closed after it."""
+
+
+class Escaped(RuntimeError):
+    """User code raised what is meant for a process, such as SystemExit; it is the cause of this one."""
+
+
+async def contain(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, name: object = None) -> outcome.Outcome[T]:
+    """Await `fn(*args)` in a task of its own, to its end; what came of it, the exception included.
+
+    A cancellation reaches it as ever, and is in the outcome as `trio.Cancelled`: call `unwrap` in the end.
+    """
+    ended: list[outcome.Outcome[T]] = []
+
+    async def call() -> None:
+        ended.append(await outcome.acapture(lambda: orderly(fn, *args)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, name=name or fn)
+    return ended[0]
+
+
+async def orderly(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+    """Await `fn(*args)` in the current task, then close what it has begun here and left.
+
+    To be called where the task is that code's own, so that a fault in it concerns nobody else.
+
+    Raises what the function raises, made printable.
+
+    Raises:
+        LeftOpen: the function returned, and something that it left could not be closed.
+    """
+    if not _installed.get(False):
+        _install()
+    task = trio.lowlevel.current_task()
+    ledger = _ledgers[task] = _Ledger(_ledgers.get(task))
+    parent, scope, nurseries = task.parent_nursery, task._cancel_status, len(task.child_nurseries)
+    faults: list[LeftOpen] = []
+    error: BaseException | None = None
+    try:
+        try:
+            value = await fn(*args)
+        except BaseException as exc:
+            error = exc
+        # Where nothing was left open, a generator that is still referred to, such as a client's, is left alone.
+        unclean = len(task.child_nurseries) > nurseries or _is_inside(task, parent, scope)
+        faults += await ledger.close(everything=unclean)
+        faults += await _close_nurseries(task, nurseries)
+        if not faults and _is_inside(task, parent, scope):
+            faults.append(LeftOpen("A cancel scope was entered and not left; use `with`."))
+    finally:
+        _put_back(task, ledger)
+    if error is not None:
+        for fault in faults:
+            logger.warning("%s", fault, exc_info=fault.__cause__)
+        error = printable(error)
+        if ledger.dropped and _is_misnesting(error):
+            raise _left_open(_advice(ledger.dropped), error)
+        raise error
+    if faults:
+        raise faults[0]
+    return value
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What is started inside this block is not user code, although user code or its request led to it."""
+    task = trio.lowlevel.current_task()
+    ledger = _ledgers.pop(task, None)
+    try:
+        yield
+    finally:
+        if ledger is not None:
+            _ledgers[task] = ledger
+
+
+@contextmanager
+def noted() -> Iterator[None]:
+    """Note the generators that the current task begins inside this block, for `close_dropped`.
+
+    For code that has to stay in a shared task and may leave scopes open, such as the first half of a lifespan. The
+    tasks that it starts end as orderly as with `orderly`.
+    """
+    if not _installed.get(False):
+        _install()
+    task = trio.lowlevel.current_task()
+    ledger = _ledgers[task] = _Ledger(_ledgers.get(task))
+    try:
+        yield
+    except BaseException as exc:
+        if ledger.fault is not None and _is_misnesting(exc):
+            # What came of it in Trio's words says less.
+            raise ledger.fault from exc
+        raise
+    finally:
+        _put_back(task, ledger)
+
+
+async def close_dropped() -> None:
+    """Close the generators that the current task has begun inside of `noted`, and left.
+
+    Raises:
+        LeftOpen: one of them could not be closed.
+    """
+    ledger: _Ledger | None = _ledgers[trio.lowlevel.current_task()]
+    assert ledger is not None  # noqa: S101  it is called inside of `noted`
+    for fault in await ledger.close(everything=False):
+        while ledger is not None:
+            ledger.fault = ledger.fault or fault
+            ledger = ledger.outer
+        raise fault
+
+
+def unwrap(ended: outcome.Outcome[T]) -> T:
+    """The value, or raise the error: as an Exception even if it is none, such as SystemExit.
+
+    A cancellation is raised as it is.
+    """
+    if (
+        isinstance(ended, outcome.Error)
+        and not isinstance(ended.error, Exception)
+        and not is_cancelled(ended.error)
+    ):
+        raise Escaped(f"{type(ended.error).__name__} was raised: {ended.error}") from ended.error
+    return ended.unwrap()
+
+
+def _put_back(task: trio.lowlevel.Task, ledger: _Ledger) -> None:
+    if ledger.outer is None:
+        del _ledgers[task]
+    else:
+        _ledgers[task] = ledger.outer
+
+
+class _Ledger:
+    """The generators that one task of user code has begun, in their order, and those of them that were dropped."""
+
+    __slots__ = ("_begun", "_count", "_kept", "_many", "dropped", "fault", "outer")
+
+    def __init__(self, outer: _Ledger | None) -> None:
+        self.outer = outer
+        self.fault: LeftOpen | None = None
+        self.dropped: tuple[str, ...] = ()
+        """Names of the generators that were dropped before their end."""
+        self._begun: dict[int, tuple[int, weakref.ref[AsyncGenerator[Any, Any]]]] = {}
+        self._kept: dict[int, AsyncGenerator[Any, Any]] = {}
+        self._count = 0
+        self._many = MANY
+
+    def begin(self, generator: AsyncGenerator[Any, Any]) -> None:
+        self._count += 1
+        self._begun[id(generator)] = (self._count, weakref.ref(generator))
+        if len(self._begun) > self._many:
+            alive = {
+                key: entry for key, entry in self._begun.items() if key in self._kept or entry[1]() is not None
+            }
+            self._begun = alive
+            self._many = max(MANY, 2 * len(alive))
+
+    def keep(self, generator: AsyncGenerator[Any, Any]) -> bool:
+        """Keep a generator that is being dropped; False if it was not begun here."""
+        entry = self._begun.get(id(generator))
+        # Its weak references are dead by now. One that is alive is another object's, which got the same id.
+        if entry is None or entry[1]() is not None:
+            return False
+        self._kept[id(generator)] = generator
+        self.dropped = (*self.dropped, _name_of(generator))[-MANY:]
+        return True
+
+    async def close(self, *, everything: bool) -> list[LeftOpen]:
+        """Close what was dropped, and with `everything` also what is still referred to, the last begun first."""
+        faults: list[LeftOpen] = []
+        while (generator := self._last(everything)) is not None:
+            del self._begun[id(generator)]
+            self._kept.pop(id(generator), None)
+            try:
+                await generator.aclose()
+            except BaseException as exc:
+                rest = [leaf for leaf in leaves(exc) if not isinstance(leaf, GeneratorExit | trio.Cancelled)]
+                if rest:
+                    words = (
+                        f"Async generator {_name_of(generator)} was left before its end and could not be closed."
+                    )
+                    faults.append(_left_open(f"{words} {ADVICE}", printable(exc)))
+        return faults
+
+    def _last(self, everything: bool) -> AsyncGenerator[Any, Any] | None:
+        latest = 0
+        found = None
+        for key, (place, reference) in self._begun.items():
+            generator = self._kept.get(key) or (reference() if everything else None)
+            if generator is not None and place > latest and not getattr(generator, "ag_running", False):
+                latest, found = place, generator
+        return found
+
+
+def _is_inside(task: trio.lowlevel.Task, parent: trio.Nursery | None, scope: object) -> bool:
+    """Whether the task is inside of a scope that it was not in when `scope` was its innermost one."""
+    # One that `nursery.start` began was given to another nursery meanwhile, and is in the scopes of that.
+    return task.parent_nursery is parent and task._cancel_status is not scope
+
+
+async def _close_nurseries(task: trio.lowlevel.Task, before: int) -> list[LeftOpen]:
+    """End the tasks in nurseries that were entered and not left, and take these nurseries from the task."""
+    faults = []
+    for nursery in reversed(task.child_nurseries[before:]):
+        nursery.cancel_scope.cancel(reason="the code that opened this nursery has ended without leaving it")
+        with trio.CancelScope(shield=True):
+            while nursery.child_tasks:  # noqa: ASYNC110  a foreign nursery sets no event
+                await trio.sleep(POLL)
+        # With it Trio would end the task with an error of its own in the place of this one.
+        task._child_nurseries.remove(nursery)
+        faults.append(_left_open("A nursery was entered and not left; use `async with`."))
+    return faults
+
+
+ADVICE = "Use `async with contextlib.aclosing(...)` around its loop."
+
+
+def _advice(names: Iterable[str]) -> str:
+    return (
+        f"Async generator {', '.join(dict.fromkeys(names))} was left before its end while it held a nursery or "
+        f"cancel scope, and then a scope around it was left. {ADVICE}"
+    )
+
+
+def _is_misnesting(error: BaseException) -> bool:
+    """Whether Trio says that scopes were not left in the order in which they were entered."""
+    return any(
+        isinstance(leaf, RuntimeError | AssertionError)
+        and any(words in str(leaf) for words in ("stack corrupted", "misnesting"))
+        for leaf in leaves(error)
+    )
+
+
+def _left_open(message: str, cause: BaseException | None = None) -> LeftOpen:
+    fault = LeftOpen(message)
+    fault.__cause__ = cause
+    return fault
+
+
+def _name_of(generator: Any) -> str:
+    code = getattr(generator, "ag_code", None)
+    place = "" if code is None else f" ({code.co_filename}:{code.co_firstlineno})"
+    return f"{getattr(generator, '__qualname__', type(generator).__qualname__)}{place}"
+
+
+# What is installed into Trio.
+
+
+class _Spawning(trio.abc.Instrument):
+    """Has the tasks that user code starts end as orderly as the task that started them."""
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        if _ledger_here() is not None:
+            body: Any = task.coro
+            task.coro = cast(Any, _carry_on(body))
+
+
+async def _carry_on(body: Coroutine[Any, outcome.Outcome[object], Any]) -> Any:
+    return await orderly(lambda: body)
+
+
+def _install() -> None:
+    """For the current Trio run: when it ends, Trio restores the hooks that were there before it."""
+    _installed.set(True)
+    trio.lowlevel.add_instrument(_Spawning())
+    begin, drop = sys.get_asyncgen_hooks()
+
+    def first_iterated(generator: AsyncGenerator[Any, Any]) -> None:
+        if begin is not None:
+            begin(generator)
+        if (ledger := _ledger_here()) is not None:
+            ledger.begin(generator)
+
+    def dropped(generator: AsyncGenerator[Any, Any]) -> None:
+        if not _keep(generator) and drop is not None:
+            drop(generator)
+
+    sys.set_asyncgen_hooks(firstiter=first_iterated, finalizer=dropped)
+
+
+def _ledger_here() -> _Ledger | None:
+    try:
+        return _ledgers.get(trio.lowlevel.current_task())
+    except RuntimeError:
+        # Not in a task: the garbage collector may call from anywhere.
+        return None
+
+
+def _keep(generator: AsyncGenerator[Any, Any]) -> bool:
+    here = _ledger_here()
+    for first in (here, *_ledgers.values()):
+        ledger = first
+        while ledger is not None:
+            if ledger.keep(generator):
+                return True
+            ledger = ledger.outer
+    return False
