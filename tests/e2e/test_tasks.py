@@ -298,7 +298,8 @@ async def wait_none_left(server: Server) -> None:
 EMBEDDED = '{"enable_embedded_worker": true, "drain_timeout": 0.3}'
 
 
-async def test_an_embedded_worker_lives_and_ends_with_its_app(own: Any) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_an_embedded_worker_lives_and_ends_with_its_app(own: Any, number: signal.Signals) -> None:
     server = own(worker=False, AGENT_OPTIONS=EMBEDDED).server
     task_id = await submit(server, "/square", {"x": 2})
     assert (await ended(server, "/square", task_id, 30))["result"] == {"result": 4}
@@ -311,7 +312,13 @@ async def test_an_embedded_worker_lives_and_ends_with_its_app(own: Any) -> None:
     # The app leaves: its tasks are stopped, with their cleanup.
     task_id = await submit(server, "/long")
     await server.wait_mark(f"begin {task_id}")
-    server.send_signal(signal.SIGTERM)
+    [worker, *_] = before = sorted(group_of(server))
+    os.kill(worker, signal.SIGUSR1)
+    os.kill(worker, signal.SIGUSR2)
+    server.send_signal(signal.SIGUSR2)
+    await server.wait_until(lambda: "SIGUSR2 does nothing here" in server.log, "word")
+    assert sorted(group_of(server)) == before
+    server.send_signal(number)
     assert await server.wait_exit() == 0, server.log
     assert server.marks.count(f"cleaned {task_id}") == 1
     assert not group_of(server)

@@ -582,3 +582,43 @@ def test_halves_of_a_character_are_joined_in_growing_messages() -> None:
         "a",
         "\ufffd",
     ]
+
+
+def grown(id: str, text: str, last: bool = False, **frame: Any) -> tuple[Message, bool]:
+    return Message(content=text, id=id, **frame), last
+
+
+def closed_texts(events: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """Id, text and status of each message that was closed; the deltas of each must say the same."""
+    deltas: dict[str, str] = {}
+    for event in events:
+        if event["object"] == "content" and event["delta"]:
+            deltas[event["msg_id"]] = deltas.get(event["msg_id"], "") + event["text"]
+    closed = [event for event in events if event["object"] == "message" and event["content"] is not None]
+    found = [(event["id"], "".join(part["text"] for part in event["content"]), event["status"]) for event in closed]
+    assert {id: text for id, text, _ in found if id in deltas} == deltas
+    return found
+
+
+def test_a_whole_message_between_does_not_end_a_growing_one() -> None:
+    whole = Message(content="W", id="w")
+    events = run(grown("a", "X"), whole, grown("t", "T", type="reasoning"), "word", grown("a", "X more"))
+    assert [(id, text) for id, text, _ in closed_texts(events) if id in "awt"] == [
+        ("w", "W"),
+        ("a", "X more"),
+        ("t", "T"),
+    ]
+
+
+def test_a_call_that_grows_comes_before_its_output() -> None:
+    call = Message(type="function_call", content=[DataContent({"call_id": "c", "arguments": "{"})], id="a")
+    builder = live()
+    for item in ((call, False), grown("b", "Y"), Message.tool_output("c", 1)):
+        builder.add(item)
+    builder.stop("stopped", completed_at=1)
+    assert [message.type for message in builder.messages] == ["function_call", "message", "function_call_output"]
+
+
+def test_two_growing_messages_of_one_id_are_both_closed() -> None:
+    events = run(grown("a", "X"), grown("a", "Y", type="reasoning"), grown("b", "Z"))
+    assert sorted(text for _, text, _ in closed_texts(events)) == ["X", "Y", "Z"]

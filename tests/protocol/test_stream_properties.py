@@ -186,3 +186,32 @@ def test_messages_may_grow_in_turns(turns: list[tuple[str, str]], end: Any) -> N
                 deltas[event.msg_id] += event.text
         assert deltas == grown
     assert [message.id for message in builder.messages] == list(grown)
+
+
+plain_words = st.text(alphabet="ab é", min_size=1, max_size=5)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), plain_words), min_size=1, max_size=12),
+    st.lists(st.none() | plain_words | messages.filter(lambda message: message.id is None), max_size=12),
+)
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_whatever_comes_between_ends_no_message_that_grows(
+    turns: list[tuple[str, str]], between: list[Any]
+) -> None:
+    """Whole messages between; words too, where no growing message of the assistant would take them up."""
+    grown: dict[str, str] = {}
+    items: list[Any] = []
+    for place, (id, more) in enumerate(turns):
+        grown[id] = grown.get(id, "") + more
+        items.append((Message(content=grown[id], id=id, type="reasoning"), False))
+        items += between[place : place + 1]
+    builder, events = respond(items, ENDS[0])
+    sent = dict.fromkeys(grown, "")
+    for event in events:
+        if isinstance(event, ContentEvent) and event.delta and event.msg_id in grown:
+            sent[event.msg_id] += event.text
+    assert sent == grown
+    assert [(message.id, message.text) for message in builder.messages if message.id in grown] == list(
+        grown.items()
+    )

@@ -20,9 +20,19 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from quart import Request, Response
 
-from trio_agentapp import AgentApp, AgentRequest, Message, StopReceipt
+from trio_agentapp import (
+    AgentApp,
+    AgentRequest,
+    AudioContent,
+    DataContent,
+    ImageContent,
+    Message,
+    StopReceipt,
+    TextContent,
+)
 from trio_agentapp.errors import RequestError
 from trio_agentapp.protocol import codec
+from trio_agentapp.protocol.builder import ResponseBuilder
 from trio_agentapp.protocol.content import CONTENT_TYPES, FIELDS
 from trio_agentapp.web.openapi import Schemas, document_of
 from trio_agentapp.web.openapi.models import MODELS
@@ -112,9 +122,9 @@ async def test_every_route_is_listed_and_every_built_in_one_is_described() -> No
     listed = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
-        if not rule.websocket
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        for method in ({"GET"} if rule.websocket else (rule.methods or set()) - {"HEAD", "OPTIONS"})
     }
+    assert ("/ws", "get") in listed
     assert {(path, method) for path, item in found["paths"].items() for method in item} == listed
     for path, item in found["paths"].items():
         for method, operation in item.items():
@@ -391,3 +401,40 @@ async def test_the_page_asks_nobody_else() -> None:
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert f"{tag}-src 'sha256-{digest}'" in policy
     assert len(page.splitlines()) < 320
+
+
+async def test_the_schema_of_an_event_has_the_fields_of_its_type() -> None:
+    """So that types made of it let a client read deltas and tool calls."""
+    judge = schema_for(await document(talkative_app()), "Event")
+    builder = ResponseBuilder("run-12345", "s1", created_at=1)
+    events = [*builder.start(), *builder.add("Hello"), *builder.add(Message.tool_call("look", {}, "c"))]
+    events += builder.add(Message(content=[DataContent({"a": 1}), TextContent("b"), ImageContent("u")]))
+    events += builder.add(AudioContent("AAAA", delta=True))
+    spelled = [json.loads(codec.encode_event(event)) for event in [*events, *builder.complete(completed_at=2)]]
+    for event in spelled:
+        judge.validate(event)
+    contents = [event for event in spelled if event["object"] == "content"]
+    assert {event["type"] for event in contents} == {"text", "data", "image", "audio"}
+    for event in contents:
+        for name in FIELDS[event["type"]]:
+            assert not judge.is_valid({field: value for field, value in event.items() if field != name}), name
+
+
+async def test_the_websocket_is_told_of() -> None:
+    app = talkative_app()
+    async with app.runtime():
+        routes = json.loads(await (await app.test_client().get("/")).get_data())["routes"]
+    assert routes["/ws"] == ["WebSocket"]
+    operation = (await document(app))["paths"]["/ws"]["get"]
+    assert "101" in operation["responses"]
+    assert "trio-agentapp.v1" in operation["description"]
+
+
+async def test_a_websocket_of_the_users_own_is_not_described_as_ours() -> None:
+    app = talkative_app()
+
+    @app.websocket("/ws")
+    async def own() -> None:
+        raise AssertionError
+
+    assert "/ws" not in (await document(app))["paths"]

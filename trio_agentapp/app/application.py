@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import chain
 from typing import Any, Never, TypeVar, Unpack, overload
 
 import trio
@@ -30,6 +31,7 @@ from ..runs.containment import close_dropped, contain, noted, unwrap
 from ..stores import stores_of
 from ..web.connection import HTTPConnection
 from ..web.endpoints import Endpoints
+from ..web.fastapi import refuse_fastapi
 from ..web.identity import Gate
 from ..web.lifespan import Lifespan
 from ..web.problems import install_problems
@@ -55,6 +57,8 @@ logger = logging.getLogger("trio_agentapp.app")
 F = TypeVar("F", bound=Callable[..., Any])
 
 FRAMEWORKS = ("text",)
+
+HOOKS = ("lifespan", "before_start", "after_finish", "authenticate", "authorize")
 
 GOODBYE = 5.0
 """Seconds beyond the cleanup budget that a stream has for its last frames when its server leaves."""
@@ -87,6 +91,8 @@ class AgentApp(RoutingApp):
 
     def _build(self, module: str, options: Options) -> None:
         self.settings = Settings.read(options)
+        for name in HOOKS:
+            refuse_fastapi(getattr(self.settings, name), name, hook=True)
         self.endpoints = Endpoints(cleanup_budget=self.settings.cleanup_budget, debug=self.settings.debug)
         super().__init__(module, static_folder=None)
         self.app_name = self.settings.app_name
@@ -146,6 +152,7 @@ class AgentApp(RoutingApp):
         def register(fn: F) -> F:
             if self._handler is not None:
                 raise ConfigurationError(f"this app has a query handler already: {self._handler.name}")
+            refuse_fastapi(fn, f"handler {getattr(fn, '__qualname__', type(fn).__qualname__)}")
             self._handler = Handler(fn)
             return fn
 
@@ -211,6 +218,7 @@ class AgentApp(RoutingApp):
             raise ValueError(f"middleware kind {kind!r} is not known; known is 'http'")
 
         def register(fn: Middleware) -> Middleware:
+            refuse_fastapi(fn, "middleware", hook=True)
             self._middleware.append(fn)
             return fn
 
@@ -228,6 +236,7 @@ class AgentApp(RoutingApp):
     def init(self, fn: F) -> F:
         """Call `fn` at start-up. Deprecated: use `lifespan`."""
         warnings.warn("@app.init is deprecated; use lifespan", DeprecationWarning, stacklevel=2)
+        refuse_fastapi(fn, "@app.init", hook=True)
         self._init_functions.append(fn)
         return fn
 
@@ -236,6 +245,7 @@ class AgentApp(RoutingApp):
         if fn is None:
             return super().shutdown()
         warnings.warn("@app.shutdown is deprecated; use lifespan", DeprecationWarning, stacklevel=2)
+        refuse_fastapi(fn, "@app.shutdown", hook=True)
         self._shutdown_functions.append(fn)
         return fn
 
@@ -287,6 +297,10 @@ class AgentApp(RoutingApp):
             logger.warning("%s", self._unknown_variables.pop(0))
         if settings.require_auth and settings.authenticate is None:
             raise ConfigurationError("require_auth is set, and there is no authenticate hook")
+        for before in (self.before_request_funcs, self.before_websocket_funcs, {None: self.before_serving_funcs}):
+            # Here, as those of blueprints do not pass the app's decorators.
+            for fn in chain.from_iterable(before.values()):
+                refuse_fastapi(fn, f"hook {getattr(fn, '__qualname__', type(fn).__qualname__)}")
         async with AsyncExitStack() as stack:
             stack.enter_context(noted())
             await stack.enter_async_context(self._stores.open())

@@ -9,7 +9,7 @@ import typer
 from .chat import Session, Target, Token, User
 from .exits import ExitCode
 from .target import reached
-from .terminal import read_input, write_json
+from .terminal import as_typed, read_input, write_json
 
 __all__ = ["AsJson", "invoke"]
 
@@ -27,8 +27,7 @@ def invoke(
     """Send one MESSAGE and print the answer as it comes; with --json the terminal response."""
     from .turn import Turn
 
-    if message == "-":
-        message = read_input()
+    message = read_input() if message == "-" else as_typed(message)
     with reached(target) as url:
         turn = Turn(url=url, message=message, session_id=session, user_id=user, token=token, silent=as_json)
         outcome = turn.take()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 
 import typer
 
 from ..protocol.text import visible
 
-__all__ = ["prepare_streams", "read_input", "write", "write_json"]
+__all__ = ["as_typed", "prepare_streams", "read_input", "write", "write_json"]
 
 
 def prepare_streams() -> None:
@@ -18,12 +19,25 @@ def prepare_streams() -> None:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         # None or another object where a program has replaced it.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")
+            if stream is sys.stdin:
+                # ASCII is what Python assumes where no locale is set; what is piped in is UTF-8 there, too.
+                stream.reconfigure(encoding="utf-8" if stream.encoding == "ascii" else None, errors="replace")
+            else:
+                stream.reconfigure(errors="backslashreplace")
 
 
 def read_input() -> str:
     """The whole standard input."""
     return sys.stdin.read()
+
+
+def as_typed(word: str) -> str:
+    """A word of the command line, also where it is no text in the encoding of the locale."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(word).decode(errors="replace")
+    return word
 
 
 def write(text: str, *, err: bool = False, dim: bool = False, end: str = "\n") -> None:
@@ -32,8 +46,8 @@ def write(text: str, *, err: bool = False, dim: bool = False, end: str = "\n") -
     """
     stream = sys.stderr if err else sys.stdout
     if stream.isatty():
-        text = visible(text)
-    typer.echo((typer.style(text, dim=True) if dim and text else text) + end, nl=False, err=err)
+        text = typer.style(visible(text), dim=True) if dim and text else visible(text)
+    stream.write(text + end)
     stream.flush()
 
 

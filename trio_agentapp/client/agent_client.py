@@ -133,12 +133,13 @@ class AgentClient:
         Raises:
             ConfigurationError: what the environment says of proxies or certificates cannot be used.
         """
+        verify = self._verify()
         try:
             return httpx.AsyncClient(
                 headers={"Accept-Encoding": "identity", **self._headers},
                 timeout=httpx.Timeout(self._silence, connect=self._connect_timeout, pool=None),
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
-                verify=self._verify(),
+                verify=verify,
                 # A proxy reaches its own loopback, and not this machine's.
                 trust_env=not self._nodes.all_on_loopback,
             )

@@ -27,17 +27,25 @@ class Frames:
     """Event stream in, events out (the format: WHATWG HTML, section 9.2)."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        self._held = b""
 
     def feed(self, data: bytes) -> Batch:
-        """The events that are whole by now. Raises UnexpectedAnswer for what is no event of a run."""
-        data = self._rest + data
-        if b"\r" in data:
-            # A CR at the end may be half of a CRLF.
-            held = data[-1:] == b"\r"
-            body = data[:-1] if held else data
-            data = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + (b"\r" if held else b"")
-        *frames, self._rest = data.split(b"\n\n")
+        """The events that are whole by now. Raises UnexpectedAnswer for what is no event of a run.
+
+        Each byte is searched once, however many reads an event takes: `_rest` has no empty line in it, so only the
+        new bytes can bring one, or the first of them together with the last of `_rest`.
+        """
+        data = self._held + data
+        # A CR at the end may be half of a CRLF.
+        self._held = b"\r" if data.endswith(b"\r") else b""
+        data = data.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        seam = max(len(self._rest) - 1, 0)
+        self._rest += data
+        frames: list[bytes] = []
+        if self._rest.find(b"\n\n", seam) >= 0:
+            *frames, rest = bytes(self._rest).split(b"\n\n")
+            self._rest = bytearray(rest)
         if len(self._rest) > MAX_FRAME:
             raise UnexpectedAnswer(f"the server sent a frame of more than {MAX_FRAME} bytes")
         return [event for frame in frames if (event := _event(frame)) is not None]

@@ -155,8 +155,10 @@ class LocalDeployManager(DeployManager):
         self, app: AgentApp, config: ServerConfig, host: str, port: int, ready_timeout: float
     ) -> Deployment:
         from ..app.serving import check_exposure
+        from ..telemetry import configure_logging
         from .thread import ThreadService
 
+        configure_logging(app.log_format, node_id=app.node_id)
         check_exposure(app, host)
         port = _listen(config, host, port).getsockname()[1]
         url = local_url(host, port, tls=config.ssl_enabled)

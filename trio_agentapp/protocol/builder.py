@@ -222,7 +222,7 @@ class ResponseBuilder:
             return
         message = self._message
         if message is None or not message.speech:
-            self._close_message("completed", events)
+            self._put_aside(events)
             message = self._open_message(Message(), events, cumulative=False)
         if content.delta:
             self._grow(message, content, events)
@@ -239,10 +239,12 @@ class ResponseBuilder:
             self._put_aside(events)
             opened = self._take_up(aside.frame.id or "")
         else:
-            if last is None or message.id is None:
-                self._close_message("completed", events)
-            else:
+            if last is None or message.id is not None:
                 self._put_aside(events)
+            else:
+                self._close_message("completed", events)
+            if message.type in OUTPUT_OF.values():
+                self._close_calls(events)
             opened = self._open_message(message, events, cumulative=last is not None)
         if last is None:
             for part in message.content:
@@ -254,17 +256,26 @@ class ResponseBuilder:
             self._close_message("completed", events)
 
     def _put_aside(self, events: list[Event]) -> None:
-        """Let another message with an id go on; what is open is completed if that one cannot be told by an id."""
+        """Make way for another message; what is open is completed, unless its id lets it go on later."""
         message = self._message
         if message is None or not message.cumulative or message.frame.id is None:
             self._close_message("completed", events)
             return
-        self._aside.pop(message.frame.id, None)
-        self._aside[message.frame.id] = message
         self._message = self._speech = None
+        if message.frame.id in self._aside:
+            self._close_aside(message.frame.id, events)
+        self._aside[message.frame.id] = message
         if len(self._aside) > MAX_ASIDE:
-            self._take_up(next(iter(self._aside)))
-            self._close_message("completed", events)
+            self._close_aside(next(iter(self._aside)), events)
+
+    def _close_calls(self, events: list[Event]) -> None:
+        """An output is coming: calls have to be whole and known before it, or they would get another output."""
+        for id in [id for id, message in self._aside.items() if message.frame.type in OUTPUT_OF]:
+            self._close_aside(id, events)
+
+    def _close_aside(self, id: str, events: list[Event]) -> None:
+        self._take_up(id)
+        self._close_message("completed", events)
 
     def _take_up(self, id: str) -> OpenMessage:
         message = self._message = self._aside.pop(id)

@@ -99,11 +99,32 @@ _MESSAGE_TYPE: Schema = {
     "examples": list(MESSAGE_TYPES),
     "description": "One of the examples, or a word of the front end's own.",
 }
-_CONTENT_FIELDS: Schema = {
-    name: {} if name == "data" else _or_null(TEXT) for kind in CONTENT_TYPES for name in FIELDS[kind]
-}
 _FAILURE = _or_null(ref("Failure"))
 _NUMBERED: Schema = {"sequence_number": {"type": "integer", "minimum": 0}}
+
+
+def _event_name(kind: str) -> str:
+    return f"{_content_name(kind)}Event"
+
+
+def _content_event(kind: ContentType) -> Schema:
+    needed = _NEEDED.get(kind, [])
+    plain: Schema = {} if kind == "data" else TEXT
+    return _all(
+        {
+            **_NUMBERED,
+            "object": {"const": "content"},
+            "status": {"enum": ["in_progress", "completed", "incomplete"]},
+            "error": _FAILURE,
+            "type": {"const": kind},
+            "index": {"type": "integer", "minimum": 0},
+            "delta": FLAG,
+            "msg_id": TEXT,
+            **{name: plain if name in needed else _or_null(TEXT) for name in FIELDS[kind]},
+        },
+        description=_CONTENT_WORDS[kind],
+    )
+
 
 _RECEIPT: Schema = {
     "accepted": FLAG,
@@ -188,12 +209,6 @@ MODELS: dict[str, Schema] = {
     # What happens.
     "Event": {
         "oneOf": [ref("ResponseEvent"), ref("MessageEvent"), ref("ContentEvent")],
-        "discriminator": {
-            "propertyName": "object",
-            "mapping": {
-                word: ref(f"{word.capitalize()}Event")["$ref"] for word in ("response", "message", "content")
-            },
-        },
         "description": "The data of one frame of a stream. Numbers begin at 0 and have no holes.",
     },
     "ResponseEvent": _all(
@@ -228,22 +243,11 @@ MODELS: dict[str, Schema] = {
         },
         description="A message begins, or ends with its content.",
     ),
-    "ContentEvent": _object(
-        {
-            **_NUMBERED,
-            "object": {"const": "content"},
-            "status": {"enum": ["in_progress", "completed", "incomplete"]},
-            "error": _FAILURE,
-            "type": {"enum": list(CONTENT_TYPES)},
-            "index": {"type": "integer", "minimum": 0},
-            "delta": FLAG,
-            "msg_id": TEXT,
-            # Of these it has those of its type.
-            **_CONTENT_FIELDS,
-        },
-        ["sequence_number", "object", "status", "error", "type", "index", "delta", "msg_id"],
-        description="A piece of a content part, or the whole part at its end; and the fields of its type.",
-    ),
+    "ContentEvent": {
+        "oneOf": [ref(_event_name(kind)) for kind in CONTENT_TYPES],
+        "description": "A piece of a content part, or the whole part at its end; and the fields of its type.",
+    },
+    **{_event_name(kind): _content_event(kind) for kind in CONTENT_TYPES},
     "Failure": _all({"code": TEXT, "message": TEXT}, description="Why a response did not complete."),
     "EndpointFailure": _all(
         {"error": TEXT, "error_type": TEXT, "message": TEXT},
