@@ -17,11 +17,13 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol import h2
 from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BUFFER_LOW_WATER, BufferCompleteError, StreamBuffer
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIReceiveCallable, ASGISendCallable, ConnectionState, Scope
 
 from ..runs.failures import is_cancelled
+from .read_ahead import ClientLeft, ReadAhead
 
 __all__ = ["ABORT", "GuardedConnection", "guard_http2", "guard_hypercorn"]
 
@@ -103,7 +105,13 @@ class GuardedConnection(TCPServer):
         getattr(stream, "transport_stream", stream).socket.close()
 
     async def _read_data(self) -> None:
-        await super()._read_data()
+        protocol = self.protocol.protocol
+        if isinstance(protocol, H11Protocol):
+            protocol.can_read = ReadAhead(protocol, self.stream)
+        try:
+            await super()._read_data()
+        except ClientLeft:
+            await self.protocol.handle(Closed())
         # Stock, the idle timer would keep a connection whose client has gone until the time-out.
         self._gone = True
         await self.idle_task.stop()
