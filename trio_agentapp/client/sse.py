@@ -16,7 +16,7 @@ from .nodes import Nodes
 
 __all__ = ["Frames", "SSETransport"]
 
-MAX_FRAME = 64 * 1024 * 1024
+MAX_FRAME = 256 * 1024 * 1024
 """Bytes of one frame. The last event of a run repeats its whole output, so frames can be large."""
 
 FAREWELL = 5.0
@@ -24,21 +24,32 @@ FAREWELL = 5.0
 
 
 class Frames:
-    """Event stream in, events out (the format: WHATWG HTML, section 9.2)."""
+    """Event stream in, events out (the format: WHATWG HTML, section 9.2).
+
+    Each byte is looked at once, however many pieces an event comes in.
+    """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        self._searched = 0
+        self._half = b""
 
     def feed(self, data: bytes) -> Batch:
         """The events that are whole by now. Raises UnexpectedAnswer for what is no event of a run."""
-        data = self._rest + data
+        data, self._half = self._half + data, b""
         if b"\r" in data:
-            # A CR at the end may be half of a CRLF.
-            held = data[-1:] == b"\r"
-            body = data[:-1] if held else data
-            data = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + (b"\r" if held else b"")
-        *frames, self._rest = data.split(b"\n\n")
-        if len(self._rest) > MAX_FRAME:
+            if data.endswith(b"\r"):
+                # Perhaps half of a CRLF.
+                data, self._half = data[:-1], b"\r"
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        self._rest += data
+        end = self._rest.rfind(b"\n\n", max(self._searched - 1, 0))
+        frames: list[bytes] = []
+        if end >= 0:
+            frames = bytes(self._rest[:end]).split(b"\n\n")
+            del self._rest[: end + 2]
+        self._searched = len(self._rest)
+        if self._searched > MAX_FRAME:
             raise UnexpectedAnswer(f"the server sent a frame of more than {MAX_FRAME} bytes")
         return [event for frame in frames if (event := _event(frame)) is not None]
 
