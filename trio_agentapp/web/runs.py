@@ -112,7 +112,12 @@ class RunRoutes:
         principal = await self.service.gate.identify(request)
         watched = await self.service.attach_end(principal, run_id, user_id=identifier(request, "user_id"))
         hold_watch(request, watched.subscriber)
-        response = Response(await _terminal_json(watched), content_type="application/json")
+        response = Response(content_type="application/json")
+        if request.method == "HEAD":
+            # How long the answer will be is known when the run has ended, and HEAD does not wait.
+            del response.headers["Content-Length"]
+        else:
+            response.set_data(await _terminal_json(watched))
         response.headers.update(run_headers(watched.run_id, watched.session_id))
         return response
 
