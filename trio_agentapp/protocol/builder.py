@@ -9,19 +9,30 @@ import attrs
 
 from ..errors import ItemError
 from .content import GROWING, Content, DataContent, RefusalContent, TextContent, payload_of
-from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent, Status
+from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent, Status, mass
 from .ids import new_message_id
 from .items import plain_item
 from .message import OUTPUT_OF, Message, MessageType
 from .open_message import OpenMessage, OpenPart, words_of
 from .payload import clean_text, plain_json
 
-__all__ = ["ResponseBuilder"]
+__all__ = ["MAX_ANSWER_BYTES", "AnswerTooLarge", "ResponseBuilder"]
+
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+"""Bytes of one answer, by the estimate of its events. The terminal event repeats all of it, the session's history
+keeps it, and both have to be held in memory to be read."""
+
+ENVELOPE = 200
+"""Bytes of JSON around a message, and around each of its parts."""
 
 INTERRUPTED = "interrupted"
 """The output of a tool call whose run ended first; without it the next turn's transcript would be invalid."""
 
 _Closing = Literal["completed", "incomplete"]
+
+
+class AnswerTooLarge(Exception):
+    """With this item the answer would be larger than `MAX_ANSWER_BYTES`; nothing was added."""
 
 
 class ResponseBuilder:
@@ -47,6 +58,9 @@ class ResponseBuilder:
         self._ids: set[str] = set()
         self._calls: dict[str, MessageType] = {}
         self._usage: dict[str, Any] | None = None
+        self._size = 0
+        # What of it a cumulative message repeats when it comes again.
+        self._repeated = 0
 
     @property
     def usage(self) -> Mapping[str, Any] | None:
@@ -90,15 +104,22 @@ class ResponseBuilder:
         str: appended to the open text. Content: with `delta` appended to the open part of its type, else a
         part of its own. Message: a whole message. `(msg, last)`: the same, but a message's content is
         cumulative and the message stays open until `last`. A dict that spells a message or content: the same.
-        None: nothing. Raises ItemError for anything else and for what cannot be JSON; then nothing has
-        changed.
+        None: nothing. Raises ItemError for anything else and for what cannot be JSON, AnswerTooLarge for what is
+        too much; then nothing has changed.
         """
         # A token of text is most of what a run ever adds (HOT-PATH), so it meets no check it does not need.
         if type(item) is str:
             part = self._speech
             if part is not None and item:
-                if not item.isascii():
+                size = self._size
+                if item.isascii():
+                    size += len(item)
+                else:
                     item = clean_text(item)
+                    size += len(item.encode())
+                if size > MAX_ANSWER_BYTES:
+                    raise AnswerTooLarge
+                self._size = size
                 part.pieces.append(item)
                 number = self._next
                 self._next = number + 1
@@ -109,15 +130,26 @@ class ResponseBuilder:
             item, last = item
         plain = plain_item(item)
         events: list[Event] = []
+        mass = mass_of(plain)
+        opened = self._message
+        again = (
+            isinstance(plain, Message) and last is not None and opened is not None and opened.continued_by(plain)
+        )
+        size = self._size + mass - (self._repeated if again else 0)
+        if size > MAX_ANSWER_BYTES:
+            raise AnswerTooLarge
         if isinstance(plain, Message):
             self._add_message(plain, last, events)
-            return events
-        if isinstance(plain, str):
-            plain = TextContent(plain, delta=True)
-        if plain is not None:
-            self._add_content(plain, events)
-        if last:
-            self._close_message("completed", events)
+        else:
+            if isinstance(plain, str):
+                plain = TextContent(plain, delta=True)
+            if plain is not None:
+                self._add_content(plain, events)
+            if last:
+                self._close_message("completed", events)
+        wholes = sum(not (isinstance(event, ContentEvent) and event.delta) for event in events)
+        self._size = size + ENVELOPE * wholes
+        self._repeated = mass
         return events
 
     def complete(self, *, completed_at: int) -> Sequence[Event]:
@@ -317,6 +349,20 @@ class ResponseBuilder:
             self._calls[call_id] = kind
         elif call_id in self._calls and OUTPUT_OF[self._calls[call_id]] == kind:
             del self._calls[call_id]
+
+
+def mass_of(item: str | Content | Message | None) -> int:
+    """Bytes of what an item says, without the JSON around it."""
+    if item is None:
+        return 0
+    if isinstance(item, str):
+        return len(item) if item.isascii() else len(item.encode())
+    if isinstance(item, TextContent):
+        return mass_of(item.text)
+    if isinstance(item, Message):
+        own = (item.message, item.usage, item.metadata)
+        return sum(map(mass_of, item.content)) + sum(mass(each) for each in own if each is not None)
+    return mass(payload_of(item))
 
 
 def _piece(content: Content, words: str) -> Content:
