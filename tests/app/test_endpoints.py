@@ -748,7 +748,7 @@ class Unfinished(pydantic.BaseModel):
         (threading.Event, "Event"),
         ("NotThere", "cannot be looked up: name 'NotThere' is not defined"),
         (Unfinished, "NotThere"),
-        (Annotated[int, type("Query", (), {"__module__": "fastapi.params"})()], "Query of fastapi"),
+        (Annotated[int, type("Query", (), {"__module__": "fastapi.params"})()], "Query of FastAPI"),
     ],
     # Not the object's address, which no two processes share.
     ids=lambda value: re.sub(r" object at 0x[0-9a-f]+", "", str(value)),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import traceback
+from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
+import trio_agentapp
 from trio_agentapp import AgentApp, AgentAppError, CancelAfter
-from trio_agentapp.app.settings import Settings, read_port
+from trio_agentapp.app.serving import address
+from trio_agentapp.app.settings import Settings, read_port, unknown_variables
 
 
 @pytest.mark.parametrize(
@@ -31,8 +37,8 @@ def test_an_unknown_parameter_like_none_lists_all() -> None:
 
 
 def test_parameters_are_keyword_only() -> None:
-    with pytest.raises(TypeError):
-        AgentApp("Friday")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"by name: AgentApp\(app_name='Friday'\)"):
+        AgentApp("Friday")  # type: ignore[arg-type]
 
 
 WRONG: list[tuple[str, Any]] = [
@@ -153,6 +159,110 @@ def test_a_variable_that_does_not_parse_stops_the_start(
     monkeypatch.setenv(f"AGENTAPP_{name.upper()}", text)
     with pytest.raises(AgentAppError, match=f"(?i)(AGENTAPP_)?{name}"):
         AgentApp()
+
+
+BAD = {str: "", bool: "maybe", int: "-1", float: "soon"}
+NO_TEXT_IS_BAD = {"app_name", "app_description", "redis_prefix"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (field.name, {"interrupt_redis_url": "localhost:6379", "broker_url": "localhost:5672"}.get(field.name, bad))
+        for field in attrs.fields(Settings)
+        if field.name not in NO_TEXT_IS_BAD
+        if (bad := BAD.get(field.metadata.get("environment", type(field.default)))) is not None
+    ],
+)
+def test_every_variable_is_refused_by_its_name_and_value(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    monkeypatch.setenv(f"AGENTAPP_{name.upper()}", text)
+    with pytest.raises(AgentAppError) as caught:
+        AgentApp()
+    message = str(caught.value)
+    assert message.startswith(f"AGENTAPP_{name.upper()}")
+    assert repr(text) in message
+    assert caught.value.__cause__ is None
+    frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert frames == ["test_every_variable_is_refused_by_its_name_and_value", "__init__"]
+
+
+def test_the_argument_is_named_where_the_argument_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTAPP_DRAIN_TIMEOUT", "5")
+    with pytest.raises(AgentAppError, match=r"^drain_timeout must be"):
+        AgentApp(drain_timeout=-1)
+
+
+@pytest.mark.parametrize("name", ["interrupt_redis_url", "state_url", "backend_url", "broker_url"])
+@pytest.mark.parametrize(
+    "url", ["redis://joe:se@c/ret:x@host:port/1", "joe:se@c/ret:x@host", "ftp://joe:se@c/ret:x@h"]
+)
+def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch, name: str, url: str) -> None:
+    monkeypatch.setenv(f"AGENTAPP_{name.upper()}", url)
+    if name == "broker_url":  # Celery looks at it, later
+        monkeypatch.setenv("AGENTAPP_BACKEND_URL", url)
+    with pytest.raises(AgentAppError, match=r"joe:\*\*\*@h") as caught:
+        AgentApp()
+    assert "ret" not in str(caught.value)
+
+
+def test_variables_that_mean_nothing() -> None:
+    environment = {
+        "AGENTAPP_DRAIN_TIMEOT": "5",
+        "AGENTAPP_PORT": "80",
+        "AGENTAPP_LIFESPAN": "x",
+        "AGENTAPP_ZZZ": "1",
+        "AGENTAPP_DRAIN_TIMEOUT": "5",
+        "PORT": "80",
+        "OTHER_DRAIN_TIMEOT": "5",
+    }
+    first, lifespan, port, zzz = unknown_variables(environment)
+    assert first == "AGENTAPP_DRAIN_TIMEOT is set and means nothing; did you mean AGENTAPP_DRAIN_TIMEOUT?"
+    assert lifespan == "AGENTAPP_LIFESPAN is set and means nothing; AgentApp(lifespan=...) is set in code only"
+    assert port == "AGENTAPP_PORT is set and means nothing; did you mean PORT?"
+    assert zzz.startswith("AGENTAPP_ZZZ is set and means nothing")
+
+
+def test_what_kubernetes_sets_beside_a_service_is_none_of_them() -> None:
+    names = ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR")
+    assert unknown_variables({f"AGENTAPP_{name}": "tcp://10.0.0.1:80" for name in names}) == []
+    assert unknown_variables({f"AGENTAPP_WEB_{name}": "tcp://10.0.0.1:80" for name in names}) == []
+
+
+def test_no_variable_of_the_package_is_unknown() -> None:
+    sources = "".join(path.read_text() for path in Path(trio_agentapp.__file__).parent.rglob("*.py"))
+    used = set(re.findall(r"AGENTAPP_[A-Z_]+[A-Z]", sources)) - {"AGENTAPP_WORKER"}  # TRIO_AGENTAPP_WORKER
+    assert "AGENTAPP_HOME" in used
+    assert unknown_variables(dict.fromkeys(used, "x")) == []
+
+
+async def test_they_are_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("AGENTAPP_DRAIN_TIMEOT", "5")
+    app = AgentApp()
+    for _ in range(2):
+        async with app.runtime():
+            pass
+    assert [record.getMessage() for record in caplog.records if "DRAIN_TIMEOT" in record.getMessage()] == [
+        "AGENTAPP_DRAIN_TIMEOT is set and means nothing; did you mean AGENTAPP_DRAIN_TIMEOUT?"
+    ]
+
+
+@pytest.mark.parametrize("host", ["", "x86_64-conda-linux-gnu", "203.0.113.7", "[::g]", "a" * 300])
+def test_a_host_that_is_none(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("HOST", host)
+    with pytest.raises(AgentAppError, match="^HOST=" + re.escape(repr(host))):
+        address(None, None)
+    assert address("127.0.0.1", 1) == ("127.0.0.1", 1)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_hosts(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("HOST", host)
+    monkeypatch.delenv("PORT", raising=False)
+    assert address(None, None) == (host, 8090)
+    with pytest.raises(AgentAppError, match="host must not be empty"):
+        address("", None)
 
 
 def test_functions_do_not_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

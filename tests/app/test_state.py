@@ -102,7 +102,7 @@ def test_which_stores_an_app_has(monkeypatch: pytest.MonkeyPatch) -> None:
     app.state.session = own = Agent()
     assert app.state.session is own
     monkeypatch.setenv("AGENTAPP_STATE_URL", "postgres://host")
-    with pytest.raises(AgentAppError, match=r"state_url must be .*'postgres://host'"):
+    with pytest.raises(AgentAppError, match=r"^AGENTAPP_STATE_URL must be .*'postgres://host'"):
         AgentApp()
 
 

@@ -173,7 +173,7 @@ def test_several_workers_need_a_broker(options: dict[str, Any]) -> None:
     app = AgentApp(interrupt_redis_url="redis://localhost:1", **options)
     if not options:
         app.task("/a")(lambda data: data)
-    with pytest.raises(ConfigurationError, match="broker_url"):
+    with pytest.raises(SystemExit, match="broker_url"):
         app.run(workers=2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -147,7 +148,10 @@ async def test_a_service_that_dies_says_why(tmp_path: Path, home: Path, detached
         await detached.deploy(entrypoint=str(tmp_path / "broken.py"))
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("the service ended before it was ready (exit code 1). Its log, ")
-    assert lines[1:] == ["  about to fail", "  CRITICAL: The start-up failed: OSError: no disk"]
+    _, printed, logged = lines
+    assert printed == "  about to fail"
+    line = r"  \S+Z CRITICAL trio_agentapp\.web\.lifespan: The start-up failed: OSError: no disk \[node=\w+\]"
+    assert re.fullmatch(line, logged)
     assert await detached.list() == []
 
     (tmp_path / "wrong.py").write_text("from trio_agentapp import AgentApp\n\napp = AgentApp(nme='x')\n")
@@ -241,7 +245,7 @@ async def test_tls(program: Path, tmp_path: Path, detached) -> None:
         assert deployment.url.startswith("https://127.0.0.1:")
         assert (await detached.status(deployment.deploy_id)).state is DeploymentState.READY
         await detached.stop(deployment.deploy_id)
-        with pytest.raises(ConfigurationError, match="certfile: there is no file nowhere"):
+        with pytest.raises(ConfigurationError, match="certfile: 'nowhere' cannot be read: No such file"):
             await detached.deploy(entrypoint=str(program), mode=mode, certfile="nowhere", keyfile=key)
 
 
@@ -260,6 +264,8 @@ async def test_what_cannot_be_deployed(home: Path, monkeypatch: pytest.MonkeyPat
         await detached.deploy(app, mode="daemon_thread", environment={"A": "b"})
     with pytest.raises(ValueError, match="mode 'k8s' is not known; known are 'daemon_thread', 'detached_process'"):
         LocalDeployManager(mode="k8s")
+    with pytest.raises(ValueError, match="shutdown_timeout must be 0 or more seconds, not -1"):
+        LocalDeployManager(shutdown_timeout=-1)
     monkeypatch.setenv("AGENTAPP_HOME", "/proc/nowhere")
     with pytest.raises(DeployError, match=r"cannot write to /proc/nowhere/deployments: .*AGENTAPP_HOME"):
         await LocalDeployManager(port=0, mode=MODE).deploy(entrypoint=__file__)

@@ -107,12 +107,16 @@ async def test_the_end_of_the_program_drains(library: str, way: str, program: Pa
     assert process.returncode in by_signal[way]
 
 
-async def test_a_start_that_fails_leaves_no_thread(manager: LocalDeployManager) -> None:
+async def test_a_start_that_fails_leaves_no_thread(
+    manager: LocalDeployManager, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(app: AgentApp) -> None:
         raise OSError("no disk")
 
-    with pytest.raises(DeployError, match=r"the service could not start: .*no disk"):
+    with pytest.raises(DeployError, match=r"^the service could not start: OSError: no disk$"):
         await AgentApp(before_start=fail).deploy(manager)
+    (record,) = caplog.records
+    assert (record.getMessage(), record.exc_info) == ("The start-up failed: OSError: no disk", None)
     assert not services()
 
     async def wait(app: AgentApp) -> None:
@@ -123,7 +127,9 @@ async def test_a_start_that_fails_leaves_no_thread(manager: LocalDeployManager) 
     assert not services()
 
 
-async def test_a_service_that_does_not_end_is_cancelled(manager: LocalDeployManager) -> None:
+@pytest.mark.parametrize(("of_manager", "of_stop"), [(None, 0.3), (0.3, None), (60, 0.3)])
+async def test_a_service_that_does_not_end_is_cancelled(of_manager: float | None, of_stop: float | None) -> None:
+    manager = LocalDeployManager(port=0, shutdown_timeout=of_manager)
     seen = []
 
     async def stay(app: AgentApp) -> None:
@@ -140,7 +146,7 @@ async def test_a_service_that_does_not_end_is_cancelled(manager: LocalDeployMana
         await stay(app)
 
     deployment = await app.deploy(manager)
-    status = await manager.stop(deployment.deploy_id, timeout=0.3)
+    status = await manager.stop(deployment.deploy_id, timeout=of_stop)
     assert status.reason == "cancelled: it had not ended in 0.3 s"
     assert seen == ["cancelled"]
     assert not services()

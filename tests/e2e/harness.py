@@ -99,9 +99,12 @@ class Server:
         raise AssertionError(f"not ready in {seconds} s:\n{self.log}")
 
     def _ready(self) -> bool:
+        return self._ready_at("/readiness")
+
+    def _ready_at(self, path: str) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), 2) as sock:
-                sock.sendall(b"GET /readiness HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                sock.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
                 return sock.recv(100).startswith(b"HTTP/1.1 200")
         except OSError:
             return False

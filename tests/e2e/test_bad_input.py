@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import re
 from typing import Any
@@ -61,7 +62,6 @@ MALFORMED = {
     "bad UTF-8": b'{"input": [{"role": "user", "content": "\xff\xfe"}]}',
     "overlong UTF-8": b'{"input": [], "user_id": "\xc0\xaf"}',
     "UTF-16": '{"input": []}'.encode("utf-16"),
-    "a byte order mark": b"\xef\xbb\xbf" + b'{"input": []}',
     "a NUL": b'{"input": []}\x00',
     "a raw control character": b'{"input": [], "user_id": "a\x01b"}',
     "NaN": b'{"input": [], "temperature": NaN}',
@@ -118,15 +118,19 @@ BOTH = {
     "an id that is a number": (wrong(id=12345678), "$.id"),
     "a run_id that is a list": (wrong(run_id=[]), "$.run_id"),
     "a run_id with a colon": (wrong(run_id="run:12345"), "$.run_id"),
-    "input that is a string": (wrong(input="hi"), "$.input"),
+    "input without content": (wrong(input=[{"role": "user", "text": "hi"}]), "$.input[0].content"),
+    "an integer beyond 64 bits": (wrong(own=[2**64]), "$"),
     "input that is an object": (wrong(input={"role": "user"}), "$.input"),
     "input that is a number": (wrong(input=7), "$.input"),
     "a message that is a string": (wrong(input=["hi"]), "$.input[0]"),
     "a message that is null": (wrong(input=[None]), "$.input[0]"),
     "an unknown role": (wrong(input=[{"role": "boss", "content": "hi"}]), "$.input[0].role"),
     "a role that is a number": (wrong(input=[{"role": 1, "content": "hi"}]), "$.input[0].role"),
-    "an unknown message type": (wrong(input=[{"role": "user", "type": "gossip"}]), "$.input[0].type"),
-    "a message type that is a list": (wrong(input=[{"role": "user", "type": []}]), "$.input[0].type"),
+    "an empty message type": (wrong(input=[{"role": "user", "type": "", "content": "hi"}]), "$.input[0].type"),
+    "a message type that is a list": (
+        wrong(input=[{"role": "user", "type": [], "content": "hi"}]),
+        "$.input[0].type",
+    ),
     "content that is a number": (wrong(input=[{"role": "user", "content": 1}]), "$.input[0].content"),
     "content that is an object": (wrong(input=[{"role": "user", "content": {}}]), "$.input[0].content"),
     "an unknown content type": (
@@ -176,6 +180,8 @@ BOTH = {
 ONLY_PROCESS = {
     "no input": (b'{"session_id": "evil-1"}', "$.input"),
     "input null": (wrong(input=None), "$.input"),
+    "no message": (wrong(input=[]), "$.input"),
+    "messages for input": (b'{"messages": [{"role": "user", "content": "hi"}]}', "$.input"),
 }
 
 PATHS = ("/process", "/stop", "/stop?wait=1")
@@ -410,3 +416,15 @@ async def test_extra_fields_are_kept_and_bodies_are_not_logged(server: Server) -
     await server.call("POST", "/process", {"input": [{"role": secret}]})
     await server.call("POST", "/process", f"{secret}".encode())
     assert secret not in server.log
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_compressed_body(server: Server, path: str) -> None:
+    answer = await server.call("POST", path, gzip.compress(wrong()), headers={"Content-Encoding": "gzip"})
+    assert answer.status == 415
+    assert "gzip" in answer.json()["detail"]
+
+
+async def test_a_byte_order_mark(server: Server) -> None:
+    answer = await server.call("POST", "/process", b"\xef\xbb\xbf" + wrong(session_id=fresh(), stream=False))
+    assert answer.status == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -177,3 +178,16 @@ async def _numbered(events: EventStream) -> AsyncIterator[tuple[int, dict[str, A
     async for event in events:
         yield number, event
         number += 1
+
+
+@pytest.mark.parametrize("transport", ["sse", "websocket"])
+async def test_text_that_is_no_unicode_is_sent_all_the_same(server: Server, transport: str) -> None:
+    """Half a character becomes U+FFFD; two halves that stand side by side are one."""
+    async with AgentClient(url(server), transport=transport) as client:
+        for text, said in (("a\ud83d", "a\ufffd"), ("a\ud83d\ude00b", "a\U0001f600b")):
+            async with client.run({"input": text, "do": "echo"}) as events:
+                await events.wait()
+            assert json.loads(events.text)["said"] == said
+        with pytest.raises(errors.ValidationError, match="64 bits"):
+            async with client.run({"input": "x", "own": 2**64}):
+                pass

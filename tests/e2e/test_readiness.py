@@ -74,7 +74,7 @@ async def test_a_demoted_master_takes_no_runs_and_is_said_to(redis: RedisServer,
         await wait_reason(server, None)
         assert await start_one(server) in (200, 202)
     assert "no new runs: Redis is a read-only replica" in server.log
-    assert "Redis takes claims again" in server.log
+    await server.wait_until(lambda: "Redis takes claims again" in server.log, "word")
 
 
 async def test_a_replica_may_be_promoted(start: Start) -> None:
@@ -191,7 +191,7 @@ async def test_a_user_that_may_not_is_refused(start: Start, rules: str, told: st
     for kind, way in [*((kind, "run") for kind in installed_kinds()), (installed_kinds()[0], "hypercorn")]:
         async with RedisServer(kind, users={"agent": f"on >secret ~* &* +@all {rules}"}) as server:
             text = await is_refused(begin(start, server.url_for(user="agent", password="secret"), way))
-            assert re.search(f"start-up failed: ConfigurationError: .*{told}", text), (kind, way, text)
+            assert re.search(f"start-up failed: .*{told}", text), (kind, way, text)
             assert "secret" not in text
 
 
@@ -199,7 +199,7 @@ async def test_a_user_that_may_not_is_refused(start: Start, rules: str, told: st
 async def test_a_renamed_command_is_refused(redis: RedisServer, start: Start, name: str) -> None:
     async with RedisServer(redis.kind, options=[("rename-command", name, "")]) as other:
         text = await is_refused(begin(start, other.url))
-    assert re.search("(?m)^.*start-up failed: ConfigurationError: this Redis lacks a command that runs need", text)
+    assert re.search("(?m)^.*start-up failed: this Redis lacks a command that runs need", text)
 
 
 async def test_a_wrong_password_is_one_line(start: Start) -> None:

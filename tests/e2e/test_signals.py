@@ -64,7 +64,7 @@ async def test_a_hypercorn_master_that_dies_leaves_no_worker(start: Start, numbe
         assert await server.wait_exit() == -number
         assert (await chat.finish())["error"]["message"] == "shutdown"
     await server.wait_mark(f"cleaned {session}")
-    await server.wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "end of the worker")
+    await server.wait_until(lambda: not alive(pid), "end of the worker")
     assert "the master process is gone; this worker drains and ends" in server.log
 
 
@@ -78,7 +78,7 @@ async def test_hypercorn_reloads_and_the_old_worker_drains(start: Start) -> None
         server.send_signal(signal.SIGHUP)
         assert (await chat.finish())["error"]["message"] == "shutdown"
     await server.wait_mark(f"cleaned {session}")
-    await server.wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "end of the old worker")
+    await server.wait_until(lambda: not alive(pid), "end of the old worker")
     server.wait_ready()
     assert await serving_process(server) != pid
     server.close()
@@ -93,7 +93,7 @@ async def test_a_terminal_that_is_closed_ends_hypercorn(start: Start) -> None:
         server.send_signal_to_group(signal.SIGHUP)
         assert (await chat.finish())["error"]["message"] == "shutdown"
     await server.wait_mark(f"cleaned {session}")
-    await server.wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "end of the old worker")
+    await server.wait_until(lambda: not alive(pid), "end of the old worker")
     await server.wait_exit()
 
 
@@ -173,3 +173,26 @@ async def test_a_handler_of_the_program_stays() -> None:
             assert b"does nothing here" not in said
     finally:
         process.kill()
+
+
+def alive(pid: int) -> bool:
+    return os.path.exists(f"/proc/{pid}")
+
+
+@pytest.mark.parametrize("how", ["stop", "drain", "hang-up"])
+async def test_the_processes_of_a_tool_end_with_its_run(start: Start, how: str) -> None:
+    server = start(drain_timeout=0.1)
+    session = fresh()
+    async with server.chat("shell", session_id=session) as chat:
+        while len(pids := [*map(int, "".join(chat.deltas).split())]) < 2:
+            assert await chat.next() is not None
+        assert all(alive(pid) for pid in pids)
+        if how == "stop":
+            receipt = await server.stop(wait=True, session_id=session)
+            assert (receipt["stopped"], receipt["cleanup"]) == (True, "done")
+        elif how == "drain":
+            server.send_signal()
+            assert await server.wait_exit() == 0
+    if how == "hang-up":
+        await server.wait_until(lambda: not any(alive(pid) for pid in pids), "end of the tool")
+    assert not any(alive(pid) for pid in pids)

@@ -198,6 +198,17 @@ async def wait_readers(server: Server, run: str, count: int) -> None:
             await trio.sleep(0.05)
 
 
+async def test_head_of_a_run_that_goes_on_is_answered_at_once(server: Server) -> None:
+    async with server.chat("gated", session_id=fresh()) as chat:
+        await chat.head()
+        for path, kind in (("stream", "text/event-stream; charset=utf-8"), ("wait", "application/json")):
+            answer = await server.call("HEAD", f"/runs/{chat.run_id}/{path}")
+            assert (answer.status, answer.header("content-type"), answer.body) == (200, kind, b"")
+            assert answer.header("x-run-id") == chat.run_id
+        assert (await server.call("HEAD", "/runs/no-such-run/wait")).status == 404
+        assert (await server.get(f"/test/readers/{chat.run_id}"))["readers"] == 1
+
+
 async def test_head_of_what_lasts_is_answered_at_once(server: Server) -> None:
     """Its connection serves the next request, and the run does not notice."""
     session, run_id = fresh(), fresh("run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -192,6 +193,20 @@ async def test_a_run_in_a_worker_is_one_of_its_session(house: House, way: str) -
     assert server.marks.count(f"cleaned {task_id}") == 1
 
 
+async def test_a_worker_logs_in_the_format_of_the_app(own: Any) -> None:
+    """Celery keeps level and destination; its own records, those of runs and those of tasks are told apart."""
+    house = own(AGENTAPP_LOG_FORMAT="json")
+    run_id = await submit(house.server, "/process/task", {"input": say("hi"), "session_id": "s1"})
+    assert (await ended(house.server, "/process/task", run_id))["status"] == "finished"
+    await house.server.wait_until(lambda: f"run {run_id} has ended" in house.worker.log, "the end in the log")
+    lines = [json.loads(line) for line in house.worker.log.splitlines() if line.startswith("{")]
+    of_run = [line for line in lines if line.get("run_id") == run_id]
+    said = [line["message"] for line in of_run if line["message"].startswith(f"run {run_id} has ")]
+    assert [words.split()[3] for words in said] == ["started", "ended:"]
+    assert {line["session_id"] for line in of_run} == {"s1"}
+    assert [line for line in lines if line["logger"].startswith("celery.") and line["node_id"]]
+
+
 async def test_a_worker_that_is_told_to_leave(own: Any) -> None:
     """What runs may end within the drain; then it is stopped with its cleanup. What waits, waits for another."""
     house = own(AGENT_OPTIONS='{"drain_timeout": 0.5}')
@@ -283,7 +298,8 @@ async def wait_none_left(server: Server) -> None:
 EMBEDDED = '{"enable_embedded_worker": true, "drain_timeout": 0.3}'
 
 
-async def test_an_embedded_worker_lives_and_ends_with_its_app(own: Any) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_an_embedded_worker_lives_and_ends_with_its_app(own: Any, number: signal.Signals) -> None:
     server = own(worker=False, AGENT_OPTIONS=EMBEDDED).server
     task_id = await submit(server, "/square", {"x": 2})
     assert (await ended(server, "/square", task_id, 30))["result"] == {"result": 4}
@@ -296,7 +312,13 @@ async def test_an_embedded_worker_lives_and_ends_with_its_app(own: Any) -> None:
     # The app leaves: its tasks are stopped, with their cleanup.
     task_id = await submit(server, "/long")
     await server.wait_mark(f"begin {task_id}")
-    server.send_signal(signal.SIGTERM)
+    [worker, *_] = before = sorted(group_of(server))
+    os.kill(worker, signal.SIGUSR1)
+    os.kill(worker, signal.SIGUSR2)
+    server.send_signal(signal.SIGUSR2)
+    await server.wait_until(lambda: "SIGUSR2 does nothing here" in server.log, "word")
+    assert sorted(group_of(server)) == before
+    server.send_signal(number)
     assert await server.wait_exit() == 0, server.log
     assert server.marks.count(f"cleaned {task_id}") == 1
     assert not group_of(server)

@@ -92,7 +92,7 @@ async def test_the_tutorial(start, document, tmp_path: Path, monkeypatch, capsys
     counter = start(f".venv/bin/python {tmp_path}/agent.py")
     await counter.wait_ready()
     assert counter.err.startswith("Counter is ready on ")
-    assert "(Ctrl-C stops it)" in counter.err
+    assert "(Ctrl-C stops it; node " in counter.err
     (ask,) = page.commands("/process")
     (stop,) = page.commands("/stop")
 

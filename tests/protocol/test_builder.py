@@ -19,6 +19,7 @@ from trio_agentapp.protocol import (
     TextContent,
     encode_event,
 )
+from trio_agentapp.protocol.builder import MAX_ASIDE
 
 
 def live() -> ResponseBuilder:
@@ -199,7 +200,6 @@ def test_pairs_are_cumulative(id: str | None) -> None:
 
 def test_pairs_of_another_message_close_the_open_one() -> None:
     other = [
-        Message(content="b", id="m2"),
         Message(content="b", type="reasoning"),
         Message(content="b", role="tool"),
     ]
@@ -209,6 +209,50 @@ def test_pairs_of_another_message_close_the_open_one() -> None:
             "in_progress",
             "completed",
         ] * 2
+
+
+def test_pairs_with_other_ids_grow_beside_the_open_one() -> None:
+    def pair(id: str, text: str, last: bool = False) -> tuple[Message, bool]:
+        return Message(content=text, id=id), last
+
+    assert brief(run(pair("a", "X"), pair("b", "Y"), pair("a", "X more", True), "!", pair("b", "Y more"))) == [
+        ("message", "in_progress", "message"),
+        ("text", "in_progress", 0, True, "X"),
+        ("message", "in_progress", "message"),
+        ("text", "in_progress", 0, True, "Y"),
+        ("text", "in_progress", 0, True, " more"),
+        ("text", "completed", 0, False, "X more"),
+        ("message", "completed", "message"),
+        ("message", "in_progress", "message"),
+        ("text", "in_progress", 0, True, "!"),
+        ("text", "completed", 0, False, "!"),
+        ("message", "completed", "message"),
+        ("text", "in_progress", 0, True, " more"),
+        ("text", "completed", 0, False, "Y more"),
+        ("message", "completed", "message"),
+    ]
+
+
+def test_an_item_that_does_not_fit_changes_nothing_of_messages_that_grow_in_turns() -> None:
+    builder = ResponseBuilder("run-0001", "s1", created_at=1)
+    builder.start()
+    builder.add((Message(content="X", id="a"), False))
+    builder.add((Message(content="Y", id="b"), False))
+    with pytest.raises(ItemError):
+        builder.add((Message(content="other", id="a"), False))
+    builder.add((Message(content="Y2", id="b"), True))
+    assert [message.text for message in builder.messages] == ["Y2"]
+    builder.complete(completed_at=2)
+    # In the order in which they began.
+    assert [message.text for message in builder.messages] == ["X", "Y2"]
+
+
+def test_messages_that_grow_in_turns_are_bounded() -> None:
+    builder = ResponseBuilder("run-0001", "s1", created_at=1)
+    builder.start()
+    for number in range(MAX_ASIDE + 3):
+        builder.add((Message(content="X", id=str(number)), False))
+    assert [message.id for message in builder.messages] == ["0", "1"]
 
 
 def test_a_pair_does_not_continue_what_was_not_cumulative() -> None:
@@ -512,3 +556,69 @@ def test_weights_grow_with_what_they_weigh() -> None:
     assert 5000 < data.weight < 6000
     *_, message, response = builder.complete(completed_at=1)
     assert response.weight > message.weight > 15_000
+
+
+def texts(*items: object) -> list[str]:
+    return [event["text"] for event in run(*items) if event["object"] == "content" and event["delta"]]
+
+
+def test_halves_of_a_character_are_joined_where_they_meet() -> None:
+    assert texts("a\ud83d", "\ude00b") == ["a", "\U0001f600b"]
+    assert texts("\ud83d", "\ude00") == ["\U0001f600"]
+    assert texts("a\ud83d\ude00b") == ["a\U0001f600b"]
+    assert texts("a", TextContent("\ud83d", delta=True), "\ude00") == ["a", "\U0001f600"]
+    assert texts("a\ud83d", "b") == ["a", "\ufffdb"]
+    assert texts("a\ude00", "b") == ["a\ufffd", "b"]
+    assert texts("a\ud83d", "\ud83d", "\ude00") == ["a", "\ufffd", "\U0001f600"]
+    assert texts("a\ud83d") == ["a", "\ufffd"]
+    assert texts("a\ud83d", None, "\ude00") == ["a", "\U0001f600"]
+    assert texts("a\ud83d", DataContent({"x": 1}), "b") == ["a", "\ufffd", "b"]
+
+
+def test_halves_of_a_character_are_joined_in_growing_messages() -> None:
+    grown = [(Message(content=text, id="m"), False) for text in ("a", "a\ud83d", "a\U0001f600", "a\U0001f600b")]
+    assert texts(*grown) == ["a", "\U0001f600", "b"]
+    assert texts((Message(content="a\ud83d", id="m"), False), (Message(content="a\ud83d", id="m"), True)) == [
+        "a",
+        "\ufffd",
+    ]
+
+
+def grown(id: str, text: str, last: bool = False, **frame: Any) -> tuple[Message, bool]:
+    return Message(content=text, id=id, **frame), last
+
+
+def closed_texts(events: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """Id, text and status of each message that was closed; the deltas of each must say the same."""
+    deltas: dict[str, str] = {}
+    for event in events:
+        if event["object"] == "content" and event["delta"]:
+            deltas[event["msg_id"]] = deltas.get(event["msg_id"], "") + event["text"]
+    closed = [event for event in events if event["object"] == "message" and event["content"] is not None]
+    found = [(event["id"], "".join(part["text"] for part in event["content"]), event["status"]) for event in closed]
+    assert {id: text for id, text, _ in found if id in deltas} == deltas
+    return found
+
+
+def test_a_whole_message_between_does_not_end_a_growing_one() -> None:
+    whole = Message(content="W", id="w")
+    events = run(grown("a", "X"), whole, grown("t", "T", type="reasoning"), "word", grown("a", "X more"))
+    assert [(id, text) for id, text, _ in closed_texts(events) if id in "awt"] == [
+        ("w", "W"),
+        ("a", "X more"),
+        ("t", "T"),
+    ]
+
+
+def test_a_call_that_grows_comes_before_its_output() -> None:
+    call = Message(type="function_call", content=[DataContent({"call_id": "c", "arguments": "{"})], id="a")
+    builder = live()
+    for item in ((call, False), grown("b", "Y"), Message.tool_output("c", 1)):
+        builder.add(item)
+    builder.stop("stopped", completed_at=1)
+    assert [message.type for message in builder.messages] == ["function_call", "message", "function_call_output"]
+
+
+def test_two_growing_messages_of_one_id_are_both_closed() -> None:
+    events = run(grown("a", "X"), grown("a", "Y", type="reasoning"), grown("b", "Z"))
+    assert sorted(text for _, text, _ in closed_texts(events)) == ["X", "Y", "Z"]

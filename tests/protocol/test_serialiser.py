@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 import decimal
@@ -10,6 +11,7 @@ import ipaddress
 import json
 import math
 import pathlib
+import types
 import uuid
 from collections import ChainMap, OrderedDict, deque
 from types import MappingProxyType
@@ -308,3 +310,18 @@ json_values = st.recursive(
 def test_json_values_come_back(value: object) -> None:
     clean = json.loads(json.dumps(value))
     assert spelled(value) == clean
+
+
+def test_what_pandas_and_numpy_give() -> None:
+    """Missing values are null, as they are in a frame's own JSON; numbers are keys as Python's are."""
+    np, pd = pytest.importorskip("numpy"), pytest.importorskip("pandas")
+    assert to_json([pd.NaT, pd.NA, pd.Timestamp(0), np.float64("nan")]) == b'[null,null,"1970-01-01T00:00:00",null]'
+    assert to_json({np.int64(1): np.int32(2), np.uint8(3): "x"}) == b'{"1":2,"3":"x"}'
+
+
+def test_namespaces_and_lists_of_the_standard_library() -> None:
+    assert to_json(types.SimpleNamespace(a=1, b=collections.UserList([1, {"c": 2}]))) == b'{"a":1,"b":[1,{"c":2}]}'
+
+
+def test_halves_of_characters() -> None:
+    assert to_json(["\ud83d\ude00", "\ud83d"]) == '["\U0001f600","\ufffd"]'.encode()

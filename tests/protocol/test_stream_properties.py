@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from trio_agentapp.errors import ItemError
 from trio_agentapp.protocol import (
     AudioContent,
+    ContentEvent,
     DataContent,
     Event,
     ImageContent,
@@ -95,45 +96,44 @@ def test_every_response_is_numbered_bracketed_and_ended_once(items: list[Any], e
     assert terminal == [spelled[-1]]
     closing = "completed" if terminal[0]["status"] == "completed" else "incomplete"
 
-    message: dict[str, Any] | None = None
-    part: dict[str, Any] | None = None
-    done: list[dict[str, Any]] = []
+    opened: dict[str, dict[str, Any]] = {}
+    parts: dict[str, dict[str, Any]] = {}
+    done: dict[str, list[dict[str, Any]]] = {}
+    texts: dict[str, str] = {}
     finished: list[dict[str, Any]] = []
-    text = ""
+    began: list[str] = []
     for event in spelled[2:-1]:
+        id = event["id"] if event["object"] == "message" else event["msg_id"]
         if event["object"] == "message" and event["status"] == "in_progress":
-            assert message is None
+            assert id not in began
             assert event["content"] is None
-            message, done = event, []
+            opened[id], done[id] = event, []
+            began.append(id)
         elif event["object"] == "message":
-            assert message is not None
-            assert part is None
-            assert (event["id"], event["type"], event["role"]) == (
-                message["id"],
-                message["type"],
-                message["role"],
-            )
+            assert id not in parts
+            message = opened.pop(id)
+            assert (event["type"], event["role"]) == (message["type"], message["role"])
             assert event["status"] in ("completed", closing)
-            assert event["content"] == done
+            assert event["content"] == done[id]
             finished.append(event)
-            message = None
         else:
-            assert message is not None
-            assert event["msg_id"] == message["id"]
-            assert event["index"] == len(done)
+            assert id in opened
+            assert event["index"] == len(done[id])
             if event["delta"]:
                 assert event["status"] == "in_progress"
-                if part is None:
-                    part, text = event, ""
+                part = parts.setdefault(id, event)
+                if part is event:
+                    texts[id] = ""
                 assert part["type"] == event["type"]
-                text += event.get("text") or event.get("refusal") or ""
+                texts[id] += event.get("text") or event.get("refusal") or ""
             else:
-                if part is not None and event["type"] in ("text", "refusal"):
-                    assert event[event["type"]] == text
-                assert part is None or part["type"] == event["type"]
-                done.append(event)
-                part = None
-    assert message is None
+                part = parts.pop(id, event)
+                if part is not event and event["type"] in ("text", "refusal"):
+                    assert event[event["type"]] == texts[id]
+                assert part["type"] == event["type"]
+                done[id].append(event)
+    assert not opened
+    finished.sort(key=lambda event: began.index(event["id"]))
     assert terminal[0]["output"] == finished
     assert len({event["id"] for event in finished}) == len(finished)
     assert [(m.id, m.text) for m in builder.messages] == [
@@ -166,3 +166,52 @@ def test_a_refused_item_leaves_no_trace(before: list[str], after: list[str]) -> 
     clean = [*before, *after]
     dirty = [*before, {1}, (Message(content=[DataContent({1})], id="m"), True), *after]
     assert shape(respond(dirty, ENDS[0])[1]) == shape(respond(clean, ENDS[0])[1])
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), words), max_size=20), st.sampled_from(ENDS))
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_messages_may_grow_in_turns(turns: list[tuple[str, str]], end: Any) -> None:
+    """One message for each id, and no word of it twice."""
+    grown: dict[str, str] = {}
+    items = []
+    for id, more in turns:
+        grown[id] = grown.get(id, "") + more
+        items.append((Message(content=grown[id], id=id), False))
+    builder, events = respond(items, end)
+    if not any("\ud800" in text or "\udc00" in text for text in grown.values()):
+        assert {message.id: message.text for message in builder.messages} == grown
+        deltas: dict[str, str] = dict.fromkeys(grown, "")
+        for event in events:
+            if isinstance(event, ContentEvent) and event.delta:
+                deltas[event.msg_id] += event.text
+        assert deltas == grown
+    assert [message.id for message in builder.messages] == list(grown)
+
+
+plain_words = st.text(alphabet="ab é", min_size=1, max_size=5)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), plain_words), min_size=1, max_size=12),
+    st.lists(st.none() | plain_words | messages.filter(lambda message: message.id is None), max_size=12),
+)
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_whatever_comes_between_ends_no_message_that_grows(
+    turns: list[tuple[str, str]], between: list[Any]
+) -> None:
+    """Whole messages between; words too, where no growing message of the assistant would take them up."""
+    grown: dict[str, str] = {}
+    items: list[Any] = []
+    for place, (id, more) in enumerate(turns):
+        grown[id] = grown.get(id, "") + more
+        items.append((Message(content=grown[id], id=id, type="reasoning"), False))
+        items += between[place : place + 1]
+    builder, events = respond(items, ENDS[0])
+    sent = dict.fromkeys(grown, "")
+    for event in events:
+        if isinstance(event, ContentEvent) and event.delta and event.msg_id in grown:
+            sent[event.msg_id] += event.text
+    assert sent == grown
+    assert [(message.id, message.text) for message in builder.messages if message.id in grown] == list(
+        grown.items()
+    )

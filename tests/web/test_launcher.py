@@ -87,7 +87,8 @@ async def test_a_busy_port_exits_1_before_the_app_starts(start_server: Start) ->
         port = other.getsockname()[1]
         server = await start_server(ready=False, port=port)
         assert await server.wait_exit() == 1
-    assert server.log == f"Cannot listen on 127.0.0.1:{port}: the port is in use\n"
+    hint = "say another with app.run(port=...), --port or PORT"
+    assert server.log == f"Cannot listen on 127.0.0.1:{port}: the port is in use; {hint}\n"
     assert server.trace == []
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -274,3 +276,13 @@ async def test_a_background_crash_leaves_no_zombie_under_hypercorn(start_server:
         assert await server.wait_exit() == 1
     assert "ZeroDivisionError: background bug" in server.log
     assert server.trace[-1] == "runtime closed"
+
+
+async def test_a_server_on_asyncio_is_refused_with_the_command_that_works(tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text("from trio_agentapp import AgentApp\n\napp = AgentApp()\n")
+    command = [sys.executable, "-m", "hypercorn", "--bind", "127.0.0.1:0", "agent:app"]
+    with trio.fail_after(60):
+        ended = await trio.run_process(command, cwd=tmp_path, capture_stderr=True, check=False)
+    assert b"hypercorn -k trio agent:app" in ended.stderr
+    assert b"no running" not in ended.stderr
+    assert b"TrioInternalError" not in ended.stderr

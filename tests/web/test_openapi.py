@@ -20,9 +20,19 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from quart import Request, Response
 
-from trio_agentapp import AgentApp, AgentRequest, Message, StopReceipt
+from trio_agentapp import (
+    AgentApp,
+    AgentRequest,
+    AudioContent,
+    DataContent,
+    ImageContent,
+    Message,
+    StopReceipt,
+    TextContent,
+)
 from trio_agentapp.errors import RequestError
 from trio_agentapp.protocol import codec
+from trio_agentapp.protocol.builder import ResponseBuilder
 from trio_agentapp.protocol.content import CONTENT_TYPES, FIELDS
 from trio_agentapp.web.openapi import Schemas, document_of
 from trio_agentapp.web.openapi.models import MODELS
@@ -112,9 +122,9 @@ async def test_every_route_is_listed_and_every_built_in_one_is_described() -> No
     listed = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
-        if not rule.websocket
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        for method in ({"GET"} if rule.websocket else (rule.methods or set()) - {"HEAD", "OPTIONS"})
     }
+    assert ("/ws", "get") in listed
     assert {(path, method) for path, item in found["paths"].items() for method in item} == listed
     for path, item in found["paths"].items():
         for method, operation in item.items():
@@ -145,7 +155,7 @@ async def test_models_with_every_content_type() -> None:
 def test_the_models_hold_what_the_code_holds() -> None:
     fields = {field.name for field in attrs.fields(AgentRequest)} - {"extra"}
     assert fields <= set(MODELS["AgentRequest"]["properties"])
-    assert {field.name for field in attrs.fields(Message)} == set(MODELS["Message"]["properties"])
+    assert {field.name for field in attrs.fields(Message)} - {"extra"} == set(MODELS["Message"]["properties"])
     assert {field.name for field in attrs.fields(StopReceipt)} <= set(MODELS["StopReceipt"]["properties"])
     every = [operation for table in (FIXED, OF_ENDPOINT, OF_TASK) for operation in table.values()]
     codes = {code for operation in every for codes in operation.errors.values() for code in codes}
@@ -164,29 +174,33 @@ def classes(cls: type[RequestError]) -> Iterator[type[RequestError]]:
 
 
 VALID = [
-    {"input": []},
+    {"input": [{"type": "a2ui_surface", "surface": {}}]},
+    {"input": [{"type": "function_call"}]},
+    {"input": "hi"},
     {"input": [{"role": "user", "content": "hi"}], "session_id": "s", "stream": None, "x": 1},
     {"input": [{"content": [{"type": "text", "text": "a"}, {"type": "data", "data": None}]}]},
     {"input": [{"type": None, "role": None, "content": None}], "on_disconnect": {"cancel_after": 1}},
     {"input": [{"content": [{"type": "file", "file_id": "f"}, {"type": "image", "image_url": "u"}]}]},
-    {"input": [], "stop": ["a"], "tools": [{}], "n": 1, "timeout_s": 0.5, "id": "run-12345"},
+    {"input": "hi", "stop": ["a"], "tools": [{}], "n": 1, "timeout_s": 0.5, "id": "run-12345"},
 ]
 INVALID = [
     {},
     [],
     {"input": None},
-    {"input": [{"role": "nobody"}]},
+    {"input": []},
+    {"input": [{"role": "user", "text": "hi"}]},
+    {"input": [{"role": "nobody", "content": ""}]},
     {"input": [{"content": [{"type": "text"}]}]},
     {"input": [{"content": [{"type": "file", "filename": "f"}]}]},
     {"input": [{"content": [{"type": "smell"}]}]},
     {"input": [{"content": 5}]},
-    {"input": [], "session_id": ""},
-    {"input": [], "session_id": "a\nb"},
-    {"input": [], "id": "short"},
-    {"input": [], "timeout_s": 0},
-    {"input": [], "on_disconnect": "never"},
-    {"input": [], "stop": [1]},
-    {"input": [], "tools": ["x"]},
+    {"input": "hi", "session_id": ""},
+    {"input": "hi", "session_id": "a\nb"},
+    {"input": "hi", "id": "short"},
+    {"input": "hi", "timeout_s": 0},
+    {"input": "hi", "on_disconnect": "never"},
+    {"input": "hi", "stop": [1]},
+    {"input": "hi", "tools": ["x"]},
 ]
 
 
@@ -387,3 +401,40 @@ async def test_the_page_asks_nobody_else() -> None:
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert f"{tag}-src 'sha256-{digest}'" in policy
     assert len(page.splitlines()) < 320
+
+
+async def test_the_schema_of_an_event_has_the_fields_of_its_type() -> None:
+    """So that types made of it let a client read deltas and tool calls."""
+    judge = schema_for(await document(talkative_app()), "Event")
+    builder = ResponseBuilder("run-12345", "s1", created_at=1)
+    events = [*builder.start(), *builder.add("Hello"), *builder.add(Message.tool_call("look", {}, "c"))]
+    events += builder.add(Message(content=[DataContent({"a": 1}), TextContent("b"), ImageContent("u")]))
+    events += builder.add(AudioContent("AAAA", delta=True))
+    spelled = [json.loads(codec.encode_event(event)) for event in [*events, *builder.complete(completed_at=2)]]
+    for event in spelled:
+        judge.validate(event)
+    contents = [event for event in spelled if event["object"] == "content"]
+    assert {event["type"] for event in contents} == {"text", "data", "image", "audio"}
+    for event in contents:
+        for name in FIELDS[event["type"]]:
+            assert not judge.is_valid({field: value for field, value in event.items() if field != name}), name
+
+
+async def test_the_websocket_is_told_of() -> None:
+    app = talkative_app()
+    async with app.runtime():
+        routes = json.loads(await (await app.test_client().get("/")).get_data())["routes"]
+    assert routes["/ws"] == ["WebSocket"]
+    operation = (await document(app))["paths"]["/ws"]["get"]
+    assert "101" in operation["responses"]
+    assert "trio-agentapp.v1" in operation["description"]
+
+
+async def test_a_websocket_of_the_users_own_is_not_described_as_ours() -> None:
+    app = talkative_app()
+
+    @app.websocket("/ws")
+    async def own() -> None:
+        raise AssertionError
+
+    assert "/ws" not in (await document(app))["paths"]

@@ -8,7 +8,8 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, TypeVar, Unpack, overload
+from itertools import chain
+from typing import Any, Never, TypeVar, Unpack, overload
 
 import trio
 from outcome import Error
@@ -30,6 +31,7 @@ from ..runs.containment import close_dropped, contain, noted, unwrap
 from ..stores import stores_of
 from ..web.connection import HTTPConnection
 from ..web.endpoints import Endpoints
+from ..web.fastapi import refuse_fastapi
 from ..web.identity import Gate
 from ..web.lifespan import Lifespan
 from ..web.problems import install_problems
@@ -40,10 +42,11 @@ from ..web.websocket_connection import WebSocketConnection
 from .backends import backend_of, event_store_of
 from .hooks import call, self_if_wanted, shielded
 from .middleware import Middleware, layered
-from .mounting import mount_docs, mount_health, mount_history, mount_runs, mount_socket, request_in_hand
+from .mounting import mount_docs, mount_health, mount_runs, mount_sessions, mount_socket, request_in_hand
 from .parts import Parts, open_parts
+from .reminder import refuse_by_place, remind_to_serve
 from .serving import deploy_app, run_app
-from .settings import Options, Settings
+from .settings import Options, Settings, UnknownParameter, named_by_variable, unknown_variables
 from .state import AppState
 from .tasks import AppTasks
 
@@ -54,6 +57,8 @@ logger = logging.getLogger("trio_agentapp.app")
 F = TypeVar("F", bound=Callable[..., Any])
 
 FRAMEWORKS = ("text",)
+
+HOOKS = ("lifespan", "before_start", "after_finish", "authenticate", "authorize")
 
 GOODBYE = 5.0
 """Seconds beyond the cleanup budget that a stream has for its last frames when its server leaves."""
@@ -71,11 +76,24 @@ class AgentApp(RoutingApp):
     asgi_lifespan_class = Lifespan
     asgi_websocket_class = WebSocketConnection
 
-    def __init__(self, **options: Unpack[Options]) -> None:
-        self.settings = Settings.read(options)
-        self.endpoints = Endpoints(cleanup_budget=self.settings.cleanup_budget, debug=self.settings.debug)
+    def __init__(self, *by_place: Never, **options: Unpack[Options]) -> None:
+        refuse_by_place(by_place)
         # Quart looks for templates beside the module that makes the app, as it would if that named itself.
         module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
+        try:
+            self._build(module, options)
+        # The line that is to be changed is the caller's; where it was checked says nothing.
+        except UnknownParameter as error:
+            raise TypeError(str(error)) from None
+        except ConfigurationError as error:
+            raise named_by_variable(error, options).with_traceback(None) from None
+        remind_to_serve(self, module)
+
+    def _build(self, module: str, options: Options) -> None:
+        self.settings = Settings.read(options)
+        for name in HOOKS:
+            refuse_fastapi(getattr(self.settings, name), name, hook=True)
+        self.endpoints = Endpoints(cleanup_budget=self.settings.cleanup_budget, debug=self.settings.debug)
         super().__init__(module, static_folder=None)
         self.app_name = self.settings.app_name
         self.app_description = self.settings.app_description
@@ -85,6 +103,8 @@ class AgentApp(RoutingApp):
         self.gc_threshold = self.settings.gc_threshold
         self.log_format = self.settings.log_format
         self.launched = False
+        self.used = False
+        """It was served, deployed or opened, or told to."""
         self.process_mode: str | None = None
         self.node_id = new_run_id()
         self.config["MAX_CONTENT_LENGTH"] = self.settings.max_body_bytes
@@ -104,6 +124,7 @@ class AgentApp(RoutingApp):
         self._init_functions: list[Callable[..., Any]] = []
         self._shutdown_functions: list[Callable[..., Any]] = []
         self._mounted = False
+        self._unknown_variables = unknown_variables(os.environ)
         install_problems(self)
         if self.settings.agent is not None:
             self.query()(self.settings.agent)
@@ -131,6 +152,7 @@ class AgentApp(RoutingApp):
         def register(fn: F) -> F:
             if self._handler is not None:
                 raise ConfigurationError(f"this app has a query handler already: {self._handler.name}")
+            refuse_fastapi(fn, f"handler {getattr(fn, '__qualname__', type(fn).__qualname__)}")
             self._handler = Handler(fn)
             return fn
 
@@ -142,6 +164,11 @@ class AgentApp(RoutingApp):
         Raises ConfigurationError: the path is taken, or the function cannot be called with a JSON body.
         """
         return self._tasks.register(path, queue, timeout)
+
+    @property
+    def has_handler(self) -> bool:
+        """Whether there is a query handler."""
+        return self._handler is not None
 
     @property
     def celery(self) -> Any:
@@ -191,6 +218,7 @@ class AgentApp(RoutingApp):
             raise ValueError(f"middleware kind {kind!r} is not known; known is 'http'")
 
         def register(fn: Middleware) -> Middleware:
+            refuse_fastapi(fn, "middleware", hook=True)
             self._middleware.append(fn)
             return fn
 
@@ -208,6 +236,7 @@ class AgentApp(RoutingApp):
     def init(self, fn: F) -> F:
         """Call `fn` at start-up. Deprecated: use `lifespan`."""
         warnings.warn("@app.init is deprecated; use lifespan", DeprecationWarning, stacklevel=2)
+        refuse_fastapi(fn, "@app.init", hook=True)
         self._init_functions.append(fn)
         return fn
 
@@ -216,6 +245,7 @@ class AgentApp(RoutingApp):
         if fn is None:
             return super().shutdown()
         warnings.warn("@app.shutdown is deprecated; use lifespan", DeprecationWarning, stacklevel=2)
+        refuse_fastapi(fn, "@app.shutdown", hook=True)
         self._shutdown_functions.append(fn)
         return fn
 
@@ -238,6 +268,7 @@ class AgentApp(RoutingApp):
         Returns after a clean end, and exits with 1 if the start failed or a crash ended the server. Does nothing
         while a launcher (hypercorn, the command line, Celery) imports the module.
         """
+        self.used = True
         run_app(self, host, port, certfile=certfile, keyfile=keyfile, workers=workers)
 
     async def deploy(self, deployer: DeployManager, **options: Any) -> Deployment:
@@ -248,6 +279,7 @@ class AgentApp(RoutingApp):
         The options are the deployer's. To be awaited from Trio or asyncio. While a launcher imports the module it
         does nothing, and returns a deployment without an id. Raises DeployError: it did not become ready.
         """
+        self.used = True
         return await deploy_app(self, deployer, **options)
 
     # The life of the app.
@@ -260,8 +292,15 @@ class AgentApp(RoutingApp):
         registry. So a handler can use all of it until its cleanup is over.
         """
         settings = self.settings
+        self.used = True
+        while self._unknown_variables:
+            logger.warning("%s", self._unknown_variables.pop(0))
         if settings.require_auth and settings.authenticate is None:
             raise ConfigurationError("require_auth is set, and there is no authenticate hook")
+        for before in (self.before_request_funcs, self.before_websocket_funcs, {None: self.before_serving_funcs}):
+            # Here, as those of blueprints do not pass the app's decorators.
+            for fn in chain.from_iterable(before.values()):
+                refuse_fastapi(fn, f"hook {getattr(fn, '__qualname__', type(fn).__qualname__)}")
         async with AsyncExitStack() as stack:
             stack.enter_context(noted())
             await stack.enter_async_context(self._stores.open())
@@ -329,7 +368,11 @@ class AgentApp(RoutingApp):
         mount_docs(self, self.app_name, self.app_description, self.settings.endpoint_path)
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._open().run_routes)
-            mount_history(self, lambda: SessionRoutes(self.state.session_service, self._gate))
+            mount_sessions(
+                self,
+                lambda: self._open().run_routes,
+                lambda: SessionRoutes(self.state.session_service, self._gate),
+            )
             mount_socket(self, lambda: self._open().sockets)
             self._tasks.mount_background()
 

@@ -11,6 +11,7 @@ from quart import websocket as current_websocket
 from quart.wrappers import Request
 
 from ..web.health import alive, readiness, welcome
+from ..web.links import AnyPath, session_of_path
 from ..web.openapi import docs_page, openapi_json
 from ..web.runs import RunRoutes
 from ..web.sessions import SessionRoutes
@@ -20,8 +21,8 @@ __all__ = [
     "add_builtin",
     "mount_docs",
     "mount_health",
-    "mount_history",
     "mount_runs",
+    "mount_sessions",
     "mount_socket",
     "request_in_hand",
 ]
@@ -87,16 +88,23 @@ def mount_runs(app: Quart, endpoint_path: str, routes: Callable[[], RunRoutes]) 
         ("/runs/<run_id>/wait", "GET", "wait"),
         ("/runs/<run_id>/cancel", "POST", "cancel"),
         ("/runs/<run_id>/input", "POST", "put_in"),
-        ("/sessions/<path:session_id>", "GET", "session"),
     ):
         add_builtin(app, path, method, view_of(name))
 
 
-def mount_history(app: Quart, routes: Callable[[], SessionRoutes]) -> None:
-    async def view(session_id: str) -> Response:
-        return await routes().history(request_in_hand(), session_id)
+def mount_sessions(app: Quart, runs: Callable[[], RunRoutes], sessions: Callable[[], SessionRoutes]) -> None:
+    """Two routes and one view: which one is meant is read from the path as the client sent it."""
 
-    add_builtin(app, "/sessions/<path:session_id>/history", "GET", view)
+    async def view(session_id: str) -> Response:
+        request = request_in_hand()
+        session_id, history = session_of_path(request, session_id)
+        if history:
+            return await sessions().history(request, session_id)
+        return await runs().session(request, session_id)
+
+    app.url_map.converters["anything"] = AnyPath
+    add_builtin(app, "/sessions/<anything:session_id>/history", "GET", view)
+    add_builtin(app, "/sessions/<anything:session_id>", "GET", view)
 
 
 def mount_socket(app: Quart, route: Callable[[], SocketRoute]) -> None:

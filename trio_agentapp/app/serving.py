@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,34 @@ def address(host: str | None, port: int | None) -> tuple[str, int]:
     """What was said, else `HOST` and `PORT` of the environment, else 127.0.0.1:8090.
 
     Raises:
-        ConfigurationError: `PORT` is not a port.
+        ConfigurationError: `HOST` cannot be listened on, or `PORT` is not a port.
     """
+    if host == "":
+        raise ConfigurationError("host must not be empty; for all addresses it is 0.0.0.0")
     return (
-        host or os.environ.get("HOST", DEFAULT_HOST),
+        _host_of_environment() if host is None else host,
         read_port(os.environ, DEFAULT_PORT) if port is None else port,
     )
+
+
+def _host_of_environment() -> str:
+    """`HOST`, which not only platforms set: conda's compilers do, to the name of a machine's kind."""
+    host = os.environ.get("HOST")
+    if host is None:
+        return DEFAULT_HOST
+    name = host.strip("[]")
+    try:
+        if not name:
+            raise OSError(0, "it is empty")  # noqa: TRY301  said as the others are
+        with socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET) as sock:
+            sock.bind((name, 0))
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not a name"
+        raise ConfigurationError(
+            f"HOST={host!r} of the environment cannot be listened on: {why}. Unset it, or say another: "
+            "app.run(host=...), --host"
+        ) from error
+    return host
 
 
 def check_exposure(app: AgentApp, host: str) -> None:
@@ -52,7 +75,13 @@ def run_app(app: AgentApp, host: str | None, port: int | None, **options: Any) -
     """What `AgentApp.run` does: serve, and exit with a code that is not 0; nothing while a launcher imports."""
     from ..web.launcher import imported_by_launcher
 
-    if not imported_by_launcher() and (code := serve_app(app, host, port, **options)):
+    if imported_by_launcher():
+        return
+    try:
+        code = serve_app(app, host, port, **options)
+    except ConfigurationError as error:
+        sys.exit(f"{app.app_name} cannot start: {error}")
+    if code:
         sys.exit(code)
 
 
@@ -83,9 +112,11 @@ def serve_app(
         ConfigurationError: something that cannot work.
     """
     from ..web.launcher import launch
+    from ..web.tls import tls_files
 
     configure_logging(app.log_format, node_id=app.node_id)
     host, port = address(host, port)
+    certfile, keyfile = tls_files(certfile, keyfile)
     check_exposure(app, host)
     # The command line and deployments come this way too.
     app.check_workers(workers)

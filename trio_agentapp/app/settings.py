@@ -6,6 +6,7 @@ import difflib
 import inspect
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypedDict
@@ -15,13 +16,20 @@ import attrs
 from ..abc import BaseInterruptBackend
 from ..errors import ConfigurationError
 from ..protocol.request import STRATEGIES, CancelAfter, MultitaskStrategy, OnDisconnect
+from ..protocol.text import masked_url
 from ..protocol.timings import Timings
 from ..telemetry import LOG_FORMATS
 from ..web.identity import Authenticate, Authorize
 
-__all__ = ["Options", "Settings", "from_environment", "read_port"]
+__all__ = ["Options", "Settings", "UnknownParameter", "read_port", "unknown_variables"]
 
 PREFIX = "AGENTAPP_"
+
+OTHER_VARIABLES = ("HOME", "TOKEN", "TRACEBACK", "WORKER_LOGLEVEL")
+"""What else the environment may say, with the same prefix: of deployments, the command line and the worker."""
+
+OF_KUBERNETES = re.compile(r"AGENTAPP_(\w+_)?(SERVICE_(HOST|PORT)\w*|PORT(_\d+_(TCP|UDP|SCTP)\w*)?)")
+"""What Kubernetes sets in every container beside a service whose name begins with `agentapp`."""
 
 WORDS = {
     "1": True,
@@ -33,6 +41,10 @@ WORDS = {
     "no": False,
     "off": False,
 }
+
+
+class UnknownParameter(TypeError):
+    """A parameter that AgentApp does not have."""
 
 
 class Options(TypedDict, total=False):
@@ -132,13 +144,23 @@ def _backend(_settings: Settings, attribute: attrs.Attribute[Any], value: object
         raise ConfigurationError(f"{attribute.name} must be a BaseInterruptBackend, not {type(value).__name__}")
 
 
-def _url(settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+def _redis_url(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is None:
         return
     if not isinstance(value, str) or not value:
         raise ConfigurationError(f"{attribute.name} must be a URL such as redis://localhost, not {value!r}")
-    if settings.interrupt_backend is not None:
-        raise ConfigurationError("interrupt_backend and interrupt_redis_url were both given; one is enough")
+    # Loaded when it is wanted: an app on one node needs no Redis client.
+    from ..redis import RedisURL
+
+    try:
+        RedisURL.parse(value)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{attribute.name} cannot be {masked_url(value)!r}: {error}") from error
+
+
+def _alone(settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and settings.interrupt_backend is not None:
+        raise ConfigurationError(f"{attribute.name} and interrupt_backend were both given; one is enough")
 
 
 def _state_url(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -146,16 +168,17 @@ def _state_url(_settings: Settings, attribute: attrs.Attribute[Any], value: obje
         raise ConfigurationError(f"{attribute.name} must be a URL such as sqlite:///states.db, not {value!r}")
 
 
-def _optional_text(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and (not isinstance(value, str) or not value):
-        raise ConfigurationError(f"{attribute.name} must be a URL such as redis://localhost:6379/0, not {value!r}")
+def _broker_url(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and (not isinstance(value, str) or "://" not in value):
+        shown = masked_url(value) if isinstance(value, str) else value
+        raise ConfigurationError(f"{attribute.name} must be a URL such as redis://localhost:6379/0, not {shown!r}")
 
 
 def _optional_seconds(settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None:
         _seconds(settings, attribute, value)
         if not value:
-            raise ConfigurationError(f"{attribute.name} must be more than 0 seconds, or None")
+            raise ConfigurationError(f"{attribute.name} must be more than 0 seconds, or None, not {value!r}")
 
 
 def _not_empty(_settings: Settings, attribute: attrs.Attribute[Any], value: str) -> None:
@@ -191,13 +214,15 @@ class Settings:
     before_start: Callable[..., Any] | None = attrs.field(default=None, validator=_callable)
     after_finish: Callable[..., Any] | None = attrs.field(default=None, validator=_callable)
     interrupt_backend: BaseInterruptBackend | None = attrs.field(default=None, validator=_backend)
-    interrupt_redis_url: str | None = attrs.field(default=None, validator=_url, metadata={"environment": str})
+    interrupt_redis_url: str | None = attrs.field(
+        default=None, validator=[_redis_url, _alone], metadata={"environment": str}
+    )
     state_url: str | None = attrs.field(default=None, validator=_state_url, metadata={"environment": str})
     redis_prefix: str = attrs.field(default="agentapp", validator=_is(str, "a text"))
     timings: Timings = attrs.field(factory=Timings, validator=_is(Timings, "Timings(...)"))
     event_store: str = attrs.field(default="local", validator=_event_store)
-    broker_url: str | None = attrs.field(default=None, validator=_optional_text, metadata={"environment": str})
-    backend_url: str | None = attrs.field(default=None, validator=_optional_text, metadata={"environment": str})
+    broker_url: str | None = attrs.field(default=None, validator=_broker_url, metadata={"environment": str})
+    backend_url: str | None = attrs.field(default=None, validator=_redis_url, metadata={"environment": str})
     enable_embedded_worker: bool = attrs.field(default=False, validator=_is(bool, "True or False"))
     enable_stream_task: bool = attrs.field(default=False, validator=_is(bool, "True or False"))
     stream_task_queue: str = attrs.field(default="stream_query", validator=[_is(str, "a text"), _not_empty])
@@ -223,16 +248,16 @@ class Settings:
         """Settings from the options of the code, completed from `AGENTAPP_<NAME>` of the environment.
 
         Raises:
-            TypeError: an option that does not exist; the message names the nearest one that does.
-            ConfigurationError: a value that cannot be, with the name of its option or variable.
+            UnknownParameter: an option that does not exist; the message names the nearest one that does.
+            ConfigurationError: a value that cannot be used; the message begins with the name of its option.
         """
         known = [field.name for field in attrs.fields(cls)]
         for name in options:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; those are {', '.join(known)}"
-                raise TypeError(f"AgentApp has no parameter {name!r}{hint}")
-        told = from_environment(cls, os.environ if environment is None else environment)
+                raise UnknownParameter(f"AgentApp has no parameter {name!r}{hint}")
+        told = _from_environment(os.environ if environment is None else environment)
         return cls(**{**told, **options})
 
     @property
@@ -240,14 +265,53 @@ class Settings:
         return self.stream and self.response_type == "sse"
 
 
-def from_environment(cls: type[Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """The plain settings of an attrs class that the environment names: texts, numbers, yes or no."""
-    told: dict[str, Any] = {}
-    for field in attrs.fields(cls):
-        variable = PREFIX + field.name.upper()
-        kind = field.metadata.get("environment", type(field.default))
-        if variable in environment and kind in (str, bool, int, float):
-            told[field.name] = _parsed(variable, environment[variable], kind)
+def _readable() -> dict[str, type[Any]]:
+    """The settings that the environment may hold: texts, numbers, yes or no."""
+    kinds = {field.name: field.metadata.get("environment", type(field.default)) for field in attrs.fields(Settings)}
+    return {name: kind for name, kind in kinds.items() if kind in (str, bool, int, float)}
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name: _parsed(_variable(name), environment[_variable(name)], kind)
+        for name, kind in _readable().items()
+        if _variable(name) in environment
+    }
+
+
+def named_by_variable(error: ConfigurationError, options: Mapping[str, Any]) -> ConfigurationError:
+    """The same error, with the variable and its value if its message begins with a setting from the environment."""
+    message = str(error)
+    name = re.match(r"\w*", message)[0]  # type: ignore[index]  # it matches always
+    variable = _variable(name)
+    if name not in _readable() or name in options or variable not in os.environ:
+        return error
+    shown = repr(masked_url(os.environ[variable]))
+    named = variable if shown in message else f"{variable}={shown}"
+    return ConfigurationError(named + message.removeprefix(name))
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """What to say of each variable that looks like a setting, and is none."""
+    known = {name.upper(): _variable(name) for name in _readable()}
+    known |= {name: PREFIX + name for name in OTHER_VARIABLES} | {"HOST": "HOST", "PORT": "PORT"}
+    in_code = {_variable(field.name): field.name for field in attrs.fields(Settings)}
+    told = []
+    for variable, value in sorted(environment.items()):
+        if not variable.startswith(PREFIX) or variable in known.values():
+            continue
+        if OF_KUBERNETES.fullmatch(variable) and (variable != PREFIX + "PORT" or "://" in value):
+            continue
+        near = difflib.get_close_matches(variable.removeprefix(PREFIX), known, n=1)
+        if variable in in_code:
+            hint = f"; AgentApp({in_code[variable]}=...) is set in code only"
+        else:
+            hint = f"; did you mean {known[near[0]]}?" if near else "; known ones are in the reference of settings"
+        told.append(f"{variable} is set and means nothing{hint}")
     return told
 
 

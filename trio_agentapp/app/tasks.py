@@ -14,6 +14,7 @@ from ..errors import ConfigurationError
 from ..runs import RunRegistry
 from ..runs.runner import Runner
 from ..tasks import BackgroundRuns, LocalTaskQueue, TaskFunction
+from ..web.fastapi import refuse_fastapi
 from ..web.identity import Gate
 from ..web.tasks import Background, BackgroundRoutes, TaskRoutes
 from .mounting import add_builtin, request_in_hand
@@ -81,6 +82,7 @@ class AppTasks:
         def add(fn: F) -> F:
             if path in self._functions:
                 raise ConfigurationError(f"this app has a task at {path} already")
+            refuse_fastapi(fn, f"task {path}")
             self._functions[path] = TaskFunction(fn, name=path, queue=queue, timeout=timeout)
             if self._celery is not None:
                 self._celery.add(path)

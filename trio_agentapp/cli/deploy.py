@@ -10,6 +10,7 @@ from .exits import ExitCode, say
 from .invoke import AsJson
 from .progress import progress
 from .run import App, CertFile, Host, KeyFile, Port, Workers
+from .terminal import write_json
 
 if TYPE_CHECKING:
     from ..protocol.deployment import Deployment
@@ -55,10 +56,7 @@ def local(
     with progress(f"Starting {app}"):
         done = trio.run(start)
     if as_json:
-        import attrs
-        import orjson
-
-        typer.echo(orjson.dumps(attrs.asdict(done)).decode())
+        write_json(done)
     else:
         say(f"{app} is ready on {done.url} (trio-agentapp stop {done.deploy_id} stops it)")
         typer.echo(done.deploy_id)

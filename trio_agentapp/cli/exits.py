@@ -19,6 +19,7 @@ from ..errors import (
     RequestError,
     UnexpectedAnswer,
 )
+from .terminal import write
 
 __all__ = ["ExitCode", "exits", "say"]
 
@@ -43,7 +44,7 @@ class ExitCode(IntEnum):
 
 def say(text: str) -> None:
     """To the person, and not into what a script reads."""
-    typer.echo(text, err=True)
+    write(text, err=True)
 
 
 def exits(command: Callable[P, ExitCode | None]) -> Callable[P, None]:

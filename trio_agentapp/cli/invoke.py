@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from .chat import Session, Target, Token, User
 from .exits import ExitCode
 from .target import reached
+from .terminal import as_typed, read_input, write_json
 
 __all__ = ["AsJson", "invoke"]
 
@@ -27,13 +27,10 @@ def invoke(
     """Send one MESSAGE and print the answer as it comes; with --json the terminal response."""
     from .turn import Turn
 
-    if message == "-":
-        message = sys.stdin.read()
+    message = read_input() if message == "-" else as_typed(message)
     with reached(target) as url:
         turn = Turn(url=url, message=message, session_id=session, user_id=user, token=token, silent=as_json)
         outcome = turn.take()
     if as_json and outcome.response is not None:
-        import orjson
-
-        typer.echo(orjson.dumps(outcome.response).decode())
+        write_json(outcome.response)
     return outcome.code

@@ -10,6 +10,7 @@ import typer
 from . import chat, deploy, invoke, run, status, stop, worker
 from .environment import read_env_file
 from .exits import exits
+from .terminal import prepare_streams
 
 __all__ = ["main", "program"]
 
@@ -58,4 +59,5 @@ def options(
 
 
 def main() -> None:
+    prepare_streams()
     program(prog_name="trio-agentapp")

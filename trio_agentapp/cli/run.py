@@ -45,8 +45,10 @@ def run(
     from ..app.serving import address, serve_app
 
     if reload:
+        from ..web.tls import tls_files
         from .reload import keep_reloading
 
+        tls_files(certfile, keyfile)
         if workers > 1:
             raise typer.BadParameter("--reload serves with one worker")
         return keep_reloading(app, *address(host, port), tls=certfile is not None)

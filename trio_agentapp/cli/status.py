@@ -10,12 +10,13 @@ import typer
 from .chat import Token
 from .exits import ExitCode, say
 from .invoke import AsJson
-from .target import deployments, is_url, new_client
+from .target import deployments, is_url, new_client, url_of
+from .terminal import write, write_json
 
 if TYPE_CHECKING:
     from ..protocol.deployment import DeploymentStatus
 
-__all__ = ["as_line", "list_deployments", "status", "status_json"]
+__all__ = ["as_line", "list_deployments", "status"]
 
 
 def status(
@@ -31,7 +32,7 @@ def status(
     if run is not None:
         return _run_status(target, run, user, token)
     if is_url(target):
-        return _ask_url(target, token, as_json)
+        return _ask_url(url_of(target) or target, token, as_json)
 
     from ..deploy import DeploymentState, LocalDeployManager
 
@@ -39,7 +40,10 @@ def status(
         return await LocalDeployManager().status(target)
 
     seen = trio.run(look)
-    typer.echo(status_json(seen) if as_json else as_line(seen))
+    if as_json:
+        write_json(seen)
+    else:
+        write(as_line(seen))
     return ExitCode.OK if seen.state is DeploymentState.READY else ExitCode.UNREACHABLE
 
 
@@ -51,7 +55,7 @@ def list_deployments(as_json: AsJson = False) -> ExitCode:
 
     found = trio.run(LocalDeployManager().list)
     if as_json:
-        typer.echo(f"[{','.join(map(status_json, found))}]")
+        write_json(found)
         return ExitCode.OK
     if not found:
         say("Nothing is deployed.")
@@ -63,7 +67,7 @@ def list_deployments(as_json: AsJson = False) -> ExitCode:
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return ExitCode.OK
 
 
@@ -71,13 +75,6 @@ def as_line(seen: DeploymentStatus) -> str:
     name = f" ({seen.app_name})" if seen.app_name else ""
     reason = f": {seen.reason}" if seen.reason else ""
     return f"{seen.deploy_id}{name} at {seen.url} is {seen.state.value}{reason}"
-
-
-def status_json(seen: DeploymentStatus) -> str:
-    import attrs
-    import orjson
-
-    return orjson.dumps(attrs.asdict(seen)).decode()
 
 
 def _age(since: float) -> str:
@@ -89,7 +86,6 @@ def _age(since: float) -> str:
 
 
 def _ask_url(url: str, token: str | None, as_json: bool) -> ExitCode:
-    import orjson
     import trio
 
     from ..deploy.readiness import unready_reason
@@ -103,21 +99,20 @@ def _ask_url(url: str, token: str | None, as_json: bool) -> ExitCode:
     health, why = trio.run(ask)
     name = health.get("service", "the agent")
     if as_json:
-        typer.echo(orjson.dumps({"url": url, "app_name": name, "ready": why is None, "reason": why}).decode())
+        write_json({"url": url, "app_name": name, "ready": why is None, "reason": why})
     else:
-        typer.echo(f"{name} at {url} is {'ready' if why is None else f'unready: {why}'}")
+        write(f"{name} at {url} is {'ready' if why is None else f'unready: {why}'}")
     return ExitCode.OK if why is None else ExitCode.UNREACHABLE
 
 
 def _run_status(target: str, run_id: str, user: str | None, token: str | None) -> ExitCode:
-    import orjson
-    import trio
+    import json
 
-    from .target import url_of
+    import trio
 
     async def ask() -> dict[str, Any]:
         async with new_client(url_of(target) or target, token) as client:
             return await client.status(run_id, user_id=user)
 
-    typer.echo(orjson.dumps(trio.run(ask), option=orjson.OPT_INDENT_2).decode())
+    write(json.dumps(trio.run(ask), indent=2))
     return ExitCode.OK

@@ -12,6 +12,7 @@ from .exits import ExitCode, say
 from .invoke import AsJson
 from .progress import progress
 from .target import deployments, is_url, new_client, url_of
+from .terminal import write_json
 
 __all__ = ["stop"]
 
@@ -48,12 +49,11 @@ def stop(
     with progress("Stopping"):
         receipt = trio.run(ask)
     if as_json:
-        import attrs
-        import orjson
-
-        typer.echo(orjson.dumps(attrs.asdict(receipt)).decode())
+        write_json(receipt)
     else:
         say(receipt_line(receipt))
+        if receipt.run_id is None and user is None:
+            say("If the session belongs to a user, name the user: --user USER.")
     return ExitCode.OK
 
 
@@ -61,7 +61,7 @@ def _stop_deployment(deploy_id: str, timeout: float | None, as_json: bool) -> Ex
     import trio
 
     from ..deploy import LocalDeployManager
-    from .status import as_line, status_json
+    from .status import as_line
 
     async def end() -> Any:
         return await LocalDeployManager().stop(deploy_id, timeout=timeout)
@@ -69,7 +69,7 @@ def _stop_deployment(deploy_id: str, timeout: float | None, as_json: bool) -> Ex
     with progress(f"Stopping {deploy_id}: live runs may finish first"):
         ended = trio.run(end)
     if as_json:
-        typer.echo(status_json(ended))
+        write_json(ended)
     else:
         say(as_line(ended))
     return ExitCode.OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -23,14 +24,18 @@ def deployments(incomplete: str) -> list[tuple[str, str]]:
     return [(each.deploy_id, each.app_name) for each in Records() if each.deploy_id.startswith(incomplete)]
 
 
+HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/.*)?")
+"""A URL that was typed as in a browser. No app has a number for its name."""
+
+
 def is_url(target: str) -> bool:
-    return target.startswith(("http://", "https://"))
+    return target.startswith(("http://", "https://")) or HOST_AND_PORT.fullmatch(target) is not None
 
 
 def url_of(target: str) -> str | None:
     """The URL that is meant, by itself or by the id of a deployment; None: it is neither."""
     if is_url(target):
-        return target.rstrip("/")
+        return (target if "://" in target else f"http://{target}").rstrip("/")
     if "://" in target:
         raise ConfigurationError(f"{target!r} is not a URL of HTTP")
     from ..deploy.records import Records

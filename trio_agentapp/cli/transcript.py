@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-import typer
+from .terminal import write
 
 __all__ = ["Transcript"]
 
@@ -37,14 +36,14 @@ class Transcript:
         if self._aside and kind.endswith("_call") and event["type"] == "data" and not event["delta"]:
             data = event["data"] or {}
             self.end()
-            typer.secho(f"[{data.get('name', kind)} {str(data.get('arguments', ''))[:SHOWN]}]", dim=True, err=True)
+            write(f"[{data.get('name', kind)} {str(data.get('arguments', ''))[:SHOWN]}]", dim=True, err=True)
             return True
         return False
 
     def end(self) -> None:
         """The line that is begun is ended."""
         if self._open is not None:
-            typer.echo(err=self._open)
+            write("", err=self._open)
         self._open = None
 
     def _text(self, event: Mapping[str, Any], *, aside: bool) -> bool:
@@ -59,7 +58,6 @@ class Transcript:
             return False
         if self._open is not aside:
             self.end()
-        typer.echo(typer.style(text, dim=True) if aside else text, nl=False, err=aside)
-        (sys.stderr if aside else sys.stdout).flush()
+        write(text, dim=aside, err=aside, end="")
         self._open = None if text.endswith("\n") else aside
         return True

@@ -42,6 +42,8 @@ def receipt_line(receipt: StopReceipt) -> str:
         return f"Run {receipt.run_id} had been stopped already."
     if receipt.stopped:
         return f"Stopped run {receipt.run_id} in {receipt.latency_ms:.0f} ms{cleanup}."
+    if receipt.accepted and receipt.state.terminal:
+        return f"Run {receipt.run_id} ended before the stop took effect ({receipt.state.value}{cleanup})."
     if receipt.accepted:
         return f"Run {receipt.run_id} is being stopped."
     if receipt.run_id is not None:

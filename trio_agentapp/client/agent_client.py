@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,7 +11,6 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 import httpx
-import orjson
 import trio
 
 from ..errors import ConfigurationError, UnexpectedAnswer
@@ -18,7 +18,7 @@ from ..protocol.lifecycle import StopReceipt
 from ..protocol.message import Message
 from ..protocol.request import AgentRequest, OnDisconnect
 from .answers import error_of_answer, json_of, receipt_of, translated
-from .body import body_of, message_body
+from .body import body_of, encoded, message_body
 from .dialer import Dialer
 from .feed import Transport
 from .nodes import Attempts, Nodes, Retries
@@ -129,12 +129,41 @@ class AgentClient:
             raise
 
     def _http_client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            headers={"Accept-Encoding": "identity", **self._headers},
-            timeout=httpx.Timeout(self._silence, connect=self._connect_timeout, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
-            verify=self._ssl_context if self._ssl_context is not None else True,
-        )
+        """
+        Raises:
+            ConfigurationError: what the environment says of proxies or certificates cannot be used.
+        """
+        verify = self._verify()
+        try:
+            return httpx.AsyncClient(
+                headers={"Accept-Encoding": "identity", **self._headers},
+                timeout=httpx.Timeout(self._silence, connect=self._connect_timeout, pool=None),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+                verify=verify,
+                # A proxy reaches its own loopback, and not this machine's.
+                trust_env=not self._nodes.all_on_loopback,
+            )
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            # Of a SOCKS proxy without its package, an unknown scheme, an address in NO_PROXY that cannot be read.
+            raise ConfigurationError(
+                f"the proxies that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) cannot be "
+                f"used: {error}"
+            ) from error
+
+    def _verify(self) -> ssl.SSLContext | bool:
+        if self._ssl_context is not None:
+            return self._ssl_context
+        if not self._nodes.any_tls:
+            return False
+        try:
+            return httpx.create_ssl_context()
+        except OSError as error:
+            names = [
+                f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ
+            ]
+            raise ConfigurationError(
+                f"the certificates of {' and '.join(names) or 'this machine'} cannot be read: {error}"
+            ) from error
 
     def _new_transport(self, nursery: trio.Nursery) -> Transport:
         if self._kind == "sse":
@@ -330,7 +359,7 @@ class AgentClient:
                         method,
                         self._nodes.urls[node] + path,
                         params=params,
-                        content=None if body is None else orjson.dumps(body),
+                        content=None if body is None else encoded(body),
                         headers=None if body is None else {"Content-Type": "application/json"},
                         timeout=timeout,
                     )

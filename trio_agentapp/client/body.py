@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
+import orjson
 
+from ..errors import ItemError, ValidationError
 from ..protocol.content import payload_of
 from ..protocol.ids import new_run_id, new_session_id
 from ..protocol.message import Message
+from ..protocol.payload import plain_json
 from ..protocol.request import AgentRequest, CancelAfter, OnDisconnect
 
-__all__ = ["body_of", "message_body"]
+__all__ = ["body_of", "encoded", "message_body"]
 
 
 def body_of(
@@ -50,6 +53,22 @@ def body_of(
     return body
 
 
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """The JSON of a body. Half a character becomes U+FFFD, or a whole one with the half beside it.
+
+    Raises:
+        ValidationError: something in it has no JSON, or not exactly, as an integer beyond 64 bits.
+    """
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        # With its place; or it was only text that UTF-8 cannot spell.
+        try:
+            return orjson.dumps(plain_json(body))
+        except ItemError as error:
+            raise ValidationError([("$", str(error))]) from error
+
+
 def _fields(request: AgentRequest) -> dict[str, Any]:
     body = dict(request.extra)
     for field in attrs.fields(AgentRequest):
@@ -62,6 +81,7 @@ def _fields(request: AgentRequest) -> dict[str, Any]:
 def message_body(message: Message) -> dict[str, Any]:
     """The JSON object of a message."""
     body: dict[str, Any] = {"role": message.role, "type": message.type}
+    body |= message.extra
     body["content"] = [{"type": part.type, **payload_of(part)} for part in message.content]
     for name in ("id", "code", "message", "usage", "metadata"):
         if (value := getattr(message, name)) is not None:

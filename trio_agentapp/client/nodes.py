@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -93,6 +94,14 @@ class Nodes:
     def __str__(self) -> str:
         return " and ".join(self.urls)
 
+    @property
+    def any_tls(self) -> bool:
+        return any(url.startswith("https:") for url in self.urls)
+
+    @property
+    def all_on_loopback(self) -> bool:
+        return all(_is_loopback(urlsplit(url).hostname or "") for url in self.urls)
+
     def order(self, first: int | None = None) -> Iterator[int]:
         begin = self.current if first is None else first
         return iter([(begin + step) % len(self.urls) for step in range(len(self.urls))])
@@ -133,6 +142,13 @@ class Nodes:
             if isinstance(trouble, RunNotFound):
                 raise trouble
             await attempts.pause(trouble, self)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _checked(url: str) -> str:

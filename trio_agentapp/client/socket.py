@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-import orjson
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 from wsproto.utilities import ProtocolError
@@ -16,6 +15,7 @@ from wsproto.utilities import ProtocolError
 from ..errors import AgentAppError, RequestError, RunNotFound, UnexpectedAnswer
 from ..protocol.lifecycle import StopReceipt
 from .answers import error_of_problem, json_of, receipt_of
+from .body import encoded
 from .dialer import SUBPROTOCOL, Dialer, leaves, ours, refusal_of, told
 from .feed import Cut, Feed, Hole, is_terminal
 
@@ -271,7 +271,7 @@ class Socket:
         """Never fails: of a socket that is cut its reader tells."""
         with trio.move_on_after(SEND_PATIENCE, shield=True) as writing:
             try:
-                await self._ws.send_message(orjson.dumps(message).decode())
+                await self._ws.send_message(encoded(message).decode())
             except ConnectionClosed:
                 return
         if writing.cancelled_caught:

@@ -6,11 +6,11 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import httpx
-import orjson
 import trio
 
 from ..errors import UnexpectedAnswer
 from .answers import error_of_answer, json_of, translated
+from .body import encoded
 from .feed import Batch, Cut, Feed, Hole, Transport, is_terminal
 from .nodes import Nodes
 
@@ -105,7 +105,7 @@ class SSETransport(Transport):
         request = self._http.build_request(
             "POST",
             self._nodes.urls[node] + self._path,
-            content=orjson.dumps({**body, "stream": True}),
+            content=encoded({**body, "stream": True}),
             headers={"Content-Type": "application/json", "Accept": "text/event-stream"},
         )
         feed = ResponseFeed(node, body["id"], body["session_id"])

@@ -44,8 +44,10 @@ class LocalDeployManager(DeployManager):
     Host and port: the argument, else `HOST` and `PORT` of the environment, else 127.0.0.1:8090. Port 0 is any free
     one; the deployment tells which.
 
+    `shutdown_timeout`: the seconds that `stop` gives a service when it is told none.
+
     Raises:
-        ValueError: a mode that does not exist.
+        ValueError: a mode that does not exist, or a timeout below 0.
     """
 
     def __init__(
@@ -55,10 +57,14 @@ class LocalDeployManager(DeployManager):
         mode: DeploymentMode | str = DeploymentMode.DAEMON_THREAD,
         *,
         home: str | os.PathLike[str] | None = None,
+        shutdown_timeout: float | None = None,
     ) -> None:
+        if shutdown_timeout is not None and not shutdown_timeout >= 0:
+            raise ValueError(f"shutdown_timeout must be 0 or more seconds, not {shutdown_timeout!r}")
         self.host = host
         self.port = port
         self.mode = _mode(mode)
+        self.shutdown_timeout = shutdown_timeout
         self._records = Records(home)
 
     async def deploy(  # type: ignore[override]  # the contract leaves its options to each implementation
@@ -89,13 +95,14 @@ class LocalDeployManager(DeployManager):
         from ..app.loading import entrypoint_of, load_app, resolved
         from ..app.serving import address, check_exposure
         from ..web.server import ServerConfig
+        from ..web.tls import tls_files
 
         chosen = self.mode if mode is None else _mode(mode)
         if app is None and entrypoint is None:
             raise ConfigurationError("there is nothing to deploy: give an app or an entrypoint")
         host, port = address(self.host, self.port)
         config = ServerConfig()
-        certificate, key = _readable("certfile", certfile), _readable("keyfile", keyfile)
+        certificate, key = tls_files(certfile, keyfile)
         if chosen is DeploymentMode.DAEMON_THREAD:
             if environment or args or workers != 1:
                 raise ConfigurationError(
@@ -136,10 +143,10 @@ class LocalDeployManager(DeployManager):
     async def stop(self, deploy_id: str, *, timeout: float | None = None) -> DeploymentStatus:
         """Drain, then end; what has not ended after `timeout` seconds is ended by force.
 
-        None: what the app's `drain_timeout` and `cleanup_budget` allow, and some more. `deploy_id` may be the
-        beginning of one.
+        None: the manager's `shutdown_timeout`; if that is None too, what the app's `drain_timeout` and
+        `cleanup_budget` allow, and some more. `deploy_id` may be the beginning of one.
         """
-        return await run_trio(self._stop, deploy_id, timeout)
+        return await run_trio(self._stop, deploy_id, self.shutdown_timeout if timeout is None else timeout)
 
     async def status(self, deploy_id: str) -> DeploymentStatus:
         return await run_trio(self._status, deploy_id)
@@ -154,8 +161,10 @@ class LocalDeployManager(DeployManager):
         self, app: AgentApp, config: ServerConfig, host: str, port: int, ready_timeout: float
     ) -> Deployment:
         from ..app.serving import check_exposure
+        from ..telemetry import configure_logging
         from .thread import ThreadService
 
+        configure_logging(app.log_format, node_id=app.node_id)
         check_exposure(app, host)
         port = _listen(config, host, port).getsockname()[1]
         url = local_url(host, port, tls=config.ssl_enabled)
@@ -217,12 +226,6 @@ def _mode(mode: DeploymentMode | str) -> DeploymentMode:
 def _present(app: AgentApp | None) -> AgentApp:
     assert app is not None  # noqa: S101  looked at before
     return app
-
-
-def _readable(name: str, path: str | os.PathLike[str] | None) -> str | None:
-    if path is not None and not os.access(path, os.R_OK):
-        raise ConfigurationError(f"{name}: there is no file {os.fspath(path)} that can be read")
-    return None if path is None else os.path.abspath(path)
 
 
 def _service(deploy_id: str) -> ThreadService | None:

@@ -21,7 +21,7 @@ from ..app import AgentApp
 from ..errors import DeployError
 from ..protocol.deployment import DeploymentMode, DeploymentState, DeploymentStatus
 from ..web.lifespan import log_failure
-from ..web.server import ServerConfig, serve
+from ..web.server import AppFailed, ServerConfig, serve
 from ..web.signals import note_ignored, signals_to_take
 from .readiness import Reason, unready_reason, wait_ready
 from .running import SERVICES
@@ -185,7 +185,8 @@ class ThreadService:
             trio.run(self._serve)
         except BaseException as error:  # a thread has nobody to raise to; `start` and the log tell
             self.failure = _single(error)
-            log_failure(f"The deployment {self.deploy_id} failed", error)
+            if not isinstance(self.failure, AppFailed):
+                log_failure(f"The deployment {self.deploy_id} failed", error)
         finally:
             self._config.close_sockets()
             self.app.launched, self.app.process_mode = False, None

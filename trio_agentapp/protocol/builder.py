@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -12,9 +13,9 @@ from .content import GROWING, Content, DataContent, RefusalContent, TextContent,
 from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent, Status, mass
 from .ids import new_message_id
 from .items import plain_item
-from .message import OUTPUT_OF, Message, MessageType
+from .message import OUTPUT_OF, Message
 from .open_message import OpenMessage, OpenPart, words_of
-from .payload import clean_text, plain_json
+from .payload import clean_text, is_half, plain_json
 
 __all__ = ["MAX_ANSWER_BYTES", "AnswerTooLarge", "ResponseBuilder"]
 
@@ -27,6 +28,9 @@ ENVELOPE = 200
 
 INTERRUPTED = "interrupted"
 """The output of a tool call whose run ended first; without it the next turn's transcript would be invalid."""
+
+MAX_ASIDE = 64
+"""Messages with ids of their own that may grow beside the open one; the oldest is completed when there are more."""
 
 _Closing = Literal["completed", "incomplete"]
 
@@ -52,15 +56,18 @@ class ResponseBuilder:
         self._phase: Literal["new", "live", "ended"] = "new"
         self._next = 0
         self._message: OpenMessage | None = None
+        # Messages that grow in turns with the open one, by the ids that the handler gave them.
+        self._aside: dict[str, OpenMessage] = {}
         # The open text part that bare strings append to: one look decides whether `add` is on its short way.
         self._speech: OpenPart | None = None
+        # The first half of a surrogate pair, with which a piece of text ended.
+        self._half = ""
         self._finished: list[MessageEvent] = []
+        self._began: list[int] = []
         self._ids: set[str] = set()
-        self._calls: dict[str, MessageType] = {}
+        self._calls: dict[str, str] = {}
         self._usage: dict[str, Any] | None = None
         self._size = 0
-        # What of it a cumulative message repeats when it comes again.
-        self._repeated = 0
 
     @property
     def usage(self) -> Mapping[str, Any] | None:
@@ -88,6 +95,7 @@ class ResponseBuilder:
                 message=event.message,
                 usage=plain_json(event.usage),
                 metadata=plain_json(event.metadata),
+                extra=plain_json(event.extra or {}),
             )
             for event in self._finished
         )
@@ -103,7 +111,8 @@ class ResponseBuilder:
 
         str: appended to the open text. Content: with `delta` appended to the open part of its type, else a
         part of its own. Message: a whole message. `(msg, last)`: the same, but a message's content is
-        cumulative and the message stays open until `last`. A dict that spells a message or content: the same.
+        cumulative and the message stays open until `last`; messages with different ids may grow in turns. A dict
+        that spells a message or content: the same.
         None: nothing. Raises ItemError for anything else and for what cannot be JSON, AnswerTooLarge for what is
         too much; then nothing has changed.
         """
@@ -111,12 +120,11 @@ class ResponseBuilder:
         if type(item) is str:
             part = self._speech
             if part is not None and item:
-                size = self._size
-                if item.isascii():
-                    size += len(item)
-                else:
-                    item = clean_text(item)
-                    size += len(item.encode())
+                if self._half or not item.isascii():
+                    item = self._joined(item)
+                    if not item:
+                        return ()
+                size = self._size + (len(item) if item.isascii() else len(item.encode()))
                 if size > MAX_ANSWER_BYTES:
                     raise AnswerTooLarge
                 self._size = size
@@ -128,16 +136,20 @@ class ResponseBuilder:
         last: bool | None = None
         if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], bool):
             item, last = item
-        plain = plain_item(item)
         events: list[Event] = []
-        mass = mass_of(plain)
-        opened = self._message
-        again = (
-            isinstance(plain, Message) and last is not None and opened is not None and opened.continued_by(plain)
-        )
-        size = self._size + mass - (self._repeated if again else 0)
+        if isinstance(item, TextContent) and item.delta and isinstance(item.text, str):
+            item = item.text
+        if isinstance(item, str):
+            item = self._joined(item)
+        plain = plain_item(item, growing=last is False)
+        said = mass_of(plain)
+        size = self._size + said
+        if isinstance(plain, Message) and last is not None:
+            size -= self._repeated(plain)
         if size > MAX_ANSWER_BYTES:
             raise AnswerTooLarge
+        if plain is not None and not isinstance(plain, str):
+            self._give_up_half(events)
         if isinstance(plain, Message):
             self._add_message(plain, last, events)
         else:
@@ -149,8 +161,27 @@ class ResponseBuilder:
                 self._close_message("completed", events)
         wholes = sum(not (isinstance(event, ContentEvent) and event.delta) for event in events)
         self._size = size + ENVELOPE * wholes
-        self._repeated = mass
+        if isinstance(plain, Message) and self._message is not None:
+            self._message.said = said
         return events
+
+    def _repeated(self, message: Message) -> int:
+        """Bytes of a cumulative message that were said before."""
+        for known in (self._message, self._aside.get(message.id or "")):
+            if known is not None and known.continued_by(message):
+                return known.said
+        return 0
+
+    def _joined(self, text: str) -> str:
+        """A piece of text behind the half of a character that the one before it ended with; keeps its own half."""
+        text = self._half + text
+        self._half = text[-1] if is_half(text) else ""
+        return clean_text(text[:-1] if self._half else text)
+
+    def _give_up_half(self, events: list[Event]) -> None:
+        if self._half:
+            self._half = ""
+            self._add_content(TextContent("\ufffd", delta=True), events)
 
     def complete(self, *, completed_at: int) -> Sequence[Event]:
         """The handler returned: what is open is completed."""
@@ -203,7 +234,13 @@ class ResponseBuilder:
         if self._phase == "ended":
             raise RuntimeError("the response has ended")
         events: list[Event] = []
-        self._close_message("completed" if failure is None else "incomplete", events)
+        if self._phase == "live":
+            self._give_up_half(events)
+        status_of_open: _Closing = "completed" if failure is None else "incomplete"
+        self._close_message(status_of_open, events)
+        while self._aside:
+            self._take_up(next(iter(self._aside)))
+            self._close_message(status_of_open, events)
         if failure is not None:
             for call_id, kind in list(self._calls.items()):
                 answer = DataContent({"call_id": call_id, "output": INTERRUPTED})
@@ -218,7 +255,7 @@ class ResponseBuilder:
             return
         message = self._message
         if message is None or not message.speech:
-            self._close_message("completed", events)
+            self._put_aside(events)
             message = self._open_message(Message(), events, cumulative=False)
         if content.delta:
             self._grow(message, content, events)
@@ -227,10 +264,20 @@ class ResponseBuilder:
 
     def _add_message(self, message: Message, last: bool | None, events: list[Event]) -> None:
         opened = self._message
+        aside = self._aside.get(message.id) if message.id is not None else None
         if last is not None and opened is not None and opened.continued_by(message):
             opened.check_continuation(message.content)
+        elif last is not None and aside is not None and aside.continued_by(message):
+            aside.check_continuation(message.content)
+            self._put_aside(events)
+            opened = self._take_up(aside.frame.id or "")
         else:
-            self._close_message("completed", events)
+            if last is None or message.id is not None:
+                self._put_aside(events)
+            else:
+                self._close_message("completed", events)
+            if message.type in OUTPUT_OF.values():
+                self._close_calls(events)
             opened = self._open_message(message, events, cumulative=last is not None)
         if last is None:
             for part in message.content:
@@ -240,6 +287,34 @@ class ResponseBuilder:
             opened.frame = attrs.evolve(message, id=opened.frame.id)
         if last is not False:
             self._close_message("completed", events)
+
+    def _put_aside(self, events: list[Event]) -> None:
+        """Make way for another message; what is open is completed, unless its id lets it go on later."""
+        message = self._message
+        if message is None or not message.cumulative or message.frame.id is None:
+            self._close_message("completed", events)
+            return
+        self._message = self._speech = None
+        if message.frame.id in self._aside:
+            self._close_aside(message.frame.id, events)
+        self._aside[message.frame.id] = message
+        if len(self._aside) > MAX_ASIDE:
+            self._close_aside(next(iter(self._aside)), events)
+
+    def _close_calls(self, events: list[Event]) -> None:
+        """An output is coming: calls have to be whole and known before it, or they would get another output."""
+        for id in [id for id, message in self._aside.items() if message.frame.type in OUTPUT_OF]:
+            self._close_aside(id, events)
+
+    def _close_aside(self, id: str, events: list[Event]) -> None:
+        self._take_up(id)
+        self._close_message("completed", events)
+
+    def _take_up(self, id: str) -> OpenMessage:
+        message = self._message = self._aside.pop(id)
+        part = message.part
+        self._speech = part if part is not None and message.speech and part.kind == "text" else None
+        return message
 
     def _catch_up(self, message: OpenMessage, parts: list[Content], last: bool, events: list[Event]) -> None:
         """Send what a cumulative message has more than before; `check_continuation` has said that it only has
@@ -268,8 +343,9 @@ class ResponseBuilder:
         given = frame.id is not None and frame.id not in self._ids
         id = frame.id if given and frame.id is not None else new_message_id()
         self._ids.add(id)
-        message = self._message = OpenMessage(id, frame, cumulative=cumulative)
-        events.append(MessageEvent(self._number(), "in_progress", id, frame.type, frame.role))
+        number = self._number()
+        message = self._message = OpenMessage(id, frame, cumulative=cumulative, began=number)
+        events.append(MessageEvent(number, "in_progress", id, frame.type, frame.role))
         return message
 
     def _grow(self, message: OpenMessage, content: Content, events: list[Event]) -> OpenPart:
@@ -334,9 +410,13 @@ class ResponseBuilder:
             message=frame.message,
             usage=frame.usage,
             metadata=frame.metadata,
+            extra=frame.extra or None,
         )
         events.append(event)
-        self._finished.append(event)
+        # In the order in which they began, which is the order of a transcript.
+        place = bisect(self._began, message.began)
+        self._began.insert(place, message.began)
+        self._finished.insert(place, event)
         self._message = None
         self._note_call(message)
 
@@ -360,7 +440,7 @@ def mass_of(item: str | Content | Message | None) -> int:
     if isinstance(item, TextContent):
         return mass_of(item.text)
     if isinstance(item, Message):
-        own = (item.message, item.usage, item.metadata)
+        own = (item.message, item.usage, item.metadata, item.extra)
         return sum(map(mass_of, item.content)) + sum(mass(each) for each in own if each is not None)
     return mass(payload_of(item))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 import math
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +19,7 @@ from .request import STRATEGIES, AgentRequest, CancelAfter
 from .structure import (
     Check,
     Faults,
+    instead,
     is_boolean,
     is_identifier,
     is_list,
@@ -27,22 +31,47 @@ from .structure import (
 __all__ = ["decode_json", "decode_request", "encode_event", "request_from", "structure_request"]
 
 
-def decode_json(raw: bytes) -> object:
-    """The JSON value of a body.
+_MANY_DIGITS = re.compile(rb"[0-9]{19}")
+"""Only a number with so many can be beyond 64 bits."""
 
-    Raises ValidationError if the body is empty, MalformedBody if it is not JSON: bad syntax, bad UTF-8, NaN
-    or infinity (also by overflow, `1e400`), more than 1024 levels deep, lone surrogates (WIRE, section 2).
+_64_BITS = range(-(2**63), 2**64)
+
+
+def decode_json(raw: bytes) -> object:
+    """The JSON value of a body. A byte order mark before it is skipped.
+
+    Raises ValidationError if the body is empty or has an integer beyond 64 bits, which could not be kept exactly.
+    Raises MalformedBody if it is not JSON: bad syntax, bad UTF-8, NaN or infinity (also by overflow, `1e400`), more
+    than 1024 levels deep, lone surrogates (WIRE, section 2).
     """
+    raw = raw.removeprefix(codecs.BOM_UTF8)
     if not raw.strip():
         raise ValidationError([("$", "the body is empty; a JSON object is needed")])
     try:
-        return orjson.loads(raw)
+        value: object = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         if "UTF-8" in error.msg:
             raise MalformedBody("The body is not JSON: it is not valid UTF-8.") from error
         # orjson's words name a place and a rule, never the client's bytes nor anything of ours.
         place = f"line {error.lineno}, column {error.colno}"
         raise MalformedBody(f"The body is not JSON: {error.msg} ({place}).") from error
+    if _MANY_DIGITS.search(raw):
+        _check_integers(raw)
+    return value
+
+
+def _check_integers(raw: bytes) -> None:
+    """Refuse what orjson reads as a float. The standard library's parser shows each number as it is spelled."""
+
+    def check(digits: str) -> None:
+        # Python itself refuses to read thousands of digits.
+        if len(digits) > 20 or int(digits) not in _64_BITS:
+            raise ValidationError([("$", f"{digits:.40} is an integer beyond 64 bits; send it as a string")])
+
+    try:
+        json.loads(raw, parse_int=check)
+    except RecursionError:
+        raise MalformedBody("The body is not JSON that can be read: it is nested too deeply.") from None
 
 
 def decode_request(raw: bytes, *, require_input: bool = True) -> AgentRequest:
@@ -77,8 +106,6 @@ def request_from(obj: AgentRequest | dict[str, Any] | str) -> AgentRequest:
         return AgentRequest(input=obj)
     if not isinstance(obj, dict):
         raise ValidationError([("$", f"must be a request, an object or a string, not {kind_of(obj)}")])
-    if isinstance(words := obj.get("input"), str):
-        obj = {**obj, "input": [Message(role="user", content=words)]}
     return _structured(obj, require_input=True)
 
 
@@ -86,10 +113,15 @@ def _structured(value: dict[str, Any], *, require_input: bool) -> AgentRequest:
     faults = Faults()
     fields = {name: _scalar(name, value.get(name), faults) for name in _CHECKS}
     messages = value.get("input")
-    if messages is not None:
+    if isinstance(messages, str):
+        # As in OpenAI's Responses API: one message of the user.
+        messages = [Message(role="user", content=messages)]
+    elif messages is not None:
         messages = messages_from(messages, "$.input", faults)
+        if require_input and value["input"] == []:
+            faults.add("$.input", "must have at least one message")
     elif require_input:
-        faults.add("$.input", "is required")
+        faults.add("$.input", f"is required{instead(value, 'input', ('messages', 'message', 'prompt', 'query'))}")
     faults.settle()
     extra = {name: item for name, item in value.items() if name not in _KNOWN}
     return AgentRequest(input=messages or [], extra=extra, **fields)
@@ -254,6 +286,7 @@ def _message_json(event: MessageEvent) -> bytes:
             "message": event.message,
             "usage": event.usage,
             "metadata": event.metadata,
+            **(event.extra or {}),
         }
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 import attrs
 
 from .content import Content, ContentType, make_content
-from .message import MessageType, Role
+from .message import Role
 
 __all__ = [
     "ContentEvent",
@@ -111,7 +111,7 @@ class MessageEvent:
     sequence_number: int
     status: Status
     id: str
-    type: MessageType
+    type: str
     role: Role
     content: tuple[ContentEvent, ...] | None = None
     code: str | None = None
@@ -119,12 +119,14 @@ class MessageEvent:
     usage: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] | None = None
     error: Failure | None = None
+    extra: Mapping[str, Any] | None = None
+    """Further fields of the message, spelled after the others."""
     encoded: bytes | None = attrs.field(default=None, init=False, eq=False, repr=False)
 
     @property
     def weight(self) -> int:
         """Roughly the bytes of its JSON, those of its content included."""
-        size = _ENVELOPE + mass(self.usage) + mass(self.metadata) + len(self.message or "")
+        size = _ENVELOPE + mass(self.usage) + mass(self.metadata) + mass(self.extra) + len(self.message or "")
         return size + sum(part.weight for part in self.content or ())
 
 

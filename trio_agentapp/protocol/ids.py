@@ -77,4 +77,7 @@ def identifier_fault(text: str) -> str | None:
         return f"must have at most {MAX_IDENTIFIER} characters, not {len(text)}"
     if _FORBIDDEN.search(text):
         return "must not contain control characters or lone surrogates"
+    if text in (".", ".."):
+        # Clients and proxies take such a part out of a path, and so it could never be asked for.
+        return 'must not be "." or ".."'
     return None

@@ -9,9 +9,9 @@ import attrs
 import orjson
 
 from .content import Content, DataContent, TextContent
-from .ids import new_call_id
+from .ids import identifier_fault, new_call_id
 
-__all__ = ["MESSAGE_TYPES", "Message", "MessageType", "OUTPUT_OF", "ROLES", "Role"]
+__all__ = ["MESSAGE_FIELDS", "MESSAGE_TYPES", "Message", "MessageType", "OUTPUT_OF", "ROLES", "Role"]
 
 Role: TypeAlias = Literal["user", "assistant", "system", "tool"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -34,8 +34,18 @@ MessageType: TypeAlias = Literal[
     "error",
 ]
 MESSAGE_TYPES: tuple[MessageType, ...] = get_args(MessageType)
+"""The types with a meaning of their own. Any other word is carried as it is; it has one for the front end."""
 
-OUTPUT_OF: dict[MessageType, MessageType] = {
+MESSAGE_FIELDS = frozenset(
+    (
+        *("role", "type", "content", "id", "code", "message", "usage", "metadata"),
+        # Those of a message in a stream, which a client may send back.
+        *("sequence_number", "object", "status", "error"),
+    )
+)
+"""What `Message.extra` has not."""
+
+OUTPUT_OF: Mapping[str, MessageType] = {
     "function_call": "function_call_output",
     "plugin_call": "plugin_call_output",
     "component_call": "component_call_output",
@@ -56,12 +66,14 @@ def _contents(value: str | Iterable[Content] | None) -> list[Content]:
     return contents
 
 
-def _known(known: tuple[str, ...]) -> Any:
-    def check(_instance: object, attribute: attrs.Attribute[str], value: str) -> None:
-        if value not in known:
-            raise ValueError(f"unknown {attribute.name} {value!r:.80}; known: {', '.join(known)}")
+def _is_role(_instance: object, _attribute: attrs.Attribute[str], value: str) -> None:
+    if value not in ROLES:
+        raise ValueError(f"unknown role {value!r:.80}; known: {', '.join(ROLES)}")
 
-    return check
+
+def _is_type(_instance: object, _attribute: attrs.Attribute[str], value: str) -> None:
+    if identifier_fault(value):
+        raise ValueError(f"the type of a message is a word such as 'message', not {value!r:.80}")
 
 
 @attrs.define
@@ -69,18 +81,20 @@ class Message:
     """One message.
 
     `content` may be given as a plain string and is then one `TextContent`. `code` and `message` belong to
-    messages of type `error`; `usage` and `metadata` are free JSON objects.
-    Raises ValueError for an unknown role or type, TypeError for content that is none.
+    messages of type `error`; `usage` and `metadata` are free JSON objects. `type` is one of `MESSAGE_TYPES` or any
+    other word of 1 to 256 characters. `extra` has the fields that the protocol does not know.
+    Raises ValueError for an unknown role or what is no type, TypeError for content that is none.
     """
 
-    role: Role = attrs.field(default="assistant", validator=_known(ROLES))
-    type: MessageType = attrs.field(default="message", validator=_known(MESSAGE_TYPES))
+    role: Role = attrs.field(default="assistant", validator=_is_role)
+    type: str = attrs.field(default="message", validator=_is_type)
     content: list[Content] = attrs.field(factory=list, converter=_contents)
     id: str | None = None
     code: str | None = None
     message: str | None = None
     usage: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = attrs.field(factory=dict)
 
     @property
     def text(self) -> str:

@@ -67,8 +67,10 @@ class OpenPart:
 class OpenMessage:
     """One message between its first event and its last."""
 
-    def __init__(self, id: str, frame: Message, *, cumulative: bool) -> None:
+    def __init__(self, id: str, frame: Message, *, cumulative: bool, began: int) -> None:
         self.id = id
+        self.began = began
+        """The number of its first event."""
         self.frame = frame
         """Where type, role, code, message, usage and metadata come from; its content is not used."""
         self.cumulative = cumulative
@@ -80,6 +82,8 @@ class OpenMessage:
         """For each place of a cumulative message's content, the part it became."""
         self.held: Content | None = None
         """The last part of a cumulative message, if it may still change and nothing of it was sent."""
+        self.said = 0
+        """Bytes of a cumulative message when it came last."""
 
     @property
     def speech(self) -> bool:

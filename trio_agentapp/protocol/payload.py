@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import ItemError
 
-__all__ = ["MAX_DEPTH", "clean_text", "fold_data", "plain_json"]
+__all__ = ["MAX_DEPTH", "clean_text", "fold_data", "is_half", "plain_json"]
 
 MAX_DEPTH = 200
 """Levels of nesting; orjson itself writes at most 254, and a cycle has no end."""
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _INTEGERS = range(-(2**63), 2**64)
 _FIRST_STAYS = frozenset({"call_id", "name"})
 
 
 def clean_text(text: str) -> str:
-    """The text as an exact `str` with each lone surrogate, which UTF-8 cannot spell, replaced by U+FFFD."""
+    """The text as an exact `str` that UTF-8 can spell: two halves of a surrogate pair that stand side by side are
+    joined, and each lone one is replaced by U+FFFD.
+    """
     if type(text) is not str:
         text = str.__str__(text)
     if text.isascii():
@@ -28,8 +28,13 @@ def clean_text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return _SURROGATE.sub("\ufffd", text)
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def is_half(text: str) -> bool:
+    """Whether the text ends with the first half of a surrogate pair, whose second may be yet to come."""
+    return "\ud800" <= text[-1:] <= "\udbff"
 
 
 def plain_json(value: Any, path: str = "$", depth: int = 0) -> Any:

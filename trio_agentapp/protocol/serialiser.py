@@ -1,14 +1,14 @@
 """Whatever a user's function gives, as JSON: models, dataclasses, objects that know their own dict, nested.
 
     None, bool, int, str            as they are; lone surrogates become U+FFFD; integers of any size
-    float                           NaN and infinity become null, as in JavaScript
+    float                           NaN and infinity become null, as in JavaScript; pandas' NaT and NA, too
     datetime, date, time            ISO 8601; timedelta: seconds
     UUID, Decimal, paths, IP        text
     bytes                           base64 text
     Enum                            its value
-    list, tuple, deque, range       list; sets too, in order
+    list, tuple, deque, range, UserList   list; sets too, in order
     mappings                        object; keys that are scalars are spelled, `1` as "1", `None` as "null"
-    dataclasses, attrs classes      object of their fields
+    dataclasses, attrs classes, SimpleNamespace   object of their fields
     pydantic models                 `model_dump(by_alias=True)`
     msgspec structs                 their encoded names; with tag, as list if they say so
     `model_dump`, `to_dict`, `to_map`, `tolist`   what that gives (arrays and tensors have the last)
@@ -27,8 +27,9 @@ import ipaddress
 import math
 import pathlib
 import sys
+import types
 import uuid
-from collections import deque
+from collections import UserList, deque
 from collections.abc import Callable, Iterable, Mapping, Set, ValuesView
 from enum import Enum
 from typing import Any
@@ -57,6 +58,9 @@ _TEXTS: tuple[type, ...] = (
     ipaddress.IPv4Network,
     ipaddress.IPv6Network,
 )
+
+_MISSING = ("NaTType", "NAType")
+"""What pandas calls the types of a missing time and a missing value. It is not loaded here to compare with."""
 
 _OWN_WORDS = ("model_dump", "to_dict", "to_map", "tolist")
 
@@ -101,7 +105,7 @@ class _Speller:
     def _compound(self, value: Any, path: str, depth: int) -> Any:
         if isinstance(value, Mapping):
             return self._mapping(value, path, depth)
-        if isinstance(value, list | tuple | deque | range | ValuesView):
+        if isinstance(value, list | tuple | deque | range | ValuesView | UserList):
             return self._list(value, path, depth)
         if isinstance(value, Set):
             return self._list(_in_order(value), path, depth)
@@ -125,6 +129,8 @@ class _Speller:
                 return self.spell(getattr(value, name)(), path, depth)
         if dataclasses.is_dataclass(value):
             names = [field.name for field in dataclasses.fields(value)]
+        elif isinstance(value, types.SimpleNamespace):
+            names = list(vars(value))
         elif attrs.has(kind):
             names = [field.name for field in attrs.fields(kind)]
         elif kind.__module__.partition(".")[0] in ("pydantic", "pydantic_core"):
@@ -171,6 +177,8 @@ def _scalar(value: Any, path: str) -> Any:
         return int(value) if value in _64_BITS else orjson.Fragment(_digits(value, path))
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
+    if type(value).__name__ in _MISSING:
+        return None
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, datetime.timedelta):
@@ -200,6 +208,9 @@ def _key(key: Any, path: str) -> str:
     if isinstance(key, float):
         return repr(float(key))
     found = _scalar(key, path)
+    if found is _NO_SCALAR and callable(getattr(type(key), "item", None)):
+        # A number of numpy's, which is no Python number.
+        return _key(key.item(), path)
     if found is _NO_SCALAR:
         raise ItemError(f"a key of type {_name(key)} at {_shown(path)} cannot be sent as JSON")
     return str(found)

@@ -10,7 +10,7 @@ from ..errors import ValidationError
 from .codec import decode_json
 from .content import FIELDS
 from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent
-from .message import Message
+from .message import MESSAGE_FIELDS, Message
 from .structure import Faults, message_from
 
 __all__ = ["decode_event", "decode_message", "message_of"]
@@ -70,6 +70,7 @@ def _message(value: dict[str, Any]) -> MessageEvent:
         value["usage"],
         value["metadata"],
         _failure(value["error"]),
+        {name: item for name, item in value.items() if name not in MESSAGE_FIELDS} or None,
     )
 
 

@@ -1,21 +1,21 @@
 """From JSON values to messages and content: strict, and every fault is told with its JSON path (WIRE, section
 2).
 
-Nothing is coerced: "5" is no number, true is no number, 1 is no boolean. Unknown fields are ignored, null
+Nothing is coerced: "5" is no number, true is no number, 1 is no boolean. Unknown fields are kept, null
 means "not given". Faults never repeat more than a few characters of what the client sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..errors import ValidationError
 from .content import CONTENT_TYPES, FIELDS, GROWING, Content, make_content
 from .ids import identifier_fault
-from .message import MESSAGE_TYPES, OUTPUT_OF, ROLES, Message, Role
+from .message import MESSAGE_FIELDS, OUTPUT_OF, ROLES, Message, Role
 
-__all__ = ["Faults", "MAX_FAULTS", "contents_from", "content_from", "message_from", "messages_from"]
+__all__ = ["Faults", "MAX_FAULTS", "contents_from", "content_from", "instead", "message_from", "messages_from"]
 
 MAX_FAULTS = 100
 """Faults told about one request; a body of a megabyte can hold hundreds of thousands."""
@@ -106,7 +106,7 @@ def one_of(what: str, known: tuple[str, ...]) -> Check:
 
 
 _is_role = one_of("role", ROLES)
-_is_message_type = one_of("message type", MESSAGE_TYPES)
+_is_message_type = is_identifier
 _is_content_type = one_of("content type", CONTENT_TYPES)
 
 # The fields without which a content of that type says nothing. A file needs any one of three.
@@ -186,6 +186,8 @@ def message_from(value: Any, path: str, faults: Faults, *, speaker: Role = "user
     author = value.get("role")
     if author is not None:
         faults.check(f"{path}.role", author, _is_role)
+    if "content" not in value and kind in _SPEAKING:
+        faults.add(f"{path}.content", f"is required{instead(value, 'content', ('text', 'contents', 'parts'))}")
     content = contents_from(value.get("content"), f"{path}.content", faults)
     words = {name: value.get(name) for name in ("id", "code", "message", "usage", "metadata")}
     for name, word in words.items():
@@ -193,7 +195,8 @@ def message_from(value: Any, path: str, faults: Faults, *, speaker: Role = "user
             faults.check(f"{path}.{name}", word, _MESSAGE_CHECKS[name])
     if len(faults.found) > before:
         return None
-    return Message(role=author or _implied_role(kind, speaker), type=kind, content=content, **words)
+    extra = {name: item for name, item in value.items() if name not in MESSAGE_FIELDS}
+    return Message(role=author or _implied_role(kind, speaker), type=kind, content=content, extra=extra, **words)
 
 
 def messages_from(value: Any, path: str, faults: Faults) -> list[Message]:
@@ -202,6 +205,16 @@ def messages_from(value: Any, path: str, faults: Faults) -> list[Message]:
         return []
     messages = (message_from(message, f"{path}[{place}]", faults) for place, message in enumerate(value))
     return [message for message in messages if message is not None]
+
+
+_SPEAKING = ("message", "reasoning")
+"""Types of messages that say nothing without content."""
+
+
+def instead(value: Mapping[str, Any], wanted: str, others: Iterable[str]) -> str:
+    """Which of its fields is perhaps meant for one that is missing: words to append to a fault."""
+    found = next((name for name in others if name in value), None)
+    return "" if found is None else f"; {found!r} is not a field of this object, {wanted!r} is"
 
 
 _MESSAGE_CHECKS: dict[str, Check] = {

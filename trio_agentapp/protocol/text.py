@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["describe_exception", "escaped", "safe_text"]
+__all__ = ["describe_exception", "escaped", "masked_url", "safe_text", "visible"]
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line separators, marks that reorder what a terminal shows, and lone surrogates."""
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+_SECRET_OPTION = re.compile("(password=)[^&]*", re.IGNORECASE)
 
 
 def safe_text(value: object) -> str:
@@ -30,3 +32,17 @@ def describe_exception(error: BaseException) -> str:
 def escaped(text: str) -> str:
     r"""The text on one line, with escapes as in JSON: `\n`, `\t`, `\r`, else `\u001b`."""
     return _UNSAFE.sub(lambda found: _SHORT.get(found[0]) or f"\\u{ord(found[0]):04x}", text)
+
+
+def visible(text: str) -> str:
+    """As `escaped`, but line ends and tabs stay: what a terminal would obey is shown instead."""
+    return "\n".join("\t".join(map(escaped, line.split("\t"))) for line in text.split("\n"))
+
+
+def masked_url(url: str) -> str:
+    """The URL for people to read, with `***` for what may be a password, also in a URL that cannot be read."""
+    before, slashes, rest = url.partition("://") if "://" in url else ("", "", url)
+    login, at, place = rest.rpartition("@")
+    user, colon, _ = login.partition(":")
+    shown = f"{user if colon else ''}{colon}***@{place}" if at else rest
+    return before + slashes + _SECRET_OPTION.sub(r"\1***", shown)

@@ -12,13 +12,25 @@ __all__ = ["serving_in_background"]
 
 @asynccontextmanager
 async def serving_in_background(serve: Callable[..., Awaitable[object]]) -> AsyncIterator[None]:
-    """Start `serve` and stop it at the end. An error of the start, or of the block, comes out as it went in."""
+    """Start `serve` and stop it at the end. An error of the start, or of the block, comes out as it went in.
+
+    When all is cancelled from outside it lives until the block has been left: that may need it for its cleanup.
+    """
     failure: BaseException
+    scope = trio.CancelScope()
+
+    async def serve_until_left(*, task_status: trio.TaskStatus[object]) -> None:
+        with scope:
+            await serve(task_status=task_status)
+
     try:
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve)
-            yield
-            nursery.cancel_scope.cancel()
+            await nursery.start(serve_until_left)
+            scope.shield = True
+            try:
+                yield
+            finally:
+                scope.cancel()
             return
     except BaseExceptionGroup as group:
         # The nursery wrapped exactly one layer around what happened in it.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import trio
@@ -62,6 +63,59 @@ class RegistryStatistics:
     live: int
     stuck: tuple[str, ...]
     draining: bool
+
+
+class _Kept:
+    """The services of a registry, which live until its last run has ended: that needs them.
+
+    What cancels the registry, such as the failure of one of them, stops the runs first, and then the others.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._scopes: list[trio.CancelScope] = []
+
+    async def __aenter__(self) -> _Kept:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.end()
+
+    async def start(self, name: str, service: Callable[..., Awaitable[None]], *args: object) -> None:
+        await self._nursery.start(partial(self._serve, self._new_scope(), name, service, *args), name=name)
+
+    def start_soon(self, name: str, service: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._serve, self._new_scope(), name, service, name=name)
+
+    def shield(self) -> None:
+        """All have started: until then a start can be cancelled."""
+        for scope in self._scopes:
+            scope.shield = True
+
+    def end(self) -> None:
+        for scope in self._scopes:
+            scope.cancel(reason="the run registry is closed")
+
+    def _new_scope(self) -> trio.CancelScope:
+        scope = trio.CancelScope()
+        self._scopes.append(scope)
+        return scope
+
+    async def _serve(
+        self,
+        scope: trio.CancelScope,
+        name: str,
+        service: Callable[..., Awaitable[None]],
+        *args: object,
+        **status: object,
+    ) -> None:
+        with scope:
+            try:
+                await service(*args, **status)
+            except Exception:
+                if scope.shield:
+                    logger.critical("%s failed; all runs of this node are stopped, and the app with them", name)
+                raise
 
 
 class RunRegistry:
@@ -126,13 +180,14 @@ class RunRegistry:
 
     @asynccontextmanager
     async def _opened(self, raised: list[BaseException]) -> AsyncIterator[None]:
-        async with trio.open_nursery() as services, trio.open_nursery() as runs:
-            await services.start(self._backend.serve)
+        async with trio.open_nursery() as services, _Kept(services) as kept, trio.open_nursery() as runs:
+            await kept.start("the interrupt backend", self._backend.serve)
             if self._store is not None:
-                await services.start(self._store.serve)
-            await services.start(self._backend.listen, self.node_id, self._on_signal)
-            services.start_soon(self._keeper.beat, name="lease keeper")
-            services.start_soon(self.ticker.tick, name="run ticker")
+                await kept.start("the event store", self._store.serve)
+            await kept.start("the listener for stops", self._backend.listen, self.node_id, self._on_signal)
+            kept.start_soon("the lease keeper", self._keeper.beat)
+            kept.start_soon("the run ticker", self.ticker.tick)
+            kept.shield()
             self._services = services
             self._nursery = runs
             try:
@@ -149,6 +204,7 @@ class RunRegistry:
                 with trio.CancelScope(shield=True):
                     await self.wait_empty()
                 self._services = None
+                kept.end()
                 services.cancel_scope.cancel(reason="the run registry is closed")
 
     def statistics(self) -> RegistryStatistics:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import inspect
 import logging
 import math
+import os
+import subprocess
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from typing import Any, TypeVarTuple
 
@@ -23,6 +26,7 @@ from ..protocol.request import CancelAfter
 from .cleanup import Cleanup, CleanupScope
 from .containment import contain
 from .log import EventLog
+from .process import GRACE, Command, open_group
 from .stream import Subscriber
 
 __all__ = ["TURN", "OnDisconnect", "Run", "StopFlag", "current_run", "shielded_write"]
@@ -193,6 +197,43 @@ class Run:
         if self._children is None:
             raise RuntimeError("run.start_soon works while the handler is being executed")
         self._children.start_soon(fn, *args, name=name)
+
+    def open_process(
+        self,
+        command: Command,
+        *,
+        stdin: Any = subprocess.DEVNULL,
+        stdout: Any = None,
+        stderr: Any = None,
+        shell: bool = False,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        grace: float = GRACE,
+    ) -> AbstractAsyncContextManager[trio.Process]:
+        """Start a process that ends with the block, together with everything that it has started.
+
+            async with run.open_process(["make", "all"], stdout=subprocess.PIPE) as process:
+                async for piece in process.stdout: ...
+                code = await process.wait()
+
+        Leaving the block, in whatever way, sends SIGTERM to its process group, SIGKILL after `grace` seconds or
+        before the cleanup deadline, and waits until the group is gone; pipes are closed. Parameters as in
+        `trio.lowlevel.open_process`, except that there is no input unless it is asked for. A process that makes
+        itself a session of its own (setsid, a daemon) leaves the group.
+
+        Raises OSError: it cannot be started.
+        """
+        return open_group(
+            self.cleanup_state,
+            command,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            shell=shell,
+            cwd=cwd,
+            env=env,
+            grace=grace,
+        )
 
     async def emit(self, item: object) -> None:
         """Send an item, as a `yield` of the handler does; also from its children.

@@ -152,10 +152,13 @@ def _record_of(run: Run, ending: Ending) -> RunRecord:
 
 
 def _ended_by_stop(record: RunRecord) -> bool:
-    """It ended because of a stop: not before one came, and not of something else while one was on its way."""
+    """Whether a stop ended it, rather than its own end while one was on its way.
+
+    A client that left, or a server, stops a run as a request does: a receipt never says STOPPED and not stopped.
+    """
     if record.reason == Cause.CLEANUP_TIMEOUT:
         return record.stop_requested
-    return record.state is RunState.STOPPED and record.reason in (Cause.STOPPED, Cause.STOPPED_BEFORE_START)
+    return record.state is RunState.STOPPED
 
 
 def _cleanup_result(run: Run | None, record: RunRecord | None) -> CleanupResult:

@@ -9,6 +9,7 @@ import attrs
 
 from ..abc import SessionStore, StateStore
 from ..errors import ConfigurationError
+from ..protocol.text import masked_url
 from .memory import MemorySessionStore, MemoryStateStore
 from .shelf import Shelf, ShelvedSessions, ShelvedStates
 
@@ -52,9 +53,7 @@ def stores_of(url: str | None, *, prefix: str = "agentapp", alone: bool = True) 
 
         place = RedisPlace(url, prefix=prefix)
         return _over(place.shelf, place.open)
-    # What stands before an @ may be a password.
-    shown = f"{scheme}://...@{url.rpartition('@')[2]}" if "@" in url else url
-    raise ConfigurationError(f"state_url must be {FORMS}; not {shown!r}")
+    raise ConfigurationError(f"state_url must be {FORMS}; not {masked_url(url)!r}")
 
 
 def _over(shelf: Callable[[str], Shelf], open: Callable[[], AbstractAsyncContextManager[None]]) -> Stores:

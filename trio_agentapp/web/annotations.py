@@ -21,6 +21,7 @@ __all__ = [
     "is_pydantic",
     "is_struct",
     "library_of",
+    "looked_up",
     "plain",
     "resolve_fields",
     "result_of",
@@ -45,7 +46,7 @@ def annotations_of(fn: Callable[..., Any]) -> dict[str, Any]:
     for name, annotation in getattr(inner, "__annotations__", {}).items():
         if name != "return":
             try:
-                found[name] = _looked_up(inner, annotation)
+                found[name] = looked_up(inner, annotation)
             except (NameError, SyntaxError, TypeError, AttributeError) as exc:
                 raise Unservable(f"the annotation of {name!r} cannot be looked up: {exc}") from exc
     return found
@@ -55,7 +56,7 @@ def result_of(fn: Callable[..., Any]) -> Any:
     """The annotation of what it returns; `Any` if there is none, or it cannot be looked up."""
     inner = _innermost(fn)
     try:
-        return _looked_up(inner, getattr(inner, "__annotations__", {}).get("return", Any))
+        return looked_up(inner, getattr(inner, "__annotations__", {}).get("return", Any))
     except (NameError, SyntaxError, TypeError, AttributeError):
         return Any
 
@@ -67,7 +68,8 @@ def _innermost(fn: Any) -> Any:
     return fn if inspect.isroutine(fn) else type(fn).__call__
 
 
-def _looked_up(fn: Any, annotation: Any) -> Any:
+def looked_up(fn: Any, annotation: Any) -> Any:
+    """An annotation of this function; one that is text is looked up where the function is defined."""
     if not isinstance(annotation, str):
         return annotation
     globalns = getattr(fn, "__globals__", {})
@@ -182,7 +184,7 @@ def _libraries(annotation: Any) -> Iterator[str]:
                 yield home
             elif home in ("pydantic", "annotated_types") and "pydantic" in sys.modules:
                 yield "pydantic"
-            elif home in ("fastapi", "annotated_types"):
+            elif home == "annotated_types":
                 raise Unservable(f"{type(constraint).__name__} of {home} is not understood; leave it out")
     annotation = plain(annotation)
     if is_pydantic(annotation):

@@ -15,6 +15,8 @@ def receipt_body(receipt: StopReceipt) -> Mapping[str, Any]:
     """A receipt as `POST /stop` answers it."""
     if receipt.stopped:
         message = "The run was stopped."
+    elif receipt.run_id is not None and receipt.state.terminal:
+        message = "The run ended before the stop took effect." if receipt.accepted else "The run had ended already."
     elif receipt.accepted:
         message = "The run is being stopped."
     elif receipt.run_id is not None:

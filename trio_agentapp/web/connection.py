@@ -160,7 +160,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         except* Exception:
             if not self._started:
                 raise
-            log.exception("The response to %s %s failed half-way", request.method, request.path)
+            log.exception("The response to %s %r failed half-way", request.method, request.path)
         # HTTP/1.1 shows an incomplete answer by closing; over HTTP/2 Hypercorn tells nothing, so the client
         # would wait for ever: end the stream in order instead.
         if complete or (self._started and self.scope["http_version"] == "2"):
@@ -251,7 +251,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
 
     def _cut(self) -> None:
         """Break the response off. Over HTTP/1.1 a write that is stuck in the kernel ends with its socket only."""
-        log.info("A client does not read, and is cut off: %s %s", self.scope["method"], self.scope["path"])
+        log.info("A client does not read, and is cut off: %s %r", self.scope["method"], self.scope["path"])
         self._was_cut = True
         self._responding.cancel(reason="the client does not read")
         extensions: Mapping[str, Any] = self.scope.get("extensions") or {}

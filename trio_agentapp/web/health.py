@@ -21,8 +21,10 @@ def welcome(app: Quart, name: str, description: str) -> Response:
     """Name, description, and the routes that exist."""
     routes: dict[str, set[str]] = {}
     for rule in app.url_map.iter_rules():
-        if not rule.websocket:
-            path = re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"{\1}", rule.rule)
+        path = re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"{\1}", rule.rule)
+        if rule.websocket:
+            routes.setdefault(path, set()).add("WebSocket")
+        else:
             routes.setdefault(path, set()).update((rule.methods or set()) - {"HEAD", "OPTIONS"})
     return json_response(
         {

@@ -23,10 +23,9 @@ from typing import Any, Protocol
 import trio
 from hypercorn.config import Sockets
 from hypercorn.typing import ASGIFramework
-from hypercorn.utils import LifespanFailureError
 
 from .lifespan import log_failure
-from .server import BindError, ServerConfig, bind_address, serve
+from .server import AppFailed, BindError, ServerConfig, bind_address, serve
 from .signals import note_ignored, signals_to_take
 from .workers import Inheritance, supervise
 
@@ -96,7 +95,7 @@ def launch(
         if workers > 1 and inherited is None:
             return _supervise(app.app_name, sockets, workers)
         trio.run(_Launch(app, config, watchdog, inherited).run)
-    except* LifespanFailureError:
+    except* AppFailed:
         return_code = 1  # the lifespan has told why
     except* BindError as errors:
         for error in _leaves(errors):
@@ -104,7 +103,7 @@ def launch(
         return_code = 1
     except* KeyboardInterrupt:
         return_code = EXIT_BY_FORCE  # before or after our own handling of signals
-    except* Exception as errors:
+    except* BaseException as errors:  # SystemExit in one of its tasks, for instance
         log_failure("The server failed", errors)
         return_code = 1
     else:

@@ -30,7 +30,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, LifespanScop
 from quart_trio.asgi import TrioASGILifespan
 
 from ..errors import AgentAppError
-from ..protocol.text import describe_exception
+from ..protocol.text import describe_exception, safe_text
 from ..runs.containment import close_dropped, contain, noted, unwrap
 from ..runs.failures import is_cancelled, leaves, printable
 from ..runs.log_fields import add_log_fields
@@ -80,6 +80,12 @@ class Servable(Protocol):
         """Quart's adapter for hooks that are plain functions."""
 
 
+NOT_TRIO = (
+    "This app needs a server that runs on Trio, and this one (uvicorn, or hypercorn without -k trio) does not; "
+    "start it with `python agent.py` and app.run(), or with `hypercorn -k trio agent:app`."
+)
+
+
 class Lifespan(TrioASGILifespan):
     """The `asgi_lifespan_class` of the app."""
 
@@ -96,6 +102,9 @@ class Lifespan(TrioASGILifespan):
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         await receive()  # lifespan.startup, by the ASGI specification
+        if not trio.lowlevel.in_trio_run():
+            await send({"type": "lifespan.startup.failed", "message": NOT_TRIO})
+            return
         node_id = getattr(self._servable, "node_id", "")
         configure_logging(getattr(self._servable, "log_format", "text"), node_id=node_id)
         add_log_fields(node_id=node_id)
@@ -271,7 +280,8 @@ def _single(error: BaseException) -> BaseException:
 
 
 def _one_line(error: BaseException) -> str:
-    return describe_exception(_single(error))
+    cause = _single(error)
+    return safe_text(cause) if isinstance(cause, AgentAppError) else describe_exception(cause)
 
 
 def _while_serving(generator: AsyncGenerator[None, None]) -> AbstractAsyncContextManager[None]:

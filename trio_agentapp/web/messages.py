@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import attrs
-import orjson
 
-from ..errors import ValidationError
-from ..protocol.codec import request_from
+from ..errors import MalformedBody, ValidationError
+from ..protocol.codec import decode_json, request_from
 from ..protocol.message import Message
 from ..protocol.request import AgentRequest
 from ..protocol.structure import (
@@ -95,9 +94,11 @@ ClientMessage: TypeAlias = Init | Start | Attach | Stop | Input | Detach | Ping
 def read(text: str) -> ClientMessage | Refused:
     """The message in a frame. Raises NotAMessage."""
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise NotAMessage(f"not JSON: {error.msg}") from error
+        value = decode_json(text.encode())
+    except MalformedBody as error:
+        raise NotAMessage(error.detail) from error
+    except ValidationError as error:
+        return Refused(None, error)
     if not isinstance(value, dict):
         raise NotAMessage(f"a message is an object, not {kind_of(value)}")
     kind = value.get("type")

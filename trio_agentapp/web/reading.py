@@ -51,6 +51,8 @@ async def read_json(request: Request) -> object:
 async def _read_body(request: Request) -> bytes:
     if request.mimetype not in ("", "application/json") and not request.mimetype.endswith("+json"):
         raise UnsupportedMediaType(f"The body must be application/json, and this is {request.mimetype[:80]!r}.")
+    if (coding := request.headers.get("Content-Encoding", "identity")).lower() != "identity":
+        raise UnsupportedMediaType(f"The body must not be compressed, and this one is {coding[:80]!r}.")
     return await request.get_data(True, False, False)
 
 

@@ -20,6 +20,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from ..errors import ConfigurationError, ItemError
 from ..protocol.serialiser import to_json
 from .endpoints import Endpoints
+from .fastapi import refuse_fastapi, refuse_fastapi_options
 
 __all__ = ["RoutingApp", "native_path"]
 
@@ -69,6 +70,7 @@ class RoutingApp(QuartTrio):
                 )
 
         def register(fn: F) -> F:
+            refuse_fastapi(fn, f"endpoint {path}")
             view = self.endpoints.endpoint(fn, path=_names(native), methods=methods)
             name = view.__name__
             if name in self.view_functions:
@@ -90,6 +92,9 @@ class RoutingApp(QuartTrio):
         parameters that are not in its path.
         """
         path = native_path(rule)
+        refuse_fastapi_options(options, f"route {rule}")
+        if view_func is not None:
+            refuse_fastapi(view_func, f"route {rule}")
         if view_func is not None and not options.get("websocket"):
             around = (path, options.get("subdomain"), options.get("host"))
             wrapped = self.endpoints.native(

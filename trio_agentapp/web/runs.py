@@ -16,6 +16,8 @@ from ..protocol.stored import message_of
 from ..runs.runner import Watched
 from .answers import receipt_body, run_body
 from .health import json_response
+from .identity import Principal
+from .links import run_headers
 from .reading import (
     MAX_SELECTED,
     cursor,
@@ -30,7 +32,7 @@ from .reading import (
     state_of,
 )
 from .service import Known, RunService
-from .sse import EventStreamBody, event_stream_response, hold_watch, run_headers
+from .sse import EventStreamBody, event_stream_response, hold_watch
 
 __all__ = ["RunRoutes", "wind_down"]
 
@@ -50,7 +52,7 @@ class RunRoutes:
         body = await request.get_data(True, False, False)
         watched = await self.service.start(principal, asked, idempotency_key=idempotency_key(request), body=body)
         hold_watch(request, watched.subscriber)
-        headers = run_headers(watched.run_id, watched.session_id)
+        headers = run_headers(request, watched.run_id, watched.session_id)
         streamed = self.stream_by_default and not asked.background if asked.stream is None else asked.stream
         if streamed:
             return self._stream(watched, headers)
@@ -101,24 +103,23 @@ class RunRoutes:
         """`GET /runs/{id}/stream`: all events after `Last-Event-ID`, or `?starting_after=`, then what comes."""
         principal = await self.service.gate.identify(request)
         after = cursor(request)
+        if request.method == "HEAD":
+            return await self._head(principal, request, run_id, "text/event-stream; charset=utf-8")
         watched = await self.service.attach(principal, run_id, after, user_id=identifier(request, "user_id"))
         if watched is None:
             return Response(b"", status=204)
         hold_watch(request, watched.subscriber)
-        return self._stream(watched, run_headers(watched.run_id, watched.session_id))
+        return self._stream(watched, run_headers(request, watched.run_id, watched.session_id))
 
     async def wait(self, request: Request, run_id: str) -> Response:
         """`GET /runs/{id}/wait`: the terminal response, once there is one."""
         principal = await self.service.gate.identify(request)
+        if request.method == "HEAD":
+            return await self._head(principal, request, run_id, "application/json")
         watched = await self.service.attach_end(principal, run_id, user_id=identifier(request, "user_id"))
         hold_watch(request, watched.subscriber)
-        response = Response(content_type="application/json")
-        if request.method == "HEAD":
-            # How long the answer will be is known when the run has ended, and HEAD does not wait.
-            del response.headers["Content-Length"]
-        else:
-            response.set_data(await _terminal_json(watched))
-        response.headers.update(run_headers(watched.run_id, watched.session_id))
+        response = Response(await _terminal_json(watched), content_type="application/json")
+        response.headers.update(run_headers(request, watched.run_id, watched.session_id))
         return response
 
     async def cancel(self, request: Request, run_id: str) -> Response:
@@ -175,6 +176,17 @@ class RunRoutes:
     @property
     def _node_id(self) -> str:
         return self.service.registry.node_id
+
+    async def _head(
+        self, principal: Principal | None, request: Request, run_id: str, content_type: str
+    ) -> Response:
+        """Answer HEAD at once. It opens no reader: one that leaves could end a run that nobody else watches."""
+        known = await self.service.look(principal, run_id, user_id=identifier(request, "user_id"))
+        response = Response(b"", content_type=content_type)
+        response.headers.update(run_headers(request, run_id, known.key.session_id))
+        # The length of the body that GET would send is not known.
+        del response.headers["Content-Length"]
+        return response
 
     def _stream(self, watched: Watched, headers: dict[str, str]) -> Response:
         body = EventStreamBody(watched.subscriber, on_wind_down=lambda: wind_down(watched), done=self.sse_done)

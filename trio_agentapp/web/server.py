@@ -32,10 +32,11 @@ from hypercorn.typing import (
     LifespanState,
     Scope,
 )
+from hypercorn.utils import LifespanFailureError
 
 from .guard import CLOSING_PATIENCE, GuardedConnection
 
-__all__ = ["BindError", "Connection", "ServerConfig", "bind_address", "serve"]
+__all__ = ["AppFailed", "BindError", "Connection", "ServerConfig", "bind_address", "serve"]
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +124,13 @@ class ServerConfig(Config):
                 sock.close()
 
 
+class AppFailed(LifespanFailureError):
+    """The app could not start, or gave up; it has logged why, and the message says so in its words."""
+
+    def __init__(self, message: str) -> None:
+        Exception.__init__(self, message)
+
+
 class _LifespanDriver(LifespanDriver):
     """Hypercorn's, which sets `startup` also when the start-up has failed: here one can tell."""
 
@@ -131,7 +139,10 @@ class _LifespanDriver(LifespanDriver):
     async def asgi_send(self, message: ASGISendEvent) -> None:
         if message["type"] == "lifespan.startup.complete":
             self.complete = True
-        await super().asgi_send(message)
+        try:
+            await super().asgi_send(message)
+        except LifespanFailureError:
+            raise AppFailed(str(message.get("message", ""))) from None
 
 
 class _Requests:
@@ -247,8 +258,7 @@ async def serve(
     """Start the app, listen, serve until `shutdown_trigger` returns; then close all, in bounded time.
 
     The trigger runs while the listeners are open, so draining is its business: refusals are still answered.
-    `task_status` gets the URLs. Raises `BindError`, or Hypercorn's `LifespanFailureError` (in a group) when
-    the app could not start or gave up.
+    `task_status` gets the URLs. Raises `BindError`, or `AppFailed` (in a group).
     """
     sockets = config.create_sockets()
     wrapped = ASGIWrapper(app)
@@ -353,5 +363,12 @@ def _name(sock: socket.socket) -> str:
 
 
 def _bind_error(bind: str, error: OSError) -> BindError:
-    reason = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror
+    if error.errno == errno.EADDRINUSE:
+        reason = "the port is in use; say another with app.run(port=...), --port or PORT"
+    elif error.errno == errno.EACCES:
+        reason = f"{error.strerror}; ports from 1024 on need no privileges: app.run(port=...), --port or PORT"
+    elif error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        reason = f"{error.strerror}; say an address of this machine: app.run(host=...), --host or HOST"
+    else:
+        reason = str(error.strerror)
     return BindError(f"Cannot listen on {bind}: {reason}")

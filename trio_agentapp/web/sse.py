@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, cast
-from urllib.parse import quote
 
 import orjson
 import trio
@@ -16,7 +15,7 @@ from ..protocol.sse import DONE, KEEP_ALIVE, PREAMBLE, frame, spell
 from ..runs import Gap, Subscriber
 from .connection import StreamBody
 
-__all__ = ["EventStreamBody", "event_stream_response", "hold_watch", "release_watch", "run_headers"]
+__all__ = ["EventStreamBody", "event_stream_response", "hold_watch", "release_watch"]
 
 
 WATCH = "trio_agentapp.watch"
@@ -93,12 +92,6 @@ def event_stream_response(body: StreamBody, headers: dict[str, str]) -> Response
     response.headers["X-Accel-Buffering"] = "no"
     response.headers.update(headers)
     return response
-
-
-def run_headers(run_id: str, session_id: str) -> dict[str, str]:
-    """Which run an answer is about; an id that is not ASCII is percent-encoded."""
-    shown = session_id if session_id.isascii() else quote(session_id, safe="")
-    return {"X-Run-Id": run_id, "X-Session-Id": shown, "Location": f"/runs/{run_id}"}
 
 
 def hold_watch(request: Request, subscriber: Subscriber) -> None:

@@ -19,6 +19,7 @@ from ..runs.runner import fill_ids
 from ..tasks import NO_BODY
 from .health import json_response
 from .identity import Action, Gate, Principal
+from .links import link, shown_id
 from .reading import flag, read_json, read_request
 
 __all__ = ["Background", "BackgroundRoutes", "TaskRoutes", "task_body"]
@@ -45,7 +46,7 @@ class TaskRoutes:
         user_id = self.gate.user_of(principal, None)
         await self.gate.may_submit(principal, user_id)
         record = await self.queue.submit(name, body, user_id=user_id)
-        return accepted(record)
+        return accepted(request, record)
 
     async def status(self, request: Request, name: str, task_id: str) -> Response:
         """`GET path/{task_id}`."""
@@ -89,9 +90,9 @@ class BackgroundRoutes:
         key, run_id = fill_ids(asked, user_id=self.gate.user_of(principal, asked.user_id))
         await self.gate.may_start(principal, key, run_id)
         record = await self.background.start(asked, cast(dict[str, Any], await read_json(request)))
-        response = accepted(record, session_id=key.session_id, user_id=key.user_id)
+        response = accepted(request, record, session_id=key.session_id, user_id=key.user_id)
         response.headers["X-Run-Id"] = run_id
-        response.headers["X-Session-Id"] = key.session_id
+        response.headers["X-Session-Id"] = shown_id(key.session_id)
         return response
 
     async def status(self, request: Request, task_id: str) -> Response:
@@ -114,9 +115,9 @@ async def _read_body(request: Request) -> object:
     return await read_json(request) if raw.strip() else NO_BODY
 
 
-def accepted(record: TaskRecord, **more: str) -> Response:
+def accepted(request: Request, record: TaskRecord, **more: str) -> Response:
     response = json_response({"task_id": record.task_id, "status": record.state.value, **more}, 202)
-    response.headers["Location"] = f"{record.name}/{record.task_id}"
+    response.headers["Location"] = link(request, f"{record.name}/{record.task_id}")
     return response
 
 

@@ -9,6 +9,7 @@ import functools
 import importlib
 import json
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,15 @@ async def endless(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[A
         raise
     finally:
         await app.state.state_service.save(request.user_id, request.session_id, {"text": text})
+
+
+async def shell(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
+    """A shell with a grandchild that takes its time to end; it says their process ids."""
+    command = "(trap 'sleep 0.3; exit' TERM; while :; do sleep 0.05; done) & echo $! $$; wait"
+    async with run.open_process(command, shell=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        async for piece in process.stdout:
+            yield piece.decode()
 
 
 async def gated(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
@@ -180,6 +190,7 @@ BEHAVIOURS = {
     "echo": echo,
     "remember": remember,
     "endless": endless,
+    "shell": shell,
     "gated": gated,
     "work": work,
     "bulk": bulk,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -42,4 +43,7 @@ def run_worker(
         arguments.append(f"--queues={','.join(queues)}")
     if concurrency is not None:
         arguments.append(f"--concurrency={concurrency}")
+    if signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:
+        # Celery takes SIGHUP (a warm restart) and SIGUSR1 (it shows its threads); this one would end it at once.
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     app.celery.worker_main([*arguments, *options])

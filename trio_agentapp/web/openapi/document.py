@@ -17,7 +17,7 @@ from ..annotations import alternatives, plain, result_of
 from ..arguments import Arguments, Parameter, Source
 from ..endpoints import View
 from .models import MODELS, Schema, ref
-from .routes import BODY_ERRORS, FAULTY, JSON, PATH_PARAMETERS, SSE, Operation, frame_of, operation_of
+from .routes import BODY_ERRORS, FAULTY, JSON, PATH_PARAMETERS, SOCKET, SSE, Operation, frame_of, operation_of
 from .schemas import Schemas
 
 __all__ = ["document_of"]
@@ -51,8 +51,8 @@ EXTRA: dict[str, Schema] = {
 RETRY_AFTER = ("409", "429", "503")
 
 
-def document_of(app: Quart, *, name: str, description: str, endpoint_path: str) -> Schema:
-    """The document. It is made of the routes that the app has when it is called."""
+def document_of(app: Quart, *, name: str, description: str, endpoint_path: str, root_path: str = "") -> Schema:
+    """The document. It is made of the routes that the app has when it is called; `root_path`: their prefix."""
     made = _Document(app, endpoint_path, Schemas(reserved=MODELS))
     paths = made.paths()
     components = {**MODELS, **made.schemas.components}
@@ -61,6 +61,7 @@ def document_of(app: Quart, *, name: str, description: str, endpoint_path: str) 
     return {
         "openapi": "3.1.0",
         "info": {"title": name, "version": _version(), **({"description": description} if description else {})},
+        **({"servers": [{"url": root_path}]} if root_path else {}),
         "paths": paths,
         "components": {"schemas": dict(sorted(used.items())), "responses": made.responses},
         "tags": [
@@ -88,9 +89,13 @@ class _Document:
         paths: dict[str, Schema] = {}
         for rule in self._app.url_map.iter_rules():
             view = self._app.view_functions.get(rule.endpoint)
-            if rule.websocket or view is None:
-                continue
             path = VARIABLE.sub(r"{\2}", rule.rule)
+            if rule.websocket:
+                if rule.endpoint == "trio_agentapp_WS /ws":
+                    paths.setdefault(path, {}).setdefault("get", self._of_ours(SOCKET, rule, "GET"))
+                continue
+            if view is None:
+                continue
             for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
                 # Of two routes alike the first one answers.
                 paths.setdefault(path, {}).setdefault(method.lower(), self._operation(rule, path, method, view))

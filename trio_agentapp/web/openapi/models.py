@@ -84,12 +84,47 @@ def _content(kind: ContentType) -> Schema:
     return schema
 
 
+def _speaking(fields: Schema, description: str) -> Schema:
+    """A message; one of a type that says nothing without content has to have it."""
+    types = {"properties": {"type": {"enum": ["message", "reasoning", None]}}}
+    return {**_object(fields, description=description), "if": types, "then": {"required": ["content"]}}
+
+
 def _content_name(kind: str) -> str:
     return f"{kind.capitalize()}Content"
 
 
+_MESSAGE_TYPE: Schema = {
+    **IDENTIFIER,
+    "examples": list(MESSAGE_TYPES),
+    "description": "One of the examples, or a word of the front end's own.",
+}
 _FAILURE = _or_null(ref("Failure"))
 _NUMBERED: Schema = {"sequence_number": {"type": "integer", "minimum": 0}}
+
+
+def _event_name(kind: str) -> str:
+    return f"{_content_name(kind)}Event"
+
+
+def _content_event(kind: ContentType) -> Schema:
+    needed = _NEEDED.get(kind, [])
+    plain: Schema = {} if kind == "data" else TEXT
+    return _all(
+        {
+            **_NUMBERED,
+            "object": {"const": "content"},
+            "status": {"enum": ["in_progress", "completed", "incomplete"]},
+            "error": _FAILURE,
+            "type": {"const": kind},
+            "index": {"type": "integer", "minimum": 0},
+            "delta": FLAG,
+            "msg_id": TEXT,
+            **{name: plain if name in needed else _or_null(TEXT) for name in FIELDS[kind]},
+        },
+        description=_CONTENT_WORDS[kind],
+    )
+
 
 _RECEIPT: Schema = {
     "accepted": FLAG,
@@ -105,7 +140,10 @@ MODELS: dict[str, Schema] = {
     # What is asked.
     "AgentRequest": _object(
         {
-            "input": _listed(ref("Message")),
+            "input": {
+                "anyOf": [TEXT, {**_listed(ref("Message")), "minItems": 1}],
+                "description": "Messages; a string is one message of the user.",
+            },
             "session_id": _or_null(IDENTIFIER),
             "user_id": _or_null(IDENTIFIER),
             "id": {**_or_null(RUN_ID), "description": "The run's id, chosen by the client."},
@@ -134,10 +172,10 @@ MODELS: dict[str, Schema] = {
         ["input"],
         description="One request to the agent. Fields that are not known are handed to the handler.",
     ),
-    "Message": _object(
+    "Message": _speaking(
         {
             "role": {"enum": [*ROLES, None]},
-            "type": {"enum": [*MESSAGE_TYPES, None]},
+            "type": _or_null(_MESSAGE_TYPE),
             "content": {"anyOf": [TEXT, _listed(ref("Content")), {"type": "null"}]},
             "id": _or_null(IDENTIFIER),
             "code": _or_null(TEXT),
@@ -145,7 +183,7 @@ MODELS: dict[str, Schema] = {
             "usage": _or_null(FREE),
             "metadata": _or_null(FREE),
         },
-        description="One message of a conversation.",
+        description="One message of a conversation. Fields that are not known are handed to the handler.",
     ),
     "Content": {
         "oneOf": [ref(_content_name(kind)) for kind in CONTENT_TYPES],
@@ -171,12 +209,6 @@ MODELS: dict[str, Schema] = {
     # What happens.
     "Event": {
         "oneOf": [ref("ResponseEvent"), ref("MessageEvent"), ref("ContentEvent")],
-        "discriminator": {
-            "propertyName": "object",
-            "mapping": {
-                word: ref(f"{word.capitalize()}Event")["$ref"] for word in ("response", "message", "content")
-            },
-        },
         "description": "The data of one frame of a stream. Numbers begin at 0 and have no holes.",
     },
     "ResponseEvent": _all(
@@ -201,7 +233,7 @@ MODELS: dict[str, Schema] = {
             "status": {"enum": ["in_progress", "completed", "incomplete"]},
             "error": _FAILURE,
             "id": TEXT,
-            "type": {"enum": list(MESSAGE_TYPES)},
+            "type": _MESSAGE_TYPE,
             "role": {"enum": list(ROLES)},
             "content": _or_null(_listed(ref("ContentEvent"))),
             "code": _or_null(TEXT),
@@ -211,20 +243,11 @@ MODELS: dict[str, Schema] = {
         },
         description="A message begins, or ends with its content.",
     ),
-    "ContentEvent": _object(
-        {
-            **_NUMBERED,
-            "object": {"const": "content"},
-            "status": {"enum": ["in_progress", "completed", "incomplete"]},
-            "error": _FAILURE,
-            "type": {"enum": list(CONTENT_TYPES)},
-            "index": {"type": "integer", "minimum": 0},
-            "delta": FLAG,
-            "msg_id": TEXT,
-        },
-        ["sequence_number", "object", "status", "error", "type", "index", "delta", "msg_id"],
-        description="A piece of a content part, or the whole part at its end; and the fields of its type.",
-    ),
+    "ContentEvent": {
+        "oneOf": [ref(_event_name(kind)) for kind in CONTENT_TYPES],
+        "description": "A piece of a content part, or the whole part at its end; and the fields of its type.",
+    },
+    **{_event_name(kind): _content_event(kind) for kind in CONTENT_TYPES},
     "Failure": _all({"code": TEXT, "message": TEXT}, description="Why a response did not complete."),
     "EndpointFailure": _all(
         {"error": TEXT, "error_type": TEXT, "message": TEXT},

@@ -9,7 +9,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 import orjson
-from quart import Quart, Response
+from quart import Quart, Response, request
 
 from .document import document_of
 
@@ -17,7 +17,13 @@ __all__ = ["docs_page", "openapi_json"]
 
 
 def openapi_json(app: Quart, *, name: str, description: str, endpoint_path: str) -> Response:
-    document = document_of(app, name=name, description=description, endpoint_path=endpoint_path)
+    document = document_of(
+        app,
+        name=name,
+        description=description,
+        endpoint_path=endpoint_path,
+        root_path=request.root_path.rstrip("/"),
+    )
     return Response(orjson.dumps(document), content_type="application/json")
 
 

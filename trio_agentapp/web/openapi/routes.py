@@ -11,7 +11,7 @@ import attrs
 
 from .models import IDENTIFIER, RUN_ID, Schema, ref
 
-__all__ = ["JSON", "SSE", "Operation", "frame_of", "operation_of"]
+__all__ = ["JSON", "SOCKET", "SSE", "Operation", "frame_of", "operation_of"]
 
 JSON = "application/json"
 SSE = "text/event-stream"
@@ -72,7 +72,7 @@ FAULTY: dict[str, tuple[str, ...]] = {"422": ("validation_error",)}
 
 RUN_HEADERS: Schema = {
     "X-Run-Id": _text_header("The run."),
-    "X-Session-Id": _text_header("Its session, percent-encoded where it is not ASCII."),
+    "X-Session-Id": _text_header("Its session, percent-encoded but for visible ASCII other than `%`."),
     "Location": _text_header("Where the run can be looked at."),
 }
 
@@ -92,6 +92,16 @@ def frame_of(item: Schema, *, numbered: bool = False) -> Schema:
 EVENTS = frame_of(ref("Event"), numbered=True)
 
 _RUN_STREAM = {"description": "The events of the run.", "headers": RUN_HEADERS}
+
+SOCKET = Operation(
+    summary="Start, watch and stop runs over one WebSocket",
+    tag="Runs",
+    description=(
+        "A WebSocket with the subprotocol `trio-agentapp.v1` and JSON text frames. The client sends `init`,"
+        " `start`, `attach`, `stop`, `input`, `detach` and `ping`; in `event` frames it gets events of its runs."
+    ),
+    answers={"101": {"description": "The protocol is switched to WebSocket."}},
+)
 
 _START = Operation(
     summary="Start a run",

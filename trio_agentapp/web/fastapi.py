@@ -1,0 +1,183 @@
+"""Refuses parameters that only FastAPI can fill. Ignored, `Depends` would be a guard that lets everybody in."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import re
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, get_args, get_origin
+
+import attrs
+
+from ..errors import ConfigurationError
+from .annotations import is_pydantic, is_struct, looked_up, plain
+
+__all__ = ["refuse_fastapi", "refuse_fastapi_options"]
+
+HOMES = ("fastapi", "starlette")
+"""The packages, found by the module of an object's class, so that neither must be installed."""
+
+NAMED = re.compile(r"\b(?:Depends|Security)\s*\(")
+"""In an annotation whose names cannot be looked up, this is reason enough to refuse it."""
+
+GUARD = (
+    "call the function in the body; guards are AgentApp(authenticate=...) for agents and tasks, and "
+    "@app.before_request for routes"
+)
+TYPED = "annotate the type alone; limits are Annotated[..., pydantic.Field(...)]"
+FORM = "take a quart.Request, and await its form or files"
+INSTEAD: Mapping[str, str] = {
+    "Depends": GUARD,
+    "Security": GUARD,
+    "Query": TYPED,
+    "Path": TYPED,
+    "Body": TYPED,
+    "Header": "take a quart.Request, and read its headers",
+    "Cookie": "take a quart.Request, and read its cookies",
+    "Form": FORM,
+    "File": FORM,
+    "UploadFile": FORM,
+    "Request": "take a quart.Request in a route or endpoint; a query handler's request is an AgentRequest",
+    "HTTPConnection": "take a quart.Request, or use quart.websocket",
+    "WebSocket": "use quart.websocket in an @app.websocket route",
+    "BackgroundTasks": "use run.start_soon in a query handler, or app.add_background_task in a route",
+    "Response": "return a quart.Response, or body, status and headers as a tuple",
+}
+
+OPTIONS: Mapping[str, str] = {
+    "dependencies": GUARD,
+    "response_model": "annotate what the function returns",
+    "response_class": "return a quart.Response",
+    "status_code": "return (body, status)",
+}
+
+
+def refuse_fastapi(fn: Any, name: str, *, hook: bool = False) -> None:
+    """Look at all parameters of a function, and of those it wraps, for what FastAPI would fill.
+
+    `hook`: the function is given the app, which it may go on calling a FastAPI.
+
+    Raises ConfigurationError, naming the function, the parameter, and what to use instead.
+    """
+    allowed = ("FastAPI", "Starlette") if hook else ()
+    for layer in _layers(fn):
+        for parameter, found in _of_parameters(layer):
+            if found not in allowed:
+                instead = INSTEAD.get(found, "take it out")
+                raise ConfigurationError(
+                    f"{name}: parameter {parameter!r} uses {found} of FastAPI, which has no effect here; {instead}"
+                )
+
+
+def refuse_fastapi_options(options: Mapping[str, Any], name: str) -> None:
+    """Raises ConfigurationError for an argument of a decorator that only FastAPI's decorators have."""
+    for option in OPTIONS.keys() & options.keys():
+        raise ConfigurationError(f"{name}: {option}= is an argument of FastAPI's; here {OPTIONS[option]}")
+
+
+def _layers(fn: Any) -> Iterator[Any]:
+    """The function, and those within: a decorator hides parameters, and calls the function without them."""
+    seen: set[int] = set()
+    pending = [fn]
+    while pending:
+        layer = pending.pop()
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        if isinstance(layer, functools.partial):
+            yield layer
+            pending.append(layer.func)
+        elif view_class := getattr(layer, "view_class", None):
+            verbs = ("dispatch_request", "get", "head", "post", "put", "patch", "delete", "options", "trace")
+            pending += [getattr(view_class, verb) for verb in verbs if hasattr(view_class, verb)]
+        elif inspect.isroutine(layer):
+            yield layer
+        else:
+            pending += filter(inspect.isfunction, [type(layer).__call__] if callable(layer) else [])
+        if (wrapped := getattr(layer, "__wrapped__", None)) is not None:
+            pending.append(wrapped)
+
+
+def _of_parameters(fn: Any) -> Iterator[tuple[str, str]]:
+    """Each parameter that FastAPI would fill, with the name of the class that says so."""
+    if isinstance(fn, functools.partial):
+        for place, value in [*enumerate(fn.args), *fn.keywords.items()]:
+            if found := _home(type(value)):
+                yield str(place), found
+        return
+    try:
+        parameters = inspect.signature(fn, follow_wrapped=False).parameters
+    except (TypeError, ValueError):
+        return
+    annotations = getattr(fn, "__annotations__", {})
+    for name, parameter in parameters.items():
+        if found := _home(type(parameter.default)):
+            yield name, found
+            continue
+        annotation = annotations.get(name)
+        try:
+            annotation = looked_up(fn, annotation)
+        except (NameError, SyntaxError, TypeError, AttributeError):
+            if isinstance(annotation, str) and (marked := NAMED.search(annotation)):
+                yield name, marked[0].rstrip("( \t")
+            continue
+        if found := _in(annotation, set()):
+            yield name, found
+
+
+def _home(kind: Any) -> str | None:
+    """The name of the class of FastAPI or Starlette that this class is, or derives from."""
+    for base in inspect.getmro(kind):
+        if base.__module__.partition(".")[0] in HOMES:
+            return base.__name__
+    return None
+
+
+def _in(annotation: Any, seen: set[Any]) -> str | None:
+    """The first class of FastAPI or Starlette in an annotation, also within the fields of a model."""
+    while get_origin(annotation) is Annotated or annotation is not plain(annotation):
+        if get_origin(annotation) is Annotated:
+            inner, *marks = get_args(annotation)
+            if found := next(filter(None, (_home(type(mark)) for mark in marks)), None):
+                return found
+            annotation = inner
+        else:
+            annotation = _unwrapped(annotation)
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        if found := _home(annotation):
+            return found
+        if annotation in seen:
+            return None
+        seen.add(annotation)
+        return next(filter(None, _of_fields(annotation, seen)), None)
+    return next(filter(None, (_in(each, seen) for each in get_args(annotation))), None)
+
+
+def _unwrapped(annotation: Any) -> Any:
+    """One wrapping less, where `plain` would take away an `Annotated` within, too."""
+    if isinstance(annotation, typing.NewType):
+        return annotation.__supertype__
+    return annotation.__value__ if hasattr(annotation, "__value__") else get_args(annotation)[0]
+
+
+def _of_fields(cls: type, seen: set[Any]) -> Iterator[str | None]:
+    defaults: list[Any] = []
+    if is_pydantic(cls) and hasattr(cls, "model_fields"):
+        defaults = [each for field in cls.model_fields.values() for each in (field, field.default)]
+    elif attrs.has(cls):
+        defaults = [field.default for field in attrs.fields(cls)]
+    elif dataclasses.is_dataclass(cls):
+        defaults = [field.default for field in dataclasses.fields(cls)]
+    elif not typing.is_typeddict(cls) and not is_struct(cls):
+        return
+    for default in defaults:
+        yield _home(type(default))
+    try:
+        hints = typing.get_type_hints(cls, include_extras=True)
+    except (NameError, SyntaxError, TypeError, AttributeError):
+        hints = dict(getattr(cls, "__annotations__", {}))
+    for hint in hints.values():
+        yield _in(hint, seen)
