@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
-
-from trio_agentapp import AgentClient
 
 from .harness import Chat, Server, check_events, fresh, say
 from .http2 import http2
@@ -103,43 +100,6 @@ async def test_the_end_of_a_long_run_is_kept(server: Server) -> None:
     beyond = int(first.rsplit(b":", 1)[1].rstrip(b"}")) + 1
     whole = chat.raw.split(b"\n\n")[1:-1]
     assert frames == whole[beyond:]
-
-
-@pytest.mark.parametrize(("pieces", "size"), [(90, 100_000), (1, 9_000_000), (15, 2_000_000)])
-async def test_what_was_accepted_can_be_read(server: Server, pieces: int, size: int) -> None:
-    """By the end of the stream, by the waiting, and in the history, however large it is."""
-    run, session = fresh("run"), fresh()
-    fields = {"do": "bulk", "id": run, "session_id": session, "pieces": pieces, "size": size}
-    answer = await server.call("POST", "/process", {"input": say(), "background": True, **fields})
-    assert answer.status == 202
-    await server.wait_mark(f"end {session}")
-    end = (await server.call("GET", f"/runs/{run}/wait")).json()
-    assert (end["status"], len(end["output"][0]["content"][0]["text"])) == ("completed", pieces * size)
-    async with attached(server, run) as again:
-        await again.head()
-        received = b""
-        while piece := await again.client.data():
-            received += piece
-    assert json.loads(received.split(b"\n\n")[-2].split(b"data: ", 1)[1]) == end
-    history = await server.get(f"/sessions/{session}/history")
-    assert [len(message["content"][0]["text"]) for message in history["messages"]] == [2, pieces * size]
-
-
-async def test_an_answer_that_grows_too_large_ends_its_run(server: Server) -> None:
-    """What it said before is whole, and the same in every place."""
-    run, session = fresh("run"), fresh()
-    body = {"input": say(), "do": "bulk", "id": run, "session_id": session, "pieces": 100, "size": 1_000_000}
-    async with AgentClient(f"http://127.0.0.1:{server.port}") as client, client.run(body) as stream:
-        events = [event async for event in stream]
-    end = events[-1]
-    assert (end["status"], end["error"]["code"]) == ("failed", "answer_too_large")
-    assert "33,554,432 bytes" in end["error"]["message"]
-    said = "".join(event["text"] for event in events if event["object"] == "content" and event["delta"])
-    assert (len(said), end["output"][0]["status"]) == (33_000_000, "incomplete")
-    assert end["output"][0]["content"][0]["text"] == said
-    assert (await server.call("GET", f"/runs/{run}/wait")).json() == end
-    record = await server.get(f"/runs/{run}")
-    assert (record["state"], record["reason"]) == ("ERROR", "answer_too_large")
 
 
 async def test_attach_and_resume_over_http2(server: Server) -> None:
