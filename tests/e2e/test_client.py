@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
 import pytest
 import trio
 
 from trio_agentapp import AgentClient, AgentRequest, errors
-from trio_agentapp.client import Retries
+from trio_agentapp.client import EventStream, Retries
 
 from .harness import Server, check_events, free_port, fresh, say
 
@@ -152,3 +156,38 @@ async def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
                 pass
     assert str(lost.value) == f"{nobody}: Connection refused (3 attempts)"
     assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("transport", ["sse", "websocket"])
+@pytest.mark.parametrize(("pieces", "size"), [(1, 3_000_000), (1, 20_000_000), (20, 1_000_000), (2000, 5000)])
+async def test_large_answers_come_whole(server: Server, transport: Any, pieces: int, size: int) -> None:
+    """Also to a reader that pauses now and then, and with another run beside it."""
+    async with AgentClient(url(server), transport=transport) as client:
+        large = {"input": "Go", "do": "bulk", "pieces": pieces, "size": size, "session_id": fresh()}
+        async with client.run(large) as events, client.run("Hello", session_id=fresh()) as beside:
+            async for number, event in _numbered(events):
+                assert event["sequence_number"] == number
+                if number < 8:
+                    await trio.sleep(0.1)
+            assert len(events.text) == pieces * size
+            assert (await beside.wait())["status"] == "completed"
+
+
+async def _numbered(events: EventStream) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+    number = 0
+    async for event in events:
+        yield number, event
+        number += 1
+
+
+@pytest.mark.parametrize("transport", ["sse", "websocket"])
+async def test_text_that_is_no_unicode_is_sent_all_the_same(server: Server, transport: str) -> None:
+    """Half a character becomes U+FFFD; two halves that stand side by side are one."""
+    async with AgentClient(url(server), transport=transport) as client:
+        for text, said in (("a\ud83d", "a\ufffd"), ("a\ud83d\ude00b", "a\U0001f600b")):
+            async with client.run({"input": text, "do": "echo"}) as events:
+                await events.wait()
+            assert json.loads(events.text)["said"] == said
+        with pytest.raises(errors.ValidationError, match="64 bits"):
+            async with client.run({"input": "x", "own": 2**64}):
+                pass

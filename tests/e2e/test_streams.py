@@ -178,3 +178,45 @@ async def test_head_of_a_run_that_goes_on_is_answered_at_once(server: Server) ->
             assert answer.header("x-run-id") == chat.run_id
         assert (await server.call("HEAD", "/runs/no-such-run/wait")).status == 404
         assert (await server.get(f"/test/readers/{chat.run_id}"))["readers"] == 1
+
+
+async def test_head_of_what_lasts_is_answered_at_once(server: Server) -> None:
+    """Its connection serves the next request, and the run does not notice."""
+    session, run_id = fresh(), fresh("run")
+    body = {"input": say(), "do": "gated", "session_id": session, "id": run_id, "background": True}
+    assert (await server.call("POST", "/process", body)).status == 202
+    await server.wait_mark(f"begin {session}")
+    async with server.connect() as client:
+        for kind in ("text/event-stream; charset=utf-8", "application/json"):
+            path = "stream" if kind.startswith("text") else "wait"
+            await client.send("HEAD", f"/runs/{run_id}/{path}")
+            answer = await client.answer(5)
+            assert (answer.status, answer.header("content-type"), answer.body) == (200, kind, b"")
+            assert answer.header("x-run-id") == run_id
+            assert answer.header("content-length") is None
+            client.next_request()
+        await client.send("HEAD", f"/runs/{fresh('run')}/wait")
+        assert (await client.answer(5)).status == 404
+    assert await server.get(f"/test/readers/{run_id}") == {"readers": 0}
+    assert (await server.get(f"/runs/{run_id}"))["state"] == "RUNNING"
+    await server.stop(session_id=session)
+
+
+async def test_head_of_every_route_is_answered_as_get_is(server: Server) -> None:
+    session, run_id = fresh(), fresh("run")
+    body = {"input": say(), "session_id": session, "id": run_id, "stream": False}
+    assert (await server.call("POST", "/process", body)).status == 200
+    paths = ["/", "/health", "/readiness", "/liveness", "/openapi.json", "/docs", "/runs", f"/runs/{run_id}"]
+    paths += [
+        f"/runs/{run_id}/stream",
+        f"/runs/{run_id}/wait",
+        f"/sessions/{session}",
+        f"/sessions/{session}/history",
+    ]
+    for path in [*paths, "/process/task/none", "/nowhere"]:
+        get, head = await server.call("GET", path), await server.call("HEAD", path)
+        assert (head.status, head.header("content-type"), head.body) == (
+            get.status,
+            get.header("content-type"),
+            b"",
+        )
