@@ -97,6 +97,21 @@ async def test_all_hosts(start: Start) -> None:
         assert (host, await status_of(server, host)) == (host, 200)
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("path", ["/health", "/ws"])
+async def test_what_is_no_host_is_refused_everywhere(start: Start, way: str, path: str) -> None:
+    server = start(way=way, allowed_hosts=["*"], cors_origins=["https://a.example"])
+    headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    if path == "/ws":
+        headers |= {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        headers["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="
+    for host in (".", "a..localhost", f"{'a' * 64}.localhost"):
+        for method in ("GET",) if path == "/ws" else ("GET", "OPTIONS"):
+            answer = await server.call(method, path, headers={**headers, "Host": host})
+            assert (host, answer.status, answer.json()["code"]) == (host, 421, "misdirected_request")
+    server.close(allowed=REFUSED)
+
+
 async def test_where_the_address_is_not_known_all_are_answered_for(start: Start) -> None:
     server = start(way="hypercorn")
     for host in (*NAMES, *OTHERS):

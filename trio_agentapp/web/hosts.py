@@ -33,11 +33,11 @@ SHOWN = 100
 
 
 class AllowedHosts:
-    """The hosts that an app answers for, with any port; `*` stands for all, `*.name` for all below a name.
+    """The hosts that an app answers for, with any port. `*` stands for all, `*.name` for all below a name.
 
-    None: the server that serves the app may know; without `listen_on_loopback` all are answered. Where there are
-    some, addresses and the names of this machine are answered too: no page of another site has one of those as its
-    host, and health checks use them.
+    Without any, and without `listen_on_loopback`, the app answers for all. Otherwise it also answers for IP addresses
+    and the names of this machine: a page of another site never has one of these as its host, and health checks use
+    them.
     """
 
     def __init__(self, allowed: Collection[str]) -> None:
@@ -51,11 +51,9 @@ class AllowedHosts:
 
     def refusal(self, scope: HTTPScope | WebsocketScope) -> Callable[[], Response] | None:
         """The answer to a request for a host that this server does not answer for; None: it does."""
-        if "*" in self._allowed or not (self._allowed or self._listened):
-            return None
         for name, value in scope["headers"]:
-            # HTTP/1.0 has none, and over HTTP/2 the server puts it here.
-            if name == b"host" and value and not self._answers_for(host := _without_port(value.decode("latin-1"))):
+            # HTTP/1.0 has none, or an empty one. Over HTTP/2 the server puts it here.
+            if name == b"host" and not self._answers_for(host := _without_port(value.decode("latin-1"))):
                 self._log_once(host[:SHOWN])
                 error = MisdirectedRequest(
                     f"This server does not answer for the host {host[:SHOWN]!r}. If it should, add that to "
@@ -65,6 +63,13 @@ class AllowedHosts:
         return None
 
     def _answers_for(self, host: str) -> bool:
+        try:
+            host.partition(":")[0].encode("idna")
+        except UnicodeError:
+            # Quart fails with it.
+            return False
+        if not host or "*" in self._allowed or not (self._allowed or self._listened):
+            return True
         try:
             ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
         except ValueError:
@@ -88,4 +93,6 @@ class AllowedHosts:
 def _without_port(value: str) -> str:
     """The host in lower case, or what came if it is none: then it is no name that is answered for."""
     parsed = HOST.fullmatch(value.lower())
-    return value if parsed is None else parsed[1].removesuffix(".")
+    if parsed is None or parsed[1] == ".":
+        return value
+    return parsed[1].removesuffix(".")
