@@ -35,9 +35,9 @@ SHOWN = 100
 class AllowedHosts:
     """The hosts that an app answers for, with any port. `*` stands for all, `*.name` for all below a name.
 
-    Without any, and without `listen_on_loopback`, the app answers for all. Otherwise it also answers for IP addresses
-    and the names of this machine: a page of another site never has one of these as its host, and health checks use
-    them.
+    Without any, and without `listen_on_loopback`, the app answers for all. Otherwise it also answers for IP
+    addresses and the names of this machine: a page of another site never has one of these as its host, and health
+    checks use them.
     """
 
     def __init__(self, allowed: Collection[str]) -> None:
