@@ -231,12 +231,7 @@ class AgentApp(RoutingApp):
 
     def add_middleware(self, cls: Callable[..., Any], **options: Any) -> None:
         """Wrap the app into an ASGI middleware, `cls(app, **options)`; the last one added is outermost."""
-        wrapped = cls(self.asgi_app, **options)
-
-        async def contained(*call: Any) -> None:
-            unwrap(await contain(wrapped, *call))
-
-        self.asgi_app = contained  # type: ignore[method-assign, assignment]
+        self.asgi_app = cls(self.asgi_app, **options)  # type: ignore[method-assign]
 
     def init(self, fn: F) -> F:
         """Call `fn` at start-up. Deprecated: use `lifespan`."""
@@ -405,7 +400,11 @@ class AgentApp(RoutingApp):
             if answer is not None:
                 await HTTPConnection(self, scope, answer)(receive, send)
                 return
-        await super().__call__(scope, receive, send)
+        if "asgi_app" in vars(self):
+            # What was put around the app is user code, and has a task of its own.
+            unwrap(await contain(self.asgi_app, scope, receive, send))
+        else:
+            await super().__call__(scope, receive, send)
 
     async def handle_request(self, request: Request) -> ResponseTypes:
         response = None
