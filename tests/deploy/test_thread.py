@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -155,3 +156,12 @@ async def test_a_service_that_does_not_end_is_cancelled(of_manager: float | None
     assert status.reason == "cancelled: it had not ended in 0.3 s"
     assert seen == ["cancelled"]
     assert not services()
+
+
+async def test_a_deployment_that_cannot_begin_leaves_the_program_its_signals() -> None:
+    app, _ = counter()
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(DeployError, match="in use"):
+            await app.deploy(LocalDeployManager(port=taken.getsockname()[1]))
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)] == before

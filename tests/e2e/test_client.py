@@ -191,3 +191,41 @@ async def test_text_that_is_no_unicode_is_sent_all_the_same(server: Server, tran
         with pytest.raises(errors.ValidationError, match="64 bits"):
             async with client.run({"input": "x", "own": 2**64}):
                 pass
+
+
+@pytest.mark.parametrize(("pieces", "size"), [(90, 100_000), (1, 9_000_000), (15, 2_000_000)])
+async def test_what_was_accepted_can_be_read(server: Server, pieces: int, size: int) -> None:
+    """By the end of the stream, by the waiting, and in the history, however large it is."""
+    run, session = fresh("run"), fresh()
+    fields = {"do": "bulk", "id": run, "session_id": session, "pieces": pieces, "size": size}
+    answer = await server.call("POST", "/process", {"input": say(), "background": True, **fields})
+    assert answer.status == 202
+    await server.wait_mark(f"end {session}")
+    end = (await server.call("GET", f"/runs/{run}/wait")).json()
+    assert (end["status"], len(end["output"][0]["content"][0]["text"])) == ("completed", pieces * size)
+    async with AgentClient(url(server)) as client, client.attach(run) as again:
+        try:
+            await again.wait()
+        except errors.EventsMissed:
+            # Of a large run the end is kept.
+            await again.wait()
+    assert again.response == end
+    history = await server.get(f"/sessions/{session}/history")
+    assert [len(message["content"][0]["text"]) for message in history["messages"]] == [2, pieces * size]
+
+
+async def test_an_answer_that_grows_too_large_ends_its_run(server: Server) -> None:
+    """What it said before is whole, and the same in every place."""
+    run, session = fresh("run"), fresh()
+    body = {"input": say(), "do": "bulk", "id": run, "session_id": session, "pieces": 100, "size": 1_000_000}
+    async with AgentClient(url(server)) as client, client.run(body) as stream:
+        events = [event async for event in stream]
+    end = events[-1]
+    assert (end["status"], end["error"]["code"]) == ("failed", "answer_too_large")
+    assert "33,554,432 bytes" in end["error"]["message"]
+    said = "".join(event["text"] for event in events if event["object"] == "content" and event["delta"])
+    assert (len(said), end["output"][0]["status"]) == (33_000_000, "incomplete")
+    assert end["output"][0]["content"][0]["text"] == said
+    assert (await server.call("GET", f"/runs/{run}/wait")).json() == end
+    record = await server.get(f"/runs/{run}")
+    assert (record["state"], record["reason"]) == ("ERROR", "answer_too_large")

@@ -13,7 +13,6 @@ from .harness import Chat, Server, check_events, fresh, say
 from .http2 import http2
 
 OPTIONS = {"stalled": 1.0, "keep_alive": 1.0}
-ALLOWED_LOG = r"^.*too much for a history.*$"
 
 
 @asynccontextmanager
@@ -101,16 +100,6 @@ async def test_the_end_of_a_long_run_is_kept(server: Server) -> None:
     beyond = int(first.rsplit(b":", 1)[1].rstrip(b"}")) + 1
     whole = chat.raw.split(b"\n\n")[1:-1]
     assert frames == whole[beyond:]
-
-
-async def test_a_run_too_large_to_be_kept(server: Server) -> None:
-    run = fresh("run")
-    async with server.connect() as client:
-        body = {"input": say(), "do": "bulk", "id": run, "pieces": 90, "size": 100_000, "stream": False}
-        await client.send("POST", "/process", body)
-        assert (await client.answer(30)).status == 200
-    answer = await server.call("GET", f"/runs/{run}/stream")
-    assert (answer.status, answer.json()["code"]) == (410, "stream_expired")
 
 
 async def test_attach_and_resume_over_http2(server: Server) -> None:

@@ -108,12 +108,16 @@ class LocalDeployManager(DeployManager):
                 raise ConfigurationError(
                     "environment, args and workers belong to a process of its own: mode='detached_process'"
                 )
-            from .thread import guard_the_end
+            from .thread import guard_the_end, leave_the_end
 
             guard_the_end()
-            app = app or load_app(str(entrypoint))
-            config.certfile, config.keyfile = certificate, key
-            return await run_trio(self._start_thread, app, config, host, port, ready_timeout)
+            try:
+                app = app or load_app(str(entrypoint))
+                config.certfile, config.keyfile = certificate, key
+                return await run_trio(self._start_thread, app, config, host, port, ready_timeout)
+            finally:
+                # Where nothing came of it, the program has its own signals again.
+                leave_the_end()
         found = resolved(entrypoint) if entrypoint is not None else entrypoint_of(_present(app))
         if app is not None:
             check_exposure(app, host)
