@@ -46,7 +46,7 @@ from .backends import backend_of, event_store_of
 from .hooks import call, self_if_wanted, shielded
 from .middleware import Middleware, layered
 from .mounting import mount_docs, mount_health, mount_runs, mount_sessions, mount_socket, request_in_hand
-from .parts import Parts, open_parts
+from .parts import Parts, make_runner, open_parts
 from .reminder import refuse_by_place, remind_to_serve
 from .serving import deploy_app, run_app
 from .settings import Options, Settings, UnknownParameter, named_by_variable, unknown_variables
@@ -234,7 +234,7 @@ class AgentApp(RoutingApp):
         self.asgi_app = cls(self.asgi_app, **options)  # type: ignore[method-assign]
 
     def init(self, fn: F) -> F:
-        """Call `fn` at start-up. Deprecated: use `lifespan`."""
+        """Call `fn` at start-up; its `self` is the handler's `self`. Deprecated: use `lifespan`."""
         warnings.warn("@app.init is deprecated; use lifespan", DeprecationWarning, stacklevel=2)
         refuse_fastapi(fn, "@app.init", hook=True)
         self._init_functions.append(fn)
@@ -311,16 +311,17 @@ class AgentApp(RoutingApp):
                 await call(settings.before_start, self)
             if settings.after_finish is not None:
                 stack.push_async_callback(shielded, call, settings.after_finish, self)
+            registry, runner = make_runner(self, self._backend, self._event_store, self._handler, self._framework)
             for fn in self._init_functions:
-                await call(fn, *self_if_wanted(fn, self))
+                await call(fn, *self_if_wanted(fn, self, runner))
             for fn in reversed(self._shutdown_functions):
-                stack.push_async_callback(shielded, call, fn, *self_if_wanted(fn, self))
+                stack.push_async_callback(shielded, call, fn, *self_if_wanted(fn, self, runner))
             if settings.lifespan is not None:
                 stack.push_async_callback(close_dropped)
                 await stack.enter_async_context(settings.lifespan(self))
                 await close_dropped()
             parts = await stack.enter_async_context(
-                open_parts(self, self._backend, self._event_store, self._gate, self._handler, self._framework)
+                open_parts(self, self._backend, self._event_store, self._gate, registry, runner)
             )
             await stack.enter_async_context(self._tasks.open(parts.registry, self._backend, parts.runner))
             self._parts, self._drained = parts, None
