@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, NewType, Optional, TypedDict, TypeVar
@@ -32,6 +33,12 @@ def guard() -> str:
 T = TypeVar("T")
 Guarded = Annotated[str, fastapi.Depends(guard)]
 Generic = Annotated[T, fastapi.Depends(guard)]
+
+
+def _shown(value: object) -> str:
+    """A name for a test that is the same in every process: without the addresses of objects."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
+
 
 REGISTER: dict[str, Callable[[Any], Any]] = {
     "query": lambda fn: AgentApp().query()(fn),
@@ -140,7 +147,7 @@ Name = NewType("Name", Annotated[str, fastapi.Depends(guard)])  # type: ignore[v
         (Callable[[fastapi.Request], None], "Request"),
         *((each, "Depends") for each in (Data, Defaulted, Fielded, Typed, Model, Struct, list[Model])),
     ],
-    ids=str,
+    ids=_shown,
 )
 @pytest.mark.parametrize("way", ["query", "task", "endpoint", "get", "websocket"])
 def test_it_is_found_wherever_an_annotation_has_it(annotation: Any, found: str, way: str) -> None:
