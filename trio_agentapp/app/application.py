@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from itertools import chain
 from typing import Any, Never, TypeVar, Unpack, overload
 
 import trio
@@ -33,7 +32,7 @@ from ..stores import stores_of
 from ..web.connection import HTTPConnection
 from ..web.cors import CrossOrigin
 from ..web.endpoints import Endpoints
-from ..web.fastapi import refuse_fastapi
+from ..web.fastapi import refuse_fastapi, refuse_fastapi_options, refuse_others
 from ..web.hosts import AllowedHosts
 from ..web.identity import Gate
 from ..web.lifespan import Lifespan
@@ -93,6 +92,7 @@ class AgentApp(RoutingApp):
         remind_to_serve(self, module)
 
     def _build(self, module: str, options: Options) -> None:
+        refuse_fastapi_options(options, "AgentApp")
         self.settings = Settings.read(options)
         for name in HOOKS:
             refuse_fastapi(getattr(self.settings, name), name, hook=True)
@@ -137,18 +137,19 @@ class AgentApp(RoutingApp):
     # Decorators and calls of users.
 
     @overload
-    def query(self, framework: str | None = None) -> Callable[[F], F]: ...
+    def query(self, framework: str | None = None, **others: Any) -> Callable[[F], F]: ...
 
     @overload
     def query(self, framework: F) -> F: ...
 
-    def query(self, framework: Any = None) -> Any:
+    def query(self, framework: Any = None, **others: Any) -> Any:
         """Make the decorated function the handler of `POST {endpoint_path}`.
 
         Raises:
             ValueError: a framework that is not known; the message lists those that are.
             ConfigurationError: there is a handler already, or the function cannot be one.
         """
+        refuse_others(others, "@app.query")
         if callable(framework):
             return self.query()(framework)
         if framework is not None and framework not in FRAMEWORKS:
@@ -163,11 +164,14 @@ class AgentApp(RoutingApp):
 
         return register
 
-    def task(self, path: str, queue: str = "celery", *, timeout: float | None = None) -> Callable[[F], F]:
+    def task(
+        self, path: str, queue: str = "celery", *, timeout: float | None = None, **others: Any
+    ) -> Callable[[F], F]:
         """Have the function called by `POST path`, its result read at `path/{task_id}`; `timeout` in seconds.
 
         Raises ConfigurationError: the path is taken, or the function cannot be called with a JSON body.
         """
+        refuse_others(others, f"task {path}")
         return self._tasks.register(path, queue, timeout)
 
     @property
@@ -297,10 +301,9 @@ class AgentApp(RoutingApp):
             logger.warning("%s", self._unknown_variables.pop(0))
         if settings.require_auth and settings.authenticate is None:
             raise ConfigurationError("require_auth is set, and there is no authenticate hook")
-        for before in (self.before_request_funcs, self.before_websocket_funcs, {None: self.before_serving_funcs}):
-            # Here, as those of blueprints do not pass the app's decorators.
-            for fn in chain.from_iterable(before.values()):
-                refuse_fastapi(fn, f"hook {getattr(fn, '__qualname__', type(fn).__qualname__)}")
+        # Here, as those of blueprints do not pass the app's decorators.
+        for fn in self.hooks():
+            refuse_fastapi(fn, f"hook {getattr(fn, '__qualname__', type(fn).__qualname__)}")
         async with AsyncExitStack() as stack:
             stack.enter_context(noted())
             await stack.enter_async_context(self._stores.open())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from inspect import isasyncgen, isgenerator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
-from quart import Response, has_request_context, has_websocket_context, request, websocket
+from quart import Blueprint, Response, has_request_context, has_websocket_context, request, websocket
 from quart.json.provider import DefaultJSONProvider
 from quart.typing import ResponseTypes
 from quart_trio import QuartTrio
@@ -20,7 +20,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from ..errors import ConfigurationError, ItemError
 from ..protocol.serialiser import to_json
 from .endpoints import Endpoints
-from .fastapi import refuse_fastapi, refuse_fastapi_options
+from .fastapi import MEMBERS, refuse_fastapi, refuse_fastapi_options, refuse_others
 
 __all__ = ["RoutingApp", "native_path"]
 
@@ -49,7 +49,9 @@ class RoutingApp(QuartTrio):
     endpoints: Endpoints
     """To be set before the first route."""
 
-    def endpoint(self, path: str, methods: Sequence[str] = ("POST",)) -> Callable[[F], F]:
+    def endpoint(  # type: ignore[override]  # Flask's of this name has no use here
+        self, path: str, methods: Sequence[str] = ("POST",), **others: Any
+    ) -> Callable[[F], F]:
         """Serve the decorated function: a function or coroutine as JSON, a generator as Server-Sent Events.
 
         Its parameters are filled from the request: scalars from path and query string, models, dicts and lists of
@@ -57,6 +59,7 @@ class RoutingApp(QuartTrio):
 
         Raises ConfigurationError, naming function and parameter, for what cannot be served.
         """
+        refuse_others(others, f"endpoint {path}")
         if isinstance(methods, str):
             methods = (methods,)
         if not callable(getattr(path, "startswith", None)) or not path.startswith("/"):
@@ -109,6 +112,39 @@ class RoutingApp(QuartTrio):
                 self.view_functions[name] = wrapped
             view_func = wrapped
         super().add_url_rule(path, endpoint, view_func, provide_automatic_options, **options)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            hint = f", which FastAPI has; {MEMBERS[name]}" if name in MEMBERS else ""
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}", name=name, obj=self)
+
+    def register_blueprint(self, blueprint: Any, **options: Any) -> None:
+        """Quart's own. Raises ConfigurationError for what is no blueprint."""
+        if not isinstance(blueprint, Blueprint):
+            raise ConfigurationError(f"a blueprint must be a quart.Blueprint, not {type(blueprint).__name__}")
+        super().register_blueprint(blueprint, **options)
+
+    def hooks(self) -> Iterator[Callable[..., Any]]:
+        """The user's functions around requests, connections and the serving, those of blueprints too."""
+        for by_blueprint in (
+            self.before_request_funcs,
+            self.before_websocket_funcs,
+            self.after_request_funcs,
+            self.after_websocket_funcs,
+            self.teardown_request_funcs,
+            self.teardown_websocket_funcs,
+            self.template_context_processors,
+            self.url_value_preprocessors,
+            {None: self.before_serving_funcs},
+            {None: self.after_serving_funcs},
+            {None: self.teardown_appcontext_funcs},
+        ):
+            for functions in by_blueprint.values():
+                yield from functions
+        for by_code in self.error_handler_spec.values():
+            for by_class in by_code.values():
+                yield from by_class.values()
 
     @cached_property
     def logger(self) -> logging.Logger:
