@@ -37,7 +37,7 @@ async def in_group() -> None:
 
 async def timeout() -> None:
     async with asyncio.timeout(1):
-        pass
+        await trio.lowlevel.checkpoint()
 
 
 async def get_running_loop() -> None:

@@ -27,6 +27,7 @@ from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.request import AgentRequest
 from ..runs import Handler, drain, stop_run
+from ..runs.asyncio_source import warn_of_cancelled_error
 from ..runs.containment import close_dropped, contain, noted, unwrap
 from ..stores import stores_of
 from ..web.connection import HTTPConnection
@@ -154,6 +155,7 @@ class AgentApp(RoutingApp):
                 raise ConfigurationError(f"this app has a query handler already: {self._handler.name}")
             refuse_fastapi(fn, f"handler {getattr(fn, '__qualname__', type(fn).__qualname__)}")
             self._handler = Handler(fn)
+            warn_of_cancelled_error(fn, f"handler {self._handler.name}")
             return fn
 
         return register

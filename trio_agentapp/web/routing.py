@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from ..errors import ConfigurationError, ItemError
 from ..protocol.serialiser import to_json
+from ..runs.asyncio_source import warn_of_cancelled_error
 from .endpoints import Endpoints
 from .fastapi import refuse_fastapi, refuse_fastapi_options
 
@@ -71,6 +72,7 @@ class RoutingApp(QuartTrio):
 
         def register(fn: F) -> F:
             refuse_fastapi(fn, f"endpoint {path}")
+            warn_of_cancelled_error(fn, f"endpoint {path}")
             view = self.endpoints.endpoint(fn, path=_names(native), methods=methods)
             name = view.__name__
             if name in self.view_functions:
@@ -95,6 +97,9 @@ class RoutingApp(QuartTrio):
         refuse_fastapi_options(options, f"route {rule}")
         if view_func is not None:
             refuse_fastapi(view_func, f"route {rule}")
+            # Not the views of this package, which wrap functions that have been looked at.
+            if not hasattr(view_func, "described"):
+                warn_of_cancelled_error(view_func, f"route {rule}")
         if view_func is not None and not options.get("websocket"):
             around = (path, options.get("subdomain"), options.get("host"))
             wrapped = self.endpoints.native(
