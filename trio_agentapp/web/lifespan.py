@@ -35,6 +35,7 @@ from ..runs.containment import close_dropped, contain, noted, unwrap
 from ..runs.failures import is_cancelled, leaves, printable
 from ..runs.log_fields import add_log_fields
 from ..telemetry import configure_logging
+from .blocking import blocking_named
 from .guard import guard_http2, guard_hypercorn
 from .signals import note_ignored, signals_to_take
 from .websocket_stream import guard_websockets
@@ -163,6 +164,7 @@ class Lifespan(TrioASGILifespan):
                     if self._crash is not None:
                         return
                     serving.enter_context(_collector(getattr(app, "gc_threshold", 0)))
+                    serving.enter_context(blocking_named())
                     self._started = True
                     await send({"type": "lifespan.startup.complete"})
                     await self._stop.wait()
