@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypercorn.utils import is_asgi
 
-from trio_agentapp import AgentApp, TextContent
+from trio_agentapp import AgentApp, AgentClient, TextContent
+from trio_agentapp.errors import ConfigurationError
 
 
 async def nothing() -> None: ...
@@ -69,3 +73,46 @@ async def test_one_with_output_or_a_failure_is_not(
     await play(AgentApp(agent=handler))
 
     assert not warnings_in(caplog)
+
+
+async def test_a_stop_from_outside_names_the_ways_that_work() -> None:
+    with pytest.raises(RuntimeError, match=r"trio-agentapp stop URL --session s1 --user ann") as caught:
+        await AgentApp(agent=text).stop_chat("ann", "s1")
+
+    assert "POST /stop" in str(caught.value)
+    assert "AgentClient(URL).stop" in str(caught.value)
+
+
+def test_a_client_under_asyncio_says_what_to_use() -> None:
+    async def main() -> None:
+        async with AgentClient("http://127.0.0.1:9"):
+            pass
+
+    with pytest.raises(ConfigurationError, match=r"trio\.run\(main\).*httpx\.AsyncClient"):
+        asyncio.run(main())
+
+
+def test_a_server_for_wsgi_is_told_what_serves() -> None:
+    def start_response(*_: object) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"gunicorn.*hypercorn -k trio agent:app"):
+        b"".join(AgentApp(agent=text)({"REQUEST_METHOD": "GET"}, start_response))
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_a_server_on_asyncio_that_skips_the_start_is_told_at_the_first_request(kind: str) -> None:
+    async def main() -> None:
+        async def receive() -> Any: ...
+
+        await AgentApp(agent=text)({"type": kind}, receive, receive)
+
+    with pytest.raises(ConfigurationError, match=r"uvicorn.*hypercorn -k trio agent:app"):
+        asyncio.run(main())
+
+
+def test_servers_still_see_an_app_of_asgi() -> None:
+    app = AgentApp(agent=text)
+    assert inspect.iscoroutinefunction(app.__call__)
+    assert is_asgi(app)
+    with pytest.raises(TypeError):  # by which uvicorn knows that it is not the factory of one
+        app()  # type: ignore[call-arg]

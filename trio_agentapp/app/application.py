@@ -34,7 +34,7 @@ from ..web.connection import HTTPConnection
 from ..web.endpoints import Endpoints
 from ..web.fastapi import refuse_fastapi
 from ..web.identity import Gate
-from ..web.lifespan import Lifespan
+from ..web.lifespan import NOT_ASGI, NOT_TRIO, Lifespan
 from ..web.problems import install_problems
 from ..web.routing import RoutingApp
 from ..web.sessions import SessionRoutes
@@ -90,12 +90,26 @@ class AgentApp(RoutingApp):
             raise named_by_variable(error, options).with_traceback(None) from None
         remind_to_serve(self, module)
 
+    def __call__(self, scope: Any, receive: Any, send: Any = None) -> Any:
+        """What a server calls.
+
+        Raises:
+            ConfigurationError: the server is one for WSGI, or does not run on Trio and has left out the start.
+        """
+        if send is None:
+            raise ConfigurationError(NOT_ASGI)
+        if scope["type"] != "lifespan" and not trio.lowlevel.in_trio_run():
+            raise ConfigurationError(NOT_TRIO)
+        return self.asgi_app(scope, receive, send)
+
     def _build(self, module: str, options: Options) -> None:
         self.settings = Settings.read(options)
         for name in HOOKS:
             refuse_fastapi(getattr(self.settings, name), name, hook=True)
         self.endpoints = Endpoints(cleanup_budget=self.settings.cleanup_budget, debug=self.settings.debug)
         super().__init__(module, static_folder=None)
+        # Servers ask whether `app.__call__` is a coroutine function, and take the app for one of WSGI if it is not.
+        self.__dict__["__call__"] = super().__call__
         self.app_name = self.settings.app_name
         self.app_description = self.settings.app_description
         self.cleanup_budget = self.settings.cleanup_budget
@@ -184,8 +198,14 @@ class AgentApp(RoutingApp):
 
         Raises:
             BackendUnavailable: the run is not on this node and the backend cannot be asked; safe to repeat.
-            RuntimeError: the app is not running.
+            RuntimeError: the app is not running in this process.
         """
+        if self._parts is None:
+            raise RuntimeError(
+                "stop_chat is for code of a running app, and this app is not running in this process. Otherwise "
+                f"use the command `trio-agentapp stop URL --session {session_id} --user {user_id}`, the route "
+                "POST /stop, or AgentClient(URL).stop(...)"
+            )
         return await stop_run(
             self._open().registry, self._backend, SessionKey(user_id, session_id), run_id, wait=wait
         )

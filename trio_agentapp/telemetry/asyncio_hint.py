@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import traceback
 
-from ..runs.failures import leaves
-
 __all__ = ["asyncio_hint"]
 
 HINT = (
@@ -27,7 +25,9 @@ KINDS = (RuntimeError, TypeError, AttributeError)
 
 def asyncio_hint(error: BaseException) -> str | None:
     """A sentence that says what to use, if one of these exceptions comes of asyncio under Trio."""
-    return HINT if any(map(_is_of_asyncio, leaves(error))) else None
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(asyncio_hint, error.exceptions)), None)
+    return HINT if _is_of_asyncio(error) else None
 
 
 def _is_of_asyncio(error: BaseException) -> bool:
