@@ -13,6 +13,7 @@ from hypercorn.utils import is_asgi
 
 from trio_agentapp import AgentApp, AgentClient, TextContent
 from trio_agentapp.errors import ConfigurationError
+from trio_agentapp.telemetry.tracebacks import traceback_text
 
 
 async def nothing() -> None: ...
@@ -52,6 +53,31 @@ async def test_a_handler_without_output_is_told_once(
     [told] = warnings_in(caplog)
     assert f"handler {handler.__qualname__!r} ended without output" in told
     assert "yield or return text" in told
+
+
+async def wrong() -> Any:
+    yield {"a", "set"}
+
+
+def wrong_in_thread() -> Any:
+    yield {"a", "set"}
+
+
+@pytest.mark.parametrize("handler", [wrong, wrong_in_thread])
+async def test_an_item_of_a_wrong_type_is_logged_with_the_users_line_alone(
+    handler: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    await play(AgentApp(agent=handler))
+
+    [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.exc_info is not None
+    assert record.exc_info[1] is not None
+    lines = traceback_text(record.exc_info[1]).splitlines()
+    assert [line for line in lines if line.startswith("  File")] == [lines[1]]
+    assert f"in {handler.__name__}" in lines[1]
+    assert lines[2].strip() == 'yield {"a", "set"}'
+    assert "a handler may yield str" in lines[-1]
+    assert lines[-1].endswith("not set")
 
 
 async def text() -> str:

@@ -21,7 +21,7 @@ from ..errors import ConfigurationError, ItemError
 from ..protocol.serialiser import to_json
 from ..runs.asyncio_source import warn_of_cancelled_error
 from .endpoints import Endpoints
-from .fastapi import refuse_fastapi, refuse_fastapi_options
+from .fastapi import from_fastapi, problem_of_fastapi, refuse_fastapi, refuse_fastapi_options
 
 __all__ = ["RoutingApp", "native_path"]
 
@@ -129,15 +129,31 @@ class RoutingApp(QuartTrio):
         else:
             super().log_exception(exception_info)
 
+    async def handle_user_exception(self, error: Any) -> Any:
+        """Quart's own, with error handlers of the user's; an HTTPException of FastAPI without one is a problem."""
+        try:
+            return await super().handle_user_exception(error)
+        except Exception as unhandled:
+            if unhandled is error and (answer := problem_of_fastapi(error)) is not None:
+                return answer
+            raise
+
     async def make_response(self, result: Any) -> ResponseTypes:
-        """Quart's own; models are JSON, where Quart would refuse them."""
+        """Quart's own; models are JSON, where Quart would refuse them. Responses of FastAPI are translated.
+
+        Raises ItemError, naming the view, for what is no answer.
+        """
         value, *rest = result if isinstance(result, tuple) and len(result) in (2, 3) else (result,)
-        if _is_strange(value):
+        if value is None or _is_strange(value):
             try:
-                value = Response(to_json(value), content_type="application/json")
-            except ItemError:
-                # Quart says it in its own words.
-                return await super().make_response(result)
+                if value is None:
+                    raise ItemError("None is no answer; return text, a dict, a list, or (body, status)")  # noqa: TRY301
+                value = from_fastapi(value)
+                if _is_strange(value):
+                    value = Response(to_json(value), content_type="application/json")
+            except ItemError as error:
+                view = (request if has_request_context() else websocket).endpoint
+                raise ItemError(f"view {view!r}: {error}") from None
             result = (value, *rest) if rest else value
         return await super().make_response(result)
 
