@@ -298,9 +298,10 @@ class Twin:
         told[0] = told[0] or "IDLE"
         return told, dict(self._record(h, run)) if run else {}
 
-    def reap(self, h: str) -> int:
-        self._reap_if_over(h)
-        session = self._session(h)
+    def reap(self, h: str) -> int | list[str]:
+        session = dict(self._session(h))
+        if self._reap_if_over(h):
+            return [session["run"], session["owner"]]
         return int(session["exp"]) - self.now if session.get("state") == "RUNNING" else 0
 
     # The hash that leads from a run id to its session, and the index.

@@ -125,6 +125,20 @@ async def test_a_file_that_stays_locked(
         assert await stores.states.load("ann", "chat") == {"n": 3}
 
 
+async def test_a_process_that_closes_the_file_leaves_it_to_the_others(tmp_path: Path) -> None:
+    """What is saved after it is in the file, and no log of a file that is in use is removed."""
+    command = [sys.executable, "-W", "error", str(HERE / "saver.py"), url_of(tmp_path), "two", "other", "1"]
+    async with open_stores(url_of(tmp_path)) as stores:
+        await stores.states.save("ann", "chat", {"n": 1})
+        await trio.run_process(command, stdout=subprocess.DEVNULL)
+        assert len(os.listdir(tmp_path)) == 3
+        await stores.states.save("ann", "chat", {"n": 2})
+        with sqlite3.connect(tmp_path / "states.db") as connection:
+            rows = connection.execute("SELECT value FROM records WHERE user_id = 'ann'").fetchall()
+        connection.close()
+        assert rows == [(b'{"n":2}',)]
+
+
 async def test_a_disk_that_is_full(tmp_path: Path) -> None:
     stores = stores_of(url_of(tmp_path))
     async with stores.open():

@@ -9,8 +9,6 @@ import sys
 
 import typer
 
-from ..protocol.text import visible
-
 __all__ = ["as_typed", "prepare_streams", "read_input", "write", "write_json"]
 
 
@@ -44,6 +42,8 @@ def write(text: str, *, err: bool = False, dim: bool = False, end: str = "\n") -
     """Write text that others made. In a terminal its escape sequences are shown, and not obeyed; a pipe gets it as
     it is.
     """
+    from ..protocol.text import visible
+
     stream = sys.stderr if err else sys.stdout
     if stream.isatty():
         text = typer.style(visible(text), dim=True) if dim and text else visible(text)

@@ -17,7 +17,7 @@ from typing import Any, TypeVarTuple
 import trio
 
 from ..abc import MAX_INPUT, EventSink, Lease
-from ..protocol.builder import ResponseBuilder
+from ..protocol.builder import AnswerTooLarge, ResponseBuilder
 from ..protocol.events import Failure
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
@@ -287,7 +287,12 @@ class Run:
         if sink.drained:
             # A reader, which is another task, took the last item: so others have had their turn since.
             self._turn_began = time.monotonic()
-        sink.put(self.builder.add(item))
+        try:
+            events = self.builder.add(item)
+        except AnswerTooLarge:
+            self.stop(Cause.ANSWER_TOO_LARGE)
+            return True
+        sink.put(events)
         return time.monotonic() - self._turn_began >= TURN or sink.congested
 
     async def pause(self) -> None:

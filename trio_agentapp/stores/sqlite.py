@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -134,8 +135,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            # Chats concern nobody else on this machine; SQLite gives its other files the same rights.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            _make_private(self._path)
             connection = sqlite3.connect(
                 self._path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
             )
@@ -196,6 +196,20 @@ class Database:
         except sqlite3.Error as error:
             logger.warning("SQLite, %s: %s", self._path, error)
             raise BackendUnavailable(f"The state could not be {verb}.", retry_after=1.0) from error
+
+
+def _make_private(path: str) -> None:
+    """Make the file for its owner alone if there is none; SQLite gives its other files the same rights.
+
+    The file is never opened here: closing it would end all locks that this process has on it, those of SQLite's
+    connections too. Then the next process to close the file would take itself for the last one and remove the log
+    that this one still writes to.
+    """
+    try:
+        os.mknod(path, stat.S_IFREG | 0o600)
+    except FileExistsError:
+        if os.path.isdir(path):
+            raise IsADirectoryError(f"{path} is a directory") from None
 
 
 def _write_ahead(connection: sqlite3.Connection) -> str:

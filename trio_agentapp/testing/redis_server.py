@@ -123,8 +123,11 @@ class RedisServer:
         return self.url_for(password=self.password)
 
     def url_for(self, *, user: str = "", password: str | None = None, port: int | None = None, **query: Any) -> str:
-        """A URL of this server; `port` is that of a proxy before it. Further arguments become its query: `db=1`."""
-        if self.tls is not None:
+        """A URL of this server; `port` is that of a proxy before it. Further arguments become its query: `db=1`.
+
+        A server with TLS gets the client's certificate too, unless the arguments name a CA themselves.
+        """
+        if self.tls is not None and "ssl_ca_certs" not in query:
             query = {**self.tls.query, **query}
         login = f"{quote(user)}{':' + quote(password, safe='') if password else ''}"
         scheme = "rediss" if "ssl_ca_certs" in query else "redis"

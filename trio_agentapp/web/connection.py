@@ -201,8 +201,10 @@ class HTTPConnection(TrioASGIHTTPConnection):
             # Entered before anything is sent, so that it is left whatever happens to the sending.
             async with response.response as body:
                 await self._send_start(send, response)
-                async for data in body:
-                    await self._send_data(send, data)
+                # Nobody gets what a stream says to HEAD, and it could take for ever.
+                if self.scope["method"] != "HEAD":
+                    async for data in body:
+                        await self._send_data(send, data)
 
     async def _send_start(self, send: ASGISendCallable, response: ResponseTypes) -> None:
         start: HTTPResponseStartEvent = {
