@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 
@@ -49,6 +50,10 @@ async def deploy_use_stop() -> None:
     deployment = await app.deploy(manager)
     assert (deployment.mode, deployment.pid, deployment["url"]) == ("daemon_thread", os.getpid(), deployment.url)
     assert services() == [f"deployment {deployment.deploy_id}"]
+    async with httpx.AsyncClient() as client:
+        # It listens on a loopback address.
+        answer = await client.get(f"{deployment.url}/health", headers={"Host": "evil.example"})
+        assert answer.json()["code"] == "misdirected_request"
     chat = Chat(deployment.url).begin()
     assert chat.headers["x-process-mode"] == "daemon_thread"
     [status] = await LocalDeployManager().list()

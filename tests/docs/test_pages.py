@@ -167,7 +167,7 @@ def test_every_setting_is_in_the_reference() -> None:
         _, default, variable, meaning = table[field.name]
         made = isinstance(field.default, attrs.Factory)
         assert default == (f"{field.default.factory.__name__}()" if made else repr(field.default)), field.name
-        readable = field.metadata.get("environment", type(field.default)) in (str, bool, int, float)
+        readable = field.metadata.get("environment", type(field.default)) in (str, tuple, bool, int, float)
         assert variable == (PREFIX + field.name.upper() if readable else ""), field.name
         assert meaning
     assert set(table) - set(rows("settings.md", "Timings")) == {field.name for field in attrs.fields(Settings)}

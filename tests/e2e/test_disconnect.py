@@ -70,7 +70,7 @@ async def test_while_the_agent_has_not_said_anything(server: Server, how: str, s
     await assert_disconnected(server, run_id)
 
 
-PIPELINED = b"GET /liveness HTTP/1.1\r\nHost: test\r\n\r\n"
+PIPELINED = b"GET /liveness HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 UPGRADE = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
 
 

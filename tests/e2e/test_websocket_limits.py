@@ -65,7 +65,7 @@ async def test_the_bare_command_leaves_in_good_order(start: Start) -> None:
 async def upgrade(client: Client) -> None:
     key = secrets.token_hex(11)
     await client.stream.send_all(
-        b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b==\r\n\r\n" % key.encode()
     )
     assert (await client.stream.receive_some(65536)).startswith(b"HTTP/1.1 101")

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Any, Never, TypeVar, Unpack, overload
 
 import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from outcome import Error
 from quart import Response
 from quart.ctx import RequestContext
@@ -31,8 +32,10 @@ from ..runs.asyncio_source import warn_of_cancelled_error
 from ..runs.containment import close_dropped, contain, noted, unwrap
 from ..stores import stores_of
 from ..web.connection import HTTPConnection
+from ..web.cors import CrossOrigin
 from ..web.endpoints import Endpoints
 from ..web.fastapi import refuse_fastapi
+from ..web.hosts import AllowedHosts
 from ..web.identity import Gate
 from ..web.lifespan import NOT_ASGI, NOT_TRIO, Lifespan
 from ..web.problems import install_problems
@@ -129,6 +132,8 @@ class AgentApp(RoutingApp):
         alone = isinstance(self._backend, LocalInterruptBackend)
         self._stores = stores_of(self.settings.state_url, prefix=self.settings.redis_prefix, alone=alone)
         self.state = AppState(self._stores.states, self._stores.sessions)
+        self.hosts = AllowedHosts(self.settings.allowed_hosts)
+        self._cross_origin = CrossOrigin(self.settings.cors_origins)
         self._gate = Gate(self.settings.authenticate, self.settings.authorize)
         self._tasks = AppTasks(self, self.settings, self._gate)
         self._handler: Handler | None = None
@@ -410,6 +415,19 @@ class AgentApp(RoutingApp):
         if statistics.stuck:
             return f"{len(statistics.stuck)} stopped run(s) have not ended within their cleanup budget"
         return None
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Judge the host and the origin of a request before anything of the user's sees it."""
+        if scope["type"] == "websocket" and (refusal := self.hosts.refusal(scope)) is not None:
+            await WebSocketConnection(self, scope, refusal)(receive, send)
+            return
+        if scope["type"] == "http":
+            send = self._cross_origin.sending(scope, send)
+            answer = self.hosts.refusal(scope) or self._cross_origin.preflight(self, scope, send)
+            if answer is not None:
+                await HTTPConnection(self, scope, answer)(receive, send)
+                return
+        await super().__call__(scope, receive, send)
 
     async def handle_request(self, request: Request) -> ResponseTypes:
         response = None

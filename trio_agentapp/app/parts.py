@@ -78,6 +78,9 @@ async def open_parts(
                 service=service, stream_by_default=settings.streams_by_default, sse_done=settings.sse_done
             ),
             sockets=SocketRoute(
-                service=service, max_message=settings.max_body_bytes, init_timeout=settings.read_timeout
+                service=service,
+                max_message=settings.max_body_bytes,
+                init_timeout=settings.read_timeout,
+                origins=settings.cors_origins,
             ),
         )

@@ -164,12 +164,13 @@ class LocalDeployManager(DeployManager):
     async def _start_thread(
         self, app: AgentApp, config: ServerConfig, host: str, port: int, ready_timeout: float
     ) -> Deployment:
-        from ..app.serving import check_exposure
+        from ..app.serving import check_exposure, note_address
         from ..telemetry import configure_logging
         from .thread import ThreadService
 
         configure_logging(app.log_format, node_id=app.node_id)
         check_exposure(app, host)
+        note_address(app, host)
         port = _listen(config, host, port).getsockname()[1]
         url = local_url(host, port, tls=config.ssl_enabled)
         service = ThreadService(secrets.token_hex(4), app, config, url)

@@ -119,8 +119,12 @@ async def orderly(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
             logger.warning("%s", fault, exc_info=fault.__cause__)
         error = printable(error)
         if ledger.dropped and _is_misnesting(error):
-            raise _left_open(_advice(ledger.dropped), error)
-        raise error
+            error = _left_open(_advice(ledger.dropped), error)
+        try:
+            raise error
+        finally:
+            # Its traceback refers to this frame: a cycle, which would keep all that the function held.
+            del error
     if faults:
         raise faults[0]
     return value
