@@ -27,6 +27,7 @@ from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.request import AgentRequest
 from ..runs import Handler, drain, stop_run
+from ..runs.asyncio_source import warn_of_cancelled_error
 from ..runs.containment import close_dropped, contain, noted, unwrap
 from ..stores import stores_of
 from ..web.connection import HTTPConnection
@@ -35,7 +36,7 @@ from ..web.endpoints import Endpoints
 from ..web.fastapi import refuse_fastapi, refuse_fastapi_options, refuse_others
 from ..web.hosts import AllowedHosts
 from ..web.identity import Gate
-from ..web.lifespan import Lifespan
+from ..web.lifespan import NOT_ASGI, NOT_TRIO, Lifespan
 from ..web.problems import install_problems
 from ..web.routing import RoutingApp
 from ..web.sessions import SessionRoutes
@@ -91,6 +92,18 @@ class AgentApp(RoutingApp):
             raise named_by_variable(error, options).with_traceback(None) from None
         remind_to_serve(self, module)
 
+    def __call__(self, scope: Any, receive: Any, send: Any = None) -> Any:
+        """What a server calls.
+
+        Raises:
+            ConfigurationError: the server is one for WSGI, or does not run on Trio and has left out the start.
+        """
+        if send is None:
+            raise ConfigurationError(NOT_ASGI)
+        if scope["type"] != "lifespan" and not trio.lowlevel.in_trio_run():
+            raise ConfigurationError(NOT_TRIO)
+        return self._serve(scope, receive, send)
+
     def _build(self, module: str, options: Options) -> None:
         refuse_fastapi_options(options, "AgentApp")
         self.settings = Settings.read(options)
@@ -98,6 +111,8 @@ class AgentApp(RoutingApp):
             refuse_fastapi(getattr(self.settings, name), name, hook=True)
         self.endpoints = Endpoints(cleanup_budget=self.settings.cleanup_budget, debug=self.settings.debug)
         super().__init__(module, static_folder=None)
+        # Servers ask whether `app.__call__` is a coroutine function, and take the app for one of WSGI if it is not.
+        self.__dict__["__call__"] = self._serve
         self.app_name = self.settings.app_name
         self.app_description = self.settings.app_description
         self.cleanup_budget = self.settings.cleanup_budget
@@ -160,6 +175,7 @@ class AgentApp(RoutingApp):
                 raise ConfigurationError(f"this app has a query handler already: {self._handler.name}")
             refuse_fastapi(fn, f"handler {getattr(fn, '__qualname__', type(fn).__qualname__)}")
             self._handler = Handler(fn)
+            warn_of_cancelled_error(fn, f"handler {self._handler.name}")
             return fn
 
         return register
@@ -191,8 +207,14 @@ class AgentApp(RoutingApp):
 
         Raises:
             BackendUnavailable: the run is not on this node and the backend cannot be asked; safe to repeat.
-            RuntimeError: the app is not running.
+            RuntimeError: the app is not running in this process.
         """
+        if self._parts is None:
+            raise RuntimeError(
+                "stop_chat is for code of a running app, and this app is not running in this process. Otherwise "
+                f"use the command `trio-agentapp stop URL --session {session_id} --user {user_id}`, the route "
+                "POST /stop, or AgentClient(URL).stop(...)"
+            )
         return await stop_run(
             self._open().registry, self._backend, SessionKey(user_id, session_id), run_id, wait=wait
         )
@@ -393,7 +415,7 @@ class AgentApp(RoutingApp):
             return f"{len(statistics.stuck)} stopped run(s) have not ended within their cleanup budget"
         return None
 
-    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    async def _serve(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Judge the host and the origin of a request before anything of the user's sees it."""
         if scope["type"] == "websocket" and (refusal := self.hosts.refusal(scope)) is not None:
             await WebSocketConnection(self, scope, refusal)(receive, send)
@@ -408,7 +430,7 @@ class AgentApp(RoutingApp):
             # What was put around the app is user code, and has a task of its own.
             unwrap(await contain(self.asgi_app, scope, receive, send))
         else:
-            await super().__call__(scope, receive, send)
+            await self.asgi_app(scope, receive, send)
 
     async def handle_request(self, request: Request) -> ResponseTypes:
         response = None

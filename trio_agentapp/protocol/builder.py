@@ -100,6 +100,11 @@ class ResponseBuilder:
             for event in self._finished
         )
 
+    @property
+    def has_output(self) -> bool:
+        """Whether a message was begun."""
+        return bool(self._message or self._aside or self._finished)
+
     def start(self) -> Sequence[Event]:
         """The first two events: created, in progress."""
         self._require("new")

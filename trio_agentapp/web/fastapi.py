@@ -1,4 +1,7 @@
-"""Refuses parameters that only FastAPI can fill. Ignored, `Depends` would be a guard that lets everybody in."""
+"""What code written for FastAPI brings along: refused where nothing here stands for it, else translated.
+
+Parameters that only FastAPI can fill are refused. Ignored, `Depends` would be a guard that lets everybody in.
+Responses that hold their whole body, and `HTTPException`, are translated; neither package must be installed."""
 
 from __future__ import annotations
 
@@ -14,11 +17,20 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ForwardRef, Literal, get_args, get_origin
 
 import attrs
+from quart import Response
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ItemError
 from .annotations import is_pydantic, is_struct, names_around, plain
+from .problems import PHRASES, problem
 
-__all__ = ["MEMBERS", "refuse_fastapi", "refuse_fastapi_options", "refuse_others"]
+__all__ = [
+    "MEMBERS",
+    "from_fastapi",
+    "problem_of_fastapi",
+    "refuse_fastapi",
+    "refuse_fastapi_options",
+    "refuse_others",
+]
 
 HOMES = ("fastapi", "starlette")
 """The packages, found by the module of an object's class, so that neither must be installed."""
@@ -91,6 +103,49 @@ MEMBERS: Mapping[str, str] = {
     "openapi": "the document is served at /openapi.json",
 }
 """What a FastAPI has and an AgentApp has not."""
+
+
+STREAMED: Mapping[str, str] = {
+    "StreamingResponse": "make it an @app.endpoint that is a generator, which streams what it yields; or return a "
+    "generator or a quart.Response of one",
+    "FileResponse": "return await quart.send_file(path)",
+    "background": "start it in the view, with app.add_background_task(fn)",
+}
+"""Answers that only an ASGI server of asyncio can send."""
+
+
+def from_fastapi(value: Any) -> Any:
+    """A response of FastAPI or Starlette as one of Quart; any other value as it is.
+
+    Raises ItemError for one that has no body yet, naming what to use instead.
+    """
+    kinds = {base.__name__ for base in inspect.getmro(type(value)) if _is_home(base)}
+    if "Response" not in kinds:
+        return value
+    found: str | None = next((name for name in ("FileResponse", "StreamingResponse") if name in kinds), None)
+    if found is None and value.background is not None:
+        found = "background"
+    if found is not None:
+        name = f"{found}= of FastAPI's responses" if found == "background" else f"{found} of FastAPI"
+        raise ItemError(f"{name} cannot be sent here; {STREAMED[found]}")
+    response = Response(bytes(value.body), value.status_code)
+    response.headers.clear()
+    for key, text in value.raw_headers:
+        response.headers.add(key.decode("latin-1"), text.decode("latin-1"))
+    return response
+
+
+def problem_of_fastapi(error: BaseException) -> Response | None:
+    """The answer to an `HTTPException` of FastAPI or Starlette: its status, `detail` and headers."""
+    if _home(type(error)) != "HTTPException":
+        return None
+    raised: Any = error
+    title = PHRASES.get(raised.status_code, "Error")
+    code = title.lower().replace(" ", "_")
+    # FastAPI's own may be any JSON; Starlette's is text.
+    response = problem(raised.status_code, code, title, "", extra={"detail": raised.detail})
+    response.headers.update(raised.headers or {})
+    return response
 
 
 def refuse_fastapi(fn: Any, name: str, *, hook: bool = False) -> None:
@@ -178,9 +233,13 @@ def _home(value: Any) -> str | None:
     else:
         kinds = inspect.getmro(value if isinstance(value, type) else type(value))
     for kind in kinds:
-        if str(getattr(kind, "__module__", "")).partition(".")[0] in HOMES:
+        if _is_home(kind):
             return str(kind.__name__)
     return None
+
+
+def _is_home(kind: Any) -> bool:
+    return str(getattr(kind, "__module__", "")).partition(".")[0] in HOMES
 
 
 def _in_text(text: str, names: Mapping[str, Any], seen: set[Any]) -> str | None:

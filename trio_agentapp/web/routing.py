@@ -19,8 +19,16 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from ..errors import ConfigurationError, ItemError
 from ..protocol.serialiser import to_json
+from ..runs.asyncio_source import warn_of_cancelled_error
 from .endpoints import Endpoints
-from .fastapi import MEMBERS, refuse_fastapi, refuse_fastapi_options, refuse_others
+from .fastapi import (
+    MEMBERS,
+    from_fastapi,
+    problem_of_fastapi,
+    refuse_fastapi,
+    refuse_fastapi_options,
+    refuse_others,
+)
 
 __all__ = ["RoutingApp", "native_path"]
 
@@ -74,6 +82,7 @@ class RoutingApp(QuartTrio):
 
         def register(fn: F) -> F:
             refuse_fastapi(fn, f"endpoint {path}")
+            warn_of_cancelled_error(fn, f"endpoint {path}")
             view = self.endpoints.endpoint(fn, path=_names(native), methods=methods)
             name = view.__name__
             if name in self.view_functions:
@@ -98,6 +107,9 @@ class RoutingApp(QuartTrio):
         refuse_fastapi_options(options, f"route {rule}")
         if view_func is not None:
             refuse_fastapi(view_func, f"route {rule}")
+            # Not the views of this package, which wrap functions that have been looked at.
+            if not hasattr(view_func, "described"):
+                warn_of_cancelled_error(view_func, f"route {rule}")
         if view_func is not None and not options.get("websocket"):
             around = (path, options.get("subdomain"), options.get("host"))
             wrapped = self.endpoints.native(
@@ -160,15 +172,31 @@ class RoutingApp(QuartTrio):
         else:
             super().log_exception(exception_info)
 
+    async def handle_user_exception(self, error: Any) -> Any:
+        """Quart's own, with error handlers of the user's; an HTTPException of FastAPI without one is a problem."""
+        try:
+            return await super().handle_user_exception(error)
+        except Exception as unhandled:
+            if unhandled is error and (answer := problem_of_fastapi(error)) is not None:
+                return answer
+            raise
+
     async def make_response(self, result: Any) -> ResponseTypes:
-        """Quart's own; models are JSON, where Quart would refuse them."""
+        """Quart's own; models are JSON, where Quart would refuse them. Responses of FastAPI are translated.
+
+        Raises ItemError, naming the view, for what is no answer.
+        """
         value, *rest = result if isinstance(result, tuple) and len(result) in (2, 3) else (result,)
-        if _is_strange(value):
+        if value is None or _is_strange(value):
             try:
-                value = Response(to_json(value), content_type="application/json")
-            except ItemError:
-                # Quart says it in its own words.
-                return await super().make_response(result)
+                if value is None:
+                    raise ItemError("None is no answer; return text, a dict, a list, or (body, status)")  # noqa: TRY301
+                value = from_fastapi(value)
+                if _is_strange(value):
+                    value = Response(to_json(value), content_type="application/json")
+            except ItemError as error:
+                view = (request if has_request_context() else websocket).endpoint
+                raise ItemError(f"view {view!r}: {error}") from None
             result = (value, *rest) if rest else value
         return await super().make_response(result)
 
