@@ -209,7 +209,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
             async with response.response as body:
                 await self._send_start(send, response)
                 # Nobody gets what a stream says to HEAD, and it could take for ever.
-                if self.scope["method"] != "HEAD":
+                if self.scope["method"] != "HEAD" or isinstance(body, DataBody):
                     async for data in body:
                         await self._send_data(send, data)
 
