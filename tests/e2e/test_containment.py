@@ -35,6 +35,11 @@ RAISES = [
     "mute beside nursery",
     "mute group",
     "surrogate",
+    "flaky",
+    "flaky in nursery",
+    "nameless",
+    "name of a task",
+    "huge",
     "break in a time-out",
     "nursery",
     "scope",
@@ -42,7 +47,15 @@ RAISES = [
     "kept",
     "kept in a group",
 ]
-GOES_ON = ["break", "anext", "break of a timed one", "break in a nursery's task"]
+GOES_ON = [
+    "break",
+    "anext",
+    "break of a timed one",
+    "break in a nursery's task",
+    "break in a thread's call",
+    "break in a plain thread's call",
+    "many",
+]
 KINDS = [*RAISES, *GOES_ON]
 
 Deed = Callable[[Server, str], Awaitable[bool]]
@@ -140,6 +153,7 @@ PLACES: dict[str, Deed] = {
     "before_request": request("GET", "/health", x_before="{kind}"),
     "middleware": request("GET", "/health", x_middleware="{kind}"),
     "ASGI middleware": request("GET", "/health", x_layer="{kind}"),
+    "assigned ASGI middleware": request("GET", "/health", x_assigned="{kind}"),
     "error handler": request("GET", "/error-handler?kind={kind}"),
     "teardown": request("GET", "/health", x_teardown="{kind}"),
     "authenticate": request("GET", "/runs", x_authenticate="{kind}"),
@@ -170,7 +184,7 @@ async def test_it_ends_its_own_and_nothing_else(server: Server, place: str) -> N
     assert {output_text(end) for end in ends} == {"I am fine"}
     if place not in ("error handler", "sync endpoint", "sync endpoint generator"):
         assert [kind for kind in GOES_ON if not went_on[kind]] == []
-    if place not in ("teardown", "native stream", "ASGI middleware"):
+    if place not in ("teardown", "native stream", "ASGI middleware", "assigned ASGI middleware"):
         # In a nursery of its own, code may cancel that.
         allowed = {"parent", "kept"} if place == "nursery in a query" else set()
         assert [kind for kind in RAISES if went_on[kind] and kind not in allowed] == []

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,6 +28,36 @@ class Mute(Exception):
     __str__ = __repr__
 
 
+class Flaky(Exception):
+    """Has text once."""
+
+    asked = 0
+
+    def __repr__(self) -> str:
+        self.asked += 1
+        if self.asked > 1:
+            raise SystemExit("no words any more")
+        return "words"
+
+    __str__ = __repr__
+
+
+class Nameless(type):
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__name__", "__qualname__"):
+            raise SystemExit("no name")
+        return super().__getattribute__(name)
+
+
+class Strange(Exception, metaclass=Nameless):
+    pass
+
+
+class Name(str):
+    def __repr__(self) -> str:
+        raise SystemExit("no name")
+
+
 class Surrogate(Exception):
     def __str__(self) -> str:
         return "half \ud83d"
@@ -44,6 +75,10 @@ async def timed() -> AsyncIterator[int]:
     with trio.move_on_after(60):
         for number in range(1000):
             yield number
+
+
+async def numbers() -> AsyncIterator[int]:
+    yield 1
 
 
 async def fail(error: BaseException) -> None:
@@ -85,6 +120,20 @@ async def do(kind: str) -> str:
             raise BaseExceptionGroup("two", [Mute(), KeyError(Mute())])
         case "surrogate":
             raise Surrogate
+        case "flaky":
+            raise Flaky
+        case "flaky in nursery":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fail, Flaky())
+                await trio.sleep_forever()
+        case "nameless":
+            raise Strange
+        case "name of a task":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fail, ValueError(), name=Name("x"))
+                await trio.sleep_forever()
+        case "huge":
+            raise ValueError("x" * 20_000_000)
         case "break":
             async for _ in ticks():
                 break
@@ -93,6 +142,24 @@ async def do(kind: str) -> str:
         case "break of a timed one":
             async for _ in timed():
                 break
+        case "break in a thread's call":
+
+            def work() -> None:
+                trio.from_thread.run(do, "break")
+
+            await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+        case "break in a plain thread's call":
+            token, done = trio.lowlevel.current_trio_token(), trio.Event()
+
+            def plain() -> None:
+                trio.from_thread.run(do, "break", trio_token=token)
+                trio.from_thread.run_sync(done.set, trio_token=token)
+
+            threading.Thread(target=plain).start()
+            await done.wait()
+        case "many":
+            for _ in range(3_000):
+                await anext(numbers())
         case "break in a nursery's task":
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(do, "break")
@@ -165,6 +232,13 @@ class Layer:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and (kind := dict(scope["headers"]).get(b"x-layer")):
+            await do(kind.decode())
+        await self.app(scope, receive, send)
+
+
+class AssignedLayer(Layer):
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and (kind := dict(scope["headers"]).get(b"x-assigned")):
             await do(kind.decode())
         await self.app(scope, receive, send)
 
@@ -296,6 +370,8 @@ async def layer(asked, call_next):
 
 
 app.add_middleware(Layer)
+# As Quart's documentation has it.
+app.asgi_app = AssignedLayer(app.asgi_app)  # type: ignore[method-assign]
 
 
 @app.websocket("/socket")
