@@ -26,6 +26,7 @@
         ├── Elsewhere                 409  carries the node that has the run's events
         ├── RunEnded                  409
         ├── StreamExpired             410
+        ├── MisdirectedRequest        421
         ├── TooManyRuns               429
         ├── QueueFull                 429
         ├── NotOffered                501
@@ -54,6 +55,7 @@ __all__ = [
     "ItemError",
     "MalformedBody",
     "MethodNotAllowed",
+    "MisdirectedRequest",
     "NotFound",
     "NotOffered",
     "PayloadTooLarge",
@@ -258,6 +260,12 @@ class StreamExpired(RequestError):
 
     def __init__(self) -> None:
         super().__init__("This run is over, and its events are not kept any more.")
+
+
+class MisdirectedRequest(RequestError):
+    """The request is for a host that this server does not answer for: see `allowed_hosts`."""
+
+    code, status, title = "misdirected_request", 421, "Misdirected request"
 
 
 class TooManyRuns(RequestError):

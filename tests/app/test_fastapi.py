@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Any, NewType, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, NewType, Optional, TypedDict, TypeVar
 
 import attrs
 import fastapi
@@ -27,6 +28,16 @@ if TYPE_CHECKING:
 
 def guard() -> str:
     raise fastapi.HTTPException(401)
+
+
+T = TypeVar("T")
+Guarded = Annotated[str, fastapi.Depends(guard)]
+Generic = Annotated[T, fastapi.Depends(guard)]
+
+
+def _shown(value: object) -> str:
+    """A name for a test that is the same in every process: without the addresses of objects."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 REGISTER: dict[str, Callable[[Any], Any]] = {
@@ -127,9 +138,16 @@ Name = NewType("Name", Annotated[str, fastapi.Depends(guard)])  # type: ignore[v
         (fastapi.UploadFile, "UploadFile"),
         (starlette.requests.HTTPConnection, "HTTPConnection"),
         (starlette.responses.StreamingResponse, "StreamingResponse"),
+        (list["Guarded"], "Depends"),
+        (Optional["Guarded"], "Depends"),
+        ("list['Guarded']", "Depends"),
+        ("Generic[User]", "Depends"),
+        ("dict[User, Guarded]", "Depends"),
+        ("fastapi.Request | User", "Request"),
+        (Callable[[fastapi.Request], None], "Request"),
         *((each, "Depends") for each in (Data, Defaulted, Fielded, Typed, Model, Struct, list[Model])),
     ],
-    ids=str,
+    ids=_shown,
 )
 @pytest.mark.parametrize("way", ["query", "task", "endpoint", "get", "websocket"])
 def test_it_is_found_wherever_an_annotation_has_it(annotation: Any, found: str, way: str) -> None:
@@ -176,13 +194,69 @@ def test_what_decorators_and_classes_hide_is_found() -> None:
             AgentApp().get("/x")(fn)
 
 
-@pytest.mark.parametrize("option", ["dependencies", "response_model", "status_code", "response_class"])
+DECORATORS: list[Callable[..., Any]] = [
+    lambda **options: AgentApp().query(**options),
+    lambda **options: AgentApp().endpoint("/x", **options),
+    lambda **options: AgentApp().task("/x", **options),
+    lambda **options: AgentApp().get("/x", **options),
+    lambda **options: AgentApp().websocket("/x", **options),
+    lambda **options: lambda _fn: AgentApp(**options),
+]
+
+
+@pytest.mark.parametrize("option", ["dependencies", "response_model", "status_code", "response_class", "tags"])
 def test_arguments_of_fastapis_decorators_are_refused(option: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"{option}= is an argument of FastAPI's; here "):
-        AgentApp().get("/x", **{option: [fastapi.Depends(guard)]})(guard)
-    for decorate in (AgentApp().query, functools.partial(AgentApp().endpoint, "/x")):
-        with pytest.raises(TypeError, match=option):
-            decorate(**{option: [fastapi.Depends(guard)]})
+    for decorate in DECORATORS:
+        with pytest.raises(ConfigurationError, match=f"{option}= is an argument of FastAPI's; here "):
+            decorate(**{option: [fastapi.Depends(guard)]})(guard)
+
+
+def test_an_argument_that_no_decorator_has_is_named() -> None:
+    for decorate in DECORATORS[:3]:
+        with pytest.raises(TypeError, match="no argument 'time_out'"):
+            decorate(time_out=3)(guard)
+
+
+def test_a_field_of_pydantic_as_a_default_is_refused() -> None:
+    """It would check nothing, as `Query("x", max_length=3)` did."""
+
+    async def short(x: str = pydantic.Field("x", max_length=3)) -> None: ...
+
+    for way in ("query", "task", "endpoint", "get"):
+        with pytest.raises(ConfigurationError, match=r"parameter 'x' has pydantic's Field.*write Annotated"):
+            REGISTER[way](short)
+
+
+@pytest.mark.parametrize("hook", ["after_request", "teardown_request", "after_serving", "context_processor", 404])
+async def test_all_hooks_are_looked_at(hook: Any) -> None:
+    async def guarded(user: str = fastapi.Depends(guard)) -> None: ...
+
+    app = AgentApp()
+    (app.errorhandler(hook) if hook == 404 else getattr(app, hook))(guarded)
+    with pytest.raises(ConfigurationError, match="guarded: parameter 'user' uses Depends of FastAPI"):
+        async with app.runtime():
+            pass
+
+
+def test_what_an_app_of_fastapis_has_is_named_with_the_replacement() -> None:
+    app: Any = AgentApp()
+    with pytest.raises(AttributeError, match=r"'on_event', which FastAPI has; use AgentApp\(lifespan="):
+        app.on_event("startup")
+    with pytest.raises(AttributeError, match=r"'include_router', which FastAPI has; use a quart.Blueprint"):
+        app.include_router(fastapi.APIRouter())
+    with pytest.raises(ConfigurationError, match=r"must be a quart.Blueprint, not APIRouter"):
+        app.register_blueprint(fastapi.APIRouter())
+    with pytest.raises(AttributeError, match=r"AgentApp has no attribute 'other'$"):
+        app.other()
+    assert not hasattr(app, "mount")
+
+
+def test_a_handler_that_calls_itself_is_taken() -> None:
+    """Its own name has no value yet when it is registered."""
+
+    @AgentApp().query()
+    async def chat(msgs: "list[User]", request: Annotated[Any, "Query of Depends"] = None) -> Any:  # noqa: UP037
+        yield chat.__name__
 
 
 def test_what_is_not_of_fastapi_is_left_alone() -> None:

@@ -351,3 +351,30 @@ def test_run_at_module_level_does_nothing_under_hypercorn(tmp_path: Path) -> Non
     text = (tmp_path / "log").read_text()
     assert "is ready on" not in text
     assert text.count("after run") >= 1, "the import went on after run()"
+
+
+async def test_what_init_sets_on_self_is_there_in_the_handler_and_at_shutdown(served: Served) -> None:
+    app, seen = AgentApp(), []
+    with pytest.warns(DeprecationWarning, match="lifespan"):  # noqa: PT031
+
+        @app.init
+        async def init(self: Any) -> None:
+            self.model = "a model"
+            seen.append(self.app)
+
+        @app.init
+        def by_another_name(application: AgentApp) -> None:
+            seen.append(application)
+
+        @app.shutdown
+        def shut_down(self: Any) -> None:
+            seen.append(self.model)
+
+    @app.query()
+    async def chat(self: Any) -> str:
+        return str(self.model)
+
+    async with served(app) as client:
+        answer = await client.post("/process", json={"input": "hi", "stream": False})
+        assert b"a model" in await answer.get_data()
+    assert seen == [app, app, "a model"]

@@ -81,6 +81,11 @@ WRONG: list[tuple[str, Any]] = [
     ("cleanup_budget", -0.1),
     ("drain_timeout", "soon"),
     ("gc_threshold", -1),
+    ("cors_origins", "https://app.example.com"),
+    ("cors_origins", ("https://app.example.com", 5)),
+    ("cors_origins", None),
+    ("allowed_hosts", "agent.example.com"),
+    ("allowed_hosts", {"agent.example.com"}),
 ]
 
 
@@ -118,6 +123,13 @@ def test_a_lifespan_that_was_not_decorated() -> None:
         ("response_type", "json", "json"),
         ("on_disconnect", "continue", "continue"),
         ("require_auth", "off", False),
+        (
+            "cors_origins",
+            "https://a.example, http://localhost:5173,",
+            ("https://a.example", "http://localhost:5173"),
+        ),
+        ("cors_origins", "", ()),
+        ("allowed_hosts", "agent.example.com,*.example.org", ("agent.example.com", "*.example.org")),
     ],
 )
 def test_a_setting_from_the_environment(monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: Any) -> None:
@@ -186,6 +198,81 @@ def test_every_variable_is_refused_by_its_name_and_value(
     assert caught.value.__cause__ is None
     frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert frames == ["test_every_variable_is_refused_by_its_name_and_value", "__init__"]
+
+
+NO_ORIGINS = [
+    "*",
+    "*.example.com",
+    "https://*.example.com",
+    "null",
+    "app.example.com",
+    "localhost:5173",
+    "//app.example.com",
+    "https://",
+    "https://app.example.com/",
+    "https://app.example.com/path",
+    "https://app.example.com?x",
+    "https://me@app.example.com",
+    "https://App.example.com",
+    "https://app.example.com:443",
+    "http://app.example.com:80",
+    "http://app.example.com:",
+    "http://app.example.com:0",
+    "https://app.example.com\n",
+    "https://müller.example",
+    "https://a.example https://b.example",
+]
+NO_HOSTS = [
+    "agent.example.com:8090",
+    "http://agent.example.com",
+    "agent.example.com/",
+    "a.*.example",
+    "*x",
+    "A.example",
+    "",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [*(("cors_origins", each) for each in NO_ORIGINS), *(("allowed_hosts", each) for each in NO_HOSTS)],
+)
+def test_a_wrong_origin_or_host_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    with pytest.raises(AgentAppError) as caught:
+        AgentApp(**{name: ("a.example" if name == "allowed_hosts" else "https://a.example", value)})
+    assert str(caught.value).startswith(f"{name} must ")
+    assert repr(value) in str(caught.value)
+    if value and not value.endswith("\n"):
+        monkeypatch.setenv(f"AGENTAPP_{name.upper()}", value)
+        with pytest.raises(AgentAppError) as caught:
+            AgentApp()
+        assert str(caught.value).startswith(f"AGENTAPP_{name.upper()}")
+        assert repr(value) in str(caught.value)
+
+
+def test_all_origins_are_refused_with_the_reason() -> None:
+    with pytest.raises(AgentAppError) as caught:
+        AgentApp(cors_origins=["*"])
+    assert str(caught.value) == (
+        "cors_origins must name each origin, not '*': every page could use this app with the cookies and in the "
+        "network of its reader"
+    )
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://app.example.com",
+        "http://localhost:5173",
+        "http://[::1]:8080",
+        "http://127.0.0.1:443",
+        "https://xn--mller-kva.example",
+        "chrome-extension://abcdefghijklmnop",
+        "capacitor://localhost",
+    ],
+)
+def test_origins(origin: str) -> None:
+    assert AgentApp(cors_origins=[origin]).settings.cors_origins == (origin,)
 
 
 def test_the_argument_is_named_where_the_argument_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ class Exchange:
     async def ask(self, method: str, path: str, body: object = None) -> int:
         """Send the request, and wait for the head of its answer."""
         data = b"" if body is None else json.dumps(body).encode()
-        headers = [("Host", "test"), ("Content-Type", "application/json"), ("Content-Length", str(len(data)))]
+        headers = [("Host", "127.0.0.1"), ("Content-Type", "application/json"), ("Content-Length", str(len(data)))]
         out = self._http.send(h11.Request(method=method, target=path, headers=headers)) or b""
         out += self._http.send(h11.Data(data=data)) or b""
         out += self._http.send(h11.EndOfMessage()) or b""

@@ -134,7 +134,12 @@ class Reader:
         """
         self.connections += 1
         http = h11.Connection(h11.CLIENT)
-        fields = {"Host": "test", "Content-Length": str(len(body)), "Content-Type": "application/json", **headers}
+        fields = {
+            "Host": "127.0.0.1",
+            "Content-Length": str(len(body)),
+            "Content-Type": "application/json",
+            **headers,
+        }
         out = http.send(h11.Request(method=method, target=path, headers=list(fields.items()))) or b""
         out += (http.send(h11.Data(data=body)) or b"") + (http.send(h11.EndOfMessage()) or b"")
         left, rest, status, streamed = after_bytes, bytearray(), 0, False

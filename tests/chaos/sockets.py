@@ -111,7 +111,9 @@ class Socket:
         for reader in readers:
             reader.connections += 1
         async with await trio.open_tcp_stream("127.0.0.1", node.port) as stream:
-            await stream.send_all(peer.send(Request(host="test", target="/ws", subprotocols=["trio-agentapp.v1"])))
+            await stream.send_all(
+                peer.send(Request(host="127.0.0.1", target="/ws", subprotocols=["trio-agentapp.v1"]))
+            )
             while left > 0:
                 counting = counted()
                 piece = await stream.receive_some(int(min(left, 65536)) if counting else 1024)

@@ -264,6 +264,8 @@ async def test_what_cannot_be_deployed(home: Path, monkeypatch: pytest.MonkeyPat
         await detached.deploy(app, mode="daemon_thread", environment={"A": "b"})
     with pytest.raises(ValueError, match="mode 'k8s' is not known; known are 'daemon_thread', 'detached_process'"):
         LocalDeployManager(mode="k8s")
+    with pytest.raises(ValueError, match="shutdown_timeout must be 0 or more seconds, not -1"):
+        LocalDeployManager(shutdown_timeout=-1)
     monkeypatch.setenv("AGENTAPP_HOME", "/proc/nowhere")
     with pytest.raises(DeployError, match=r"cannot write to /proc/nowhere/deployments: .*AGENTAPP_HOME"):
         await LocalDeployManager(port=0, mode=MODE).deploy(entrypoint=__file__)

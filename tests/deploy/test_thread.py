@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 
@@ -48,6 +50,10 @@ async def deploy_use_stop() -> None:
     deployment = await app.deploy(manager)
     assert (deployment.mode, deployment.pid, deployment["url"]) == ("daemon_thread", os.getpid(), deployment.url)
     assert services() == [f"deployment {deployment.deploy_id}"]
+    async with httpx.AsyncClient() as client:
+        # It listens on a loopback address.
+        answer = await client.get(f"{deployment.url}/health", headers={"Host": "evil.example"})
+        assert answer.json()["code"] == "misdirected_request"
     chat = Chat(deployment.url).begin()
     assert chat.headers["x-process-mode"] == "daemon_thread"
     [status] = await LocalDeployManager().list()
@@ -127,7 +133,9 @@ async def test_a_start_that_fails_leaves_no_thread(
     assert not services()
 
 
-async def test_a_service_that_does_not_end_is_cancelled(manager: LocalDeployManager) -> None:
+@pytest.mark.parametrize(("of_manager", "of_stop"), [(None, 0.3), (0.3, None), (60, 0.3)])
+async def test_a_service_that_does_not_end_is_cancelled(of_manager: float | None, of_stop: float | None) -> None:
+    manager = LocalDeployManager(port=0, shutdown_timeout=of_manager)
     seen = []
 
     async def stay(app: AgentApp) -> None:
@@ -144,7 +152,16 @@ async def test_a_service_that_does_not_end_is_cancelled(manager: LocalDeployMana
         await stay(app)
 
     deployment = await app.deploy(manager)
-    status = await manager.stop(deployment.deploy_id, timeout=0.3)
+    status = await manager.stop(deployment.deploy_id, timeout=of_stop)
     assert status.reason == "cancelled: it had not ended in 0.3 s"
     assert seen == ["cancelled"]
     assert not services()
+
+
+async def test_a_deployment_that_cannot_begin_leaves_the_program_its_signals() -> None:
+    app, _ = counter()
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(DeployError, match="in use"):
+            await app.deploy(LocalDeployManager(port=taken.getsockname()[1]))
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)] == before

@@ -94,8 +94,9 @@ def test_python_blocks_run(path: Path, namespace: dict[str, Any], monkeypatch: p
             if name.startswith("test_") and inspect.iscoroutinefunction(value):
                 trio.run(value)
         if "@app.query" in code and not namespace["app"].settings.require_auth:
-            # Another process does not live on a virtual clock.
-            clock = None if "open_process" in code else trio.testing.MockClock(autojump_threshold=0)
+            # Other processes, and threads that sleep, do not live on a virtual clock.
+            real = any(name in code for name in ("open_process", "time.sleep", "to_thread"))
+            clock = None if real else trio.testing.MockClock(autojump_threshold=0)
             assert trio.run(last_status, namespace["app"], clock=clock) == "completed"
 
 
@@ -167,7 +168,7 @@ def test_every_setting_is_in_the_reference() -> None:
         _, default, variable, meaning = table[field.name]
         made = isinstance(field.default, attrs.Factory)
         assert default == (f"{field.default.factory.__name__}()" if made else repr(field.default)), field.name
-        readable = field.metadata.get("environment", type(field.default)) in (str, bool, int, float)
+        readable = field.metadata.get("environment", type(field.default)) in (str, tuple, bool, int, float)
         assert variable == (PREFIX + field.name.upper() if readable else ""), field.name
         assert meaning
     assert set(table) - set(rows("settings.md", "Timings")) == {field.name for field in attrs.fields(Settings)}

@@ -104,7 +104,7 @@ class Server:
     def _ready_at(self, path: str) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), 2) as sock:
-                sock.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
+                sock.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
                 return sock.recv(100).startswith(b"HTTP/1.1 200")
         except OSError:
             return False
@@ -270,7 +270,7 @@ class Client:
         headers: dict[str, str] | None = None,
         chunked: bool = False,
     ) -> bytes:
-        fields = {"Host": "test", **(headers or {})}
+        fields = {"Host": "127.0.0.1", **(headers or {})}
         data = b""
         if body is not None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -34,7 +34,7 @@ class H2Client:
 
     async def request(self, method: str, path: str, body: Any = None, more: dict[str, str] | None = None) -> int:
         number = self.h2.get_next_available_stream_id()
-        headers = [(":method", method), (":path", path), (":scheme", "http"), (":authority", "test")]
+        headers = [(":method", method), (":path", path), (":scheme", "http"), (":authority", "127.0.0.1")]
         headers += (more or {}).items()
         data = json.dumps(body).encode() if body is not None else b""
         if data:

@@ -287,7 +287,7 @@ async def test_just_below_the_limit(server: Server) -> None:
 
 async def test_a_declared_length_is_refused_before_it_is_sent(server: Server) -> None:
     async with server.connect() as client:
-        head = b"POST /process HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+        head = b"POST /process HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         client.spell("POST", "/process", b"{}")
         await client.stream.send_all(head + b"Content-Length: 10000000000\r\n\r\n")
         answer = await client.answer()
@@ -368,7 +368,7 @@ async def test_slow_headers_are_cut(server: Server) -> None:
         return  # that limit is our launcher's
     async with server.connect() as silent, server.connect() as slow:
         began = trio.current_time()
-        await slow.stream.send_all(b"POST /process HTTP/1.1\r\nHost: te")
+        await slow.stream.send_all(b"POST /process HTTP/1.1\r\nHost: 12")
         assert b" 200 " not in await slow.wait_eof(5)
         assert await silent.wait_eof(5) == b""
         assert trio.current_time() - began < OPTIONS["read_timeout"] + 2
@@ -381,10 +381,11 @@ async def test_slow_headers_are_cut(server: Server) -> None:
         b"\x00\x01\x02\x03\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET /\r\n\r\n",
-        b"POST /process HTTP/1.1\r\nHost: t\r\nContent-Length: -1\r\n\r\n",
-        b"POST /process HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"POST /process HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
-        b"GET / HTTP/1.1\r\nHost: t\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
+        b"POST /process HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /process HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /process HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
 )

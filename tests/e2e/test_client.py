@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
 import pytest
 import trio
 
 from trio_agentapp import AgentClient, AgentRequest, errors
-from trio_agentapp.client import Retries
+from trio_agentapp.client import EventStream, Retries
 
 from .harness import Server, check_events, free_port, fresh, say
 
@@ -152,3 +156,76 @@ async def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
                 pass
     assert str(lost.value) == f"{nobody}: Connection refused (3 attempts)"
     assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("transport", ["sse", "websocket"])
+@pytest.mark.parametrize(("pieces", "size"), [(1, 3_000_000), (1, 20_000_000), (20, 1_000_000), (2000, 5000)])
+async def test_large_answers_come_whole(server: Server, transport: Any, pieces: int, size: int) -> None:
+    """Also to a reader that pauses now and then, and with another run beside it."""
+    async with AgentClient(url(server), transport=transport) as client:
+        large = {"input": "Go", "do": "bulk", "pieces": pieces, "size": size, "session_id": fresh()}
+        async with client.run(large) as events, client.run("Hello", session_id=fresh()) as beside:
+            async for number, event in _numbered(events):
+                assert event["sequence_number"] == number
+                if number < 8:
+                    await trio.sleep(0.1)
+            assert len(events.text) == pieces * size
+            assert (await beside.wait())["status"] == "completed"
+
+
+async def _numbered(events: EventStream) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+    number = 0
+    async for event in events:
+        yield number, event
+        number += 1
+
+
+@pytest.mark.parametrize("transport", ["sse", "websocket"])
+async def test_text_that_is_no_unicode_is_sent_all_the_same(server: Server, transport: str) -> None:
+    """Half a character becomes U+FFFD; two halves that stand side by side are one."""
+    async with AgentClient(url(server), transport=transport) as client:
+        for text, said in (("a\ud83d", "a\ufffd"), ("a\ud83d\ude00b", "a\U0001f600b")):
+            async with client.run({"input": text, "do": "echo"}) as events:
+                await events.wait()
+            assert json.loads(events.text)["said"] == said
+        with pytest.raises(errors.ValidationError, match="64 bits"):
+            async with client.run({"input": "x", "own": 2**64}):
+                pass
+
+
+@pytest.mark.parametrize(("pieces", "size"), [(90, 100_000), (1, 9_000_000), (15, 2_000_000)])
+async def test_what_was_accepted_can_be_read(server: Server, pieces: int, size: int) -> None:
+    """By the end of the stream, by the waiting, and in the history, however large it is."""
+    run, session = fresh("run"), fresh()
+    fields = {"do": "bulk", "id": run, "session_id": session, "pieces": pieces, "size": size}
+    answer = await server.call("POST", "/process", {"input": say(), "background": True, **fields})
+    assert answer.status == 202
+    await server.wait_mark(f"end {session}")
+    end = (await server.call("GET", f"/runs/{run}/wait")).json()
+    assert (end["status"], len(end["output"][0]["content"][0]["text"])) == ("completed", pieces * size)
+    async with AgentClient(url(server)) as client, client.attach(run) as again:
+        try:
+            await again.wait()
+        except errors.EventsMissed:
+            # Of a large run the end is kept.
+            await again.wait()
+    assert again.response == end
+    history = await server.get(f"/sessions/{session}/history")
+    assert [len(message["content"][0]["text"]) for message in history["messages"]] == [2, pieces * size]
+
+
+async def test_an_answer_that_grows_too_large_ends_its_run(server: Server) -> None:
+    """What it said before is whole, and the same in every place."""
+    run, session = fresh("run"), fresh()
+    body = {"input": say(), "do": "bulk", "id": run, "session_id": session, "pieces": 100, "size": 1_000_000}
+    async with AgentClient(url(server)) as client, client.run(body) as stream:
+        events = [event async for event in stream]
+    end = events[-1]
+    assert (end["status"], end["error"]["code"]) == ("failed", "answer_too_large")
+    assert "33,554,432 bytes" in end["error"]["message"]
+    said = "".join(event["text"] for event in events if event["object"] == "content" and event["delta"])
+    assert (len(said), end["output"][0]["status"]) == (33_000_000, "incomplete")
+    assert end["output"][0]["content"][0]["text"] == said
+    assert (await server.call("GET", f"/runs/{run}/wait")).json() == end
+    record = await server.get(f"/runs/{run}")
+    assert (record["state"], record["reason"]) == ("ERROR", "answer_too_large")

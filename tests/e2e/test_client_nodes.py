@@ -8,11 +8,11 @@ from typing import Any, Literal
 import pytest
 
 from trio_agentapp import AgentClient, errors
-from trio_agentapp.client import Retries
+from trio_agentapp.client import EventStream, Retries
 from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer
 
 from .conftest import Start
-from .harness import Server, check_events, fresh
+from .harness import Server, check_events, fresh, say
 
 QUICK = Retries(attempts=100, first_delay=0.02, last_delay=0.1)
 ANY_WARNING = '.*"level":"(warning|error)".*'
@@ -106,3 +106,36 @@ async def events_are_only_on_an_unreachable_node(first: Server, second: Server) 
             proxy.restore()
     first.close(allowed=ANY_WARNING)
     second.close(allowed=ANY_WARNING)
+
+
+async def test_large_answers_are_read_at_another_node(start: Start, redis: str) -> None:
+    """Live, after the end, and in the history; one that grows too large ends its run."""
+    options: dict[str, Any] = {"interrupt_redis_url": redis, "event_store": "redis", "state_url": redis}
+    first, second = start(**options), start(**options)
+    for pieces, size in ((1, 3_000_000), (1, 9_000_000), (30, 1_000_000), (40, 1_000_000)):
+        run, session = fresh("run"), fresh()
+        fields = {"do": "bulk", "id": run, "session_id": session, "pieces": pieces, "size": size}
+        answer = await first.call("POST", "/process", {"input": say(), "background": True, **fields})
+        assert answer.status == 202
+        async with AgentClient(url(second.port)) as client, client.attach(run) as live:
+            end = await _end_of(live)
+            async with client.attach(run) as afterwards:
+                assert await _end_of(afterwards) == end
+            assert (await second.call("GET", f"/runs/{run}/wait")).json() == end
+        [_, said] = (await second.get(f"/sessions/{session}/history"))["messages"]
+        whole = pieces * size <= 33_554_432
+        length = pieces * size if whole else 33_000_000
+        assert end["status"] == ("completed" if whole else "failed")
+        assert whole or end["error"]["code"] == "answer_too_large"
+        assert len(end["output"][0]["content"][0]["text"]) == length
+        assert len(said["content"][0]["text"]) == length
+    first.close(allowed=ANY_WARNING)
+    second.close(allowed=ANY_WARNING)
+
+
+async def _end_of(stream: EventStream) -> dict[str, Any]:
+    while True:
+        try:
+            return await stream.wait()
+        except errors.EventsMissed:
+            continue

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from .harness import Client, Server, fresh, say
+from .harness import PATIENCE, Client, Server, fresh, say
 
 WAYS_TO_LEAVE = ["close", "reset"]
 
@@ -68,6 +68,83 @@ async def test_while_the_agent_has_not_said_anything(server: Server, how: str, s
     assert f"cleaned {session}" in server.marks
     await assert_free(server, session)
     await assert_disconnected(server, run_id)
+
+
+PIPELINED = b"GET /liveness HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+UPGRADE = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+
+
+@pytest.mark.parametrize("how", WAYS_TO_LEAVE)
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("behind", "headers"),
+    [
+        pytest.param(b"\r\n", {}, id="an empty line"),
+        pytest.param(PIPELINED, {}, id="a request"),
+        pytest.param(b"POST /proc", {}, id="half a request"),
+        pytest.param(PIPELINED * 10_000, {}, id="ten thousand requests"),
+        pytest.param(b"", UPGRADE, id="nothing, but an upgrade is offered"),
+    ],
+)
+async def test_while_something_follows_the_request(
+    server: Server, behind: bytes, headers: dict[str, str], stream: bool, how: str
+) -> None:
+    session, run_id = fresh(), fresh("run")
+    body = {"input": say(), "do": "gated", "session_id": session, "stream": stream, "id": run_id}
+    async with server.connect() as client:
+        await client.send("POST", "/process", body, headers=headers)
+        await client.stream.send_all(behind)
+        await server.wait_mark(f"begin {session}")
+        leave(client, how)
+    await server.wait_mark(f"end {session}", seconds=5)
+    await assert_disconnected(server, run_id)
+
+
+async def test_more_than_is_kept_behind_a_request_cuts_its_connection(server: Server) -> None:
+    session, run_id = fresh(), fresh("run")
+    async with server.connect() as client:
+        await client.send("POST", "/process", {"input": say(), "do": "gated", "session_id": session, "id": run_id})
+        await server.wait_mark(f"begin {session}")
+        # The client fills 1 MiB, and the buffers of both kernels at most.
+        with pytest.raises(trio.BrokenResourceError), server.deadline(PATIENCE):
+            await client.stream.send_all(PIPELINED * 2_000_000)
+    await server.wait_mark(f"end {session}")
+    await assert_disconnected(server, run_id)
+
+
+async def test_waiting_for_a_run_with_something_behind_the_request(server: Server) -> None:
+    session, run_id = fresh(), fresh("run")
+    body = {"input": say(), "do": "gated", "session_id": session, "id": run_id, "background": True}
+    assert (await server.call("POST", "/process", body)).status == 202
+    path = f"/test/readers/{run_id}"
+    async with server.connect() as client:
+        await client.stream.send_all(client.spell("GET", f"/runs/{run_id}/wait") + PIPELINED)
+        with server.deadline(5):
+            while await server.get(path) != {"readers": 1}:
+                await trio.sleep(0.01)
+        client.close()
+    with server.deadline(5):
+        while await server.get(path) != {"readers": 0}:
+            await trio.sleep(0.01)
+    await server.stop(session_id=session)
+
+
+async def test_requests_that_follow_are_answered_in_order(server: Server) -> None:
+    """Also such as come while the first is answered."""
+    session = fresh()
+    async with server.connect() as client:
+        await client.send(
+            "POST", "/process", {"input": say(), "do": "gated", "session_id": session, "stream": False}
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.stream.send_all, PIPELINED * 900)
+            await server.wait_mark(f"begin {session}")
+            await server.call("POST", f"/test/gate/{session}")
+            assert (await client.answer()).json()["output"][0]["content"][0]["text"] == "open"
+            for _ in range(900):
+                client.next_request()
+                assert client.spell("GET", "/liveness")
+                assert (await client.answer()).json()["status"] == "healthy"
 
 
 @pytest.mark.parametrize("how", WAYS_TO_LEAVE)
@@ -179,5 +256,4 @@ async def test_descriptors_do_not_leak(server: Server) -> None:
             leave(chat.client, WAYS_TO_LEAVE[number % 2])
         async with server.chat() as chat:
             await chat.finish()
-    # Under the bare command Hypercorn's own keep-alive time of 5 s has to pass.
-    await server.wait_until(lambda: descriptors() <= before + 3, "closing of descriptors", 8)
+    await server.wait_until(lambda: descriptors() <= before + 3, "closing of descriptors", 3)

@@ -108,7 +108,7 @@ async def test_upgrade_to_http2_in_the_clear(server: Server) -> None:
     """h2c by Upgrade: answered, over whichever of the two."""
     async with server.connect() as client:
         upgrade = (
-            b"GET /health HTTP/1.1\r\nHost: test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+            b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
             b"HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
         )
         await client.stream.send_all(upgrade)
@@ -136,7 +136,7 @@ async def test_connection_close_is_honoured(server: Server) -> None:
 
 
 async def test_pipelined_requests_are_answered_in_turn(server: Server) -> None:
-    request = b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n"
+    request = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     async with server.connect() as client:
         await client.stream.send_all(request * 3)
         seen = b""
@@ -152,7 +152,7 @@ async def test_expect_100_continue(server: Server) -> None:
     body = json.dumps({"input": say(), "stream": False}).encode()
     async with server.connect() as client:
         head = (
-            "POST /process HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
+            "POST /process HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
             f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         await client.stream.send_all(head.encode())

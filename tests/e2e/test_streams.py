@@ -13,7 +13,6 @@ from .harness import Chat, Server, check_events, fresh, say
 from .http2 import http2
 
 OPTIONS = {"stalled": 1.0, "keep_alive": 1.0}
-ALLOWED_LOG = r"^.*too much for a history.*$"
 
 
 @asynccontextmanager
@@ -103,16 +102,6 @@ async def test_the_end_of_a_long_run_is_kept(server: Server) -> None:
     assert frames == whole[beyond:]
 
 
-async def test_a_run_too_large_to_be_kept(server: Server) -> None:
-    run = fresh("run")
-    async with server.connect() as client:
-        body = {"input": say(), "do": "bulk", "id": run, "pieces": 90, "size": 100_000, "stream": False}
-        await client.send("POST", "/process", body)
-        assert (await client.answer(30)).status == 200
-    answer = await server.call("GET", f"/runs/{run}/stream")
-    assert (answer.status, answer.json()["code"]) == (410, "stream_expired")
-
-
 async def test_attach_and_resume_over_http2(server: Server) -> None:
     run = fresh("run")
     body = {"input": say(), "do": "work", "id": run, "seconds": 0.6, "on_disconnect": "continue"}
@@ -178,3 +167,45 @@ async def test_head_of_a_run_that_goes_on_is_answered_at_once(server: Server) ->
             assert answer.header("x-run-id") == chat.run_id
         assert (await server.call("HEAD", "/runs/no-such-run/wait")).status == 404
         assert (await server.get(f"/test/readers/{chat.run_id}"))["readers"] == 1
+
+
+async def test_head_of_what_lasts_is_answered_at_once(server: Server) -> None:
+    """Its connection serves the next request, and the run does not notice."""
+    session, run_id = fresh(), fresh("run")
+    body = {"input": say(), "do": "gated", "session_id": session, "id": run_id, "background": True}
+    assert (await server.call("POST", "/process", body)).status == 202
+    await server.wait_mark(f"begin {session}")
+    async with server.connect() as client:
+        for kind in ("text/event-stream; charset=utf-8", "application/json"):
+            path = "stream" if kind.startswith("text") else "wait"
+            await client.send("HEAD", f"/runs/{run_id}/{path}")
+            answer = await client.answer(5)
+            assert (answer.status, answer.header("content-type"), answer.body) == (200, kind, b"")
+            assert answer.header("x-run-id") == run_id
+            assert answer.header("content-length") is None
+            client.next_request()
+        await client.send("HEAD", f"/runs/{fresh('run')}/wait")
+        assert (await client.answer(5)).status == 404
+    assert await server.get(f"/test/readers/{run_id}") == {"readers": 0}
+    assert (await server.get(f"/runs/{run_id}"))["state"] == "RUNNING"
+    await server.stop(session_id=session)
+
+
+async def test_head_of_every_route_is_answered_as_get_is(server: Server) -> None:
+    session, run_id = fresh(), fresh("run")
+    body = {"input": say(), "session_id": session, "id": run_id, "stream": False}
+    assert (await server.call("POST", "/process", body)).status == 200
+    paths = ["/", "/health", "/readiness", "/liveness", "/openapi.json", "/docs", "/runs", f"/runs/{run_id}"]
+    paths += [
+        f"/runs/{run_id}/stream",
+        f"/runs/{run_id}/wait",
+        f"/sessions/{session}",
+        f"/sessions/{session}/history",
+    ]
+    for path in [*paths, "/process/task/none", "/nowhere"]:
+        get, head = await server.call("GET", path), await server.call("HEAD", path)
+        assert (head.status, head.header("content-type"), head.body) == (
+            get.status,
+            get.header("content-type"),
+            b"",
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from contextlib import AsyncExitStack
 
 import pytest
@@ -11,7 +12,7 @@ import trio
 from trio_agentapp.testing.redis_server import FaultyProxy
 
 from .conftest import Start
-from .harness import PATIENCE, WAYS, Server, check_events, fresh
+from .harness import PATIENCE, WAYS, Client, Server, check_events, fresh
 from .sockets import connect
 
 
@@ -61,17 +62,21 @@ async def test_the_bare_command_leaves_in_good_order(start: Start) -> None:
     server.assert_clean()
 
 
+async def upgrade(client: Client) -> None:
+    key = secrets.token_hex(11)
+    await client.stream.send_all(
+        b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b==\r\n\r\n" % key.encode()
+    )
+    assert (await client.stream.receive_some(65536)).startswith(b"HTTP/1.1 101")
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_peer_that_does_not_read_is_cut(start: Start, way: str) -> None:
     server = start(way=way, send_patience=0.5)
     session_id = fresh()
-    key = secrets.token_hex(11)
     async with server.connect() as client:
-        await client.stream.send_all(
-            b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b==\r\n\r\n" % key.encode()
-        )
-        assert (await client.stream.receive_some(65536)).startswith(b"HTTP/1.1 101")
+        await upgrade(client)
         async with AsyncExitStack() as stack:
             socket = await stack.enter_async_context(connect(server))
             body = {"input": "Go", "do": "burst", "times": 10**6, "size": 1000, "session_id": session_id}
@@ -98,6 +103,41 @@ async def test_a_peer_that_has_vanished_is_noticed(start: Start) -> None:
             proxy.cut()
         await server.call("POST", f"/test/gate/{ids[quiet]}")
         assert (await quiet.wait_for("a", "done"))["state"] == "FINISHED"
+    server.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_peer_that_detaches_and_hangs_up_while_it_is_written_to_leaves_nothing(
+    start: Start, way: str
+) -> None:
+    """The write that finds the peer gone belongs to a run that is detached by then, and is cancelled."""
+    server = start(way=way)
+    before = Counter((await server.get("/test/tasks"))["tasks"])
+
+    async def come_and_go(number: int) -> None:
+        session_id = fresh()
+        async with server.connect() as client:
+            await upgrade(client)
+            body = {"input": "Go", "do": "burst", "times": 10**6, "size": 1000, "session_id": session_id}
+            await client.stream.send_all(_masked({"type": "start", "id": "a", "request": body}))
+            await server.wait_mark(f"begin {session_id}")
+            # The orders of these three differ from socket to socket: none may leave anything.
+            await trio.sleep(0.02 * (number % 10))
+            await client.stream.send_all(_masked({"type": "detach", "id": "a"}))
+            await trio.sleep(0.05 * (number // 10))
+            client.reset()
+        await server.wait_mark(f"end {session_id}")
+
+    async with trio.open_nursery() as nursery:
+        for number in range(40):
+            nursery.start_soon(come_and_go, number)
+
+    with server.deadline(PATIENCE, "end of all that served these sockets"):
+        while True:
+            now = await server.get("/test/tasks")
+            if not Counter(now["tasks"]) - before and not now["readers"]:
+                break
+            await trio.sleep(0.05)
     server.close()
 
 

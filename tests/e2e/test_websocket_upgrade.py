@@ -9,7 +9,7 @@ from .conftest import Start
 from .harness import WAYS, Server, fresh
 
 HANDSHAKE = (
-    b"GET %b HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 PATHS = (b"/nowhere", b"/process", b"/health")
@@ -44,7 +44,7 @@ async def test_trailing_bytes_harm_nobody(start: Start, way: str) -> None:
     server = start(way=way)
     async with server.chat("endless", session_id=fresh()) as chat:
         await chat.started()
-        for trailing in (b"\x00", b"x" * 1000, b"GET / HTTP/1.1\r\nHost: t\r\n\r\n"):
+        for trailing in (b"\x00", b"x" * 1000, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
             for path in (*PATHS, b"/ws") * 3:
                 seen = await first_bytes(server, HANDSHAKE % path + trailing)
                 # Where there is one, what is behind may be read as its first frames.

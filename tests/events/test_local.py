@@ -70,15 +70,15 @@ async def test_runs_are_forgotten_after_ten_minutes(autojump_clock: MockClock) -
     assert await store.extent(KEY, "late") is not None
     await trio.sleep(300)
     assert await store.extent(KEY, "late") is None
-    assert store._weight == 0
-    assert not store._runs
+    assert store._usual.weight == 0
+    assert not store._usual.runs
 
 
 async def test_the_oldest_are_forgotten_when_there_are_too_many() -> None:
     store = LocalEventStore(max_weight=10_000)
     for number in range(20):
         store.keep(KEY, f"run-{number}", events(0, 1, size=800))
-        assert store._weight <= 10_000
+        assert store._usual.weight <= 10_000
     kept = [number for number in range(20) if await store.extent(KEY, f"run-{number}")]
     assert kept == list(range(10, 20))
 

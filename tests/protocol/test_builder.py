@@ -19,6 +19,7 @@ from trio_agentapp.protocol import (
     TextContent,
     encode_event,
 )
+from trio_agentapp.protocol import builder as builder_module
 from trio_agentapp.protocol.builder import MAX_ASIDE
 
 
@@ -622,3 +623,37 @@ def test_a_call_that_grows_comes_before_its_output() -> None:
 def test_two_growing_messages_of_one_id_are_both_closed() -> None:
     events = run(grown("a", "X"), grown("a", "Y", type="reasoning"), grown("b", "Z"))
     assert sorted(text for _, text, _ in closed_texts(events)) == ["X", "Y", "Z"]
+
+
+GROWN = [(Message(id="a", content="x" * 5_000 * number), False) for number in range(1, 400)]
+
+
+@pytest.mark.parametrize(
+    ("items", "whole"),
+    [
+        (["x" * 60_000, "y" * 39_000], True),
+        (["x" * 60_000, "y" * 41_000], False),
+        (["\N{SNOWMAN}" * 30_000, "\N{SNOWMAN}" * 4_000], False),
+        (["a", DataContent({"rows": ["x" * 50_000, "x" * 50_000]})], False),
+        ([Message(content="x" * 60_000)] * 2, False),
+        ([Message(content=str(number)) for number in range(1_000)], False),
+        (GROWN[:19], True),
+        (GROWN[:21], False),
+        ([(Message(id=id, content="x" * 5_000 * number), False) for number in range(1, 10) for id in "ab"], True),
+        ([(Message(id=id, content="x" * 5_000 * number), False) for number in range(1, 12) for id in "ab"], False),
+    ],
+)
+def test_an_answer_has_a_limit(monkeypatch: pytest.MonkeyPatch, items: list[object], whole: bool) -> None:
+    """What came before the item that is too much stands; growing messages count once."""
+    monkeypatch.setattr(builder_module, "MAX_ANSWER_BYTES", 100_000)
+    builder = ResponseBuilder("run", None, created_at=0)
+    builder.start()
+    refused = False
+    try:
+        for item in items:
+            builder.add(item)
+    except builder_module.AnswerTooLarge:
+        refused = True
+    assert refused is not whole
+    last = builder.fail("answer_too_large", "", completed_at=0)[-1]
+    assert 0 < last.weight < 101_000

@@ -1,5 +1,8 @@
 """Who may run: claims, refusals, what a failing backend leaves behind, and the registry's own end."""
 
+import gc
+import weakref
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -615,3 +618,32 @@ async def test_a_muted_swallower_does_not_hold_others_up(autojump_clock, house, 
     for run in others:
         await run.ended.wait()
         assert how(run) == FINISHED
+
+
+async def test_a_run_that_has_ended_needs_no_garbage_collector(autojump_clock, house) -> None:
+    """Its events can be many megabytes: they go with the last reference to it."""
+    gone = weakref.WeakSet()
+
+    async def handler(run):
+        run.start_soon(trio.sleep_forever)
+        run.on_exit(lambda: None)
+        yield "a"
+        async with run.cleanup():
+            await trio.sleep(1)
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            run = await house.start(handler)
+            with run.watch() as reader:
+                await reader.receive()
+            await run.ended.wait()
+            gone.add(run)
+            house.started.clear()
+            del run, reader
+        await wait_all_tasks_blocked()
+        # The loop may still refer to what it did last.
+        assert len(gone) <= 1
+    finally:
+        gc.enable()

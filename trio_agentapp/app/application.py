@@ -8,10 +8,10 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from itertools import chain
 from typing import Any, Never, TypeVar, Unpack, overload
 
 import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from outcome import Error
 from quart import Response
 from quart.ctx import RequestContext
@@ -27,13 +27,16 @@ from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.request import AgentRequest
 from ..runs import Handler, drain, stop_run
+from ..runs.asyncio_source import warn_of_cancelled_error
 from ..runs.containment import close_dropped, contain, noted, unwrap
 from ..stores import stores_of
 from ..web.connection import HTTPConnection
+from ..web.cors import CrossOrigin
 from ..web.endpoints import Endpoints
-from ..web.fastapi import refuse_fastapi
+from ..web.fastapi import refuse_fastapi, refuse_fastapi_options, refuse_others
+from ..web.hosts import AllowedHosts
 from ..web.identity import Gate
-from ..web.lifespan import Lifespan
+from ..web.lifespan import NOT_ASGI, NOT_TRIO, Lifespan
 from ..web.problems import install_problems
 from ..web.routing import RoutingApp
 from ..web.sessions import SessionRoutes
@@ -43,7 +46,7 @@ from .backends import backend_of, event_store_of
 from .hooks import call, self_if_wanted, shielded
 from .middleware import Middleware, layered
 from .mounting import mount_docs, mount_health, mount_runs, mount_sessions, mount_socket, request_in_hand
-from .parts import Parts, open_parts
+from .parts import Parts, make_runner, open_parts
 from .reminder import refuse_by_place, remind_to_serve
 from .serving import deploy_app, run_app
 from .settings import Options, Settings, UnknownParameter, named_by_variable, unknown_variables
@@ -89,12 +92,27 @@ class AgentApp(RoutingApp):
             raise named_by_variable(error, options).with_traceback(None) from None
         remind_to_serve(self, module)
 
+    def __call__(self, scope: Any, receive: Any, send: Any = None) -> Any:
+        """What a server calls.
+
+        Raises:
+            ConfigurationError: the server is one for WSGI, or does not run on Trio and has left out the start.
+        """
+        if send is None:
+            raise ConfigurationError(NOT_ASGI)
+        if scope["type"] != "lifespan" and not trio.lowlevel.in_trio_run():
+            raise ConfigurationError(NOT_TRIO)
+        return self._serve(scope, receive, send)
+
     def _build(self, module: str, options: Options) -> None:
+        refuse_fastapi_options(options, "AgentApp")
         self.settings = Settings.read(options)
         for name in HOOKS:
             refuse_fastapi(getattr(self.settings, name), name, hook=True)
         self.endpoints = Endpoints(cleanup_budget=self.settings.cleanup_budget, debug=self.settings.debug)
         super().__init__(module, static_folder=None)
+        # Servers ask whether `app.__call__` is a coroutine function, and take the app for one of WSGI if it is not.
+        self.__dict__["__call__"] = self._serve
         self.app_name = self.settings.app_name
         self.app_description = self.settings.app_description
         self.cleanup_budget = self.settings.cleanup_budget
@@ -114,6 +132,8 @@ class AgentApp(RoutingApp):
         alone = isinstance(self._backend, LocalInterruptBackend)
         self._stores = stores_of(self.settings.state_url, prefix=self.settings.redis_prefix, alone=alone)
         self.state = AppState(self._stores.states, self._stores.sessions)
+        self.hosts = AllowedHosts(self.settings.allowed_hosts)
+        self._cross_origin = CrossOrigin(self.settings.cors_origins)
         self._gate = Gate(self.settings.authenticate, self.settings.authorize)
         self._tasks = AppTasks(self, self.settings, self._gate)
         self._handler: Handler | None = None
@@ -132,18 +152,19 @@ class AgentApp(RoutingApp):
     # Decorators and calls of users.
 
     @overload
-    def query(self, framework: str | None = None) -> Callable[[F], F]: ...
+    def query(self, framework: str | None = None, **others: Any) -> Callable[[F], F]: ...
 
     @overload
     def query(self, framework: F) -> F: ...
 
-    def query(self, framework: Any = None) -> Any:
+    def query(self, framework: Any = None, **others: Any) -> Any:
         """Make the decorated function the handler of `POST {endpoint_path}`.
 
         Raises:
             ValueError: a framework that is not known; the message lists those that are.
             ConfigurationError: there is a handler already, or the function cannot be one.
         """
+        refuse_others(others, "@app.query")
         if callable(framework):
             return self.query()(framework)
         if framework is not None and framework not in FRAMEWORKS:
@@ -154,15 +175,19 @@ class AgentApp(RoutingApp):
                 raise ConfigurationError(f"this app has a query handler already: {self._handler.name}")
             refuse_fastapi(fn, f"handler {getattr(fn, '__qualname__', type(fn).__qualname__)}")
             self._handler = Handler(fn)
+            warn_of_cancelled_error(fn, f"handler {self._handler.name}")
             return fn
 
         return register
 
-    def task(self, path: str, queue: str = "celery", *, timeout: float | None = None) -> Callable[[F], F]:
+    def task(
+        self, path: str, queue: str = "celery", *, timeout: float | None = None, **others: Any
+    ) -> Callable[[F], F]:
         """Have the function called by `POST path`, its result read at `path/{task_id}`; `timeout` in seconds.
 
         Raises ConfigurationError: the path is taken, or the function cannot be called with a JSON body.
         """
+        refuse_others(others, f"task {path}")
         return self._tasks.register(path, queue, timeout)
 
     @property
@@ -182,8 +207,14 @@ class AgentApp(RoutingApp):
 
         Raises:
             BackendUnavailable: the run is not on this node and the backend cannot be asked; safe to repeat.
-            RuntimeError: the app is not running.
+            RuntimeError: the app is not running in this process.
         """
+        if self._parts is None:
+            raise RuntimeError(
+                "stop_chat is for code of a running app, and this app is not running in this process. Otherwise "
+                f"use the command `trio-agentapp stop URL --session {session_id} --user {user_id}`, the route "
+                "POST /stop, or AgentClient(URL).stop(...)"
+            )
         return await stop_run(
             self._open().registry, self._backend, SessionKey(user_id, session_id), run_id, wait=wait
         )
@@ -226,15 +257,10 @@ class AgentApp(RoutingApp):
 
     def add_middleware(self, cls: Callable[..., Any], **options: Any) -> None:
         """Wrap the app into an ASGI middleware, `cls(app, **options)`; the last one added is outermost."""
-        wrapped = cls(self.asgi_app, **options)
-
-        async def contained(*call: Any) -> None:
-            unwrap(await contain(wrapped, *call))
-
-        self.asgi_app = contained  # type: ignore[method-assign, assignment]
+        self.asgi_app = cls(self.asgi_app, **options)  # type: ignore[method-assign]
 
     def init(self, fn: F) -> F:
-        """Call `fn` at start-up. Deprecated: use `lifespan`."""
+        """Call `fn` at start-up; its `self` is the handler's `self`. Deprecated: use `lifespan`."""
         warnings.warn("@app.init is deprecated; use lifespan", DeprecationWarning, stacklevel=2)
         refuse_fastapi(fn, "@app.init", hook=True)
         self._init_functions.append(fn)
@@ -297,10 +323,9 @@ class AgentApp(RoutingApp):
             logger.warning("%s", self._unknown_variables.pop(0))
         if settings.require_auth and settings.authenticate is None:
             raise ConfigurationError("require_auth is set, and there is no authenticate hook")
-        for before in (self.before_request_funcs, self.before_websocket_funcs, {None: self.before_serving_funcs}):
-            # Here, as those of blueprints do not pass the app's decorators.
-            for fn in chain.from_iterable(before.values()):
-                refuse_fastapi(fn, f"hook {getattr(fn, '__qualname__', type(fn).__qualname__)}")
+        # Here, as those of blueprints do not pass the app's decorators.
+        for fn in self.hooks():
+            refuse_fastapi(fn, f"hook {getattr(fn, '__qualname__', type(fn).__qualname__)}")
         async with AsyncExitStack() as stack:
             stack.enter_context(noted())
             await stack.enter_async_context(self._stores.open())
@@ -311,16 +336,17 @@ class AgentApp(RoutingApp):
                 await call(settings.before_start, self)
             if settings.after_finish is not None:
                 stack.push_async_callback(shielded, call, settings.after_finish, self)
+            registry, runner = make_runner(self, self._backend, self._event_store, self._handler, self._framework)
             for fn in self._init_functions:
-                await call(fn, *self_if_wanted(fn, self))
+                await call(fn, *self_if_wanted(fn, self, runner))
             for fn in reversed(self._shutdown_functions):
-                stack.push_async_callback(shielded, call, fn, *self_if_wanted(fn, self))
+                stack.push_async_callback(shielded, call, fn, *self_if_wanted(fn, self, runner))
             if settings.lifespan is not None:
                 stack.push_async_callback(close_dropped)
                 await stack.enter_async_context(settings.lifespan(self))
                 await close_dropped()
             parts = await stack.enter_async_context(
-                open_parts(self, self._backend, self._event_store, self._gate, self._handler, self._framework)
+                open_parts(self, self._backend, self._event_store, self._gate, registry, runner)
             )
             await stack.enter_async_context(self._tasks.open(parts.registry, self._backend, parts.runner))
             self._parts, self._drained = parts, None
@@ -388,6 +414,23 @@ class AgentApp(RoutingApp):
         if statistics.stuck:
             return f"{len(statistics.stuck)} stopped run(s) have not ended within their cleanup budget"
         return None
+
+    async def _serve(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Judge the host and the origin of a request before anything of the user's sees it."""
+        if scope["type"] == "websocket" and (refusal := self.hosts.refusal(scope)) is not None:
+            await WebSocketConnection(self, scope, refusal)(receive, send)
+            return
+        if scope["type"] == "http":
+            send = self._cross_origin.sending(scope, send)
+            answer = self.hosts.refusal(scope) or self._cross_origin.preflight(self, scope, send)
+            if answer is not None:
+                await HTTPConnection(self, scope, answer)(receive, send)
+                return
+        if "asgi_app" in vars(self):
+            # What was put around the app is user code, and has a task of its own.
+            unwrap(await contain(self.asgi_app, scope, receive, send))
+        else:
+            await self.asgi_app(scope, receive, send)
 
     async def handle_request(self, request: Request) -> ResponseTypes:
         response = None

@@ -13,8 +13,15 @@ from ..runs.containment import contain, unwrap
 __all__ = ["call", "self_if_wanted", "shielded"]
 
 
-def self_if_wanted(fn: Callable[..., Any], app: object) -> tuple[object, ...]:
-    return (app,) if inspect.signature(fn).parameters else ()
+def self_if_wanted(fn: Callable[..., Any], app: object, runner: object) -> tuple[object, ...]:
+    """What `@app.init` and `@app.shutdown` functions get: the handler's `self` for `self`, else the app.
+
+    An app without a handler has no `self`: its functions get the app.
+    """
+    names = list(inspect.signature(fn).parameters)
+    if not names:
+        return ()
+    return (runner,) if names[0] == "self" and runner is not None else (app,)
 
 
 async def call(fn: Callable[..., Any], *args: Any) -> None:

@@ -20,7 +20,7 @@ from .memory import Memory
 if TYPE_CHECKING:
     from .application import AgentApp
 
-__all__ = ["Parts", "open_parts"]
+__all__ = ["Parts", "make_runner", "open_parts"]
 
 
 @attrs.frozen(kw_only=True)
@@ -32,16 +32,10 @@ class Parts:
     sockets: SocketRoute
 
 
-@asynccontextmanager
-async def open_parts(
-    app: AgentApp,
-    backend: BaseInterruptBackend,
-    store: EventStore,
-    gate: Gate,
-    handler: Handler | None,
-    framework_type: str,
-) -> AsyncIterator[Parts]:
-    """Take runs inside this block."""
+def make_runner(
+    app: AgentApp, backend: BaseInterruptBackend, store: EventStore, handler: Handler | None, framework_type: str
+) -> tuple[RunRegistry, Runner | None]:
+    """The registry, not open yet, and the handler's `self`: made early, as `@app.init` sets attributes on it."""
     settings = app.settings
     memory = Memory(app.state)
     registry = RunRegistry(
@@ -53,17 +47,30 @@ async def open_parts(
         cleanup_budget=app.cleanup_budget,
         debug=settings.debug,
     )
+    if handler is None:
+        return registry, None
+    return registry, Runner(
+        app=app,
+        handler=handler,
+        registry=registry,
+        framework_type=framework_type,
+        on_disconnect=settings.on_disconnect,
+        multitask_strategy=settings.multitask_strategy,
+    )
+
+
+@asynccontextmanager
+async def open_parts(
+    app: AgentApp,
+    backend: BaseInterruptBackend,
+    store: EventStore,
+    gate: Gate,
+    registry: RunRegistry,
+    runner: Runner | None,
+) -> AsyncIterator[Parts]:
+    """Take runs inside this block."""
+    settings = app.settings
     async with registry.open():
-        runner = None
-        if handler is not None:
-            runner = Runner(
-                app=app,
-                handler=handler,
-                registry=registry,
-                framework_type=framework_type,
-                on_disconnect=settings.on_disconnect,
-                multitask_strategy=settings.multitask_strategy,
-            )
         service = RunService(
             runner=runner,
             registry=registry,
@@ -78,6 +85,9 @@ async def open_parts(
                 service=service, stream_by_default=settings.streams_by_default, sse_done=settings.sse_done
             ),
             sockets=SocketRoute(
-                service=service, max_message=settings.max_body_bytes, init_timeout=settings.read_timeout
+                service=service,
+                max_message=settings.max_body_bytes,
+                init_timeout=settings.read_timeout,
+                origins=settings.cors_origins,
             ),
         )

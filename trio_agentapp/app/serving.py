@@ -19,7 +19,16 @@ from .settings import Settings, read_port
 if TYPE_CHECKING:
     from .application import AgentApp
 
-__all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "address", "check_exposure", "deploy_app", "run_app", "serve_app"]
+__all__ = [
+    "DEFAULT_HOST",
+    "DEFAULT_PORT",
+    "address",
+    "check_exposure",
+    "deploy_app",
+    "note_address",
+    "run_app",
+    "serve_app",
+]
 
 logger = logging.getLogger("trio_agentapp.app")
 
@@ -71,6 +80,12 @@ def check_exposure(app: AgentApp, host: str) -> None:
         )
 
 
+def note_address(app: AgentApp, host: str) -> None:
+    """Have an app that is served on a loopback address answer for the hosts of this machine only."""
+    if is_loopback(host):
+        app.hosts.listen_on_loopback(host)
+
+
 def run_app(app: AgentApp, host: str | None, port: int | None, **options: Any) -> None:
     """What `AgentApp.run` does: serve, and exit with a code that is not 0; nothing while a launcher imports."""
     from ..web.launcher import imported_by_launcher
@@ -118,6 +133,7 @@ def serve_app(
     host, port = address(host, port)
     certfile, keyfile = tls_files(certfile, keyfile)
     check_exposure(app, host)
+    note_address(app, host)
     # The command line and deployments come this way too.
     app.check_workers(workers)
     if workers > 1 and not _shares_sessions(app.settings):

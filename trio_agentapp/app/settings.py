@@ -7,7 +7,7 @@ import inspect
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypedDict
 
@@ -76,6 +76,8 @@ class Options(TypedDict, total=False):
     authenticate: Authenticate | None
     authorize: Authorize | None
     require_auth: bool
+    cors_origins: Sequence[str]
+    allowed_hosts: Sequence[str]
     max_body_bytes: int
     read_timeout: float
     debug: bool
@@ -186,6 +188,45 @@ def _not_empty(_settings: Settings, attribute: attrs.Attribute[Any], value: str)
         raise ConfigurationError(f"{attribute.name} must not be empty")
 
 
+ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9_-]+(\.[a-z0-9_-]+)*)(:[1-9]\d{0,4})?")
+USUAL_PORT = {"http": ":80", "https": ":443"}
+HOST_NAME = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _texts(attribute: attrs.Attribute[Any], value: object, what: str) -> tuple[str, ...]:
+    if not isinstance(value, tuple) or not all(isinstance(each, str) for each in value):
+        raise ConfigurationError(f"{attribute.name} must be a tuple of {what}, not {value!r}")
+    return value
+
+
+def _origins(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    for origin in _texts(attribute, value, "origins such as 'https://app.example.com'"):
+        if origin == "*":
+            raise ConfigurationError(
+                f"{attribute.name} must name each origin, not '*': every page could use this app with the cookies "
+                "and in the network of its reader"
+            )
+        if (found := ORIGIN.fullmatch(origin)) is None or found[4] == USUAL_PORT.get(found[1], ""):
+            raise ConfigurationError(
+                f"{attribute.name} must be origins as browsers send them, such as 'https://app.example.com' or "
+                f"'http://localhost:5173', not {origin!r}: no path, no '/' at the end, no '*', no capitals, and no "
+                "port 80 of http or 443 of https"
+            )
+
+
+def _hosts(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    for host in _texts(attribute, value, "host names such as 'agent.example.com'"):
+        if HOST_NAME.fullmatch(host) is None:
+            raise ConfigurationError(
+                f"{attribute.name} must be host names such as 'agent.example.com' or '*.example.com', or '*' for "
+                f"all, not {host!r}: no scheme, no port, no path, no capitals"
+            )
+
+
 def _at_least(least: int) -> Callable[[Settings, attrs.Attribute[Any], int], None]:
     def check(_settings: Settings, attribute: attrs.Attribute[Any], value: int) -> None:
         if value < least:
@@ -234,6 +275,8 @@ class Settings:
     authenticate: Authenticate | None = attrs.field(default=None, validator=_callable)
     authorize: Authorize | None = attrs.field(default=None, validator=_callable)
     require_auth: bool = attrs.field(default=False, validator=_is(bool, "True or False"))
+    cors_origins: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_origins)
+    allowed_hosts: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_hosts)
     max_body_bytes: int = attrs.field(default=1024 * 1024, validator=[_is(int, "a number of bytes"), _at_least(1)])
     read_timeout: float = attrs.field(default=15.0, validator=_seconds)
     debug: bool = attrs.field(default=False, validator=_is(bool, "True or False"))
@@ -266,9 +309,9 @@ class Settings:
 
 
 def _readable() -> dict[str, type[Any]]:
-    """The settings that the environment may hold: texts, numbers, yes or no."""
+    """The settings that the environment may hold: texts, several of them, numbers, yes or no."""
     kinds = {field.name: field.metadata.get("environment", type(field.default)) for field in attrs.fields(Settings)}
-    return {name: kind for name, kind in kinds.items() if kind in (str, bool, int, float)}
+    return {name: kind for name, kind in kinds.items() if kind in (str, tuple, bool, int, float)}
 
 
 def _variable(name: str) -> str:
@@ -316,6 +359,8 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def _parsed(variable: str, text: str, kind: type[Any]) -> Any:
+    if kind is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
     try:
         return WORDS[text.strip().lower()] if kind is bool else kind(text)
     except (KeyError, ValueError):

@@ -12,6 +12,7 @@ from quart import Response
 from ..abc import BaseInterruptBackend, TaskQueue
 from ..errors import ConfigurationError
 from ..runs import RunRegistry
+from ..runs.asyncio_source import warn_of_cancelled_error
 from ..runs.runner import Runner
 from ..tasks import BackgroundRuns, LocalTaskQueue, TaskFunction
 from ..web.fastapi import refuse_fastapi
@@ -83,6 +84,7 @@ class AppTasks:
             if path in self._functions:
                 raise ConfigurationError(f"this app has a task at {path} already")
             refuse_fastapi(fn, f"task {path}")
+            warn_of_cancelled_error(fn, f"task {path}")
             self._functions[path] = TaskFunction(fn, name=path, queue=queue, timeout=timeout)
             if self._celery is not None:
                 self._celery.add(path)

@@ -93,6 +93,15 @@ class AgentClient:
         self._transport: Transport
 
     async def __aenter__(self) -> AgentClient:
+        """
+        Raises:
+            ConfigurationError: there is no Trio here, as in a program of asyncio.
+        """
+        if not trio.lowlevel.in_trio_run():
+            raise ConfigurationError(
+                "AgentClient needs Trio, and this program does not run on it: start it with trio.run(main). From "
+                "asyncio, use the HTTP API, such as httpx.AsyncClient().stream('POST', url + '/process', json=...)"
+            )
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._opened())
             self._stack = stack.pop_all()

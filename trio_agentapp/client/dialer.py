@@ -20,7 +20,7 @@ __all__ = ["SUBPROTOCOL", "Dialer", "leaves", "ours", "refusal_of", "told"]
 
 SUBPROTOCOL = "trio-agentapp.v1"
 
-MAX_FRAME = 64 * 1024 * 1024
+MAX_FRAME = 256 * 1024 * 1024
 """Bytes of one message. The last event of a run repeats its whole output, so they can be large."""
 
 REFUSALS: dict[int, type[RequestError]] = {4401: Unauthorized, 4403: Forbidden}

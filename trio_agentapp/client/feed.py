@@ -97,7 +97,17 @@ class Feed(ABC):
 
     @property
     def full(self) -> bool:
-        return len(self._items) >= MAX_EVENTS or self._weight >= MAX_WEIGHT
+        return self.many or self._weight >= MAX_WEIGHT
+
+    @property
+    def many(self) -> bool:
+        """The reader lags, whatever the size of the events that wait for it."""
+        return len(self._items) >= MAX_EVENTS
+
+    @property
+    def weight(self) -> int:
+        """Bytes that wait for their reader, as they came."""
+        return self._weight
 
     def put(self, batch: Batch, weight: int) -> None:
         self._items.extend(batch)

@@ -24,6 +24,10 @@ __all__ = ["Socket", "SocketFeed"]
 SEND_PATIENCE = 20.0
 """Seconds one write may take."""
 
+MAX_WAITING = 256 * 1024 * 1024
+"""Bytes on one shared socket that wait for their readers. The last events of a run repeat its answer, so four times
+the largest answer is no lag; moving such a run would lose what its server has sent already and keeps no longer."""
+
 GOODBYE = 2.0
 """Seconds for closing in good order."""
 
@@ -171,7 +175,7 @@ class Socket:
                 if feed is not None and feed.full:
                     if self._hand_over is None:
                         await feed.wait_room()
-                    else:
+                    elif feed.many or sum(each.weight for each in self.feeds.values()) >= MAX_WAITING:
                         del self.feeds[feed.id]
                         self._hand_over(feed)
                 continue

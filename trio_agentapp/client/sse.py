@@ -16,7 +16,7 @@ from .nodes import Nodes
 
 __all__ = ["Frames", "SSETransport"]
 
-MAX_FRAME = 64 * 1024 * 1024
+MAX_FRAME = 256 * 1024 * 1024
 """Bytes of one frame. The last event of a run repeats its whole output, so frames can be large."""
 
 FAREWELL = 5.0
@@ -24,29 +24,32 @@ FAREWELL = 5.0
 
 
 class Frames:
-    """Event stream in, events out (the format: WHATWG HTML, section 9.2)."""
+    """Event stream in, events out (the format: WHATWG HTML, section 9.2).
+
+    Each byte is looked at once, however many pieces an event comes in.
+    """
 
     def __init__(self) -> None:
         self._rest = bytearray()
-        self._held = b""
+        self._searched = 0
+        self._half = b""
 
     def feed(self, data: bytes) -> Batch:
-        """The events that are whole by now. Raises UnexpectedAnswer for what is no event of a run.
-
-        Each byte is searched once, however many reads an event takes: `_rest` has no empty line in it, so only the
-        new bytes can bring one, or the first of them together with the last of `_rest`.
-        """
-        data = self._held + data
-        # A CR at the end may be half of a CRLF.
-        self._held = b"\r" if data.endswith(b"\r") else b""
-        data = data.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        seam = max(len(self._rest) - 1, 0)
+        """The events that are whole by now. Raises UnexpectedAnswer for what is no event of a run."""
+        data, self._half = self._half + data, b""
+        if b"\r" in data:
+            if data.endswith(b"\r"):
+                # Perhaps half of a CRLF.
+                data, self._half = data[:-1], b"\r"
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         self._rest += data
+        end = self._rest.rfind(b"\n\n", max(self._searched - 1, 0))
         frames: list[bytes] = []
-        if self._rest.find(b"\n\n", seam) >= 0:
-            *frames, rest = bytes(self._rest).split(b"\n\n")
-            self._rest = bytearray(rest)
-        if len(self._rest) > MAX_FRAME:
+        if end >= 0:
+            frames = bytes(self._rest[:end]).split(b"\n\n")
+            del self._rest[: end + 2]
+        self._searched = len(self._rest)
+        if self._searched > MAX_FRAME:
             raise UnexpectedAnswer(f"the server sent a frame of more than {MAX_FRAME} bytes")
         return [event for frame in frames if (event := _event(frame)) is not None]
 

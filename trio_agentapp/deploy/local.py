@@ -44,8 +44,10 @@ class LocalDeployManager(DeployManager):
     Host and port: the argument, else `HOST` and `PORT` of the environment, else 127.0.0.1:8090. Port 0 is any free
     one; the deployment tells which.
 
+    `shutdown_timeout`: the seconds that `stop` gives a service when it is told none.
+
     Raises:
-        ValueError: a mode that does not exist.
+        ValueError: a mode that does not exist, or a timeout below 0.
     """
 
     def __init__(
@@ -55,10 +57,14 @@ class LocalDeployManager(DeployManager):
         mode: DeploymentMode | str = DeploymentMode.DAEMON_THREAD,
         *,
         home: str | os.PathLike[str] | None = None,
+        shutdown_timeout: float | None = None,
     ) -> None:
+        if shutdown_timeout is not None and not shutdown_timeout >= 0:
+            raise ValueError(f"shutdown_timeout must be 0 or more seconds, not {shutdown_timeout!r}")
         self.host = host
         self.port = port
         self.mode = _mode(mode)
+        self.shutdown_timeout = shutdown_timeout
         self._records = Records(home)
 
     async def deploy(  # type: ignore[override]  # the contract leaves its options to each implementation
@@ -102,12 +108,16 @@ class LocalDeployManager(DeployManager):
                 raise ConfigurationError(
                     "environment, args and workers belong to a process of its own: mode='detached_process'"
                 )
-            from .thread import guard_the_end
+            from .thread import guard_the_end, leave_the_end
 
             guard_the_end()
-            app = app or load_app(str(entrypoint))
-            config.certfile, config.keyfile = certificate, key
-            return await run_trio(self._start_thread, app, config, host, port, ready_timeout)
+            try:
+                app = app or load_app(str(entrypoint))
+                config.certfile, config.keyfile = certificate, key
+                return await run_trio(self._start_thread, app, config, host, port, ready_timeout)
+            finally:
+                # Where nothing came of it, the program has its own signals again.
+                leave_the_end()
         found = resolved(entrypoint) if entrypoint is not None else entrypoint_of(_present(app))
         if app is not None:
             check_exposure(app, host)
@@ -137,10 +147,10 @@ class LocalDeployManager(DeployManager):
     async def stop(self, deploy_id: str, *, timeout: float | None = None) -> DeploymentStatus:
         """Drain, then end; what has not ended after `timeout` seconds is ended by force.
 
-        None: what the app's `drain_timeout` and `cleanup_budget` allow, and some more. `deploy_id` may be the
-        beginning of one.
+        None: the manager's `shutdown_timeout`; if that is None too, what the app's `drain_timeout` and
+        `cleanup_budget` allow, and some more. `deploy_id` may be the beginning of one.
         """
-        return await run_trio(self._stop, deploy_id, timeout)
+        return await run_trio(self._stop, deploy_id, self.shutdown_timeout if timeout is None else timeout)
 
     async def status(self, deploy_id: str) -> DeploymentStatus:
         return await run_trio(self._status, deploy_id)
@@ -154,12 +164,13 @@ class LocalDeployManager(DeployManager):
     async def _start_thread(
         self, app: AgentApp, config: ServerConfig, host: str, port: int, ready_timeout: float
     ) -> Deployment:
-        from ..app.serving import check_exposure
+        from ..app.serving import check_exposure, note_address
         from ..telemetry import configure_logging
         from .thread import ThreadService
 
         configure_logging(app.log_format, node_id=app.node_id)
         check_exposure(app, host)
+        note_address(app, host)
         port = _listen(config, host, port).getsockname()[1]
         url = local_url(host, port, tls=config.ssl_enabled)
         service = ThreadService(secrets.token_hex(4), app, config, url)

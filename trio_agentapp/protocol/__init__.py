@@ -2,7 +2,7 @@
 clock.
 """
 
-from .builder import ResponseBuilder
+from .builder import MAX_ANSWER_BYTES, ResponseBuilder
 from .codec import decode_json, decode_request, encode_event, request_from
 from .content import (
     CONTENT_TYPES,
@@ -23,6 +23,7 @@ from .request import AgentRequest, CancelAfter, OnDisconnect
 from .sse import DONE, KEEP_ALIVE, PREAMBLE, field_safe, frame, spell
 
 __all__ = [
+    "MAX_ANSWER_BYTES",
     # who and which
     "SessionKey",
     "identifier_fault",

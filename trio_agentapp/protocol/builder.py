@@ -10,14 +10,21 @@ import attrs
 
 from ..errors import ItemError
 from .content import GROWING, Content, DataContent, RefusalContent, TextContent, payload_of
-from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent, Status
+from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent, Status, mass
 from .ids import new_message_id
 from .items import plain_item
 from .message import OUTPUT_OF, Message
 from .open_message import OpenMessage, OpenPart, words_of
 from .payload import clean_text, is_half, plain_json
 
-__all__ = ["ResponseBuilder"]
+__all__ = ["MAX_ANSWER_BYTES", "AnswerTooLarge", "ResponseBuilder"]
+
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+"""Bytes of one answer, by the estimate of its events. The terminal event repeats all of it, the session's history
+keeps it, and both have to be held in memory to be read."""
+
+ENVELOPE = 200
+"""Bytes of JSON around a message, and around each of its parts."""
 
 INTERRUPTED = "interrupted"
 """The output of a tool call whose run ended first; without it the next turn's transcript would be invalid."""
@@ -26,6 +33,10 @@ MAX_ASIDE = 64
 """Messages with ids of their own that may grow beside the open one; the oldest is completed when there are more."""
 
 _Closing = Literal["completed", "incomplete"]
+
+
+class AnswerTooLarge(Exception):
+    """With this item the answer would be larger than `MAX_ANSWER_BYTES`; nothing was added."""
 
 
 class ResponseBuilder:
@@ -56,6 +67,7 @@ class ResponseBuilder:
         self._ids: set[str] = set()
         self._calls: dict[str, str] = {}
         self._usage: dict[str, Any] | None = None
+        self._size = 0
 
     @property
     def usage(self) -> Mapping[str, Any] | None:
@@ -88,6 +100,11 @@ class ResponseBuilder:
             for event in self._finished
         )
 
+    @property
+    def has_output(self) -> bool:
+        """Whether a message was begun."""
+        return bool(self._message or self._aside or self._finished)
+
     def start(self) -> Sequence[Event]:
         """The first two events: created, in progress."""
         self._require("new")
@@ -101,8 +118,8 @@ class ResponseBuilder:
         part of its own. Message: a whole message. `(msg, last)`: the same, but a message's content is
         cumulative and the message stays open until `last`; messages with different ids may grow in turns. A dict
         that spells a message or content: the same.
-        None: nothing. Raises ItemError for anything else and for what cannot be JSON; then nothing has
-        changed.
+        None: nothing. Raises ItemError for anything else and for what cannot be JSON, AnswerTooLarge for what is
+        too much; then nothing has changed.
         """
         # A token of text is most of what a run ever adds (HOT-PATH), so it meets no check it does not need.
         if type(item) is str:
@@ -112,6 +129,10 @@ class ResponseBuilder:
                     item = self._joined(item)
                     if not item:
                         return ()
+                size = self._size + (len(item) if item.isascii() else len(item.encode()))
+                if size > MAX_ANSWER_BYTES:
+                    raise AnswerTooLarge
+                self._size = size
                 part.pieces.append(item)
                 number = self._next
                 self._next = number + 1
@@ -126,18 +147,35 @@ class ResponseBuilder:
         if isinstance(item, str):
             item = self._joined(item)
         plain = plain_item(item, growing=last is False)
+        said = mass_of(plain)
+        size = self._size + said
+        if isinstance(plain, Message) and last is not None:
+            size -= self._repeated(plain)
+        if size > MAX_ANSWER_BYTES:
+            raise AnswerTooLarge
         if plain is not None and not isinstance(plain, str):
             self._give_up_half(events)
         if isinstance(plain, Message):
             self._add_message(plain, last, events)
-            return events
-        if isinstance(plain, str):
-            plain = TextContent(plain, delta=True)
-        if plain is not None:
-            self._add_content(plain, events)
-        if last:
-            self._close_message("completed", events)
+        else:
+            if isinstance(plain, str):
+                plain = TextContent(plain, delta=True)
+            if plain is not None:
+                self._add_content(plain, events)
+            if last:
+                self._close_message("completed", events)
+        wholes = sum(not (isinstance(event, ContentEvent) and event.delta) for event in events)
+        self._size = size + ENVELOPE * wholes
+        if isinstance(plain, Message) and self._message is not None:
+            self._message.said = said
         return events
+
+    def _repeated(self, message: Message) -> int:
+        """Bytes of a cumulative message that were said before."""
+        for known in (self._message, self._aside.get(message.id or "")):
+            if known is not None and known.continued_by(message):
+                return known.said
+        return 0
 
     def _joined(self, text: str) -> str:
         """A piece of text behind the half of a character that the one before it ended with; keeps its own half."""
@@ -396,6 +434,20 @@ class ResponseBuilder:
             self._calls[call_id] = kind
         elif call_id in self._calls and OUTPUT_OF[self._calls[call_id]] == kind:
             del self._calls[call_id]
+
+
+def mass_of(item: str | Content | Message | None) -> int:
+    """Bytes of what an item says, without the JSON around it."""
+    if item is None:
+        return 0
+    if isinstance(item, str):
+        return len(item) if item.isascii() else len(item.encode())
+    if isinstance(item, TextContent):
+        return mass_of(item.text)
+    if isinstance(item, Message):
+        own = (item.message, item.usage, item.metadata, item.extra)
+        return sum(map(mass_of, item.content)) + sum(mass(each) for each in own if each is not None)
+    return mass(payload_of(item))
 
 
 def _piece(content: Content, words: str) -> Content:

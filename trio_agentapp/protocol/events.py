@@ -23,6 +23,7 @@ __all__ = [
     "ResponseEvent",
     "Status",
     "TERMINAL",
+    "mass",
 ]
 
 if TYPE_CHECKING:
@@ -41,13 +42,14 @@ _ENVELOPE = 200
 """Bytes of JSON around a payload: field names, ids, numbers. Approximate, as every weight is."""
 
 
-def _mass(value: Any) -> int:
+def mass(value: Any) -> int:
+    """Roughly the bytes of a value as JSON."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, Mapping):
-        return sum(len(key) + 4 + _mass(item) for key, item in value.items())
+        return sum(len(key) + 4 + mass(item) for key, item in value.items())
     if isinstance(value, list | tuple):
-        return sum(1 + _mass(item) for item in value)
+        return sum(1 + mass(item) for item in value)
     return 8
 
 
@@ -98,7 +100,7 @@ class ContentEvent:
     def weight(self) -> int:
         """Roughly the bytes of its JSON; constant time for text."""
         size = _ENVELOPE + len(self.text)
-        return size if self.payload is None else size + _mass(self.payload)
+        return size if self.payload is None else size + mass(self.payload)
 
 
 @frozen
@@ -124,7 +126,7 @@ class MessageEvent:
     @property
     def weight(self) -> int:
         """Roughly the bytes of its JSON, those of its content included."""
-        size = _ENVELOPE + _mass(self.usage) + _mass(self.metadata) + _mass(self.extra) + len(self.message or "")
+        size = _ENVELOPE + mass(self.usage) + mass(self.metadata) + mass(self.extra) + len(self.message or "")
         return size + sum(part.weight for part in self.content or ())
 
 
@@ -156,7 +158,7 @@ class ResponseEvent:
     @property
     def weight(self) -> int:
         """Roughly the bytes of its JSON, those of its output included."""
-        return _ENVELOPE + _mass(self.usage) + sum(message.weight for message in self.output or ())
+        return _ENVELOPE + mass(self.usage) + sum(message.weight for message in self.output or ())
 
 
 Event: TypeAlias = ResponseEvent | MessageEvent | ContentEvent

@@ -64,6 +64,7 @@ class Cause(StrEnum):
     STOPPED_BEFORE_START = "stopped_before_start"
     EXCEPTION = "exception"
     DEADLINE_EXCEEDED = "deadline_exceeded"
+    ANSWER_TOO_LARGE = "answer_too_large"
     LEASE_LOST = "lease_lost"
     CLEANUP_TIMEOUT = "cleanup_timeout"
     OWNER_LOST = "owner_lost"
@@ -81,6 +82,7 @@ TRANSITIONS: Mapping[tuple[RunState, Cause], RunState] = MappingProxyType(
         (RunState.RUNNING, Cause.SHUTDOWN): RunState.STOPPED,
         (RunState.RUNNING, Cause.EXCEPTION): RunState.ERROR,
         (RunState.RUNNING, Cause.DEADLINE_EXCEEDED): RunState.ERROR,
+        (RunState.RUNNING, Cause.ANSWER_TOO_LARGE): RunState.ERROR,
         (RunState.RUNNING, Cause.LEASE_LOST): RunState.ERROR,
         (RunState.RUNNING, Cause.CLEANUP_TIMEOUT): RunState.ERROR,
         (RunState.RUNNING, Cause.OWNER_LOST): RunState.ERROR,

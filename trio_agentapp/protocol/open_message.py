@@ -82,6 +82,8 @@ class OpenMessage:
         """For each place of a cumulative message's content, the part it became."""
         self.held: Content | None = None
         """The last part of a cumulative message, if it may still change and nothing of it was sent."""
+        self.said = 0
+        """Bytes of a cumulative message when it came last."""
 
     @property
     def speech(self) -> bool:

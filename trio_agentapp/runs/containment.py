@@ -26,11 +26,14 @@ import sys
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any, TypeVar, TypeVarTuple, cast
 
+import attrs
 import outcome
 import trio
 
+from ..protocol.text import describe_exception, safe_text, type_name
 from .failures import is_cancelled, leaves, printable
 
 __all__ = [
@@ -50,7 +53,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 MANY = 64
-"""Begun generators that are remembered before those that have ended are looked for and forgotten."""
+"""Begun generators that are remembered before those that have ended are looked for and forgotten; dropped ones
+without a scope that are kept until the task ends; and generators closed before others get their turn."""
 
 POLL = 0.01
 """Seconds between two looks at the tasks of a nursery that was not left; Trio offers nothing to wait for."""
@@ -97,7 +101,7 @@ async def orderly(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
     if not _installed.get(False):
         _install()
     task = trio.lowlevel.current_task()
-    ledger = _ledgers[task] = _Ledger(_ledgers.get(task))
+    ledger = _ledgers[task] = _Ledger(task, _ledgers.get(task))
     parent, scope, nurseries = task.parent_nursery, task._cancel_status, len(task.child_nurseries)
     faults: list[LeftOpen] = []
     error: BaseException | None = None
@@ -109,7 +113,7 @@ async def orderly(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         # Where nothing was left open, a generator that is still referred to, such as a client's, is left alone.
         unclean = len(task.child_nurseries) > nurseries or _is_inside(task, parent, scope)
         faults += await ledger.close(everything=unclean)
-        faults += await _close_nurseries(task, nurseries)
+        faults += await ledger.close_nurseries(nurseries)
         if not faults and _is_inside(task, parent, scope):
             faults.append(LeftOpen("A cancel scope was entered and not left; use `with`."))
     finally:
@@ -119,8 +123,12 @@ async def orderly(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
             logger.warning("%s", fault, exc_info=fault.__cause__)
         error = printable(error)
         if ledger.dropped and _is_misnesting(error):
-            raise _left_open(_advice(ledger.dropped), error)
-        raise error
+            error = _left_open(_advice(ledger.dropped), error)
+        try:
+            raise error
+        finally:
+            # Its traceback refers to this frame: a cycle, which would keep all that the function held.
+            del error
     if faults:
         raise faults[0]
     return value
@@ -148,7 +156,7 @@ def noted() -> Iterator[None]:
     if not _installed.get(False):
         _install()
     task = trio.lowlevel.current_task()
-    ledger = _ledgers[task] = _Ledger(_ledgers.get(task))
+    ledger = _ledgers[task] = _Ledger(task, _ledgers.get(task))
     try:
         yield
     except BaseException as exc:
@@ -185,7 +193,7 @@ def unwrap(ended: outcome.Outcome[T]) -> T:
         and not isinstance(ended.error, Exception)
         and not is_cancelled(ended.error)
     ):
-        raise Escaped(f"{type(ended.error).__name__} was raised: {ended.error}") from ended.error
+        raise Escaped(f"{describe_exception(ended.error)} was raised") from ended.error
     return ended.unwrap()
 
 
@@ -196,86 +204,120 @@ def _put_back(task: trio.lowlevel.Task, ledger: _Ledger) -> None:
         _ledgers[task] = ledger.outer
 
 
+@attrs.frozen
+class _Begun:
+    """A generator that a task has begun."""
+
+    place: int
+    reference: weakref.ref[AsyncGenerator[Any, Any]]
+    scope: object
+    """The task's innermost scope before the first step of the generator."""
+
+
 class _Ledger:
-    """The generators that one task of user code has begun, in their order, and those of them that were dropped."""
+    """The generators that one task of user code has begun, in their order, those of them that were dropped, and the
+    nurseries it has opened in which tasks were started.
+    """
 
-    __slots__ = ("_begun", "_count", "_kept", "_many", "dropped", "fault", "outer")
+    __slots__ = ("_begun", "_count", "_kept", "_many", "_nurseries", "dropped", "fault", "outer", "task")
 
-    def __init__(self, outer: _Ledger | None) -> None:
+    def __init__(self, task: trio.lowlevel.Task, outer: _Ledger | None) -> None:
+        self.task = task
         self.outer = outer
         self.fault: LeftOpen | None = None
         self.dropped: tuple[str, ...] = ()
         """Names of the generators that were dropped before their end."""
-        self._begun: dict[int, tuple[int, weakref.ref[AsyncGenerator[Any, Any]]]] = {}
+        self._begun: dict[int, _Begun] = {}
         self._kept: dict[int, AsyncGenerator[Any, Any]] = {}
+        self._nurseries: set[trio.Nursery] = set()
         self._count = 0
         self._many = MANY
 
     def begin(self, generator: AsyncGenerator[Any, Any]) -> None:
         self._count += 1
-        self._begun[id(generator)] = (self._count, weakref.ref(generator))
+        self._begun[id(generator)] = _Begun(self._count, weakref.ref(generator), self.task._cancel_status)
         if len(self._begun) > self._many:
             alive = {
-                key: entry for key, entry in self._begun.items() if key in self._kept or entry[1]() is not None
+                key: begun
+                for key, begun in self._begun.items()
+                if key in self._kept or begun.reference() is not None
             }
             self._begun = alive
             self._many = max(MANY, 2 * len(alive))
 
     def keep(self, generator: AsyncGenerator[Any, Any]) -> bool:
-        """Keep a generator that is being dropped; False if it was not begun here."""
-        entry = self._begun.get(id(generator))
+        """Keep a generator that is being dropped; False if it was not begun here, or Trio may close it as well."""
+        begun = self._begun.get(id(generator))
         # Its weak references are dead by now. One that is alive is another object's, which got the same id.
-        if entry is None or entry[1]() is not None:
+        if begun is None or begun.reference() is not None:
+            return False
+        if len(self._kept) >= MANY and self.task._cancel_status is begun.scope:
+            # It holds no scope, and there are many: what is dropped in an endless loop must not stay until its end.
             return False
         self._kept[id(generator)] = generator
         self.dropped = (*self.dropped, _name_of(generator))[-MANY:]
         return True
 
+    def open(self, nursery: trio.Nursery) -> None:
+        """Note a nursery in which a task was started."""
+        self._nurseries.add(nursery)
+        if len(self._nurseries) > MANY:
+            self._nurseries = {each for each in self._nurseries if each.child_tasks}
+
     async def close(self, *, everything: bool) -> list[LeftOpen]:
         """Close what was dropped, and with `everything` also what is still referred to, the last begun first."""
         faults: list[LeftOpen] = []
-        while (generator := self._last(everything)) is not None:
-            del self._begun[id(generator)]
-            self._kept.pop(id(generator), None)
-            try:
-                await generator.aclose()
-            except BaseException as exc:
-                rest = [leaf for leaf in leaves(exc) if not isinstance(leaf, GeneratorExit | trio.Cancelled)]
-                if rest:
-                    words = (
-                        f"Async generator {_name_of(generator)} was left before its end and could not be closed."
-                    )
-                    faults.append(_left_open(f"{words} {ADVICE}", printable(exc)))
+        closed = 0
+        # To close one may begin others.
+        while left := self._left(everything):
+            for generator in left:
+                del self._begun[id(generator)]
+                self._kept.pop(id(generator), None)
+                try:
+                    await generator.aclose()
+                except BaseException as exc:
+                    rest = [leaf for leaf in leaves(exc) if not isinstance(leaf, GeneratorExit | trio.Cancelled)]
+                    if rest:
+                        words = f"Async generator {_name_of(generator)} was left before its end"
+                        faults.append(_left_open(f"{words}, and cannot be closed. {ADVICE}", printable(exc)))
+                closed += 1
+                if closed % MANY == 0:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
         return faults
 
-    def _last(self, everything: bool) -> AsyncGenerator[Any, Any] | None:
-        latest = 0
-        found = None
-        for key, (place, reference) in self._begun.items():
-            generator = self._kept.get(key) or (reference() if everything else None)
-            if generator is not None and place > latest and not getattr(generator, "ag_running", False):
-                latest, found = place, generator
-        return found
+    def _left(self, everything: bool) -> list[AsyncGenerator[Any, Any]]:
+        found = []
+        for key, begun in self._begun.items():
+            generator = self._kept.get(key) or (begun.reference() if everything else None)
+            if generator is not None and not getattr(generator, "ag_running", False):
+                found.append((begun.place, generator))
+        return [generator for _, generator in sorted(found, key=itemgetter(0), reverse=True)]
+
+    async def close_nurseries(self, before: int) -> list[LeftOpen]:
+        """End the tasks in nurseries that were entered and not left, and take these nurseries from the task.
+
+        A nursery that another task has left, as with a generator that was passed on, is not the task's any more,
+        and may still have tasks.
+        """
+        mine = self.task.child_nurseries[before:]
+        strays = [each for each in self._nurseries if each.child_tasks and each not in self.task.child_nurseries]
+        faults = []
+        for nursery in (*strays, *reversed(mine)):
+            nursery.cancel_scope.cancel(reason="the code that opened this nursery has ended without leaving it")
+            with trio.CancelScope(shield=True):
+                while nursery.child_tasks:  # noqa: ASYNC110  a foreign nursery sets no event
+                    await trio.sleep(POLL)
+            if nursery in mine:
+                # With it Trio would end the task with an error of its own in the place of this one.
+                self.task._child_nurseries.remove(nursery)
+            faults.append(_left_open("A nursery was not left by the task that entered it; use `async with`."))
+        return faults
 
 
 def _is_inside(task: trio.lowlevel.Task, parent: trio.Nursery | None, scope: object) -> bool:
     """Whether the task is inside of a scope that it was not in when `scope` was its innermost one."""
     # One that `nursery.start` began was given to another nursery meanwhile, and is in the scopes of that.
     return task.parent_nursery is parent and task._cancel_status is not scope
-
-
-async def _close_nurseries(task: trio.lowlevel.Task, before: int) -> list[LeftOpen]:
-    """End the tasks in nurseries that were entered and not left, and take these nurseries from the task."""
-    faults = []
-    for nursery in reversed(task.child_nurseries[before:]):
-        nursery.cancel_scope.cancel(reason="the code that opened this nursery has ended without leaving it")
-        with trio.CancelScope(shield=True):
-            while nursery.child_tasks:  # noqa: ASYNC110  a foreign nursery sets no event
-                await trio.sleep(POLL)
-        # With it Trio would end the task with an error of its own in the place of this one.
-        task._child_nurseries.remove(nursery)
-        faults.append(_left_open("A nursery was entered and not left; use `async with`."))
-    return faults
 
 
 ADVICE = "Use `async with contextlib.aclosing(...)` around its loop."
@@ -306,7 +348,7 @@ def _left_open(message: str, cause: BaseException | None = None) -> LeftOpen:
 def _name_of(generator: Any) -> str:
     code = getattr(generator, "ag_code", None)
     place = "" if code is None else f" ({code.co_filename}:{code.co_firstlineno})"
-    return f"{getattr(generator, '__qualname__', type(generator).__qualname__)}{place}"
+    return f"{getattr(generator, '__qualname__', type_name(generator))}{place}"
 
 
 # What is installed into Trio.
@@ -316,7 +358,16 @@ class _Spawning(trio.abc.Instrument):
     """Has the tasks that user code starts end as orderly as the task that started them."""
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        if _ledger_here() is not None:
+        nursery = task.parent_nursery
+        owner = None if nursery is None else _ledgers.get(nursery.parent_task)
+        if owner is not None and nursery is not None:
+            owner.open(nursery)
+        # A thread's call of Trio is a task of the system, started by a task of the system.
+        by_thread = nursery is not None and nursery.parent_task is trio.lowlevel.current_root_task()
+        if by_thread or owner is not None or _ledger_here() is not None:
+            if type(task.name) is not str:
+                # Trio shows it in the reason of each cancellation that an error of the task causes.
+                task.name = safe_text(task.name)
             body: Any = task.coro
             task.coro = cast(Any, _carry_on(body))
 

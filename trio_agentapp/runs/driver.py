@@ -66,6 +66,14 @@ async def drive(run: Run, handler: Handler, offered: Mapping[str, object]) -> Dr
             cause.value,
             exc_info=error,
         )
+    if cause is Cause.RETURNED and not run.builder.has_output and not handler.warned_of_silence:
+        handler.warned_of_silence = True
+        logger.warning(
+            "run %s: handler %r ended without output, and its client gets an empty answer; yield or return text, "
+            "content or messages (said once for each handler)",
+            run.run_id,
+            run.handler_name,
+        )
     ending = Ending(
         cause=cause,
         cleanup=run.cleanup_state.result,

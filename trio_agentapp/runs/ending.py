@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from ..protocol.builder import ResponseBuilder
+from ..protocol.builder import MAX_ANSWER_BYTES, ResponseBuilder
 from ..protocol.codec import encode_event
 from ..protocol.events import Event, Failure, ResponseEvent, Status
 from ..protocol.lifecycle import Cause, Ending, RunRecord, RunState
@@ -26,6 +26,7 @@ __all__ = [
 MESSAGES = {
     Cause.EXCEPTION: "The agent failed.",
     Cause.DEADLINE_EXCEEDED: "The run took longer than its time-out.",
+    Cause.ANSWER_TOO_LARGE: f"The answer is larger than {MAX_ANSWER_BYTES:,} bytes, the most that a run may say.",
     Cause.LEASE_LOST: "The node that executed this run lost its right to.",
     Cause.CLEANUP_TIMEOUT: "The run was ended, but its cleanup took longer than its budget.",
     Cause.OWNER_LOST: "The node that executed this run is gone.",

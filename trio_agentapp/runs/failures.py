@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import types
+import weakref
+from abc import ABCMeta
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import trio
 
+from ..protocol.text import type_name
+
 __all__ = ["is_cancelled", "is_ctrl_c", "leaves", "printable"]
+
+MAX_TEXT = 10_000
+"""Characters of an exception's text, and of each text in it: as many as a client is ever shown of one."""
 
 
 def is_ctrl_c(error: BaseException) -> bool:
@@ -39,47 +49,93 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
     while pending:
         each = pending.pop()
         if isinstance(each, BaseExceptionGroup):
-            pending += reversed(each.exceptions)
+            pending += reversed(_members(each))
         else:
             yield each
 
 
 def printable(error: BaseException) -> BaseException:
-    """The same exception, of which `repr` and `str` can be taken; another one only where it cannot be mended.
+    """The same exception, of which `repr` and `str` can be taken, now and later; else another one in its place.
 
-    The class of one whose `__repr__` or `__str__` raises becomes a subclass that has its own, so that `except` and
-    `except*` find it all the same.
+    A class with a `__repr__` or `__str__` of its own is exchanged for a subclass in which these are guarded, so
+    that `except` and `except*` find the exception all the same: what works now may raise the next time. Texts are
+    cut at `MAX_TEXT` characters.
     """
-    if _has_text(error):
-        return error
     if isinstance(error, BaseExceptionGroup):
         members = [printable(leaf) for leaf in leaves(error)]
-        return error if _has_text(error) else _like(BaseExceptionGroup("a group of exceptions", members), error)
-    if not all(map(_has_text, error.args)):
-        error.args = tuple(each if _has_text(each) else f"<{type(each).__name__}>" for each in error.args)
-        if _has_text(error):
+        if _is_plain(type(error)) and _has_text(error):
             return error
-    kind = type(error)
-    try:
-        own = {"__module__": kind.__module__, "__repr__": _bare, "__str__": lambda _self: ""}
-        mended = type(kind.__name__, (kind,), own)
-        object.__setattr__(error, "__class__", mended)
-    except Exception:  # a class that cannot have subclasses, or whose instances have a layout of their own
-        return _like(RuntimeError(_bare(error)), error)
-    return error
+        return _like(BaseExceptionGroup("a group of exceptions", members), error)
+    args = _args(error)
+    if not all(map(_is_short, args)):
+        _set_args(error, tuple(each if _is_short(each) else _shortened(each) for each in args))
+    if not isinstance(error, trio.Cancelled) and not _is_plain(type(error)):
+        # It fails for a class without subclasses, or whose instances have a layout of their own.
+        with suppress(BaseException):
+            object.__setattr__(error, "__class__", _guarded(type(error)))
+    return error if _has_text(error) else _like(RuntimeError(f"<{type_name(error)}, which has no text>"), error)
+
+
+# The attributes of an exception as Python keeps them, whatever its class makes of them.
+_args = BaseException.args.__get__  # type: ignore[attr-defined]
+_set_args = BaseException.args.__set__  # type: ignore[attr-defined]
+_members = vars(BaseExceptionGroup)["exceptions"].__get__
+
+_guards: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
+"""For each class that was met its guarded subclass."""
+
+
+def _is_plain(kind: type) -> bool:
+    """Whether its text is made by Python's own code alone."""
+    return type(kind) in (type, ABCMeta) and not any(
+        isinstance(vars(base).get(name), types.FunctionType) for base in kind.__mro__ for name in _TEXTUAL
+    )
+
+
+_TEXTUAL = ("__repr__", "__str__", "__format__", "__getattribute__")
+
+
+def _is_short(value: object) -> bool:
+    if isinstance(value, str | bytes):
+        return len(value) <= MAX_TEXT
+    return isinstance(value, int | float | None) or _has_text(value)
+
+
+def _shortened(value: object) -> object:
+    return value[:MAX_TEXT] if isinstance(value, str | bytes) else f"<{type_name(value)}>"
+
+
+def _guarded(kind: type) -> type:
+    known = _guards.get(kind)
+    if known is None:
+        own = {
+            "__module__": str(kind.__module__),
+            "__repr__": _guarding(kind.__repr__, f"<{kind.__name__}, which has no text>"),
+            "__str__": _guarding(kind.__str__, ""),
+            "__format__": object.__format__,
+        }
+        known = _guards[kind] = type(str(kind.__name__), (kind,), own)
+    return known
+
+
+def _guarding(method: Any, instead: str) -> Callable[[BaseException], str]:
+    def text(error: BaseException) -> str:
+        try:
+            words: object = method(error)
+        except BaseException:
+            return instead
+        return words[:MAX_TEXT] if isinstance(words, str) else instead
+
+    return text
 
 
 def _has_text(value: object) -> bool:
+    kind = type(value)
     try:
-        repr(value)
-        str(value)
+        _ = repr(value), str(value), kind.__name__ + kind.__qualname__ + kind.__module__
     except BaseException:
         return False
     return True
-
-
-def _bare(error: BaseException) -> str:
-    return f"<{type(error).__name__}, which has no text>"
 
 
 def _like(other: BaseException, error: BaseException) -> BaseException:

@@ -50,6 +50,7 @@ class Handler:
         self.name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
         self.kind = kind_of(fn)
         self._wanted, self._wants_rest = self._read_signature()
+        self.warned_of_silence = False
         self._threads = trio.CapacityLimiter(MAX_HANDLER_THREADS)
 
     @property

@@ -337,7 +337,7 @@ class RunRegistry:
         sink = None if store is None else store.sink(lease, run.log.put, lambda told: self._keeper.learn(run, told))
         if store is not None and sink is not None:
             run.sink = sink
-            run.log.keep_in(lambda start: store.read(run.key, run.run_id, start))
+            run.log.keep_in(partial(store.read, run.key, run.run_id))
 
     async def _live(
         self, run: Run, lease: Lease, waits: Queued | None, handler: Handler, offered: Mapping[str, object]
@@ -416,6 +416,8 @@ class RunRegistry:
     def _leave(self, run: Run) -> None:
         run.log.close()
         run.ended.set()
+        # Each of these may refer to the run.
+        run.sink, run.on_input_wanted, run.on_unwatched = run.log, None, None
         del self._runs[run.run_id]
         of_session = self._by_key[run.key]
         of_session.remove(run)

@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import time
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -17,7 +18,7 @@ from typing import Any, TypeVarTuple
 import trio
 
 from ..abc import MAX_INPUT, EventSink, Lease
-from ..protocol.builder import ResponseBuilder
+from ..protocol.builder import AnswerTooLarge, ResponseBuilder
 from ..protocol.events import Failure
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
@@ -54,15 +55,15 @@ current_run: ContextVar[Run] = ContextVar("trio_agentapp_current_run")
 class StopFlag:
     """Whether the run is being stopped. `is_set()` may be called from any thread."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self._scope = scope
         self._event = trio.Event()
 
     def is_set(self) -> bool:
         if self._event.is_set():
             return True
         # A scope whose deadline has passed is stopped too, although nobody called `stop`.
-        return trio.lowlevel.in_trio_task() and self._run.scope.cancel_called
+        return trio.lowlevel.in_trio_task() and self._scope.cancel_called
 
     def __bool__(self) -> bool:
         return self.is_set()
@@ -98,12 +99,15 @@ class Run:
         self.run_id = run_id
         self.key = key
         self.token = 0
-        self.stopping = StopFlag(self)
         self.deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         self.handler_name = handler_name
         # From here on: what the runtime works with. A handler has no use for it.
         self.scope = trio.CancelScope(deadline=self.deadline)
-        self.cleanup_state = Cleanup(cleanup_budget, self.first_stop)
+        self.stopping = StopFlag(self.scope)
+        # Nothing here refers back to the run: its events, which may be many megabytes, go when it is dropped, and
+        # do not wait for the garbage collector.
+        me = weakref.ref(self)
+        self.cleanup_state = Cleanup(cleanup_budget, lambda: None if (run := me()) is None else run.first_stop())
         self.builder = ResponseBuilder(run_id, key.session_id, created_at=int(time.time()))
         self.log = EventLog()
         self.sink: EventSink = self.log
@@ -287,7 +291,12 @@ class Run:
         if sink.drained:
             # A reader, which is another task, took the last item: so others have had their turn since.
             self._turn_began = time.monotonic()
-        sink.put(self.builder.add(item))
+        try:
+            events = self.builder.add(item)
+        except AnswerTooLarge:
+            self.stop(Cause.ANSWER_TOO_LARGE)
+            return True
+        sink.put(events)
         return time.monotonic() - self._turn_began >= TURN or sink.congested
 
     async def pause(self) -> None:

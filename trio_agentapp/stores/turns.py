@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from ..errors import ItemError
+from ..protocol.builder import MAX_ANSWER_BYTES
 from ..protocol.ids import identifier_fault
 from ..protocol.items import plain_message
 from ..protocol.message import Message
@@ -22,7 +23,10 @@ MAX_MESSAGES = 1000
 
 MAX_HISTORY_BYTES = 4 * 2**20
 """Bytes of one session's history as JSON: several of the largest requests (1 MiB), and short enough to be read and
-answered at once."""
+answered at once. The last turn is kept whatever its size: what a run has answered can be read."""
+
+MAX_TURN_BYTES = 8 * MAX_ANSWER_BYTES
+"""Bytes of one turn as JSON: the largest answer, of which a byte may take six in JSON, and its request."""
 
 
 @attrs.frozen
@@ -45,7 +49,7 @@ def make_turn(messages: Sequence[Message], run_id: str, token: int) -> Turn | No
         raise ValueError(f"run_id {fault}")
     encoded = [_encoded(message) for message in messages]
     size, first = 1, len(encoded)
-    while first > 0 and len(encoded) - first < MAX_MESSAGES and size + len(encoded[first - 1]) < MAX_HISTORY_BYTES:
+    while first > 0 and len(encoded) - first < MAX_MESSAGES and size + len(encoded[first - 1]) < MAX_TURN_BYTES:
         first -= 1
         size += len(encoded[first]) + 1
     if first > 0:
@@ -64,10 +68,10 @@ def _encoded(message: Message) -> bytes:
 
 
 def surplus(turns: Sequence[tuple[int, int]]) -> int:
-    """How many of the oldest turns are beyond the bounds, for turns as (messages, bytes)."""
+    """How many of the oldest turns are beyond the bounds, for turns as (messages, bytes); never the last one."""
     count, size = sum(turn[0] for turn in turns), sum(turn[1] for turn in turns)
     dropped = 0
-    while count > MAX_MESSAGES or size > MAX_HISTORY_BYTES:
+    while (count > MAX_MESSAGES or size > MAX_HISTORY_BYTES) and dropped < len(turns) - 1:
         count -= turns[dropped][0]
         size -= turns[dropped][1]
         dropped += 1

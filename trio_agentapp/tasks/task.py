@@ -14,6 +14,7 @@ from ..errors import RequestError
 from ..protocol.lifecycle import CleanupResult
 from ..protocol.serialiser import to_json
 from ..protocol.tasks import TASK_ENDS, TaskCause, TaskError, TaskState, error_of
+from ..protocol.text import describe_exception
 from ..runs.cleanup import Cleanup, CleanupScope
 from ..runs.containment import contain
 from ..runs.failures import is_ctrl_c, leaves
@@ -127,7 +128,7 @@ async def execute(task: Task, call: Callable[[], Awaitable[object]], *, debug: b
         # Written for whoever sent the request.
         return TaskEnd(state=TaskState.FAILED, error=TaskError(error.code, error.detail))
     logger.error("task %s of %s failed", task.task_id, task.name, exc_info=error)
-    return _without_result(TaskCause.EXCEPTION, _text_of(error) if debug else "")
+    return _without_result(TaskCause.EXCEPTION, describe_exception(error) if debug else "")
 
 
 async def _run(task: Task, call: Callable[[], Awaitable[object]]) -> tuple[object, BaseException | None]:
@@ -190,7 +191,3 @@ def _with_result(task: Task, value: object) -> TaskEnd:
 
 def _without_result(cause: TaskCause, message: str = "") -> TaskEnd:
     return TaskEnd(state=TASK_ENDS[cause][0], error=error_of(cause, message))
-
-
-def _text_of(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

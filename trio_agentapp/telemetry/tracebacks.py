@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import AgentAppError
 from ..protocol.text import describe_exception, safe_text
+from .asyncio_hint import asyncio_hint
 
 __all__ = ["is_library", "traceback_text"]
 
@@ -17,12 +18,13 @@ def traceback_text(error: BaseException) -> str:
     """The traceback of an exception and of its causes, without the runtime's frames above the user's.
 
     An error of this package has the user's frames alone: its message says what to do. Any other without a frame of
-    the user's, as a fault of the runtime, keeps all its frames.
+    the user's, as a fault of the runtime, keeps all its frames. What comes of asyncio has a hint below it.
     """
     try:
         told = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
         _shorten(told, error)
-        return safe_text("".join(told.format())).rstrip("\n")
+        hint = asyncio_hint(error)
+        return safe_text("".join([*told.format(), hint or ""])).rstrip("\n")
     except BaseException:  # the attributes of an exception are a user's, as its text is
         members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
         return "\n".join(map(describe_exception, (error, *members)))

@@ -21,7 +21,7 @@ __all__ = [
     "is_pydantic",
     "is_struct",
     "library_of",
-    "looked_up",
+    "names_around",
     "plain",
     "resolve_fields",
     "result_of",
@@ -46,7 +46,7 @@ def annotations_of(fn: Callable[..., Any]) -> dict[str, Any]:
     for name, annotation in getattr(inner, "__annotations__", {}).items():
         if name != "return":
             try:
-                found[name] = looked_up(inner, annotation)
+                found[name] = _looked_up(inner, annotation)
             except (NameError, SyntaxError, TypeError, AttributeError) as exc:
                 raise Unservable(f"the annotation of {name!r} cannot be looked up: {exc}") from exc
     return found
@@ -56,7 +56,7 @@ def result_of(fn: Callable[..., Any]) -> Any:
     """The annotation of what it returns; `Any` if there is none, or it cannot be looked up."""
     inner = _innermost(fn)
     try:
-        return looked_up(inner, getattr(inner, "__annotations__", {}).get("return", Any))
+        return _looked_up(inner, getattr(inner, "__annotations__", {}).get("return", Any))
     except (NameError, SyntaxError, TypeError, AttributeError):
         return Any
 
@@ -68,19 +68,30 @@ def _innermost(fn: Any) -> Any:
     return fn if inspect.isroutine(fn) else type(fn).__call__
 
 
-def looked_up(fn: Any, annotation: Any) -> Any:
+def _looked_up(fn: Any, annotation: Any) -> Any:
     """An annotation of this function; one that is text is looked up where the function is defined."""
     if not isinstance(annotation, str):
         return annotation
-    globalns = getattr(fn, "__globals__", {})
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
-    localns = _locals_around(globalns) | _closure(fn)
-    return typing.get_type_hints(holder, globalns, localns, include_extras=True)["it"]
+    return typing.get_type_hints(holder, names_around(fn), include_extras=True)["it"]
+
+
+def names_around(fn: Any) -> dict[str, Any]:
+    """The names that are known where a function is defined: of its module, and of the functions around it."""
+    globalns = getattr(fn, "__globals__", {})
+    return {**globalns, **_locals_around(globalns), **_closure(fn)}
 
 
 def _closure(fn: Any) -> dict[str, Any]:
-    cells = zip(getattr(fn.__code__, "co_freevars", ()), fn.__closure__ or (), strict=False)
-    return {name: cell.cell_contents for name, cell in cells}
+    found: dict[str, Any] = {}
+    names = getattr(getattr(fn, "__code__", None), "co_freevars", ())
+    for name, cell in zip(names, getattr(fn, "__closure__", None) or (), strict=False):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:
+            # It has no value yet: the function is being defined, and calls itself.
+            continue
+    return found
 
 
 def _locals_around(globalns: dict[str, Any]) -> dict[str, Any]:

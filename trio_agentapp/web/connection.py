@@ -87,8 +87,10 @@ class HTTPConnection(TrioASGIHTTPConnection):
     in.
     """
 
-    def __init__(self, app: Quart, scope: HTTPScope) -> None:
+    def __init__(self, app: Quart, scope: HTTPScope, answer: Callable[[], Response] | None = None) -> None:
+        """`answer`: makes the answer in place of the app."""
         super().__init__(app, scope)
+        self._answer = answer
         self._responding = trio.CancelScope()
         self._receiving = trio.CancelScope()
         self._stream: StreamBody | None = None
@@ -99,7 +101,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         name_request(self.app)
-        request = self._create_request_from_scope(send)
+        request = self.request_from_scope(send)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, request, receive)
             try:
@@ -109,6 +111,9 @@ class HTTPConnection(TrioASGIHTTPConnection):
                     await self._end_cut(send)
             finally:
                 self._receiving.cancel(reason="the response is over")
+
+    def request_from_scope(self, send: ASGISendCallable) -> Request:
+        return self._create_request_from_scope(send)
 
     async def _watch(self, request: Request, receive: ASGIReceiveCallable) -> None:
         """Feed the request's body, and learn of both ways in which others end this request."""
@@ -168,6 +173,8 @@ class HTTPConnection(TrioASGIHTTPConnection):
 
     async def _handle(self, request: Request) -> ResponseTypes:
         """The app's answer. Views and hooks are user code, and have a task of their own."""
+        if self._answer is not None:
+            return self._answer()
         handled = await contain(self.app.handle_request, request, name=f"{request.method} {request.path}")
         if isinstance(handled, Error) and not is_cancelled(handled.error):
             # Views that fail are answered by the app; this is an error handler of the user's, or the like.
@@ -201,8 +208,10 @@ class HTTPConnection(TrioASGIHTTPConnection):
             # Entered before anything is sent, so that it is left whatever happens to the sending.
             async with response.response as body:
                 await self._send_start(send, response)
-                async for data in body:
-                    await self._send_data(send, data)
+                # Nobody gets what a stream says to HEAD, and it could take for ever.
+                if self.scope["method"] != "HEAD" or isinstance(body, DataBody):
+                    async for data in body:
+                        await self._send_data(send, data)
 
     async def _send_start(self, send: ASGISendCallable, response: ResponseTypes) -> None:
         start: HTTPResponseStartEvent = {

@@ -21,6 +21,7 @@ from ..protocol.serialiser import to_json
 from ..runs.handler import HandlerKind, kind_of
 from .annotations import result_of
 from .arguments import Arguments, read_arguments
+from .fastapi import from_fastapi
 from .generators import GeneratorBody, Items
 from .sse import event_stream_response
 
@@ -119,6 +120,7 @@ class Endpoints:
                 return await result if inspect.isawaitable(result) else result
 
     def _answer(self, result: Any, name: str, request: Request) -> Any:
+        result = from_fastapi(result)
         if isinstance(result, Response | WerkzeugResponse):
             return result
         if isinstance(result, AsyncIterable) and not inspect.isasyncgen(result):

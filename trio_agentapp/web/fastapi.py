@@ -1,27 +1,44 @@
-"""Refuses parameters that only FastAPI can fill. Ignored, `Depends` would be a guard that lets everybody in."""
+"""What code written for FastAPI brings along: refused where nothing here stands for it, else translated.
+
+Parameters that only FastAPI can fill are refused. Ignored, `Depends` would be a guard that lets everybody in.
+Responses that hold their whole body, and `HTTPException`, are translated; neither package must be installed."""
 
 from __future__ import annotations
 
+import ast
+import builtins
 import dataclasses
 import functools
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Literal, get_args, get_origin
 
 import attrs
+from quart import Response
 
-from ..errors import ConfigurationError
-from .annotations import is_pydantic, is_struct, looked_up, plain
+from ..errors import ConfigurationError, ItemError
+from .annotations import is_pydantic, is_struct, names_around, plain
+from .problems import PHRASES, problem
 
-__all__ = ["refuse_fastapi", "refuse_fastapi_options"]
+__all__ = [
+    "MEMBERS",
+    "from_fastapi",
+    "problem_of_fastapi",
+    "refuse_fastapi",
+    "refuse_fastapi_options",
+    "refuse_others",
+]
 
 HOMES = ("fastapi", "starlette")
 """The packages, found by the module of an object's class, so that neither must be installed."""
 
+FIELD = "pydantic.fields.FieldInfo"
+
 NAMED = re.compile(r"\b(?:Depends|Security)\s*\(")
-"""In an annotation whose names cannot be looked up, this is reason enough to refuse it."""
+"""In an annotation that is a text, also where its names cannot be looked up."""
 
 GUARD = (
     "call the function in the body; guards are AgentApp(authenticate=...) for agents and tasks, and "
@@ -52,7 +69,83 @@ OPTIONS: Mapping[str, str] = {
     "response_model": "annotate what the function returns",
     "response_class": "return a quart.Response",
     "status_code": "return (body, status)",
+    **dict.fromkeys(
+        (
+            "response_model_include",
+            "response_model_exclude",
+            "response_model_exclude_unset",
+            "response_model_exclude_defaults",
+            "response_model_exclude_none",
+            "response_model_by_alias",
+        ),
+        "return no more than is to be sent",
+    ),
+    **dict.fromkeys(
+        ("summary", "description", "response_description", "deprecated", "operation_id"),
+        "the function's docstring is its description",
+    ),
+    **dict.fromkeys(("tags", "responses", "include_in_schema", "openapi_extra", "callbacks"), "leave it out"),
 }
+
+MEMBERS: Mapping[str, str] = {
+    "include_router": "use a quart.Blueprint and app.register_blueprint",
+    "add_api_route": "use app.add_url_rule",
+    "add_api_websocket_route": "use app.websocket",
+    "api_route": "use app.route",
+    "websocket_route": "use app.websocket",
+    "on_event": "use AgentApp(lifespan=...)",
+    "add_event_handler": "use AgentApp(lifespan=...)",
+    "exception_handler": "use app.errorhandler",
+    "add_exception_handler": "use app.register_error_handler",
+    "exception_handlers": "use app.errorhandler",
+    "dependency_overrides": "dependencies are not called here; call the functions in the body",
+    "mount": "use a quart.Blueprint, or serve the other app by itself",
+    "openapi": "the document is served at /openapi.json",
+}
+"""What a FastAPI has and an AgentApp has not."""
+
+
+STREAMED: Mapping[str, str] = {
+    "StreamingResponse": "make it an @app.endpoint that is a generator, which streams what it yields; or return a "
+    "generator or a quart.Response of one",
+    "FileResponse": "return await quart.send_file(path)",
+    "background": "start it in the view, with app.add_background_task(fn)",
+}
+"""Answers that only an ASGI server of asyncio can send."""
+
+
+def from_fastapi(value: Any) -> Any:
+    """A response of FastAPI or Starlette as one of Quart; any other value as it is.
+
+    Raises ItemError for one that has no body yet, naming what to use instead.
+    """
+    kinds = {base.__name__ for base in inspect.getmro(type(value)) if _is_home(base)}
+    if "Response" not in kinds:
+        return value
+    found: str | None = next((name for name in ("FileResponse", "StreamingResponse") if name in kinds), None)
+    if found is None and value.background is not None:
+        found = "background"
+    if found is not None:
+        name = f"{found}= of FastAPI's responses" if found == "background" else f"{found} of FastAPI"
+        raise ItemError(f"{name} cannot be sent here; {STREAMED[found]}")
+    response = Response(bytes(value.body), value.status_code)
+    response.headers.clear()
+    for key, text in value.raw_headers:
+        response.headers.add(key.decode("latin-1"), text.decode("latin-1"))
+    return response
+
+
+def problem_of_fastapi(error: BaseException) -> Response | None:
+    """The answer to an `HTTPException` of FastAPI or Starlette: its status, `detail` and headers."""
+    if _home(type(error)) != "HTTPException":
+        return None
+    raised: Any = error
+    title = PHRASES.get(raised.status_code, "Error")
+    code = title.lower().replace(" ", "_")
+    # FastAPI's own may be any JSON; Starlette's is text.
+    response = problem(raised.status_code, code, title, "", extra={"detail": raised.detail})
+    response.headers.update(raised.headers or {})
+    return response
 
 
 def refuse_fastapi(fn: Any, name: str, *, hook: bool = False) -> None:
@@ -67,6 +160,11 @@ def refuse_fastapi(fn: Any, name: str, *, hook: bool = False) -> None:
         for parameter, found in _of_parameters(layer):
             if found not in allowed:
                 instead = INSTEAD.get(found, "take it out")
+                if found == FIELD:
+                    raise ConfigurationError(
+                        f"{name}: parameter {parameter!r} has pydantic's Field(...) as its default, which checks "
+                        "nothing there; write Annotated[<type>, pydantic.Field(...)] = <default>"
+                    )
                 raise ConfigurationError(
                     f"{name}: parameter {parameter!r} uses {found} of FastAPI, which has no effect here; {instead}"
                 )
@@ -76,6 +174,13 @@ def refuse_fastapi_options(options: Mapping[str, Any], name: str) -> None:
     """Raises ConfigurationError for an argument of a decorator that only FastAPI's decorators have."""
     for option in OPTIONS.keys() & options.keys():
         raise ConfigurationError(f"{name}: {option}= is an argument of FastAPI's; here {OPTIONS[option]}")
+
+
+def refuse_others(options: Mapping[str, Any], name: str) -> None:
+    """Raises for arguments that a decorator does not have: ConfigurationError for FastAPI's, else TypeError."""
+    refuse_fastapi_options(options, name)
+    for option in options:
+        raise TypeError(f"{name} has no argument {option!r}")
 
 
 def _layers(fn: Any) -> Iterator[Any]:
@@ -105,7 +210,7 @@ def _of_parameters(fn: Any) -> Iterator[tuple[str, str]]:
     """Each parameter that FastAPI would fill, with the name of the class that says so."""
     if isinstance(fn, functools.partial):
         for place, value in [*enumerate(fn.args), *fn.keywords.items()]:
-            if found := _home(type(value)):
+            if found := _home(value):
                 yield str(place), found
         return
     try:
@@ -113,39 +218,73 @@ def _of_parameters(fn: Any) -> Iterator[tuple[str, str]]:
     except (TypeError, ValueError):
         return
     annotations = getattr(fn, "__annotations__", {})
+    names = {**vars(builtins), **names_around(fn)}
     for name, parameter in parameters.items():
-        if found := _home(type(parameter.default)):
-            yield name, found
-            continue
-        annotation = annotations.get(name)
-        try:
-            annotation = looked_up(fn, annotation)
-        except (NameError, SyntaxError, TypeError, AttributeError):
-            if isinstance(annotation, str) and (marked := NAMED.search(annotation)):
-                yield name, marked[0].rstrip("( \t")
-            continue
-        if found := _in(annotation, set()):
+        if f"{type(parameter.default).__module__}.{type(parameter.default).__name__}" == FIELD:
+            yield name, FIELD
+        if found := _home(parameter.default) or _in(annotations.get(name), names, set()):
             yield name, found
 
 
-def _home(kind: Any) -> str | None:
-    """The name of the class of FastAPI or Starlette that this class is, or derives from."""
-    for base in inspect.getmro(kind):
-        if base.__module__.partition(".")[0] in HOMES:
-            return base.__name__
+def _home(value: Any) -> str | None:
+    """The name of the class or function of FastAPI or Starlette that a value is, is made of, or derives from."""
+    if inspect.isroutine(value):
+        kinds: tuple[Any, ...] = (value,)
+    else:
+        kinds = inspect.getmro(value if isinstance(value, type) else type(value))
+    for kind in kinds:
+        if _is_home(kind):
+            return str(kind.__name__)
     return None
 
 
-def _in(annotation: Any, seen: set[Any]) -> str | None:
+def _is_home(kind: Any) -> bool:
+    return str(getattr(kind, "__module__", "")).partition(".")[0] in HOMES
+
+
+def _in_text(text: str, names: Mapping[str, Any], seen: set[Any]) -> str | None:
+    """As `_in`. Its names are looked up one by one: another one that is not there hides nothing."""
+    if marked := NAMED.search(text):
+        return marked[0].rstrip("( \t")
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except SyntaxError:
+        return None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found = _in_text(node.value, names, seen)
+        else:
+            value = _value(node, names)
+            found = None if isinstance(value, str) else _in(value, names, seen)
+        if found:
+            return found
+    return None
+
+
+def _value(node: ast.AST, names: Mapping[str, Any]) -> Any:
+    if isinstance(node, ast.Attribute):
+        return getattr(_value(node.value, names), node.attr, None)
+    return names.get(node.id) if isinstance(node, ast.Name) else None
+
+
+def _in(annotation: Any, names: Mapping[str, Any], seen: set[Any]) -> str | None:
     """The first class of FastAPI or Starlette in an annotation, also within the fields of a model."""
+    if isinstance(annotation, ForwardRef):
+        annotation = annotation.__forward_arg__
+    if isinstance(annotation, str):
+        return _in_text(annotation, names, seen)
     while get_origin(annotation) is Annotated or annotation is not plain(annotation):
         if get_origin(annotation) is Annotated:
             inner, *marks = get_args(annotation)
-            if found := next(filter(None, (_home(type(mark)) for mark in marks)), None):
+            if found := next(filter(None, (_home(mark) for mark in marks)), None):
                 return found
             annotation = inner
         else:
             annotation = _unwrapped(annotation)
+            if isinstance(annotation, str | ForwardRef):
+                return _in(annotation, names, seen)
+    if inspect.isroutine(annotation):
+        return _home(annotation)
     if isinstance(annotation, type) and get_origin(annotation) is None:
         if found := _home(annotation):
             return found
@@ -153,7 +292,11 @@ def _in(annotation: Any, seen: set[Any]) -> str | None:
             return None
         seen.add(annotation)
         return next(filter(None, _of_fields(annotation, seen)), None)
-    return next(filter(None, (_in(each, seen) for each in get_args(annotation))), None)
+    if get_origin(annotation) is Literal:
+        return None
+    arguments = get_args(annotation)
+    inner = [each for member in arguments for each in (member if isinstance(member, list) else [member])]
+    return next(filter(None, (_in(each, names, seen) for each in inner)), None)
 
 
 def _unwrapped(annotation: Any) -> Any:
@@ -174,10 +317,11 @@ def _of_fields(cls: type, seen: set[Any]) -> Iterator[str | None]:
     elif not typing.is_typeddict(cls) and not is_struct(cls):
         return
     for default in defaults:
-        yield _home(type(default))
+        yield _home(default)
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
     except (NameError, SyntaxError, TypeError, AttributeError):
         hints = dict(getattr(cls, "__annotations__", {}))
+    names = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
     for hint in hints.values():
-        yield _in(hint, seen)
+        yield _in(hint, names, seen)

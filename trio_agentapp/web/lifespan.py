@@ -35,11 +35,12 @@ from ..runs.containment import close_dropped, contain, noted, unwrap
 from ..runs.failures import is_cancelled, leaves, printable
 from ..runs.log_fields import add_log_fields
 from ..telemetry import configure_logging
+from .blocking import blocking_named
 from .guard import guard_http2, guard_hypercorn
 from .signals import note_ignored, signals_to_take
 from .websocket_stream import guard_websockets
 
-__all__ = ["Lifespan", "Servable", "log_failure"]
+__all__ = ["NOT_ASGI", "NOT_TRIO", "Lifespan", "Servable", "log_failure"]
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,11 @@ class Servable(Protocol):
         """Quart's adapter for hooks that are plain functions."""
 
 
+NOT_ASGI = (
+    "This app is an ASGI app that runs on Trio, and this server (gunicorn, or another for WSGI) cannot serve it; "
+    "start it with `python agent.py` and app.run(), or with `hypercorn -k trio agent:app`. For several "
+    "processes say workers= or --workers 4."
+)
 NOT_TRIO = (
     "This app needs a server that runs on Trio, and this one (uvicorn, or hypercorn without -k trio) does not; "
     "start it with `python agent.py` and app.run(), or with `hypercorn -k trio agent:app`."
@@ -163,6 +169,7 @@ class Lifespan(TrioASGILifespan):
                     if self._crash is not None:
                         return
                     serving.enter_context(_collector(getattr(app, "gc_threshold", 0)))
+                    serving.enter_context(blocking_named())
                     self._started = True
                     await send({"type": "lifespan.startup.complete"})
                     await self._stop.wait()

@@ -27,7 +27,7 @@ from ..errors import (
 )
 from ..runs.log_fields import add_log_fields, log_fields
 
-__all__ = ["failure_of", "install_problems", "name_request", "problem", "problem_body"]
+__all__ = ["failure_of", "install_problems", "name_request", "problem", "problem_at", "problem_body"]
 
 KNOWN: dict[int, type[RequestError]] = {
     error.status: error
@@ -94,10 +94,17 @@ def failure_of(failed: Request) -> Response:
     return Response(orjson.dumps(body), status=500, content_type="application/problem+json")
 
 
-def problem_body(error: RequestError) -> dict[str, Any]:
+def problem_at(path: str, error: RequestError) -> Response:
+    """The answer to a request for `path` that does not reach the app, and has no context."""
+    body = problem_body(error, path)
+    return Response(orjson.dumps(body), status=error.status, content_type="application/problem+json")
+
+
+def problem_body(error: RequestError, path: str | None = None) -> dict[str, Any]:
     """The problem document of an error, for a wire that has no status line."""
+    extra = dict(error.extra())
     return _body(
-        error.status, error.code, error.title, error.detail, retryable=error.retryable, extra=dict(error.extra())
+        error.status, error.code, error.title, error.detail, retryable=error.retryable, extra=extra, path=path
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from inspect import isasyncgen, isgenerator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
-from quart import Response, has_request_context, has_websocket_context, request, websocket
+from quart import Blueprint, Response, has_request_context, has_websocket_context, request, websocket
 from quart.json.provider import DefaultJSONProvider
 from quart.typing import ResponseTypes
 from quart_trio import QuartTrio
@@ -19,8 +19,16 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from ..errors import ConfigurationError, ItemError
 from ..protocol.serialiser import to_json
+from ..runs.asyncio_source import warn_of_cancelled_error
 from .endpoints import Endpoints
-from .fastapi import refuse_fastapi, refuse_fastapi_options
+from .fastapi import (
+    MEMBERS,
+    from_fastapi,
+    problem_of_fastapi,
+    refuse_fastapi,
+    refuse_fastapi_options,
+    refuse_others,
+)
 
 __all__ = ["RoutingApp", "native_path"]
 
@@ -49,7 +57,9 @@ class RoutingApp(QuartTrio):
     endpoints: Endpoints
     """To be set before the first route."""
 
-    def endpoint(self, path: str, methods: Sequence[str] = ("POST",)) -> Callable[[F], F]:
+    def endpoint(  # type: ignore[override]  # Flask's of this name has no use here
+        self, path: str, methods: Sequence[str] = ("POST",), **others: Any
+    ) -> Callable[[F], F]:
         """Serve the decorated function: a function or coroutine as JSON, a generator as Server-Sent Events.
 
         Its parameters are filled from the request: scalars from path and query string, models, dicts and lists of
@@ -57,6 +67,7 @@ class RoutingApp(QuartTrio):
 
         Raises ConfigurationError, naming function and parameter, for what cannot be served.
         """
+        refuse_others(others, f"endpoint {path}")
         if isinstance(methods, str):
             methods = (methods,)
         if not callable(getattr(path, "startswith", None)) or not path.startswith("/"):
@@ -71,6 +82,7 @@ class RoutingApp(QuartTrio):
 
         def register(fn: F) -> F:
             refuse_fastapi(fn, f"endpoint {path}")
+            warn_of_cancelled_error(fn, f"endpoint {path}")
             view = self.endpoints.endpoint(fn, path=_names(native), methods=methods)
             name = view.__name__
             if name in self.view_functions:
@@ -95,6 +107,9 @@ class RoutingApp(QuartTrio):
         refuse_fastapi_options(options, f"route {rule}")
         if view_func is not None:
             refuse_fastapi(view_func, f"route {rule}")
+            # Not the views of this package, which wrap functions that have been looked at.
+            if not hasattr(view_func, "described"):
+                warn_of_cancelled_error(view_func, f"route {rule}")
         if view_func is not None and not options.get("websocket"):
             around = (path, options.get("subdomain"), options.get("host"))
             wrapped = self.endpoints.native(
@@ -110,6 +125,39 @@ class RoutingApp(QuartTrio):
             view_func = wrapped
         super().add_url_rule(path, endpoint, view_func, provide_automatic_options, **options)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            hint = f", which FastAPI has; {MEMBERS[name]}" if name in MEMBERS else ""
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}", name=name, obj=self)
+
+    def register_blueprint(self, blueprint: Any, **options: Any) -> None:
+        """Quart's own. Raises ConfigurationError for what is no blueprint."""
+        if not isinstance(blueprint, Blueprint):
+            raise ConfigurationError(f"a blueprint must be a quart.Blueprint, not {type(blueprint).__name__}")
+        super().register_blueprint(blueprint, **options)
+
+    def hooks(self) -> Iterator[Callable[..., Any]]:
+        """The user's functions around requests, connections and the serving, those of blueprints too."""
+        for by_blueprint in (
+            self.before_request_funcs,
+            self.before_websocket_funcs,
+            self.after_request_funcs,
+            self.after_websocket_funcs,
+            self.teardown_request_funcs,
+            self.teardown_websocket_funcs,
+            self.template_context_processors,
+            self.url_value_preprocessors,
+            {None: self.before_serving_funcs},
+            {None: self.after_serving_funcs},
+            {None: self.teardown_appcontext_funcs},
+        ):
+            for functions in by_blueprint.values():
+                yield from functions
+        for by_code in self.error_handler_spec.values():
+            for by_class in by_code.values():
+                yield from by_class.values()
+
     @cached_property
     def logger(self) -> logging.Logger:
         """Quart's own, without a handler and a format of its own."""
@@ -124,15 +172,31 @@ class RoutingApp(QuartTrio):
         else:
             super().log_exception(exception_info)
 
+    async def handle_user_exception(self, error: Any) -> Any:
+        """Quart's own, with error handlers of the user's; an HTTPException of FastAPI without one is a problem."""
+        try:
+            return await super().handle_user_exception(error)
+        except Exception as unhandled:
+            if unhandled is error and (answer := problem_of_fastapi(error)) is not None:
+                return answer
+            raise
+
     async def make_response(self, result: Any) -> ResponseTypes:
-        """Quart's own; models are JSON, where Quart would refuse them."""
+        """Quart's own; models are JSON, where Quart would refuse them. Responses of FastAPI are translated.
+
+        Raises ItemError, naming the view, for what is no answer.
+        """
         value, *rest = result if isinstance(result, tuple) and len(result) in (2, 3) else (result,)
-        if _is_strange(value):
+        if value is None or _is_strange(value):
             try:
-                value = Response(to_json(value), content_type="application/json")
-            except ItemError:
-                # Quart says it in its own words.
-                return await super().make_response(result)
+                if value is None:
+                    raise ItemError("None is no answer; return text, a dict, a list, or (body, status)")  # noqa: TRY301
+                value = from_fastapi(value)
+                if _is_strange(value):
+                    value = Response(to_json(value), content_type="application/json")
+            except ItemError as error:
+                view = (request if has_request_context() else websocket).endpoint
+                raise ItemError(f"view {view!r}: {error}") from None
             result = (value, *rest) if rest else value
         return await super().make_response(result)
 

@@ -34,7 +34,7 @@ from hypercorn.typing import (
 )
 from hypercorn.utils import LifespanFailureError
 
-from .guard import GuardedConnection
+from .guard import CLOSING_PATIENCE, GuardedConnection
 
 __all__ = ["AppFailed", "BindError", "Connection", "ServerConfig", "bind_address", "serve"]
 
@@ -42,9 +42,6 @@ log = logging.getLogger(__name__)
 
 TURN_BYTES = 256 * 1024
 """What one connection may send before others get their turn, if its socket takes it all at once."""
-
-CLOSING_PATIENCE = 1.0
-"""For what is local work once a socket is closed."""
 
 Listener = trio.SSLListener[trio.SocketStream] | trio.SocketListener
 
@@ -198,7 +195,6 @@ class Connection(GuardedConnection):
         self.requests = _Requests(app)
         super().__init__(self.requests, config, context, state, stream)
         self._live = live
-        self._gone = False
         self._plain = isinstance(stream, trio.SocketStream)
         self._since_checkpoint = 0
 
@@ -231,7 +227,7 @@ class Connection(GuardedConnection):
         except BlockingIOError:
             sent = 0
         except OSError:
-            await self.protocol.handle(Closed())
+            await self.note_gone()
             return
         if sent < len(data):
             # Nobody may come between a part and its rest: the lock is free, and shielded it is taken at once.
@@ -247,23 +243,9 @@ class Connection(GuardedConnection):
         """A WebSocket that is refused is closed by its app's task, which Hypercorn's checkpoints let run first."""
         return isinstance(getattr(self.protocol.protocol, "stream", None), WSStream)
 
-    async def _read_data(self) -> None:
-        await super()._read_data()
-        # Stock, the idle timer would keep a connection whose client has gone until the time-out.
-        self._gone = True
-        await self.idle_task.stop()
-
-    async def _idle_timeout(self) -> None:
-        config = self.config
-        patience = config.keep_alive_timeout if self.requests.any_yet else config.header_timeout
-        if self._gone:
-            patience = 0
-        with trio.move_on_after(patience):
-            await self.context.terminated.wait()
-        # Shielded, for closing posts `Updated` events that stop this very task; bounded, for a TLS goodbye
-        # can block.
-        with trio.move_on_after(CLOSING_PATIENCE, shield=True):
-            await self._initiate_server_close()
+    @property
+    def _idle_patience(self) -> float:
+        return self.config.keep_alive_timeout if self.requests.any_yet else self.config.header_timeout
 
 
 async def serve(

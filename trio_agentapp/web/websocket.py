@@ -350,12 +350,14 @@ class Socket:
     async def _write(self, texts: list[str]) -> None:
         async with self._turn:
             self._writing_since = trio.current_time()
-            if self._stream is not None:
-                await self._stream.send_texts(texts)
-            else:
-                for text in texts:
-                    await self._websocket.send(text)
-            self._writing_since = math.inf
+            try:
+                if self._stream is not None:
+                    await self._stream.send_texts(texts)
+                else:
+                    for text in texts:
+                        await self._websocket.send(text)
+            finally:
+                self._writing_since = math.inf
             # What is sent to a peer that has gone goes nowhere, at once: let its leaving be seen.
             await trio.lowlevel.checkpoint()
 

@@ -6,6 +6,7 @@ is 1011, and the second 1001; a view that asks for it is told first, and may say
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -59,8 +60,12 @@ class Farewell:
 class WebSocketConnection(TrioASGIWebsocketConnection):
     """The `asgi_websocket_class` of the app."""
 
-    def __init__(self, app: QuartTrio, scope: WebsocketScope) -> None:
+    def __init__(
+        self, app: QuartTrio, scope: WebsocketScope, refusal: Callable[[], Response] | None = None
+    ) -> None:
+        """`refusal`: makes the answer to the upgrade in place of the app."""
         super().__init__(app, scope)
+        self._refusal = refusal
         self._responding = trio.CancelScope()
         self._farewell = Farewell(self._responding)
         self._receiving = trio.CancelScope()
@@ -108,6 +113,9 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
                 await trio.sleep_forever()
 
     async def _respond(self, websocket: Websocket, send: ASGISendCallable) -> None:
+        if self._refusal is not None:
+            await self._reject(self._refusal(), send)
+            return
         try:
             response = unwrap(
                 await contain(self.app.handle_websocket, websocket, name=f"WebSocket {websocket.path}")

@@ -231,6 +231,20 @@ async def readers(run_id: str) -> dict[str, Any]:
     return {"readers": -1 if run is None else len([*run.log.subscribers])}
 
 
+@app.get("/test/tasks")
+async def tasks() -> dict[str, Any]:
+    """The names of all tasks of this process, and how many readers its runs have."""
+    found: list[trio.lowlevel.Task] = [task for task in [trio.lowlevel.current_root_task()] if task is not None]
+    for task in found:
+        found += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    opened = app._open()
+    logs = [*(run.log for run in opened.registry.live()), *opened.registry.ticker.logs]
+    return {
+        "tasks": [task.name for task in found],
+        "readers": sum(len([*log.subscribers]) for log in logs),
+    }
+
+
 @app.post("/test/gate/{name}")
 async def open_gate(name: str) -> dict[str, Any]:
     gate(name).set()

@@ -297,6 +297,11 @@ async def histories_are_bounded(store: SessionStore) -> None:
         await store.append(user, session, [Message(content=f"{turn}{large}")], run_id=new_run_id(), token=1)
     kept = [words[0] for words in _words(await store.history(user, session))]
     expect(kept == ["2", "3"], f"of four turns that take a third of the bytes each, two fit; kept were {kept!r}")
+    await store.append(user, session, [Message(content="4" + 4 * large)], run_id=new_run_id(), token=1)
+    kept = [words[0] for words in _words(await store.history(user, session))]
+    expect(
+        kept == ["4"], f"of a turn beyond the bytes of a history that turn is kept, and none before it: {kept!r}"
+    )
     many = [Message(content=str(number)) for number in range(MAX_MESSAGES + 10)]
     await store.append(user, session, many, run_id=new_run_id(), token=1)
     kept = _words(await store.history(user, session))
