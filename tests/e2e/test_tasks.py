@@ -178,9 +178,11 @@ async def test_a_run_in_a_worker_is_one_of_its_session(house: House, way: str) -
     await server.wait_mark(f"begin {task_id}")
     busy = await server.call("POST", "/process", {"input": say(), **session})
     assert (busy.status, busy.json()["active_run_id"]) == (409, task_id)
-    second = await submit(server, "/process/task", {"input": say(), **session})
-    body = await ended(server, "/process/task", second)
+    refused = {"input": say(), "multitask_strategy": "reject", **session}
+    body = await ended(server, "/process/task", await submit(server, "/process/task", refused))
     assert (body["status"], body["error"]["code"]) == ("failed", "session_busy")
+    # Nobody waits for its answer, so it waits for its session.
+    second = await submit(server, "/process/task", {"input": say(), **session})
     if way == "session":
         assert (await server.stop(wait=True, **session))["stopped"]
     elif way == "run":
@@ -191,6 +193,7 @@ async def test_a_run_in_a_worker_is_one_of_its_session(house: House, way: str) -
     assert (body["status"], body["error"]["code"]) == ("cancelled", "stopped")
     assert (body["result"]["status"], body["result"]["error"]["code"]) == ("canceled", "stopped")
     assert server.marks.count(f"cleaned {task_id}") == 1
+    assert (await ended(server, "/process/task", second))["status"] == "finished"
 
 
 async def test_a_worker_logs_in_the_format_of_the_app(own: Any) -> None:

@@ -62,6 +62,11 @@ class Runner:
         self._on_disconnect = on_disconnect
         self._multitask_strategy = multitask_strategy
 
+    @property
+    def strategy_unwatched(self) -> MultitaskStrategy:
+        """What a run gets whose session is busy, and whose sender does not wait for the answer."""
+        return "enqueue" if self._multitask_strategy == "reject" else self._multitask_strategy
+
     async def start(self, request: AgentRequest) -> Watched:
         """Start a run for `request`, or join the live one that has its id in the same session.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import attrs
 import trio
 
 from ..abc import BaseInterruptBackend
+from ..errors import ValidationError
 from ..protocol.codec import encode_event
 from ..protocol.events import ResponseEvent
 from ..protocol.lifecycle import RunState
@@ -22,7 +24,7 @@ from .nursery import nursery_around
 from .table import TaskTable
 from .task import TaskEnd
 
-__all__ = ["BackgroundRuns", "end_of_run", "start_unwatched"]
+__all__ = ["BackgroundRuns", "end_of_run", "start_unwatched", "timeout_of"]
 
 STATES = {
     RunState.FINISHED: TaskState.FINISHED,
@@ -110,14 +112,36 @@ class BackgroundRuns:
 
 
 async def start_unwatched(runner: Runner, request: AgentRequest, timeout: float | None) -> Run:
-    """Start a run that nobody's leaving ends, with `timeout` seconds at most. Raises what `Runner.start` does."""
-    limits = [seconds for seconds in (request.timeout_s, timeout) if seconds is not None]
-    asked = attrs.evolve(request, on_disconnect="continue", background=True, timeout_s=min(limits, default=None))
+    """Start a run that nobody's leaving ends, with `timeout` seconds at most. Raises what `Runner.start` does.
+
+    The request's own field `timeout` takes the place of `timeout`. A run whose session is busy waits for it, unless
+    the request or the app says otherwise: nobody looks at the answer who would try again.
+    """
+    own = timeout_of(request)
+    limits = [seconds for seconds in (request.timeout_s, timeout if own is None else own) if seconds is not None]
+    asked = attrs.evolve(
+        request,
+        on_disconnect="continue",
+        background=True,
+        timeout_s=min(limits, default=None),
+        multitask_strategy=request.multitask_strategy or runner.strategy_unwatched,
+        extra={name: value for name, value in request.extra.items() if name != "timeout"},
+    )
     watched = await runner.start(asked)
     # A reader who does not read would hold the run back; its terminal event is in the log, whoever reads.
     watched.subscriber.close()
     assert watched.run is not None  # noqa: S101  it was started, or joined, on this node
     return watched.run
+
+
+def timeout_of(request: AgentRequest) -> float | None:
+    """Seconds that a request for a task gives it, in its field `timeout`. Raises ValidationError."""
+    timeout = request.extra.get("timeout")
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise ValidationError([("$.timeout", "must be a number of seconds greater than 0")])
+    return float(timeout)
 
 
 def end_of_run(run: Run) -> TaskEnd:

@@ -17,6 +17,7 @@ from ..protocol.request import AgentRequest
 from ..protocol.tasks import TaskRecord
 from ..runs.runner import fill_ids
 from ..tasks import NO_BODY
+from ..tasks.background import timeout_of
 from .health import json_response
 from .identity import Action, Gate, Principal
 from .links import link, shown_id
@@ -87,6 +88,7 @@ class BackgroundRoutes:
         """`POST {endpoint_path}/task`: the query handler, as a run that goes on by itself."""
         principal = await self.gate.identify(request)
         asked = await read_request(request)
+        timeout_of(asked)
         key, run_id = fill_ids(asked, user_id=self.gate.user_of(principal, asked.user_id))
         await self.gate.may_start(principal, key, run_id)
         record = await self.background.start(asked, cast(dict[str, Any], await read_json(request)))
