@@ -249,6 +249,17 @@ async def test_ends_that_are_errors(served: Served, caplog: pytest.LogCaptureFix
     assert "ZeroDivisionError" in caplog.text
 
 
+async def test_a_request_gives_its_own_time(served: Served) -> None:
+    async with served(talking_app(stream_task_timeout=3600)) as client:
+        for wrong in (0, -1, True, "5"):
+            status, body = await post(client, "/process/task", ask("long", timeout=wrong))
+            assert (status, body["code"]) == (422, "validation_error")
+            assert [error["loc"] for error in body["errors"]] == ["$.timeout"]
+        _, given = await post(client, "/process/task", ask("long", timeout=0.05))
+        body = await ended(client, f"/process/task/{given['task_id']}")
+        assert (body["status"], body["error"]["code"]) == ("failed", "deadline_exceeded")
+
+
 async def test_a_background_run_of_the_same_id_is_joined(served: Served) -> None:
     async with served(talking_app()) as client:
         asked = ask("long", session_id="s1", id="the-same-run")
