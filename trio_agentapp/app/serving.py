@@ -12,8 +12,8 @@ from ..abc import DeployManager
 from ..errors import ConfigurationError
 from ..interrupts import LocalInterruptBackend
 from ..protocol.deployment import Deployment
+from ..protocol.hosts import is_loopback
 from ..telemetry import configure_logging
-from .paths import is_loopback
 from .settings import Settings, read_port
 
 if TYPE_CHECKING:

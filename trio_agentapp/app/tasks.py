@@ -17,9 +17,9 @@ from ..runs.runner import Runner
 from ..tasks import BackgroundRuns, LocalTaskQueue, TaskFunction
 from ..web.fastapi import refuse_fastapi
 from ..web.identity import Gate
+from ..web.routing import native_path
 from ..web.tasks import Background, BackgroundRoutes, TaskRoutes
 from .mounting import add_builtin, request_in_hand
-from .paths import native_path
 from .settings import Settings
 
 if TYPE_CHECKING:

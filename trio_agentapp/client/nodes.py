@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ import attrs
 import trio
 
 from ..errors import ConfigurationError, ConnectionLost, RequestError, RunNotFound
+from ..protocol.hosts import is_loopback
 from .feed import Cut
 
 __all__ = ["Attempts", "Nodes", "Retries", "elsewhere_perhaps"]
@@ -100,7 +100,7 @@ class Nodes:
 
     @property
     def all_on_loopback(self) -> bool:
-        return all(_is_loopback(urlsplit(url).hostname or "") for url in self.urls)
+        return all(_is_this_machine(urlsplit(url).hostname or "") for url in self.urls)
 
     def order(self, first: int | None = None) -> Iterator[int]:
         begin = self.current if first is None else first
@@ -144,11 +144,8 @@ class Nodes:
             await attempts.pause(trouble, self)
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+def _is_this_machine(host: str) -> bool:
+    return is_loopback(host) or host.endswith(".localhost")
 
 
 def _checked(url: str) -> str:

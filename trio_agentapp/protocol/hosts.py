@@ -1,15 +1,14 @@
-"""Where an app is reached: paths of routes, and hosts."""
+"""Names of hosts."""
 
 from __future__ import annotations
 
 import ipaddress
 
-from ..web.routing import native_path
-
-__all__ = ["is_loopback", "native_path"]
+__all__ = ["is_loopback"]
 
 
 def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach what listens there: a loopback address, or a Unix socket."""
     if host == "localhost" or host.startswith("unix:"):
         return True
     try:
