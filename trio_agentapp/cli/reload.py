@@ -109,7 +109,7 @@ class _Reloader:
 
     async def _obey(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:
-            if note_ignored(number) or (number == signal.SIGHUP and self._stopping.is_set()):
+            if note_ignored(number, stopping=self._stopping.is_set()):
                 continue
             self._stopping.set()
             self._changed.set()

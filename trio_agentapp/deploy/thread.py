@@ -250,7 +250,7 @@ class _Drainer:
         self._before = False
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
-        if note_ignored(number) or (number == signal.SIGHUP and self._before):
+        if note_ignored(number, stopping=self._before):
             return
         hurry, self._before = self._before, True
         _end_all(hurry=hurry)

@@ -207,7 +207,7 @@ class _Launch:
                 signal.signal(number, handler)
 
     def _act_on_others(self, number: int) -> None:
-        if not note_ignored(number):
+        if not note_ignored(number, stopping=self._stop.is_set()):
             self._act()
 
     def _act(self) -> None:

@@ -239,11 +239,11 @@ class Lifespan(TrioASGILifespan):
         async with trio.open_nursery() as nursery:
             first = True
             async for number in received:
-                if note_ignored(number):
+                if note_ignored(number, stopping=not first):
                     continue
                 if first:
                     nursery.start_soon(self._drain_and_leave)
-                elif multiprocessing.parent_process() is None and number != signal.SIGHUP:
+                elif multiprocessing.parent_process() is None:
                     self._hurry.set()
                 # A master sends SIGTERM to its last workers twice on its way out: never a wish to hurry.
                 first = False

@@ -26,10 +26,15 @@ def signals_to_take() -> list[signal.Signals]:
     ]
 
 
-def note_ignored(number: int) -> bool:
-    """Whether this signal does nothing, which is logged then."""
-    if number not in TAKEN or number == signal.SIGHUP:
+def note_ignored(number: int, *, stopping: bool = False) -> bool:
+    """Whether this signal does nothing; of SIGUSR1 and SIGUSR2 that is logged.
+
+    `stopping`: the end has begun already. A terminal that is closed may send several SIGHUP: no wish to hurry.
+    """
+    if number not in TAKEN:
         return False
+    if number == signal.SIGHUP:
+        return stopping
     log.warning("%s does nothing here; SIGTERM drains and ends this process", signal.Signals(number).name)
     return True
 

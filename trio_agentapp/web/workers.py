@@ -122,8 +122,7 @@ class _Master:
 
     async def _pass_on(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:
-            # A terminal that is closed may send several SIGHUP: no wish to hurry.
-            if not note_ignored(number) and not (number == signal.SIGHUP and self._stopping.is_set()):
+            if not note_ignored(number, stopping=self._stopping.is_set()):
                 self._stop_all()
 
     def _stop_all(self) -> None:
