@@ -80,7 +80,7 @@ def problem(
     extra: dict[str, Any] | None = None,
 ) -> Response:
     body = _body(status, code, title, detail, retryable=retryable, extra=extra)
-    response = Response(orjson.dumps(body), status=status, content_type="application/problem+json")
+    response = _response(body)
     if retry_after is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
     return response
@@ -88,16 +88,14 @@ def problem(
 
 def failure_of(failed: Request) -> Response:
     """The answer to a request that could not be handled, and has no context any more."""
-    body = _body(
-        500, "internal", "Internal Server Error", DETAILS[500], retryable=False, extra=None, path=failed.path
+    return _response(
+        _body(500, "internal", "Internal Server Error", DETAILS[500], retryable=False, extra=None, path=failed.path)
     )
-    return Response(orjson.dumps(body), status=500, content_type="application/problem+json")
 
 
 def problem_at(path: str, error: RequestError) -> Response:
     """The answer to a request for `path` that does not reach the app, and has no context."""
-    body = problem_body(error, path)
-    return Response(orjson.dumps(body), status=error.status, content_type="application/problem+json")
+    return _response(problem_body(error, path))
 
 
 def problem_body(error: RequestError, path: str | None = None) -> dict[str, Any]:
@@ -129,6 +127,10 @@ def _body(
         "retryable": retryable,
         **(extra or {}),
     }
+
+
+def _response(body: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(body), status=body["status"], content_type="application/problem+json")
 
 
 def _path() -> str:
