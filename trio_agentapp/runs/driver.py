@@ -16,7 +16,7 @@ import trio
 
 from ..protocol.lifecycle import Cause, CleanupResult, Ending, Phase
 from .containment import orderly
-from .failures import is_ctrl_c, leaves
+from .failures import ctrl_c_in, leaves
 from .handler import Handler
 from .run import Run, current_run, log_failure
 
@@ -138,10 +138,10 @@ def _cause_of(run: Run, error: BaseException | None, fatal: BaseException | None
 
 def _split_fatal(error: BaseException | None) -> tuple[BaseException | None, BaseException | None]:
     """(Ctrl-C, what is the run's own), each None if there is none."""
-    if error is None or not is_ctrl_c(error):
+    if error is None or (ctrl_c := ctrl_c_in(error)) is None:
         return None, _unwrapped(error)
     other = any(not isinstance(leaf, KeyboardInterrupt) for leaf in leaves(error))
-    return next(leaf for leaf in leaves(error) if isinstance(leaf, KeyboardInterrupt)), error if other else None
+    return ctrl_c, error if other else None
 
 
 def _unwrapped(error: BaseException | None) -> BaseException | None:

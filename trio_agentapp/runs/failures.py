@@ -14,22 +14,24 @@ import trio
 
 from ..protocol.text import type_name
 
-__all__ = ["is_cancelled", "is_ctrl_c", "leaves", "printable"]
+__all__ = ["ctrl_c_in", "is_cancelled", "leaves", "printable"]
 
 MAX_TEXT = 10_000
 """Characters of an exception's text, and of each text in it: as many as a client is ever shown of one."""
 
 
-def is_ctrl_c(error: BaseException) -> bool:
-    """Whether an error may be Ctrl-C, which is meant for the program and not for one run.
+def ctrl_c_in(error: BaseException) -> KeyboardInterrupt | None:
+    """What may be Ctrl-C in an error, which is meant for the program and not for one run.
 
     A server receives signals itself, and a KeyboardInterrupt was raised by user code then. It is Ctrl-C only where
     Python's or Trio's own handler of SIGINT is in place, as in a script that uses an app without a server.
     """
-    if not any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves(error)):
-        return False
+    found = next((leaf for leaf in leaves(error) if isinstance(leaf, KeyboardInterrupt)), None)
+    if found is None:
+        return None
     handler = signal.getsignal(signal.SIGINT)
-    return handler is signal.default_int_handler or getattr(handler, "__module__", "") == "trio._core._ki"
+    mine = handler is signal.default_int_handler or getattr(handler, "__module__", "") == "trio._core._ki"
+    return found if mine else None
 
 
 def is_cancelled(error: BaseException) -> bool:

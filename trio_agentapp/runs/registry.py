@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -41,10 +41,11 @@ from .conclusion import Conclusion, Remember, Undo
 from .containment import apart
 from .driver import drive
 from .ending import error_message, farewells, numbered_from, restated, terminal_events
-from .failures import is_cancelled, is_ctrl_c, leaves
+from .failures import ctrl_c_in, is_cancelled, leaves
 from .handler import Handler
 from .inbox import InboxFetcher
 from .keeper import Keeper
+from .kept_services import KeptServices
 from .line import place_of, wait_in_line
 from .log_fields import add_log_fields
 from .run import Run, log_end
@@ -63,59 +64,6 @@ class RegistryStatistics:
     live: int
     stuck: tuple[str, ...]
     draining: bool
-
-
-class _Kept:
-    """The services of a registry, which live until its last run has ended: that needs them.
-
-    What cancels the registry, such as the failure of one of them, stops the runs first, and then the others.
-    """
-
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
-        self._scopes: list[trio.CancelScope] = []
-
-    async def __aenter__(self) -> _Kept:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.end()
-
-    async def start(self, name: str, service: Callable[..., Awaitable[None]], *args: object) -> None:
-        await self._nursery.start(partial(self._serve, self._new_scope(), name, service, *args), name=name)
-
-    def start_soon(self, name: str, service: Callable[[], Awaitable[None]]) -> None:
-        self._nursery.start_soon(self._serve, self._new_scope(), name, service, name=name)
-
-    def shield(self) -> None:
-        """All have started: until then a start can be cancelled."""
-        for scope in self._scopes:
-            scope.shield = True
-
-    def end(self) -> None:
-        for scope in self._scopes:
-            scope.cancel(reason="the run registry is closed")
-
-    def _new_scope(self) -> trio.CancelScope:
-        scope = trio.CancelScope()
-        self._scopes.append(scope)
-        return scope
-
-    async def _serve(
-        self,
-        scope: trio.CancelScope,
-        name: str,
-        service: Callable[..., Awaitable[None]],
-        *args: object,
-        **status: object,
-    ) -> None:
-        with scope:
-            try:
-                await service(*args, **status)
-            except Exception:
-                if scope.shield:
-                    logger.critical("%s failed; all runs of this node are stopped, and the app with them", name)
-                raise
 
 
 class RunRegistry:
@@ -180,7 +128,7 @@ class RunRegistry:
 
     @asynccontextmanager
     async def _opened(self, raised: list[BaseException]) -> AsyncIterator[None]:
-        async with trio.open_nursery() as services, _Kept(services) as kept, trio.open_nursery() as runs:
+        async with trio.open_nursery() as services, KeptServices(services) as kept, trio.open_nursery() as runs:
             await kept.start("the interrupt backend", self._backend.serve)
             if self._store is not None:
                 await kept.start("the event store", self._store.serve)
@@ -204,7 +152,6 @@ class RunRegistry:
                 with trio.CancelScope(shield=True):
                     await self.wait_empty()
                 self._services = None
-                kept.end()
                 services.cancel_scope.cancel(reason="the run registry is closed")
 
     def statistics(self) -> RegistryStatistics:
@@ -356,7 +303,7 @@ class RunRegistry:
                 lease = held
             await self._carry(run, lease, handler, offered)
         except BaseException as exc:
-            if is_cancelled(exc) or is_ctrl_c(exc):
+            if is_cancelled(exc) or ctrl_c_in(exc) is not None:
                 raise
             logger.critical("run %s: the runtime failed; the run is left behind", run.run_id, exc_info=True)
             if run.run_id in self._runs:

@@ -16,7 +16,7 @@ from ..abc import TaskQueue
 from ..errors import Draining, QueueFull
 from ..protocol.ids import new_run_id
 from ..protocol.tasks import TaskCause, TaskError, TaskRecord, TaskState, error_of
-from ..runs.failures import is_cancelled, is_ctrl_c
+from ..runs.failures import ctrl_c_in, is_cancelled
 from .function import TaskFunction
 from .nursery import nursery_around
 from .table import TaskTable
@@ -155,7 +155,7 @@ class LocalTaskQueue(TaskQueue):
             self._end(task.task_id, end.state, result=end.result, error=end.error)
         except BaseException as exc:
             # One task's failure stays its own, also where the fault is the runtime's.
-            if is_cancelled(exc) or is_ctrl_c(exc):
+            if is_cancelled(exc) or ctrl_c_in(exc) is not None:
                 raise
             logger.critical("task %s of %s: the runtime failed", task.task_id, task.name, exc_info=True)
             self._end(task.task_id, TaskState.FAILED, error=error_of(TaskCause.EXCEPTION))

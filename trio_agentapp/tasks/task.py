@@ -17,7 +17,7 @@ from ..protocol.tasks import TASK_ENDS, TaskCause, TaskError, TaskState, error_o
 from ..protocol.text import describe_exception
 from ..runs.cleanup import Cleanup, CleanupScope
 from ..runs.containment import contain
-from ..runs.failures import is_ctrl_c, leaves
+from ..runs.failures import ctrl_c_in
 from .function import TooManyItems
 
 __all__ = ["MAX_RESULT_BYTES", "Task", "TaskEnd", "current_task", "execute"]
@@ -167,8 +167,8 @@ async def _raise_flag(task: Task) -> None:
 
 def _ours(error: BaseException | None) -> BaseException | None:
     """The one exception in a group of one. Raises what concerns the process."""
-    if error is not None and is_ctrl_c(error):
-        raise next(leaf for leaf in leaves(error) if isinstance(leaf, KeyboardInterrupt))
+    if error is not None and (ctrl_c := ctrl_c_in(error)) is not None:
+        raise ctrl_c
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
@@ -179,7 +179,7 @@ def _with_result(task: Task, value: object) -> TaskEnd:
         result = to_json(value)
     except BaseException as exc:
         # It calls methods of the user's own classes, which may raise anything.
-        if is_ctrl_c(exc):
+        if ctrl_c_in(exc) is not None:
             raise
         logger.exception("task %s of %s: its result cannot be written as JSON", task.task_id, task.name)
         return _without_result(TaskCause.RESULT_INVALID)
