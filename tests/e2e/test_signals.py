@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -68,17 +69,22 @@ async def test_a_hypercorn_master_that_dies_leaves_no_worker(start: Start, numbe
     assert "the master process is gone; this worker drains and ends" in server.log
 
 
+async def see_the_worker_drain(server: Server, pid: int, send: Callable[[signal.Signals], None]) -> None:
+    """After a SIGHUP, its chat and its cleanup included."""
+    session = fresh()
+    async with server.chat("endless", session_id=session) as chat:
+        await chat.started()
+        send(signal.SIGHUP)
+        assert (await chat.finish())["error"]["message"] == "shutdown"
+    await server.wait_mark(f"cleaned {session}")
+    await server.wait_until(lambda: not alive(pid), "end of the old worker")
+
+
 async def test_hypercorn_reloads_and_the_old_worker_drains(start: Start) -> None:
     """SIGHUP to its master alone starts the workers anew: that, too, is Hypercorn's."""
     server = begin(start, "hypercorn")
     pid = await serving_process(server)
-    session = fresh()
-    async with server.chat("endless", session_id=session) as chat:
-        await chat.started()
-        server.send_signal(signal.SIGHUP)
-        assert (await chat.finish())["error"]["message"] == "shutdown"
-    await server.wait_mark(f"cleaned {session}")
-    await server.wait_until(lambda: not alive(pid), "end of the old worker")
+    await see_the_worker_drain(server, pid, server.send_signal)
     server.wait_ready()
     assert await serving_process(server) != pid
     server.close()
@@ -87,13 +93,7 @@ async def test_hypercorn_reloads_and_the_old_worker_drains(start: Start) -> None
 async def test_a_terminal_that_is_closed_ends_hypercorn(start: Start) -> None:
     server = begin(start, "hypercorn")
     pid = await serving_process(server)
-    session = fresh()
-    async with server.chat("endless", session_id=session) as chat:
-        await chat.started()
-        server.send_signal_to_group(signal.SIGHUP)
-        assert (await chat.finish())["error"]["message"] == "shutdown"
-    await server.wait_mark(f"cleaned {session}")
-    await server.wait_until(lambda: not alive(pid), "end of the old worker")
+    await see_the_worker_drain(server, pid, server.send_signal_to_group)
     await server.wait_exit()
 
 

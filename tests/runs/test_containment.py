@@ -363,6 +363,26 @@ def test_what_is_made_printable_is_caught_as_before() -> None:
     assert rest is not None
 
 
+async def fail_in(where, run, fail) -> None:
+    """Have a handler fail at a place of its run."""
+    match where:
+        case "handler":
+            await fail()
+        case "nursery":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                await fail()
+        case "child":
+            run.start_soon(fail)
+            await trio.sleep_forever()
+        case "own nursery":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fail)
+                await trio.sleep_forever()
+        case "exit":
+            run.on_exit(fail)
+
+
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("where", ["handler", "nursery", "child", "own nursery", "exit"])
 @pytest.mark.parametrize("kind", sorted({*MUTE} - {"surrogate"}))  # pytest-xdist cannot report what is logged of it
@@ -374,22 +394,7 @@ async def test_an_exception_without_text_is_one_runs_own(
 
     async def handler(run):
         yield "a"
-        match where:
-            case "handler":
-                await fail()
-            case "nursery":
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(trio.sleep_forever)
-                    await fail()
-            case "child":
-                run.start_soon(fail)
-                await trio.sleep_forever()
-            case "own nursery":
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(fail)
-                    await trio.sleep_forever()
-            case "exit":
-                run.on_exit(fail)
+        await fail_in(where, run, fail)
 
     async def bystander(run):
         yield "a"
@@ -420,20 +425,9 @@ async def test_no_exception_of_a_run_concerns_the_process(
         raise kind(3)
 
     async def handler(run):
-        match where:
-            case "handler":
-                await fail()
-            case "child":
-                run.start_soon(fail)
-                await trio.sleep_forever()
-            case "own nursery":
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(fail)
-                    await trio.sleep_forever()
-            case "exit":
-                run.on_exit(fail)
-            case "group":
-                raise BaseExceptionGroup("two", [kind(), ValueError()])
+        if where == "group":
+            raise BaseExceptionGroup("two", [kind(), ValueError()])
+        await fail_in(where, run, fail)
 
     assert how(await house_with_bystander.play(handler)) == FAILED
 

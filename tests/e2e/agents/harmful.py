@@ -85,6 +85,12 @@ async def fail(error: BaseException) -> None:
     raise error
 
 
+async def fail_in_nursery(error: BaseException, name: str | None = None) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fail, error, name=name)
+        await trio.sleep_forever()
+
+
 async def do(kind: str) -> str:
     """Most raise; those that leave something behind return."""
     match kind:
@@ -103,15 +109,11 @@ async def do(kind: str) -> str:
         case "thread":
             await trio.to_thread.run_sync(sys.exit, 3)
         case "odd in nursery":
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(fail, Odd())
-                await trio.sleep_forever()
+            await fail_in_nursery(Odd())
         case "mute":
             raise Mute
         case "mute in nursery":
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(fail, Mute())
-                await trio.sleep_forever()
+            await fail_in_nursery(Mute())
         case "mute beside nursery":
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.sleep_forever)
@@ -123,15 +125,11 @@ async def do(kind: str) -> str:
         case "flaky":
             raise Flaky
         case "flaky in nursery":
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(fail, Flaky())
-                await trio.sleep_forever()
+            await fail_in_nursery(Flaky())
         case "nameless":
             raise Strange
         case "name of a task":
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(fail, ValueError(), name=Name("x"))
-                await trio.sleep_forever()
+            await fail_in_nursery(ValueError(), name=Name("x"))
         case "huge":
             raise ValueError("x" * 20_000_000)
         case "break":
