@@ -43,6 +43,8 @@ def test_the_layers_hold() -> None:
         ("runs", "trio_agentapp.web"),
         ("stores", "trio_agentapp.interrupts"),
         ("interrupts", "hypercorn"),
+        ("server", "trio_agentapp.endpoints"),
+        ("endpoints", "trio_agentapp.web"),
         ("web", "trio_agentapp.app"),
         ("app", "trio_agentapp.testing"),
     ],

@@ -23,8 +23,8 @@ import trio
 from quart import Request, Response
 
 from trio_agentapp import AgentApp, AgentRequest
+from trio_agentapp.endpoints.views import MAX_ENDPOINT_THREADS
 from trio_agentapp.errors import ConfigurationError, Forbidden, MalformedBody, ValidationError
-from trio_agentapp.web.endpoints import MAX_ENDPOINT_THREADS
 
 from .conftest import Served, post
 

@@ -26,7 +26,7 @@ from trio_agentapp.protocol.lifecycle import TRANSITIONS, CleanupResult
 from trio_agentapp.protocol.message import MESSAGE_TYPES, ROLES
 from trio_agentapp.protocol.timings import Timings
 from trio_agentapp.runs.handler import OFFERED
-from trio_agentapp.web.problems import KNOWN, OTHERS
+from trio_agentapp.server.problems import KNOWN, OTHERS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]

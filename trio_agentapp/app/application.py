@@ -19,6 +19,9 @@ from quart.typing import ResponseTypes
 from quart.wrappers import Request
 
 from ..abc import DeployManager
+from ..endpoints.fastapi import refuse_fastapi, refuse_fastapi_options, refuse_others
+from ..endpoints.routing import RoutingApp
+from ..endpoints.views import Endpoints
 from ..errors import ConfigurationError
 from ..interrupts import LocalInterruptBackend
 from ..protocol.deployment import Deployment
@@ -29,19 +32,16 @@ from ..protocol.request import AgentRequest
 from ..runs import Handler, drain, stop_run
 from ..runs.asyncio_source import warn_of_cancelled_error
 from ..runs.containment import close_dropped, contain, noted, unwrap
+from ..server.connection import HTTPConnection
+from ..server.lifespan import NOT_ASGI, NOT_TRIO, Lifespan
+from ..server.problems import install_problems
+from ..server.websocket_connection import WebSocketConnection
 from ..stores import stores_of
-from ..web.connection import HTTPConnection
 from ..web.cors import CrossOrigin
-from ..web.endpoints import Endpoints
-from ..web.fastapi import refuse_fastapi, refuse_fastapi_options, refuse_others
 from ..web.hosts import AllowedHosts
 from ..web.identity import Gate
-from ..web.lifespan import NOT_ASGI, NOT_TRIO, Lifespan
-from ..web.problems import install_problems
-from ..web.routing import RoutingApp
 from ..web.sessions import SessionRoutes
 from ..web.sse import release_watch
-from ..web.websocket_connection import WebSocketConnection
 from .backends import backend_of, event_store_of
 from .hooks import call, self_if_wanted, shielded
 from .middleware import Middleware, layered

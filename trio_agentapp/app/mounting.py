@@ -10,9 +10,9 @@ from quart import request as current_request
 from quart import websocket as current_websocket
 from quart.wrappers import Request
 
+from ..endpoints.openapi import docs_page, openapi_json
 from ..web.health import alive, readiness, welcome
 from ..web.links import AnyPath, session_of_path
-from ..web.openapi import docs_page, openapi_json
 from ..web.runs import RunRoutes
 from ..web.sessions import SessionRoutes
 from ..web.websocket import SocketRoute

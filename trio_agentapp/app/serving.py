@@ -88,7 +88,7 @@ def note_address(app: AgentApp, host: str) -> None:
 
 def run_app(app: AgentApp, host: str | None, port: int | None, **options: Any) -> None:
     """What `AgentApp.run` does: serve, and exit with a code that is not 0; nothing while a launcher imports."""
-    from ..web.launcher import imported_by_launcher
+    from ..server.launcher import imported_by_launcher
 
     if imported_by_launcher():
         return
@@ -102,7 +102,7 @@ def run_app(app: AgentApp, host: str | None, port: int | None, **options: Any) -
 
 async def deploy_app(app: AgentApp, deployer: DeployManager, **options: Any) -> Deployment:
     """What `AgentApp.deploy` does."""
-    from ..web.launcher import imported_by_launcher
+    from ..server.launcher import imported_by_launcher
 
     if imported_by_launcher():
         return Deployment(deploy_id="", url="", mode="", pid=os.getpid())
@@ -126,8 +126,8 @@ def serve_app(
     Raises:
         ConfigurationError: something that cannot work.
     """
-    from ..web.launcher import launch
-    from ..web.tls import tls_files
+    from ..server.launcher import launch
+    from ..server.tls import tls_files
 
     configure_logging(app.log_format, node_id=app.node_id)
     host, port = address(host, port)

@@ -10,14 +10,14 @@ import trio
 from quart import Response
 
 from ..abc import BaseInterruptBackend, TaskQueue
+from ..endpoints.fastapi import refuse_fastapi
+from ..endpoints.routing import native_path
 from ..errors import ConfigurationError
 from ..runs import RunRegistry
 from ..runs.asyncio_source import warn_of_cancelled_error
 from ..runs.runner import Runner
 from ..tasks import BackgroundRuns, LocalTaskQueue, TaskFunction
-from ..web.fastapi import refuse_fastapi
 from ..web.identity import Gate
-from ..web.routing import native_path
 from ..web.tasks import Background, BackgroundRoutes, TaskRoutes
 from .mounting import add_builtin, request_in_hand
 from .settings import Settings

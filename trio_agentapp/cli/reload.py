@@ -15,9 +15,9 @@ import trio
 
 from ..app.loading import is_file
 from ..errors import ConfigurationError
-from ..web.server import BindError, ServerConfig, bind_address
-from ..web.signals import note_ignored, signals_to_take
-from ..web.workers import READY, VARIABLE
+from ..server.loop import BindError, ServerConfig, bind_address
+from ..server.signals import note_ignored, signals_to_take
+from ..server.workers import READY, VARIABLE
 from .environment import before_env_file
 from .exits import ExitCode, say
 

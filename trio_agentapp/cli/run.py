@@ -45,7 +45,7 @@ def run(
     from ..app.serving import address, serve_app
 
     if reload:
-        from ..web.tls import tls_files
+        from ..server.tls import tls_files
         from .reload import keep_reloading
 
         tls_files(certfile, keyfile)

@@ -24,7 +24,7 @@ from .running import SERVICES
 
 if TYPE_CHECKING:
     from ..app import AgentApp
-    from ..web.server import ServerConfig
+    from ..server.loop import ServerConfig
     from .thread import ThreadService
 
 __all__ = ["LocalDeployManager"]
@@ -94,8 +94,8 @@ class LocalDeployManager(DeployManager):
         # Whoever only looks after services does not pay for the web server.
         from ..app.loading import entrypoint_of, load_app, resolved
         from ..app.serving import address, check_exposure
-        from ..web.server import ServerConfig
-        from ..web.tls import tls_files
+        from ..server.loop import ServerConfig
+        from ..server.tls import tls_files
 
         chosen = self.mode if mode is None else _mode(mode)
         if app is None and entrypoint is None:
@@ -239,7 +239,7 @@ def _service(deploy_id: str) -> ThreadService | None:
 
 def _listen(config: ServerConfig, host: str, port: int) -> socket.socket:
     """The one socket of a service. It listens already, so that the address is nobody else's from here on."""
-    from ..web.server import BindError, bind_address
+    from ..server.loop import BindError, bind_address
 
     config.bind = [bind_address(host, port)]
     try:

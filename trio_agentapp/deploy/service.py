@@ -16,7 +16,7 @@ from ..app.loading import is_file, load_app
 from ..app.serving import serve_app
 from ..errors import ConfigurationError
 from ..protocol.deployment import DeploymentMode
-from ..web.workers import Inheritance
+from ..server.workers import Inheritance
 from .processes import LISTENER, Identity
 from .records import Record, Records
 

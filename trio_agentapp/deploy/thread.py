@@ -20,9 +20,9 @@ from hypercorn.typing import ASGIFramework
 from ..app import AgentApp
 from ..errors import DeployError
 from ..protocol.deployment import DeploymentMode, DeploymentState, DeploymentStatus
-from ..web.lifespan import log_failure
-from ..web.server import AppFailed, ServerConfig, serve
-from ..web.signals import note_ignored, signals_to_take
+from ..server.lifespan import log_failure
+from ..server.loop import AppFailed, ServerConfig, serve
+from ..server.signals import note_ignored, signals_to_take
 from .readiness import Reason, unready_reason, wait_ready
 from .running import SERVICES
 

@@ -1,4 +1,4 @@
-"""The web: requests in, streams out, over Quart-Trio and Hypercorn."""
+"""The routes of runs, sessions and tasks, and who may use them."""
 
 from .identity import Principal
 

@@ -15,7 +15,7 @@ from hypercorn.typing import ASGISendCallable, ASGISendEvent, HTTPScope
 from quart import Quart, Response
 from werkzeug.exceptions import HTTPException
 
-from .connection import HTTPConnection
+from ..server.connection import HTTPConnection
 
 __all__ = ["CrossOrigin"]
 

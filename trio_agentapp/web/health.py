@@ -7,14 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import orjson
 from quart import Quart, Response
 
-__all__ = ["json_response", "welcome", "alive", "readiness"]
+from .responses import json_response
 
-
-def json_response(body: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(body), status=status, content_type="application/json")
+__all__ = ["welcome", "alive", "readiness"]
 
 
 def welcome(app: Quart, name: str, description: str) -> Response:

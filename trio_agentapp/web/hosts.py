@@ -17,7 +17,7 @@ from hypercorn.typing import HTTPScope, WebsocketScope
 from quart import Response
 
 from ..errors import MisdirectedRequest
-from .problems import problem_at
+from ..server.problems import problem_at
 
 __all__ = ["AllowedHosts"]
 

@@ -14,8 +14,8 @@ from ..protocol.ids import identifier_fault
 from ..protocol.lifecycle import Cause, RunState
 from ..protocol.stored import message_of
 from ..runs.runner import Watched
+from ..server.stream_body import event_stream_response
 from .answers import receipt_body, run_body
-from .health import json_response
 from .identity import Principal
 from .links import run_headers
 from .reading import (
@@ -31,8 +31,9 @@ from .reading import (
     run_id_of,
     state_of,
 )
+from .responses import json_response
 from .service import Known, RunService
-from .sse import EventStreamBody, event_stream_response, hold_watch
+from .sse import EventStreamBody, hold_watch
 
 __all__ = ["RunRoutes", "wind_down"]
 

@@ -12,9 +12,9 @@ from ..errors import ValidationError
 from ..protocol.ids import identifier_fault
 from ..protocol.transcript import encode_message
 from ..stores import MAX_MESSAGES
-from .health import json_response
 from .identity import Gate
 from .reading import identifier, number
+from .responses import json_response
 
 __all__ = ["SessionRoutes"]
 

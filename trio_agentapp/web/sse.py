@@ -8,14 +8,13 @@ from typing import Any, cast
 
 import orjson
 import trio
-from quart import Response
 from quart.wrappers import Request
 
 from ..protocol.sse import DONE, KEEP_ALIVE, PREAMBLE, frame, spell
 from ..runs import Gap, Subscriber
-from .connection import StreamBody
+from ..server.stream_body import StreamBody
 
-__all__ = ["EventStreamBody", "event_stream_response", "hold_watch", "release_watch"]
+__all__ = ["EventStreamBody", "hold_watch", "release_watch"]
 
 
 WATCH = "trio_agentapp.watch"
@@ -82,16 +81,6 @@ class EventStreamBody(StreamBody):
 
 def _gap(gap: Gap) -> bytes:
     return spell(orjson.dumps({"from": gap.start, "to": gap.stop}), event="gap")
-
-
-def event_stream_response(body: StreamBody, headers: dict[str, str]) -> Response:
-    response = Response(body, content_type="text/event-stream; charset=utf-8")
-    # A stream lasts as long as its run; Quart would cut it, silently, after a minute.
-    response.timeout = None
-    response.headers["Cache-Control"] = "no-cache, no-transform"
-    response.headers["X-Accel-Buffering"] = "no"
-    response.headers.update(headers)
-    return response
 
 
 def hold_watch(request: Request, subscriber: Subscriber) -> None:

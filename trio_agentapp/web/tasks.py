@@ -18,10 +18,10 @@ from ..protocol.tasks import TaskRecord
 from ..runs.runner import fill_ids
 from ..tasks import NO_BODY
 from ..tasks.background import timeout_of
-from .health import json_response
 from .identity import Action, Gate, Principal
 from .links import link, shown_id
 from .reading import flag, read_json, read_request
+from .responses import json_response
 
 __all__ = ["Background", "BackgroundRoutes", "TaskRoutes", "task_body"]
 

@@ -27,15 +27,15 @@ from ..protocol.message import Message
 from ..protocol.request import AgentRequest
 from ..runs import Gap, Subscriber
 from ..runs.runner import Watched
+from ..server.guard import ABORT
+from ..server.problems import problem_body
+from ..server.websocket_connection import FAREWELL, Farewell
+from ..server.websocket_stream import EXTENSION, WebSocketStream
 from . import messages
 from .answers import receipt_body
-from .guard import ABORT
 from .identity import Principal
-from .problems import problem_body
 from .runs import wind_down
 from .service import RunService
-from .websocket_connection import FAREWELL, Farewell
-from .websocket_stream import EXTENSION, WebSocketStream
 
 __all__ = ["MAX_RUNS_PER_SOCKET", "SUBPROTOCOL", "SocketRoute"]
 

@@ -78,7 +78,7 @@ async def test_a_failed_start_exits_1_with_a_traceback(start_server: Start) -> N
 async def test_an_expected_failure_exits_1_with_one_line(start_server: Start) -> None:
     server = await start_server(ready=False, runtime_fails=True)
     assert await server.wait_exit() == 1
-    line = r"\S+Z CRITICAL trio_agentapp\.web\.lifespan: The start-up failed: ConnectionRefusedError: no backend"
+    line = r"\S+Z CRITICAL trio_agentapp\.server\.lifespan: The start-up failed: ConnectionRefusedError: no backend"
     assert re.fullmatch(line + r" \[node=node-1\]\n", server.log)
 
 
@@ -154,7 +154,7 @@ async def test_the_watchdog_ends_what_does_not_end(start_server: Start, path: st
 
 PROGRAM = """
 import sys
-from trio_agentapp.web.launcher import imported_by_launcher
+from trio_agentapp.server.launcher import imported_by_launcher
 print("imported" if imported_by_launcher() else "run")
 app = None
 """

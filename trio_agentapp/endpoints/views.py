@@ -19,11 +19,11 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from ..protocol.serialiser import to_json
 from ..runs.handler import HandlerKind, kind_of
+from ..server.stream_body import event_stream_response
 from .annotations import result_of
 from .arguments import Arguments, read_arguments
 from .fastapi import from_fastapi
 from .generators import GeneratorBody, Items
-from .sse import event_stream_response
 
 __all__ = ["MAX_ENDPOINT_THREADS", "MAX_STREAM_THREADS", "Endpoints", "View"]
 

@@ -20,8 +20,8 @@ import attrs
 from quart import Response
 
 from ..errors import ConfigurationError, ItemError
+from ..server.problems import PHRASES, problem
 from .annotations import is_pydantic, is_struct, names_around, plain
-from .problems import PHRASES, problem
 
 __all__ = [
     "MEMBERS",

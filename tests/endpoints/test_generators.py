@@ -13,10 +13,10 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from trio_agentapp.endpoints.closing import interruptible, without_exit
+from trio_agentapp.endpoints.generators import BUFFER, GeneratorBody
 from trio_agentapp.errors import Forbidden
 from trio_agentapp.runs.ticker import KEEP_ALIVE
-from trio_agentapp.web.closing import interruptible, without_exit
-from trio_agentapp.web.generators import BUFFER, GeneratorBody
 
 BUDGET = 30.0
 SHUTDOWN = {

@@ -22,12 +22,12 @@ from ..runs.containment import contain
 from ..runs.failures import is_cancelled
 from ..runs.stream import BATCH_WEIGHT
 from ..runs.ticker import KEEP_ALIVE as QUIET
+from ..server.stream_body import StreamBody
 from .closing import interruptible, without_exit
-from .connection import StreamBody
 
 __all__ = ["GeneratorBody", "Items"]
 
-logger = logging.getLogger("trio_agentapp.web")
+logger = logging.getLogger("trio_agentapp.endpoints")
 
 Items = AsyncGenerator[Any, Any] | Generator[Any, Any, Any]
 

@@ -16,7 +16,7 @@ import trio
 import trio.testing
 from quart_trio import QuartTrio
 
-from trio_agentapp.web.lifespan import Lifespan
+from trio_agentapp.server.lifespan import Lifespan
 
 Start = Callable[..., Awaitable[Any]]
 

@@ -30,14 +30,14 @@ from trio_agentapp import (
     StopReceipt,
     TextContent,
 )
+from trio_agentapp.endpoints.openapi import Schemas, document_of
+from trio_agentapp.endpoints.openapi.models import MODELS
+from trio_agentapp.endpoints.openapi.page import docs_page
+from trio_agentapp.endpoints.openapi.routes import FIXED, OF_ENDPOINT, OF_TASK
 from trio_agentapp.errors import RequestError
 from trio_agentapp.protocol import codec
 from trio_agentapp.protocol.builder import ResponseBuilder
 from trio_agentapp.protocol.content import CONTENT_TYPES, FIELDS
-from trio_agentapp.web.openapi import Schemas, document_of
-from trio_agentapp.web.openapi.models import MODELS
-from trio_agentapp.web.openapi.page import docs_page
-from trio_agentapp.web.openapi.routes import FIXED, OF_ENDPOINT, OF_TASK
 
 
 class Colour(enum.Enum):

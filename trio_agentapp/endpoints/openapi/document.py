@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from ..annotations import alternatives, plain, result_of
 from ..arguments import Arguments, Parameter, Source
-from ..endpoints import View
+from ..views import View
 from .models import MODELS, Schema, ref
 from .routes import BODY_ERRORS, FAULTY, JSON, PATH_PARAMETERS, SOCKET, SSE, Operation, frame_of, operation_of
 from .schemas import Schemas

@@ -12,7 +12,6 @@ Everything that touches quart-trio 0.12's request-body API is in `HTTPConnection
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any, NoReturn
@@ -30,7 +29,7 @@ from quart import Quart
 from quart.typing import ResponseTypes
 from quart.utils import encode_headers
 from quart.wrappers import Request, Response
-from quart.wrappers.response import DataBody, ResponseBody
+from quart.wrappers.response import DataBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.wrappers import Response as WerkzeugResponse
 
@@ -38,8 +37,9 @@ from ..runs.containment import contain, unwrap
 from ..runs.failures import is_cancelled
 from .guard import ABORT
 from .problems import failure_of, name_request
+from .stream_body import StreamBody
 
-__all__ = ["HTTPConnection", "StreamBody"]
+__all__ = ["HTTPConnection"]
 
 log = logging.getLogger(__name__)
 
@@ -51,33 +51,6 @@ CUT_PATIENCE = 0.1
 
 CLOSING_PATIENCE = 5.0
 """Once the peer is gone, closing is local work; only a TLS goodbye or a dead HTTP/2 stream takes longer."""
-
-
-class StreamBody(ResponseBody):
-    """A response body that follows something live, and can bring it to its end.
-
-    Its iterator must not raise: what goes wrong belongs into the stream, as an event. What raises all the
-    same is logged, and the client sees an incomplete answer.
-    """
-
-    _cut: Callable[[], None] | None = None
-
-    def bind(self, cut: Callable[[], None]) -> None:
-        """The connection that sends this body says how it can be cut."""
-        self._cut = cut
-
-    def cut(self) -> None:
-        """Break the answer off, also in the middle of a write that its client does not take. Does not block."""
-        if self._cut is not None:
-            self._cut()
-
-    @abstractmethod
-    def wind_down(self) -> None:
-        """Arrange to end by yourself soon; must not block.
-
-        Called at most once, when the server leaves although the client is still there. The iterator goes on
-        to be read until it ends, for at most the app's `wind_down_timeout`.
-        """
 
 
 class HTTPConnection(TrioASGIHTTPConnection):

@@ -25,7 +25,7 @@ from hypercorn.config import Sockets
 from hypercorn.typing import ASGIFramework
 
 from .lifespan import log_failure
-from .server import AppFailed, BindError, ServerConfig, bind_address, serve
+from .loop import AppFailed, BindError, ServerConfig, bind_address, serve
 from .signals import note_ignored, signals_to_take
 from .workers import Inheritance, supervise
 

@@ -20,7 +20,6 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from ..errors import ConfigurationError, ItemError
 from ..protocol.serialiser import to_json
 from ..runs.asyncio_source import warn_of_cancelled_error
-from .endpoints import Endpoints
 from .fastapi import (
     MEMBERS,
     from_fastapi,
@@ -29,6 +28,7 @@ from .fastapi import (
     refuse_fastapi_options,
     refuse_others,
 )
+from .views import Endpoints
 
 __all__ = ["RoutingApp", "native_path"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trio_agentapp.errors import ConfigurationError
-from trio_agentapp.web.tls import tls_files
+from trio_agentapp.server.tls import tls_files
 
 NEW_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
 

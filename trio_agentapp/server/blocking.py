@@ -21,7 +21,7 @@ from ..telemetry.tracebacks import is_library
 
 __all__ = ["blocking_named"]
 
-log = logging.getLogger("trio_agentapp.web")
+log = logging.getLogger("trio_agentapp.server")
 
 TICK = 0.25
 """Seconds between two questions: four wake-ups a second cost an idle process next to nothing."""

@@ -1,0 +1,1 @@
+"""The process: its server loop, workers and connections, on Hypercorn and quart-trio."""
