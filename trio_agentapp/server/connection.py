@@ -35,6 +35,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from ..runs.containment import contain, unwrap
 from ..runs.failures import is_cancelled
+from .direct import direct_writer_of
 from .guard import ABORT
 from .problems import failure_of, name_request
 from .stream_body import StreamBody
@@ -181,6 +182,8 @@ class HTTPConnection(TrioASGIHTTPConnection):
             # Entered before anything is sent, so that it is left whatever happens to the sending.
             async with response.response as body:
                 await self._send_start(send, response)
+                if isinstance(body, StreamBody) and self.scope["method"] != "HEAD":
+                    body.writer = direct_writer_of(self.scope, send)
                 # Nobody gets what a stream says to HEAD, and it could take for ever.
                 if self.scope["method"] != "HEAD" or isinstance(body, DataBody):
                     async for data in body:

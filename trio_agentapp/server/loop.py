@@ -34,6 +34,8 @@ from hypercorn.typing import (
 )
 from hypercorn.utils import LifespanFailureError
 
+from .direct import DIRECT, DirectWriter
+from .eager import EagerListener
 from .guard import CLOSING_PATIENCE, GuardedConnection
 
 __all__ = ["AppFailed", "BindError", "Connection", "ServerConfig", "bind_address", "serve"]
@@ -43,7 +45,7 @@ log = logging.getLogger(__name__)
 TURN_BYTES = 256 * 1024
 """What one connection may send before others get their turn, if its socket takes it all at once."""
 
-Listener = trio.SSLListener[trio.SocketStream] | trio.SocketListener
+Listener = trio.SSLListener[trio.SocketStream] | EagerListener
 
 
 class BindError(OSError):
@@ -148,8 +150,9 @@ class _LifespanDriver(LifespanDriver):
 class _Requests:
     """The app as one connection sees it: it knows the requests in progress, and can cancel them."""
 
-    def __init__(self, app: AppWrapper) -> None:
+    def __init__(self, app: AppWrapper, connection: Connection) -> None:
         self._app = app
+        self._connection = connection
         self._scopes: set[trio.CancelScope] = set()
         self._cancelled = False
         self.any_yet = False
@@ -163,6 +166,9 @@ class _Requests:
         call_soon: Callable[..., Any],
     ) -> None:
         self.any_yet = True
+        if scope["type"] == "http" and scope["http_version"] == "1.1" and self._connection.plain:
+            extensions: Any = scope["extensions"]
+            extensions[DIRECT] = DirectWriter(self._connection, send)
         with trio.CancelScope() as request:
             self._scopes.add(request)
             if self._cancelled:
@@ -192,10 +198,11 @@ class Connection(GuardedConnection):
         live: set[Connection],
         stream: trio.SSLStream[trio.SocketStream],
     ) -> None:
-        self.requests = _Requests(app)
+        self.requests = _Requests(app, self)
         super().__init__(self.requests, config, context, state, stream)
         self._live = live
-        self._plain = isinstance(stream, trio.SocketStream)
+        self.plain = isinstance(stream, trio.SocketStream)
+        self.unsent = b""
         self._since_checkpoint = 0
 
     async def run(self) -> None:
@@ -218,10 +225,11 @@ class Connection(GuardedConnection):
         Most writes of a stream fit, and then cost a system call in place of a lock, a shield and two checkpoints
         (HOT-PATH, section 3.2). TLS and WebSockets do not come this way.
         """
-        if type(event) is not RawData or not self._plain or self.send_lock.locked() or self._is_websocket():
+        if type(event) is not RawData or not self.plain or self.send_lock.locked() or self._is_websocket():
             await super().protocol_send(event)
             return
-        data = event.data
+        # Nobody has sent since the direct write, which needs the lock to be free.
+        data, self.unsent = self.unsent + event.data, b""
         try:
             sent = os.write(self.stream.socket.fileno(), data)
         except BlockingIOError:
@@ -238,6 +246,24 @@ class Connection(GuardedConnection):
         if self._since_checkpoint > TURN_BYTES:
             self._since_checkpoint = 0
             await trio.lowlevel.checkpoint()
+
+    def write_now(self, data: bytes) -> bool:
+        """Hand `data` to the socket from any task, without blocking; False: nothing was taken.
+
+        What the socket takes no more of goes out before whatever is sent next.
+        """
+        if self.unsent or self.send_lock.locked():
+            return False
+        try:
+            sent = os.write(self.stream.socket.fileno(), data)
+        except OSError:
+            # It takes nothing now, or is gone: the task of the response finds out which.
+            return False
+        self.unsent = data[sent:]
+        return True
+
+    async def send_unsent(self) -> None:
+        await self.protocol_send(RawData(data=b""))
 
     def _is_websocket(self) -> bool:
         """A WebSocket that is refused is closed by its app's task, which Hypercorn's checkpoints let run first."""
@@ -342,7 +368,7 @@ def _listen(sockets: Sockets, config: ServerConfig) -> tuple[list[Listener], lis
             sock.listen(config.backlog)
         except OSError as error:
             raise _bind_error(_name(sock), error) from error
-        plain = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        plain = EagerListener(sock)
         if tls is not None and sock in sockets.secure_sockets:
             listeners.append(trio.SSLListener(plain, tls, https_compatible=True))
             urls.append(f"https://{_name(sock)}")

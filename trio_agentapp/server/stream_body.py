@@ -8,6 +8,8 @@ from collections.abc import Callable
 from quart import Response
 from quart.wrappers.response import ResponseBody
 
+from .direct import DirectWriter
+
 __all__ = ["StreamBody", "event_stream_response"]
 
 
@@ -17,6 +19,9 @@ class StreamBody(ResponseBody):
     Its iterator must not raise: what goes wrong belongs into the stream, as an event. What raises all the
     same is logged, and the client sees an incomplete answer.
     """
+
+    writer: DirectWriter | None = None
+    """Set while the body is sent, if parts of it may be written from other tasks than the one that iterates it."""
 
     _cut: Callable[[], None] | None = None
 
