@@ -29,7 +29,7 @@ if "timings" in OPTIONS:
 for module, name in (
     ("web.websocket", "SEND_PATIENCE"),
     ("web.websocket", "MAX_RUNS_PER_SOCKET"),
-    ("web.websocket_stream", "PING_INTERVAL"),
+    ("server.websocket_stream", "PING_INTERVAL"),
     ("runs.ticker", "STALLED"),
     ("runs.ticker", "KEEP_ALIVE"),
 ):
