@@ -84,7 +84,7 @@ class EventLog:
         self.end += len(events)
         if len(self._events) > self._max_events or self._kept_weight > self._max_weight:
             self._forget_oldest()
-        if self._parked:
+        if self._parked and events:
             self._offer(events)
 
     def skip_to(self, number: int) -> None:
