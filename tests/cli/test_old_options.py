@@ -96,7 +96,8 @@ def test_deploy_with_files(shell: Shell, kind: str) -> None:
 def test_options_win_over_the_file(shell: Shell) -> None:
     (shell.folder / "config.json").write_text('{"host": "no such host", "port": 1, "entrypoint": "nowhere.py"}')
     words = ("-c", "config.json", "--host", "127.0.0.1", "-p", "0", "-e", str(AGENT))
-    shell.call("deploy", "local", ".", *words)
+    here = json.loads(shell.call("deploy", "local", ".", *words, "--json").stdout)
+    assert not here["url"].endswith(":1")
 
 
 @pytest.mark.parametrize(

@@ -98,13 +98,14 @@ def test_what_is_not(shell: Shell, command: str, files: dict[str, str], words: t
 
 
 def test_run_and_reload(shell: Shell) -> None:
-    file = folder(shell, serve=APP) / "serve.py"
+    file = folder(shell, app=APP, serve=AGENT) / "app.py"
     plain = shell.start("run", "project", "-e", "serve.py", "--port", "0")
-    reloaded = shell.start("run", "project", "-e", "serve.py", "--port", "0", "--reload")
-    for running in (plain, reloaded):
-        assert httpx.get(f"{running.url()}/health", trust_env=False).json()["service"] == "of app.py"
+    reloaded = shell.start("run", "project", "--port", "0", "--reload")
+    for running, name in (plain, "of agent.py"), (reloaded, "of app.py"):
+        assert httpx.get(f"{running.url()}/health", trust_env=False).json()["service"] == name
     file.write_text(file.read_text().replace("of app.py", "changed"))
-    reloaded.wait_for("serve.py has changed")
+    # The path is relative to the folder that is watched: the app's, not the current one.
+    reloaded.wait_for("\napp.py has changed")
     reloaded.wait_for("ready on", 2)
     assert httpx.get(f"{reloaded.url()}/health", trust_env=False).json()["service"] == "changed"
     assert (plain.stop(), reloaded.stop()) == (0, 0)
