@@ -10,9 +10,11 @@ import trio
 __all__ = ["EagerListener"]
 
 AT_ONCE = 16
-"""Connections that one turn of the loop accepts. `trio.serve_listeners` takes one per turn: at 20 ms a turn, the last
-of 1,000 clients that come together would wait 20 s. Each costs about 1.5 ms of its turn, which running streams wait
-for: so it is not all of them."""
+"""Connections that one turn of the loop accepts.
+
+`trio.serve_listeners` takes one per turn: at 20 ms a turn, the last of 1,000 clients that come together would wait
+20 s. Each costs about 1.5 ms of its turn, and running streams wait for the turn: so not all are accepted at once.
+"""
 
 
 class EagerListener(trio.abc.Listener[trio.SocketStream]):
