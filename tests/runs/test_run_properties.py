@@ -99,16 +99,16 @@ async def live_once(house, dice: random.Random) -> None:
         with trio.move_on_after(dice.choice([0, 0.25, 0.75, 1.3, 3.1, 6.7])):
             await run.ended.wait()
         for _ in range(dice.randint(1, 3)):
-            before_end = run.cause is None
+            before_end = run.lifecycle.cause is None
             stop = dice.choice([house.stop, house.request_stop])
             await stop(run)
-            if before_end and stopped_at is None and run.cause is Cause.STOPPED:
+            if before_end and stopped_at is None and run.lifecycle.cause is Cause.STOPPED:
                 stopped_at = trio.current_time()
             if dice.random() < 0.5:
                 await trio.sleep(dice.random())
     await run.ended.wait()
     ended = trio.current_time()
-    ending = run.ending
+    ending = run.lifecycle.ending
 
     if stopped_at is not None:
         assert ended <= stopped_at + BUDGET + 0.001
@@ -127,4 +127,4 @@ async def live_once(house, dice: random.Random) -> None:
         assert ended - began <= timeout_s + BUDGET + 0.001
     # The session is free at once.
     again = await house.play(Script(say("next")), key=run.key)
-    assert again.ending.cause is Cause.RETURNED
+    assert again.lifecycle.ending.cause is Cause.RETURNED

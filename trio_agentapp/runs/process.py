@@ -54,7 +54,7 @@ async def _end(process: trio.Process, cleanup: Cleanup, grace: float) -> None:
     try:
         if not gone:
             async with cleanup.open():
-                until = cleanup.until(cleanup.start_of()) - KILLED_WITHIN
+                until = cleanup.deadline() - KILLED_WITHIN
                 with trio.move_on_at(min(trio.current_time() + grace, until)):
                     _signal(process, signal.SIGTERM)
                     # What is stopped, as by SIGTTIN, would not see it.

@@ -19,8 +19,8 @@ from ..protocol.lifecycle import RunState
 from ..protocol.request import AgentRequest
 from ..protocol.tasks import TaskCause, TaskError, TaskRecord, TaskState, error_of
 from ..runs import Run, RunRegistry, stop_run
+from ..runs.nursery import nursery_around
 from ..runs.runner import Runner
-from .nursery import nursery_around
 from .table import TaskTable
 from .task import TaskEnd
 
@@ -90,7 +90,7 @@ class BackgroundRuns:
     def _brought_up_to_date(self, record: TaskRecord) -> TaskRecord:
         """A run whose session is busy may wait for it, if its `multitask_strategy` says so."""
         run = self._runs.get(record.task_id)
-        if run is None or record.state is not TaskState.PENDING or run.state is RunState.IDLE:
+        if run is None or record.state is not TaskState.PENDING or run.lifecycle.state is RunState.IDLE:
             return record
         return self._table.change(record.task_id, state=TaskState.RUNNING, started_at=time.time())
 
@@ -147,8 +147,8 @@ def timeout_of(request: AgentRequest) -> float | None:
 def end_of_run(run: Run) -> TaskEnd:
     """The end of a run that has ended, with its terminal response."""
     last = run.log.kept[-1] if run.log.kept else None
-    if run.ending is None or not isinstance(last, ResponseEvent) or not last.terminal:
+    if run.lifecycle.ending is None or not isinstance(last, ResponseEvent) or not last.terminal:
         # The runtime failed to end it in order, and has logged why.
         return TaskEnd(state=TaskState.FAILED, error=error_of(TaskCause.EXCEPTION))
     error = None if last.error is None else TaskError(last.error.code, last.error.message)
-    return TaskEnd(state=STATES[run.ending.state], result=encode_event(last), error=error)
+    return TaskEnd(state=STATES[run.lifecycle.ending.state], result=encode_event(last), error=error)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import aclosing, closing
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import trio
 
 from ..errors import ConfigurationError, ValidationError
+from ..runs.generators import drive_generator, drive_in_thread
 from ..runs.handler import HandlerKind, kind_of
 
 __all__ = ["MAX_ITEMS", "NO_BODY", "TaskFunction", "TooManyItems"]
@@ -112,47 +112,33 @@ class TaskFunction:
         return await result if inspect.isawaitable(result) else result
 
 
-def _add(items: list[object], item: object) -> None:
-    if len(items) >= MAX_ITEMS:
-        raise TooManyItems(f"it yielded more than {MAX_ITEMS} items")
-    items.append(item)
+class _Collector:
+    """The items of a generator so far. A yield is like an await: a stop is raised there."""
+
+    def __init__(self) -> None:
+        self.items: list[object] = []
+
+    def add(self, item: object) -> bool:
+        if len(self.items) >= MAX_ITEMS:
+            raise TooManyItems(f"it yielded more than {MAX_ITEMS} items")
+        self.items.append(item)
+        return True
+
+    def add_from_thread(self, item: object) -> None:
+        self.add(item)
+        trio.from_thread.check_cancelled()
 
 
 async def _collect(generator: AsyncGenerator[object, Any]) -> list[object]:
-    """The items. A yield is like an await: a stop is raised there."""
-    items: list[object] = []
-    async with aclosing(generator):
-        raised: BaseException | None = None
-        while True:
-            try:
-                item = await (anext(generator) if raised is None else generator.athrow(raised))
-            except StopAsyncIteration:
-                return items
-            raised = None
-            _add(items, item)
-            try:
-                await trio.lowlevel.checkpoint()
-            except BaseException as exc:
-                raised = exc
+    collector = _Collector()
+    await drive_generator(generator, collector.add, trio.lowlevel.checkpoint, throws=trio.Cancelled)
+    return collector.items
 
 
 def _call_in_thread(call: Callable[[], object]) -> tuple[object]:
     result = call()
-    return (_collect_in_thread(result),) if inspect.isgenerator(result) else (result,)
-
-
-def _collect_in_thread(generator: Generator[object, Any, object]) -> list[object]:
-    items: list[object] = []
-    with closing(generator):
-        raised: BaseException | None = None
-        while True:
-            try:
-                item = next(generator) if raised is None else generator.throw(raised)
-            except StopIteration:
-                return items
-            raised = None
-            _add(items, item)
-            try:
-                trio.from_thread.check_cancelled()
-            except BaseException as exc:
-                raised = exc
+    if not inspect.isgenerator(result):
+        return (result,)
+    collector = _Collector()
+    drive_in_thread(result, collector.add_from_thread, throws=trio.Cancelled)
+    return (collector.items,)

@@ -15,10 +15,12 @@ import trio
 from ..abc import TaskQueue
 from ..errors import Draining, QueueFull
 from ..protocol.ids import new_run_id
+from ..protocol.lifecycle import Cause
 from ..protocol.tasks import TaskCause, TaskError, TaskRecord, TaskState, error_of
 from ..runs.failures import ctrl_c_in, is_cancelled
+from ..runs.grace import grace_period
+from ..runs.nursery import nursery_around
 from .function import TaskFunction
-from .nursery import nursery_around
 from .table import TaskTable
 from .task import Task, execute
 
@@ -107,7 +109,7 @@ class LocalTaskQueue(TaskQueue):
         await trio.lowlevel.checkpoint()
         if self._waiting.pop(task_id, None) is not None:
             return self._end(task_id, TaskState.CANCELLED, error=error_of(TaskCause.STOPPED))
-        if (task := self._running.get(task_id)) is not None and task.stop():
+        if (task := self._running.get(task_id)) is not None and task.scope.stop(Cause.STOPPED):
             return self._table.change(task_id, cancel_requested=True)
         return self._table.get(task_id)
 
@@ -116,12 +118,7 @@ class LocalTaskQueue(TaskQueue):
         self._draining = True
         if live := len(self._running) + len(self._waiting):
             logger.info("%d tasks may end within %g s; the rest is stopped then", live, timeout)
-        with trio.move_on_after(timeout) as grace:
-            async with trio.open_nursery() as nursery:
-                if hurry is not None:
-                    nursery.start_soon(_cancel_when, hurry, grace)
-                await self._wait_empty()
-                nursery.cancel_scope.cancel(reason="no task is left")
+        await grace_period(self._wait_empty, timeout, hurry)
         self.stop_all()
         with trio.move_on_after(self.cleanup_budget + OVERRUN):
             await self._wait_empty()
@@ -134,7 +131,7 @@ class LocalTaskQueue(TaskQueue):
             task_id, _ = self._waiting.popitem(last=False)
             self._end(task_id, TaskState.CANCELLED, error=error_of(TaskCause.SHUTDOWN))
         for task in self._running.values():
-            task.stop(TaskCause.SHUTDOWN)
+            task.scope.stop(Cause.SHUTDOWN)
 
     async def _wait_empty(self) -> None:
         while self._running or self._waiting:
@@ -174,8 +171,3 @@ class LocalTaskQueue(TaskQueue):
     def _tell_changed(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
-
-
-async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel(reason="the drain was told to hurry")
