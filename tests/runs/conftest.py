@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from trio_agentapp.abc import StopAnswer
 from trio_agentapp.interrupts import LocalInterruptBackend
@@ -106,6 +108,39 @@ def how(run: Run) -> tuple[str, str]:
 
 
 Open = Callable[..., AbstractAsyncContextManager[House]]
+
+MAX_REAL_SECONDS = 60.0
+"""Real time of one test on the virtual clock. Most take milliseconds."""
+
+
+def new_bounded_clock() -> MockClock:
+    """An autojump clock with a bound: a test that would never end fails.
+
+    There are two ways not to end. A task that polls for something that never comes jumps for ever. If all tasks
+    wait without a deadline, there is nothing to jump to, and Trio's loop spins.
+    """
+    clock = MockClock(autojump_threshold=0)
+    jump, gives_up_at = clock._autojump, time.monotonic() + MAX_REAL_SECONDS
+
+    def bounded_jump() -> None:
+        if time.monotonic() > gives_up_at:
+            # Raised in Trio's own loop, since a shielded task would not notice anything else.
+            raise AssertionError(f"this test does not end: virtual time {clock.current_time():g} s")
+        jump()
+
+    clock._autojump = bounded_jump
+    return clock
+
+
+@pytest.fixture
+def autojump_clock() -> MockClock:
+    """In place of pytest-trio's own, which has no bound."""
+    return new_bounded_clock()
+
+
+@pytest.fixture
+def bounded_clock() -> Callable[[], MockClock]:
+    return new_bounded_clock
 
 
 @asynccontextmanager

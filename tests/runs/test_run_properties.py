@@ -7,7 +7,6 @@ from contextlib import aclosing
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
 
 from trio_agentapp.protocol.lifecycle import Cause, CleanupResult, RunState
 from trio_agentapp.testing import Script, Step, ask_for_exit, cleanup, fail, say, swallow, wait
@@ -68,10 +67,10 @@ def agent(script: Script, dice: random.Random, seen: dict[str, object]):
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32))
-def test_every_run_ends_once_and_frees_everything(open_house, seed: int) -> None:
+def test_every_run_ends_once_and_frees_everything(open_house, bounded_clock, seed: int) -> None:
     logging.getLogger("trio_agentapp").setLevel(logging.CRITICAL)
     try:
-        trio.run(live_at_random, open_house, random.Random(seed), clock=MockClock(autojump_threshold=0))
+        trio.run(live_at_random, open_house, random.Random(seed), clock=bounded_clock())
     finally:
         logging.getLogger("trio_agentapp").setLevel(logging.NOTSET)
 
