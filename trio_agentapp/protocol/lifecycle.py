@@ -1,8 +1,9 @@
 """The life of a run: what can happen to it, in which order, and what is recorded of its end.
 
-`RunLifecycle` is a state machine without I/O and without a clock. Each thing that happens to a run is one call of a
-method: the events `queued`, `claimed`, `refused`, `stop_requested`, `deadline`, `lease_lost`, `returned`, `raised`,
-`unwound` and `ended`. Nothing else changes the state of a run. The rest of the runtime reads the attributes.
+`RunLifecycle` is a state machine without I/O and without a clock. Each thing that happens to a run is one call of
+a method: the events `queued`, `claimed`, `refused`, `stop_requested`, `deadline`, `lease_lost`, `returned`,
+`raised`, `unwound` and `ended`. Nothing else changes the state of a run. The rest of the runtime reads the
+attributes.
 
 Two facts about a run are easily confused. Its *phase* is what the node that executes it is doing with it. Its
 *state* is what every node sees in the backend: IDLE until the run owns its session, RUNNING from then on, then one
@@ -15,21 +16,22 @@ returned does not turn a finished answer into a canceled one. Such a late stop i
 because a stop receipt has to say that the stop was accepted and came too late.
 
 **A stop may arrive before the claim is answered.** A run is registered before it asks for its session, so that a
-stop never misses it. While the answer is outstanding, nobody knows whether there will be a run at all. The stop is
-therefore kept, and takes effect as soon as the claim is granted: the run goes to STOPPING, and its handler never
-starts. If the claim is refused, there was no run, and nothing is recorded.
+stop never misses it. While the answer is outstanding, it is not known whether there will be a run at all. The stop
+is therefore kept, and takes effect as soon as the claim is granted: the run goes to STOPPING, and its handler
+never starts. If the claim is refused, there was no run, and nothing is recorded.
 
 **A lease is a deadline.** The right to a session ends by the server's clock, also for a node that is paused or cut
-off and cannot be told so. The node therefore sets a deadline on the run's cancel scope, counted from the moment at
-which it *sent* its last confirmed renewal. The run's own time limit is a deadline on the same scope. When the scope
-is cancelled by time, the earlier of the two was the reason: `deadline` or `lease_lost`. Trio cancels without a call
-to this class, so whoever looks at a scope must report an expired deadline before anything else is decided.
+off and gets no message about it. The node therefore sets a deadline on the run's cancel scope, counted from the
+moment at which it *sent* its last confirmed renewal. The run's own time limit is a deadline on the same scope.
+When the scope is cancelled by time, the earlier of the two was the reason: `deadline` or `lease_lost`. Trio
+cancels without a call to this class. Therefore an expired deadline must be reported before any other event
+(`StoppableScope`).
 
-**Cleanup is bounded.** After a stop, the handler's cleanup code may await for the cleanup budget. The budget counts
-from the first stop (`stopped_at`), or from the end of the handler (`body_ended_at`) if it was not stopped. A second
-stop does not extend it. Cleanup that exceeds the budget is cut, and the run ends as ERROR/cleanup_timeout, whatever
-the cause was. A run that has still not unwound a second later is *stuck*: it is reported, and keeps its session,
-because its code is still running.
+**Cleanup is bounded.** After a stop, the handler's cleanup code may await for the cleanup budget. The budget
+counts from the first stop (`stopped_at`), or from the end of the handler (`body_ended_at`) if it was not stopped.
+A second stop does not extend it. Cleanup that exceeds the budget is cut, and the run ends as
+ERROR/cleanup_timeout, whatever the cause was. A run that has still not unwound a second later is *stuck*: it is
+reported, and keeps its session, because its code is still running.
 
 **The first record wins.** The terminal state is written by the owner, unless another node has written it before
 because the lease had expired. `ended` takes the ending that the backend kept, which may differ from `cause`.

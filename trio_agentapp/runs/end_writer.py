@@ -45,9 +45,9 @@ class EndWriter:
     def until(self, run: Run, ending: Ending) -> float:
         """Until when to repeat the write of this ending, on Trio's clock.
 
-        After the lease has expired the run has ended as an error, whoever wrote it, so an error need not be written
-        then. Any other ending may have been written although the answer was lost. Clients can be told only when the
-        backend has answered.
+        When the lease has expired, other nodes have ended the run as an error. An error need not be written then.
+        Any other ending may have been written although its answer was lost. Clients get it only when the backend has
+        answered.
         """
         if self._timings is None:
             return trio.current_time()

@@ -185,7 +185,7 @@ class RunRegistry:
         try:
             await task.live()
         finally:
-            # There is no checkpoint since the run was closed: nobody has seen it ended and still registered.
+            # There is no checkpoint since the run was closed, so no task has seen it ended and still registered.
             self._remove(task.run)
 
     def _check_admission(self, run: Run) -> None:

@@ -217,6 +217,7 @@ class RunTask:
             await self._wait_in_queue(self._queued)
         self._send_first_event()
         if self._early_ending is not None:
+            self._skip_handler()
             await self._finish(self._early_ending)
             return None
         logger.info("run %s has started (handler %r)", self.run.run_id, self.run.handler_name)

@@ -1,4 +1,4 @@
-"""The user's function, whatever its shape, as one thing that takes a JSON body and gives one result."""
+"""The user's task function. Its kinds are called in one way: with a JSON body, for one result."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..runs.handler import HandlerKind, kind_of
 __all__ = ["MAX_ITEMS", "NO_BODY", "TaskFunction", "TooManyItems"]
 
 MAX_ITEMS = 10_000
-"""What a generator may yield, since its result is the list of it."""
+"""Limit of the items of a generator, whose result is their list."""
 
 NO_BODY: Any = object()
-"""The request had none."""
+"""Marks a request without a body."""
 
 
 class TooManyItems(Exception):
-    """A generator yielded more than a result may hold."""
+    """A generator yielded more than `MAX_ITEMS`."""
 
 
 class TaskFunction:
@@ -69,7 +69,7 @@ class TaskFunction:
         """Positional and named arguments for a body.
 
         Raises:
-            ValidationError: the body does not fit; every fault is named.
+            ValidationError: the body does not fit. It names every fault.
         """
         named = [each for each in self._parameters if each.kind is not each.VAR_KEYWORD]
         rest = len(named) < len(self._parameters)
