@@ -1,7 +1,9 @@
 """The state machine of a run, driven directly: any events in any order."""
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -153,6 +155,13 @@ def test_the_rules_find_a_broken_table(broken, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(lifecycle, "TRANSITIONS", MappingProxyType({**TRANSITIONS, **broken}))
     with pytest.raises((AssertionError, ExceptionGroup)):
         settings(max_examples=1000, phases=(Stage.generate,))(given(stories)(live))()
+
+
+def test_only_the_lifecycle_changes_itself() -> None:
+    """Everything else reports events."""
+    package = Path(lifecycle.__file__).parent.parent
+    assigned = re.compile(r"lifecycle\.\w+(: [^=]+)? [-+|]?= ")
+    assert not [path for path in package.rglob("*.py") if assigned.search(path.read_text())]
 
 
 def test_the_table_is_whole() -> None:

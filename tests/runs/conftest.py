@@ -99,7 +99,7 @@ async def events_of(run: Run) -> list[Event]:
 
 def words_of(run: Run) -> str:
     """The text that readers of the run have been shown."""
-    return "".join(event.text for event in run.log._events if isinstance(event, ContentEvent) and event.delta)
+    return "".join(event.text for event in run.log.kept if isinstance(event, ContentEvent) and event.delta)
 
 
 def how(run: Run) -> tuple[str, str]:

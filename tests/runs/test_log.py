@@ -71,9 +71,9 @@ async def test_a_late_reader_is_told_of_the_gap() -> None:
 
 async def test_memory_is_bounded_by_number_and_by_weight() -> None:
     events = filled(10_000, max_events=100)
-    assert len(events._events) <= 100
+    assert len(events.kept) <= 100
     events = filled(1_000, size=1_000, max_weight=50_000)
-    assert sum(each.weight for each in events._events) <= 50_000
+    assert sum(each.weight for each in events.kept) <= 50_000
     assert events.end == 1_000
 
 

@@ -46,7 +46,7 @@ class EndWriter:
         """Until when to repeat the write of this ending, on Trio's clock.
 
         When the lease has expired, other nodes have ended the run as an error. An error need not be written then.
-        Any other ending may have been written although its answer was lost. Clients get it only when the backend has
+        Any other ending may have been written although its answer was lost. Clients get it when the backend has
         answered.
         """
         if self._timings is None:

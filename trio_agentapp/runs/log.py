@@ -55,7 +55,8 @@ class EventLog:
         self.end = first
         self.closed = False
         self.archive = archive
-        self._events: list[Event] = []
+        self.kept: list[Event] = []
+        """The events that were not dropped."""
         self._max_events = max_events
         self._max_weight = max_weight
         self._kept_weight = 0
@@ -78,11 +79,11 @@ class EventLog:
         weight = 0
         for event in events:
             weight += event.weight
-        self._events += events
+        self.kept += events
         self._kept_weight += weight
         self._written_weight += weight
         self.end += len(events)
-        if len(self._events) > self._max_events or self._kept_weight > self._max_weight:
+        if len(self.kept) > self._max_events or self._kept_weight > self._max_weight:
             self._forget_oldest()
         if self._parked:
             self._wake_readers()
@@ -90,7 +91,7 @@ class EventLog:
     def skip_to(self, number: int) -> None:
         """Events before `number` will not come. Readers that miss some get a gap."""
         self._kept_weight = 0
-        self._events.clear()
+        self.kept.clear()
         self.first = self.end = number
 
     def close(self) -> None:
@@ -120,14 +121,9 @@ class EventLog:
         """Whether some reader has read all events."""
         return self._front == self.end and bool(self._subscribers)
 
-    @property
-    def kept(self) -> Sequence[Event]:
-        """The events that are still here."""
-        return self._events
-
     def weight_before(self, position: int) -> int:
         """Weight of the events before a number. All dropped events count as before it."""
-        before = self._events[: max(0, position - self.first)]
+        before = self.kept[: max(0, position - self.first)]
         return self._written_weight - self._kept_weight + sum(event.weight for event in before)
 
     @property
@@ -161,14 +157,14 @@ class EventLog:
         """Events from `position` on: at least one if there is one, about `max_weight` bytes at most."""
         start = position - self.first
         if self.end - position <= 64 and self._kept_weight <= max_weight:
-            return self._events[start:]
+            return self.kept[start:]
         taken, weight = start, 0
-        for event in self._events[start:]:
+        for event in self.kept[start:]:
             weight += event.weight
             if weight > max_weight and taken > start:
                 break
             taken += 1
-        return self._events[start:taken]
+        return self.kept[start:taken]
 
     def park(self, subscriber: Subscriber) -> None:
         self._parked[subscriber] = None
@@ -205,18 +201,18 @@ class EventLog:
     def _forget_oldest(self) -> None:
         # A quarter at a time, so that deleting from the front of the list stays cheap per event.
         drop = 0
-        if len(self._events) > self._max_events:
-            drop = len(self._events) - self._max_events * 3 // 4
+        if len(self.kept) > self._max_events:
+            drop = len(self.kept) - self._max_events * 3 // 4
         # The foremost reader never gets a gap. The run waits for it, so it has to read a bounded number of events,
         # plus those of one item. The events that close an item repeat it, and are one batch.
-        spare = len(self._events) - 1
+        spare = len(self.kept) - 1
         if self._subscribers and self.archive is None:
             spare = max(0, min(spare, self._front - self.first))
         drop = min(drop, spare)
-        weight = sum(event.weight for event in self._events[:drop])
+        weight = sum(event.weight for event in self.kept[:drop])
         while self._kept_weight - weight > self._max_weight and drop < spare:
-            weight += self._events[drop].weight
+            weight += self.kept[drop].weight
             drop += 1
-        del self._events[:drop]
+        del self.kept[:drop]
         self._kept_weight -= weight
         self.first += drop
