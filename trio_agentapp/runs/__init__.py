@@ -18,37 +18,30 @@ ticker           what happens when only time passes         process          sub
 nursery          a nursery around other code                log_fields       run and session in log records
 """
 
-from .cleanup import Cleanup, CleanupScope
+from .cleanup import CleanupScope
 from .drain import drain
-from .driver import Driven, drive
 from .handler import Handler, HandlerKind
 from .log import EventLog
-from .registry import RegistryStatistics, RunRegistry
-from .run import OnDisconnect, Run, current_run, shielded_write
+from .registry import RunRegistry
+from .run import Run, current_run, shielded_write
 from .stop import stop_run
-from .stoppable import StopFlag, StoppableScope
+from .stoppable import StopFlag
 from .stream import Gap, Subscriber
 from .viewing import Viewing
 
 __all__ = [
-    "Cleanup",
     "CleanupScope",
-    "Driven",
     "EventLog",
     "Gap",
     "Handler",
     "HandlerKind",
-    "OnDisconnect",
-    "RegistryStatistics",
     "Run",
     "RunRegistry",
     "StopFlag",
-    "StoppableScope",
     "Subscriber",
     "Viewing",
     "current_run",
     "drain",
-    "drive",
     "shielded_write",
     "stop_run",
 ]

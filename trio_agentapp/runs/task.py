@@ -202,11 +202,10 @@ class RunTask:
             with trio.CancelScope(shield=True):
                 fatal = await self._live()
         except BaseException as exc:
+            run.close()
             if is_cancelled(exc) or ctrl_c_in(exc) is not None:
                 raise
             logger.critical("run %s: the runtime failed; the run is abandoned", run.run_id, exc_info=True)
-            if not run.ended.is_set():
-                run.close()
             return
         if fatal is not None:
             raise fatal
