@@ -829,8 +829,8 @@ async def test_a_node_that_is_cut_off_ends_its_run_before_another_takes_it(one_s
             assert ended[0] <= cut_at + TIMINGS.cutoff + 0.2
             assert ended[0] < granted_at
             await run.ended.wait()
-            assert run.ending is not None
-            assert run.ending == Ending(cause=Cause.LEASE_LOST)
+            assert run.lifecycle.ending is not None
+            assert run.lifecycle.ending == Ending(cause=Cause.LEASE_LOST)
             proxy.restore()
         record = await two._backend.run_status(run.run_id)
         assert record is not None

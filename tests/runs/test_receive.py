@@ -67,7 +67,7 @@ async def test_a_stopped_run_takes_no_message(autojump_clock, house: House) -> N
     async def listen(run: Run) -> None:
         run.give_input(message("left"))
         run.stopping.set()
-        run.scope.cancel()
+        run.scope.cancel_scope.cancel()
         with pytest.raises(trio.Cancelled):
             await run.receive()
         assert len(run._inbox) == 1

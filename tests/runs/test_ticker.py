@@ -158,7 +158,7 @@ async def test_a_slow_store_holds_up_neither_keep_alives_nor_the_search_for_stuc
         with quiet.log.subscribe() as reader, trio.fail_after(KEEP_ALIVE + 2):
             while await reader.receive():
                 pass
-        assert stubborn.stuck
+        assert stubborn.lifecycle.is_stuck
 
 
 async def test_a_waiting_run_that_is_watched_elsewhere_keeps_its_place(

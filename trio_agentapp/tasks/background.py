@@ -1,4 +1,4 @@
-"""Runs of the query handler that nobody watches: started by one request, read by another."""
+"""Background runs of the query handler: started by one request, their result read by another."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ..protocol.lifecycle import RunState
 from ..protocol.request import AgentRequest
 from ..protocol.tasks import TaskCause, TaskError, TaskRecord, TaskState, error_of
 from ..runs import Run, RunRegistry, stop_run
+from ..runs.nursery import nursery_around
 from ..runs.runner import Runner
-from .nursery import nursery_around
 from .table import TaskTable
 from .task import TaskEnd
 
@@ -34,9 +34,10 @@ STATES = {
 
 
 class BackgroundRuns:
-    """Runs like any other: one a session, stopped by run id or session. A task's id is that of its run.
+    """Background runs as tasks. The id of a task is that of its run.
 
-    They go on without a watcher, and their terminal response is kept for a day.
+    They are runs like any other: one for each session, stopped by run id or session. They continue without a
+    watcher, and their terminal response is kept for a day.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class BackgroundRuns:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Keep account inside this block. The runs themselves are the registry's, and ended by it."""
+        """Accept runs inside this block. The registry owns and ends them."""
         async with nursery_around() as nursery:
             self._nursery = nursery
             try:
@@ -79,18 +80,18 @@ class BackgroundRuns:
         self._table.put(record)
         self._runs[run.run_id] = run
         assert self._nursery is not None  # noqa: S101  routes are served while it is open
-        self._nursery.start_soon(self._follow, run, name=f"account of run {run.run_id}")
-        return self._brought_up_to_date(record)
+        self._nursery.start_soon(self._follow, run, name=f"task record of run {run.run_id}")
+        return self._updated(record)
 
     async def status(self, task_id: str) -> TaskRecord | None:
         await trio.lowlevel.checkpoint()
         record = self._table.get(task_id)
-        return None if record is None else self._brought_up_to_date(record)
+        return None if record is None else self._updated(record)
 
-    def _brought_up_to_date(self, record: TaskRecord) -> TaskRecord:
-        """A run whose session is busy may wait for it, if its `multitask_strategy` says so."""
+    def _updated(self, record: TaskRecord) -> TaskRecord:
+        """The record, changed to RUNNING if its run has left the queue of its session."""
         run = self._runs.get(record.task_id)
-        if run is None or record.state is not TaskState.PENDING or run.state is RunState.IDLE:
+        if run is None or record.state is not TaskState.PENDING or run.lifecycle.state is RunState.IDLE:
             return record
         return self._table.change(record.task_id, state=TaskState.RUNNING, started_at=time.time())
 
@@ -112,10 +113,10 @@ class BackgroundRuns:
 
 
 async def start_unwatched(runner: Runner, request: AgentRequest, timeout: float | None) -> Run:
-    """Start a run that nobody's leaving ends, with `timeout` seconds at most. Raises what `Runner.start` does.
+    """Start a run without a watcher, with a time limit of `timeout` seconds. Raises what `Runner.start` does.
 
-    The request's own field `timeout` takes the place of `timeout`. A run whose session is busy waits for it, unless
-    the request or the app says otherwise: nobody looks at the answer who would try again.
+    A field `timeout` of the request replaces `timeout`. If its session is busy, the run is queued, unless the
+    request or the app has another strategy: the sender does not watch the run and would not try again.
     """
     own = timeout_of(request)
     limits = [seconds for seconds in (request.timeout_s, timeout if own is None else own) if seconds is not None]
@@ -128,14 +129,14 @@ async def start_unwatched(runner: Runner, request: AgentRequest, timeout: float 
         extra={name: value for name, value in request.extra.items() if name != "timeout"},
     )
     watched = await runner.start(asked)
-    # A reader who does not read would hold the run back; its terminal event is in the log, whoever reads.
+    # A reader that does not read would hold the run back. The log keeps the terminal event without readers.
     watched.subscriber.close()
     assert watched.run is not None  # noqa: S101  it was started, or joined, on this node
     return watched.run
 
 
 def timeout_of(request: AgentRequest) -> float | None:
-    """Seconds that a request for a task gives it, in its field `timeout`. Raises ValidationError."""
+    """The time limit in the field `timeout` of a request for a task, in seconds. Raises ValidationError."""
     timeout = request.extra.get("timeout")
     if timeout is None:
         return None
@@ -145,10 +146,10 @@ def timeout_of(request: AgentRequest) -> float | None:
 
 
 def end_of_run(run: Run) -> TaskEnd:
-    """The end of a run that has ended, with its terminal response."""
+    """The end of a run as that of a task. Its result is the terminal response."""
     last = run.log.kept[-1] if run.log.kept else None
-    if run.ending is None or not isinstance(last, ResponseEvent) or not last.terminal:
-        # The runtime failed to end it in order, and has logged why.
+    if run.lifecycle.ending is None or not isinstance(last, ResponseEvent) or not last.terminal:
+        # The runtime failed to end it, and has logged why.
         return TaskEnd(state=TaskState.FAILED, error=error_of(TaskCause.EXCEPTION))
     error = None if last.error is None else TaskError(last.error.code, last.error.message)
-    return TaskEnd(state=STATES[run.ending.state], result=encode_event(last), error=error)
+    return TaskEnd(state=STATES[run.lifecycle.ending.state], result=encode_event(last), error=error)

@@ -1,29 +1,29 @@
-"""The user's function, whatever its shape, as one thing that takes a JSON body and gives one result."""
+"""The user's task function. Its kinds are called in one way: with a JSON body, for one result."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import aclosing, closing
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import trio
 
 from ..errors import ConfigurationError, ValidationError
+from ..runs.generators import drive_generator, drive_in_thread
 from ..runs.handler import HandlerKind, kind_of
 
 __all__ = ["MAX_ITEMS", "NO_BODY", "TaskFunction", "TooManyItems"]
 
 MAX_ITEMS = 10_000
-"""What a generator may yield, since its result is the list of it."""
+"""Limit of the items of a generator, whose result is their list."""
 
 NO_BODY: Any = object()
-"""The request had none."""
+"""Marks a request without a body."""
 
 
 class TooManyItems(Exception):
-    """A generator yielded more than a result may hold."""
+    """A generator yielded more than `MAX_ITEMS`."""
 
 
 class TaskFunction:
@@ -69,7 +69,7 @@ class TaskFunction:
         """Positional and named arguments for a body.
 
         Raises:
-            ValidationError: the body does not fit; every fault is named.
+            ValidationError: the body does not fit. It names every fault.
         """
         named = [each for each in self._parameters if each.kind is not each.VAR_KEYWORD]
         rest = len(named) < len(self._parameters)
@@ -112,47 +112,33 @@ class TaskFunction:
         return await result if inspect.isawaitable(result) else result
 
 
-def _add(items: list[object], item: object) -> None:
-    if len(items) >= MAX_ITEMS:
-        raise TooManyItems(f"it yielded more than {MAX_ITEMS} items")
-    items.append(item)
+class _Collector:
+    """The items of a generator so far. A yield is like an await: a stop is raised there."""
+
+    def __init__(self) -> None:
+        self.items: list[object] = []
+
+    def add(self, item: object) -> bool:
+        if len(self.items) >= MAX_ITEMS:
+            raise TooManyItems(f"it yielded more than {MAX_ITEMS} items")
+        self.items.append(item)
+        return True
+
+    def add_from_thread(self, item: object) -> None:
+        self.add(item)
+        trio.from_thread.check_cancelled()
 
 
 async def _collect(generator: AsyncGenerator[object, Any]) -> list[object]:
-    """The items. A yield is like an await: a stop is raised there."""
-    items: list[object] = []
-    async with aclosing(generator):
-        raised: BaseException | None = None
-        while True:
-            try:
-                item = await (anext(generator) if raised is None else generator.athrow(raised))
-            except StopAsyncIteration:
-                return items
-            raised = None
-            _add(items, item)
-            try:
-                await trio.lowlevel.checkpoint()
-            except BaseException as exc:
-                raised = exc
+    collector = _Collector()
+    await drive_generator(generator, collector.add, trio.lowlevel.checkpoint, throws=trio.Cancelled)
+    return collector.items
 
 
 def _call_in_thread(call: Callable[[], object]) -> tuple[object]:
     result = call()
-    return (_collect_in_thread(result),) if inspect.isgenerator(result) else (result,)
-
-
-def _collect_in_thread(generator: Generator[object, Any, object]) -> list[object]:
-    items: list[object] = []
-    with closing(generator):
-        raised: BaseException | None = None
-        while True:
-            try:
-                item = next(generator) if raised is None else generator.throw(raised)
-            except StopIteration:
-                return items
-            raised = None
-            _add(items, item)
-            try:
-                trio.from_thread.check_cancelled()
-            except BaseException as exc:
-                raised = exc
+    if not inspect.isgenerator(result):
+        return (result,)
+    collector = _Collector()
+    drive_in_thread(result, collector.add_from_thread, throws=trio.Cancelled)
+    return (collector.items,)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..protocol.lifecycle import Phase, RunState, StopReceipt
+from ..runs import Run
 from .service import Known
 
 __all__ = ["receipt_body", "run_body"]
@@ -38,43 +39,35 @@ def receipt_body(receipt: StopReceipt) -> Mapping[str, Any]:
 
 def run_body(known: Known, node_id: str) -> Mapping[str, Any]:
     """A run as `GET /runs/{id}` answers it, by the node `node_id`."""
-    run, record = known.run, known.record
-    if run is not None:
-        return {
-            "run_id": run.run_id,
-            "user_id": run.user_id,
-            "session_id": run.session_id,
-            "state": run.state.value,
-            "phase": "queued" if run.waits else run.phase.value,
-            "reason": run.cause.value if run.cause is not None and run.phase is not Phase.RUNNING else None,
-            "stop_requested": run.stop_requested,
-            "stuck": run.stuck,
-            "started_at": run.created_at,
-            "ended_at": None,
-            "cleanup": run.cleanup_state.result.value,
-            "cleanup_interrupted": run.cleanup_state.interrupted,
-            "node": node_id,
-        }
-    assert record is not None  # noqa: S101
+    run = known.run
+    record = known.as_record if run is None else run.record()
     return {
         "run_id": record.run_id,
         "user_id": record.key.user_id,
         "session_id": record.key.session_id,
         "state": record.state.value,
-        "phase": _phase_of(record.state),
+        "phase": _recorded_phase(record.state) if run is None else _live_phase(run),
         "reason": record.reason,
         "stop_requested": record.stop_requested,
-        "stuck": False,
+        "stuck": run is not None and run.lifecycle.is_stuck,
         "started_at": record.started_at,
         "ended_at": record.ended_at,
         "cleanup": record.cleanup.value,
         "cleanup_interrupted": record.cleanup_interrupted,
-        "node": record.node_id,
+        "node": record.node_id if run is None else node_id,
     }
 
 
-def _phase_of(state: RunState) -> str:
-    """What another node's run is doing, as far as its record tells: one without a session waits for it."""
+def _live_phase(run: Run) -> str:
+    phase = run.lifecycle.phase
+    if phase is Phase.CLAIMING:
+        # Clients do not distinguish this phase. It lasts as long as one call of the backend.
+        phase = Phase.RUNNING if run.lifecycle.cause is None else Phase.STOPPING
+    return phase.value
+
+
+def _recorded_phase(state: RunState) -> str:
+    """The phase of a run on another node, as far as its record shows it. Without a session the run is queued."""
     if state is RunState.IDLE:
-        return "queued"
+        return Phase.QUEUED.value
     return Phase.ENDED.value if state.terminal else Phase.RUNNING.value

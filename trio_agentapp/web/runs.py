@@ -216,4 +216,4 @@ def wind_down(watched: Watched) -> None:
     if watched.run is None:
         watched.subscriber.close()
     else:
-        watched.run.stop(Cause.SHUTDOWN)
+        watched.run.scope.stop(Cause.SHUTDOWN)

@@ -22,7 +22,7 @@ from ..errors import (
     ValidationError,
 )
 from ..protocol.ids import SessionKey
-from ..protocol.lifecycle import Cause, RunRecord, RunState, SessionStatus, StopReceipt
+from ..protocol.lifecycle import Cause, Phase, RunRecord, RunState, SessionStatus, StopReceipt
 from ..protocol.message import Message
 from ..protocol.request import AgentRequest
 from ..protocol.transcript import encode_message
@@ -51,8 +51,7 @@ class Known:
         if self.record is not None:
             return self.record
         assert self.run is not None  # noqa: S101  one of the two there always is
-        run = self.run
-        return RunRecord(run_id=run.run_id, key=run.key, state=run.state, token=run.token)
+        return self.run.record()
 
 
 @attrs.frozen(kw_only=True)
@@ -106,7 +105,7 @@ class RunService:
         assert self.runner is not None  # noqa: S101
         while True:
             known = await self._find(run_id)
-            if known is not None and (known.run is None or not known.run.undecided):
+            if known is not None and (known.run is None or known.run.lifecycle.phase is not Phase.CLAIMING):
                 return await self._watch(known)
             try:
                 return await self.runner.start(asked)
@@ -189,7 +188,9 @@ class RunService:
 
     async def _find(self, run_id: str) -> Known | None:
         run = self.registry.find(run_id)
-        record = await self.backend.run_status(run_id) if run is None or run.state is RunState.IDLE else None
+        record = (
+            await self.backend.run_status(run_id) if run is None or run.lifecycle.state is RunState.IDLE else None
+        )
         key = run.key if run is not None else record.key if record is not None else None
         return None if key is None else Known(key, run, record)
 
@@ -245,7 +246,7 @@ class RunService:
             received the messages before.
         """
         known = await self.look(principal, run_id, action="start", user_id=user_id)
-        if known.run is not None and known.run.state is RunState.RUNNING:
+        if known.run is not None and known.run.lifecycle.state is RunState.RUNNING:
             answer = InputAnswer.OK if known.run.give_input(message) else InputAnswer.FULL
         elif known.run is None and known.as_record.state is RunState.RUNNING:
             answer = await self.backend.send_input(known.key, run_id, encode_message(message))

@@ -264,7 +264,7 @@ MODELS: dict[str, Schema] = {
             "user_id": TEXT,
             "session_id": TEXT,
             "state": ref("RunState"),
-            "phase": {"enum": [each.value for each in Phase]},
+            "phase": {"enum": [each.value for each in Phase if each is not Phase.CLAIMING]},
             "reason": _or_null(TEXT),
             "stop_requested": FLAG,
             "stuck": FLAG,

@@ -25,8 +25,6 @@ __all__ = ["AgentBody", "CeleryBackground", "ask_agent"]
 
 logger = logging.getLogger("trio_agentapp.tasks")
 
-CAUSES = {TaskCause.STOPPED: Cause.STOPPED, TaskCause.WORKER_LOST: Cause.LEASE_LOST}
-
 
 def ask_agent(request: object) -> None:
     """What the body of a request is bound to. The worker executes `AgentBody` in its place."""
@@ -66,7 +64,7 @@ class AgentBody:
                 async with trio.open_nursery() as watchers:
                     watchers.start_soon(_stop_with, task, run)
                     await run.ended.wait()
-                    task.through = True
+                    task.scope.body_ended()
                     watchers.cancel_scope.cancel(reason="the run has ended")
                 return end_of_run(run)
         except RequestError as exc:
@@ -78,6 +76,7 @@ class AgentBody:
 
 async def _stop_with(task: Task, run: Run) -> None:
     """A task that is stopped stops its run."""
-    with task.scope:
+    with task.scope.cancel_scope:
         await trio.sleep_forever()
-    run.stop(CAUSES.get(task.cause or TaskCause.STOPPED, Cause.SHUTDOWN))
+    cause = task.lifecycle.cause
+    run.scope.stop(cause if cause in (Cause.STOPPED, Cause.LEASE_LOST) else Cause.SHUTDOWN)

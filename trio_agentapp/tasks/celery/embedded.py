@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager, suppress
 
 import trio
 
-from ..nursery import nursery_around
+from ...runs.grace import grace_period
+from ...runs.nursery import nursery_around
 
 __all__ = ["EmbeddedWorker"]
 
@@ -61,12 +62,7 @@ class EmbeddedWorker:
         """Have it take no new tasks; those it has may end for `timeout` seconds or until `hurry`; then stop."""
         self._stopping.set()
         self._tell(signal.SIGTERM)
-        with trio.move_on_after(timeout) as grace:
-            async with trio.open_nursery() as nursery:
-                if hurry is not None:
-                    nursery.start_soon(_cancel_when, hurry, grace)
-                await self._ended.wait()
-                nursery.cancel_scope.cancel(reason="the worker has ended")
+        await grace_period(self._ended.wait, timeout, hurry)
         await self._end()
 
     async def _end(self) -> None:
@@ -131,8 +127,3 @@ class EmbeddedWorker:
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-
-
-async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel(reason="the drain was told to hurry")

@@ -15,8 +15,8 @@ from ...protocol.ids import new_run_id
 from ...protocol.tasks import TaskRecord
 from ...redis import LinkError, RedisClient
 from ...redis.serving import serving_in_background
+from ...runs.nursery import nursery_around
 from ..function import NO_BODY, TaskFunction
-from ..nursery import nursery_around
 from ..table import RETENTION
 from .application import celery_name
 from .publisher import Publisher

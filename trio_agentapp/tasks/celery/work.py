@@ -16,7 +16,8 @@ from celery.exceptions import Ignore, Reject
 from redis.exceptions import RedisError
 
 from ...protocol.ids import new_run_id
-from ...protocol.tasks import TaskCause, TaskState
+from ...protocol.lifecycle import Cause
+from ...protocol.tasks import TaskState
 from ...redis import LinkError, RedisClient
 from ...redis.serving import serving_in_background
 from ..function import NO_BODY, TaskFunction
@@ -128,10 +129,10 @@ class Work:
         """Renew the claim until cancelled; stop the task when told to, or when the claim may be over."""
         while True:
             left = renewed_at + self.cutoff - trio.current_time()
-            if left <= 0 and task.cause is None:
+            if left <= 0 and task.lifecycle.cause is None:
                 logger.error("task %s of %s is stopped: its record cannot be reached", task.task_id, task.name)
-                task.stop(TaskCause.WORKER_LOST)
-            if task.cause is not None:
+                task.scope.stop(Cause.LEASE_LOST)
+            if task.lifecycle.cause is not None:
                 left = math.inf
             sent_at = trio.current_time()
             try:
@@ -139,16 +140,16 @@ class Work:
                     answer = await records.beat(task.task_id, worker)
                     renewed_at = sent_at
                     if answer == "stop":
-                        task.stop(TaskCause.STOPPED)
+                        task.scope.stop(Cause.STOPPED)
                     elif answer == "lost":
-                        task.stop(TaskCause.WORKER_LOST)
+                        task.scope.stop(Cause.LEASE_LOST)
             except (LinkError, RedisError) as exc:
                 logger.warning("the claim of task %s could not be renewed: %s", task.task_id, exc)
             await trio.sleep(BEAT)
 
     async def _watch_lifeline(self, task: Task) -> None:
         await self.lifeline.wait_shutdown()
-        task.stop(TaskCause.SHUTDOWN)
+        task.scope.stop(Cause.SHUTDOWN)
 
     async def _finish(self, records: TaskRecords, task: Task, worker: str, end: TaskEnd) -> None:
         """Write the end; tried for as long as the claim may hold."""
@@ -182,6 +183,6 @@ async def _watch_signals(task: Task, told: list[int], *, task_status: trio.TaskS
         async for number in received:
             if number == signal.SIGTERM:
                 told.append(number)
-                task.stop(TaskCause.SHUTDOWN)
+                task.scope.stop(Cause.SHUTDOWN)
             else:
-                task.stop(TaskCause.DEADLINE_EXCEEDED)
+                task.scope.stop(Cause.DEADLINE_EXCEEDED)

@@ -1,4 +1,4 @@
-"""What is shown of a run's end."""
+"""The last events of a run, made from its ending or from its record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = [
     "adopted",
     "error_message",
     "event_from_record",
-    "farewells",
+    "fallback_terminal_events",
     "numbered_from",
     "restated",
     "terminal_events",
@@ -25,26 +25,25 @@ __all__ = [
 
 MESSAGES = {
     Cause.EXCEPTION: "The agent failed.",
-    Cause.DEADLINE_EXCEEDED: "The run took longer than its time-out.",
-    Cause.ANSWER_TOO_LARGE: f"The answer is larger than {MAX_ANSWER_BYTES:,} bytes, the most that a run may say.",
-    Cause.LEASE_LOST: "The node that executed this run lost its right to.",
-    Cause.CLEANUP_TIMEOUT: "The run was ended, but its cleanup took longer than its budget.",
+    Cause.DEADLINE_EXCEEDED: "The run took longer than its timeout.",
+    Cause.ANSWER_TOO_LARGE: f"The answer is larger than {MAX_ANSWER_BYTES:,} bytes, the limit for one run.",
+    Cause.LEASE_LOST: "The node that executed this run lost its lease.",
+    Cause.CLEANUP_TIMEOUT: "The run was stopped, and its cleanup exceeded the cleanup budget.",
     Cause.OWNER_LOST: "The node that executed this run is gone.",
     Cause.CLAIM_FAILED: "The session could not be claimed.",
 }
 
 
 def error_message(cause: Cause, error: BaseException | None, *, debug: bool) -> str:
-    """What a client is told of an ERROR: never the words of the exception, unless in debug mode."""
-    message = MESSAGES.get(cause, "")
+    """The message of an ERROR for the client. It has the text of the exception in debug mode only."""
     if debug and cause is Cause.EXCEPTION and error is not None:
-        words = str(printable(error))
-        return f"{type(error).__name__}: {words}" if words else type(error).__name__
-    return message
+        text = str(printable(error))
+        return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return MESSAGES.get(cause, "")
 
 
 def adopted(ending: Ending, record: RunRecord) -> Ending:
-    """The ending that the backend holds for true: the first one written."""
+    """The ending that the backend has recorded: the first one that was written."""
     if record.state is ending.state and record.reason == ending.cause:
         return ending
     if not record.state.terminal or record.reason not in list(Cause):
@@ -53,7 +52,7 @@ def adopted(ending: Ending, record: RunRecord) -> Ending:
 
 
 def terminal_events(builder: ResponseBuilder, ending: Ending, message: str = "") -> Sequence[Event]:
-    """The last events of a run, ending with its one terminal event."""
+    """The last events of a run: those that close open messages, and the one terminal event."""
     now = int(time.time())
     match ending.state:
         case RunState.FINISHED:
@@ -65,13 +64,13 @@ def terminal_events(builder: ResponseBuilder, ending: Ending, message: str = "")
 
 
 def numbered_from(number: int, events: Sequence[Event]) -> Sequence[Event]:
-    """The same events, counted from `number`: what was said before them is never shown, if they began later."""
+    """The same events, numbered from `number`. Events that were made before them and never sent leave no gap."""
     if not events or events[0].sequence_number == number:
         return events
     return [attrs.evolve(event, sequence_number=number + place) for place, event in enumerate(events)]
 
 
-def _told(ending: Ending, message: str = "") -> tuple[Status, Failure | None]:
+def _status(ending: Ending, message: str = "") -> tuple[Status, Failure | None]:
     match ending.state:
         case RunState.FINISHED:
             return "completed", None
@@ -82,24 +81,24 @@ def _told(ending: Ending, message: str = "") -> tuple[Status, Failure | None]:
 
 
 def restated(event: ResponseEvent, ending: Ending) -> ResponseEvent:
-    """A terminal event that was made for one ending, for the one that holds."""
-    status, failure = _told(ending)
+    """A terminal event that was made for another ending, changed to this one."""
+    status, failure = _status(ending)
     return attrs.evolve(event, status=status, error=failure)
 
 
-def farewells(builder: ResponseBuilder) -> Mapping[Cause, Sequence[bytes]]:
-    """The last events of a run that others than its owner may end. The terminal one learns number and time then."""
+def fallback_terminal_events(builder: ResponseBuilder) -> Mapping[Cause, Sequence[bytes]]:
+    """The last events of a run for the case that another node ends it, which then sets their number and time."""
     lost = _bare(builder.id, builder.session_id, builder.created_at, 0, 0, Ending(cause=Cause.OWNER_LOST))
-    unborn = ResponseBuilder(builder.run_id, builder.session_id, created_at=builder.created_at)
-    stillborn = [*unborn.start(), *unborn.stop(Cause.STOPPED_BEFORE_START.value, completed_at=0)]
+    fresh = ResponseBuilder(builder.run_id, builder.session_id, created_at=builder.created_at)
+    never_started = [*fresh.start(), *fresh.stop(Cause.STOPPED_BEFORE_START.value, completed_at=0)]
     return {
         Cause.OWNER_LOST: [encode_event(lost)],
-        Cause.STOPPED_BEFORE_START: [encode_event(event) for event in stillborn],
+        Cause.STOPPED_BEFORE_START: [encode_event(event) for event in never_started],
     }
 
 
 def event_from_record(record: RunRecord, sequence_number: int) -> ResponseEvent:
-    """The terminal event of a run of which nothing is left but its record."""
+    """The terminal event of a run whose events are lost, made from its record."""
     cause = Cause(record.reason) if record.reason in list(Cause) else Cause.OWNER_LOST
     ended_at = int(record.ended_at or time.time())
     started_at = int(record.started_at or ended_at)
@@ -110,7 +109,7 @@ def event_from_record(record: RunRecord, sequence_number: int) -> ResponseEvent:
 def _bare(
     id: str, session_id: str | None, created_at: int, completed_at: int, sequence_number: int, ending: Ending
 ) -> ResponseEvent:
-    status, failure = _told(ending)
+    status, failure = _status(ending)
     return ResponseEvent(
         sequence_number=sequence_number,
         status=status,

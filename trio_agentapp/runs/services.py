@@ -1,4 +1,4 @@
-"""The services of a registry: its runs need them to their end."""
+"""The services of a registry, which live until its last run has ended."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ logger = logging.getLogger("trio_agentapp.runs")
 
 
 class KeptServices:
-    """The services of a registry, which live until its last run has ended: that needs them.
+    """Runs services in a nursery, and keeps them from being cancelled before the block around them is left.
 
-    What cancels the registry, such as the failure of one of them, stops the runs first, and then the others.
+    Runs need the backend and the store to their end. What cancels the registry, such as a service that failed, must
+    therefore stop the runs first, and the other services afterwards.
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
@@ -27,22 +28,20 @@ class KeptServices:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.end()
+        for scope in self._scopes:
+            scope.cancel(reason="the run registry is closed")
 
     async def start(self, name: str, service: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Start a service and wait until it is ready (`task_status`)."""
         await self._nursery.start(partial(self._serve, self._new_scope(), name, service, *args), name=name)
 
     def start_soon(self, name: str, service: Callable[[], Awaitable[None]]) -> None:
         self._nursery.start_soon(self._serve, self._new_scope(), name, service, name=name)
 
     def shield(self) -> None:
-        """All have started: until then a start can be cancelled."""
+        """Call this when all have started. Until then a start can be cancelled."""
         for scope in self._scopes:
             scope.shield = True
-
-    def end(self) -> None:
-        for scope in self._scopes:
-            scope.cancel(reason="the run registry is closed")
 
     def _new_scope(self) -> trio.CancelScope:
         scope = trio.CancelScope()

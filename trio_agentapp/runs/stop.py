@@ -1,4 +1,4 @@
-"""A stop, from whoever asks for it to the receipt that says what it did."""
+"""Stops a run on any node, and returns the receipt that says what the stop did."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import trio
 from ..abc import BaseInterruptBackend, StopAnswer, StopOutcome
 from ..errors import AgentAppError
 from ..protocol.ids import SessionKey
-from ..protocol.lifecycle import Cause, CleanupResult, Ending, RunRecord, RunState, StopReceipt
+from ..protocol.lifecycle import Cause, CleanupResult, RunRecord, RunState, StopReceipt
 from .registry import RunRegistry
 from .run import Run
 
@@ -18,10 +18,10 @@ __all__ = ["WAIT_MARGIN", "stop_run"]
 logger = logging.getLogger("trio_agentapp.runs")
 
 WAIT_MARGIN = 5.0
-"""Seconds beyond the cleanup budget that a waiting stop waits (INTERRUPT-PROTOCOL, section 9)."""
+"""Seconds beyond the cleanup budget after which a stop with `wait` returns."""
 
-LOOK = 0.25
-"""Seconds between looks at a run that another node ends, should no wake-up come."""
+POLL = 0.25
+"""Seconds between two lookups of a run on another node. Wake-ups may be lost."""
 
 
 async def stop_run(
@@ -36,11 +36,11 @@ async def stop_run(
     """Stop the session's current run, or the named one, wherever it runs.
 
     Args:
-        key: the session; None: `run_id` alone names the run, and only one of `user_id` unless that is None.
-        wait: answer when nothing of the run runs any more, after the cleanup budget and 5 s at most.
+        key: the session. If None, `run_id` alone names the run; with `user_id`, only a run of that user.
+        wait: return when nothing of the run runs any more, after the cleanup budget and 5 s at most.
 
     Raises:
-        BackendUnavailable: the run is not on this node, and the backend cannot be asked. Safe to repeat.
+        BackendUnavailable: the run is not on this node, and the backend does not answer. Safe to repeat.
         ValueError: neither `key` nor `run_id` was given.
     """
     if key is None and run_id is None:
@@ -48,12 +48,12 @@ async def stop_run(
     began = trio.current_time()
     run = _find_local(registry, key, run_id, user_id)
     answer = None
-    if run is not None and run_id is None and run.state is RunState.IDLE:
+    if run is not None and run_id is None and run.lifecycle.state is RunState.IDLE:
         run, answer = await _find_owner(registry, backend, run)
-    # The owner cancels first and tells the backend afterwards.
-    accepted_here = run is not None and run.stop(Cause.STOPPED)
+    # The owner cancels first, and records the request in the backend afterwards.
+    accepted_here = run is not None and run.scope.stop(Cause.STOPPED)
     if answer is None:
-        answer = await _tell(backend, key, run, run_id, user_id)
+        answer = await _request_stop(backend, key, run, run_id, user_id)
     target = run.run_id if run is not None else answer.run_id
     record = None
     if target is not None and wait and (run is not None or answer.outcome is not StopOutcome.PENDING):
@@ -65,7 +65,7 @@ async def stop_run(
         accepted=accepted_here or answer.outcome in (StopOutcome.ACCEPTED, StopOutcome.PENDING),
         stopped=record is not None and _ended_by_stop(record),
         run_id=target,
-        state=record.state if record is not None else answer.state if run is None else run.state,
+        state=record.state if record is not None else answer.state if run is None else run.lifecycle.state,
         node=registry.node_id if run is not None else answer.node_id,
         latency_ms=round((trio.current_time() - began) * 1000, 3),
         cleanup=_cleanup_result(run, record),
@@ -86,7 +86,7 @@ def _find_local(
 async def _find_owner(
     registry: RunRegistry, backend: BaseInterruptBackend, claiming: Run
 ) -> tuple[Run | None, StopAnswer | None]:
-    """Who is meant where a run of the session only claims it as yet: the owner, on whichever node, before it."""
+    """Find the run to stop if the one on this node is still claiming: the owner, on any node, comes first."""
     try:
         answer = await backend.request_stop(claiming.key)
     except (AgentAppError, OSError):
@@ -98,7 +98,7 @@ async def _find_owner(
     return (None, answer) if run is None else (run, None)
 
 
-async def _tell(
+async def _request_stop(
     backend: BaseInterruptBackend,
     key: SessionKey | None,
     run: Run | None,
@@ -110,9 +110,9 @@ async def _tell(
     try:
         return await backend.request_stop(run.key, run.run_id)
     except (AgentAppError, OSError):
-        # The run is ours and is ending already; what could not be written is only the note of it.
-        logger.warning("run %s: its stop could not be noted in the backend", run.run_id)
-        return StopAnswer(outcome=StopOutcome.ACCEPTED, run_id=run.run_id, state=run.state)
+        # The run is on this node and is ending already. Only the record of the request is missing.
+        logger.warning("run %s: its stop could not be recorded in the backend", run.run_id)
+        return StopAnswer(outcome=StopOutcome.ACCEPTED, run_id=run.run_id, state=run.lifecycle.state)
 
 
 async def _wait_ended(
@@ -120,8 +120,8 @@ async def _wait_ended(
 ) -> RunRecord | None:
     if run is not None:
         await run.ended.wait()
-        if run.ending is not None:
-            return _record_of(run, run.ending)
+        if run.lifecycle.ending is not None:
+            return run.record()
     record = await backend.run_status(run_id)
     if record is None or record.state.terminal:
         return record
@@ -136,25 +136,14 @@ async def _wait_ended(
             record = await backend.run_status(run_id)
             if record is None or record.state.terminal:
                 return record
-            with trio.move_on_after(LOOK):
+            with trio.move_on_after(POLL):
                 await turn.wait()
 
 
-def _record_of(run: Run, ending: Ending) -> RunRecord:
-    return RunRecord(
-        run_id=run.run_id,
-        key=run.key,
-        state=ending.state,
-        reason=ending.cause.value,
-        stop_requested=ending.stop_requested or run.stop_requested,
-        cleanup=ending.cleanup,
-    )
-
-
 def _ended_by_stop(record: RunRecord) -> bool:
-    """Whether a stop ended it, rather than its own end while one was on its way.
+    """Whether a stop ended the run, and not its own end while the stop was on its way.
 
-    A client that left, or a server, stops a run as a request does: a receipt never says STOPPED and not stopped.
+    A disconnect or a shutdown counts as a stop, so that no receipt says both STOPPED and not stopped.
     """
     if record.reason == Cause.CLEANUP_TIMEOUT:
         return record.stop_requested
@@ -164,4 +153,4 @@ def _ended_by_stop(record: RunRecord) -> bool:
 def _cleanup_result(run: Run | None, record: RunRecord | None) -> CleanupResult:
     if record is not None:
         return record.cleanup
-    return CleanupResult.TIMED_OUT if run is not None and run.stuck else CleanupResult.NONE
+    return CleanupResult.TIMED_OUT if run is not None and run.lifecycle.is_stuck else CleanupResult.NONE

@@ -14,12 +14,12 @@ from trio_agentapp.abc import MAX_QUEUED, Busy, Claim, Lease, StopOutcome
 from trio_agentapp.errors import Draining, QueueFull, SessionBusy
 from trio_agentapp.interrupts import LocalInterruptBackend
 from trio_agentapp.protocol.ids import SessionKey
-from trio_agentapp.protocol.lifecycle import Cause, RunState
+from trio_agentapp.protocol.lifecycle import Cause, Phase, RunState
 from trio_agentapp.protocol.request import AgentRequest
 from trio_agentapp.runs import Handler, Run, drain, stop_run
-from trio_agentapp.runs.line import CLAIM_AGAIN
 from trio_agentapp.runs.runner import Runner
-from trio_agentapp.runs.stopping import _find_owner
+from trio_agentapp.runs.session_queue import CLAIM_AGAIN
+from trio_agentapp.runs.stop import _find_owner
 from trio_agentapp.testing import Script, UnrulyBackend, say, wait
 
 from .conftest import House, open_a_house, words_of
@@ -38,11 +38,11 @@ async def queue_up(house: House, first: Run, count: int, *, seconds: float = 1.0
 async def test_a_waiting_run_starts_at_once_when_the_session_is_free(autojump_clock, house: House) -> None:
     first = await house.start(Script(wait(10.3)))
     [second] = await queue_up(house, first, 1)
-    assert (second.waits, second.state) == (True, RunState.IDLE)
+    assert (second.lifecycle.phase, second.lifecycle.state) == (Phase.QUEUED, RunState.IDLE)
     await first.ended.wait()
     free_at = trio.current_time()
     await trio.sleep(0.001)
-    assert (second.waits, second.state) == (False, RunState.RUNNING)
+    assert (second.lifecycle.phase, second.lifecycle.state) == (Phase.RUNNING, RunState.RUNNING)
     await second.ended.wait()
     assert trio.current_time() - free_at == pytest.approx(1.0, abs=0.01)
     assert how_it_ended(second) == ("FINISHED", "returned")
@@ -98,7 +98,7 @@ async def test_bodies_of_a_line_never_overlap(autojump_clock, house: House) -> N
     await house.stop(runs[0])
     runs.append(await house.start(body, key=key, strategy="interrupt"))
     await house.registry.wait_empty()
-    assert {run.cause for run in runs} == {Cause.STOPPED, Cause.RETURNED}
+    assert {run.lifecycle.cause for run in runs} == {Cause.STOPPED, Cause.RETURNED}
 
 
 async def test_an_interrupting_run_stops_the_active_one_and_comes_first(autojump_clock, house: House) -> None:
@@ -110,7 +110,7 @@ async def test_an_interrupting_run_stops_the_active_one_and_comes_first(autojump
     assert how_it_ended(first) == ("STOPPED", "stopped")
     assert how_it_ended(urgent) == ("FINISHED", "returned")
     assert urgent.replaces == [first.run_id]
-    assert queued.state is RunState.RUNNING or not queued.ended.is_set()
+    assert queued.lifecycle.state is RunState.RUNNING or not queued.ended.is_set()
     await queued.ended.wait()
     assert how_it_ended(queued) == ("FINISHED", "returned")
 
@@ -236,7 +236,7 @@ async def test_a_stop_by_session_that_overlaps_the_change_of_runs(autojump_clock
 
 
 async def second_runs(run: Run) -> None:
-    while run.state is not RunState.RUNNING:
+    while run.lifecycle.state is not RunState.RUNNING:
         await trio.sleep(0.1)
 
 
