@@ -16,7 +16,7 @@ from ..abc import DeployManager
 from ..errors import ConfigurationError, DeployError
 from ..protocol.deployment import Deployment, DeploymentMode, DeploymentStatus
 from . import detached
-from .awaiting import run_trio
+from .asyncio_bridge import run_trio
 from .processes import Identity
 from .readiness import local_url
 from .records import Record, Records
@@ -24,7 +24,7 @@ from .running import SERVICES
 
 if TYPE_CHECKING:
     from ..app import AgentApp
-    from ..server.loop import ServerConfig
+    from ..server.config import ServerConfig
     from .thread import ThreadService
 
 __all__ = ["LocalDeployManager"]
@@ -94,7 +94,7 @@ class LocalDeployManager(DeployManager):
         # Whoever only looks after services does not pay for the web server.
         from ..app.loading import entrypoint_of, load_app, resolved
         from ..app.serving import address, check_exposure
-        from ..server.loop import ServerConfig
+        from ..server.config import ServerConfig
         from ..server.tls import tls_files
 
         chosen = self.mode if mode is None else _mode(mode)
@@ -239,7 +239,7 @@ def _service(deploy_id: str) -> ThreadService | None:
 
 def _listen(config: ServerConfig, host: str, port: int) -> socket.socket:
     """The one socket of a service. It listens already, so that the address is nobody else's from here on."""
-    from ..server.loop import BindError, bind_address
+    from ..server.config import BindError, bind_address
 
     config.bind = [bind_address(host, port)]
     try:

@@ -20,8 +20,9 @@ from hypercorn.typing import ASGIFramework
 from ..app import AgentApp
 from ..errors import DeployError
 from ..protocol.deployment import DeploymentMode, DeploymentState, DeploymentStatus
-from ..server.lifespan import log_failure
-from ..server.loop import AppFailed, ServerConfig, serve
+from ..server.config import ServerConfig
+from ..server.failures import log_failure
+from ..server.server import AppFailed, serve
 from ..server.signals import note_ignored, signals_to_take
 from .readiness import Reason, unready_reason, wait_ready
 from .running import SERVICES

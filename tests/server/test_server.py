@@ -16,7 +16,7 @@ import h2.connection
 import pytest
 import trio
 
-from trio_agentapp.server.loop import BindError, ServerConfig
+from trio_agentapp.server.config import BindError, ServerConfig
 
 Start = Callable[..., Awaitable[Any]]
 

@@ -1,0 +1,37 @@
+"""Patches of Hypercorn: the classes that it looks up in its own modules and that no setting can replace.
+
+Everything else that differs from Hypercorn or quart-trio is a subclass that is passed in where they accept one. The
+faults were seen in Hypercorn 0.18; `docs/discussion/stack.md` describes each, with the test that fails without the
+patch. Issue numbers are those of github.com/pgjones/hypercorn.
+"""
+
+from __future__ import annotations
+
+import hypercorn.trio.run as worker
+from hypercorn.protocol import h2, h11
+
+from .http2_buffer import BoundedBuffer
+from .tcp_connection import GuardedConnection
+from .websocket_stream import WebSocketStream
+
+__all__ = ["apply_patches"]
+
+
+def apply_patches() -> None:
+    """Replace the classes. Calling this again changes nothing.
+
+    The app's lifespan calls it, which every server starts before it accepts a connection. Hypercorn looks the
+    classes up later: the first when it begins to listen, the others when a request comes.
+    """
+    # All connections of a worker share a nursery, so an error in one ends the server (issues 225, 203, 329), and a
+    # cancelled connection loses bytes and stays open (issue 106). Only the bare `hypercorn` command needs this one:
+    # our own server passes its connection class in.
+    worker.TCPServer = GuardedConnection  # type: ignore[attr-defined]
+
+    # The buffer of an HTTP/2 stream has no limit (no issue known): see `BoundedBuffer`.
+    h2.StreamBuffer = BoundedBuffer  # type: ignore[misc]
+
+    # WebSockets: pings without a look at the pongs, compression that cannot be switched off, no disconnect after a
+    # message that is too large, TCP closed under the close frame (no issue known): see `WebSocketStream`.
+    for module in (h11, h2):
+        module.WSStream = WebSocketStream  # type: ignore[attr-defined]
