@@ -70,6 +70,18 @@ def test_the_usual_names_come_first(folder: Path) -> None:
     assert load_app("twice").app_name == "Twice"
 
 
+def test_a_folder_that_is_a_module_too(folder: Path) -> None:
+    write(folder / "package/__init__.py", "app = AgentApp(app_name='Package')")
+    write(folder / "package/app.py", "from beside import NAME", "app = AgentApp(app_name=NAME)")
+    (folder / "package/beside.py").write_text("NAME = 'File'")
+    assert load_app("package").app_name == "Package"
+    assert load_app("./package").app_name == "File"
+    write(folder / "hidden.py", "app = AgentApp(app_name='Module')")
+    write(folder / "hidden/app.py", "app = AgentApp(app_name='Folder')")
+    assert load_app("hidden").app_name == "Module"
+    assert resolved("hidden/:other") == f"{folder}/hidden/app.py:other"
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

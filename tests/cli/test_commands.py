@@ -59,7 +59,7 @@ def test_a_run_that_fails(shell: Shell, parrot: str) -> None:
         (("run", "agent.py", "--port", "65536"), "65535"),
         (("run", "agent.py", "--workers", "2", "--reload"), "--reload serves with one worker"),
         (("--env-file", "nowhere", "list"), "nowhere cannot be read: No such file or directory"),
-        (("deploy", "local", "agent.py", "--env", "A"), "--env takes NAME=VALUE, not 'A'"),
+        (("deploy", "local", "agent.py", "--env", "A"), "--env takes NAME=VALUE, and one has no name or no ="),
         (("nothing",), "No such command 'nothing'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""From a name to an app, and back: `agent.py`, `agent.py:app`, `package.module:app`."""
+"""From a name to an app, and back: `agent.py`, `agent.py:app`, `package.module:app`, or a folder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import inspect
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from ..errors import ConfigurationError
@@ -18,17 +19,23 @@ from .application import AgentApp
 
 __all__ = ["entrypoint_of", "is_file", "load_app", "resolved"]
 
-USUAL_NAMES = ("app", "agent_app", "application")
+ENTRY_FILES = ("app.py", "agent.py", "main.py")
+"""The file of a folder, in the order in which they are looked for."""
+
+USUAL_NAMES = ("agent_app", "app", "application")
+USUAL_FUNCTIONS = ("create_app", "create_agent_app", "get_app", "get_agent_app")
 
 
 def load_app(entrypoint: str) -> AgentApp:
     """Import the module that `entrypoint` names, and find the app in it.
 
-    `app.run()` and `app.deploy()` do nothing meanwhile. Without `:name` the app is the one of a usual name, or the
-    only one there is. What is named may also be a function without parameters that makes the app.
+    `app.run()` and `app.deploy()` do nothing meanwhile. Without `:name` the app is the one of a usual name, else
+    the one that a function of a usual name makes, else the only one. `:name` may also name a function without
+    parameters that makes the app.
 
     Raises:
-        ConfigurationError: no such file, module or app, or the module failed; one line that says where.
+        ConfigurationError: no such file, module or app, several that might be meant, or the module failed; one line
+            that says where.
     """
     place, name = _split(entrypoint)
     module = _import_file(Path(place)) if is_file(place) else _import_module(place)
@@ -76,10 +83,27 @@ def entrypoint_of(app: AgentApp) -> str:
 
 
 def _split(entrypoint: str) -> tuple[str, str]:
+    """The file or module, and the name in it, which may be empty."""
     place, _, name = entrypoint.partition(":")
     if not place:
         raise ConfigurationError(f"{entrypoint!r} names no file or module; write agent.py, or module:name")
-    return place, name
+    return (_entry_file(place) if _is_folder(place) else place), name
+
+
+def _is_folder(place: str) -> bool:
+    """A folder of the current folder that Python would import as a package, or that a module hides, is a module."""
+    module = os.path.isfile(os.path.join(place, "__init__.py")) or os.path.isfile(f"{place}.py")
+    return os.path.isdir(place) and (os.sep in place or place.startswith(".") or not module)
+
+
+def _entry_file(folder: str) -> str:
+    for name in ENTRY_FILES:
+        if os.path.isfile(path := os.path.join(folder, name)):
+            return path
+    raise ConfigurationError(
+        f"the folder {folder} has none of {', '.join(ENTRY_FILES)}; write {os.path.join(folder, 'FILE.py')}, or "
+        "--entrypoint FILE.py on the command line"
+    )
 
 
 def _name_of(app: AgentApp, module: ModuleType) -> str | None:
@@ -98,6 +122,9 @@ def _import_file(path: Path) -> ModuleType:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     if len(names) > 1:
+        # What stands beside the file can be imported, as in a script; last, so that it hides nothing.
+        if str(path.parent) not in sys.path:
+            sys.path.append(str(path.parent))
         return _import_module(".".join(names))
     loaded = sys.modules.get(path.stem)
     if loaded is not None and getattr(loaded, "__file__", None) == str(path):
@@ -155,24 +182,45 @@ def _named(module: ModuleType, name: str, place: str) -> AgentApp:
             raise ConfigurationError(f"{place} has no {name!r}{more}")
         value = getattr(value, part)
     if inspect.isfunction(value):
-        value = value()
+        value = _made(value, place)
     if not isinstance(value, AgentApp):
         raise ConfigurationError(f"{place}:{name} is not an AgentApp but {type(value).__name__}")
     return value
 
 
+def _made(function: Callable[[], Any], place: str) -> Any:
+    try:
+        return function()
+    except Exception as error:
+        raise _failure(place, error) from error
+
+
 def _only_one(module: ModuleType, place: str) -> AgentApp:
-    found = _apps(module)
-    for name in USUAL_NAMES:
-        if name in found:
-            return found[name]
-    distinct = {id(app): app for app in found.values()}
-    if not distinct:
-        raise ConfigurationError(f"{place} has no AgentApp among its global names")
-    if len(distinct) > 1:
-        names = ", ".join(found)
-        raise ConfigurationError(f"{place} has several apps, {names}; say which: {place}:{next(iter(found))}")
-    return next(iter(distinct.values()))
+    apps = _apps(module)
+    usual = {name: apps[name] for name in USUAL_NAMES if name in apps}
+    for found in (usual, _functions(module), apps):
+        if len({id(value) for value in found.values()}) > 1:
+            names = ", ".join(found)
+            raise ConfigurationError(f"{place} has several apps, {names}; say which: {place}:{next(iter(found))}")
+        if found:
+            return _named(module, next(iter(found)), place)
+    raise ConfigurationError(
+        f"{place} has no AgentApp among its global names, and no function {USUAL_FUNCTIONS[0]}() that makes one"
+    )
+
+
+def _functions(module: ModuleType) -> dict[str, FunctionType]:
+    """Those of a usual name that can be called without arguments."""
+    found = {name: vars(module).get(name) for name in USUAL_FUNCTIONS}
+    return {name: value for name, value in found.items() if inspect.isfunction(value) and _makes(value)}
+
+
+def _makes(function: FunctionType) -> bool:
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return False
+    return not inspect.iscoroutinefunction(function)
 
 
 def _apps(module: ModuleType) -> dict[str, AgentApp]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import ConfigurationError
+from .config import read_config
+from .environment import variables_of
 from .exits import ExitCode, say
 from .invoke import AsJson
 from .progress import progress
-from .run import App, CertFile, Host, KeyFile, Port, Workers
+from .run import App, CertFile, Entrypoint, Host, KeyFile, Port, Workers, chosen
 from .terminal import write_json
 
 if TYPE_CHECKING:
@@ -21,9 +26,24 @@ __all__ = ["local"]
 def local(
     app: App,
     args: Annotated[list[str] | None, typer.Argument(help="Arguments of the program, after --.")] = None,
+    entrypoint: Entrypoint = None,
+    name: Annotated[str | None, typer.Option(help="Shown by list and status.  [default: the app's name]")] = None,
     host: Host = None,
     port: Port = None,
-    env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for its environment; may be repeated.")] = None,
+    env: Annotated[
+        list[str] | None, typer.Option("--env", "-E", help="NAME=VALUE for its environment; may be repeated.")
+    ] = None,
+    env_file: Annotated[
+        Path | None, typer.Option(help="More of its environment, as NAME=VALUE lines; --env wins.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            help="Host, port, entrypoint and environment, as JSON, TOML or YAML; options win.",
+        ),
+    ] = None,
     workers: Workers = 1,
     ready_timeout: Annotated[float, typer.Option(min=0, help="Seconds it may take to be ready.")] = 60.0,
     certfile: CertFile = None,
@@ -35,16 +55,20 @@ def local(
 
     from ..deploy import DeploymentMode, LocalDeployManager
 
-    environment = {}
-    for pair in env or ():
-        name, equals, value = pair.partition("=")
-        if not name or not equals:
-            raise typer.BadParameter(f"--env takes NAME=VALUE, not {pair!r}")
-        environment[name] = value
+    settings = {} if config is None else read_config(config)
+    host = settings.get("host") if host is None else host
+    port = settings.get("port") if port is None else port
+    source = chosen(app, entrypoint or settings.get("entrypoint"))
+    environment = {
+        **settings.get("environment", {}),
+        **({} if env_file is None else variables_of(env_file)),
+        **_variables(env or ()),
+    }
 
     async def start() -> Deployment:
         return await LocalDeployManager(host, port, DeploymentMode.DETACHED_PROCESS).deploy(
-            entrypoint=app,
+            entrypoint=source,
+            name=name,
             environment=environment,
             args=args or (),
             workers=workers,
@@ -61,3 +85,11 @@ def local(
         say(f"{app} is ready on {done.url} (trio-agentapp stop {done.deploy_id} stops it)")
         typer.echo(done.deploy_id)
     return ExitCode.OK
+
+
+def _variables(pairs: Iterable[str]) -> dict[str, str]:
+    """The message shows none of them: what has no `=` may be a secret of which the name was forgotten."""
+    split = [pair.partition("=") for pair in pairs]
+    if not all(name and equals for name, equals, _ in split):
+        raise ConfigurationError("--env takes NAME=VALUE, and one has no name or no =")
+    return {name: value for name, _, value in split}

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from .chat import Session, Target, Token, User
+from ..errors import ConfigurationError
+from .chat import Query, Session, Target, Token, User
 from .exits import ExitCode
+from .run import Entrypoint, chosen
 from .target import reached
 from .terminal import as_typed, read_input, write_json
 
-__all__ = ["AsJson", "invoke"]
+__all__ = ["AsJson", "OutputFormat", "Format", "invoke"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts: JSON on stdout, and nothing else.")]
 
 
+class Format(StrEnum):
+    TEXT = "text"
+    TABLE = "table"
+    JSON = "json"
+
+
+OutputFormat = Annotated[Format, typer.Option("--output-format", "-f", help="json is what --json is.")]
+
+
 def invoke(
     target: Target,
-    message: Annotated[str, typer.Argument(help="What to say; - reads it from the standard input.")],
+    message: Annotated[
+        str | None, typer.Argument(help="What to say; - reads it from the standard input.", show_default=False)
+    ] = None,
+    query: Query = None,
+    entrypoint: Entrypoint = None,
     session: Session = None,
     user: User = None,
     token: Token = None,
@@ -27,8 +43,11 @@ def invoke(
     """Send one MESSAGE and print the answer as it comes; with --json the terminal response."""
     from .turn import Turn
 
+    if (message is None) is (query is None):
+        raise ConfigurationError("say one thing, as MESSAGE or as --query TEXT; for a conversation there is chat")
+    message = message or query or ""
     message = read_input() if message == "-" else as_typed(message)
-    with reached(target) as url:
+    with reached(chosen(target, entrypoint)) as url:
         turn = Turn(url=url, message=message, session_id=session, user_id=user, token=token, silent=as_json)
         outcome = turn.take()
     if as_json and outcome.response is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from ..app.loading import is_file
+from ..app.loading import is_file, resolved
 from ..errors import ConfigurationError
 from ..server.config import BindError, ServerConfig, bind_address
 from ..server.workers import READY, Master
@@ -46,7 +46,7 @@ def keep_reloading(app: str, host: str, port: int, *, tls: bool) -> ExitCode:
 
 def _folder(app: str) -> Path:
     """The folder to watch: that of the file, or the current one."""
-    place = app.partition(":")[0]
+    place = resolved(app).partition(":")[0]
     return Path(place).resolve().parent if is_file(place) else Path.cwd()
 
 

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..errors import ConfigurationError
 from .exits import ExitCode
 
-__all__ = ["App", "CertFile", "Host", "KeyFile", "Port", "Workers", "run"]
+__all__ = ["App", "CertFile", "Entrypoint", "Host", "KeyFile", "Port", "Workers", "chosen", "run"]
 
 App = Annotated[
     str,
     typer.Argument(
-        help="A file (agent.py) or a module (package.module), with the app's name if need be (agent.py:app)."
+        help="A file (agent.py), a folder or a module (package.module); with :NAME for an app of another name."
     ),
 ]
 
-Host = Annotated[
-    str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all.  [default: HOST, else 127.0.0.1]")
+Entrypoint = Annotated[
+    str | None,
+    typer.Option("--entrypoint", "-e", help="The file of a folder.  [default: app.py, agent.py or main.py]"),
 ]
-Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 for a free one.  [default: PORT, else 8090]")]
+Host = Annotated[
+    str | None,
+    typer.Option("--host", "-h", help="Address to listen on; 0.0.0.0 for all.  [default: HOST, else 127.0.0.1]"),
+]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", "-p", min=0, max=65535, help="0 for a free one.  [default: PORT, else 8090]"),
+]
 Workers = Annotated[int, typer.Option(min=1, help="Processes behind the port; several need Redis.")]
 CertFile = Annotated[
     Path | None, typer.Option(exists=True, dir_okay=False, help="For TLS: the certificate chain, as PEM.")
@@ -29,8 +39,22 @@ CertFile = Annotated[
 KeyFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="For TLS: its key, as PEM.")]
 
 
+def chosen(app: str, entrypoint: str | None) -> str:
+    """The file `entrypoint` of the folder `app`; without it `app` itself.
+
+    Raises:
+        ConfigurationError: `app` is not a folder.
+    """
+    if entrypoint is None:
+        return app
+    if not os.path.isdir(app):
+        raise ConfigurationError(f"--entrypoint {entrypoint} names a file of a folder, and {app} is not a folder")
+    return os.path.join(app, entrypoint)
+
+
 def run(
     app: App,
+    entrypoint: Entrypoint = None,
     host: Host = None,
     port: Port = None,
     workers: Workers = 1,
@@ -39,11 +63,15 @@ def run(
     ] = False,
     certfile: CertFile = None,
     keyfile: KeyFile = None,
+    _: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Accepted for old scripts: the log is always written.")
+    ] = False,
 ) -> ExitCode:
     """Serve APP until SIGTERM or Ctrl-C, then drain."""
     from ..app.loading import load_app
     from ..app.serving import address, serve_app
 
+    app = chosen(app, entrypoint)
     if reload:
         from ..server.tls import tls_files
         from .reload import keep_reloading

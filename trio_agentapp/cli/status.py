@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import ConfigurationError
 from .chat import Token
 from .exits import ExitCode, say
-from .invoke import AsJson
+from .invoke import AsJson, Format, OutputFormat
 from .target import deployments, is_url, new_client, url_of
 from .terminal import write, write_json
 
@@ -22,13 +24,15 @@ __all__ = ["as_line", "list_deployments", "status"]
 def status(
     target: Annotated[str, typer.Argument(help="A URL, or the id of a deployment.", autocompletion=deployments)],
     run: Annotated[str | None, typer.Option(help="Tell of this run, and not of the service.")] = None,
-    user: Annotated[str | None, typer.Option(help="Whose run it is.")] = None,
+    user: Annotated[str | None, typer.Option("--user", "--user-id", help="Whose run it is.")] = None,
     token: Token = None,
     as_json: AsJson = False,
+    output: OutputFormat = Format.TEXT,
 ) -> ExitCode:
     """Tell how a service is doing. The exit code is 0 if it is ready, and 3 if it is not."""
     import trio
 
+    as_json = as_json or output is Format.JSON
     if run is not None:
         return _run_status(target, run, user, token)
     if is_url(target):
@@ -47,18 +51,33 @@ def status(
     return ExitCode.OK if seen.state is DeploymentState.READY else ExitCode.UNREACHABLE
 
 
-def list_deployments(as_json: AsJson = False) -> ExitCode:
+class Platform(StrEnum):
+    LOCAL = "local"
+
+
+def list_deployments(
+    state: Annotated[
+        str | None, typer.Option("--status", "-s", help="Only those in this state.  [default: all]")
+    ] = None,
+    _: Annotated[
+        Platform, typer.Option("--platform", "-p", help="Accepted for old scripts: there is no other.")
+    ] = Platform.LOCAL,
+    as_json: AsJson = False,
+    output: OutputFormat = Format.TABLE,
+) -> ExitCode:
     """List what is deployed on this machine by this user, the oldest first."""
     import trio
 
-    from ..deploy import LocalDeployManager
+    from ..deploy import DeploymentState, LocalDeployManager
 
-    found = trio.run(LocalDeployManager().list)
-    if as_json:
+    if state is not None and state not in set(DeploymentState):
+        raise ConfigurationError(f"--status {state} is not a state; states are {', '.join(DeploymentState)}")
+    found = [each for each in trio.run(LocalDeployManager().list) if state in (None, each.state.value)]
+    if as_json or output is Format.JSON:
         write_json(found)
         return ExitCode.OK
     if not found:
-        say("Nothing is deployed.")
+        say("Nothing is deployed." if state is None else f"No deployment is {state}.")
         return ExitCode.OK
     rows = [("ID", "STATE", "URL", "APP", "UP FOR", "ENTRYPOINT")]
     rows += [

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import ConfigurationError
-from .chat import Token
+from .chat import Token, User
 from .exits import ExitCode, say
 from .invoke import AsJson
 from .progress import progress
@@ -19,8 +19,10 @@ __all__ = ["stop"]
 
 def stop(
     target: Annotated[str, typer.Argument(help="A URL, or the id of a deployment.", autocompletion=deployments)],
-    session: Annotated[str | None, typer.Option(help="Stop the running run of this session.")] = None,
-    user: Annotated[str | None, typer.Option(help="Whose session it is.  [default: the session's id]")] = None,
+    session: Annotated[
+        str | None, typer.Option("--session", "--session-id", help="Stop the running run of this session.")
+    ] = None,
+    user: User = None,
     run: Annotated[str | None, typer.Option(help="Stop the run of this id.")] = None,
     wait: Annotated[bool, typer.Option(help="Return when nothing of it runs any more.")] = True,
     timeout: Annotated[
@@ -28,6 +30,7 @@ def stop(
     ] = None,
     token: Token = None,
     as_json: AsJson = False,
+    _: Annotated[bool, typer.Option("--yes", "-y", help="Accepted for old scripts: nothing is asked.")] = False,
 ) -> ExitCode:
     """Stop a run of TARGET (--session or --run), or without these the deployment TARGET itself.
 

@@ -8,13 +8,14 @@ import typer
 
 from ..errors import ConfigurationError
 from .exits import ExitCode
-from .run import App
+from .run import App, Entrypoint, chosen
 
 __all__ = ["worker"]
 
 
 def worker(
     app: App,
+    entrypoint: Entrypoint = None,
     queue: Annotated[
         list[str] | None, typer.Option("-Q", "--queue", help="Take from it; may be repeated.  [default: all]")
     ] = None,
@@ -30,5 +31,5 @@ def worker(
     except ImportError:
         raise ConfigurationError("worker needs an extra: pip install 'trio-agentapp[celery]'") from None
     queues = [name for names in queue or () for name in names.split(",") if name]
-    run_worker(load_app(app), queues, concurrency)
+    run_worker(load_app(chosen(app, entrypoint)), queues, concurrency)
     return ExitCode.OK

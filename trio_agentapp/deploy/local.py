@@ -72,6 +72,7 @@ class LocalDeployManager(DeployManager):
         app: AgentApp | None = None,
         *,
         entrypoint: str | None = None,
+        name: str | None = None,
         mode: DeploymentMode | str | None = None,
         environment: Mapping[str, str] | None = None,
         args: Sequence[str] = (),
@@ -82,9 +83,10 @@ class LocalDeployManager(DeployManager):
     ) -> Deployment:
         """Serve an app; returns when it answers that it is ready.
 
-        `entrypoint`: where a detached process finds the app, as `agent.py:app` or `module:app`; found from the app
-        itself if it is a global name of a module. `environment`, `args`, `workers`: of the detached process; its
-        environment is this one's with these changes, and `args` are its `sys.argv[1:]`.
+        `entrypoint`: where a detached process finds the app, as `agent.py:app`, `module:app` or a folder; found
+        from the app itself if it is a global name of a module. `environment`, `args`, `workers`, `name`: of the
+        detached process; its environment is this one's with these changes, `args` are its `sys.argv[1:]`, and
+        `name` is shown in place of the app's.
 
         Raises:
             DeployError: the address is busy (nothing was started then); the service ended, or was not ready within
@@ -104,9 +106,9 @@ class LocalDeployManager(DeployManager):
         config = ServerConfig()
         certificate, key = tls_files(certfile, keyfile)
         if chosen is DeploymentMode.DAEMON_THREAD:
-            if environment or args or workers != 1:
+            if environment or args or name or workers != 1:
                 raise ConfigurationError(
-                    "environment, args and workers belong to a process of its own: mode='detached_process'"
+                    "environment, args, name and workers belong to a process of its own: mode='detached_process'"
                 )
             from .thread import guard_the_end, leave_the_end
 
@@ -138,6 +140,7 @@ class LocalDeployManager(DeployManager):
                 certfile=certificate,
                 keyfile=key,
                 workers=workers,
+                app_name=name or "",
             )
             complete = {**os.environ, **(environment or {}), "HOST": host, "PORT": str(port)}
             return await run_trio(self._start_process, record, listener, complete, tuple(args), ready_timeout)

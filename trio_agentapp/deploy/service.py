@@ -43,7 +43,8 @@ def main() -> None:
         app = _load(record, args)
         if not worker:
             stop_within = app.settings.drain_timeout + app.settings.cleanup_budget + LEAVING
-            records.write(attrs.evolve(record, app_name=app.app_name, stop_within=stop_within))
+            name = record.app_name or app.app_name
+            records.write(attrs.evolve(record, app_name=name, stop_within=stop_within))
         code = serve_app(
             app,
             record.host,

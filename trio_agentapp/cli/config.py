@@ -1,0 +1,74 @@
+"""The file of `deploy local --config`."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigurationError
+from .environment import opened
+
+__all__ = ["read_config"]
+
+KEYS = {"host": str, "port": int, "entrypoint": str, "environment": dict}
+NAMES = {str: "a text", int: "a number", dict: "a table of names and values"}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What the file sets of `KEYS`; the values of its environment are texts.
+
+    Raises:
+        ConfigurationError: it cannot be read, or holds something else. No value is in the message.
+    """
+    found = _parsed(path)
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"{path} must hold keys and values: {', '.join(KEYS)}")
+    for key, value in found.items():
+        if key not in KEYS:
+            raise ConfigurationError(f"{path} has an unknown key {key!r}; the keys are {', '.join(KEYS)}")
+        if type(value) is not KEYS[key]:
+            raise ConfigurationError(f"{path}: {key} must be {NAMES[KEYS[key]]}")
+    if not 0 <= found.get("port", 0) <= 65535:
+        raise ConfigurationError(f"{path}: port must be a number from 0 to 65535, not {found['port']}")
+    if "environment" in found:
+        found["environment"] = {name: _text(path, name, value) for name, value in found["environment"].items()}
+    return found
+
+
+def _text(path: Path, name: Any, value: Any) -> str:
+    if not isinstance(name, str) or not name or {"=", "\0"} & set(name):
+        raise ConfigurationError(f"{path}: {name!r} is not the name of a variable")
+    # YAML's yes and no are not what was written.
+    if type(value) not in (str, int, float) or "\0" in str(value):
+        raise ConfigurationError(f"{path}: the value of {name} must be a text or a number; put it into quotes")
+    return str(value)
+
+
+def _parsed(path: Path) -> Any:
+    wrong: type[Exception] = ValueError
+    parse: Callable[[str], Any]
+    match path.suffix:
+        case ".json":
+            parse = json.loads
+        case ".toml":
+            parse = tomllib.loads
+        case ".yaml" | ".yml":
+            try:
+                import yaml
+            except ImportError:
+                raise ConfigurationError(
+                    f"{path} needs a library: pip install pyyaml; or write JSON or TOML"
+                ) from None
+            parse, wrong = yaml.safe_load, yaml.YAMLError
+        case _:
+            raise ConfigurationError(f"{path} must end in .json, .toml, .yaml or .yml")
+    with opened(path) as file:
+        text = file.read()
+    try:
+        return parse(text)
+    except wrong:
+        # Without the parser's words, which may quote a secret.
+        raise ConfigurationError(f"{path} is not valid {path.suffix[1:].upper()}") from None
