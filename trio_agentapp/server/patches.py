@@ -26,7 +26,7 @@ def apply_patches() -> None:
     # All connections of a worker share a nursery, so an error in one ends the server (issues 225, 203, 329), and a
     # cancelled connection loses bytes and stays open (issue 106). Only the bare `hypercorn` command needs this one:
     # our own server passes its connection class in.
-    worker.TCPServer = GuardedConnection  # type: ignore[misc, assignment]
+    worker.TCPServer = GuardedConnection  # type: ignore[attr-defined, assignment]
 
     # The buffer of an HTTP/2 stream has no limit (no issue known): see `BoundedBuffer`.
     h2.StreamBuffer = BoundedBuffer  # type: ignore[misc]
