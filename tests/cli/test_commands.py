@@ -223,9 +223,7 @@ def test_deploy_list_status_stop(shell: Shell, agent: Path) -> None:
     import os
 
     os.kill(status["pid"], signal.SIGKILL)
-    assert (
-        " is dead: it ended by itself; its log is " in shell.call("status", there, code=3).stdout
-    )
+    assert " is dead: it ended by itself; its log is " in shell.call("status", there, code=3).stdout
     assert "had died before" in shell.call("stop", there).stderr
     assert shell.call("list").stderr == "Nothing is deployed.\n"
     assert shell.call("list", "--json").stdout == "[]\n"

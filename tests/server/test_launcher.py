@@ -102,7 +102,7 @@ async def test_a_signal_during_start_up_ends_it(start_server: Start) -> None:
 
 
 async def test_a_background_crash_exits_1(start_server: Start) -> None:
-    """T8: no zombie, with a stream open; what is live is cleaned up."""
+    """With a stream open: the process ends, and what is live is cleaned up."""
     server = await start_server()
     async with server.connect() as client, server.connect() as other:
         await client.get("/stream?cleanup=0.3")
