@@ -14,11 +14,8 @@ PAGES = [ROOT / "docs/discussion" / name for name in ("stack.md", "server.md")]
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_each_test_and_module_exists(page: Path) -> None:
     text = page.read_text()
-    tests = {
-        name
-        for path in (ROOT / "tests").rglob("test_*.py")
-        for name in re.findall(r"def (test_\w+)", path.read_text())
-    }
+    sources = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    tests = {name for source in sources for name in re.findall(r"def (test_\w+)", source)}
     assert set(re.findall(r"`(test_\w+)`", text)) <= tests
     package = ROOT / "trio_agentapp"
     folders = (package, package / "server")
