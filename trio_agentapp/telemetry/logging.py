@@ -118,7 +118,7 @@ def format_handlers(logger: logging.Logger, log_format: str, *, node_id: str = "
 class _HypercornFormat(logging.Filter):
     """Sets our format on the handler that the `hypercorn` command adds to its logger when it starts.
 
-    It is a filter because nothing reports when Hypercorn replaces the handlers. A format that the user has set stays.
+    It is a filter because nothing reports when Hypercorn replaces the handlers. A format set by the user stays.
     """
 
     def __init__(self, name: str, log_format: str, node_id: str) -> None:
