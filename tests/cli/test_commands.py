@@ -54,7 +54,7 @@ def test_a_run_that_fails(shell: Shell, parrot: str) -> None:
         (("invoke", "nowhere", "x"), "there is no module 'nowhere' here"),
         (("run", "ftp://host"), "there is no module 'ftp'"),
         (("chat", "ftp://host"), "is not a URL of HTTP"),
-        (("stop", "http://127.0.0.1:1"), "say what to stop: --session SESSION"),
+        (("stop", "http://127.0.0.1:1"), "name what to stop: --session SESSION"),
         (("stop", "nowhere", "--session", "s"), "is neither a URL (http://...) nor the id of a deployment"),
         (("run", "agent.py", "--port", "65536"), "65535"),
         (("run", "agent.py", "--workers", "2", "--reload"), "--reload serves with one worker"),

@@ -1,4 +1,4 @@
-"""`invoke`: one message, one answer."""
+"""`invoke`: sends one message and prints the answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .terminal import as_typed, read_input, write_json
 
 __all__ = ["AsJson", "OutputFormat", "Format", "invoke"]
 
-AsJson = Annotated[bool, typer.Option("--json", help="For scripts: JSON on stdout, and nothing else.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For scripts: print only JSON on stdout.")]
 
 
 class Format(StrEnum):
@@ -25,13 +25,13 @@ class Format(StrEnum):
     JSON = "json"
 
 
-OutputFormat = Annotated[Format, typer.Option("--output-format", "-f", help="json is what --json is.")]
+OutputFormat = Annotated[Format, typer.Option("--output-format", "-f", help="json is the same as --json.")]
 
 
 def invoke(
     target: Target,
     message: Annotated[
-        str | None, typer.Argument(help="What to say; - reads it from the standard input.", show_default=False)
+        str | None, typer.Argument(help="The message; - reads it from the standard input.", show_default=False)
     ] = None,
     query: Query = None,
     entrypoint: Entrypoint = None,
@@ -44,7 +44,7 @@ def invoke(
     from .turn import Turn
 
     if (message is None) is (query is None):
-        raise ConfigurationError("say one thing, as MESSAGE or as --query TEXT; for a conversation there is chat")
+        raise ConfigurationError("give one message, as MESSAGE or as --query TEXT; for a conversation use chat")
     message = message or query or ""
     message = read_input() if message == "-" else as_typed(message)
     with reached(chosen(target, entrypoint)) as url:

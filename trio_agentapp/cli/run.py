@@ -1,4 +1,4 @@
-"""`run`: serve an app until told to stop."""
+"""`run`: serves an app until a signal stops it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["App", "CertFile", "Entrypoint", "Host", "KeyFile", "Port", "Workers"
 App = Annotated[
     str,
     typer.Argument(
-        help="A file (agent.py), a folder or a module (package.module); with :NAME for an app of another name."
+        help="A file (agent.py), a folder or a module (package.module); with :NAME for a certain app in it."
     ),
 ]
 
@@ -40,7 +40,7 @@ KeyFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help=
 
 
 def chosen(app: str, entrypoint: str | None) -> str:
-    """The file `entrypoint` of the folder `app`; without it `app` itself.
+    """Return the file `entrypoint` of the folder `app`, or `app` itself if there is no entrypoint.
 
     Raises:
         ConfigurationError: `app` is not a folder.
@@ -59,7 +59,7 @@ def run(
     port: Port = None,
     workers: Workers = 1,
     reload: Annotated[
-        bool, typer.Option("--reload", help="Start anew when Python files change; live runs are drained before.")
+        bool, typer.Option("--reload", help="Restart when Python files change; live runs are drained before.")
     ] = False,
     certfile: CertFile = None,
     keyfile: KeyFile = None,
