@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS :=
 # Tests side by side, each file in one process: most of them wait for processes and servers of their own.
-JOBS := 2
+JOBS := 3
 RUNS := 3
 # What a Python may break: its syntax and types, its standard library, its threads, signals, sockets and files.
 QUICK := tests/protocol tests/runs/test_driver.py tests/runs/test_containment.py tests/app/test_routes.py \

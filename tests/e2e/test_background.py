@@ -53,6 +53,22 @@ async def kill_and_watch(server: Server, name: str, *, base: bool = False) -> st
     return next((event["status"] for event in reversed(events) if event["object"] == "response"), None)
 
 
+async def kill_each(start: Start, way: str, names: list[str], *, base: bool = False, **env: str) -> None:
+    """Every task of `names` is killed in a server of its own, all at once: most of each kill is waiting."""
+    servers = [start("vulnerable", way, flags=FLAGS[way], env=env, ready=False) for _ in names]
+    for server in servers:
+        server.wait_ready()
+
+    async def kill_one(server: Server, name: str) -> None:
+        status = await kill_and_watch(server, name, base=base)
+        allowed = TERMINAL if env and STORES_THE_ENDS.search(name) else {"canceled"}
+        assert status in allowed, (name, status, server.log)
+
+    async with trio.open_nursery() as nursery:
+        for server, name in zip(servers, names, strict=True):
+            nursery.start_soon(kill_one, server, name)
+
+
 @pytest.mark.parametrize("way", FLAGS)
 @pytest.mark.parametrize("base", [False, True], ids=["exception", "SystemExit"])
 async def test_on_one_node(start: Start, way: str, base: bool) -> None:
@@ -60,26 +76,17 @@ async def test_on_one_node(start: Start, way: str, base: bool) -> None:
     names = background(await first.get("/tasks"))
     first.kill()
     assert {"the run ticker", "the listener for stops", "the interrupt backend"} <= set(names)
-    for name in names:
-        server = start("vulnerable", way, flags=FLAGS[way])
-        assert await kill_and_watch(server, name, base=base) == "canceled", (name, server.log)
+    await kill_each(start, way, names, base=base)
 
 
 @pytest.mark.parametrize("way", FLAGS)
 async def test_with_redis(start: Start, way: str) -> None:
     async with RedisServer() as redis:
-        env = {"REDIS_URL": redis.url}
-        first = start("vulnerable", way, flags=FLAGS[way], env=env)
+        first = start("vulnerable", way, flags=FLAGS[way], env={"REDIS_URL": redis.url})
         names = background(await first.get("/tasks"))
         first.kill()
         assert {"the lease keeper", "the run ticker", "the event store", "Redis probe"} <= set(names)
-        for name in names:
-            server = start("vulnerable", way, flags=FLAGS[way], env=env)
-            status = await kill_and_watch(server, name)
-            if STORES_THE_ENDS.search(name):
-                assert status in TERMINAL, (name, status, server.log)
-            else:
-                assert status == "canceled", (name, status, server.log)
+        await kill_each(start, way, names, REDIS_URL=redis.url)
 
 
 async def test_hypercorn_with_a_worker_ends_too(start: Start) -> None:

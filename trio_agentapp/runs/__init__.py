@@ -15,12 +15,13 @@ from .log import EventLog
 from .registry import RegistryStatistics, RunRegistry
 from .run import OnDisconnect, Run, StopFlag, current_run, shielded_write
 from .stopping import stop_run
-from .stream import Gap, Subscriber
+from .stream import Delivery, Gap, Subscriber
 from .viewing import Viewing
 
 __all__ = [
     "Cleanup",
     "CleanupScope",
+    "Delivery",
     "Driven",
     "EventLog",
     "Gap",

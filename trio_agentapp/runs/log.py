@@ -84,8 +84,8 @@ class EventLog:
         self.end += len(events)
         if len(self._events) > self._max_events or self._kept_weight > self._max_weight:
             self._forget_oldest()
-        if self._parked:
-            self._wake_readers()
+        if self._parked and events:
+            self._offer(events)
 
     def skip_to(self, number: int) -> None:
         """Events before `number` will not come: readers who miss some are told of a gap."""
@@ -196,6 +196,13 @@ class EventLog:
         if self._relieved is not None:
             self._relieved.set()
             self._relieved = None
+
+    def _offer(self, events: Sequence[Event]) -> None:
+        """Have new events sent to the readers that wait, or wake them."""
+        for subscriber in tuple(self._parked):
+            if not subscriber.offer(events):
+                self._parked.pop(subscriber, None)
+                subscriber.wake()
 
     def _wake_readers(self) -> None:
         parked, self._parked = self._parked, {}

@@ -6,10 +6,13 @@ from typing import Any
 
 from hypercorn.typing import Scope
 
-__all__ = ["ABORT", "SHUTDOWN_NOTICE", "WEBSOCKET_STREAM", "add_extension", "extension"]
+__all__ = ["ABORT", "DIRECT_WRITER", "SHUTDOWN_NOTICE", "WEBSOCKET_STREAM", "add_extension", "extension"]
 
 ABORT = "trio_agentapp.abort"
 """A function that closes the socket at once, also while a task is blocked on it. It does not block."""
+
+DIRECT_WRITER = "trio_agentapp.direct"
+"""The `DirectWriter` of a response."""
 
 SHUTDOWN_NOTICE = "trio_agentapp.shutdown_notice"
 """The `ShutdownNotice` of a WebSocket."""

@@ -40,6 +40,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from ..runs.containment import contain, unwrap
 from ..runs.failures import is_cancelled
+from .direct import direct_writer_of
 from .extensions import ABORT, extension
 from .problems import assign_request_id, internal_error
 from .stream_body import WIND_DOWN_TIMEOUT, StreamBody
@@ -182,6 +183,8 @@ class HTTPConnection(TrioASGIHTTPConnection):
             # Entered before anything is sent, so that it is left also when sending fails.
             async with response.response as body:
                 await self._send_start(send, response)
+                if isinstance(body, StreamBody) and self.scope["method"] != "HEAD":
+                    body.writer = direct_writer_of(self.scope, send)
                 # A response to HEAD has no body, and a stream could last for ever.
                 if self.scope["method"] != "HEAD" or isinstance(body, DataBody):
                     async for data in body:

@@ -19,13 +19,14 @@ from hypercorn.typing import AppWrapper, ASGIFramework, ASGISendEvent, Connectio
 from hypercorn.utils import LifespanFailureError
 
 from .config import ServerConfig, bind_address, bind_error
+from .listener import EagerListener
 from .tcp_connection import CLOSE_TIMEOUT, Connection
 
 __all__ = ["AppFailed", "serve"]
 
 log = logging.getLogger("trio_agentapp.server")
 
-Listener = trio.SSLListener[trio.SocketStream] | trio.SocketListener
+Listener = trio.SSLListener[trio.SocketStream] | EagerListener
 
 
 class AppFailed(LifespanFailureError):
@@ -147,7 +148,7 @@ def _listen(sockets: Sockets, config: ServerConfig) -> tuple[list[Listener], lis
             sock.listen(config.backlog)
         except OSError as error:
             raise bind_error(_name(sock), error) from error
-        plain = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        plain = EagerListener(sock)
         if tls is not None and sock in sockets.secure_sockets:
             listeners.append(trio.SSLListener(plain, tls, https_compatible=True))
             urls.append(f"https://{_name(sock)}")

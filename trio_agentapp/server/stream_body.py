@@ -8,6 +8,8 @@ from collections.abc import Callable
 from quart import Response
 from quart.wrappers.response import ResponseBody
 
+from .direct import DirectWriter
+
 __all__ = ["WIND_DOWN_TIMEOUT", "StreamBody", "event_stream_response"]
 
 WIND_DOWN_TIMEOUT = 35.0
@@ -21,6 +23,9 @@ class StreamBody(ResponseBody):
     Its iterator must not raise: an error belongs into the stream, as an event. If it raises all the same, the error
     is logged, and the client sees an incomplete response.
     """
+
+    writer: DirectWriter | None = None
+    """Set while the body is sent, if other tasks than the one that iterates it may write parts of it."""
 
     _cut: Callable[[], None] | None = None
 

@@ -18,7 +18,8 @@ from hypercorn.typing import AppWrapper, ASGIReceiveCallable, ASGISendCallable, 
 
 from ..runs.failures import is_cancelled
 from .config import ServerConfig
-from .extensions import ABORT, add_extension
+from .direct import DirectConnection, DirectWriter
+from .extensions import ABORT, DIRECT_WRITER, add_extension
 from .read_ahead import ClientLeft, ReadAhead
 
 __all__ = ["CLOSE_TIMEOUT", "Connection", "GuardedConnection"]
@@ -41,6 +42,8 @@ class _Requests:
         self._scopes: set[trio.CancelScope] = set()
         self._cancelled = False
         self.any_yet = False
+        self.direct: DirectConnection | None = None
+        """The connection, if its socket can be written to directly."""
 
     async def __call__(
         self,
@@ -52,6 +55,8 @@ class _Requests:
     ) -> None:
         self.any_yet = True
         add_extension(scope, ABORT, self._abort)
+        if self.direct is not None and scope["type"] == "http" and scope["http_version"] == "1.1":
+            add_extension(scope, DIRECT_WRITER, DirectWriter(self.direct, send))
         with trio.CancelScope() as request:
             self._scopes.add(request)
             if self._cancelled:
@@ -164,6 +169,9 @@ class Connection(GuardedConnection):
         super().__init__(app, config, context, state, stream)
         self._live = live
         self._plain = isinstance(stream, trio.SocketStream)
+        self.unsent = b""
+        if self._plain:
+            self.requests.direct = self
         self._since_checkpoint = 0
 
     async def run(self) -> None:
@@ -189,7 +197,8 @@ class Connection(GuardedConnection):
         if type(event) is not RawData or not self._plain or self.send_lock.locked() or self._is_websocket():
             await super().protocol_send(event)
             return
-        data = event.data
+        # The rest of a direct write comes first. No other task can have sent since: that write found the lock free.
+        data, self.unsent = self.unsent + event.data, b""
         try:
             sent = os.write(self.stream.socket.fileno(), data)
         except BlockingIOError:
@@ -207,6 +216,24 @@ class Connection(GuardedConnection):
         if self._since_checkpoint > TURN_BYTES:
             self._since_checkpoint = 0
             await trio.lowlevel.checkpoint()
+
+    def write_now(self, data: bytes) -> bool:
+        """Write `data` to the socket from any task, without blocking. Returns False if it accepted nothing.
+
+        The rest that it does not accept is sent before anything else.
+        """
+        if self.unsent or self.send_lock.locked():
+            return False
+        try:
+            sent = os.write(self.stream.socket.fileno(), data)
+        except OSError:
+            # It accepts nothing now, or the peer has gone: the task of the response notices which.
+            return False
+        self.unsent = data[sent:]
+        return True
+
+    async def send_unsent(self) -> None:
+        await self.protocol_send(RawData(data=b""))
 
     def _is_websocket(self) -> bool:
         """Whether this is a WebSocket: the task of a refused one closes it, and needs the checkpoints to run."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, cast
 
@@ -10,8 +10,10 @@ import orjson
 import trio
 from quart.wrappers import Request
 
+from ..protocol.events import Event
 from ..protocol.sse import DONE, KEEP_ALIVE, PREAMBLE, frame, spell
-from ..runs import Gap, Subscriber
+from ..runs import Delivery, Gap, Subscriber
+from ..runs.stream import BATCH_WEIGHT
 from ..server.stream_body import StreamBody
 
 __all__ = ["EventStreamBody", "hold_watch", "release_watch"]
@@ -39,6 +41,7 @@ class EventStreamBody(StreamBody):
         self._in_succession = 0
         # One that does not read is cut, and knows by the ids it got where to go on.
         subscriber.on_stalled = self.cut
+        subscriber.deliver = self._deliver
 
     async def __aenter__(self) -> EventStreamBody:
         return self
@@ -60,7 +63,7 @@ class EventStreamBody(StreamBody):
         if self._in_succession >= BURST:
             await trio.sleep_until(self._written_at + WINDOW)
         try:
-            batch = await self.subscriber.receive()
+            batch = await self._receive()
         except trio.EndOfChannel:
             if self._last_words:
                 return self._last_words.pop()
@@ -70,10 +73,30 @@ class EventStreamBody(StreamBody):
             raise StopAsyncIteration from None
         if not batch:
             return KEEP_ALIVE
+        self._note_write()
+        return b"".join([_gap(event) if isinstance(event, Gap) else frame(event) for event in batch])
+
+    async def _receive(self) -> list[Event | Gap]:
+        while not (batch := await self.subscriber.receive()):
+            if self.writer is None or not self.writer.pending:
+                break
+            await self.writer.flush()
+        return batch
+
+    def _deliver(self, events: Sequence[Event]) -> Delivery:
+        """Write new events from the run's task, while this body waits for them and has nothing else to send."""
+        if self.writer is None or self._in_succession >= BURST:
+            return Delivery.REFUSED
+        data = frame(events[0]) if len(events) == 1 else b"".join(map(frame, events))
+        if len(data) > BATCH_WEIGHT or not self.writer.write(data):
+            return Delivery.REFUSED
+        self._note_write()
+        return Delivery.BEGUN if self.writer.pending else Delivery.SENT
+
+    def _note_write(self) -> None:
         now = trio.current_time()
         self._in_succession = self._in_succession + 1 if now - self._written_at < 2 * WINDOW else 0
         self._written_at = now
-        return b"".join([_gap(event) if isinstance(event, Gap) else frame(event) for event in batch])
 
     def wind_down(self) -> None:
         self._on_wind_down()

@@ -80,6 +80,8 @@ def base_kill():
 @app.post("/kill")
 async def kill_one(body: dict) -> dict:
     task = tasks()[body["name"]]
+    while task._abort_func is None:  # it is about to run, and cannot be interrupted
+        await trio.lowlevel.checkpoint()
     # What a cancellation does, with another exception.
     task._attempt_abort(base_kill if body.get("base") else kill)
     return {"killed": True}

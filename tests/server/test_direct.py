@@ -1,0 +1,220 @@
+"""Chunks that are written past h11, and what stands around them on the connection."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import h11
+import pytest
+import trio
+
+from trio_agentapp.server.config import ServerConfig
+from trio_agentapp.server.direct import DirectWriter, direct_writer_of
+from trio_agentapp.server.server import serve
+
+Respond = Callable[[Any, Any, DirectWriter | None], Awaitable[None]]
+
+CHUNKS = [b"%06d" % number * (1 + number * 37 % 4000) for number in range(300)]
+
+
+@asynccontextmanager
+async def served(respond: Respond) -> AsyncIterator[tuple[str, int]]:
+    """An ASGI app behind the server loop, whose sockets take little at once."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for _ in range(2):
+                await send({"type": (await receive())["type"] + ".complete"})
+            return
+        await respond(scope, send, direct_writer_of(scope, send))
+
+    config = ServerConfig()
+    config.bind = ["127.0.0.1:0"]
+    config.graceful_timeout = config.force_close_after = 0.5
+    [listener] = config.create_sockets().insecure_sockets
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    over = trio.Event()
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(30):
+            await nursery.start(lambda **started: serve(app, config, shutdown_trigger=over.wait, **started))
+            yield listener.getsockname()
+            over.set()
+
+
+async def start(send: Any, *headers: tuple[bytes, bytes]) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": list(headers)})
+
+
+async def end(send: Any) -> None:
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class Client:
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.http = h11.Connection(h11.CLIENT)
+
+    async def ask(self, *headers: tuple[str, str]) -> None:
+        request = h11.Request(method="GET", target="/", headers=[("Host", "test"), *headers])
+        await self.stream.send_all((self.http.send(request) or b"") + (self.http.send(h11.EndOfMessage()) or b""))
+
+    async def body(self) -> bytes:
+        """The body of a whole, well-formed answer."""
+        body = b""
+        while True:
+            match self.http.next_event():
+                case h11.NEED_DATA:
+                    self.http.receive_data(await self.stream.receive_some(2048))
+                case h11.Data(data=data):
+                    body += data
+                case h11.EndOfMessage():
+                    return body
+                case h11.Response(status_code=status):
+                    assert status == 200
+                case other:
+                    raise AssertionError(other)
+
+
+@asynccontextmanager
+async def connected(address: tuple[str, int]) -> AsyncIterator[Client]:
+    sock = trio.socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    await sock.connect(address)
+    async with trio.SocketStream(sock) as stream:
+        yield Client(stream)
+
+
+async def test_no_byte_is_lost_or_changes_places_and_the_connection_is_used_again() -> None:
+    """Direct writes, some of them taken in part or not at all, between others by `send`."""
+    outcomes = {"sent": 0, "begun": 0, "refused": 0}
+
+    async def respond(scope: Any, send: Any, writer: DirectWriter | None) -> None:
+        assert writer is not None
+        await start(send)
+        for number, chunk in enumerate(CHUNKS):
+            if number % 7 and writer.write(chunk):
+                outcomes["begun" if writer.pending else "sent"] += 1
+                if writer.pending and number % 3:
+                    await writer.flush()
+                    assert not writer.pending
+            else:
+                # Also with a part of the last chunk unsent.
+                outcomes["refused"] += bool(number % 7)
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await end(send)
+
+    async with served(respond) as address, connected(address) as client:
+        for _ in range(3):
+            await client.ask()
+            assert await client.body() == b"".join(CHUNKS)
+            client.http.start_next_cycle()
+    assert all(outcomes.values()), outcomes
+
+
+async def test_the_end_of_a_response_carries_the_rest_of_the_last_chunk() -> None:
+    async def respond(scope: Any, send: Any, writer: DirectWriter | None) -> None:
+        assert writer is not None
+        await start(send)
+        while not writer.pending:
+            assert writer.write(b"x" * 50_000)
+        await end(send)
+
+    async with served(respond) as address, connected(address) as client:
+        await client.ask()
+        body = await client.body()
+        assert body == b"x" * len(body)
+        assert len(body) % 50_000 == 0
+        assert body
+
+
+async def test_a_client_that_is_gone_is_no_error_of_the_writer() -> None:
+    gone = trio.Event()
+    written: list[bool] = []
+
+    async def respond(scope: Any, send: Any, writer: DirectWriter | None) -> None:
+        assert writer is not None
+        await start(send)
+        await gone.wait()
+        for _ in range(50):
+            written.append(writer.write(b"x" * 1000))
+            await trio.sleep(0.001)
+
+    async with served(respond) as address:
+        async with connected(address) as client:
+            await client.ask()
+            await client.stream.receive_some(100)
+            linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
+            client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        gone.set()
+        with trio.fail_after(5):
+            while len(written) < 50:  # the app's task
+                await trio.sleep(0.01)
+        assert written[-1] is False
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_only_where_bytes_are_framed_as_chunks(version: bytes) -> None:
+    offered: list[bool] = []
+
+    async def respond(scope: Any, send: Any, writer: DirectWriter | None) -> None:
+        offered.append(writer is not None)
+        await start(send)
+        await end(send)
+
+    async with served(respond) as address, connected(address) as client:
+        await client.stream.send_all(b"GET / HTTP/%b\r\nHost: test\r\nConnection: close\r\n\r\n" % version)
+        async for _ in client.stream:
+            pass
+    assert offered == [version == b"1.1"]
+
+
+async def test_not_past_a_middleware() -> None:
+    """It may compress what it is given to send."""
+
+    async def respond(scope: Any, send: Any, writer: DirectWriter | None) -> None:
+        async def compressing(message: Any) -> None:
+            await send(message)
+
+        assert writer is not None
+        assert direct_writer_of(scope, compressing) is None
+        await start(send)
+        await end(send)
+
+    async with served(respond) as address, connected(address) as client:
+        await client.ask()
+        assert await client.body() == b""
+
+
+async def test_clients_that_come_at_once_are_accepted_in_few_turns_of_the_loop() -> None:
+    """One a turn, the last of them would wait for the handling of all others."""
+    turns = 0
+
+    class Counter(trio.abc.Instrument):
+        def before_io_wait(self, timeout: float) -> None:
+            nonlocal turns
+            turns += 1
+
+    asked = 0
+
+    async def respond(scope: Any, send: Any, writer: DirectWriter | None) -> None:
+        nonlocal asked
+        asked += 1
+        await start(send)
+        await end(send)
+
+    async with served(respond) as address:
+        clients = [socket.socket() for _ in range(200)]
+        for client in clients:
+            client.connect(address)
+            client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        counter = Counter()
+        trio.lowlevel.add_instrument(counter)
+        while asked < 200:
+            await trio.lowlevel.checkpoint()
+        trio.lowlevel.remove_instrument(counter)
+        for client in clients:
+            client.close()
+    assert turns < 100
