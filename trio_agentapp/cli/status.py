@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ConfigurationError
-from .chat import Token
 from .exits import ExitCode, say
-from .invoke import AsJson, Format, OutputFormat
+from .options import AsJson, Format, OutputFormat, Token
 from .target import deployments, is_url, new_client, url_of
 from .terminal import write, write_json
 

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import ConfigurationError
-from .chat import Token, User
 from .exits import ExitCode, say
-from .invoke import AsJson
+from .options import AsJson, Token, User
 from .progress import progress
 from .target import deployments, is_url, new_client, url_of
 from .terminal import write_json

@@ -54,6 +54,8 @@ CUT_TIMEOUT = 0.1
 CLOSE_TIMEOUT = 5.0
 """Seconds to close once the peer has gone: local work, except for TLS and for an HTTP/2 stream that was reset."""
 
+END: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_body": False}
+
 
 class HTTPConnection(TrioASGIHTTPConnection):
     """The `asgi_http_class` of the app.
@@ -202,12 +204,11 @@ class HTTPConnection(TrioASGIHTTPConnection):
         await send(message)
 
     async def _send_end(self, send: ASGISendCallable) -> None:
-        end: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_body": False}
         self._ending = True
         self._responding.shield = True
         if self._shutting_down:
             self._wind_down()
-        await send(end)
+        await send(END)
 
     def _wind_down(self) -> None:
         """The server shuts down: limit the time of the response, and let a stream end by itself."""
@@ -245,9 +246,8 @@ class HTTPConnection(TrioASGIHTTPConnection):
 
     async def _end_cut(self, send: ASGISendCallable) -> None:
         """End the HTTP/2 stream after the bytes in its buffer: a client that reads again must not wait for more."""
-        end: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_body": False}
         with trio.move_on_after(CUT_TIMEOUT):
-            await send(end)
+            await send(END)
 
     def _limit(self, seconds: float) -> None:
         self._responding.deadline = min(self._responding.deadline, trio.current_time() + seconds)
