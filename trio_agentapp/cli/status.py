@@ -39,10 +39,7 @@ def status(
 
     from ..deploy import DeploymentState, LocalDeployManager
 
-    async def look() -> DeploymentStatus:
-        return await LocalDeployManager().status(target)
-
-    seen = trio.run(look)
+    seen = trio.run(LocalDeployManager().status, target)
     if as_json:
         write_json(seen)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -65,11 +66,8 @@ def _stop_deployment(deploy_id: str, timeout: float | None, as_json: bool) -> Ex
     from ..deploy import LocalDeployManager
     from .status import as_line
 
-    async def end() -> Any:
-        return await LocalDeployManager().stop(deploy_id, timeout=timeout)
-
     with progress(f"Stopping {deploy_id}: live runs may finish first"):
-        ended = trio.run(end)
+        ended = trio.run(partial(LocalDeployManager().stop, deploy_id, timeout=timeout))
     if as_json:
         write_json(ended)
     else:

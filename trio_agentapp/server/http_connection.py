@@ -5,7 +5,7 @@ Four things can end a request:
 - The client hangs up. The handling is cancelled at once.
 - The response is complete. Its last message closes or recycles the connection, and must not be cancelled; but
   Hypercorn reports `http.disconnect` to the very task that is sending it, and quart-trio then cancels that task.
-  So from the last message on a disconnect cancels nothing (github.com/pgjones/hypercorn, issue 330).
+  So from the last message on a disconnect cancels nothing (perhaps issue 330 of github.com/pgjones/hypercorn).
 - The server shuts down. Hypercorn cancels the request without a message. A cancel without a disconnect therefore
   means shutdown, and a stream may still send its last frames.
 - The body raises. The error is logged here. Over HTTP/2 Hypercorn would not end the stream, and the client would

@@ -29,7 +29,7 @@ from .config import BindError, ServerConfig, bind_address
 from .failures import log_failure
 from .server import AppFailed, serve
 from .signals import note_ignored, signals_to_take
-from .workers import Inheritance, supervise
+from .workers import READY, STARTED, Inheritance, supervise
 
 __all__ = ["Launchable", "imported_by_launcher", "launch"]
 
@@ -174,13 +174,13 @@ class _Launch:
         """Print or report that the app is ready; log what it waits for if it is not ready at once."""
         app, inherited = self._app, self._inherited
         if inherited is not None:
-            inherited.report_started()
+            inherited.report(STARTED)
         if (reason := app.unready_reason()) is not None:
             log.warning("%s listens on %s and is not ready yet: %s", app.app_name, urls, reason)
         while app.unready_reason() is not None:  # noqa: ASYNC110  there is no event to wait for
             await trio.sleep(READY_POLL)
         if inherited is not None:
-            inherited.report_ready()
+            inherited.report(READY)
             return
         sys.stderr.write(f"{app.app_name} is ready on {urls} (Ctrl-C stops it; node {app.node_id})\n")
         sys.stderr.flush()
