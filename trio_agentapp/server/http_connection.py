@@ -163,7 +163,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         if isinstance(response, Response) and not isinstance(response.timeout, type(Ellipsis)):
             timeout = response.timeout
         elif self._stream is not None:
-            timeout = None
+            timeout = None  # a stream lasts as long as its run; Quart would cut it after a minute, without an error
         else:
             timeout = self.app.config["RESPONSE_TIMEOUT"]
         return inf if timeout is None else timeout
