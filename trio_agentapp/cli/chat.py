@@ -10,29 +10,10 @@ import typer
 
 from ..errors import AgentAppError
 from .exits import ExitCode, say
-from .run import Entrypoint, chosen
-from .target import deployments, reached
+from .options import Entrypoint, Query, Session, Target, Token, User, chosen
+from .target import reached
 
-__all__ = ["Query", "Session", "Target", "Token", "User", "chat"]
-
-Target = Annotated[
-    str,
-    typer.Argument(
-        help="A URL, the id of a deployment, or an app (agent.py, a folder) to serve for this command.",
-        autocompletion=deployments,
-    ),
-]
-Session = Annotated[
-    str | None,
-    typer.Option("--session", "--session-id", help="The session.  [default: a new one]"),
-]
-User = Annotated[
-    str | None, typer.Option("--user", "--user-id", help="The owner of the session.  [default: the session's id]")
-]
-Query = Annotated[str | None, typer.Option("--query", "-q", help="Send this message, print the answer and exit.")]
-Token = Annotated[
-    str | None, typer.Option(envvar="AGENTAPP_TOKEN", help="Sent as Authorization: Bearer.", show_envvar=True)
-]
+__all__ = ["chat"]
 
 
 def chat(

@@ -12,9 +12,8 @@ from ..errors import ConfigurationError
 from .config import read_config
 from .environment import variables_of
 from .exits import ExitCode, say
-from .invoke import AsJson
+from .options import App, AsJson, CertFile, Entrypoint, Host, KeyFile, Port, Workers, chosen
 from .progress import progress
-from .run import App, CertFile, Entrypoint, Host, KeyFile, Port, Workers, chosen
 from .terminal import write_json
 
 if TYPE_CHECKING:

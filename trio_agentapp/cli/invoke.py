@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from ..errors import ConfigurationError
-from .chat import Query, Session, Target, Token, User
 from .exits import ExitCode
-from .run import Entrypoint, chosen
+from .options import AsJson, Entrypoint, Query, Session, Target, Token, User, chosen
 from .target import reached
 from .terminal import as_typed, read_input, write_json
 
-__all__ = ["AsJson", "OutputFormat", "Format", "invoke"]
-
-AsJson = Annotated[bool, typer.Option("--json", help="For scripts: print only JSON on stdout.")]
-
-
-class Format(StrEnum):
-    TEXT = "text"
-    TABLE = "table"
-    JSON = "json"
-
-
-OutputFormat = Annotated[Format, typer.Option("--output-format", "-f", help="json is the same as --json.")]
+__all__ = ["invoke"]
 
 
 def invoke(

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ConfigurationError
-from .chat import Token
 from .exits import ExitCode, say
-from .invoke import AsJson, Format, OutputFormat
+from .options import AsJson, Format, OutputFormat, Token
 from .target import deployments, is_url, new_client, url_of
 from .terminal import write, write_json
 
@@ -40,10 +39,7 @@ def status(
 
     from ..deploy import DeploymentState, LocalDeployManager
 
-    async def look() -> DeploymentStatus:
-        return await LocalDeployManager().status(target)
-
-    seen = trio.run(look)
+    seen = trio.run(LocalDeployManager().status, target)
     if as_json:
         write_json(seen)
     else:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import ConfigurationError
-from .chat import Token, User
 from .exits import ExitCode, say
-from .invoke import AsJson
+from .options import AsJson, Token, User
 from .progress import progress
 from .target import deployments, is_url, new_client, url_of
 from .terminal import write_json
@@ -66,11 +66,8 @@ def _stop_deployment(deploy_id: str, timeout: float | None, as_json: bool) -> Ex
     from ..deploy import LocalDeployManager
     from .status import as_line
 
-    async def end() -> Any:
-        return await LocalDeployManager().stop(deploy_id, timeout=timeout)
-
     with progress(f"Stopping {deploy_id}: live runs may finish first"):
-        ended = trio.run(end)
+        ended = trio.run(partial(LocalDeployManager().stop, deploy_id, timeout=timeout))
     if as_json:
         write_json(ended)
     else:

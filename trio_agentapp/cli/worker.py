@@ -8,7 +8,7 @@ import typer
 
 from ..errors import ConfigurationError
 from .exits import ExitCode
-from .run import App, Entrypoint, chosen
+from .options import App, Entrypoint, chosen
 
 __all__ = ["worker"]
 

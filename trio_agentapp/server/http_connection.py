@@ -5,7 +5,7 @@ Four things can end a request:
 - The client hangs up. The handling is cancelled at once.
 - The response is complete. Its last message closes or recycles the connection, and must not be cancelled; but
   Hypercorn reports `http.disconnect` to the very task that is sending it, and quart-trio then cancels that task.
-  So from the last message on a disconnect cancels nothing (github.com/pgjones/hypercorn, issue 330).
+  So from the last message on a disconnect cancels nothing (perhaps issue 330 of github.com/pgjones/hypercorn).
 - The server shuts down. Hypercorn cancels the request without a message. A cancel without a disconnect therefore
   means shutdown, and a stream may still send its last frames.
 - The body raises. The error is logged here. Over HTTP/2 Hypercorn would not end the stream, and the client would
@@ -54,6 +54,8 @@ CUT_TIMEOUT = 0.1
 
 CLOSE_TIMEOUT = 5.0
 """Seconds to close once the peer has gone: local work, except for TLS and for an HTTP/2 stream that was reset."""
+
+END: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 class HTTPConnection(TrioASGIHTTPConnection):
@@ -162,7 +164,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         if isinstance(response, Response) and not isinstance(response.timeout, type(Ellipsis)):
             timeout = response.timeout
         elif self._stream is not None:
-            timeout = None
+            timeout = None  # a stream lasts as long as its run; Quart would cut it after a minute, without an error
         else:
             timeout = self.app.config["RESPONSE_TIMEOUT"]
         return inf if timeout is None else timeout
@@ -205,12 +207,11 @@ class HTTPConnection(TrioASGIHTTPConnection):
         await send(message)
 
     async def _send_end(self, send: ASGISendCallable) -> None:
-        end: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_body": False}
         self._ending = True
         self._responding.shield = True
         if self._shutting_down:
             self._wind_down()
-        await send(end)
+        await send(END)
 
     def _wind_down(self) -> None:
         """The server shuts down: limit the time of the response, and let a stream end by itself."""
@@ -248,9 +249,8 @@ class HTTPConnection(TrioASGIHTTPConnection):
 
     async def _end_cut(self, send: ASGISendCallable) -> None:
         """End the HTTP/2 stream after the bytes in its buffer: a client that reads again must not wait for more."""
-        end: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_body": False}
         with trio.move_on_after(CUT_TIMEOUT):
-            await send(end)
+            await send(END)
 
     def _limit(self, seconds: float) -> None:
         self._responding.deadline = min(self._responding.deadline, trio.current_time() + seconds)

@@ -29,7 +29,7 @@ from .config import BindError, ServerConfig, bind_address
 from .failures import log_failure
 from .server import AppFailed, serve
 from .signals import note_ignored, signals_to_take
-from .workers import Inheritance, supervise
+from .workers import READY, STARTED, Inheritance, supervise
 
 __all__ = ["Launchable", "imported_by_launcher", "launch"]
 
@@ -118,11 +118,9 @@ def launch(
 
 
 def _supervise(name: str, sockets: Sockets, workers: int) -> int:
-    scheme, [listener] = (
-        ("https", sockets.secure_sockets) if sockets.secure_sockets else ("http", sockets.insecure_sockets)
-    )
-    host, port = listener.getsockname()[:2]
-    return supervise(name, listener, f"{scheme}://{bind_address(host, port)}", workers)
+    [listener] = (*sockets.secure_sockets, *sockets.insecure_sockets)
+    scheme = "https" if sockets.secure_sockets else "http"
+    return supervise(name, listener, f"{scheme}://{bind_address(*listener.getsockname()[:2])}", workers)
 
 
 class _Launch:
@@ -142,14 +140,14 @@ class _Launch:
         self._hurry = trio.Event()
 
     async def run(self) -> None:
-        self._watchdog.look_at(trio.lowlevel.current_root_task())
+        self._watchdog.root_task = trio.lowlevel.current_root_task()
         with self._handle_signals():
             async with trio.open_nursery() as nursery:
                 # Before it serves there is nothing to drain, and a signal cancels the start-up.
                 with self._starting:
                     urls = await nursery.start(self._serve)
-                    nursery.start_soon(self._guard_the_end)
-                    nursery.start_soon(self._attend, " and ".join(urls))
+                    nursery.start_soon(self._watch_crash)
+                    nursery.start_soon(self._run_services, " and ".join(urls))
 
     async def _serve(self, *, task_status: trio.TaskStatus[list[str]]) -> None:
         app: ASGIFramework = self._app  # type: ignore[assignment]  # `Launchable` leaves ASGI out
@@ -158,7 +156,7 @@ class _Launch:
         finally:
             self._served.cancel(reason="the server has ended")
 
-    async def _attend(self, urls: str) -> None:
+    async def _run_services(self, urls: str) -> None:
         """Run the tasks that end together with the server."""
         with self._served:
             async with trio.open_nursery() as nursery:
@@ -176,13 +174,13 @@ class _Launch:
         """Print or report that the app is ready; log what it waits for if it is not ready at once."""
         app, inherited = self._app, self._inherited
         if inherited is not None:
-            inherited.report_started()
+            inherited.report(STARTED)
         if (reason := app.unready_reason()) is not None:
             log.warning("%s listens on %s and is not ready yet: %s", app.app_name, urls, reason)
         while app.unready_reason() is not None:  # noqa: ASYNC110  there is no event to wait for
             await trio.sleep(READY_POLL)
         if inherited is not None:
-            inherited.report_ready()
+            inherited.report(READY)
             return
         sys.stderr.write(f"{app.app_name} is ready on {urls} (Ctrl-C stops it; node {app.node_id})\n")
         sys.stderr.flush()
@@ -194,12 +192,12 @@ class _Launch:
 
         def handle(number: int, _frame: FrameType | None) -> None:
             if number not in (signal.SIGTERM, signal.SIGINT):
-                token.run_sync_soon(self._act_on_others, number)
+                token.run_sync_soon(self._handle_other_signal, number)
                 return
             self._signals += 1
             if self._signals > 2:
                 os._exit(EXIT_BY_FORCE)
-            token.run_sync_soon(self._act)
+            token.run_sync_soon(self._stop_or_hurry)
 
         taken = (signal.SIGTERM, signal.SIGINT, *signals_to_take())
         before = {number: signal.signal(number, handle) for number in taken}
@@ -209,11 +207,11 @@ class _Launch:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _act_on_others(self, number: int) -> None:
+    def _handle_other_signal(self, number: int) -> None:
         if not note_ignored(number, stopping=self._stop.is_set()):
-            self._act()
+            self._stop_or_hurry()
 
-    def _act(self) -> None:
+    def _stop_or_hurry(self) -> None:
         self._starting.cancel(reason="stopped by a signal during the start-up")
         self._stop.set()
         if self._signals > 1:
@@ -225,7 +223,7 @@ class _Launch:
         await self._app.drain(self._hurry)
         self._watchdog.start()
 
-    async def _guard_the_end(self) -> None:
+    async def _watch_crash(self) -> None:
         # A crash in the background ends the server without passing through `_drain`.
         await self._app.shutdown_event.wait()
         self._watchdog.start()
@@ -236,12 +234,9 @@ class _Watchdog:
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self._root: trio.lowlevel.Task | None = None
+        self.root_task: trio.lowlevel.Task | None = None
         self._started = False
         self._over = threading.Event()
-
-    def look_at(self, root: trio.lowlevel.Task | None) -> None:
-        self._root = root
 
     def start(self) -> None:
         if self._started:
@@ -258,7 +253,7 @@ class _Watchdog:
         if self._over.wait(self._timeout):
             return
         log.critical("Still alive %g s after the drain, ending the process. It waits for:", self._timeout)
-        for line in (*_tasks(self._root), *_threads()):
+        for line in (*_tasks(self.root_task), *_threads()):
             log.critical("  %s", line)
         sys.stderr.flush()
         os._exit(1)

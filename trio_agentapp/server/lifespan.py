@@ -138,17 +138,14 @@ class Lifespan(TrioASGILifespan):
                 raise
             failure = exc
         failure = failure or self._crash
-        stage = "shutdown" if self._started else "startup"
         if failure is None:
             await send({"type": "lifespan.shutdown.complete"})
             return
-        log_failure(f"The {'server stops' if self._started else 'start-up failed'}", failure)
-        # The ASGI server ends when it receives this, also while it has not asked for a shutdown. It logs the
-        # message.
-        if stage == "startup":
-            await send({"type": "lifespan.startup.failed", "message": one_line(failure)})
-        else:
-            await send({"type": "lifespan.shutdown.failed", "message": one_line(failure)})
+        log_failure("The server stops" if self._started else "The start-up failed", failure)
+        # The ASGI server ends when it receives this, also if it has not asked for a shutdown. It logs the message.
+        stage = "shutdown" if self._started else "startup"
+        failed: Any = {"type": f"lifespan.{stage}.failed", "message": one_line(failure)}
+        await send(failed)
 
     async def _live(self, watch: trio.Nursery, send: ASGISendCallable) -> None:
         app = self._servable

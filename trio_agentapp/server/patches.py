@@ -1,7 +1,7 @@
 """Patches of Hypercorn: the classes that it looks up in its own modules and that no setting can replace.
 
 Everything else that differs from Hypercorn or quart-trio is a subclass that is passed in where they accept one. The
-faults were seen in Hypercorn 0.18; `docs/discussion/stack.md` describes each, with the test that fails without the
+faults were seen in Hypercorn 0.18; `docs/discussion/stack.md` describes each, with the test that holds the
 patch. Issue numbers are those of github.com/pgjones/hypercorn.
 """
 
@@ -23,9 +23,10 @@ def apply_patches() -> None:
     The app's lifespan calls it, which every server starts before it accepts a connection. Hypercorn looks the
     classes up later: the first when it begins to listen, the others when a request comes.
     """
-    # All connections of a worker share a nursery, so an error in one ends the server (issues 225, 203, 329), and a
-    # cancelled connection loses bytes and stays open (issue 106). Only the bare `hypercorn` command needs this one:
-    # our own server passes its connection class in.
+    # All connections of a worker share a nursery, so an error in one ends the server (issues 225, 203, 329). A
+    # cancelled sender loses bytes that other streams need, and the idle timer keeps a connection whose client has
+    # gone (no issues known). Only the bare `hypercorn` command needs this one: our own server has its connection
+    # class.
     worker.TCPServer = GuardedConnection  # type: ignore[attr-defined, assignment]
 
     # The buffer of an HTTP/2 stream has no limit (no issue known): see `BoundedBuffer`.

@@ -49,8 +49,6 @@ class StreamBody(ResponseBody):
 
 def event_stream_response(body: StreamBody, headers: dict[str, str]) -> Response:
     response = Response(body, content_type="text/event-stream; charset=utf-8")
-    # A stream lasts as long as its run. Quart would cut it after a minute, without an error.
-    response.timeout = None
     response.headers["Cache-Control"] = "no-cache, no-transform"
     response.headers["X-Accel-Buffering"] = "no"
     response.headers.update(headers)

@@ -21,7 +21,7 @@ import trio
 
 from .signals import note_ignored, signals_to_take
 
-__all__ = ["READY", "Inheritance", "Master", "supervise"]
+__all__ = ["READY", "STARTED", "Inheritance", "Master", "supervise"]
 
 log = logging.getLogger("trio_agentapp.server")
 
@@ -53,11 +53,9 @@ class Inheritance:
         """Whether this process is a worker that has not called `take` yet."""
         return VARIABLE in os.environ
 
-    def report_started(self) -> None:
-        os.write(self.reports, STARTED)
-
-    def report_ready(self) -> None:
-        os.write(self.reports, READY)
+    def report(self, what: bytes) -> None:
+        """Report `STARTED` or `READY` to the master."""
+        os.write(self.reports, what)
 
     async def wait_master_gone(self) -> None:
         await trio.lowlevel.wait_readable(self.life)
