@@ -35,9 +35,6 @@ class ThreadedService(Service, Protocol):
     """A service in a thread of this process."""
 
     @property
-    def app(self) -> object: ...
-
-    @property
     def stop_within(self) -> float:
         """Seconds that it needs at most to end."""
 

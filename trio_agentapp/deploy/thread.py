@@ -59,7 +59,7 @@ class ThreadService:
         Raises:
             DeployError: it ended, or was not ready in time.
         """
-        if any(service.app is self.app for service in SERVICES.values()):
+        if any(isinstance(other, ThreadService) and other.app is self.app for other in SERVICES.values()):
             self._config.close_sockets()
             raise DeployError("this app is deployed in this process already; stop that first")
         self.app.launched = True
