@@ -32,7 +32,7 @@ from ..protocol.request import AgentRequest
 from ..runs import Handler, drain, stop_run
 from ..runs.asyncio_source import warn_of_cancelled_error
 from ..runs.containment import close_dropped, contain, noted, unwrap
-from ..server.connection import HTTPConnection
+from ..server.http_connection import HTTPConnection
 from ..server.lifespan import NOT_ASGI, NOT_TRIO, Lifespan
 from ..server.problems import install_problems
 from ..server.websocket_connection import WebSocketConnection

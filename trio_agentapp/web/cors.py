@@ -15,7 +15,7 @@ from hypercorn.typing import ASGISendCallable, ASGISendEvent, HTTPScope
 from quart import Quart, Response
 from werkzeug.exceptions import HTTPException
 
-from ..server.connection import HTTPConnection
+from ..server.http_connection import HTTPConnection
 
 __all__ = ["CrossOrigin"]
 

@@ -17,7 +17,7 @@ from hypercorn.typing import HTTPScope, WebsocketScope
 from quart import Response
 
 from ..errors import MisdirectedRequest
-from ..server.problems import problem_at
+from ..server.problems import problem_of
 
 __all__ = ["AllowedHosts"]
 
@@ -59,7 +59,7 @@ class AllowedHosts:
                     f"This server does not answer for the host {host[:SHOWN]!r}. If it should, add that to "
                     "allowed_hosts."
                 )
-                return partial(problem_at, scope["path"], error)
+                return partial(problem_of, error, scope["path"])
         return None
 
     def _answers_for(self, host: str) -> bool:

@@ -27,10 +27,10 @@ from ..protocol.message import Message
 from ..protocol.request import AgentRequest
 from ..runs import Gap, Subscriber
 from ..runs.runner import Watched
-from ..server.guard import ABORT
+from ..server.extensions import ABORT, SHUTDOWN_NOTICE, WEBSOCKET_STREAM, extension
 from ..server.problems import problem_body
-from ..server.websocket_connection import FAREWELL, Farewell
-from ..server.websocket_stream import EXTENSION, WebSocketStream
+from ..server.websocket_connection import ShutdownNotice
+from ..server.websocket_stream import WebSocketStream
 from . import messages
 from .answers import receipt_body
 from .identity import Principal
@@ -141,11 +141,9 @@ class Socket:
         self._route = route
         self._service = route.service
         self._websocket = websocket
-        scope: Any = websocket.scope
-        offered: Mapping[str, Any] = scope.get("extensions") or {}
-        self._stream: WebSocketStream | None = offered.get(EXTENSION)
-        self._farewell: Farewell | None = offered.get(FAREWELL)
-        self._abort: Callable[[], None] | None = offered.get(ABORT)
+        self._stream: WebSocketStream | None = extension(websocket.scope, WEBSOCKET_STREAM)
+        self._notice: ShutdownNotice | None = extension(websocket.scope, SHUTDOWN_NOTICE)
+        self._abort: Callable[[], None] | None = extension(websocket.scope, ABORT)
         if self._stream is not None:
             self._stream.limit(route.max_message)
         self._draining = route.draining
@@ -164,9 +162,9 @@ class Socket:
             nursery.start_soon(self._leave_when_drained)
             if self._abort is not None:
                 nursery.start_soon(self._watch_writes, self._abort)
-            if self._farewell is not None:
-                self._farewell.want()
-                nursery.start_soon(self._wind_down, self._farewell)
+            if self._notice is not None:
+                self._notice.request()
+                nursery.start_soon(self._wind_down, self._notice)
             if first is not None:
                 self._handle(first, nursery)
             while True:
@@ -377,9 +375,9 @@ class Socket:
             await self._changed.wait()
         raise Close(1001, "this node is shutting down")
 
-    async def _wind_down(self, farewell: Farewell) -> None:
+    async def _wind_down(self, notice: ShutdownNotice) -> None:
         """The server leaves without a drain, as under the bare `hypercorn` command: end the runs in good order."""
-        await farewell.due.wait()
+        await notice.received.wait()
         self._draining.set()
         for entry in self._entries.values():
             if entry.watched is not None:

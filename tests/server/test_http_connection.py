@@ -60,7 +60,7 @@ def under(request: pytest.FixtureRequest) -> tuple[str, ...]:
 async def test_finished_responses_close_or_recycle_the_connection(
     start_server: Start, under: tuple[str, ...]
 ) -> None:
-    """T1: three ways to EOF, and the reuse in between."""
+    """Three ways to EOF, and the reuse in between."""
     server = await start_server(*under, server={"keep_alive_timeout": 1.0})
     async with server.connect() as client:
         await client.get("/plain", "Connection: close")
@@ -120,7 +120,7 @@ async def test_http2_streams_and_resets(start_server: Start) -> None:
 
 
 async def test_response_timeout_does_not_cut_streams(start_server: Start) -> None:
-    """T3: but it still cuts a plain generator, which its client can tell."""
+    """It still cuts a plain generator, which its client can see."""
     server = await start_server(response_timeout=0.3)
     async with server.connect() as client, server.connect() as other:
         await client.get("/stream")
@@ -131,7 +131,7 @@ async def test_response_timeout_does_not_cut_streams(start_server: Start) -> Non
 
 @pytest.mark.parametrize("path", ["/broken", "/generator"])
 async def test_a_failure_half_way_ends_an_http2_stream(start_server: Start, path: str) -> None:
-    """T4: both an exception and the response time-out."""
+    """Both an exception and the response time-out."""
     server = await start_server(response_timeout=0.3)
     async with server.connect() as client:
         h2_client = H2Client(client.stream)
@@ -220,7 +220,7 @@ async def test_pipelined_requests_get_their_answers(start_server: Start) -> None
 
 
 async def test_a_pipelined_request_does_not_hide_a_disconnect_for_ever(start_server: Start) -> None:
-    """T10: Hypercorn's reader is blocked; the writes of a stream find out."""
+    """A request behind the first one blocks Hypercorn's reader."""
     server = await start_server()
     async with server.connect() as client:
         await client.get("/stream")

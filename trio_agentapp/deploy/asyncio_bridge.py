@@ -1,4 +1,4 @@
-"""One implementation, in Trio, that asyncio programs can await too."""
+"""Lets asyncio programs await functions that are written for Trio."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Ts = TypeVarTuple("Ts")
 
 
 async def run_trio(fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
-    """Await `fn(*args)`, which needs Trio, from whichever of Trio and asyncio is running.
+    """Await `fn(*args)`, which needs Trio, in a Trio or an asyncio program.
 
-    Under asyncio it runs in a thread, which is joined before this returns, also when the task is cancelled: the
-    cancellation becomes Trio's and is waited for.
+    Under asyncio it runs in a thread, which is joined before this returns. When the asyncio task is cancelled, the
+    function is cancelled in Trio, and this waits for its end.
 
     Raises:
-        RuntimeError: neither runs.
+        RuntimeError: neither Trio nor asyncio is running.
     """
     if trio.lowlevel.in_trio_task():
         return await fn(*args)
@@ -29,16 +29,16 @@ async def run_trio(fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
 
 
 async def _from_asyncio(fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
-    import asyncio  # a program of Trio does not pay for it
+    import asyncio  # a Trio program does not load it
 
     scope = trio.CancelScope()
     running: list[trio.lowlevel.TrioToken] = []
-    unwanted = False
+    cancelled = False
 
     async def main() -> T:
         running.append(trio.lowlevel.current_trio_token())
-        # Whoever cancels sets `unwanted` and then looks for the token: one of the two sees the other.
-        if unwanted:
+        # The canceller sets `cancelled` and then looks for the token, so one of the two sees the other.
+        if cancelled:
             scope.cancel(reason="the asyncio task was cancelled")
         with scope:
             return await fn(*args)
@@ -53,14 +53,14 @@ async def _from_asyncio(fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) ->
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            unwanted = True
+            cancelled = True
             for token in running:
                 token.run_sync_soon(scope.cancel)
             while not future.done():
                 try:
                     await asyncio.wait([future])
                 except asyncio.CancelledError:
-                    continue  # we are ending already
+                    continue  # it is being cancelled already
             if not future.cancelled():
-                future.exception()  # looked at; the cancellation is what the caller gets
+                future.exception()  # retrieved, so that asyncio does not log it; the caller gets the cancellation
             raise

@@ -16,7 +16,7 @@ import h2.connection
 import pytest
 import trio
 
-from trio_agentapp.server.loop import BindError, ServerConfig
+from trio_agentapp.server.config import BindError, ServerConfig
 
 Start = Callable[..., Awaitable[Any]]
 
@@ -55,7 +55,7 @@ async def test_later_requests_have_the_keep_alive_timeout(start_server: Start) -
 
 
 async def test_a_client_that_stops_reading_does_not_hold_up_the_exit(start_server: Start) -> None:
-    """T2: Hypercorn shields the blocked write, without a bound."""
+    """Hypercorn shields the blocked write, without a bound."""
     options = {"graceful_timeout": 0.5, "force_close_after": 0.5}
     server = await start_server(server=options)
     async with server.connect() as client, server.connect() as healthy:
