@@ -275,7 +275,7 @@ class TooManyRuns(RequestError):
 
 
 class QueueFull(RequestError):
-    """As many wait as may: runs for a session, messages for a run, or tasks for their turn."""
+    """A queue is full: of runs for a session, messages for a run, or tasks."""
 
     code, status, title, retryable = "queue_full", 429, "Queue full", True
 

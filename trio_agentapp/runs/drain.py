@@ -8,6 +8,7 @@ import trio
 
 from ..protocol.lifecycle import Cause, Ending
 from .ending import numbered_from, terminal_events
+from .grace import wait_within
 from .registry import RunRegistry
 from .run import Run
 
@@ -31,22 +32,12 @@ async def drain(registry: RunRegistry, timeout: float, hurry: trio.Event | None 
             run.stop(Cause.SHUTDOWN)
     if live := len(registry.live()):
         logger.info("%d live runs may finish within %g s; the rest is stopped then", live, timeout)
-    with trio.move_on_after(timeout) as grace:
-        async with trio.open_nursery() as nursery:
-            if hurry is not None:
-                nursery.start_soon(_cancel_when, hurry, grace)
-            await registry.wait_empty()
-            nursery.cancel_scope.cancel(reason="no run is left")
+    await wait_within(timeout, hurry, registry.wait_empty)
     registry.stop_all(Cause.SHUTDOWN)
     with trio.move_on_after(registry.cleanup_budget + OVERRUN):
         await registry.wait_empty()
     for run in registry.live():
         _abandon(run)
-
-
-async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel(reason="the drain was told to hurry")
 
 
 def _abandon(run: Run) -> None:

@@ -1,8 +1,8 @@
-"""Tasks: functions that are called now and whose results are read later, in this process or by Celery.
+"""Tasks: calls of functions whose results are read later, executed in this process or by Celery workers.
 
-function   the user's function, whatever its shape           task       one call of it, from its start to its end
-table      what is remembered of tasks, within bounds        local      the queue of this process
-background runs of the query handler that nobody watches     celery     the queue of many processes
+function    calls the user's function with a JSON body     task    one call, from its start to its end
+table       the records of tasks, bounded                   local   the queue of this process
+background  runs of the query handler without a watcher    celery  the queue of many processes
 """
 
 from .background import BackgroundRuns

@@ -21,15 +21,15 @@ from trio_agentapp import AgentApp, AgentRequest, Run, Timings
 FOLDER = Path(os.environ["FOLDER"])
 OPTIONS: dict[str, Any] = json.loads(os.environ.get("AGENT_OPTIONS", "{}"))
 if "watchdog_margin" in OPTIONS:
-    from trio_agentapp.web import launcher
+    from trio_agentapp.server import launcher
 
     launcher.WATCHDOG_MARGIN = OPTIONS.pop("watchdog_margin")
 if "timings" in OPTIONS:
     OPTIONS["timings"] = Timings(**OPTIONS["timings"])
 for module, name in (
-    ("web.websocket", "SEND_PATIENCE"),
-    ("web.websocket", "MAX_RUNS_PER_SOCKET"),
-    ("web.websocket_stream", "PING_INTERVAL"),
+    ("web.websocket.writer", "SEND_TIMEOUT"),
+    ("web.websocket.socket", "MAX_RUNS_PER_SOCKET"),
+    ("server.websocket_stream", "PING_INTERVAL"),
     ("runs.ticker", "STALLED"),
     ("runs.ticker", "KEEP_ALIVE"),
 ):

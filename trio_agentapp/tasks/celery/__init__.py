@@ -1,9 +1,10 @@
 """Tasks that Celery workers execute (the extra `celery`).
 
-application  Celery's own application        queue     giving out tasks, asking for them, stopping them
-records      what Redis remembers of them    publisher messages to the broker; sweeper: those that got lost
-work         executing one, in a worker      agent     runs of the query handler, given out like tasks
-lifeline     how tasks learn of a shutdown   worker    `run_worker`; embedded: a worker as a subprocess
+application  Celery's own application            queue      submits, looks up and cancels tasks
+records      the records of tasks in Redis       publisher  sends messages to the broker
+sweeper      sends lost messages again           work       executes one task in a worker
+agent        runs of the query handler as tasks  lifeline   stops a worker's tasks at its shutdown
+worker       `run_worker`                        embedded   a worker as a subprocess of the app
 """
 
 from .agent import AgentBody, CeleryBackground, ask_agent

@@ -1,4 +1,4 @@
-"""Runs of the query handler by Celery workers: given out as tasks, executed as runs like any other."""
+"""Runs of the query handler in Celery workers: sent as tasks, executed like all other runs."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ CAUSES = {TaskCause.STOPPED: Cause.STOPPED, TaskCause.WORKER_LOST: Cause.LEASE_L
 
 
 def ask_agent(request: object) -> None:
-    """What the body of a request is bound to. The worker executes `AgentBody` in its place."""
+    """Defines the parameter that a request is bound to. The worker executes `AgentBody` instead."""
 
 
 @attrs.frozen
 class CeleryBackground:
-    """The app's side. A task's id is that of its run."""
+    """The app's side. A task has the id of its run."""
 
     queue: CeleryTaskQueue
     name: str
 
     async def start(self, request: AgentRequest, body: Mapping[str, Any]) -> TaskRecord:
-        """Have a worker start the run. Whether its session is free, it finds out there."""
+        """Submit the run to a worker. Whether its session is free is decided there."""
         ids = {"id": request.id, "session_id": request.session_id, "user_id": request.user_id}
         assert request.id is not None  # noqa: S101  filled in
         return await self.queue.submit_as(request.id, self.name, {**body, **ids}, user_id=request.user_id)
@@ -54,7 +54,7 @@ class CeleryBackground:
 
 @attrs.frozen
 class AgentBody:
-    """The worker's side. The app is opened for each run, its lifespan too."""
+    """The worker's side. It opens the app, with its lifespan, for each run."""
 
     open_app: Callable[[], AbstractAsyncContextManager[Runner]]
     timeout: float | None
@@ -77,7 +77,7 @@ class AgentBody:
 
 
 async def _stop_with(task: Task, run: Run) -> None:
-    """A task that is stopped stops its run."""
+    """Stop the run when its task is stopped."""
     with task.scope:
         await trio.sleep_forever()
     run.stop(CAUSES.get(task.cause or TaskCause.STOPPED, Cause.SHUTDOWN))

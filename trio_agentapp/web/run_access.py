@@ -1,6 +1,7 @@
-"""What every entry does with runs, whatever wire it speaks: who asks, whether they may, and then the run core.
+"""What every route and every protocol does with runs: check who asks, then call the run core.
 
-The one place that SSE, WebSocket and all other wires pass (WIRE, section 6). It knows no request and no response.
+SSE, WebSocket and tests go through here, so that each operation is authorised in one place. This module knows no
+request and no response.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..errors import (
     ValidationError,
 )
 from ..protocol.ids import SessionKey
-from ..protocol.lifecycle import Cause, RunRecord, RunState, SessionStatus, StopReceipt
+from ..protocol.lifecycle import Cause, Phase, RunRecord, RunState, StopReceipt
 from ..protocol.message import Message
 from ..protocol.request import AgentRequest
 from ..protocol.transcript import encode_message
@@ -30,17 +31,17 @@ from ..runs import Run, RunRegistry, Subscriber, Viewing, stop_run
 from ..runs.runner import Runner, Watched, fill_ids
 from .identity import Action, Gate, Principal
 
-__all__ = ["Known", "RunService"]
+__all__ = ["Known", "RunAccess", "wind_down"]
 
 LISTED_AT_ONCE = 100
 
-UNDECIDED = 0.02
+POLL_INTERVAL = 0.02
 """Seconds between two looks at a run that another request is about to start."""
 
 
 @attrs.frozen
 class Known:
-    """What there is of a run: itself, if it is live on this node, and its record, if it is not."""
+    """A run as this node knows it: the run itself if it is live here, else its record. It has at least one."""
 
     key: SessionKey
     run: Run | None
@@ -48,16 +49,36 @@ class Known:
 
     @property
     def as_record(self) -> RunRecord:
-        if self.record is not None:
-            return self.record
-        assert self.run is not None  # noqa: S101  one of the two there always is
-        run = self.run
-        return RunRecord(run_id=run.run_id, key=run.key, state=run.state, token=run.token)
+        """The record from the backend, else one made from the live run."""
+        return self.record or self.latest
+
+    @property
+    def latest(self) -> RunRecord:
+        """A record made from the live run, else the one from the backend."""
+        if self.run is not None:
+            return _record_of(self.run)
+        assert self.record is not None  # noqa: S101  there is always one of the two
+        return self.record
+
+
+def _record_of(run: Run) -> RunRecord:
+    """The record of a live run. Its node is left empty: this node."""
+    return RunRecord(
+        run_id=run.run_id,
+        key=run.key,
+        state=run.state,
+        reason=run.cause.value if run.cause is not None and run.phase is not Phase.RUNNING else None,
+        token=run.token,
+        started_at=run.created_at,
+        stop_requested=run.stop_requested,
+        cleanup=run.cleanup_state.result,
+        cleanup_interrupted=run.cleanup_state.interrupted,
+    )
 
 
 @attrs.frozen(kw_only=True)
-class RunService:
-    """All methods raise the `RequestError`s that their callers send on."""
+class RunAccess:
+    """Operations on runs for one principal. Each raises `RequestError`s that are meant for the client."""
 
     runner: Runner | None
     registry: RunRegistry
@@ -73,28 +94,29 @@ class RunService:
         idempotency_key: str | None = None,
         body: bytes = b"",
     ) -> Watched:
-        """Start a run and watch it, or watch the one that this request, or this key, has started already.
+        """Start a run and watch it. If this request or its idempotency key has started a run already, watch that.
 
-        Ids that the request lacks are filled in.
+        Ids that the request lacks are filled in. `body` is the request as the client sent it.
 
         Raises:
-            Forbidden: not for this user. IdempotencyConflict: the key came before, with another body.
-            And what `Runner.start` raises: nothing was started.
+            Forbidden: the principal may not start runs of this user.
+            IdempotencyConflict: the key was used before, with another body.
+            And what `Runner.start` raises. Nothing was started then.
         """
-        assert self.runner is not None  # noqa: S101  no entry exists without a handler
-        named = self.gate.user_of(principal, asked.user_id)
-        key, run_id = fill_ids(asked, user_id=named)
+        assert self.runner is not None  # noqa: S101  without a handler there are no routes of runs
+        user_id = self.gate.user_of(principal, asked.user_id)
+        key, run_id = fill_ids(asked, user_id=user_id)
         pinned = None
         if idempotency_key is not None:
-            owner = "" if named is None else named
+            owner = user_id or ""
             pinned = f"{len(owner)}:{owner}{idempotency_key}"
             fingerprint = hashlib.sha256(body).hexdigest()
             kept = await self.backend.pin(pinned, f"{fingerprint} {run_id} {key.session_id}")
-            # Who sends no ids gets fresh ones for each request: what makes two of them one is the key.
+            # A request without ids gets new ones each time. A repeated one takes those of the first request.
             first, asked.id, asked.session_id = kept.split(" ", 2)
             if first != fingerprint:
                 raise IdempotencyConflict
-            asked.user_id = named
+            asked.user_id = user_id
             key, run_id = fill_ids(asked)
         await self.gate.may_start(principal, key, run_id)
         if pinned is None:
@@ -102,7 +124,11 @@ class RunService:
         return await self._start_once(asked, run_id, pinned, kept)
 
     async def _start_once(self, asked: AgentRequest, run_id: str, pinned: str, kept: str) -> Watched:
-        """Start the run of a key, or watch it: another request with this key may have done so, or be about to."""
+        """Start the run of an idempotency key, or watch it.
+
+        Another request with this key may have started the run, or be about to; then wait until that is decided. The
+        key is released if no run was started and a repeated request may be tried as a first one.
+        """
         assert self.runner is not None  # noqa: S101
         while True:
             known = await self._find(run_id)
@@ -119,7 +145,6 @@ class RunService:
                     raise
             except RequestError as exc:
                 if exc.retryable:
-                    # Nothing was started: the next try is a first one, and may have a run id of its own.
                     await self.backend.unpin(pinned, kept)
                 raise
             except trio.Cancelled:
@@ -127,30 +152,31 @@ class RunService:
                     if await self._was_never_started(run_id):
                         await self.backend.unpin(pinned, kept)
                 raise
-            await trio.sleep(UNDECIDED)
+            await trio.sleep(POLL_INTERVAL)
 
     async def _was_never_started(self, run_id: str) -> bool:
-        """Whether the claim of a run was given up, as by a client that left, so that nobody else has it."""
+        """Whether the claim of a run was abandoned, for instance because its client disconnected."""
         known = await self._find(run_id)
         return known is None or (known.run is None and known.as_record.reason == Cause.CLAIM_FAILED)
 
     async def attach(
         self, principal: Principal | None, run_id: str, after: int = -1, *, user_id: str | None = None
     ) -> Watched | None:
-        """Watch a run from an event on, wherever it runs; None: it is over, and `after` was its last event.
+        """Watch a run, on any node, from the event after number `after`. None: `after` was its last event.
 
         Raises:
-            RunNotFound: unknown, or not yours. Elsewhere, StreamExpired: its events cannot be had here, or at all.
+            RunNotFound: unknown, or not for this principal. Elsewhere: its events are on another node.
+            StreamExpired: its events are not kept any more.
         """
         known = await self.look(principal, run_id, user_id=user_id)
         subscriber = await self.viewing.attach(known.as_record, after)
         return None if subscriber is None else self._watched(known, subscriber)
 
     async def attach_end(self, principal: Principal | None, run_id: str, *, user_id: str | None = None) -> Watched:
-        """Watch a run for the sake of its last event only."""
+        """Watch a run for its last event only."""
         known = await self.look(principal, run_id, user_id=user_id)
         subscriber = await self.viewing.attach_end(known.as_record)
-        assert subscriber is not None  # noqa: S101  the last event is always ahead of this reader
+        assert subscriber is not None  # noqa: S101  this reader starts before the last event
         return self._watched(known, subscriber)
 
     async def _watch(self, known: Known) -> Watched:
@@ -163,7 +189,7 @@ class RunService:
         return Watched(key=known.key, run_id=run_id, subscriber=subscriber, run=self.registry.find(run_id))
 
     async def describe(self, watched: Watched) -> Known:
-        """What there is of a run that its caller may watch."""
+        """Look up a run that its caller watches already."""
         run = self.registry.find(watched.run_id)
         record = None if run is not None else await self.backend.run_status(watched.run_id)
         if run is None and record is None:
@@ -178,10 +204,10 @@ class RunService:
         action: Action = "read",
         user_id: str | None = None,
     ) -> Known:
-        """What there is of a run. Raises RunNotFound: nothing, or not for this principal."""
+        """Look up a run. Raises RunNotFound: unknown, or not for this principal."""
         known = await self._find(run_id)
         if known is None or user_id not in (None, known.key.user_id):
-            # The same question for an unknown run as for another's, so that neither can be told from its answer.
+            # The hook is asked for an unknown run too, so that unknown and forbidden runs look the same.
             await self.gate.may_see(principal, action, None, None, run_id)
             raise RunNotFound
         await self.gate.may_see(principal, action, known.key.user_id, known.key.session_id, run_id)
@@ -202,15 +228,15 @@ class RunService:
         user_id: str | None = None,
         wait: bool = False,
     ) -> StopReceipt:
-        """Stop the run of a session, or a named one, wherever it runs.
+        """Stop the run of a session, or the run with an id, on any node.
 
         Raises:
-            ValidationError: neither was named. RunNotFound: not for this principal.
-            BackendUnavailable: not delivered; safe to repeat.
+            ValidationError: neither a session nor a run is given. RunNotFound: not for this principal.
+            BackendUnavailable: the stop was not delivered; safe to repeat.
         """
         user_id = self.gate.user_of(principal, user_id)
         if session_id is None and run_id is None:
-            raise ValidationError([("$.session_id", "a stop names a session, a run (run_id), or both")])
+            raise ValidationError([("$.session_id", "a stop needs a session_id, a run_id, or both")])
         key = None
         if session_id is not None:
             user_id = user_id or session_id
@@ -221,10 +247,11 @@ class RunService:
     async def cancel(
         self, principal: Principal | None, run_id: str, *, user_id: str | None = None, wait: bool = False
     ) -> StopReceipt:
-        """Stop one run by its id alone. An unknown run is not found, and yet stopped should it still come.
+        """Stop the run with this id.
 
         Raises:
-            RunNotFound: unknown, or not for this principal.
+            RunNotFound: unknown, or not for this principal. The stop of an unknown run is kept: a run that starts
+                with this id later is stopped.
         """
         try:
             known = await self.look(principal, run_id, action="stop", user_id=user_id)
@@ -238,11 +265,11 @@ class RunService:
     async def send_input(
         self, principal: Principal | None, run_id: str, message: Message, *, user_id: str | None = None
     ) -> None:
-        """Put a message into a run that runs, wherever it does.
+        """Send a message to a running run, on any node.
 
         Raises:
-            RunNotFound: unknown, or not for this principal. RunEnded: it does not run. QueueFull: it has not
-            received the messages before.
+            RunNotFound: unknown, or not for this principal. RunEnded: the run is not running.
+            QueueFull: the run has not received earlier messages yet.
         """
         known = await self.look(principal, run_id, action="start", user_id=user_id)
         if known.run is not None and known.run.state is RunState.RUNNING:
@@ -254,7 +281,7 @@ class RunService:
         if answer is InputAnswer.GONE:
             raise RunEnded
         if answer is InputAnswer.FULL:
-            raise QueueFull("The run has not received the messages before yet.", retry_after=1.0)
+            raise QueueFull("The input queue of this run is full.", retry_after=1.0)
 
     async def list_runs(
         self,
@@ -266,14 +293,14 @@ class RunService:
         before: str | None = None,
         limit: int = LISTED_AT_ONCE,
     ) -> tuple[Sequence[RunRecord], str | None]:
-        """Runs of a user, the youngest first, and the cursor to go on with; None: those were all.
+        """Return runs of a user, the newest first, and the cursor of the next page; None if there is none.
 
         Raises:
-            ValidationError: nobody says whose runs. RunNotFound: not for this principal.
+            ValidationError: no user is given. RunNotFound: not for this principal.
         """
         user_id = self.gate.user_of(principal, user_id)
         if user_id is None:
-            raise ValidationError([("query.user_id", "is required: without authentication nobody else says it")])
+            raise ValidationError([("query.user_id", "is required, because requests are not authenticated")])
         await self.gate.may_see(principal, "list", user_id, session_id, None)
         found: list[RunRecord] = []
         while True:
@@ -288,10 +315,14 @@ class RunService:
             if before is None:
                 return found, None
 
-    async def session(
-        self, principal: Principal | None, session_id: str, *, user_id: str | None
-    ) -> tuple[SessionKey, SessionStatus]:
-        """The state of a session. Raises RunNotFound: not for this principal."""
-        key = SessionKey(self.gate.user_of(principal, user_id) or session_id, session_id)
-        await self.gate.may_see(principal, "read", key.user_id, key.session_id, None)
-        return key, await self.backend.status(key)
+
+def wind_down(watched: Watched) -> None:
+    """End a stream whose server shuts down without a drain.
+
+    A run of this node is stopped, and its terminal event ends the stream. The run of another node goes on, and only
+    the stream is closed: the client can attach to it elsewhere.
+    """
+    if watched.run is None:
+        watched.subscriber.close()
+    else:
+        watched.run.stop(Cause.SHUTDOWN)

@@ -1,4 +1,4 @@
-"""A nursery around a block of somebody else's code."""
+"""A nursery around a block of other code, which does not change what that code raises."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from ..runs.failures import leaves
+from .failures import leaves
 
 __all__ = ["nursery_around"]
 
 
 @asynccontextmanager
 async def nursery_around() -> AsyncIterator[trio.Nursery]:
-    """A nursery; what the block raises comes out as it is, unless something else failed beside it."""
+    """Open a nursery. An exception of the block is raised as it is, not in a group, unless a task failed too."""
     own: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
