@@ -124,7 +124,7 @@ def _structured(value: dict[str, Any], *, require_input: bool) -> AgentRequest:
     elif require_input:
         faults.add("$.input", f"is required{instead(value, 'input', ('messages', 'message', 'prompt', 'query'))}")
     if faults.found:
-        hint_misspelt(value, REQUEST_FIELDS, "$", faults)
+        hint_misspelt(value, REQUEST_FIELDS, "input", "$", faults)
     faults.settle()
     extra = {name: item for name, item in value.items() if name not in REQUEST_FIELDS}
     return AgentRequest(input=messages or [], extra=extra, **fields)
