@@ -1,6 +1,6 @@
 """What every route and every protocol does with runs: check who asks, then call the run core.
 
-SSE, WebSocket and tests go through here, so that each operation is authorised in one place. This module knows no
+SSE and WebSocket go through here, so that each operation is authorised in one place. This module knows no HTTP
 request and no response.
 """
 
