@@ -33,7 +33,7 @@
         ├── Draining                  503
         └── BackendUnavailable        503
 
-`code` is stable and is sent to clients. `status` is a hint for HTTP: `server/problems.py` makes responses of errors.
+`code` is stable and is sent to clients. `status` is that of HTTP: `server/problems.py` makes responses of errors.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ from .deploy_options import check_deploy_options
 from .entrypoint import entrypoint_of
 from .hooks import LifeHooks
 from .middleware import Middleware, layered
-from .mounting import mount_health, mount_runs, mount_sessions, mount_socket, request_in_hand
+from .mounting import current_request, mount_health, mount_runs, mount_sessions, mount_socket
 from .reminder import refuse_positional, remind_to_serve
 from .runtime import Parts, Runtime
 from .serving import run_app
@@ -408,7 +408,7 @@ class AgentApp(RoutingApp):
         try:
             if not self._middleware:
                 return await dispatch(request_context)
-            return await layered(self._middleware, lambda: dispatch(request_context))(request_in_hand())
+            return await layered(self._middleware, lambda: dispatch(request_context))(current_request())
         except (Exception, BaseExceptionGroup, trio.Cancelled):
             raise
         except BaseException as exc:

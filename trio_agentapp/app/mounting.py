@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from quart import Quart, Response
-from quart import request as current_request
-from quart import websocket as current_websocket
+from quart import request as request_proxy
+from quart import websocket as websocket_proxy
 from quart.wrappers import Request
 
 from ..endpoints.openapi import docs_page, openapi_json
@@ -22,15 +22,15 @@ __all__ = [
     "mount_runs",
     "mount_sessions",
     "mount_socket",
-    "request_in_hand",
+    "current_request",
     "view_of",
 ]
 
 View: TypeAlias = Callable[..., Awaitable[Response]]
 
 
-def request_in_hand() -> Request:
-    request: Request = current_request._get_current_object()  # type: ignore[attr-defined]
+def current_request() -> Request:
+    request: Request = request_proxy._get_current_object()  # type: ignore[attr-defined]
     return request
 
 
@@ -38,7 +38,7 @@ def view_of(route: View) -> View:
     """The Quart view that calls `route` with the current request and the values of the path."""
 
     async def view(**values: str) -> Response:
-        return await route(request_in_hand(), **values)
+        return await route(current_request(), **values)
 
     return view
 
@@ -111,7 +111,7 @@ def mount_socket(app: Quart, route: Callable[[], SocketRoute]) -> None:
     """Add `/ws`, unless the user has a WebSocket there."""
 
     async def view() -> None:
-        await route().serve(current_websocket._get_current_object())  # type: ignore[attr-defined]
+        await route().serve(websocket_proxy._get_current_object())  # type: ignore[attr-defined]
 
     if not any(rule.rule == "/ws" and rule.websocket for rule in app.url_map.iter_rules()):
         app.add_websocket("/ws", "trio_agentapp_WS /ws", view)

@@ -15,7 +15,7 @@ from ..errors import Forbidden, RunNotFound, Unauthorized
 from ..protocol.ids import SessionKey
 from ..runs.containment import contain, unwrap
 
-__all__ = ["Action", "Gate", "Principal"]
+__all__ = ["Action", "Caller", "Gate", "Principal"]
 
 logger = logging.getLogger("trio_agentapp.web")
 
@@ -28,6 +28,23 @@ class Principal:
 
     user_id: str
     claims: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Caller:
+    """Who asks for an operation, and for which user.
+
+    `principal` is None in an app that does not authenticate requests. `named_user` is the user that the request
+    names, if it does.
+    """
+
+    principal: Principal | None
+    named_user: str | None = None
+
+    @property
+    def user_id(self) -> str | None:
+        """The user that the request is about: the one it names, else its sender."""
+        return self.named_user or (None if self.principal is None else self.principal.user_id)
 
 
 Authenticate = Callable[[Request], Awaitable[Principal | None] | Principal | None]
@@ -67,29 +84,26 @@ class Gate:
             raise Unauthorized("Credentials are missing or not valid.")
         return principal
 
-    def user_of(self, principal: Principal | None, named: str | None) -> str | None:
-        """Return the user that a request is about: the one it names, else its sender."""
-        return named or (None if principal is None else principal.user_id)
-
-    async def may_start(self, principal: Principal | None, key: SessionKey, run_id: str | None) -> None:
+    async def may_start(self, caller: Caller, key: SessionKey, run_id: str | None) -> None:
         """Raises Forbidden: the principal may not start runs of this user."""
-        if not await self._allows(principal, "start", key.user_id, key.session_id, run_id):
+        if not await self._allows(caller, "start", key.user_id, key.session_id, run_id):
             raise Forbidden("You may not act for this user.")
 
-    async def may_submit(self, principal: Principal | None, user_id: str | None) -> None:
+    async def may_submit(self, caller: Caller) -> None:
         """Raises Forbidden: the principal may not start tasks, which belong to no session."""
-        if not await self._allows(principal, "start", user_id, None, None):
+        if not await self._allows(caller, "start", caller.user_id, None, None):
             raise Forbidden("You may not start this task.")
 
-    async def may_see(self, principal: Principal | None, action: Action, *target: str | None) -> None:
+    async def may_see(self, caller: Caller, action: Action, *target: str | None) -> None:
         """Check an action on a target: a user id, a session id and a run id, each of which may be None.
 
         Raises RunNotFound: not allowed. A forbidden run looks like one that does not exist.
         """
-        if not await self._allows(principal, action, *target):
+        if not await self._allows(caller, action, *target):
             raise RunNotFound
 
-    async def _allows(self, principal: Principal | None, action: Action, *target: str | None) -> bool:
+    async def _allows(self, caller: Caller, action: Action, *target: str | None) -> bool:
+        principal = caller.principal
         if self._authorize is None:
             return principal is None or principal.user_id == target[0]
         try:

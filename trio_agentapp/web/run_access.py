@@ -29,7 +29,7 @@ from ..protocol.request import AgentRequest
 from ..protocol.transcript import encode_message
 from ..runs import Run, RunRegistry, Subscriber, Viewing, stop_run
 from ..runs.runner import Runner, Watched, fill_ids
-from .identity import Action, Gate, Principal
+from .identity import Action, Caller, Gate
 
 __all__ = ["Known", "RunAccess", "wind_down"]
 
@@ -78,7 +78,7 @@ def _record_of(run: Run) -> RunRecord:
 
 @attrs.frozen(kw_only=True)
 class RunAccess:
-    """Operations on runs for one principal. Each raises `RequestError`s that are meant for the client."""
+    """Operations on runs for a caller. Each raises `RequestError`s that are meant for the client."""
 
     runner: Runner | None
     registry: RunRegistry
@@ -88,7 +88,7 @@ class RunAccess:
 
     async def start(
         self,
-        principal: Principal | None,
+        caller: Caller,
         asked: AgentRequest,
         *,
         idempotency_key: str | None = None,
@@ -99,12 +99,12 @@ class RunAccess:
         Ids that the request lacks are filled in. `body` is the request as the client sent it.
 
         Raises:
-            Forbidden: the principal may not start runs of this user.
+            Forbidden: the caller may not start runs of this user.
             IdempotencyConflict: the key was used before, with another body.
             And what `Runner.start` raises. Nothing was started then.
         """
         assert self.runner is not None  # noqa: S101  without a handler there are no routes of runs
-        user_id = self.gate.user_of(principal, asked.user_id)
+        user_id = caller.user_id
         key, run_id = fill_ids(asked, user_id=user_id)
         pinned = None
         if idempotency_key is not None:
@@ -118,7 +118,7 @@ class RunAccess:
                 raise IdempotencyConflict
             asked.user_id = user_id
             key, run_id = fill_ids(asked)
-        await self.gate.may_start(principal, key, run_id)
+        await self.gate.may_start(caller, key, run_id)
         if pinned is None:
             return await self.runner.start(asked)
         return await self._start_once(asked, run_id, pinned, kept)
@@ -159,22 +159,20 @@ class RunAccess:
         known = await self._find(run_id)
         return known is None or (known.run is None and known.as_record.reason == Cause.CLAIM_FAILED)
 
-    async def attach(
-        self, principal: Principal | None, run_id: str, after: int = -1, *, user_id: str | None = None
-    ) -> Watched | None:
+    async def attach(self, caller: Caller, run_id: str, after: int = -1) -> Watched | None:
         """Watch a run, on any node, from the event after number `after`. None: `after` was its last event.
 
         Raises:
-            RunNotFound: unknown, or not for this principal. Elsewhere: its events are on another node.
+            RunNotFound: unknown, or not for this caller. Elsewhere: its events are on another node.
             StreamExpired: its events are not kept any more.
         """
-        known = await self.look(principal, run_id, user_id=user_id)
+        known = await self.look(caller, run_id)
         subscriber = await self.viewing.attach(known.as_record, after)
         return None if subscriber is None else self._watched(known, subscriber)
 
-    async def attach_end(self, principal: Principal | None, run_id: str, *, user_id: str | None = None) -> Watched:
+    async def attach_end(self, caller: Caller, run_id: str) -> Watched:
         """Watch a run for its last event only."""
-        known = await self.look(principal, run_id, user_id=user_id)
+        known = await self.look(caller, run_id)
         subscriber = await self.viewing.attach_end(known.as_record)
         assert subscriber is not None  # noqa: S101  this reader starts before the last event
         return self._watched(known, subscriber)
@@ -196,21 +194,14 @@ class RunAccess:
             raise RunNotFound
         return Known(watched.key, run, record)
 
-    async def look(
-        self,
-        principal: Principal | None,
-        run_id: str,
-        *,
-        action: Action = "read",
-        user_id: str | None = None,
-    ) -> Known:
-        """Look up a run. Raises RunNotFound: unknown, or not for this principal."""
+    async def look(self, caller: Caller, run_id: str, action: Action = "read") -> Known:
+        """Look up a run. Raises RunNotFound: unknown, or not for this caller."""
         known = await self._find(run_id)
-        if known is None or user_id not in (None, known.key.user_id):
+        if known is None or caller.named_user not in (None, known.key.user_id):
             # The hook is asked for an unknown run too, so that unknown and forbidden runs look the same.
-            await self.gate.may_see(principal, action, None, None, run_id)
+            await self.gate.may_see(caller, action, None, None, run_id)
             raise RunNotFound
-        await self.gate.may_see(principal, action, known.key.user_id, known.key.session_id, run_id)
+        await self.gate.may_see(caller, action, known.key.user_id, known.key.session_id, run_id)
         return known
 
     async def _find(self, run_id: str) -> Known | None:
@@ -220,58 +211,47 @@ class RunAccess:
         return None if key is None else Known(key, run, record)
 
     async def stop(
-        self,
-        principal: Principal | None,
-        *,
-        session_id: str | None = None,
-        run_id: str | None = None,
-        user_id: str | None = None,
-        wait: bool = False,
+        self, caller: Caller, *, session_id: str | None = None, run_id: str | None = None, wait: bool = False
     ) -> StopReceipt:
         """Stop the run of a session, or the run with an id, on any node.
 
         Raises:
-            ValidationError: neither a session nor a run is given. RunNotFound: not for this principal.
+            ValidationError: neither a session nor a run is given. RunNotFound: not for this caller.
             BackendUnavailable: the stop was not delivered; safe to repeat.
         """
-        user_id = self.gate.user_of(principal, user_id)
+        user_id = caller.user_id
         if session_id is None and run_id is None:
             raise ValidationError([("$.session_id", "a stop needs a session_id, a run_id, or both")])
         key = None
         if session_id is not None:
             user_id = user_id or session_id
             key = SessionKey(user_id, session_id)
-        await self.gate.may_see(principal, "stop", user_id, session_id, run_id)
+        await self.gate.may_see(caller, "stop", user_id, session_id, run_id)
         return await stop_run(self.registry, self.backend, key, run_id, user_id=user_id, wait=wait)
 
-    async def cancel(
-        self, principal: Principal | None, run_id: str, *, user_id: str | None = None, wait: bool = False
-    ) -> StopReceipt:
+    async def cancel(self, caller: Caller, run_id: str, *, wait: bool = False) -> StopReceipt:
         """Stop the run with this id.
 
         Raises:
-            RunNotFound: unknown, or not for this principal. The stop of an unknown run is kept: a run that starts
+            RunNotFound: unknown, or not for this caller. The stop of an unknown run is kept: a run that starts
                 with this id later is stopped.
         """
         try:
-            known = await self.look(principal, run_id, action="stop", user_id=user_id)
+            known = await self.look(caller, run_id, "stop")
         except RunNotFound:
-            owner = self.gate.user_of(principal, user_id)
-            await self.gate.may_see(principal, "stop", owner, None, run_id)
-            await stop_run(self.registry, self.backend, None, run_id, user_id=owner)
+            await self.gate.may_see(caller, "stop", caller.user_id, None, run_id)
+            await stop_run(self.registry, self.backend, None, run_id, user_id=caller.user_id)
             raise
         return await stop_run(self.registry, self.backend, known.key, run_id, wait=wait)
 
-    async def send_input(
-        self, principal: Principal | None, run_id: str, message: Message, *, user_id: str | None = None
-    ) -> None:
+    async def send_input(self, caller: Caller, run_id: str, message: Message) -> None:
         """Send a message to a running run, on any node.
 
         Raises:
-            RunNotFound: unknown, or not for this principal. RunEnded: the run is not running.
+            RunNotFound: unknown, or not for this caller. RunEnded: the run is not running.
             QueueFull: the run has not received earlier messages yet.
         """
-        known = await self.look(principal, run_id, action="start", user_id=user_id)
+        known = await self.look(caller, run_id, "start")
         if known.run is not None and known.run.state is RunState.RUNNING:
             answer = InputAnswer.OK if known.run.give_input(message) else InputAnswer.FULL
         elif known.run is None and known.as_record.state is RunState.RUNNING:
@@ -285,23 +265,22 @@ class RunAccess:
 
     async def list_runs(
         self,
-        principal: Principal | None,
+        caller: Caller,
         *,
-        user_id: str | None,
         session_id: str | None = None,
         state: RunState | None = None,
         before: str | None = None,
         limit: int = LISTED_AT_ONCE,
     ) -> tuple[Sequence[RunRecord], str | None]:
-        """Return runs of a user, the newest first, and the cursor of the next page; None if there is none.
+        """Return runs of the caller's user, the newest first, and the cursor of the next page, None at the end.
 
         Raises:
-            ValidationError: no user is given. RunNotFound: not for this principal.
+            ValidationError: no user is given. RunNotFound: not for this caller.
         """
-        user_id = self.gate.user_of(principal, user_id)
+        user_id = caller.user_id
         if user_id is None:
             raise ValidationError([("query.user_id", "is required, because requests are not authenticated")])
-        await self.gate.may_see(principal, "list", user_id, session_id, None)
+        await self.gate.may_see(caller, "list", user_id, session_id, None)
         found: list[RunRecord] = []
         while True:
             records, before = await self.backend.list_runs(user_id, before=before, limit=LISTED_AT_ONCE)

@@ -13,7 +13,7 @@ from ..protocol.events import ResponseEvent
 from ..protocol.stored import message_of
 from ..runs.runner import Watched
 from ..server.stream_body import event_stream_response
-from .identity import Principal
+from .identity import Caller
 from .parameters import (
     MAX_SELECTED,
     cursor,
@@ -44,8 +44,9 @@ class RunRoutes:
         """`POST /process`: start a run; stream its events, or answer with the last one, or at once."""
         principal = await self.access.gate.identify(request)
         asked = await read_request(request)
+        caller = Caller(principal, asked.user_id)
         body = await request.get_data(True, False, False)
-        watched = await self.access.start(principal, asked, idempotency_key=idempotency_key(request), body=body)
+        watched = await self.access.start(caller, asked, idempotency_key=idempotency_key(request), body=body)
         hold_watch(request, watched.subscriber)
         headers = run_headers(request, watched.run_id, watched.session_id)
         streamed = self.stream_by_default and not asked.background if asked.stream is None else asked.stream
@@ -63,20 +64,17 @@ class RunRoutes:
         principal = await self.access.gate.identify(request)
         asked = await read_request(request, require_input=False)
         receipt = await self.access.stop(
-            principal,
+            Caller(principal, asked.user_id),
             session_id=asked.session_id,
             run_id=asked.run_id or asked.id,
-            user_id=asked.user_id,
             wait=flag(request, "wait"),
         )
         return json_response(receipt_body(receipt))
 
     async def list_all(self, request: Request) -> Response:
         """`GET /runs`."""
-        principal = await self.access.gate.identify(request)
         records, more = await self.access.list_runs(
-            principal,
-            user_id=identifier(request, "user_id"),
+            await self._caller(request),
             session_id=identifier(request, "session_id"),
             state=state_of(request, "status"),
             before=run_id_of(request, "cursor"),
@@ -90,17 +88,15 @@ class RunRoutes:
 
     async def one(self, request: Request, run_id: str) -> Response:
         """`GET /runs/{id}`."""
-        principal = await self.access.gate.identify(request)
-        known = await self.access.look(principal, run_id, user_id=identifier(request, "user_id"))
+        known = await self.access.look(await self._caller(request), run_id)
         return json_response(run_body(known, self._node_id))
 
     async def attach(self, request: Request, run_id: str) -> Response:
         """`GET /runs/{id}/stream`: the events after `Last-Event-ID` or `?starting_after=`, also those to come."""
-        principal = await self.access.gate.identify(request)
-        after = cursor(request)
+        caller, after = await self._caller(request), cursor(request)
         if request.method == "HEAD":
-            return await self._head(principal, request, run_id, "text/event-stream; charset=utf-8")
-        watched = await self.access.attach(principal, run_id, after, user_id=identifier(request, "user_id"))
+            return await self._head(caller, request, run_id, "text/event-stream; charset=utf-8")
+        watched = await self.access.attach(caller, run_id, after)
         if watched is None:
             return Response(b"", status=204)
         hold_watch(request, watched.subscriber)
@@ -108,10 +104,10 @@ class RunRoutes:
 
     async def wait(self, request: Request, run_id: str) -> Response:
         """`GET /runs/{id}/wait`: the terminal response, when the run has ended."""
-        principal = await self.access.gate.identify(request)
+        caller = await self._caller(request)
         if request.method == "HEAD":
-            return await self._head(principal, request, run_id, "application/json")
-        watched = await self.access.attach_end(principal, run_id, user_id=identifier(request, "user_id"))
+            return await self._head(caller, request, run_id, "application/json")
+        watched = await self.access.attach_end(caller, run_id)
         hold_watch(request, watched.subscriber)
         response = Response(await _terminal_json(watched), content_type="application/json")
         response.headers.update(run_headers(request, watched.run_id, watched.session_id))
@@ -119,24 +115,21 @@ class RunRoutes:
 
     async def cancel(self, request: Request, run_id: str) -> Response:
         """`POST /runs/{id}/cancel`: 200 if the run has ended, else 202; `?wait=1` waits for its end."""
-        principal = await self.access.gate.identify(request)
-        receipt = await self.access.cancel(
-            principal, run_id, user_id=identifier(request, "user_id"), wait=flag(request, "wait")
-        )
+        receipt = await self.access.cancel(await self._caller(request), run_id, wait=flag(request, "wait"))
         return json_response(receipt_body(receipt), 200 if receipt.state.terminal else 202)
 
     async def cancel_several(self, request: Request) -> Response:
         """`POST /runs/cancel`: stop the runs in `run_ids`, or those of a `status`."""
         principal = await self.access.gate.identify(request)
         run_ids, state, user_id = await read_selection(request)
-        user_id = user_id or identifier(request, "user_id")
+        caller = Caller(principal, user_id or identifier(request, "user_id"))
         if state is not None:
-            records, _ = await self.access.list_runs(principal, user_id=user_id, state=state, limit=MAX_SELECTED)
+            records, _ = await self.access.list_runs(caller, state=state, limit=MAX_SELECTED)
             run_ids = [record.run_id for record in records]
         results = []
         for run_id in run_ids:
             try:
-                receipt = await self.access.cancel(principal, run_id, user_id=user_id)
+                receipt = await self.access.cancel(caller, run_id)
             except RunNotFound as exc:
                 results.append({"run_id": run_id, "accepted": False, "code": exc.code})
             else:
@@ -145,20 +138,21 @@ class RunRoutes:
 
     async def put_in(self, request: Request, run_id: str) -> Response:
         """`POST /runs/{id}/input`: send a message to `run.receive()`."""
-        principal = await self.access.gate.identify(request)
-        message = message_of(await read_json(request), "$")
-        await self.access.send_input(principal, run_id, message, user_id=identifier(request, "user_id"))
+        caller = await self._caller(request)
+        await self.access.send_input(caller, run_id, message_of(await read_json(request), "$"))
         return json_response({"status": "accepted", "run_id": run_id}, 202)
 
     @property
     def _node_id(self) -> str:
         return self.access.registry.node_id
 
-    async def _head(
-        self, principal: Principal | None, request: Request, run_id: str, content_type: str
-    ) -> Response:
+    async def _caller(self, request: Request) -> Caller:
+        principal = await self.access.gate.identify(request)
+        return Caller(principal, identifier(request, "user_id"))
+
+    async def _head(self, caller: Caller, request: Request, run_id: str, content_type: str) -> Response:
         """Answer HEAD without a reader: a reader that leaves could stop the run as unwatched."""
-        known = await self.access.look(principal, run_id, user_id=identifier(request, "user_id"))
+        known = await self.access.look(caller, run_id)
         response = Response(b"", content_type=content_type)
         response.headers.update(run_headers(request, run_id, known.key.session_id))
         # The length of GET's body is not known.

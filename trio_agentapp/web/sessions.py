@@ -17,7 +17,7 @@ from ..protocol.ids import SessionKey, identifier_fault
 from ..protocol.lifecycle import RunState
 from ..protocol.transcript import encode_message
 from ..stores import MAX_MESSAGES
-from .identity import Gate
+from .identity import Caller, Gate
 from .parameters import identifier, number
 from .responses import json_response
 
@@ -57,10 +57,10 @@ class SessionRoutes:
         principal = await self.gate.identify(request)
         if fault := identifier_fault(session_id):
             raise ValidationError([("path.session_id", fault)])
-        user_id = self.gate.user_of(principal, identifier(request, "user_id")) or session_id
+        caller = Caller(principal, identifier(request, "user_id"))
         limit = number(request, "limit", MAX_MESSAGES, least=1, most=MAX_MESSAGES) if is_history else 0
-        await self.gate.may_see(principal, "read", user_id, session_id, None)
-        key = SessionKey(user_id, session_id)
+        key = SessionKey(caller.user_id or session_id, session_id)
+        await self.gate.may_see(caller, "read", key.user_id, session_id, None)
         return await self._history(key, limit) if is_history else await self._status(key)
 
     async def _status(self, key: SessionKey) -> Response:

@@ -18,7 +18,7 @@ from ..protocol.tasks import TaskRecord
 from ..runs.runner import fill_ids
 from ..tasks import NO_BODY
 from ..tasks.background import timeout_of
-from .identity import Action, Gate
+from .identity import Action, Caller, Gate
 from .parameters import flag, read_json, read_request
 from .responses import json_response, link, shown_id
 
@@ -79,13 +79,13 @@ class TaskRoutes:
         """Look up a task of this path.
 
         Raises:
-            TaskNotFound: unknown, of another path, or not for this principal. The three look the same to a client.
+            TaskNotFound: unknown, of another path, or not for this caller. The three look the same to a client.
         """
-        principal = await self.gate.identify(request)
+        caller = Caller(await self.gate.identify(request))
         record = await self.tasks.status(task_id)
         known = record if record is not None and record.name == self.name else None
         try:
-            await self.gate.may_see(principal, action, None if known is None else known.user_id, None, task_id)
+            await self.gate.may_see(caller, action, None if known is None else known.user_id, None, task_id)
         except RunNotFound:
             raise TaskNotFound from None
         if known is None:
@@ -101,12 +101,11 @@ class FunctionRoutes(TaskRoutes):
 
     async def submit(self, request: Request) -> Response:
         """`POST {name}`: 202 with the id of the task."""
-        principal = await self.gate.identify(request)
+        caller = Caller(await self.gate.identify(request))
         raw = await request.get_data(True, False, False)
         body = await read_json(request) if raw.strip() else NO_BODY
-        user_id = self.gate.user_of(principal, None)
-        await self.gate.may_submit(principal, user_id)
-        return _accepted(request, await self.tasks.submit(self.name, body, user_id=user_id))
+        await self.gate.may_submit(caller)
+        return _accepted(request, await self.tasks.submit(self.name, body, user_id=caller.user_id))
 
 
 @attrs.frozen(kw_only=True)
@@ -120,8 +119,9 @@ class BackgroundRoutes(TaskRoutes):
         principal = await self.gate.identify(request)
         asked = await read_request(request)
         timeout_of(asked)
-        key, run_id = fill_ids(asked, user_id=self.gate.user_of(principal, asked.user_id))
-        await self.gate.may_start(principal, key, run_id)
+        caller = Caller(principal, asked.user_id)
+        key, run_id = fill_ids(asked, user_id=caller.user_id)
+        await self.gate.may_start(caller, key, run_id)
         record = await self.tasks.start(asked, cast(dict[str, Any], await read_json(request)))
         response = _accepted(request, record, session_id=key.session_id, user_id=key.user_id)
         response.headers["X-Run-Id"] = run_id

@@ -20,7 +20,7 @@ from ...protocol.message import Message
 from ...protocol.request import AgentRequest
 from ...runs.runner import Watched
 from ...server.websocket_connection import FAREWELL, Farewell
-from ..identity import Principal
+from ..identity import Caller, Principal
 from ..responses import receipt_body
 from ..run_access import RunAccess, wind_down
 from . import messages
@@ -107,16 +107,15 @@ class Socket:
 
     def _handle(self, message: messages.ClientMessage | messages.Refused, nursery: trio.Nursery) -> None:
         """Act on a message without waiting: what takes time gets a task, so that a stop is read meanwhile."""
-        access, principal = self._access, self._principal
         match message:
             case messages.Start(id, request):
                 request.id = request.id or new_run_id()
                 request.session_id = request.session_id or new_session_id()
-                run = SocketRun(id, request.id, request.session_id, request.user_id)
-                self._follow(nursery, run, lambda: self._begin(request))
+                run = SocketRun(id, request.id, request.session_id, Caller(self._principal, request.user_id))
+                self._follow(nursery, run, lambda: self._begin(run.caller, request))
             case messages.Attach(id, run_id, after, user_id):
-                run = SocketRun(id, run_id, None, user_id)
-                self._follow(nursery, run, lambda: access.attach(principal, run_id, after, user_id=user_id))
+                run = SocketRun(id, run_id, None, Caller(self._principal, user_id))
+                self._follow(nursery, run, lambda: self._access.attach(run.caller, run_id, after))
             case messages.Detach(id) if id in self._runs:
                 self._runs.pop(id).scope.cancel(reason="the client detached")
             case messages.Stop(id, wait):
@@ -144,7 +143,7 @@ class Socket:
         self._runs[run.id] = run
 
         async def follow() -> None:
-            last = await run.follow(begin, self._access, self._principal, self._writer)
+            last = await run.follow(begin, self._access, self._writer)
             # Before the last message is sent, because the client may use the id again after it. A client that has
             # detached may use it already.
             if self._runs.get(run.id) is run:
@@ -155,10 +154,10 @@ class Socket:
 
         nursery.start_soon(follow)
 
-    async def _begin(self, request: AgentRequest) -> Watched:
+    async def _begin(self, caller: Caller, request: AgentRequest) -> Watched:
         if self._draining.is_set():
             raise Draining
-        return await self._access.start(self._principal, request)
+        return await self._access.start(caller, request)
 
     def _answer(self, nursery: trio.Nursery, id: str | None, answer: Callable[[], Awaitable[None]]) -> None:
         """Start a task that answers a message; a RequestError becomes an error message with this id."""
@@ -180,15 +179,13 @@ class Socket:
     async def _stop(self, run: SocketRun | None, wait: bool) -> None:
         if run is None:
             raise RunNotFound
-        receipt = await self._access.stop(
-            self._principal, run_id=run.run_id, session_id=run.session_id, user_id=run.user_id, wait=wait
-        )
+        receipt = await self._access.stop(run.caller, run_id=run.run_id, session_id=run.session_id, wait=wait)
         await self._writer.send({"type": "stopped", "id": run.id, "receipt": receipt_body(receipt)})
 
     async def _input(self, run: SocketRun | None, message: Message) -> None:
         if run is None:
             raise RunNotFound
-        await self._access.send_input(self._principal, run.run_id, message, user_id=run.user_id)
+        await self._access.send_input(run.caller, run.run_id, message)
 
     async def _refuse(self, error: RequestError) -> None:
         raise error

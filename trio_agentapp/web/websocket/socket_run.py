@@ -15,7 +15,7 @@ from ...protocol.lifecycle import RunState
 from ...runs import Gap, Subscriber
 from ...runs.runner import Watched
 from ...server.problems import problem_body
-from ..identity import Principal
+from ..identity import Caller
 from ..run_access import RunAccess
 from .writer import SocketWriter
 
@@ -27,11 +27,11 @@ STATES = {"completed": RunState.FINISHED, "canceled": RunState.STOPPED}
 class SocketRun:
     """A run that a client has started or attached to on this socket."""
 
-    def __init__(self, id: str, run_id: str, session_id: str | None, user_id: str | None) -> None:
+    def __init__(self, id: str, run_id: str, session_id: str | None, caller: Caller) -> None:
         self.id = id
         self.run_id = run_id
         self.session_id = session_id
-        self.user_id = user_id
+        self.caller = caller
         self.watched: Watched | None = None
         self.scope = trio.CancelScope()
 
@@ -39,7 +39,6 @@ class SocketRun:
         self,
         begin: Callable[[], Awaitable[Watched | None]],
         access: RunAccess,
-        principal: Principal | None,
         writer: SocketWriter,
     ) -> Mapping[str, Any] | None:
         """Send the events of the run that `begin` starts or attaches to.
@@ -51,7 +50,7 @@ class SocketRun:
                 self.watched = watched = await begin()
                 if watched is None:
                     # The run has ended, and the client has all of its events.
-                    known = await access.look(principal, self.run_id, user_id=self.user_id)
+                    known = await access.look(self.caller, self.run_id)
                     return {"type": "done", "id": self.id, "state": known.as_record.state.value}
             except RequestError as error:
                 return error_message(self.id, error)
