@@ -16,7 +16,6 @@ from ..runs.runner import Runner
 from ..tasks import TaskFunction
 from ..tasks.celery import (
     AgentBody,
-    CeleryBackground,
     CeleryTaskQueue,
     EmbeddedWorker,
     Lifeline,
@@ -26,8 +25,10 @@ from ..tasks.celery import (
     celery_name,
     new_celery,
     on_logging_set_up,
+    submit_run,
 )
 from ..telemetry import format_handlers
+from ..web.tasks import Begin
 from .settings import Settings
 
 __all__ = ["CeleryTasks"]
@@ -39,8 +40,6 @@ class CeleryTasks:
     Raises:
         ConfigurationError: a setting is missing, or cannot work.
     """
-
-    background: CeleryBackground
 
     def __init__(
         self,
@@ -93,8 +92,8 @@ class CeleryTasks:
         function = self._functions[name]
         self._add(name, function, self._work.body_of(function))
 
-    def add_background(self, name: str) -> None:
-        """Have workers execute runs of the query handler."""
+    def add_background(self, name: str) -> Begin:
+        """Register runs of the query handler as tasks. Return the function that submits one."""
         settings = self._settings
         if settings.interrupt_redis_url is None and isinstance(
             settings.interrupt_backend, LocalInterruptBackend | None
@@ -108,7 +107,7 @@ class CeleryTasks:
         )
         self._functions[name] = function
         self._add(name, function, AgentBody(self._open_runner, settings.stream_task_timeout))
-        self.background = CeleryBackground(self.queue, name)
+        return partial(submit_run, self.queue, name)
 
     def _add(self, name: str, function: TaskFunction, body: Callable[..., Any]) -> None:
         def perform(request: Any, *args: object) -> None:

@@ -18,7 +18,7 @@ from ..runs.asyncio_source import warn_of_cancelled_error
 from ..runs.runner import Runner
 from ..tasks import BackgroundRuns, LocalTaskQueue, TaskFunction
 from ..web.identity import Gate
-from ..web.tasks import BackgroundRoutes, FunctionRoutes
+from ..web.tasks import BackgroundRoutes, Begin, FunctionRoutes
 from .mounting import add_builtin, view_of
 from .settings import Settings
 
@@ -71,8 +71,9 @@ class AppTasks:
         )
         self._background_path = f"{settings.endpoint_path}/task"
         self._background = BackgroundRuns(name=self._background_path, timeout=settings.stream_task_timeout)
+        self._begin: Begin = self._background.start
         if self._celery is not None and settings.enable_stream_task:
-            self._celery.add_background(self._background_path)
+            self._begin = self._celery.add_background(self._background_path)
 
     @property
     def celery(self) -> CeleryTasks:
@@ -117,7 +118,8 @@ class AppTasks:
             path = self._background_path
             routes = BackgroundRoutes(
                 name=path,
-                tasks=self._background if self._celery is None else self._celery.background,
+                tasks=self._background if self._celery is None else self._queue,
+                begin=self._begin,
                 gate=self._gate,
                 cleanup_budget=self._settings.cleanup_budget,
             )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeAlias, cast
 
 import attrs
 import orjson
@@ -22,13 +22,17 @@ from .identity import Action, Caller, Gate
 from .parameters import flag, read_json, read_request
 from .responses import json_response, link, shown_id
 
-__all__ = ["Background", "BackgroundRoutes", "FunctionRoutes"]
+__all__ = ["BackgroundRoutes", "Begin", "FunctionRoutes"]
 
 WAIT_MARGIN = 5.0
 """Seconds beyond the cleanup budget that a cancel with `?wait=1` waits, as for runs."""
 
 POLL_FIRST, POLL_LONGEST = 0.01, 0.25
 """Seconds between two looks at a task that is being stopped. They are doubled each time."""
+
+
+Begin: TypeAlias = Callable[[AgentRequest, Mapping[str, Any]], Awaitable[TaskRecord]]
+"""Starts a run for a request with its ids filled in, and its JSON. Raises what `Runner.start` does."""
 
 
 class Tasks(Protocol):
@@ -39,13 +43,6 @@ class Tasks(Protocol):
 
     async def cancel(self, task_id: str) -> TaskRecord | None:
         """See `TaskQueue.cancel`."""
-
-
-class Background(Tasks, Protocol):
-    """Runs of the query handler that need no client to watch them."""
-
-    async def start(self, request: AgentRequest, body: Mapping[str, Any]) -> TaskRecord:
-        """Start a run for a request with its ids filled in, and its JSON. Raises what `Runner.start` does."""
 
 
 @attrs.frozen(kw_only=True)
@@ -112,7 +109,7 @@ class FunctionRoutes(TaskRoutes):
 class BackgroundRoutes(TaskRoutes):
     """The routes of `{endpoint_path}/task`."""
 
-    tasks: Background
+    begin: Begin
 
     async def start(self, request: Request) -> Response:
         """`POST {endpoint_path}/task`: start a run of the query handler that needs no client to watch it."""
@@ -122,7 +119,7 @@ class BackgroundRoutes(TaskRoutes):
         caller = Caller(principal, asked.user_id)
         key, run_id = fill_ids(asked, user_id=caller.user_id)
         await self.gate.may_start(caller, key, run_id)
-        record = await self.tasks.start(asked, cast(dict[str, Any], await read_json(request)))
+        record = await self.begin(asked, cast(dict[str, Any], await read_json(request)))
         response = _accepted(request, record, session_id=key.session_id, user_id=key.user_id)
         response.headers["X-Run-Id"] = run_id
         response.headers["X-Session-Id"] = shown_id(key.session_id)

@@ -7,7 +7,7 @@ agent        runs of the query handler as tasks  lifeline   stops a worker's tas
 worker       `run_worker`                        embedded   a worker as a subprocess of the app
 """
 
-from .agent import AgentBody, CeleryBackground, ask_agent
+from .agent import AgentBody, ask_agent, submit_run
 from .application import add_function, celery_name, new_celery, on_logging_set_up
 from .embedded import EmbeddedWorker
 from .lifeline import Lifeline
@@ -17,7 +17,6 @@ from .worker import run_worker
 
 __all__ = [
     "AgentBody",
-    "CeleryBackground",
     "CeleryTaskQueue",
     "EmbeddedWorker",
     "Lifeline",
@@ -27,5 +26,6 @@ __all__ = [
     "celery_name",
     "new_celery",
     "on_logging_set_up",
+    "submit_run",
     "run_worker",
 ]

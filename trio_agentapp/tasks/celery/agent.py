@@ -21,7 +21,7 @@ from ..background import end_of_run, start_unwatched
 from ..task import Task, TaskEnd
 from .queue import CeleryTaskQueue
 
-__all__ = ["AgentBody", "CeleryBackground", "ask_agent"]
+__all__ = ["AgentBody", "ask_agent", "submit_run"]
 
 logger = logging.getLogger("trio_agentapp.tasks")
 
@@ -32,24 +32,13 @@ def ask_agent(request: object) -> None:
     """Defines the parameter that a request is bound to. The worker executes `AgentBody` instead."""
 
 
-@attrs.frozen
-class CeleryBackground:
-    """The app's side. A task has the id of its run."""
-
-    queue: CeleryTaskQueue
-    name: str
-
-    async def start(self, request: AgentRequest, body: Mapping[str, Any]) -> TaskRecord:
-        """Submit the run to a worker. Whether its session is free is decided there."""
-        ids = {"id": request.id, "session_id": request.session_id, "user_id": request.user_id}
-        assert request.id is not None  # noqa: S101  filled in
-        return await self.queue.submit_as(request.id, self.name, {**body, **ids}, user_id=request.user_id)
-
-    async def status(self, task_id: str) -> TaskRecord | None:
-        return await self.queue.status(task_id)
-
-    async def cancel(self, task_id: str) -> TaskRecord | None:
-        return await self.queue.cancel(task_id)
+async def submit_run(
+    queue: CeleryTaskQueue, name: str, request: AgentRequest, body: Mapping[str, Any]
+) -> TaskRecord:
+    """Submit a run to a worker, which decides whether its session is free. The task has the id of its run."""
+    ids = {"id": request.id, "session_id": request.session_id, "user_id": request.user_id}
+    assert request.id is not None  # noqa: S101  filled in
+    return await queue.submit_as(request.id, name, {**body, **ids}, user_id=request.user_id)
 
 
 @attrs.frozen

@@ -1,8 +1,8 @@
 """`/ws`: many runs on one WebSocket. The messages are described in docs/reference/websocket.md.
 
-route      accepts and closes a socket         messages  what clients send
-socket     one socket, and what it may hold    writer    sends messages one after the other
-socket_run one run on a socket                 close     ends a socket with a code
+route       accepts and closes sockets          messages  the messages of clients
+socket      one socket: its client, its runs    writer    sends messages one after the other
+socket_run  one run on a socket
 """
 
 from .route import SUBPROTOCOL, SocketRoute

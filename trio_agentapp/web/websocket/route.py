@@ -13,8 +13,7 @@ from quart.wrappers import Websocket
 
 from ...runs.failures import leaves
 from ..run_access import RunAccess
-from .close import Close
-from .socket import Socket
+from .socket import Close, Socket
 
 __all__ = ["SUBPROTOCOL", "SocketRoute"]
 

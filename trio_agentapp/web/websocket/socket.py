@@ -24,14 +24,22 @@ from ..identity import Caller, Principal
 from ..responses import receipt_body
 from ..run_access import RunAccess, wind_down
 from . import messages
-from .close import Close
 from .socket_run import SocketRun, error_message
 from .writer import SocketWriter
 
-__all__ = ["MAX_RUNS_PER_SOCKET", "Socket"]
+__all__ = ["MAX_RUNS_PER_SOCKET", "Close", "Socket"]
 
 MAX_RUNS_PER_SOCKET = 1000
 """Runs followed on one socket at a time, and also stops and inputs under way. One more closes the socket (4429)."""
+
+
+class Close(Exception):
+    """Closes the socket with this code and reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
 
 
 class Socket:
