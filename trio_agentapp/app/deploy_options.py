@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from ..abc import DeployManager
 from ..errors import ConfigurationError
 from .settings import Settings, nearest_hint
 
@@ -25,17 +26,17 @@ ELSEWHERE = {
 """Options that other products have, with what to do instead."""
 
 
-def check_deploy_options(manager: object, options: Mapping[str, Any]) -> None:
+def check_deploy_options(manager: DeployManager, options: Mapping[str, Any]) -> None:
     """Refuse the options that `manager.deploy` does not take. One that takes all options checks them itself.
 
     Raises as `refuse_deploy_options` does.
     """
-    parameters = inspect.signature(type(manager).deploy).parameters  # type: ignore[attr-defined]
+    parameters = inspect.signature(manager.deploy).parameters
     if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
         refuse_deploy_options(manager, {name: options[name] for name in options if name not in parameters})
 
 
-def refuse_deploy_options(manager: object, options: Mapping[str, Any]) -> None:
+def refuse_deploy_options(manager: DeployManager, options: Mapping[str, Any]) -> None:
     """Refuse options that `manager.deploy` does not take, if there are any.
 
     Raises:
@@ -50,6 +51,6 @@ def refuse_deploy_options(manager: object, options: Mapping[str, Any]) -> None:
             raise ConfigurationError(f"{name} is set on the manager: {kind.__name__}({name}=...)")
         if name in ELSEWHERE:
             raise ConfigurationError(f"{kind.__name__} has no option {name}: {ELSEWHERE[name]}")
-        own = inspect.signature(kind.deploy).parameters.values()  # type: ignore[attr-defined]
-        known = [each.name for each in own if each.kind is not each.VAR_KEYWORD]
-        raise TypeError(f"{kind.__name__}.deploy has no option {name!r}{nearest_hint(name, {*known} - {'self'})}")
+        parameters = inspect.signature(manager.deploy).parameters.values()
+        known = [each.name for each in parameters if each.kind is not each.VAR_KEYWORD]
+        raise TypeError(f"{kind.__name__}.deploy has no option {name!r}{nearest_hint(name, known)}")
