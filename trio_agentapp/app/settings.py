@@ -280,7 +280,9 @@ class Settings:
     interrupt_redis_url: str | None = _setting(None, _redis_url, also=_only_backend, variable=str)
     state_url: str | None = _setting(None, STATE_URL, variable=str)
     redis_prefix: str = _setting("agentapp", TEXT)
-    timings: Timings = _setting(Timings(), _must_be("Timings(...)", lambda value: isinstance(value, Timings)))
+    timings: Timings = _setting(
+        attrs.Factory(Timings), _must_be("Timings(...)", lambda value: isinstance(value, Timings))
+    )
     event_store: str = _setting("local", _one_of("local", "redis"), also=_event_store)
     broker_url: str | None = _setting(None, _broker_url, variable=str)
     backend_url: str | None = _setting(None, _redis_url, variable=str)
