@@ -124,7 +124,8 @@ class AgentApp(RoutingApp):
         self._handler: Handler | None = None
         self._framework = "text"
         self._middleware: list[Middleware] = []
-        self._serving_functions: list[Callable[[], AsyncGenerator[None, None]]] = []
+        self._serving_functions: dict[int, Callable[[], AsyncGenerator[None, None]]] = {}
+        """By the place of their generators in `while_serving_gens`."""
         self._mounted = False
         self._unknown_variables = unknown_variables(os.environ)
         install_problems(self)
@@ -200,7 +201,7 @@ class AgentApp(RoutingApp):
 
     def while_serving(self, func: Any) -> Any:
         """Quart's own, for an app that is served several times: the function is called at each start."""
-        self._serving_functions.append(func)
+        self._serving_functions[len(self.while_serving_gens)] = func
         return super().while_serving(func)
 
     # What users call.
@@ -315,8 +316,9 @@ class AgentApp(RoutingApp):
         # Checked here, because the hooks of blueprints do not pass the app's decorators.
         for fn in self.hooks():
             refuse_fastapi(fn, f"hook {getattr(fn, '__qualname__', type(fn).__qualname__)}")
-        # Quart keeps generators, and each of them can serve once only.
-        self.while_serving_gens[:] = [function() for function in self._serving_functions]
+        # Quart keeps generators instead of functions, and each generator can serve only once.
+        for place, function in self._serving_functions.items():
+            self.while_serving_gens[place] = function()
         async with self._runtime.open(self, self._handler, self._framework):
             self._mount()
             yield
