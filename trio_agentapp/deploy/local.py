@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 import trio
 
@@ -43,7 +43,8 @@ class LocalDeployManager(DeployManager):
     Host and port are the arguments, else `HOST` and `PORT` of the environment, else 127.0.0.1:8090. Port 0 means
     any free one; the deployment holds it.
 
-    `shutdown_timeout` is the default of `stop`'s `timeout`.
+    `shutdown_timeout`: the seconds that `stop` gives a service when it is told none. `startup_timeout`: the seconds
+    in which `deploy` waits for a service to be ready, unless `ready_timeout` is given.
 
     Raises:
         ValueError: a mode that does not exist, or a timeout below 0.
@@ -57,16 +58,19 @@ class LocalDeployManager(DeployManager):
         *,
         home: str | os.PathLike[str] | None = None,
         shutdown_timeout: float | None = None,
+        startup_timeout: float = READY_TIMEOUT,
     ) -> None:
-        if shutdown_timeout is not None and not shutdown_timeout >= 0:
-            raise ValueError(f"shutdown_timeout must be 0 or more seconds, not {shutdown_timeout!r}")
+        for name, seconds in (("shutdown_timeout", shutdown_timeout), ("startup_timeout", startup_timeout)):
+            if seconds is not None and not seconds >= 0:
+                raise ValueError(f"{name} must be 0 or more seconds, not {seconds!r}")
         self.host = host
         self.port = port
         self.mode = _mode(mode)
         self.shutdown_timeout = shutdown_timeout
+        self.startup_timeout = startup_timeout
         self._records = Records(home)
 
-    async def deploy(  # type: ignore[override]  # the contract leaves its options to each implementation
+    async def deploy(
         self,
         app: AgentApp | None = None,
         *,
@@ -78,7 +82,8 @@ class LocalDeployManager(DeployManager):
         certfile: str | os.PathLike[str] | None = None,
         keyfile: str | os.PathLike[str] | None = None,
         workers: int = 1,
-        ready_timeout: float = READY_TIMEOUT,
+        ready_timeout: float | None = None,
+        **others: Never,
     ) -> Deployment:
         """Serve an app; returns when it answers that it is ready.
 
@@ -90,14 +95,20 @@ class LocalDeployManager(DeployManager):
         Raises:
             DeployError: the address is busy (nothing was started then); the service ended, or was not ready within
                 `ready_timeout` seconds, with the end of its log (nothing of it runs any more).
-            ConfigurationError: the app cannot be found, or an option has no meaning in this mode.
+            ConfigurationError: the app cannot be found, an option has no meaning in this mode, or is set elsewhere
+                (such as `endpoint_path`, on the app).
+            TypeError: there is no such option.
         """
-        # Imported here, because looking at services and stopping them need no web server.
-        from ..app.loading import entrypoint_of, load_app, resolved
+        # Whoever only looks after services does not pay for the web server.
+        from ..app.deploy_options import refuse_deploy_options
+        from ..app.entrypoint import entrypoint_of
+        from ..app.loading import load_app, resolved
         from ..app.serving import address, check_exposure
         from ..server.config import ServerConfig
         from ..server.tls import tls_files
 
+        refuse_deploy_options(self, others)
+        ready_timeout = self.startup_timeout if ready_timeout is None else ready_timeout
         chosen = self.mode if mode is None else _mode(mode)
         if app is None and entrypoint is None:
             raise ConfigurationError("there is nothing to deploy: give an app or an entrypoint")

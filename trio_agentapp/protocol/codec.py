@@ -19,6 +19,7 @@ from .request import STRATEGIES, AgentRequest, CancelAfter
 from .structure import (
     Check,
     Faults,
+    hint_misspelt,
     instead,
     is_boolean,
     is_identifier,
@@ -28,7 +29,7 @@ from .structure import (
     messages_from,
 )
 
-__all__ = ["decode_json", "decode_request", "encode_event", "request_from", "structure_request"]
+__all__ = ["REQUEST_FIELDS", "decode_json", "decode_request", "encode_event", "request_from", "structure_request"]
 
 
 _MANY_DIGITS = re.compile(rb"[0-9]{19}")
@@ -122,8 +123,10 @@ def _structured(value: dict[str, Any], *, require_input: bool) -> AgentRequest:
             faults.add("$.input", "must have at least one message")
     elif require_input:
         faults.add("$.input", f"is required{instead(value, 'input', ('messages', 'message', 'prompt', 'query'))}")
+    if faults.found:
+        hint_misspelt(value, REQUEST_FIELDS, "input", "$", faults)
     faults.settle()
-    extra = {name: item for name, item in value.items() if name not in _KNOWN}
+    extra = {name: item for name, item in value.items() if name not in REQUEST_FIELDS}
     return AgentRequest(input=messages or [], extra=extra, **fields)
 
 
@@ -203,7 +206,7 @@ _CHECKS: dict[str, Check] = {
     "timeout_s": _is_duration,
     "run_id": _is_run_id,
 }
-_KNOWN = frozenset({"input", *_CHECKS})
+REQUEST_FIELDS = frozenset({"input", *_CHECKS})
 
 
 def encode_event(event: Event) -> bytes:

@@ -7,7 +7,8 @@ means "not given". Faults never repeat more than a few characters of what the cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from ..errors import ValidationError
@@ -15,10 +16,23 @@ from .content import CONTENT_TYPES, FIELDS, GROWING, Content, make_content
 from .ids import identifier_fault
 from .message import MESSAGE_FIELDS, OUTPUT_OF, ROLES, Message, Role
 
-__all__ = ["Faults", "MAX_FAULTS", "contents_from", "content_from", "instead", "message_from", "messages_from"]
+__all__ = [
+    "Faults",
+    "MAX_FAULTS",
+    "content_from",
+    "contents_from",
+    "hint_misspelt",
+    "instead",
+    "message_from",
+    "messages_from",
+    "misspelt",
+]
 
 MAX_FAULTS = 100
 """Faults told about one request; a body of a megabyte can hold hundreds of thousands."""
+
+MAX_HINTED = 50
+"""Fields of an object that are looked at for misspelt names."""
 
 _ECHO = 40
 
@@ -139,10 +153,10 @@ def content_from(value: Any, path: str, faults: Faults) -> Content | None:
         field = value.get(name)
         if kind == "data":
             if name not in value:
-                faults.add(f"{path}.{name}", "is required")
+                faults.add(f"{path}.{name}", f"is required{instead(value, name)}")
         elif field is None:
             if _NEEDED.get(kind) == name:
-                faults.add(f"{path}.{name}", "is required")
+                faults.add(f"{path}.{name}", f"is required{instead(value, name)}")
         else:
             faults.check(f"{path}.{name}", field, is_string)
         payload[name] = field
@@ -151,7 +165,10 @@ def content_from(value: Any, path: str, faults: Faults) -> Content | None:
     delta = value.get("delta")
     if delta is not None and faults.check(f"{path}.delta", delta, is_boolean) and kind in GROWING:
         payload["delta"] = delta
-    return make_content(kind, payload) if len(faults.found) == before else None
+    if len(faults.found) > before:
+        hint_misspelt(value, {"type", "delta", *FIELDS[kind]}, _NEEDED.get(kind), path, faults)
+        return None
+    return make_content(kind, payload)
 
 
 def contents_from(value: Any, path: str, faults: Faults) -> list[Content]:
@@ -194,6 +211,7 @@ def message_from(value: Any, path: str, faults: Faults, *, speaker: Role = "user
         if word is not None:
             faults.check(f"{path}.{name}", word, _MESSAGE_CHECKS[name])
     if len(faults.found) > before:
+        hint_misspelt(value, MESSAGE_FIELDS, "content", path, faults)
         return None
     extra = {name: item for name, item in value.items() if name not in MESSAGE_FIELDS}
     return Message(role=author or _implied_role(kind, speaker), type=kind, content=content, extra=extra, **words)
@@ -211,10 +229,36 @@ _SPEAKING = ("message", "reasoning")
 """Types of messages that say nothing without content."""
 
 
-def instead(value: Mapping[str, Any], wanted: str, others: Iterable[str]) -> str:
-    """Which of its fields is perhaps meant for one that is missing: words to append to a fault."""
-    found = next((name for name in others if name in value), None)
+def instead(value: Mapping[str, Any], wanted: str, others: Iterable[str] = ()) -> str:
+    """The end of a fault about a missing field: the field of the object that was perhaps meant instead."""
+    found = next((name for name in others if name in value), None) or nearest(wanted, [*islice(value, MAX_HINTED)])
     return "" if found is None else f"; {found!r} is not a field of this object, {wanted!r} is"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` is probably a misspelling of."""
+    # Imported only if needed: most requests have no unknown field.
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name[:_ECHO], known, n=1)), None)
+
+
+def misspelt(value: Mapping[str, Any], known: Collection[str], required: str | None = None) -> dict[str, str]:
+    """The unknown fields of an object that are probably misspelt, each with a known name that the object lacks.
+
+    `required` is not suggested: `instead` does that.
+    """
+    missing = [name for name in known if name not in value and name != required]
+    unknown = [name for name in islice(value, MAX_HINTED) if name not in known]
+    return {name: near for name in unknown if (near := nearest(name, missing)) is not None}
+
+
+def hint_misspelt(
+    value: Mapping[str, Any], known: Collection[str], required: str | None, path: str, faults: Faults
+) -> None:
+    """Note the misspelt fields of an object that is refused. In other objects unknown fields are allowed."""
+    for name, near in misspelt(value, known, required).items():
+        faults.add(f"{path}.{name}", f"is not a field of this object; did you mean {near!r}?")
 
 
 _MESSAGE_CHECKS: dict[str, Check] = {

@@ -1,4 +1,4 @@
-"""Background runs of the query handler: started by one request, their result read by another."""
+"""Runs of the query handler in the background: started by one request, looked up by others."""
 
 from __future__ import annotations
 
@@ -34,89 +34,94 @@ STATES = {
 
 
 class BackgroundRuns:
-    """Background runs as tasks. The id of a task is that of its run.
+    """Runs like all others, which can be looked up as tasks: a task has the id of its run.
 
-    They are runs like any other: one for each session, stopped by run id or session. They continue without a
-    watcher, and their terminal response is kept for a day.
+    They continue without a watcher. Their terminal responses are kept for a day.
     """
 
-    def __init__(
-        self,
-        runner: Runner,
-        registry: RunRegistry,
-        backend: BaseInterruptBackend,
-        *,
-        name: str,
-        timeout: float | None = None,
-        table: TaskTable | None = None,
-    ) -> None:
-        self._runner = runner
-        self._registry = registry
-        self._backend = backend
+    def __init__(self, *, name: str, timeout: float | None = None) -> None:
         self._name = name
         self._timeout = timeout
-        self._table = table or TaskTable()
-        self._runs: dict[str, Run] = {}
-        self._nursery: trio.Nursery | None = None
+        self._opened: _Opened | None = None
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        """Accept runs inside this block. The registry owns and ends them."""
+    async def open(
+        self, runner: Runner, registry: RunRegistry, backend: BaseInterruptBackend
+    ) -> AsyncIterator[None]:
+        """Take runs inside this block. The registry owns them and ends them."""
         async with nursery_around() as nursery:
-            self._nursery = nursery
+            self._opened = _Opened(runner, registry, backend, nursery)
             try:
                 yield
             finally:
-                self._nursery = None
                 nursery.cancel_scope.cancel(reason="the app is closed")
 
     async def start(self, request: AgentRequest, body: Mapping[str, Any]) -> TaskRecord:  # noqa: ARG002
-        """Start a run, or join the live one of its id. Raises what `Runner.start` does."""
-        run = await start_unwatched(self._runner, request, self._timeout)
+        """Start a run, or join the live run with its id. Raises what `Runner.start` does."""
+        opened = self._here
+        run = await start_unwatched(opened.runner, request, self._timeout)
         known = await self.status(run.run_id)
         if known is not None and not known.state.terminal:
             return known
         record = TaskRecord(task_id=run.run_id, name=self._name, user_id=run.user_id, created_at=run.created_at)
-        self._table.put(record)
-        self._runs[run.run_id] = run
-        assert self._nursery is not None  # noqa: S101  routes are served while it is open
-        self._nursery.start_soon(self._follow, run, name=f"task record of run {run.run_id}")
-        return self._updated(record)
+        opened.table.put(record)
+        opened.runs[run.run_id] = run
+        opened.nursery.start_soon(self._follow, run, name=f"record of run {run.run_id}")
+        return self._with_state(record)
 
     async def status(self, task_id: str) -> TaskRecord | None:
         await trio.lowlevel.checkpoint()
-        record = self._table.get(task_id)
-        return None if record is None else self._updated(record)
-
-    def _updated(self, record: TaskRecord) -> TaskRecord:
-        """The record, changed to RUNNING if its run has left the queue of its session."""
-        run = self._runs.get(record.task_id)
-        if run is None or record.state is not TaskState.PENDING or run.lifecycle.state is RunState.IDLE:
-            return record
-        return self._table.change(record.task_id, state=TaskState.RUNNING, started_at=time.time())
+        record = self._here.table.get(task_id)
+        return None if record is None else self._with_state(record)
 
     async def cancel(self, task_id: str) -> TaskRecord | None:
         record = await self.status(task_id)
         if record is None or record.state.terminal:
             return record
-        await stop_run(self._registry, self._backend, None, task_id)
-        record = self._table.get(task_id)
+        await stop_run(self._here.registry, self._here.backend, None, task_id)
+        record = self._here.table.get(task_id)
         if record is None or record.state.terminal:
             return record
-        return self._table.change(task_id, cancel_requested=True)
+        return self._here.table.change(task_id, cancel_requested=True)
+
+    @property
+    def _here(self) -> _Opened:
+        assert self._opened is not None  # noqa: S101  routes are served while it is open
+        return self._opened
+
+    def _with_state(self, record: TaskRecord) -> TaskRecord:
+        """Mark the record as running when its run has begun: it may have waited for its session before."""
+        run = self._here.runs.get(record.task_id)
+        if run is None or record.state is not TaskState.PENDING or run.lifecycle.state is RunState.IDLE:
+            return record
+        return self._here.table.change(record.task_id, state=TaskState.RUNNING, started_at=time.time())
 
     async def _follow(self, run: Run) -> None:
         await run.ended.wait()
-        del self._runs[run.run_id]
+        del self._here.runs[run.run_id]
         end = end_of_run(run)
-        self._table.change(run.run_id, state=end.state, result=end.result, error=end.error, ended_at=time.time())
+        self._here.table.change(
+            run.run_id, state=end.state, result=end.result, error=end.error, ended_at=time.time()
+        )
+
+
+@attrs.frozen
+class _Opened:
+    """The parts of one opening of the app."""
+
+    runner: Runner
+    registry: RunRegistry
+    backend: BaseInterruptBackend
+    nursery: trio.Nursery
+    table: TaskTable = attrs.field(factory=TaskTable)
+    runs: dict[str, Run] = attrs.field(factory=dict)
 
 
 async def start_unwatched(runner: Runner, request: AgentRequest, timeout: float | None) -> Run:
-    """Start a run without a watcher, with a time limit of `timeout` seconds. Raises what `Runner.start` does.
+    """Start a run that no disconnect stops, for `timeout` seconds at most. Raises what `Runner.start` does.
 
-    A field `timeout` of the request replaces `timeout`. If its session is busy, the run is queued, unless the
-    request or the app has another strategy: the sender does not watch the run and would not try again.
+    The request's field `timeout` replaces `timeout`. If the session is busy, the run waits for it, unless the
+    request or the app sets another strategy: there is no client that would repeat a refused request.
     """
     own = timeout_of(request)
     limits = [seconds for seconds in (request.timeout_s, timeout if own is None else own) if seconds is not None]
@@ -129,14 +134,14 @@ async def start_unwatched(runner: Runner, request: AgentRequest, timeout: float 
         extra={name: value for name, value in request.extra.items() if name != "timeout"},
     )
     watched = await runner.start(asked)
-    # A reader that does not read would hold the run back. The log keeps the terminal event without readers.
+    # A reader that does not read would hold up the run. The log keeps the terminal event without it.
     watched.subscriber.close()
     assert watched.run is not None  # noqa: S101  it was started, or joined, on this node
     return watched.run
 
 
 def timeout_of(request: AgentRequest) -> float | None:
-    """The time limit in the field `timeout` of a request for a task, in seconds. Raises ValidationError."""
+    """Return the seconds in the request's field `timeout`, None without it. Raises ValidationError."""
     timeout = request.extra.get("timeout")
     if timeout is None:
         return None

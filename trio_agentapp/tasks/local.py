@@ -46,7 +46,7 @@ class LocalTaskQueue(TaskQueue):
     Args:
         functions: by the name that a task is submitted with. Functions may be added later.
         cleanup_budget: seconds that a stopped task has for its cleanup.
-        debug: show the text of a task's exception to its client.
+        debug: show the text of an exception to the client.
     """
 
     def __init__(
@@ -141,17 +141,17 @@ class LocalTaskQueue(TaskQueue):
         while self._waiting and self._nursery is not None and len(self._running) < self._max_running:
             task_id, (task, function, body) = self._waiting.popitem(last=False)
             self._running[task_id] = task
-            # In a new context: without the context variables of the request that made room for it.
-            start = partial(self._nursery.start_soon, self._live, task, function, body, name=f"task {task_id}")
+            # In an empty context, without the variables of the request whose end made room for this task.
+            start = partial(self._nursery.start_soon, self._run, task, function, body, name=f"task {task_id}")
             contextvars.Context().run(start)
 
-    async def _live(self, task: Task, function: TaskFunction, body: object) -> None:
+    async def _run(self, task: Task, function: TaskFunction, body: object) -> None:
         self._table.change(task.task_id, state=TaskState.RUNNING, started_at=time.time())
         try:
             end = await execute(task, lambda: function(body, threads=self._threads), debug=self._debug)
             self._end(task.task_id, end.state, result=end.result, error=end.error)
         except BaseException as exc:
-            # A failure of the runtime, too, ends this task and no other.
+            # The failure of one task must not end others, even if the runtime is at fault.
             if is_cancelled(exc) or ctrl_c_in(exc) is not None:
                 raise
             logger.critical("task %s of %s: the runtime failed", task.task_id, task.name, exc_info=True)
@@ -159,15 +159,15 @@ class LocalTaskQueue(TaskQueue):
         finally:
             del self._running[task.task_id]
             self._start_waiting()
-            self._tell_changed()
+            self._note_change()
 
     def _end(
         self, task_id: str, state: TaskState, *, result: bytes | None = None, error: TaskError | None = None
     ) -> TaskRecord:
         record = self._table.change(task_id, state=state, result=result, error=error, ended_at=time.time())
-        self._tell_changed()
+        self._note_change()
         return record
 
-    def _tell_changed(self) -> None:
+    def _note_change(self) -> None:
         self._changed.set()
         self._changed = trio.Event()

@@ -47,7 +47,7 @@ class TaskTable:
         self._live[record.task_id] = record
 
     def get(self, task_id: str) -> TaskRecord | None:
-        self._forget_old()
+        self._remove_old()
         if (record := self._live.get(task_id)) is not None:
             return record
         ended = self._ended.get(task_id)
@@ -60,10 +60,10 @@ class TaskTable:
             del self._live[task_id]
             self._ended[task_id] = (self._now(), record)
             self._bytes += len(record.result or b"")
-            self._forget_old()
+            self._remove_old()
         return record
 
-    def _forget_old(self) -> None:
+    def _remove_old(self) -> None:
         too_old = self._now() - self._retention
         while self._ended:
             task_id, (ended_at, record) = next(iter(self._ended.items()))

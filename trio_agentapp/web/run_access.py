@@ -1,6 +1,7 @@
-"""What every entry does with runs, whatever wire it speaks: who asks, whether they may, and then the run core.
+"""What every route and every protocol does with runs: check who asks, then call the run core.
 
-The one place that SSE, WebSocket and all other wires pass (WIRE, section 6). It knows no request and no response.
+SSE and WebSocket go through here, so that each operation is authorised in one place. This module knows no HTTP
+request and no response.
 """
 
 from __future__ import annotations
@@ -22,25 +23,25 @@ from ..errors import (
     ValidationError,
 )
 from ..protocol.ids import SessionKey
-from ..protocol.lifecycle import Cause, Phase, RunRecord, RunState, SessionStatus, StopReceipt
+from ..protocol.lifecycle import Cause, Phase, RunRecord, RunState, StopReceipt
 from ..protocol.message import Message
 from ..protocol.request import AgentRequest
 from ..protocol.transcript import encode_message
 from ..runs import Run, RunRegistry, Subscriber, Viewing, stop_run
 from ..runs.runner import Runner, Watched, fill_ids
-from .identity import Action, Gate, Principal
+from .identity import Action, Caller, Gate
 
-__all__ = ["Known", "RunService"]
+__all__ = ["Known", "RunAccess", "wind_down"]
 
 LISTED_AT_ONCE = 100
 
-UNDECIDED = 0.02
+POLL_INTERVAL = 0.02
 """Seconds between two looks at a run that another request is about to start."""
 
 
 @attrs.frozen
 class Known:
-    """What there is of a run: itself, if it is live on this node, and its record, if it is not."""
+    """A run as this node knows it: the run itself if it is live here, else its record. It has at least one."""
 
     key: SessionKey
     run: Run | None
@@ -48,15 +49,21 @@ class Known:
 
     @property
     def as_record(self) -> RunRecord:
-        if self.record is not None:
-            return self.record
-        assert self.run is not None  # noqa: S101  one of the two there always is
-        return self.run.record()
+        """The record from the backend, else one made from the live run."""
+        return self.record or self.latest
+
+    @property
+    def latest(self) -> RunRecord:
+        """A record made from the live run, else the one from the backend."""
+        if self.run is not None:
+            return self.run.record()
+        assert self.record is not None  # noqa: S101  there is always one of the two
+        return self.record
 
 
 @attrs.frozen(kw_only=True)
-class RunService:
-    """All methods raise the `RequestError`s that their callers send on."""
+class RunAccess:
+    """Operations on runs for a caller. Each raises `RequestError`s that are meant for the client."""
 
     runner: Runner | None
     registry: RunRegistry
@@ -66,42 +73,47 @@ class RunService:
 
     async def start(
         self,
-        principal: Principal | None,
+        caller: Caller,
         asked: AgentRequest,
         *,
         idempotency_key: str | None = None,
         body: bytes = b"",
     ) -> Watched:
-        """Start a run and watch it, or watch the one that this request, or this key, has started already.
+        """Start a run and watch it. If this request or its idempotency key has started a run already, watch that.
 
-        Ids that the request lacks are filled in.
+        Ids that the request lacks are filled in. `body` is the request as the client sent it.
 
         Raises:
-            Forbidden: not for this user. IdempotencyConflict: the key came before, with another body.
-            And what `Runner.start` raises: nothing was started.
+            Forbidden: the caller may not start runs of this user.
+            IdempotencyConflict: the key was used before, with another body.
+            And what `Runner.start` raises. Nothing was started then.
         """
-        assert self.runner is not None  # noqa: S101  no entry exists without a handler
-        named = self.gate.user_of(principal, asked.user_id)
-        key, run_id = fill_ids(asked, user_id=named)
+        assert self.runner is not None  # noqa: S101  without a handler there are no routes of runs
+        user_id = caller.user_id
+        key, run_id = fill_ids(asked, user_id=user_id)
         pinned = None
         if idempotency_key is not None:
-            owner = "" if named is None else named
+            owner = user_id or ""
             pinned = f"{len(owner)}:{owner}{idempotency_key}"
             fingerprint = hashlib.sha256(body).hexdigest()
             kept = await self.backend.pin(pinned, f"{fingerprint} {run_id} {key.session_id}")
-            # Who sends no ids gets fresh ones for each request: what makes two of them one is the key.
+            # A request without ids gets new ones each time. A repeated one takes those of the first request.
             first, asked.id, asked.session_id = kept.split(" ", 2)
             if first != fingerprint:
                 raise IdempotencyConflict
-            asked.user_id = named
+            asked.user_id = user_id
             key, run_id = fill_ids(asked)
-        await self.gate.may_start(principal, key, run_id)
+        await self.gate.may_start(caller, key, run_id)
         if pinned is None:
             return await self.runner.start(asked)
         return await self._start_once(asked, run_id, pinned, kept)
 
     async def _start_once(self, asked: AgentRequest, run_id: str, pinned: str, kept: str) -> Watched:
-        """Start the run of a key, or watch it: another request with this key may have done so, or be about to."""
+        """Start the run of an idempotency key, or watch it.
+
+        Another request with this key may have started the run, or be about to; then wait until that is decided. The
+        key is released if no run was started and a repeated request may be tried as a first one.
+        """
         assert self.runner is not None  # noqa: S101
         while True:
             known = await self._find(run_id)
@@ -118,7 +130,6 @@ class RunService:
                     raise
             except RequestError as exc:
                 if exc.retryable:
-                    # Nothing was started: the next try is a first one, and may have a run id of its own.
                     await self.backend.unpin(pinned, kept)
                 raise
             except trio.Cancelled:
@@ -126,30 +137,29 @@ class RunService:
                     if await self._was_never_started(run_id):
                         await self.backend.unpin(pinned, kept)
                 raise
-            await trio.sleep(UNDECIDED)
+            await trio.sleep(POLL_INTERVAL)
 
     async def _was_never_started(self, run_id: str) -> bool:
-        """Whether the claim of a run was given up, as by a client that left, so that nobody else has it."""
+        """Whether the claim of a run was abandoned, for instance because its client disconnected."""
         known = await self._find(run_id)
         return known is None or (known.run is None and known.as_record.reason == Cause.CLAIM_FAILED)
 
-    async def attach(
-        self, principal: Principal | None, run_id: str, after: int = -1, *, user_id: str | None = None
-    ) -> Watched | None:
-        """Watch a run from an event on, wherever it runs; None: it is over, and `after` was its last event.
+    async def attach(self, caller: Caller, run_id: str, after: int = -1) -> Watched | None:
+        """Watch a run, on any node, from the event after number `after`. None: `after` was its last event.
 
         Raises:
-            RunNotFound: unknown, or not yours. Elsewhere, StreamExpired: its events cannot be had here, or at all.
+            RunNotFound: unknown, or not for this caller. Elsewhere: its events are on another node.
+            StreamExpired: its events are not kept any more.
         """
-        known = await self.look(principal, run_id, user_id=user_id)
+        known = await self.look(caller, run_id)
         subscriber = await self.viewing.attach(known.as_record, after)
         return None if subscriber is None else self._watched(known, subscriber)
 
-    async def attach_end(self, principal: Principal | None, run_id: str, *, user_id: str | None = None) -> Watched:
-        """Watch a run for the sake of its last event only."""
-        known = await self.look(principal, run_id, user_id=user_id)
+    async def attach_end(self, caller: Caller, run_id: str) -> Watched:
+        """Watch a run for its last event only."""
+        known = await self.look(caller, run_id)
         subscriber = await self.viewing.attach_end(known.as_record)
-        assert subscriber is not None  # noqa: S101  the last event is always ahead of this reader
+        assert subscriber is not None  # noqa: S101  this reader starts before the last event
         return self._watched(known, subscriber)
 
     async def _watch(self, known: Known) -> Watched:
@@ -162,28 +172,21 @@ class RunService:
         return Watched(key=known.key, run_id=run_id, subscriber=subscriber, run=self.registry.find(run_id))
 
     async def describe(self, watched: Watched) -> Known:
-        """What there is of a run that its caller may watch."""
+        """Look up a run that its caller watches already."""
         run = self.registry.find(watched.run_id)
         record = None if run is not None else await self.backend.run_status(watched.run_id)
         if run is None and record is None:
             raise RunNotFound
         return Known(watched.key, run, record)
 
-    async def look(
-        self,
-        principal: Principal | None,
-        run_id: str,
-        *,
-        action: Action = "read",
-        user_id: str | None = None,
-    ) -> Known:
-        """What there is of a run. Raises RunNotFound: nothing, or not for this principal."""
+    async def look(self, caller: Caller, run_id: str, action: Action = "read") -> Known:
+        """Look up a run. Raises RunNotFound: unknown, or not for this caller."""
         known = await self._find(run_id)
-        if known is None or user_id not in (None, known.key.user_id):
-            # The same question for an unknown run as for another's, so that neither can be told from its answer.
-            await self.gate.may_see(principal, action, None, None, run_id)
+        if known is None or caller.named_user not in (None, known.key.user_id):
+            # The hook is asked for an unknown run too, so that unknown and forbidden runs look the same.
+            await self.gate.may_see(caller, action, None, None, run_id)
             raise RunNotFound
-        await self.gate.may_see(principal, action, known.key.user_id, known.key.session_id, run_id)
+        await self.gate.may_see(caller, action, known.key.user_id, known.key.session_id, run_id)
         return known
 
     async def _find(self, run_id: str) -> Known | None:
@@ -195,57 +198,47 @@ class RunService:
         return None if key is None else Known(key, run, record)
 
     async def stop(
-        self,
-        principal: Principal | None,
-        *,
-        session_id: str | None = None,
-        run_id: str | None = None,
-        user_id: str | None = None,
-        wait: bool = False,
+        self, caller: Caller, *, session_id: str | None = None, run_id: str | None = None, wait: bool = False
     ) -> StopReceipt:
-        """Stop the run of a session, or a named one, wherever it runs.
+        """Stop the run of a session, or the run with an id, on any node.
 
         Raises:
-            ValidationError: neither was named. RunNotFound: not for this principal.
-            BackendUnavailable: not delivered; safe to repeat.
+            ValidationError: neither a session nor a run is given. RunNotFound: not for this caller.
+            BackendUnavailable: the stop was not delivered; safe to repeat.
         """
-        user_id = self.gate.user_of(principal, user_id)
+        user_id = caller.user_id
         if session_id is None and run_id is None:
-            raise ValidationError([("$.session_id", "a stop names a session, a run (run_id), or both")])
+            raise ValidationError([("$.session_id", "a stop needs a session_id, a run_id, or both")])
         key = None
         if session_id is not None:
             user_id = user_id or session_id
             key = SessionKey(user_id, session_id)
-        await self.gate.may_see(principal, "stop", user_id, session_id, run_id)
+        await self.gate.may_see(caller, "stop", user_id, session_id, run_id)
         return await stop_run(self.registry, self.backend, key, run_id, user_id=user_id, wait=wait)
 
-    async def cancel(
-        self, principal: Principal | None, run_id: str, *, user_id: str | None = None, wait: bool = False
-    ) -> StopReceipt:
-        """Stop one run by its id alone. An unknown run is not found, and yet stopped should it still come.
+    async def cancel(self, caller: Caller, run_id: str, *, wait: bool = False) -> StopReceipt:
+        """Stop the run with this id.
 
         Raises:
-            RunNotFound: unknown, or not for this principal.
+            RunNotFound: unknown, or not for this caller. The stop of an unknown run is kept: a run that starts
+                with this id later is stopped.
         """
         try:
-            known = await self.look(principal, run_id, action="stop", user_id=user_id)
+            known = await self.look(caller, run_id, "stop")
         except RunNotFound:
-            owner = self.gate.user_of(principal, user_id)
-            await self.gate.may_see(principal, "stop", owner, None, run_id)
-            await stop_run(self.registry, self.backend, None, run_id, user_id=owner)
+            await self.gate.may_see(caller, "stop", caller.user_id, None, run_id)
+            await stop_run(self.registry, self.backend, None, run_id, user_id=caller.user_id)
             raise
         return await stop_run(self.registry, self.backend, known.key, run_id, wait=wait)
 
-    async def send_input(
-        self, principal: Principal | None, run_id: str, message: Message, *, user_id: str | None = None
-    ) -> None:
-        """Put a message into a run that runs, wherever it does.
+    async def send_input(self, caller: Caller, run_id: str, message: Message) -> None:
+        """Send a message to a running run, on any node.
 
         Raises:
-            RunNotFound: unknown, or not for this principal. RunEnded: it does not run. QueueFull: it has not
-            received the messages before.
+            RunNotFound: unknown, or not for this caller. RunEnded: the run is not running.
+            QueueFull: the run has not received earlier messages yet.
         """
-        known = await self.look(principal, run_id, action="start", user_id=user_id)
+        known = await self.look(caller, run_id, "start")
         if known.run is not None and known.run.lifecycle.state is RunState.RUNNING:
             answer = InputAnswer.OK if known.run.give_input(message) else InputAnswer.FULL
         elif known.run is None and known.as_record.state is RunState.RUNNING:
@@ -255,27 +248,26 @@ class RunService:
         if answer is InputAnswer.GONE:
             raise RunEnded
         if answer is InputAnswer.FULL:
-            raise QueueFull("The run has not received the messages before yet.", retry_after=1.0)
+            raise QueueFull("The input queue of this run is full.", retry_after=1.0)
 
     async def list_runs(
         self,
-        principal: Principal | None,
+        caller: Caller,
         *,
-        user_id: str | None,
         session_id: str | None = None,
         state: RunState | None = None,
         before: str | None = None,
         limit: int = LISTED_AT_ONCE,
     ) -> tuple[Sequence[RunRecord], str | None]:
-        """Runs of a user, the youngest first, and the cursor to go on with; None: those were all.
+        """Return runs of the caller's user, the newest first, and the cursor of the next page, None at the end.
 
         Raises:
-            ValidationError: nobody says whose runs. RunNotFound: not for this principal.
+            ValidationError: no user is given. RunNotFound: not for this caller.
         """
-        user_id = self.gate.user_of(principal, user_id)
+        user_id = caller.user_id
         if user_id is None:
-            raise ValidationError([("query.user_id", "is required: without authentication nobody else says it")])
-        await self.gate.may_see(principal, "list", user_id, session_id, None)
+            raise ValidationError([("query.user_id", "is required, because requests are not authenticated")])
+        await self.gate.may_see(caller, "list", user_id, session_id, None)
         found: list[RunRecord] = []
         while True:
             records, before = await self.backend.list_runs(user_id, before=before, limit=LISTED_AT_ONCE)
@@ -289,10 +281,14 @@ class RunService:
             if before is None:
                 return found, None
 
-    async def session(
-        self, principal: Principal | None, session_id: str, *, user_id: str | None
-    ) -> tuple[SessionKey, SessionStatus]:
-        """The state of a session. Raises RunNotFound: not for this principal."""
-        key = SessionKey(self.gate.user_of(principal, user_id) or session_id, session_id)
-        await self.gate.may_see(principal, "read", key.user_id, key.session_id, None)
-        return key, await self.backend.status(key)
+
+def wind_down(watched: Watched) -> None:
+    """End a stream whose server shuts down without a drain.
+
+    A run of this node is stopped, and its terminal event ends the stream. The run of another node goes on, and only
+    the stream is closed: the client can attach to it elsewhere.
+    """
+    if watched.run is None:
+        watched.subscriber.close()
+    else:
+        watched.run.scope.stop(Cause.SHUTDOWN)
