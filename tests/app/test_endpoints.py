@@ -22,7 +22,7 @@ import pytest
 import trio
 from quart import Request, Response
 
-from trio_agentapp import AgentApp, AgentRequest
+from trio_agentapp import AgentApp, AgentRequest, Message, TextContent
 from trio_agentapp.endpoints.views import MAX_ENDPOINT_THREADS
 from trio_agentapp.errors import ConfigurationError, Forbidden, MalformedBody, ValidationError
 
@@ -484,52 +484,75 @@ async def test_models_of_every_library() -> None:
         assert await post(client, "/either", {"value": 1}) == (200, "Tree")
         assert await post(client, "/either", data=b"null") == (200, "NoneType")
 
-        # Every fault, with its path.
-        assert faults(await post(client, "/attrs", {"price": "1", "tags": ["a", 1], "colour": 5})) == {
-            "$.name": "is required",
-            "$.price": "must be a number, not a string",
-            "$.tags[1]": "must be a string, not a number",
-            "$.colour": "must be one of red, blue",
-        }
-        assert faults(await post(client, "/tree", {"value": 1, "below": [{"value": True}, {"below": "x"}]})) == {
-            "$.below[0].value": "must be an integer, not a boolean",
-            "$.below[1].value": "is required",
-            "$.below[1].below": "must be a list, not a string",
-        }
-        wrong = {
-            "item": [],
-            "when": 5,
-            "amount": {},
-            "ids": "12",
-            "place": [1],
-            "more": {"x": "y"},
-            "kind": 2,
-            "either": 1.5,
-        }
-        found = faults(await post(client, "/dataclass", wrong))
-        assert found.pop("$.either").startswith("fits none of what may stand here: must be an integer")
-        assert found == {
-            "$.item": "must be an object, not a list",
-            "$.when": "must be a string, not a number",
-            "$.amount": "must be a number, not an object",
-            "$.ids": "must be a list, not a string",
-            "$.place": "must have 2 items, not 1",
-            "$.more.x": "must be an integer, not a string",
-            "$.kind": "must be one of a, 1",
-        }
+        for body, place, message in (
+            ({"price": 1}, "$.name", "is required"),
+            ({"name": "a", "price": "1"}, "$.price", "must be a number, not a string"),
+            ({"name": "a", "price": 1, "tags": ["a", 1]}, "$.tags[1]", "must be a string, not a number"),
+            ({"name": "a", "price": 1, "colour": "green"}, "$.colour", "must be one of red, blue"),
+            ({"name": "a", "price": 1, "colour": 5}, "$.colour", "must be a string or null, not a number"),
+        ):
+            assert faults(await post(client, "/attrs", body)) == {place: message}
+        for body, place, message in (
+            ({"value": 1, "below": [{"value": True}]}, "$.below[0].value", "must be an integer, not a boolean"),
+            ({"value": 1, "below": [{"value": 1}, {"below": []}]}, "$.below[1].value", "is required"),
+            ({"value": 1, "below": [{"value": 1, "below": "x"}]}, "$.below[0].below", "must be a list, not a string"),
+        ):
+            assert faults(await post(client, "/tree", body)) == {place: message}
+        for wrong, place, message in (
+            ({"item": []}, "$.item", "must be an object, not a list"),
+            ({"when": 5}, "$.when", "must be a date and time (ISO 8601), not a number"),
+            ({"when": "now"}, "$.when", "must be a date and time (ISO 8601)"),
+            ({"amount": {}}, "$.amount", "must be a number, not an object"),
+            ({"amount": "NaN"}, "$.amount", "must be a finite number"),
+            ({"amount": "x"}, "$.amount", "must be a number"),
+            ({"ids": "12"}, "$.ids", "must be a list, not a string"),
+            ({"place": [1]}, "$.place", "must have 2 items, not 1"),
+            ({"more": {"a": 1, "x": "y", "b": 2}}, "$.more.x", "must be an integer, not a string"),
+            ({"kind": 2}, "$.kind", "must be one of a, 1"),
+            ({"either": 1.5}, "$.either", "must be an integer, a string or a list, not a number"),
+        ):
+            assert faults(await post(client, "/dataclass", {**line, **wrong})) == {place: message}
         assert set(faults(await post(client, "/struct", {"a": "1"}))) == {"$.a"}
         assert set(faults(await post(client, "/pydantic", {"below": [{"a": "x"}]}))) == {"$.a", "$.below[0].a"}
-        assert set(faults(await post(client, "/mixed", {"model": {"a": "x"}, "struct": {"a": "x"}}))) == {
-            "$.model.a",
-            "$.struct.a",
-        }
-        assert faults(await post(client, "/typed", {"words": [1]})) == {
-            "$.depth": "is required",
-            "$.words[0]": "must be a string, not a number",
+        assert set(faults(await post(client, "/mixed", {"model": {"a": "x"}}))) == {"$.model.a"}
+        assert set(faults(await post(client, "/mixed", {"model": {"a": 1}, "struct": {"a": "x"}}))) == {"$.struct.a"}
+        assert faults(await post(client, "/typed", {"words": []})) == {"$.depth": "is required"}
+        assert faults(await post(client, "/typed", {"depth": 1, "words": [1]})) == {
+            "$.words[0]": "must be a string, not a number"
         }
         assert faults(await post(client, "/lists", {"name": "a"})) == {"$": "must be a list, not an object"}
         assert set(faults(await post(client, "/models", {"x": {}, "y": 1}))) == {"$.x.a", "$.y"}
-        assert len((await post(client, "/lists", [{}] * 500))[1]["errors"]) == 100
+        assert faults(await post(client, "/lists", [{}] * 500)) == {"$[0].name": "is required"}
+        status, problem = await post(client, "/either", {"word": 1})
+        assert (status, problem["errors"]) == (
+            422,
+            [{"loc": "$", "msg": "fits none of the allowed types: $.name is required; $.value is required"}],
+        )
+
+
+async def test_whole_numbers_are_exact_or_refused() -> None:
+    app = AgentApp()
+
+    @app.endpoint("/numbers", methods=["GET", "POST"])
+    async def numbers(number: int = 0, many: tuple[int, ...] = ()) -> Any:
+        return [str(number), *map(str, many)]
+
+    @app.endpoint("/body")
+    async def body(it: dict[str, int]) -> Any:
+        return it
+
+    async with app.runtime():
+        client = app.test_client()
+        for digits in (str(2**64), "9007199254740993", "-" + "7" * 30, "1" * 4000):
+            answer = await client.get(f"/numbers?number={digits}&many={digits}")
+            if answer.status_code == 200:
+                assert await answer.get_json() == [digits, digits]
+            else:
+                assert set(faults((answer.status_code, await answer.get_json()))) == {"query.number", "query.many"}
+        for text in ("1e30", "9007199254740993.0", "nan"):
+            assert set(faults(await post(client, f"/numbers?number={text}"))) == {"query.number"}
+        assert await post(client, "/body", data=b'{"x": 9007199254740993}') == (200, {"x": 9007199254740993})
+        assert set(faults(await post(client, "/body", data=b'{"x": 18446744073709551616}'))) == {"$"}
 
 
 async def test_validators_of_the_users() -> None:
@@ -628,7 +651,7 @@ async def test_several_bodies_are_members_of_an_object() -> None:
         "$.item.name": "is required",
         "$.request.user_id": "must be a string, not a number",
         "$.data": "is required",
-        "$.note": "must be an object, not a list",
+        "$.note": "must be an object or null, not a list",
     }
     assert faults(await ask(app, "/several", [])) == {"$": "must be an object, not a list"}
 
@@ -681,7 +704,7 @@ async def test_faults_of_a_body() -> None:
 
 
 async def test_models_made_inside_of_a_function() -> None:
-    """Under `from __future__ import annotations` their names are text, and in no module."""
+    """Under `from __future__ import annotations` their names are text. Python knows those that the function uses."""
 
     @attrs.define
     class Inner:
@@ -690,15 +713,25 @@ async def test_models_made_inside_of_a_function() -> None:
     @dataclasses.dataclass
     class Outer:
         inner: Inner
-        more: list[Inner]
 
     app = AgentApp()
 
-    @app.endpoint("/local")
-    async def local(it: Outer) -> Any:
-        return [type(it.inner).__name__, type(it.more[0]).__name__]
+    @app.endpoint("/used")
+    async def used(it: Inner) -> Any:
+        return isinstance(it, Inner)
 
-    assert await ask(app, "/local", {"inner": {"a": 1}, "more": [{"a": 2}]}) == (200, ["Inner", "Inner"])
+    assert await ask(app, "/used", {"a": 1}) == (200, True)
+
+    async def unused(it: Inner) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"unused: .*'it'.*'Inner' is not defined; define the class at module"):
+        app.endpoint("/unused")(unused)
+
+    async def within(it: Outer) -> Any:
+        return isinstance(it, Outer)
+
+    with pytest.raises(ConfigurationError, match=r"within: .*'it'.*'Inner' is not defined; define the class at module"):
+        app.endpoint("/within")(within)
 
 
 async def test_decorated_functions_keep_their_parameters() -> None:
@@ -731,6 +764,26 @@ class WithForeign:
     foreign: Foreign
 
 
+@attrs.define
+class Converted:
+    word: str = attrs.field(converter=str.upper)
+
+
+@dataclasses.dataclass
+class WithMessage:
+    message: Message
+
+
+@dataclasses.dataclass
+class WithContent:
+    content: TextContent
+
+
+class Mixture(enum.Enum):
+    ONE = 1
+    WORD = "word"
+
+
 class Unfinished(pydantic.BaseModel):
     other: NotThere  # type: ignore[name-defined]  # noqa: F821
 
@@ -746,7 +799,11 @@ class Unfinished(pydantic.BaseModel):
         (bytes, r"quart\.Request"),
         (complex, "complex"),
         (threading.Event, "Event"),
-        ("NotThere", "cannot be looked up: name 'NotThere' is not defined"),
+        ("NotThere", "cannot be resolved: name 'NotThere' is not defined"),
+        (Converted, "converter of Converted.word would not be called"),
+        (WithMessage, "a class of the protocol, such as Message, cannot be a field"),
+        (WithContent, "a class of the protocol, such as Message, cannot be a field"),
+        (Mixture, "Enums must contain either all str or all int"),
         (Unfinished, "NotThere"),
         (Annotated[int, type("Query", (), {"__module__": "fastapi.params"})()], "Query of FastAPI"),
     ],

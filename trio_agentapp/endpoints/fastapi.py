@@ -21,7 +21,7 @@ from quart import Response
 
 from ..errors import ConfigurationError, ItemError
 from ..server.problems import PHRASES, problem
-from .annotations import is_pydantic, is_struct, names_around, plain
+from .annotations import is_pydantic, names_of, plain
 
 __all__ = [
     "MEMBERS",
@@ -218,7 +218,7 @@ def _of_parameters(fn: Any) -> Iterator[tuple[str, str]]:
     except (TypeError, ValueError):
         return
     annotations = getattr(fn, "__annotations__", {})
-    names = {**vars(builtins), **names_around(fn)}
+    names = {**vars(builtins), **names_of(fn)}
     for name, parameter in parameters.items():
         if f"{type(parameter.default).__module__}.{type(parameter.default).__name__}" == FIELD:
             yield name, FIELD
@@ -314,7 +314,7 @@ def _of_fields(cls: type, seen: set[Any]) -> Iterator[str | None]:
         defaults = [field.default for field in attrs.fields(cls)]
     elif dataclasses.is_dataclass(cls):
         defaults = [field.default for field in dataclasses.fields(cls)]
-    elif not typing.is_typeddict(cls) and not is_struct(cls):
+    elif not typing.is_typeddict(cls) and not hasattr(cls, "__struct_fields__"):
         return
     for default in defaults:
         yield _home(default)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,6 @@ from functools import cached_property
 from inspect import isasyncgen, isgenerator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import orjson
 from quart import Blueprint, Response, has_request_context, has_websocket_context, request, websocket
 from quart.json.provider import DefaultJSONProvider
 from quart.typing import ResponseTypes
@@ -39,14 +39,15 @@ NAMED = re.compile(r"<(?:[^<>:]+:)?(\w+)>")
 
 
 class _JSON(DefaultJSONProvider):
-    """Quart's own JSON; what it has no word for is spelled as endpoints spell it."""
+    """Quart's own JSON. Objects that it does not know become what they are in the responses of endpoints."""
 
     @staticmethod
     def default(o: Any) -> Any:
         try:
             return DefaultJSONProvider.default(o)
         except TypeError:
-            return orjson.loads(to_json(o))
+            # Not orjson: it reads integers beyond 64 bits as floats.
+            return json.loads(to_json(o))
 
 
 class RoutingApp(QuartTrio):

@@ -110,7 +110,7 @@ _is_message_type = is_identifier
 _is_content_type = one_of("content type", CONTENT_TYPES)
 
 # The fields without which a content of that type says nothing. A file needs any one of three.
-_NEEDED: dict[str, str] = {
+NEEDED: dict[str, str] = {
     "text": "text",
     "data": "data",
     "image": "image_url",
@@ -118,7 +118,7 @@ _NEEDED: dict[str, str] = {
     "video": "video_url",
     "refusal": "refusal",
 }
-_FILE_BY = ("file_url", "file_id", "file_data")
+FILE_BY = ("file_url", "file_id", "file_data")
 
 
 def content_from(value: Any, path: str, faults: Faults) -> Content | None:
@@ -141,13 +141,13 @@ def content_from(value: Any, path: str, faults: Faults) -> Content | None:
             if name not in value:
                 faults.add(f"{path}.{name}", "is required")
         elif field is None:
-            if _NEEDED.get(kind) == name:
+            if NEEDED.get(kind) == name:
                 faults.add(f"{path}.{name}", "is required")
         else:
             faults.check(f"{path}.{name}", field, is_string)
         payload[name] = field
-    if kind == "file" and all(value.get(name) is None for name in _FILE_BY):
-        faults.add(path, f"needs one of {', '.join(_FILE_BY)}")
+    if kind == "file" and all(value.get(name) is None for name in FILE_BY):
+        faults.add(path, f"needs one of {', '.join(FILE_BY)}")
     delta = value.get("delta")
     if delta is not None and faults.check(f"{path}.delta", delta, is_boolean) and kind in GROWING:
         payload["delta"] = delta

@@ -1,6 +1,6 @@
-"""The built-in routes, described (WIRE, section 3). Each appears in a document only where it is served.
+"""The table of the built-in routes: summary, parameters, request, responses and errors of each.
 
-A route that is served and not described here appears by its path and method alone.
+A route appears in a document only where it is mounted. Names of schemas are those of the classes in `bodies`.
 """
 
 from __future__ import annotations
@@ -8,18 +8,50 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import msgspec
 
-from .models import IDENTIFIER, RUN_ID, Schema, ref
+from ...errors import (
+    BackendUnavailable,
+    Draining,
+    Elsewhere,
+    Forbidden,
+    IdempotencyConflict,
+    MalformedBody,
+    NotFound,
+    NotOffered,
+    PayloadTooLarge,
+    QueueFull,
+    RequestError,
+    RequestTimeout,
+    RunEnded,
+    RunNotFound,
+    SessionBusy,
+    StreamExpired,
+    TaskNotFound,
+    TooManyRuns,
+    Unauthorized,
+    UnsupportedMediaType,
+    ValidationError,
+)
+from .bodies import Identifier, RunId, Schema, ref
 
-__all__ = ["JSON", "SOCKET", "SSE", "Operation", "frame_of", "operation_of"]
+__all__ = ["JSON", "PATH_PARAMETERS", "ROUTES", "SOCKET", "SSE", "Errors", "Operation", "frame_of", "operation_of"]
 
 JSON = "application/json"
 SSE = "text/event-stream"
 
+Errors = tuple[type[RequestError], ...]
+
+FAULTY: Errors = (ValidationError,)
+BODY: Errors = (MalformedBody, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, ValidationError)
+COMMON: Errors = (Unauthorized, Forbidden, BackendUnavailable, Draining)
+OF_RUN: Errors = (*COMMON, ValidationError, RunNotFound)
+BUSY: Errors = (SessionBusy, IdempotencyConflict, TooManyRuns, QueueFull)
+
 
 @attrs.frozen(kw_only=True)
 class Operation:
-    """One route. `errors`: codes of the problems it may answer with, by status."""
+    """One route. `responses` are by status; `errors` are the problems that clients should expect."""
 
     summary: str
     tag: str
@@ -27,58 +59,31 @@ class Operation:
     parameters: tuple[Schema, ...] = ()
     body: Schema | None = None
     body_required: bool = True
-    answers: dict[str, Schema]
-    errors: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
+    responses: dict[str, Schema]
+    errors: Errors = ()
 
 
-def _answer(description: str, schema: Schema | None = None, media: str = JSON, **more: Any) -> Schema:
-    answer: Schema = {"description": description, **more}
-    if schema is not None:
-        answer["content"] = {media: {"schema": schema}}
-    return answer
+def _response(description: str, schema: str | Schema | None = None, media: str = JSON, **more: Any) -> Schema:
+    """Describe a response; `schema` is a schema, or the name of one."""
+    if schema is None:
+        return {"description": description, **more}
+    content = {media: {"schema": ref(schema) if isinstance(schema, str) else schema}}
+    return {"description": description, **more, "content": content}
 
 
-def _query(name: str, schema: Schema, description: str) -> Schema:
-    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
+def _parameter(place: str, name: str, schema: Schema, description: str) -> Schema:
+    return {"name": name, "in": place, "required": False, "schema": schema, "description": description}
 
 
-def _header(name: str, schema: Schema, description: str) -> Schema:
-    return {"name": name, "in": "header", "required": False, "schema": schema, "description": description}
-
-
-def _text_header(description: str) -> Schema:
-    return {"description": description, "schema": {"type": "string"}}
-
-
-WAIT = _query("wait", {"enum": ["0", "1", "true", "false"]}, "1: answer when nothing of the run runs any more.")
-USER = _query("user_id", IDENTIFIER, "Whose it is, where nobody is authenticated.")
-
-BODY_ERRORS: dict[str, tuple[str, ...]] = {
-    "400": ("malformed_body", "malformed_request"),
-    "408": ("request_timeout",),
-    "413": ("payload_too_large",),
-    "415": ("unsupported_media_type",),
-    "422": ("validation_error",),
-}
-WHO: dict[str, tuple[str, ...]] = {"401": ("unauthorized",), "403": ("forbidden",)}
-BACKEND: dict[str, tuple[str, ...]] = {"503": ("backend_unavailable", "draining")}
-NO_RUN: dict[str, tuple[str, ...]] = {"404": ("run_not_found",)}
-NO_TASK: dict[str, tuple[str, ...]] = {"404": ("task_not_found",)}
-BUSY: dict[str, tuple[str, ...]] = {
-    "409": ("session_busy", "idempotency_conflict"),
-    "429": ("rate_limited", "queue_full"),
-}
-FAULTY: dict[str, tuple[str, ...]] = {"422": ("validation_error",)}
-
-RUN_HEADERS: Schema = {
-    "X-Run-Id": _text_header("The run."),
-    "X-Session-Id": _text_header("Its session, percent-encoded but for visible ASCII other than `%`."),
-    "Location": _text_header("Where the run can be looked at."),
-}
+def _headers(**descriptions: str) -> Schema:
+    return {
+        name.replace("_", "-"): {"description": description, "schema": {"type": "string"}}
+        for name, description in descriptions.items()
+    }
 
 
 def frame_of(item: Schema, *, numbered: bool = False) -> Schema:
-    """The schema of each frame of a stream, as a reader of server-sent events has it."""
+    """Return the schema of each frame of a stream, as a reader of Server-Sent Events has it."""
     data = {"type": "string", "contentMediaType": JSON, "contentSchema": item}
     number = {"id": {"type": "string", "description": "The sequence number."}} if numbered else {}
     return {
@@ -89,9 +94,19 @@ def frame_of(item: Schema, *, numbered: bool = False) -> Schema:
     }
 
 
-EVENTS = frame_of(ref("Event"), numbered=True)
+IDENTIFIER: Schema = msgspec.json.schema(Identifier)
+RUN_ID: Schema = msgspec.json.schema(RunId)
+PATH_PARAMETERS: dict[str, Schema] = {"run_id": RUN_ID, "session_id": IDENTIFIER}
 
-_RUN_STREAM = {"description": "The events of the run.", "headers": RUN_HEADERS}
+WAIT = _parameter("query", "wait", {"enum": ["0", "1", "true", "false"]}, "1: respond when the run has ended.")
+USER = _parameter("query", "user_id", IDENTIFIER, "The owner, if the app does not authenticate its clients.")
+
+RUN_HEADERS = _headers(
+    X_Run_Id="The run.",
+    X_Session_Id="Its session, percent-encoded except for visible ASCII other than `%`.",
+    Location="Where the run can be read.",
+)
+EVENTS = frame_of(ref("Event"), numbered=True)
 
 SOCKET = Operation(
     summary="Start, watch and stop runs over one WebSocket",
@@ -100,236 +115,196 @@ SOCKET = Operation(
         "A WebSocket with the subprotocol `trio-agentapp.v1` and JSON text frames. The client sends `init`,"
         " `start`, `attach`, `stop`, `input`, `detach` and `ping`; in `event` frames it gets events of its runs."
     ),
-    answers={"101": {"description": "The protocol is switched to WebSocket."}},
+    responses={"101": _response("The protocol is switched to WebSocket.")},
 )
 
-_START = Operation(
-    summary="Start a run",
-    tag="Runs",
-    description="The handler is executed; its events are streamed, or answered as one response.",
-    parameters=(_header("Idempotency-Key", {"type": "string"}, "Same key and body: same run. Another body: 409."),),
-    body=ref("AgentRequest"),
-    answers={
-        "200": {
-            **_RUN_STREAM,
-            "content": {
-                SSE: {"schema": EVENTS},
-                JSON: {"schema": ref("ResponseEvent")},
-            },
-        },
-        "202": _answer("It runs in the background.", ref("RunInfo"), headers=RUN_HEADERS),
-    },
-    errors={**BODY_ERRORS, **WHO, **BUSY, **BACKEND, "504": ("deadline_exceeded",)},
-)
-
-_TASK_ANSWERS = {
-    "200": _answer("It has ended.", ref("TaskInfo")),
-    "202": _answer("It is being stopped.", ref("TaskInfo")),
-}
-
-FIXED: dict[tuple[str, str], Operation] = {
-    ("GET", "/"): Operation(
-        summary="What is served here",
+ROUTES: dict[str, Operation] = {
+    "GET /": Operation(
+        summary="The routes of this app",
         tag="Health",
-        answers={"200": _answer("Name, description and routes.", ref("Welcome"))},
+        responses={"200": _response("Name, description and routes.", "Welcome")},
     ),
-    ("GET", "/health"): Operation(
+    "GET /health": Operation(
         summary="Is the app alive",
         tag="Health",
-        answers={"200": _answer("It is.", ref("Health"))},
+        responses={"200": _response("It is alive.", "Health")},
     ),
-    ("GET", "/liveness"): Operation(
-        summary="Does the event loop turn",
+    "GET /liveness": Operation(
+        summary="Does the event loop run",
         tag="Health",
-        answers={"200": _answer("It does.", ref("Health"))},
+        responses={"200": _response("It runs.", "Health")},
     ),
-    ("GET", "/readiness"): Operation(
-        summary="Should new runs come here",
+    "GET /readiness": Operation(
+        summary="Does this node take new runs",
         tag="Health",
-        answers={
-            "200": _answer("Yes.", ref("Health")),
-            "503": _answer("No, and the reason.", ref("Health"), headers={"Retry-After": _text_header("Seconds.")}),
+        responses={
+            "200": _response("Yes.", "Health"),
+            "503": _response("No, and the reason.", "Health", headers=_headers(Retry_After="Seconds.")),
         },
     ),
-    ("POST", "/stop"): Operation(
-        summary="Stop a run",
-        tag="Runs",
-        description="The running run of a session, or the one that is named, on whichever node it runs.",
-        parameters=(WAIT,),
-        body=ref("StopRequest"),
-        answers={"200": _answer("What became of it, also where there was nothing to stop.", ref("StopReceipt"))},
-        errors={**BODY_ERRORS, **WHO, **NO_RUN, **BACKEND},
-    ),
-    ("GET", "/runs"): Operation(
-        summary="List runs",
-        tag="Runs",
-        parameters=(
-            _query("status", ref("RunState"), "Only those in this state."),
-            _query("session_id", IDENTIFIER, "Only those of this session."),
-            USER,
-            _query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "At most so many."),
-            _query("cursor", RUN_ID, "Where to go on: the `cursor` of the page before."),
-        ),
-        answers={"200": _answer("A page of runs.", ref("RunList"))},
-        errors={**FAULTY, **WHO, **NO_RUN, **BACKEND},
-    ),
-    ("GET", "/runs/{run_id}"): Operation(
-        summary="Look at a run",
-        tag="Runs",
-        parameters=(USER,),
-        answers={"200": _answer("The run.", ref("RunInfo"))},
-        errors={**FAULTY, **WHO, **NO_RUN, **BACKEND},
-    ),
-    ("GET", "/runs/{run_id}/stream"): Operation(
-        summary="Attach to a run",
-        tag="Runs",
-        description="Events after a number, without a gap into the live ones; of an ended run the replay.",
-        parameters=(
-            _header("Last-Event-ID", {"type": "string"}, "The number of the last event that was seen."),
-            _query("starting_after", {"type": "integer", "minimum": -1}, "The same."),
-            USER,
-        ),
-        answers={
-            "200": _answer("The events that follow; a frame named `gap` tells of lost ones.", EVENTS, SSE),
-            "204": _answer("Everything has been seen."),
-        },
-        errors={**FAULTY, **WHO, **NO_RUN, **BACKEND, "409": ("elsewhere",), "410": ("stream_expired",)},
-    ),
-    ("GET", "/runs/{run_id}/wait"): Operation(
-        summary="Wait for a run's end",
-        tag="Runs",
-        parameters=(USER,),
-        answers={"200": _answer("The terminal response.", ref("ResponseEvent"))},
-        errors={
-            **FAULTY,
-            **WHO,
-            **NO_RUN,
-            **BACKEND,
-            "409": ("elsewhere",),
-            "410": ("stream_expired",),
-            "504": ("deadline_exceeded",),
-        },
-    ),
-    ("POST", "/runs/{run_id}/cancel"): Operation(
-        summary="Stop this run",
-        tag="Runs",
-        parameters=(WAIT, USER),
-        answers={
-            "200": _answer("It has ended.", ref("StopReceipt")),
-            "202": _answer("It is being stopped, or will not start.", ref("StopReceipt")),
-        },
-        errors={**FAULTY, **WHO, **NO_RUN, **BACKEND},
-    ),
-    ("POST", "/runs/cancel"): Operation(
-        summary="Stop several runs",
-        tag="Runs",
-        parameters=(USER,),
-        body=ref("RunsToStop"),
-        answers={"200": _answer("What became of each.", ref("RunsStopped"))},
-        errors={**BODY_ERRORS, **WHO, **NO_RUN, **BACKEND},
-    ),
-    ("POST", "/runs/{run_id}/input"): Operation(
-        summary="Put a message into a running run",
-        tag="Runs",
-        parameters=(USER,),
-        body=ref("Message"),
-        answers={"202": _answer("It is in the run's inbox.", ref("InputAccepted"))},
-        errors={
-            **BODY_ERRORS,
-            **WHO,
-            **NO_RUN,
-            **BACKEND,
-            "409": ("elsewhere", "run_ended"),
-            "429": ("queue_full",),
-        },
-    ),
-    ("GET", "/runs/{run_id}/tree"): Operation(
-        summary="The live tasks of a run",
-        tag="Runs",
-        answers={"200": _answer("The tree of its nurseries and tasks.", {"type": "object"})},
-        errors={**FAULTY, **WHO, **NO_RUN, **BACKEND, "409": ("elsewhere",)},
-    ),
-    ("GET", "/sessions/{session_id}"): Operation(
-        summary="Look at a session",
-        tag="Sessions",
-        parameters=(USER,),
-        answers={"200": _answer("The session.", ref("SessionInfo"))},
-        errors={**FAULTY, **WHO, "404": ("not_found", "run_not_found"), **BACKEND},
-    ),
-    ("GET", "/sessions/{session_id}/history"): Operation(
-        summary="What was said in a session",
-        tag="Sessions",
-        parameters=(
-            USER,
-            _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000}, "The last so many."),
-        ),
-        answers={"200": _answer("Its messages.", ref("History"))},
-        errors={**FAULTY, **WHO, "404": ("not_found",), **BACKEND},
-    ),
-    ("GET", "/openapi.json"): Operation(
+    "GET /openapi.json": Operation(
         summary="This document",
         tag="Documentation",
-        answers={"200": _answer("OpenAPI 3.1.", {"type": "object"})},
+        responses={"200": _response("OpenAPI 3.1.", {"type": "object"})},
     ),
-    ("GET", "/docs"): Operation(
-        summary="This document, to read and to try",
+    "GET /docs": Operation(
+        summary="This document as a page on which requests can be tried",
         tag="Documentation",
-        answers={"200": _answer("A page that works offline.", {"type": "string"}, "text/html")},
+        responses={"200": _response("A page that needs no other server.", {"type": "string"}, "text/html")},
     ),
-    ("GET", "/metrics"): Operation(
-        summary="Figures for Prometheus",
-        tag="Health",
-        answers={"200": _answer("In its text format.", {"type": "string"}, "text/plain")},
+    "POST {endpoint}": Operation(
+        summary="Start a run",
+        tag="Runs",
+        description="The handler is executed. Its events are streamed, or returned as one response.",
+        parameters=(
+            _parameter("header", "Idempotency-Key", {"type": "string"}, "The same key and body: the same run."),
+        ),
+        body=ref("AgentRequest"),
+        responses={
+            "200": {
+                "description": "The events of the run, or its terminal response.",
+                "headers": RUN_HEADERS,
+                "content": {SSE: {"schema": EVENTS}, JSON: {"schema": ref("ResponseEvent")}},
+            },
+            "202": _response("The run continues in the background.", "RunInfo", headers=RUN_HEADERS),
+        },
+        errors=(*BODY, *COMMON, *BUSY),
     ),
-}
-
-OF_ENDPOINT: dict[tuple[str, str], Operation] = {
-    ("POST", ""): _START,
-    ("POST", "/task"): Operation(
+    "POST {endpoint}/task": Operation(
         summary="Start a run in the background",
         tag="Tasks",
         body=ref("AgentRequest"),
-        answers={"202": _answer("It was taken.", ref("TaskAccepted"))},
-        errors={**BODY_ERRORS, **WHO, **BUSY, **BACKEND},
+        responses={"202": _response("The run is accepted.", "TaskAccepted")},
+        errors=(*BODY, *COMMON, *BUSY),
     ),
-}
-"""Below the path of the query handler."""
-
-OF_TASK: dict[tuple[str, str], Operation] = {
-    ("POST", ""): Operation(
+    "POST {task}": Operation(
         summary="Submit a task",
         tag="Tasks",
         body={},
         body_required=False,
-        answers={"202": _answer("It was taken.", ref("TaskAccepted"))},
-        errors={**BODY_ERRORS, **WHO, "429": ("queue_full", "rate_limited"), **BACKEND},
+        responses={"202": _response("The task is accepted.", "TaskAccepted")},
+        errors=(*BODY, *COMMON, QueueFull, TooManyRuns),
     ),
-    ("GET", "/{task_id}"): Operation(
-        summary="Look at a task",
+    "GET {task}/{task_id}": Operation(
+        summary="Read a task",
         tag="Tasks",
-        answers={"200": _answer("Its state, and its result once it has one.", ref("TaskInfo"))},
-        errors={**FAULTY, **WHO, **NO_TASK, **BACKEND},
+        responses={"200": _response("Its state, and its result once it has one.", "TaskInfo")},
+        errors=(*COMMON, ValidationError, TaskNotFound),
     ),
-    ("POST", "/{task_id}/cancel"): Operation(
+    "POST {task}/{task_id}/cancel": Operation(
         summary="Stop a task",
         tag="Tasks",
         parameters=(WAIT,),
-        answers=_TASK_ANSWERS,
-        errors={**FAULTY, **WHO, **NO_TASK, **BACKEND},
+        responses={
+            "200": _response("It has ended.", "TaskInfo"),
+            "202": _response("It is being stopped.", "TaskInfo"),
+        },
+        errors=(*COMMON, ValidationError, TaskNotFound),
+    ),
+    "POST /stop": Operation(
+        summary="Stop a run",
+        tag="Runs",
+        description="The running run of a session, or the one that is named, on any node.",
+        parameters=(WAIT,),
+        body=ref("StopRequest"),
+        responses={"200": _response("The receipt, also if there was nothing to stop.", "StopReceipt")},
+        errors=(*BODY, *COMMON, RunNotFound),
+    ),
+    "GET /runs": Operation(
+        summary="List runs",
+        tag="Runs",
+        parameters=(
+            _parameter("query", "status", ref("RunState"), "Only runs in this state."),
+            _parameter("query", "session_id", IDENTIFIER, "Only runs of this session."),
+            USER,
+            _parameter("query", "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Per page."),
+            _parameter("query", "cursor", RUN_ID, "The `cursor` of the previous page."),
+        ),
+        responses={"200": _response("A page of runs.", "RunList")},
+        errors=(*OF_RUN, NotOffered),
+    ),
+    "GET /runs/{run_id}": Operation(
+        summary="Read a run",
+        tag="Runs",
+        parameters=(USER,),
+        responses={"200": _response("The run.", "RunInfo")},
+        errors=OF_RUN,
+    ),
+    "GET /runs/{run_id}/stream": Operation(
+        summary="Attach to a run",
+        tag="Runs",
+        description="The events after a number, then the live ones without a gap; of an ended run the replay.",
+        parameters=(
+            _parameter("header", "Last-Event-ID", {"type": "string"}, "The number of the last event received."),
+            _parameter("query", "starting_after", {"type": "integer", "minimum": -1}, "The same."),
+            USER,
+        ),
+        responses={
+            "200": _response("The events that follow. A frame named `gap` reports lost ones.", EVENTS, SSE),
+            "204": _response("The run has ended, and the client has its last event."),
+        },
+        errors=(*OF_RUN, Elsewhere, StreamExpired),
+    ),
+    "GET /runs/{run_id}/wait": Operation(
+        summary="Wait until a run ends",
+        tag="Runs",
+        parameters=(USER,),
+        responses={"200": _response("The terminal response.", "ResponseEvent")},
+        errors=(*OF_RUN, Elsewhere, StreamExpired),
+    ),
+    "POST /runs/{run_id}/cancel": Operation(
+        summary="Stop this run",
+        tag="Runs",
+        parameters=(WAIT, USER),
+        responses={
+            "200": _response("It has ended.", "StopReceipt"),
+            "202": _response("It is being stopped, or will not start.", "StopReceipt"),
+        },
+        errors=OF_RUN,
+    ),
+    "POST /runs/cancel": Operation(
+        summary="Stop several runs",
+        tag="Runs",
+        parameters=(USER,),
+        body=ref("RunsToStop"),
+        responses={"200": _response("One result for each run.", "RunsStopped")},
+        errors=(*BODY, *COMMON, RunNotFound),
+    ),
+    "POST /runs/{run_id}/input": Operation(
+        summary="Send a message to a running run",
+        tag="Runs",
+        parameters=(USER,),
+        body=ref("Message"),
+        responses={"202": _response("The message is in the run's inbox.", "InputAccepted")},
+        errors=(*BODY, *COMMON, RunNotFound, Elsewhere, RunEnded, QueueFull, NotOffered),
+    ),
+    "GET /sessions/{session_id}": Operation(
+        summary="Read a session",
+        tag="Sessions",
+        parameters=(USER,),
+        responses={"200": _response("The session.", "SessionInfo")},
+        errors=(*OF_RUN, NotFound),
+    ),
+    "GET /sessions/{session_id}/history": Operation(
+        summary="Read the messages of a session",
+        tag="Sessions",
+        parameters=(
+            USER,
+            _parameter("query", "limit", {"type": "integer", "minimum": 1, "maximum": 1000}, "Only the last ones."),
+        ),
+        responses={"200": _response("Its messages.", "History")},
+        errors=(*COMMON, ValidationError, NotFound),
     ),
 }
-"""Below the path of a task, and of runs in the background."""
-
-PATH_PARAMETERS: dict[str, Schema] = {"run_id": RUN_ID, "session_id": IDENTIFIER}
+"""`{endpoint}` is the path of the query handler. `{task}` is that of a task, or of runs in the background."""
 
 
 def operation_of(method: str, path: str, *, endpoint_path: str, task_path: str | None = None) -> Operation | None:
-    """What is said of a built-in route; `task_path`: it belongs to the task of that path."""
+    """Return the description of a built-in route; `task_path` is the path of the task that it belongs to."""
+    candidates = [path]
+    if path.startswith(endpoint_path):
+        rest = path.removeprefix(endpoint_path)
+        candidates += [f"{{endpoint}}{rest}", "{task}" + rest.removeprefix("/task")]
     if task_path is not None:
-        return OF_TASK.get((method, path.removeprefix(task_path)))
-    rest = path.removeprefix(endpoint_path)
-    if rest != path and (method, rest) in OF_ENDPOINT:
-        return OF_ENDPOINT[method, rest]
-    if rest != path and rest.startswith("/task/"):
-        return OF_TASK.get((method, rest.removeprefix("/task")))
-    return FIXED.get((method, path))
+        candidates = ["{task}" + path.removeprefix(task_path)]
+    return next((ROUTES[key] for each in candidates if (key := f"{method} {each}") in ROUTES), None)
