@@ -495,7 +495,11 @@ async def test_models_of_every_library() -> None:
         for body, place, message in (
             ({"value": 1, "below": [{"value": True}]}, "$.below[0].value", "must be an integer, not a boolean"),
             ({"value": 1, "below": [{"value": 1}, {"below": []}]}, "$.below[1].value", "is required"),
-            ({"value": 1, "below": [{"value": 1, "below": "x"}]}, "$.below[0].below", "must be a list, not a string"),
+            (
+                {"value": 1, "below": [{"value": 1, "below": "x"}]},
+                "$.below[0].below",
+                "must be a list, not a string",
+            ),
         ):
             assert faults(await post(client, "/tree", body)) == {place: message}
         for wrong, place, message in (
@@ -515,7 +519,9 @@ async def test_models_of_every_library() -> None:
         assert set(faults(await post(client, "/struct", {"a": "1"}))) == {"$.a"}
         assert set(faults(await post(client, "/pydantic", {"below": [{"a": "x"}]}))) == {"$.a", "$.below[0].a"}
         assert set(faults(await post(client, "/mixed", {"model": {"a": "x"}}))) == {"$.model.a"}
-        assert set(faults(await post(client, "/mixed", {"model": {"a": 1}, "struct": {"a": "x"}}))) == {"$.struct.a"}
+        assert set(faults(await post(client, "/mixed", {"model": {"a": 1}, "struct": {"a": "x"}}))) == {
+            "$.struct.a"
+        }
         assert faults(await post(client, "/typed", {"words": []})) == {"$.depth": "is required"}
         assert faults(await post(client, "/typed", {"depth": 1, "words": [1]})) == {
             "$.words[0]": "must be a string, not a number"
@@ -704,7 +710,7 @@ async def test_faults_of_a_body() -> None:
 
 
 async def test_models_made_inside_of_a_function() -> None:
-    """Under `from __future__ import annotations` their names are text. Python knows those that the function uses."""
+    """Under `from __future__ import annotations` their names are text; a function has those that it uses."""
 
     @attrs.define
     class Inner:
@@ -724,13 +730,17 @@ async def test_models_made_inside_of_a_function() -> None:
 
     async def unused(it: Inner) -> None: ...
 
-    with pytest.raises(ConfigurationError, match=r"unused: .*'it'.*'Inner' is not defined; define the class at module"):
+    with pytest.raises(
+        ConfigurationError, match=r"unused: .*'it'.*'Inner' is not defined; define the class at module"
+    ):
         app.endpoint("/unused")(unused)
 
     async def within(it: Outer) -> Any:
         return isinstance(it, Outer)
 
-    with pytest.raises(ConfigurationError, match=r"within: .*'it'.*'Inner' is not defined; define the class at module"):
+    with pytest.raises(
+        ConfigurationError, match=r"within: .*'it'.*'Inner' is not defined; define the class at module"
+    ):
         app.endpoint("/within")(within)
 
 

@@ -22,8 +22,8 @@ class Unservable(Exception):
 def annotations_of(fn: Callable[..., Any]) -> dict[str, Any]:
     """Return the annotations of a function's parameters by name, those written as text resolved.
 
-    A name is looked up where Python itself would: in the function's closure, its module and the builtins. The locals
-    of a function around it are not searched, because Python keeps only those that the function's body uses.
+    A name is looked up where Python itself would: in the function's closure, its module and the builtins. Of the
+    locals of a function around it, the closure has only those that the body uses; the others are not searched.
 
     Raises Unservable if a name is not defined there.
     """

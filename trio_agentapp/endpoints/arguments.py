@@ -171,8 +171,8 @@ def read_arguments(
 ) -> Arguments:
     """Return the parameters of a view.
 
-    `path` are the names in the route's path. `converted` are those of them that follow their annotation, if not all;
-    the others, and those without an annotation, stay as the router made them.
+    `path` are the names in the route's path. `converted` are those of them that follow their annotation, if not
+    all; the others, and those without an annotation, stay as the router made them.
 
     Raises ConfigurationError, naming function and parameter, if no request can fill a parameter.
     """

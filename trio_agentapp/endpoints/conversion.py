@@ -59,13 +59,14 @@ def converter_of(annotation: Any, *, strict: bool = True) -> Convert:
             made = msgspec.convert(value, kind, strict=strict, str_keys=True, dec_hook=_decode_hook)
         except msgspec.ValidationError as exc:
             path, message = fault_of(exc, value, kind, _decode_hook)
-            nested = isinstance(exc.__cause__, _Nested)
-            raise ValidationError(moved(exc.__cause__.errors, path) if nested else [(path, message)]) from None
+            nested = exc.__cause__
+            faults = moved(nested.errors, path) if isinstance(nested, _Nested) else [(path, message)]
+            raise ValidationError(faults) from None
         except (LookupError, AttributeError, ArithmeticError):
             # A validator of the user's class met a value that it did not expect.
             raise ValidationError([("$", "is not valid")]) from None
-        if has_decimals and (path := _not_finite(made, "$")):
-            raise ValidationError([(path, "must be a finite number")])
+        if has_decimals and (place := _not_finite(made, "$")):
+            raise ValidationError([(place, "must be a finite number")])
         return made
 
     return convert
@@ -190,7 +191,7 @@ def _parts_of(kind: Any) -> list[Type]:
         raise Unservable(f"{exc}; {AT_MODULE_LEVEL}") from exc
     except TypeError as exc:
         if AgentRequest.__module__.rpartition(".")[0] in str(exc):
-            # msgspec looks into a class of the protocol only if it is a field: elsewhere a stand-in takes its place.
+            # msgspec sees a class of the protocol only if it is a field: elsewhere a stand-in takes its place.
             raise Unservable(OWN_FIELD) from exc
         raise Unservable(f"no JSON value can become this: {exc}") from exc
 

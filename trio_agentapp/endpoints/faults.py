@@ -58,7 +58,9 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
 """msgspec's messages and ours. A type in backticks becomes its words in `_TYPES`."""
 
 
-def fault_of(error: msgspec.ValidationError, value: Any, kind: Any, hook: Callable[[Any, Any], Any]) -> tuple[str, str]:
+def fault_of(
+    error: msgspec.ValidationError, value: Any, kind: Any, hook: Callable[[Any, Any], Any]
+) -> tuple[str, str]:
     """Return the JSON path and the message of the fault that stopped `convert(value, kind, dec_hook=hook)`."""
     found = _ERROR.fullmatch(str(error))
     assert found is not None  # noqa: S101  every part of the pattern may be empty
@@ -109,8 +111,8 @@ def _choices(kind: Any) -> list[Any]:
     return found
 
 
-# msgspec names a value of a dict by `[...]`. Which one it was is found by following the path through the value and its
-# type, and converting the values of that dict one by one until one fails.
+# msgspec names a value of a dict by `[...]`. Which one it was is found by following the path through the value and
+# its type, and converting the values of that dict one by one until one fails.
 
 
 def _placed(path: str, value: Any, kind: Any, hook: Callable[[Any, Any], Any]) -> tuple[str, Any]:

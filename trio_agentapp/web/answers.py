@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..protocol.lifecycle import Phase, RunState, StopReceipt
 from .service import Known
 
+if TYPE_CHECKING:
+    from ..endpoints.openapi import bodies
+
 __all__ = ["receipt_body", "run_body"]
 
 
-def receipt_body(receipt: StopReceipt) -> Mapping[str, Any]:
+def receipt_body(receipt: StopReceipt) -> bodies.StopReceipt:
     """A receipt as `POST /stop` answers it."""
     if receipt.stopped:
         message = "The run was stopped."
@@ -36,7 +38,7 @@ def receipt_body(receipt: StopReceipt) -> Mapping[str, Any]:
     }
 
 
-def run_body(known: Known, node_id: str) -> Mapping[str, Any]:
+def run_body(known: Known, node_id: str) -> bodies.RunInfo:
     """A run as `GET /runs/{id}` answers it, by the node `node_id`."""
     run, record = known.run, known.record
     if run is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import attrs
 import orjson
@@ -22,6 +22,9 @@ from .identity import Action, Gate, Principal
 from .links import link, shown_id
 from .reading import flag, read_json, read_request
 from .responses import json_response
+
+if TYPE_CHECKING:
+    from ..endpoints.openapi import bodies
 
 __all__ = ["Background", "BackgroundRoutes", "TaskRoutes", "task_body"]
 
@@ -123,9 +126,9 @@ def accepted(request: Request, record: TaskRecord, **more: str) -> Response:
     return response
 
 
-def task_body(record: TaskRecord) -> dict[str, Any]:
+def task_body(record: TaskRecord) -> bodies.TaskInfo:
     """A task as its routes show it; `result` or `error` once it has ended."""
-    body: dict[str, Any] = {
+    body: bodies.TaskInfo = {
         "task_id": record.task_id,
         "status": record.state.value,
         "cancel_requested": record.cancel_requested,

@@ -1,16 +1,17 @@
 """What the built-in routes take and return, as classes, of which the OpenAPI document's components are made.
 
-Responses are TypedDicts: the routes that make them are annotated with these, so the type checker compares the two.
-Requests and events are derived from the attrs classes of the protocol, field by field; what is added by hand are the
-constraints that their types do not express.
+Responses are TypedDicts: the functions that make them are annotated with these, so that mypy compares the two.
+Requests and events are derived from the attrs classes of the protocol, field by field; constraints that their types
+do not express are added by hand.
 """
 
 from __future__ import annotations
 
+import inspect
 import typing
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypeAlias, TypedDict, Union
 
 import attrs
 import msgspec
@@ -48,19 +49,21 @@ class Component(type):
     """The class of placeholders for components that are derived below, named as they are."""
 
 
-if TYPE_CHECKING:
-    AnyMessage = Any
-else:
-    AnyMessage = Component("Message", (), {})
 AnyContent: Any = Component("Content", (), {})
 AnyMessageEvent: Any = Component("MessageEvent", (), {})
 AnyContentEvent: Any = Component("ContentEvent", (), {})
 
 if TYPE_CHECKING:
     # The routes return the values of these enums, which are text.
-    State = PhaseName = Cleanup = TaskStatus = str
+    AnyMessage: TypeAlias = Any
+    State: TypeAlias = str
+    PhaseName: TypeAlias = str
+    Cleanup: TypeAlias = str
+    TaskStatus: TypeAlias = str
+    Reason: TypeAlias = dict[str, str]
 else:
-    State, Cleanup, TaskStatus = RunState, CleanupResult, TaskState
+    AnyMessage = Component("Message", (), {})
+    State, Cleanup, TaskStatus, Reason = RunState, CleanupResult, TaskState, Failure
     PhaseName = Literal[tuple(dict.fromkeys(("queued", *map(str, Phase))))]
 
 
@@ -109,9 +112,16 @@ class RunList(TypedDict):
 class StopResult(TypedDict):
     """The receipt of one run, or the code of the error."""
 
-    run_id: str
+    run_id: str | None
     accepted: bool
     code: NotRequired[str]
+    status: NotRequired[Literal["success"]]
+    message: NotRequired[str]
+    stopped: NotRequired[bool]
+    state: NotRequired[State]
+    node: NotRequired[str | None]
+    latency_ms: NotRequired[float]
+    cleanup: NotRequired[Cleanup]
 
 
 class RunsStopped(TypedDict):
@@ -166,7 +176,7 @@ class TaskInfo(TypedDict):
     started_at: Epoch | None
     ended_at: Epoch | None
     result: NotRequired[Any]
-    error: NotRequired[Failure]
+    error: NotRequired[Reason]
 
 
 class Welcome(TypedDict):
@@ -241,7 +251,6 @@ class CancelAfter(msgspec.Struct, forbid_unknown_fields=True):
     cancel_after: Annotated[float, Meta(gt=0, description="Seconds.")]
 
 
-
 # Derived from the classes of the protocol.
 
 
@@ -253,7 +262,9 @@ def _fields(cls: type, narrowed: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, **narrowed}
 
 
-def _struct(name: str, doc: str, fields: Mapping[str, Any], optional: Mapping[str, Any] = {}, **options: Any) -> Any:  # noqa: B006
+def _struct(
+    name: str, doc: str, fields: Mapping[str, Any], optional: Mapping[str, Any] = {}, **options: Any
+) -> Any:
     """Return the class of a JSON object. An `optional` field may be left out, or be null."""
     more = [(field, kind | None, None) for field, kind in optional.items()]
     return msgspec.defstruct(name, [*fields.items(), *more], kw_only=True, namespace={"__doc__": doc}, **options)
@@ -268,16 +279,27 @@ def _content(kind: ContentType) -> Any:
     fields = _payload(kind)
     needed = {field: fields.pop(field) for field in [*fields] if field == NEEDED.get(kind)}
     cls = CLASSES[kind]
-    return _struct(cls.__name__, cls.__doc__ or "", needed, {**fields, "delta": bool}, tag_field="type", tag=kind)
+    return _struct(
+        cls.__name__, inspect.getdoc(cls) or "", needed, {**fields, "delta": bool}, tag_field="type", tag=kind
+    )
 
 
 def _content_event(kind: ContentType) -> Any:
-    fields = {**_EVENT, "object": Literal["content"], "index": Number, "delta": bool, "msg_id": str, **_payload(kind)}
+    fields = {
+        **_EVENT,
+        "object": Literal["content"],
+        "index": Number,
+        "delta": bool,
+        "msg_id": str,
+        **_payload(kind),
+    }
     cls = CLASSES[kind]
-    return _struct(f"{cls.__name__}Event", cls.__doc__ or "", fields, tag_field="type", tag=kind)
+    return _struct(f"{cls.__name__}Event", inspect.getdoc(cls) or "", fields, tag_field="type", tag=kind)
 
 
-MessageType = Annotated[Identifier, Meta(examples=[*MESSAGE_TYPES], description="One of the examples, or any word.")]
+MessageType = Annotated[
+    Identifier, Meta(examples=[*MESSAGE_TYPES], description="One of the examples, or any word.")
+]
 _EVENT: dict[str, Any] = {
     "sequence_number": Number,
     "status": Literal["in_progress", "completed", "incomplete"],
@@ -340,7 +362,7 @@ def built_in() -> dict[str, Schema]:
         "Message": _struct(
             "Message", "One message of a conversation. Unknown fields are handed to the handler.", {}, said
         ),
-        **{cls.__name__: cls for cls in _DECLARED},
+        **{name: cls for name, cls in globals().items() if typing.is_typeddict(cls)},
     }
     schemas, components = msgspec.json.schema_components(
         list(roots.values()), schema_hook=lambda kind: ref(kind.__name__), ref_template=TEMPLATE
@@ -354,16 +376,9 @@ def built_in() -> dict[str, Schema]:
     return found
 
 
-_DECLARED = (
-    *(StopReceipt, RunInfo, RunList, RunsStopped, InputAccepted, SessionInfo, History, TaskAccepted, TaskInfo),
-    *(Welcome, Health, Problem, Fault, EndpointFailure, StopRequest, RunsToStop),
-)
-
 _RULES: dict[str, Schema] = {
     # A file needs one of these, and a message of a type that says nothing without content needs content.
-    "FileContent": {
-        "anyOf": [{"properties": {name: {"type": "string"}}, "required": [name]} for name in FILE_BY]
-    },
+    "FileContent": {"anyOf": [{"properties": {name: {"type": "string"}}, "required": [name]} for name in FILE_BY]},
     "Message": {
         "if": {"properties": {"type": {"enum": ["message", "reasoning", None]}}},
         "then": {"required": ["content"]},

@@ -124,7 +124,7 @@ class _Document:
         task_path = re.sub(r"/<task_id>(/cancel)?$", "", rule.rule) if built_in[1] else None
         known = operation_of(method, path, endpoint_path=self._endpoint_path, task_path=task_path)
         if known is None:
-            known = Operation(summary=f"{method} {path}", tag="Health", responses={"200": {"description": "Done."}})
+            known = Operation("Health", f"{method} {path}", {"200": {"description": "Done."}})
         return self._of_built_in(known, rule, method)
 
     def _of_built_in(self, known: Operation, rule: Rule, method: str) -> Schema:

@@ -10,68 +10,57 @@ from typing import Any
 import attrs
 import msgspec
 
-from ...errors import (
-    BackendUnavailable,
-    Draining,
-    Elsewhere,
-    Forbidden,
-    IdempotencyConflict,
-    MalformedBody,
-    NotFound,
-    NotOffered,
-    PayloadTooLarge,
-    QueueFull,
-    RequestError,
-    RequestTimeout,
-    RunEnded,
-    RunNotFound,
-    SessionBusy,
-    StreamExpired,
-    TaskNotFound,
-    TooManyRuns,
-    Unauthorized,
-    UnsupportedMediaType,
-    ValidationError,
-)
+from ... import errors as e
 from .bodies import Identifier, RunId, Schema, ref
 
-__all__ = ["JSON", "PATH_PARAMETERS", "ROUTES", "SOCKET", "SSE", "Errors", "Operation", "frame_of", "operation_of"]
+__all__ = [
+    "BODY",
+    "FAULTY",
+    "JSON",
+    "PATH_PARAMETERS",
+    "ROUTES",
+    "SOCKET",
+    "SSE",
+    "Errors",
+    "Operation",
+    "frame_of",
+    "operation_of",
+]
 
 JSON = "application/json"
 SSE = "text/event-stream"
 
-Errors = tuple[type[RequestError], ...]
+Errors = tuple[type[e.RequestError], ...]
 
-FAULTY: Errors = (ValidationError,)
-BODY: Errors = (MalformedBody, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, ValidationError)
-COMMON: Errors = (Unauthorized, Forbidden, BackendUnavailable, Draining)
-OF_RUN: Errors = (*COMMON, ValidationError, RunNotFound)
-BUSY: Errors = (SessionBusy, IdempotencyConflict, TooManyRuns, QueueFull)
+FAULTY: Errors = (e.ValidationError,)
+BODY: Errors = (e.MalformedBody, e.RequestTimeout, e.PayloadTooLarge, e.UnsupportedMediaType, *FAULTY)
+COMMON: Errors = (e.Unauthorized, e.Forbidden, e.BackendUnavailable, e.Draining, *FAULTY)
+BUSY: Errors = (e.SessionBusy, e.IdempotencyConflict, e.TooManyRuns, e.QueueFull)
+OF_RUN: Errors = (*COMMON, e.RunNotFound)
+OF_TASK: Errors = (*COMMON, e.TaskNotFound)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Operation:
-    """One route. `responses` are by status; `errors` are the problems that clients should expect."""
+    """One route. `errors` are the problems that clients should expect."""
 
-    summary: str
     tag: str
-    description: str = ""
+    summary: str
+    responses: dict[str, Schema]
+    errors: Errors = ()
     parameters: tuple[Schema, ...] = ()
     body: Schema | None = None
     body_required: bool = True
-    responses: dict[str, Schema]
-    errors: Errors = ()
+    description: str = ""
 
 
-def _response(description: str, schema: str | Schema | None = None, media: str = JSON, **more: Any) -> Schema:
-    """Describe a response; `schema` is a schema, or the name of one."""
-    if schema is None:
-        return {"description": description, **more}
+def _as(schema: str | Schema, description: str, media: str = JSON, **more: Any) -> Schema:
+    """Describe a response; `schema` is a schema, or the name of a class in `bodies`."""
     content = {media: {"schema": ref(schema) if isinstance(schema, str) else schema}}
     return {"description": description, **more, "content": content}
 
 
-def _parameter(place: str, name: str, schema: Schema, description: str) -> Schema:
+def _query(name: str, schema: Schema, description: str, place: str = "query") -> Schema:
     return {"name": name, "in": place, "required": False, "schema": schema, "description": description}
 
 
@@ -98,8 +87,10 @@ IDENTIFIER: Schema = msgspec.json.schema(Identifier)
 RUN_ID: Schema = msgspec.json.schema(RunId)
 PATH_PARAMETERS: dict[str, Schema] = {"run_id": RUN_ID, "session_id": IDENTIFIER}
 
-WAIT = _parameter("query", "wait", {"enum": ["0", "1", "true", "false"]}, "1: respond when the run has ended.")
-USER = _parameter("query", "user_id", IDENTIFIER, "The owner, if the app does not authenticate its clients.")
+WAIT = _query("wait", {"enum": ["0", "1", "true", "false"]}, "1: respond when the run has ended.")
+USER = _query("user_id", IDENTIFIER, "The owner, if the app does not authenticate its clients.")
+KEY = _query("Idempotency-Key", {"type": "string"}, "The same key and body: the same run.", "header")
+LAST_EVENT = _query("Last-Event-ID", {"type": "string"}, "The number of the last event received.", "header")
 
 RUN_HEADERS = _headers(
     X_Run_Id="The run.",
@@ -108,192 +99,160 @@ RUN_HEADERS = _headers(
 )
 EVENTS = frame_of(ref("Event"), numbered=True)
 
+
+def _limit(most: int, **default: int) -> Schema:
+    return _query("limit", {"type": "integer", "minimum": 1, "maximum": most, **default}, "How many at most.")
+
+
 SOCKET = Operation(
-    summary="Start, watch and stop runs over one WebSocket",
-    tag="Runs",
+    "Runs",
+    "Start, watch and stop runs over one WebSocket",
+    {"101": {"description": "The protocol is switched to WebSocket."}},
     description=(
         "A WebSocket with the subprotocol `trio-agentapp.v1` and JSON text frames. The client sends `init`,"
         " `start`, `attach`, `stop`, `input`, `detach` and `ping`; in `event` frames it gets events of its runs."
     ),
-    responses={"101": _response("The protocol is switched to WebSocket.")},
 )
 
 ROUTES: dict[str, Operation] = {
     "GET /": Operation(
-        summary="The routes of this app",
-        tag="Health",
-        responses={"200": _response("Name, description and routes.", "Welcome")},
+        "Health", "The routes of this app", {"200": _as("Welcome", "Name, description and routes.")}
     ),
-    "GET /health": Operation(
-        summary="Is the app alive",
-        tag="Health",
-        responses={"200": _response("It is alive.", "Health")},
-    ),
-    "GET /liveness": Operation(
-        summary="Does the event loop run",
-        tag="Health",
-        responses={"200": _response("It runs.", "Health")},
-    ),
+    "GET /health": Operation("Health", "Is the app alive", {"200": _as("Health", "It is alive.")}),
+    "GET /liveness": Operation("Health", "Does the event loop run", {"200": _as("Health", "It runs.")}),
     "GET /readiness": Operation(
-        summary="Does this node take new runs",
-        tag="Health",
-        responses={
-            "200": _response("Yes.", "Health"),
-            "503": _response("No, and the reason.", "Health", headers=_headers(Retry_After="Seconds.")),
+        "Health",
+        "Does this node take new runs",
+        {
+            "200": _as("Health", "Yes."),
+            "503": _as("Health", "No, and the reason.", headers=_headers(Retry_After="Seconds.")),
         },
     ),
     "GET /openapi.json": Operation(
-        summary="This document",
-        tag="Documentation",
-        responses={"200": _response("OpenAPI 3.1.", {"type": "object"})},
+        "Documentation", "This document", {"200": _as({"type": "object"}, "OpenAPI 3.1.")}
     ),
     "GET /docs": Operation(
-        summary="This document as a page on which requests can be tried",
-        tag="Documentation",
-        responses={"200": _response("A page that needs no other server.", {"type": "string"}, "text/html")},
+        "Documentation",
+        "This document as a page on which requests can be tried",
+        {"200": _as({"type": "string"}, "A page that needs no other server.", "text/html")},
     ),
     "POST {endpoint}": Operation(
-        summary="Start a run",
-        tag="Runs",
-        description="The handler is executed. Its events are streamed, or returned as one response.",
-        parameters=(
-            _parameter("header", "Idempotency-Key", {"type": "string"}, "The same key and body: the same run."),
-        ),
-        body=ref("AgentRequest"),
-        responses={
+        "Runs",
+        "Start a run",
+        {
             "200": {
                 "description": "The events of the run, or its terminal response.",
                 "headers": RUN_HEADERS,
                 "content": {SSE: {"schema": EVENTS}, JSON: {"schema": ref("ResponseEvent")}},
             },
-            "202": _response("The run continues in the background.", "RunInfo", headers=RUN_HEADERS),
+            "202": _as("RunInfo", "The run continues in the background.", headers=RUN_HEADERS),
         },
-        errors=(*BODY, *COMMON, *BUSY),
+        (*BODY, *COMMON, *BUSY),
+        (KEY,),
+        ref("AgentRequest"),
+        description="The handler is executed. Its events are streamed, or returned as one response.",
     ),
     "POST {endpoint}/task": Operation(
-        summary="Start a run in the background",
-        tag="Tasks",
+        "Tasks",
+        "Start a run in the background",
+        {"202": _as("TaskAccepted", "The run is accepted.")},
+        (*BODY, *COMMON, *BUSY),
         body=ref("AgentRequest"),
-        responses={"202": _response("The run is accepted.", "TaskAccepted")},
-        errors=(*BODY, *COMMON, *BUSY),
     ),
     "POST {task}": Operation(
-        summary="Submit a task",
-        tag="Tasks",
+        "Tasks",
+        "Submit a task",
+        {"202": _as("TaskAccepted", "The task is accepted.")},
+        (*BODY, *COMMON, e.QueueFull, e.TooManyRuns),
         body={},
         body_required=False,
-        responses={"202": _response("The task is accepted.", "TaskAccepted")},
-        errors=(*BODY, *COMMON, QueueFull, TooManyRuns),
     ),
     "GET {task}/{task_id}": Operation(
-        summary="Read a task",
-        tag="Tasks",
-        responses={"200": _response("Its state, and its result once it has one.", "TaskInfo")},
-        errors=(*COMMON, ValidationError, TaskNotFound),
+        "Tasks", "Read a task", {"200": _as("TaskInfo", "Its state, and its result once it has one.")}, OF_TASK
     ),
     "POST {task}/{task_id}/cancel": Operation(
-        summary="Stop a task",
-        tag="Tasks",
-        parameters=(WAIT,),
-        responses={
-            "200": _response("It has ended.", "TaskInfo"),
-            "202": _response("It is being stopped.", "TaskInfo"),
-        },
-        errors=(*COMMON, ValidationError, TaskNotFound),
+        "Tasks",
+        "Stop a task",
+        {"200": _as("TaskInfo", "It has ended."), "202": _as("TaskInfo", "It is being stopped.")},
+        OF_TASK,
+        (WAIT,),
     ),
     "POST /stop": Operation(
-        summary="Stop a run",
-        tag="Runs",
+        "Runs",
+        "Stop a run",
+        {"200": _as("StopReceipt", "The receipt, also if there was nothing to stop.")},
+        (*BODY, *OF_RUN),
+        (WAIT,),
+        ref("StopRequest"),
         description="The running run of a session, or the one that is named, on any node.",
-        parameters=(WAIT,),
-        body=ref("StopRequest"),
-        responses={"200": _response("The receipt, also if there was nothing to stop.", "StopReceipt")},
-        errors=(*BODY, *COMMON, RunNotFound),
     ),
     "GET /runs": Operation(
-        summary="List runs",
-        tag="Runs",
-        parameters=(
-            _parameter("query", "status", ref("RunState"), "Only runs in this state."),
-            _parameter("query", "session_id", IDENTIFIER, "Only runs of this session."),
+        "Runs",
+        "List runs",
+        {"200": _as("RunList", "A page of runs.")},
+        (*OF_RUN, e.NotOffered),
+        (
+            _query("status", ref("RunState"), "Only runs in this state."),
+            _query("session_id", IDENTIFIER, "Only runs of this session."),
             USER,
-            _parameter("query", "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Per page."),
-            _parameter("query", "cursor", RUN_ID, "The `cursor` of the previous page."),
+            _limit(100, default=20),
+            _query("cursor", RUN_ID, "The `cursor` of the previous page."),
         ),
-        responses={"200": _response("A page of runs.", "RunList")},
-        errors=(*OF_RUN, NotOffered),
     ),
-    "GET /runs/{run_id}": Operation(
-        summary="Read a run",
-        tag="Runs",
-        parameters=(USER,),
-        responses={"200": _response("The run.", "RunInfo")},
-        errors=OF_RUN,
-    ),
+    "GET /runs/{run_id}": Operation("Runs", "Read a run", {"200": _as("RunInfo", "The run.")}, OF_RUN, (USER,)),
     "GET /runs/{run_id}/stream": Operation(
-        summary="Attach to a run",
-        tag="Runs",
-        description="The events after a number, then the live ones without a gap; of an ended run the replay.",
-        parameters=(
-            _parameter("header", "Last-Event-ID", {"type": "string"}, "The number of the last event received."),
-            _parameter("query", "starting_after", {"type": "integer", "minimum": -1}, "The same."),
-            USER,
-        ),
-        responses={
-            "200": _response("The events that follow. A frame named `gap` reports lost ones.", EVENTS, SSE),
-            "204": _response("The run has ended, and the client has its last event."),
+        "Runs",
+        "Attach to a run",
+        {
+            "200": _as(EVENTS, "The events that follow. A frame named `gap` reports lost ones.", SSE),
+            "204": {"description": "The run has ended, and the client has its last event."},
         },
-        errors=(*OF_RUN, Elsewhere, StreamExpired),
+        (*OF_RUN, e.Elsewhere, e.StreamExpired),
+        (LAST_EVENT, _query("starting_after", {"type": "integer", "minimum": -1}, "The same."), USER),
+        description="The events after a number, then the live ones without a gap; of an ended run the replay.",
     ),
     "GET /runs/{run_id}/wait": Operation(
-        summary="Wait until a run ends",
-        tag="Runs",
-        parameters=(USER,),
-        responses={"200": _response("The terminal response.", "ResponseEvent")},
-        errors=(*OF_RUN, Elsewhere, StreamExpired),
+        "Runs",
+        "Wait until a run ends",
+        {"200": _as("ResponseEvent", "The terminal response.")},
+        (*OF_RUN, e.Elsewhere, e.StreamExpired),
+        (USER,),
     ),
     "POST /runs/{run_id}/cancel": Operation(
-        summary="Stop this run",
-        tag="Runs",
-        parameters=(WAIT, USER),
-        responses={
-            "200": _response("It has ended.", "StopReceipt"),
-            "202": _response("It is being stopped, or will not start.", "StopReceipt"),
+        "Runs",
+        "Stop this run",
+        {
+            "200": _as("StopReceipt", "It has ended."),
+            "202": _as("StopReceipt", "It is being stopped, or will not start."),
         },
-        errors=OF_RUN,
+        OF_RUN,
+        (WAIT, USER),
     ),
     "POST /runs/cancel": Operation(
-        summary="Stop several runs",
-        tag="Runs",
-        parameters=(USER,),
-        body=ref("RunsToStop"),
-        responses={"200": _response("One result for each run.", "RunsStopped")},
-        errors=(*BODY, *COMMON, RunNotFound),
+        "Runs",
+        "Stop several runs",
+        {"200": _as("RunsStopped", "One result for each run.")},
+        (*BODY, *OF_RUN),
+        (USER,),
+        ref("RunsToStop"),
     ),
     "POST /runs/{run_id}/input": Operation(
-        summary="Send a message to a running run",
-        tag="Runs",
-        parameters=(USER,),
-        body=ref("Message"),
-        responses={"202": _response("The message is in the run's inbox.", "InputAccepted")},
-        errors=(*BODY, *COMMON, RunNotFound, Elsewhere, RunEnded, QueueFull, NotOffered),
+        "Runs",
+        "Send a message to a running run",
+        {"202": _as("InputAccepted", "The message is in the run's inbox.")},
+        (*BODY, *OF_RUN, e.Elsewhere, e.RunEnded, e.QueueFull, e.NotOffered),
+        (USER,),
+        ref("Message"),
     ),
     "GET /sessions/{session_id}": Operation(
-        summary="Read a session",
-        tag="Sessions",
-        parameters=(USER,),
-        responses={"200": _response("The session.", "SessionInfo")},
-        errors=(*OF_RUN, NotFound),
+        "Sessions", "Read a session", {"200": _as("SessionInfo", "The session.")}, (*OF_RUN, e.NotFound), (USER,)
     ),
     "GET /sessions/{session_id}/history": Operation(
-        summary="Read the messages of a session",
-        tag="Sessions",
-        parameters=(
-            USER,
-            _parameter("query", "limit", {"type": "integer", "minimum": 1, "maximum": 1000}, "Only the last ones."),
-        ),
-        responses={"200": _response("Its messages.", "History")},
-        errors=(*COMMON, ValidationError, NotFound),
+        "Sessions",
+        "Read the messages of a session",
+        {"200": _as("History", "Its messages.")},
+        (*COMMON, e.NotFound),
+        (USER, _limit(1000)),
     ),
 }
 """`{endpoint}` is the path of the query handler. `{task}` is that of a task, or of runs in the background."""
