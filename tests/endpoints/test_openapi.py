@@ -275,7 +275,7 @@ async def test_every_built_in_route_serves_what_the_document_says() -> None:
                 yield Message.tool_call("look", {"a": 1})
                 yield ImageContent("https://example.org/a.png")
 
-    @app.task("/work")
+    @app.task("/job")
     async def work(data: Any = None) -> Any:
         if data == "wait":
             await trio.sleep_forever()
@@ -344,15 +344,15 @@ async def test_every_built_in_route_serves_what_the_document_says() -> None:
         history = await ask("GET", "/sessions/of-run-whole-01/history?user_id=u1", of=f"{session}/history")
         assert history["messages"]
 
-        for path, body in (("/process/task", asking("hi", "run-task-001")), ("/work", {"x": 1})):
+        for path, body in (("/process/task", asking("hi", "run-task-001")), ("/job", {"x": 1})):
             task = (await ask("POST", path, 202, json=body))["task_id"]
             with trio.fail_after(10):
                 while "result" not in await ask("GET", f"{path}/{task}", of=f"{path}/{{task_id}}"):
                     await trio.sleep(0.01)
             await ask("POST", f"{path}/{task}/cancel", of=f"{path}/{{task_id}}/cancel")
             await ask("GET", f"{path}/unknown-1", 404, of=f"{path}/{{task_id}}")
-        task = (await ask("POST", "/work", 202, json="wait"))["task_id"]
-        await ask("POST", f"/work/{task}/cancel?wait=1", of="/work/{task_id}/cancel")
+        task = (await ask("POST", "/job", 202, json="wait"))["task_id"]
+        await ask("POST", f"/job/{task}/cancel?wait=1", of="/job/{task_id}/cancel")
 
     operations = {
         (method.upper(), path, status)

@@ -26,9 +26,9 @@ from ..protocol.message import Message
 from ..protocol.request import AgentRequest
 from ..protocol.structure import MAX_FAULTS, Faults, content_from, message_from
 from .annotations import AT_MODULE_LEVEL, Unservable, alternatives, is_pydantic, plain
-from .faults import fault_of
+from .faults import Nested, faults_of
 
-__all__ = ["Convert", "StandIn", "converter_of", "is_pydantics", "moved", "stand_in_for"]
+__all__ = ["Convert", "StandIn", "converter_of", "is_pydantics", "stand_in_for"]
 
 Convert = Callable[[Any], Any]
 """Converts a value, or raises ValidationError with paths that begin with `$`."""
@@ -58,10 +58,7 @@ def converter_of(annotation: Any, *, strict: bool = True) -> Convert:
         try:
             made = msgspec.convert(value, kind, strict=strict, str_keys=True, dec_hook=_decode_hook)
         except msgspec.ValidationError as exc:
-            path, message = fault_of(exc, value, kind, _decode_hook)
-            nested = exc.__cause__
-            faults = moved(nested.errors, path) if isinstance(nested, _Nested) else [(path, message)]
-            raise ValidationError(faults) from None
+            raise ValidationError(faults_of(exc, value, kind, _decode_hook)) from None
         except (LookupError, AttributeError, ArithmeticError):
             # A validator of the user's class met a value that it did not expect.
             raise ValidationError([("$", "is not valid")]) from None
@@ -70,11 +67,6 @@ def converter_of(annotation: Any, *, strict: bool = True) -> Convert:
         return made
 
     return convert
-
-
-def moved(faults: list[tuple[str, str]], root: str) -> list[tuple[str, str]]:
-    """Return the same faults, of a value that stands at `root`."""
-    return [(root + path.removeprefix("$"), message) for path, message in faults]
 
 
 # Stand-ins.
@@ -164,20 +156,12 @@ _OWN: dict[Any, Convert | None] = {
 """The classes of the protocol, which are read as the built-in routes read them."""
 
 
-class _Nested(ValueError):
-    """Faults within a value that a hook converted. msgspec adds to a ValueError where the value stood."""
-
-    def __init__(self, errors: list[tuple[str, str]]) -> None:
-        super().__init__(errors)
-        self.errors = errors
-
-
 def _decode_hook(kind: Any, value: Any) -> Any:
     convert: Any = kind.convert if isinstance(kind, StandIn) else _model_converter(kind)
     try:
         return convert(value)
     except ValidationError as exc:
-        raise _Nested(exc.errors) from None
+        raise Nested(exc.errors) from None
 
 
 # What msgspec does not know, or would get wrong, is refused when a function is registered.

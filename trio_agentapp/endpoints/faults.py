@@ -6,14 +6,14 @@ import enum
 import re
 import typing
 from collections import abc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
 from .annotations import alternatives
 
-__all__ = ["fault_of", "one_of"]
+__all__ = ["Nested", "faults_of"]
 
 MAX_ECHO = 200
 """Characters of a message from a user's own validator."""
@@ -58,24 +58,37 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
 """msgspec's messages and ours. A type in backticks becomes its words in `_TYPES`."""
 
 
-def fault_of(
+class Nested(ValueError):
+    """Faults within a value that a hook converted. msgspec adds to a ValueError where the value stands."""
+
+    def __init__(self, errors: list[tuple[str, str]]) -> None:
+        super().__init__(errors)
+        self.errors = errors
+
+
+def faults_of(
     error: msgspec.ValidationError, value: Any, kind: Any, hook: Callable[[Any, Any], Any]
-) -> tuple[str, str]:
-    """Return the JSON path and the message of the fault that stopped `convert(value, kind, dec_hook=hook)`."""
+) -> list[tuple[str, str]]:
+    """Return path and message of the fault that stopped `msgspec.convert(value, kind, dec_hook=hook)`.
+
+    There is one, except within a value that a hook converted: of that, all faults that the hook found.
+    """
     found = _ERROR.fullmatch(str(error))
     assert found is not None  # noqa: S101  every part of the pattern may be empty
     path, kind = _placed(found["path"] or "$", value, kind, hook)
     message = found["message"]
+    if isinstance(error.__cause__, Nested):
+        return [(path + inner.removeprefix("$"), message) for inner, message in error.__cause__.errors]
     if isinstance(error.__cause__, ValueError | TypeError):
-        return path, _of_validator(error.__cause__)
+        return [(path, _of_validator(error.__cause__))]
     if missing := re.fullmatch(r"Object missing required field `(.*)`", message):
-        return f"{path}.{missing[1]}", "is required"
+        return [(f"{path}.{missing[1]}", "is required")]
     if message.startswith(("Invalid enum value", "Invalid value")):
-        return path, one_of(_choices(kind))
-    return path, ("a key " if found["key"] else "") + _in_words(message)
+        return [(path, _one_of(_choices(kind)))]
+    return [(path, ("a key " if found["key"] else "") + _in_words(message))]
 
 
-def one_of(choices: Iterable[Any]) -> str:
+def _one_of(choices: list[Any]) -> str:
     """Return "must be one of ..." with at most `MAX_CHOICES` of the choices."""
     shown = [str(each).lower() if isinstance(each, bool) or each is None else str(each) for each in choices]
     more = f" and {len(shown) - MAX_CHOICES} more" if len(shown) > MAX_CHOICES else ""

@@ -40,6 +40,11 @@ class Faults:
         if len(self.found) >= MAX_FAULTS:
             self.settle()
 
+    def add_within(self, path: str, faults: Iterable[tuple[str, str]]) -> None:
+        """Note the faults of a value that stands at `path`; their own paths begin with `$`."""
+        for inner, message in faults:
+            self.add(path + inner.removeprefix("$"), message)
+
     def check(self, path: str, value: Any, check: Check) -> bool:
         """Note what `check` finds wrong; gives whether the value is right."""
         fault = check(value)
