@@ -16,7 +16,7 @@ from .annotations import alternatives
 __all__ = ["Nested", "faults_of"]
 
 MAX_ECHO = 200
-"""Characters of a message from a user's own validator."""
+"""Characters of a message: it may have words of the client, or come from a user's own validator."""
 
 MAX_CHOICES = 20
 
@@ -97,8 +97,8 @@ def _one_of(choices: list[Any]) -> str:
 
 def _of_validator(error: Exception) -> str:
     # attrs' own validators add objects to the message, and a TypeError is not written for clients.
-    told = type(error) is ValueError and len(error.args) == 1 and isinstance(error.args[0], str)
-    return str(error)[:MAX_ECHO] if told else "is not valid"
+    public = type(error) is ValueError and len(error.args) == 1 and isinstance(error.args[0], str)
+    return str(error)[:MAX_ECHO] if public else "is not valid"
 
 
 def _in_words(message: str) -> str:
@@ -106,7 +106,7 @@ def _in_words(message: str) -> str:
         if found := re.fullmatch(pattern, message, re.DOTALL):
             message = found.expand(ours)
             break
-    return re.sub(r"`([^`]*)`", lambda quoted: _any_of(quoted[1].split(" | ")), message)
+    return re.sub(r"`([^`]*)`", lambda quoted: _any_of(quoted[1].split(" | ")), message)[:MAX_ECHO]
 
 
 def _any_of(types: list[str]) -> str:

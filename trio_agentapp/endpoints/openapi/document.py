@@ -18,18 +18,7 @@ from ..annotations import alternatives, plain, result_of
 from ..arguments import Arguments, Parameter, Source
 from ..views import View
 from .bodies import Schema, built_in, ref
-from .routes import (
-    BODY,
-    FAULTY,
-    JSON,
-    PATH_PARAMETERS,
-    SOCKET,
-    SSE,
-    Errors,
-    Operation,
-    frame_of,
-    operation_of,
-)
+from .routes import BODY, FAULTY, JSON, PATH_PARAMETERS, SSE, Errors, Operation, frame_of, operation_of, response
 from .schemas import Schemas
 
 __all__ = ["document_of"]
@@ -68,10 +57,9 @@ RETRY_AFTER = (409, 429, 503)
 
 def document_of(app: Quart, *, name: str, description: str, endpoint_path: str, root_path: str = "") -> Schema:
     """Return the document of the routes that are mounted now; `root_path` is their prefix."""
-    built = built_in()
-    made = _Document(app, endpoint_path, Schemas(reserved=built))
+    made = _Document(app, endpoint_path)
     paths = made.paths()
-    components = {**built, **made.schemas.components}
+    components = {**built_in(), **made.schemas.components}
     used = {name: components[name] for name in _closure((paths, made.responses, ref("Problem")), components)}
     tags = {operation["tags"][0] for path in paths.values() for operation in path.values()}
     return {
@@ -94,48 +82,51 @@ def _version() -> str:
 
 
 class _Document:
-    def __init__(self, app: Quart, endpoint_path: str, schemas: Schemas) -> None:
+    def __init__(self, app: Quart, endpoint_path: str) -> None:
         self._app = app
         self._endpoint_path = endpoint_path
-        self.schemas = schemas
+        self._descriptions = {name: schema.get("description", name) for name, schema in built_in().items()}
+        self.schemas = Schemas(reserved=built_in())
         self.responses: dict[str, Schema] = {}
         self._ids: set[str] = set()
 
     def paths(self) -> dict[str, Schema]:
         paths: dict[str, Schema] = {}
         for rule in self._app.url_map.iter_rules():
-            view = self._app.view_functions.get(rule.endpoint)
             path = VARIABLE.sub(r"{\2}", rule.rule)
-            if rule.websocket:
-                if rule.endpoint == "trio_agentapp_WS /ws":
-                    paths.setdefault(path, {}).setdefault("get", self._of_built_in(SOCKET, rule, "GET"))
-                continue
-            if view is None:
-                continue
-            for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-                # The first of two equal routes is the one that responds.
-                paths.setdefault(path, {}).setdefault(method.lower(), self._operation(rule, path, method, view))
+            for method in sorted((rule.methods or {"GET"}) - {"HEAD", "OPTIONS"}):
+                operation = self._operation(rule, path, method)
+                if operation is not None:
+                    # The first of two equal routes is the one that responds.
+                    paths.setdefault(path, {}).setdefault(method.lower(), operation)
         return dict(sorted(paths.items()))
 
-    def _operation(self, rule: Rule, path: str, method: str, view: Callable[..., Any]) -> Schema:
+    def _operation(self, rule: Rule, path: str, method: str) -> Schema | None:
         built_in = BUILT_IN.fullmatch(rule.endpoint)
         if built_in is None:
-            return self._of_user(rule, method, view)
+            view = self._app.view_functions.get(rule.endpoint)
+            return None if view is None or rule.websocket else self._of_user(rule, method, view)
         task_path = re.sub(r"/<task_id>(/cancel)?$", "", rule.rule) if built_in[1] else None
-        known = operation_of(method, path, endpoint_path=self._endpoint_path, task_path=task_path)
+        known = operation_of(
+            "WS" if rule.websocket else method, path, endpoint_path=self._endpoint_path, task_path=task_path
+        )
         if known is None:
             known = Operation("Health", f"{method} {path}", {"200": {"description": "Done."}})
         return self._of_built_in(known, rule, method)
 
     def _of_built_in(self, known: Operation, rule: Rule, method: str) -> Schema:
+        responses = {
+            status: response(ref(each), self._descriptions[each]) if isinstance(each, str) else each
+            for status, each in known.responses.items()
+        }
         return {
             "tags": [known.tag],
             "summary": known.summary,
-            **({"description": known.description} if known.description else {}),
+            **_some(description=known.description),
             "operationId": self._id(method, rule),
             **_some(parameters=[*_path_parameters(rule), *known.parameters]),
             **(_body(known.body, required=known.body_required) if known.body is not None else {}),
-            "responses": {**known.responses, **self._problems(known.errors)},
+            "responses": {**responses, **self._problems(known.errors)},
         }
 
     def _of_user(self, rule: Rule, method: str, view: Callable[..., Any]) -> Schema:
@@ -195,11 +186,11 @@ class _Document:
         if described is not None and (described.streams or streamed):
             item = get_args(returns)[0] if origin in STREAMS and get_args(returns) else Any
             items = {"anyOf": [self.schemas.of(item), ref("EndpointFailure")]}
-            return {"description": "A stream of items.", "content": {SSE: {"schema": frame_of(items)}}}
+            return response(frame_of(items), "A stream of items.", SSE)
         if described is not None and described.endpoint and not _is_response(returns):
-            return {"description": "The result.", "content": {JSON: {"schema": self.schemas.of(returns)}}}
+            return response(self.schemas.of(returns), "The result.")
         schema = {} if _is_response(returns) or origin in (tuple, str, *STREAMS) else self.schemas.of(returns)
-        return {"description": "The response.", **({"content": {JSON: {"schema": schema}}} if schema else {})}
+        return response(schema, "The response.") if schema else {"description": "The response."}
 
     def _problems(self, errors: Errors) -> dict[str, Schema]:
         by_status: dict[int, list[type[RequestError]]] = {}

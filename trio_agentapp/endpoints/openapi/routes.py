@@ -19,12 +19,12 @@ __all__ = [
     "JSON",
     "PATH_PARAMETERS",
     "ROUTES",
-    "SOCKET",
     "SSE",
     "Errors",
     "Operation",
     "frame_of",
     "operation_of",
+    "response",
 ]
 
 JSON = "application/json"
@@ -42,22 +42,21 @@ OF_TASK: Errors = (*COMMON, e.TaskNotFound)
 
 @attrs.frozen
 class Operation:
-    """One route. `errors` are the problems that clients should expect."""
+    """One route: a response is the name of a class in `bodies`, or a whole description."""
 
     tag: str
     summary: str
-    responses: dict[str, Schema]
+    responses: dict[str, str | Schema]
     errors: Errors = ()
+    """The problems that clients should expect."""
     parameters: tuple[Schema, ...] = ()
     body: Schema | None = None
     body_required: bool = True
     description: str = ""
 
 
-def _as(schema: str | Schema, description: str, media: str = JSON, **more: Any) -> Schema:
-    """Describe a response; `schema` is a schema, or the name of a class in `bodies`."""
-    content = {media: {"schema": ref(schema) if isinstance(schema, str) else schema}}
-    return {"description": description, **more, "content": content}
+def response(schema: Schema, description: str, media: str = JSON, **more: Any) -> Schema:
+    return {"description": description, **more, "content": {media: {"schema": schema}}}
 
 
 def _query(name: str, schema: Schema, description: str, place: str = "query") -> Schema:
@@ -97,6 +96,7 @@ RUN_HEADERS = _headers(
     X_Session_Id="Its session, percent-encoded except for visible ASCII other than `%`.",
     Location="Where the run can be read.",
 )
+STOPPING = "200: it has ended. 202: it is being stopped."
 EVENTS = frame_of(ref("Event"), numbered=True)
 
 
@@ -104,37 +104,22 @@ def _limit(most: int, **default: int) -> Schema:
     return _query("limit", {"type": "integer", "minimum": 1, "maximum": most, **default}, "How many at most.")
 
 
-SOCKET = Operation(
-    "Runs",
-    "Start, watch and stop runs over one WebSocket",
-    {"101": {"description": "The protocol is switched to WebSocket."}},
-    description=(
-        "A WebSocket with the subprotocol `trio-agentapp.v1` and JSON text frames. The client sends `init`,"
-        " `start`, `attach`, `stop`, `input`, `detach` and `ping`; in `event` frames it gets events of its runs."
-    ),
-)
-
 ROUTES: dict[str, Operation] = {
-    "GET /": Operation(
-        "Health", "The routes of this app", {"200": _as("Welcome", "Name, description and routes.")}
-    ),
-    "GET /health": Operation("Health", "Is the app alive", {"200": _as("Health", "It is alive.")}),
-    "GET /liveness": Operation("Health", "Does the event loop run", {"200": _as("Health", "It runs.")}),
+    "GET /": Operation("Health", "The routes of this app", {"200": "Welcome"}),
+    "GET /health": Operation("Health", "Is the app alive", {"200": "Health"}),
+    "GET /liveness": Operation("Health", "Does the event loop run", {"200": "Health"}),
     "GET /readiness": Operation(
         "Health",
         "Does this node take new runs",
-        {
-            "200": _as("Health", "Yes."),
-            "503": _as("Health", "No, and the reason.", headers=_headers(Retry_After="Seconds.")),
-        },
+        {"200": "Health", "503": response(ref("Health"), "No.", headers=_headers(Retry_After="Seconds."))},
     ),
     "GET /openapi.json": Operation(
-        "Documentation", "This document", {"200": _as({"type": "object"}, "OpenAPI 3.1.")}
+        "Documentation", "This document", {"200": response({"type": "object"}, "OpenAPI 3.1.")}
     ),
     "GET /docs": Operation(
         "Documentation",
         "This document as a page on which requests can be tried",
-        {"200": _as({"type": "string"}, "A page that needs no other server.", "text/html")},
+        {"200": response({"type": "string"}, "A page that needs no other server.", "text/html")},
     ),
     "POST {endpoint}": Operation(
         "Runs",
@@ -145,7 +130,7 @@ ROUTES: dict[str, Operation] = {
                 "headers": RUN_HEADERS,
                 "content": {SSE: {"schema": EVENTS}, JSON: {"schema": ref("ResponseEvent")}},
             },
-            "202": _as("RunInfo", "The run continues in the background.", headers=RUN_HEADERS),
+            "202": response(ref("RunInfo"), "The run continues in the background.", headers=RUN_HEADERS),
         },
         (*BODY, *COMMON, *BUSY),
         (KEY,),
@@ -155,41 +140,35 @@ ROUTES: dict[str, Operation] = {
     "POST {endpoint}/task": Operation(
         "Tasks",
         "Start a run in the background",
-        {"202": _as("TaskAccepted", "The run is accepted.")},
+        {"202": "TaskAccepted"},
         (*BODY, *COMMON, *BUSY),
         body=ref("AgentRequest"),
     ),
     "POST {task}": Operation(
         "Tasks",
         "Submit a task",
-        {"202": _as("TaskAccepted", "The task is accepted.")},
+        {"202": "TaskAccepted"},
         (*BODY, *COMMON, e.QueueFull, e.TooManyRuns),
         body={},
         body_required=False,
     ),
-    "GET {task}/{task_id}": Operation(
-        "Tasks", "Read a task", {"200": _as("TaskInfo", "Its state, and its result once it has one.")}, OF_TASK
-    ),
+    "GET {task}/{task_id}": Operation("Tasks", "Read a task", {"200": "TaskInfo"}, OF_TASK),
     "POST {task}/{task_id}/cancel": Operation(
-        "Tasks",
-        "Stop a task",
-        {"200": _as("TaskInfo", "It has ended."), "202": _as("TaskInfo", "It is being stopped.")},
-        OF_TASK,
-        (WAIT,),
+        "Tasks", "Stop a task", {"200": "TaskInfo", "202": "TaskInfo"}, OF_TASK, (WAIT,), description=STOPPING
     ),
     "POST /stop": Operation(
         "Runs",
         "Stop a run",
-        {"200": _as("StopReceipt", "The receipt, also if there was nothing to stop.")},
+        {"200": "StopReceipt"},
         (*BODY, *OF_RUN),
         (WAIT,),
         ref("StopRequest"),
-        description="The running run of a session, or the one that is named, on any node.",
+        description="The running run of a session, or the one that is named, on any node. 200 if none runs, too.",
     ),
     "GET /runs": Operation(
         "Runs",
         "List runs",
-        {"200": _as("RunList", "A page of runs.")},
+        {"200": "RunList"},
         (*OF_RUN, e.NotOffered),
         (
             _query("status", ref("RunState"), "Only runs in this state."),
@@ -199,12 +178,12 @@ ROUTES: dict[str, Operation] = {
             _query("cursor", RUN_ID, "The `cursor` of the previous page."),
         ),
     ),
-    "GET /runs/{run_id}": Operation("Runs", "Read a run", {"200": _as("RunInfo", "The run.")}, OF_RUN, (USER,)),
+    "GET /runs/{run_id}": Operation("Runs", "Read a run", {"200": "RunInfo"}, OF_RUN, (USER,)),
     "GET /runs/{run_id}/stream": Operation(
         "Runs",
         "Attach to a run",
         {
-            "200": _as(EVENTS, "The events that follow. A frame named `gap` reports lost ones.", SSE),
+            "200": response(EVENTS, "The events that follow. A frame named `gap` reports lost ones.", SSE),
             "204": {"description": "The run has ended, and the client has its last event."},
         },
         (*OF_RUN, e.Elsewhere, e.StreamExpired),
@@ -212,47 +191,45 @@ ROUTES: dict[str, Operation] = {
         description="The events after a number, then the live ones without a gap; of an ended run the replay.",
     ),
     "GET /runs/{run_id}/wait": Operation(
-        "Runs",
-        "Wait until a run ends",
-        {"200": _as("ResponseEvent", "The terminal response.")},
-        (*OF_RUN, e.Elsewhere, e.StreamExpired),
-        (USER,),
+        "Runs", "Wait until a run ends", {"200": "ResponseEvent"}, (*OF_RUN, e.Elsewhere, e.StreamExpired), (USER,)
     ),
     "POST /runs/{run_id}/cancel": Operation(
         "Runs",
         "Stop this run",
-        {
-            "200": _as("StopReceipt", "It has ended."),
-            "202": _as("StopReceipt", "It is being stopped, or will not start."),
-        },
+        {"200": "StopReceipt", "202": "StopReceipt"},
         OF_RUN,
         (WAIT, USER),
+        description=STOPPING,
     ),
     "POST /runs/cancel": Operation(
-        "Runs",
-        "Stop several runs",
-        {"200": _as("RunsStopped", "One result for each run.")},
-        (*BODY, *OF_RUN),
-        (USER,),
-        ref("RunsToStop"),
+        "Runs", "Stop several runs", {"200": "RunsStopped"}, (*BODY, *OF_RUN), (USER,), ref("RunsToStop")
     ),
     "POST /runs/{run_id}/input": Operation(
         "Runs",
         "Send a message to a running run",
-        {"202": _as("InputAccepted", "The message is in the run's inbox.")},
+        {"202": "InputAccepted"},
         (*BODY, *OF_RUN, e.Elsewhere, e.RunEnded, e.QueueFull, e.NotOffered),
         (USER,),
         ref("Message"),
     ),
     "GET /sessions/{session_id}": Operation(
-        "Sessions", "Read a session", {"200": _as("SessionInfo", "The session.")}, (*OF_RUN, e.NotFound), (USER,)
+        "Sessions", "Read a session", {"200": "SessionInfo"}, (*OF_RUN, e.NotFound), (USER,)
     ),
     "GET /sessions/{session_id}/history": Operation(
         "Sessions",
         "Read the messages of a session",
-        {"200": _as("History", "Its messages.")},
+        {"200": "History"},
         (*COMMON, e.NotFound),
         (USER, _limit(1000)),
+    ),
+    "WS /ws": Operation(
+        "Runs",
+        "Start, watch and stop runs over one WebSocket",
+        {"101": {"description": "The protocol is switched to WebSocket."}},
+        description=(
+            "A WebSocket with the subprotocol `trio-agentapp.v1` and JSON text frames. The client sends `init`,"
+            " `start`, `attach`, `stop`, `input`, `detach` and `ping`; in `event` frames it gets events of its runs."
+        ),
     ),
 }
 """`{endpoint}` is the path of the query handler. `{task}` is that of a task, or of runs in the background."""
