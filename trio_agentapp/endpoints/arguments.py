@@ -17,7 +17,6 @@ from .annotations import Unservable, alternatives, annotations_of, plain
 
 if TYPE_CHECKING:
     from .conversion import Convert
-    from .texts import Read
 
 __all__ = ["Arguments", "Parameter", "Source", "read_arguments"]
 
@@ -45,12 +44,10 @@ class Parameter:
     optional: bool
     """The parameter may be left out: the function has a default for it, or it takes None."""
     default: Any = inspect.Parameter.empty
-    read: Read | None = None
-    """Reads the texts of path and query string."""
+    convert: Convert | None = None
+    """Converts the texts of path and query string, or the JSON value in the body."""
     many: bool = False
     """The query parameter may be given several times."""
-    convert: Convert | None = None
-    """Converts the JSON value of the body, or its member of this name."""
 
 
 @attrs.frozen
@@ -153,10 +150,9 @@ def _take(parameter: Parameter, value: Any, place: str, found: dict[str, Any], f
         elif parameter.default is inspect.Parameter.empty:
             found[parameter.name] = None
         return
-    convert = parameter.read or parameter.convert
-    assert convert is not None  # noqa: S101  every source but REQUEST has one
+    assert parameter.convert is not None  # noqa: S101  every source but REQUEST has one
     try:
-        found[parameter.name] = convert(value)
+        found[parameter.name] = parameter.convert(value)
     except ValidationError as exc:
         faults.add_within(place, exc.errors)
 
@@ -221,7 +217,7 @@ def _parameter(name: str, annotation: Any, default: Any, in_path: bool) -> Param
     if in_path:
         if read is None or many:
             raise Unservable("a part of a path is a scalar")
-        return Parameter(name=name, source=Source.PATH, annotation=annotation, optional=False, read=read)
+        return Parameter(name=name, source=Source.PATH, annotation=annotation, optional=False, convert=read)
     if bare is bytes:
         raise Unservable("for raw bytes take a quart.Request, and await its get_data()")
     return Parameter(
@@ -230,7 +226,6 @@ def _parameter(name: str, annotation: Any, default: Any, in_path: bool) -> Param
         annotation=annotation,
         optional=nullable or default is not inspect.Parameter.empty,
         default=default,
-        read=read,
+        convert=read or converter_of(annotation),
         many=many,
-        convert=converter_of(annotation) if read is None else None,
     )

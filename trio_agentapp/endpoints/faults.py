@@ -102,9 +102,9 @@ def _of_validator(error: Exception) -> str:
 
 
 def _in_words(message: str) -> str:
-    for pattern, ours in _MESSAGES:
+    for pattern, replacement in _MESSAGES:
         if found := re.fullmatch(pattern, message, re.DOTALL):
-            message = found.expand(ours)
+            message = found.expand(replacement)
             break
     return re.sub(r"`([^`]*)`", lambda quoted: _any_of(quoted[1].split(" | ")), message)[:MAX_ECHO]
 

@@ -377,7 +377,7 @@ def built_in() -> dict[str, Schema]:
 
 
 _RULES: dict[str, Schema] = {
-    # A file needs one of these, and a message of a type that says nothing without content needs content.
+    # A file needs one of these. Messages of these types need content.
     "FileContent": {"anyOf": [{"properties": {name: {"type": "string"}}, "required": [name]} for name in FILE_BY]},
     "Message": {
         "if": {"properties": {"type": {"enum": ["message", "reasoning", None]}}},

@@ -50,7 +50,7 @@ EXTRA: dict[type[RequestError], Schema] = {
 """Members that a problem of this error has beside the common ones."""
 
 OTHER_CODES = {400: ["malformed_request"]}
-"""Codes of problems that Quart's errors become, and none of ours."""
+"""Codes of problems that are made of Quart's own errors."""
 
 RETRY_AFTER = (409, 429, 503)
 

@@ -163,7 +163,7 @@ ROUTES: dict[str, Operation] = {
         (*BODY, *OF_RUN),
         (WAIT,),
         ref("StopRequest"),
-        description="The running run of a session, or the one that is named, on any node. 200 if none runs, too.",
+        description="The running run of a session, or a named run, on any node.",
     ),
     "GET /runs": Operation(
         "Runs",
