@@ -299,6 +299,7 @@ async def test_scalars_from_the_query() -> None:
         t: datetime.time,
         dec: decimal.Decimal,
         either: int | str,
+        text_first: str | int,
         new: UserId,
         maybe: int | None,
         old: Optional[str] = None,  # noqa: UP045
@@ -308,7 +309,7 @@ async def test_scalars_from_the_query() -> None:
 
     query = (
         "s=&i=-5&f=1e3&b=yes&c=red&n=1&lit=2&u=12345678-1234-5678-1234-567812345678&d=2030-01-02&t=03:04"
-        "&dt=2030-01-02T03:04:05Z&dec=1.10&either=x&new=u1"
+        "&dt=2030-01-02T03:04:05Z&dec=1.10&either=x&text_first=5&new=u1"
     )
     status, found = await ask(app, f"/scalars?{query}")
     assert status == 200
@@ -326,6 +327,7 @@ async def test_scalars_from_the_query() -> None:
         "t": ["03:04:00", "time"],
         "dec": ["1.10", "Decimal"],
         "either": ["x", "str"],
+        "text_first": ["5", "str"],
         "new": ["u1", "str"],
         "maybe": [None, "NoneType"],
         "old": [None, "NoneType"],
@@ -348,6 +350,7 @@ async def test_scalars_from_the_query() -> None:
         "query.t": "must be a time (ISO 8601)",
         "query.dec": "must be a number",
         "query.either": "is required",
+        "query.text_first": "is required",
         "query.new": "is required",
         "query.default": "must be a whole number",
     }

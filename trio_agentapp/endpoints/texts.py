@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
+import math
 import re
 import uuid
 from collections import abc
@@ -25,35 +26,26 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _BOOLEANS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 
 
-def _integer(text: str) -> int:
-    if not _INTEGER.fullmatch(text):
-        raise ValueError
-    return int(text)
+def _matching(pattern: re.Pattern[str], convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        if not pattern.fullmatch(text):
+            raise ValueError(text)
+        return convert(text)
+
+    return read
 
 
-def _number(text: str) -> float:
-    if not _NUMBER.fullmatch(text) or abs(number := float(text)) == float("inf"):
-        raise ValueError
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(text)
     return number
 
 
-def _decimal(text: str) -> decimal.Decimal:
-    if not _NUMBER.fullmatch(text):
-        raise ValueError
-    return decimal.Decimal(text)
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in _BOOLEANS:
-        raise ValueError
-    return _BOOLEANS[text.lower()]
-
-
 _READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
-    int: (_integer, "must be a whole number"),
-    float: (_number, "must be a number"),
-    decimal.Decimal: (_decimal, "must be a number"),
-    bool: (_boolean, "must be true or false"),
+    int: (_matching(_INTEGER, int), "must be a whole number"),
+    float: (_matching(_NUMBER, _finite), "must be a number"),
+    decimal.Decimal: (_matching(_NUMBER, decimal.Decimal), "must be a number"),
+    bool: (lambda text: _BOOLEANS[text.lower()], "must be true or false"),
     uuid.UUID: (uuid.UUID, "must be a UUID"),
     datetime.date: (datetime.date.fromisoformat, "must be a date (ISO 8601)"),
     datetime.time: (datetime.time.fromisoformat, "must be a time (ISO 8601)"),
@@ -99,13 +91,18 @@ def _is_scalar(kind: Any) -> bool:
 
 
 def _value_of(text: str, members: list[Any]) -> Any:
-    """Return the value of the first member that can be read; a text where msgspec is to judge it."""
-    readers = [_READERS[plain(member)] for member in members if plain(member) in _READERS]
-    for read, _ in readers:
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    if len(readers) < len(members):
+    """Return the value of the first member that can be read, or the text if msgspec is to judge it."""
+    refusals = []
+    for member in map(plain, members):
+        if member is str:
+            return text
+        if member in _READERS:
+            read, words = _READERS[member]
+            refusals.append(words)
+            try:
+                return read(text)
+            except (ValueError, KeyError):
+                continue
+    if len(refusals) < len(members):
         return text
-    raise ValidationError([("$", ", or ".join(words for _, words in readers))])
+    raise ValidationError([("$", ", or ".join(refusals))])

@@ -208,6 +208,9 @@ class Problem(TypedDict):
     code: Annotated[str, Meta(description="Stable: clients may compare it.")]
     request_id: str
     retryable: bool
+    errors: NotRequired[list[Fault]]
+    active_run_id: NotRequired[str]
+    node: NotRequired[str]
 
 
 class Fault(TypedDict):

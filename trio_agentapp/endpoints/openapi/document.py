@@ -13,7 +13,7 @@ from quart import Quart, Response
 from werkzeug.routing import Rule
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from ...errors import RequestError, SessionBusy, ValidationError
+from ...errors import RequestError
 from ..annotations import alternatives, plain, result_of
 from ..arguments import Arguments, Parameter, Source
 from ..views import View
@@ -42,12 +42,6 @@ TAGS = {
     "Documentation": "",
 }
 PROBLEM = "application/problem+json"
-
-EXTRA: dict[type[RequestError], Schema] = {
-    ValidationError: {"errors": {"type": "array", "items": ref("Fault")}},
-    SessionBusy: {"active_run_id": {"type": "string"}},
-}
-"""Members that a problem of this error has beside the common ones."""
 
 OTHER_CODES = {400: ["malformed_request"]}
 """Codes of problems that are made of Quart's own errors."""
@@ -205,10 +199,7 @@ class _Document:
         if name not in self.responses:
             schema = ref("Problem")
             if codes:
-                members: Schema = {"code": {"enum": codes}}
-                for error in errors:
-                    members |= EXTRA.get(error, {})
-                schema = {"allOf": [schema, {"type": "object", "properties": members}]}
+                schema = {"allOf": [schema, {"type": "object", "properties": {"code": {"enum": codes}}}]}
             retry = {"Retry-After": {"description": "Seconds.", "schema": {"type": "string"}}}
             self.responses[name] = {
                 "description": " or ".join(f"`{code}`" for code in codes) or "Any other error.",

@@ -228,7 +228,7 @@ ROUTES: dict[str, Operation] = {
         {"101": {"description": "The protocol is switched to WebSocket."}},
         description=(
             "A WebSocket with the subprotocol `trio-agentapp.v1` and JSON text frames. The client sends `init`,"
-            " `start`, `attach`, `stop`, `input`, `detach` and `ping`; in `event` frames it gets events of its runs."
+            " `start`, `attach`, `stop`, `input`, `detach` and `ping`; `event` frames carry the events of its runs."
         ),
     ),
 }
