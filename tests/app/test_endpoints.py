@@ -586,12 +586,48 @@ async def test_constraints_are_obeyed() -> None:
         percent: Annotated[int, pydantic.Field(ge=0, le=100)],
         word: Annotated[str, msgspec.Meta(max_length=3)] = "a",
         told: Annotated[int, "words for people"] = 1,
+        least: Annotated[int, msgspec.Meta(ge=0)] | None = None,
+        each: list[Annotated[int, msgspec.Meta(lt=3)]] = [],  # noqa: B006
     ) -> list[Any]:
-        return [percent, word, told]
+        return [percent, word, told, least, each]
 
-    assert await ask(app, "/constrained?percent=5&word=abc&told=2") == (200, [5, "abc", 2])
-    found = faults(await ask(app, "/constrained?percent=101&word=abcd"))
-    assert set(found) == {"query.percent", "query.word"}
+    @app.endpoint("/body")
+    async def body(it: dict[str, Annotated[int, msgspec.Meta(ge=0)] | None]) -> Any:
+        return it
+
+    assert await ask(app, "/constrained?percent=5&word=abc&told=2&least=1&each=1&each=2") == (
+        200,
+        [5, "abc", 2, 1, [1, 2]],
+    )
+    found = faults(await ask(app, "/constrained?percent=101&word=abcd&least=-1&each=3"))
+    assert set(found) == {"query.percent", "query.word", "query.least", "query.each[0]"}
+    assert found["query.word"] == "must be a string of length <= 3"
+    assert faults(await ask(app, "/body", {"a": 1, "b": -1})) == {"$.b": "must be an integer >= 0"}
+
+
+async def test_classes_of_the_protocol_within_lists_and_unions() -> None:
+    app = AgentApp()
+
+    @app.endpoint("/messages")
+    async def messages(them: list[Message]) -> Any:
+        return [message.text for message in them]
+
+    @app.endpoint("/either")
+    async def either(it: Message | list[Item] | None) -> Any:
+        return type(it).__name__
+
+    async with app.runtime():
+        client = app.test_client()
+        assert await post(
+            client, "/messages", [{"content": "a"}, {"role": "user", "content": [{"type": "text", "text": "b"}]}]
+        ) == (200, ["a", "b"])
+        found = faults(
+            await post(client, "/messages", [{"content": "a"}, {"role": "x", "content": [{"type": "text"}]}])
+        )
+        assert set(found) == {"$[1].role", "$[1].content[0].text"}
+        assert await post(client, "/either", {"content": "a"}) == (200, "Message")
+        assert await post(client, "/either", [{"name": "a", "price": 1}]) == (200, "list")
+        assert await post(client, "/either", data=b"null") == (200, "NoneType")
 
 
 async def test_plain_bodies() -> None:

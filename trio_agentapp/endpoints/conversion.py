@@ -12,7 +12,8 @@ import decimal
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
 
 import attrs
 import msgspec
@@ -25,7 +26,7 @@ from ..protocol.events import ContentEvent, MessageEvent, ResponseEvent
 from ..protocol.message import Message
 from ..protocol.request import AgentRequest
 from ..protocol.structure import MAX_FAULTS, Faults, content_from, message_from
-from .annotations import AT_MODULE_LEVEL, Unservable, alternatives, is_pydantic, plain
+from .annotations import AT_MODULE_LEVEL, Unservable, is_pydantic, plain
 from .faults import Nested, faults_of
 
 __all__ = ["Convert", "StandIn", "converter_of", "is_pydantics", "stand_in_for"]
@@ -89,23 +90,23 @@ class StandIn(type):
 
 def stand_in_for(annotation: Any) -> Any:
     """Return the annotation with stand-ins where msgspec needs them."""
-    if type(annotation).__name__ == "TypeAliasType" and annotation.__type_params__ == ():
-        return stand_in_for(annotation.__value__)
-    arguments = get_args(annotation)
+    if type(annotation).__name__ == "TypeAliasType" or isinstance(annotation, NewType):
+        return stand_in_for(plain(annotation))
+    origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and annotation in _OWN:
         return _made(_OWN[annotation], component=annotation.__name__)
-    if not arguments or get_origin(annotation) is Literal:
+    if not arguments or origin is Literal:
         return annotation
-    if get_origin(annotation) is Annotated:
+    if origin is Annotated:
         return Annotated[(stand_in_for(arguments[0]), *arguments[1:])]
-    members, nullable = alternatives(annotation)
-    if len(members) + nullable == 1:
-        origin: Any = get_origin(annotation)
+    if origin not in (Union, UnionType):
         return origin[tuple(map(stand_in_for, arguments))]
-    kind: Any = Union[tuple(map(stand_in_for, members))]  # noqa: UP007
-    if len(members) > 1 and not _is_known(kind):
-        kind = _made(_first_that_fits([converter_of(member) for member in members]), members=tuple(members))
-    return Optional[kind] if nullable else kind  # noqa: UP045
+    kind: Any = Union[tuple(map(stand_in_for, arguments))]  # noqa: UP007
+    if _is_known(kind):
+        return kind
+    members = tuple(member for member in arguments if member is not NoneType)
+    any_of = _made(_first_that_fits([converter_of(member) for member in members]), members=members)
+    return any_of if len(members) == len(arguments) else any_of | None
 
 
 def _made(convert: Convert | None, *, component: str = "", members: tuple[Any, ...] = ()) -> StandIn:
