@@ -269,7 +269,8 @@ def _struct(
     name: str, doc: str, fields: Mapping[str, Any], optional: Mapping[str, Any] = {}, **options: Any
 ) -> Any:
     """Return the class of a JSON object. An `optional` field may be left out, or be null."""
-    more = [(field, kind | None, None) for field, kind in optional.items()]
+    # UNSET and not None: generated clients take a field with a default for one that is always there.
+    more = [(field, kind | None | msgspec.UnsetType, msgspec.UNSET) for field, kind in optional.items()]
     return msgspec.defstruct(name, [*fields.items(), *more], kw_only=True, namespace={"__doc__": doc}, **options)
 
 
