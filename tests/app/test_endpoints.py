@@ -1,4 +1,4 @@
-"""`@app.endpoint`: kinds of functions, arguments by annotation, answers (DESIGN, section 2)."""
+"""`@app.endpoint`: kinds of functions, arguments by annotation, answers."""
 
 from __future__ import annotations
 
