@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import sys
 import types
 import typing
 from collections.abc import Callable
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
-__all__ = ["Unservable", "alternatives", "annotations_of", "is_pydantic", "names_of", "plain", "result_of"]
+import attrs
+
+__all__ = [
+    "AT_MODULE_LEVEL",
+    "Field",
+    "Unservable",
+    "alternatives",
+    "annotations_of",
+    "fields_of",
+    "is_pydantic",
+    "names_of",
+    "plain",
+    "result_of",
+]
 
 AT_MODULE_LEVEL = "define the class at module level, or import it there"
 
@@ -110,3 +124,68 @@ def is_pydantic(annotation: Any) -> bool:
     """Tell whether this is a model or dataclass of pydantic, without importing pydantic."""
     loaded = "pydantic" in sys.modules
     return loaded and isinstance(annotation, type) and hasattr(annotation, "__pydantic_validator__")
+
+
+@attrs.frozen
+class Field:
+    """A field that the JSON of a class has."""
+
+    name: str
+    parameter: str
+    """Its name in `__init__`."""
+    annotation: Any
+    required: bool
+    default: Any = inspect.Parameter.empty
+    """The default if there is one, and no factory makes it."""
+
+
+def fields_of(kind: Any) -> list[Field] | None:
+    """Return the parameters of an attrs class's or a dataclass's `__init__`, or the keys of a TypedDict.
+
+    None for any other type. Raises Unservable if an annotation cannot be resolved.
+    """
+    cls = get_origin(kind) or kind
+    is_attrs, is_typed_dict = isinstance(cls, type) and attrs.has(cls), typing.is_typeddict(cls)
+    if not is_attrs and not is_typed_dict and not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        return None
+    try:
+        hints = typing.get_type_hints(cls, include_extras=True)
+    except NameError as exc:
+        raise Unservable(f"{exc}; {AT_MODULE_LEVEL}") from exc
+    if is_typed_dict:
+        return [Field(name, name, plain(hint), _is_required(cls, name, hint)) for name, hint in hints.items()]
+    arguments = dict(zip(getattr(cls, "__parameters__", ()), get_args(kind), strict=False))
+    found = []
+    for field in attrs.fields(cls) if is_attrs else cls.__dataclass_fields__.values():
+        hint = _filled(hints.get(field.name, Any), arguments)
+        if field.init and get_origin(hint) is not ClassVar and hint is not ClassVar:
+            plain_default = field.default is not dataclasses.MISSING and field.default is not attrs.NOTHING
+            made = getattr(field, "default_factory", dataclasses.MISSING) is not dataclasses.MISSING
+            factory = made or isinstance(field.default, attrs.Factory)  # type: ignore[arg-type]
+            default = field.default if plain_default and not factory else inspect.Parameter.empty
+            parameter = getattr(field, "alias", None) or field.name
+            required = not plain_default and not factory
+            found.append(
+                Field(
+                    field.name,
+                    parameter,
+                    hint.type if isinstance(hint, dataclasses.InitVar) else hint,
+                    required,
+                    default,
+                )
+            )
+    return found
+
+
+def _is_required(cls: Any, name: str, hint: Any) -> bool:
+    # `__required_keys__` is wrong where annotations are text: Python does not see Required and NotRequired in them.
+    mark = get_origin(hint)
+    return mark is typing.Required or (name in cls.__required_keys__ and mark is not typing.NotRequired)
+
+
+def _filled(hint: Any, arguments: dict[Any, Any]) -> Any:
+    """Return the annotation with the arguments of a generic class in place of its type variables."""
+    if isinstance(hint, TypeVar):
+        return arguments.get(hint, Any)
+    variables = getattr(hint, "__parameters__", ()) if get_args(hint) else ()
+    return hint[tuple(arguments.get(each, Any) for each in variables)] if variables else hint

@@ -1,33 +1,39 @@
 """Converting JSON values to the types that users annotate: msgspec's rules, and pydantic's for its own models.
 
-msgspec converts scalars, containers, enums, dataclasses, attrs classes, TypedDicts and Structs. Two kinds of types
-are outside of what it knows, and reach our `_decode_hook` as *stand-ins*: the classes of the protocol, which have a
-codec of their own, and unions that msgspec refuses because it could not tell their members apart. A stand-in is a
-class made here that takes the place of the type in the annotation.
+msgspec converts scalars, containers, enums and its own Structs. What it does not know, or does differently, reaches
+`_decode_hook` as a *stand-in*: a class made here that takes the place of the type in the annotation.
+
+- attrs classes and dataclasses: msgspec would fill their fields without calling `__init__`. Converters would not
+  run, and a client could set a field that has `init=False`. So msgspec converts the fields as a TypedDict, and the
+  class makes the object of them.
+- unions that msgspec refuses because it cannot tell their members apart: the first member that fits is taken.
+- the classes of the protocol, which have a codec of their own.
+- Decimal, which must be finite; timedelta, which is seconds as in responses; enums of mixed values.
 """
 
 from __future__ import annotations
 
+import datetime
 import decimal
+import enum
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache
+import typing
+from collections.abc import Callable, Hashable
+from functools import partial
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NewType, NotRequired, TypedDict, Union, get_args, get_origin
 
-import attrs
 import msgspec
-from msgspec.inspect import CustomType, DataclassType, DecimalType, Field, Type, type_info
+from msgspec.inspect import CustomType, type_info
 
 from ..errors import ValidationError
 from ..protocol.codec import structure_request
 from ..protocol.content import CLASSES
-from ..protocol.events import ContentEvent, MessageEvent, ResponseEvent
 from ..protocol.message import Message
 from ..protocol.request import AgentRequest
 from ..protocol.structure import MAX_FAULTS, Faults, content_from, message_from
-from .annotations import AT_MODULE_LEVEL, Unservable, is_pydantic, plain
-from .faults import Nested, faults_of
+from .annotations import Field, Unservable, fields_of, is_pydantic, plain
+from .faults import Nested, faults_of, one_of, words_of
 
 __all__ = ["Convert", "StandIn", "converter_of", "is_pydantics", "stand_in_for"]
 
@@ -47,27 +53,14 @@ def converter_of(annotation: Any, *, strict: bool = True) -> Convert:
     if is_pydantics(annotation):
         return _pydantic_converter(annotation)
     kind = stand_in_for(annotation)
-    parts = _parts_of(kind)
-    if any(isinstance(each, DataclassType) and is_pydantic(each.cls) for each in parts):
-        # msgspec would fill a dataclass of pydantic's without running its validators.
-        return _pydantic_converter(annotation)
-    for each in parts:
-        _check(each)
-    has_decimals = any(isinstance(each, DecimalType) for each in parts)
+    return partial(_converted, kind, strict=strict)
 
-    def convert(value: Any) -> Any:
-        try:
-            made = msgspec.convert(value, kind, strict=strict, str_keys=True, dec_hook=_decode_hook)
-        except msgspec.ValidationError as exc:
-            raise ValidationError(faults_of(exc, value, kind, _decode_hook)) from None
-        except (LookupError, AttributeError, ArithmeticError):
-            # A validator of the user's class met a value that it did not expect.
-            raise ValidationError([("$", "is not valid")]) from None
-        if has_decimals and (place := _not_finite(made, "$")):
-            raise ValidationError([(place, "must be a finite number")])
-        return made
 
-    return convert
+def _converted(kind: Any, value: Any, *, strict: bool = True) -> Any:
+    try:
+        return msgspec.convert(value, kind, strict=strict, str_keys=True, dec_hook=_decode_hook)
+    except msgspec.ValidationError as exc:
+        raise ValidationError(faults_of(exc, value, kind, _decode_hook)) from None
 
 
 # Stand-ins.
@@ -76,42 +69,57 @@ def converter_of(annotation: Any, *, strict: bool = True) -> Convert:
 class StandIn(type):
     """The class of stand-ins."""
 
-    convert: Convert | None
-    """None for what clients cannot send."""
-    component: str
-    """The component of the OpenAPI document that describes it, or an empty string."""
-    members: tuple[Any, ...]
-    """The members of a union."""
+    convert: Convert
+    schema: dict[str, Any] | None
+    """The JSON Schema, if it is always the same."""
+    of: Any
+    """The type that it stands for."""
 
     def __instancecheck__(cls, value: object) -> bool:
         # msgspec checks that a hook returns an instance of the type it was called for.
         return True
 
 
+_CLASSES: dict[Any, StandIn] = {}
+"""The stand-ins of attrs classes, dataclasses, TypedDicts and models of pydantic."""
+
+
 def stand_in_for(annotation: Any) -> Any:
-    """Return the annotation with stand-ins where msgspec needs them."""
+    """Return the annotation with stand-ins where they are needed. Raises Unservable if nothing converts to it."""
     if type(annotation).__name__ == "TypeAliasType" or isinstance(annotation, NewType):
         return stand_in_for(plain(annotation))
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if isinstance(annotation, type) and annotation in _OWN:
-        return _made(_OWN[annotation], component=annotation.__name__)
-    if not arguments or origin is Literal:
+    if annotation in (Any, object, None, Ellipsis) or origin is Literal:
         return annotation
     if origin is Annotated:
         return Annotated[(stand_in_for(arguments[0]), *arguments[1:])]
-    if origin not in (Union, UnionType):
-        return origin[tuple(map(stand_in_for, arguments))]
-    kind: Any = Union[tuple(map(stand_in_for, arguments))]  # noqa: UP007
-    if _is_known(kind):
-        return kind
-    members = tuple(member for member in arguments if member is not NoneType)
-    any_of = _made(_first_that_fits([converter_of(member) for member in members]), members=members)
-    return any_of if len(members) == len(arguments) else any_of | None
+    if origin in (Union, UnionType):
+        return _union(arguments)
+    if isinstance(annotation, Hashable) and annotation in _OWN:
+        convert, schema = _OWN[annotation]
+        return _made(annotation, convert, schema)
+    if isinstance(annotation, Hashable) and annotation in _CLASSES:
+        return _CLASSES[annotation]
+    if is_pydantic(annotation):
+        return _CLASSES.setdefault(annotation, _made(annotation, _pydantic_converter(annotation)))
+    fields = fields_of(annotation)
+    if fields is not None:
+        return _of_class(annotation, fields)
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum) and not _is_known(annotation):
+        return _made(annotation, partial(_of_enum, annotation), {"enum": [each.value for each in annotation]})
+    kind: Any = origin[tuple(map(stand_in_for, arguments))] if arguments and origin is not None else annotation
+    try:
+        unknown = isinstance(type_info(kind), CustomType)
+    except (TypeError, NameError) as exc:
+        raise Unservable(f"no JSON value can become this: {exc}") from exc
+    if unknown:
+        raise Unservable(f"no JSON value can become a {getattr(annotation, '__name__', annotation)}")
+    return kind
 
 
-def _made(convert: Convert | None, *, component: str = "", members: tuple[Any, ...] = ()) -> StandIn:
-    made = StandIn(component or "AnyOf", (), {})
-    made.convert, made.component, made.members = convert, component, members
+def _made(of: Any, convert: Convert, schema: dict[str, Any] | None = None) -> StandIn:
+    made = StandIn(getattr(of, "__name__", "StandIn"), (), {})
+    made.of, made.convert, made.schema = of, convert, schema
     return made
 
 
@@ -123,17 +131,57 @@ def _is_known(kind: Any) -> bool:
     return True
 
 
-def _first_that_fits(converters: list[Convert]) -> Convert:
-    def convert(value: Any) -> Any:
+def _union(arguments: tuple[Any, ...]) -> Any:
+    kind: Any = Union[tuple(map(stand_in_for, arguments))]  # noqa: UP007
+    if _is_known(kind):
+        return kind
+    members = tuple(member for member in arguments if member is not NoneType)
+    converters = [converter_of(member) for member in members]
+
+    def first_that_fits(value: Any) -> Any:
         said: list[str] = []
-        for each in converters:
+        for convert in converters:
             try:
-                return each(value)
+                return convert(value)
             except ValidationError as exc:
                 said += [message if path == "$" else f"{path} {message}" for path, message in exc.errors]
         raise ValidationError([("$", "fits none of the allowed types: " + "; ".join(dict.fromkeys(said)))])
 
-    return convert
+    any_of = _made(Union[members], first_that_fits)  # noqa: UP007
+    return any_of if len(members) == len(arguments) else any_of | None
+
+
+def _of_class(kind: Any, fields: list[Field]) -> StandIn:
+    """Return the stand-in of an attrs class, a dataclass or a TypedDict. Its fields may have the same type."""
+    cls = get_origin(kind) or kind
+    known = len(_CLASSES)
+    made = _CLASSES[kind] = _made(kind, lambda value: value)
+    try:
+        hints = {each.name: stand_in_for(each.annotation) for each in fields}
+        marked = {
+            each.name: hints[each.name] if each.required else NotRequired[hints[each.name]] for each in fields
+        }
+        members = TypedDict(cls.__name__, marked)  # type: ignore[misc]
+        msgspec.json.Decoder(members)
+    except (TypeError, Unservable) as exc:
+        # Classes within this one may refer to it, and go with it.
+        for added in [*_CLASSES][known:]:
+            del _CLASSES[added]
+        raise Unservable(str(exc)) from exc
+    parameters = {each.name: each.parameter for each in fields}
+
+    def convert(value: Any) -> Any:
+        found = _converted(members, value)
+        if typing.is_typeddict(cls):
+            return found
+        try:
+            return cls(**{parameters[name]: item for name, item in found.items()})
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as exc:
+            # A validator, or `__post_init__`, refuses the value or did not expect it.
+            raise ValidationError([("$", words_of(exc))]) from None
+
+    made.convert = convert
+    return made
 
 
 def _codec(read: Callable[[Any, str, Faults], Any], cls: type) -> Convert:
@@ -148,85 +196,50 @@ def _codec(read: Callable[[Any, str, Faults], Any], cls: type) -> Convert:
     return convert
 
 
-_OWN: dict[Any, Convert | None] = {
-    AgentRequest: lambda value: structure_request(value, require_input=False),
-    Message: _codec(message_from, Message),
-    **{cls: _codec(content_from, cls) for cls in CLASSES.values()},
-    **dict.fromkeys((ResponseEvent, MessageEvent, ContentEvent)),
+def _of_enum(cls: type[enum.Enum], value: Any) -> Any:
+    for member in cls:
+        if type(member.value) is type(value) and member.value == value:
+            return member
+    raise ValidationError([("$", one_of([member.value for member in cls]))])
+
+
+def _decimal(value: Any) -> decimal.Decimal:
+    made: decimal.Decimal = _converted(decimal.Decimal, value)
+    if not made.is_finite():
+        raise ValidationError([("$", "must be a finite number")])
+    return made
+
+
+def _seconds(value: Any) -> datetime.timedelta:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return datetime.timedelta(seconds=value)
+        except OverflowError:
+            raise ValidationError([("$", "is out of range")]) from None
+    made: datetime.timedelta = _converted(datetime.timedelta, value)
+    return made
+
+
+def _own(cls: type, convert: Convert) -> tuple[Convert, dict[str, Any]]:
+    return convert, {"$ref": f"#/components/schemas/{cls.__name__}"}
+
+
+_OWN: dict[Any, tuple[Convert, dict[str, Any]]] = {
+    AgentRequest: _own(AgentRequest, lambda value: structure_request(value, require_input=False)),
+    Message: _own(Message, _codec(message_from, Message)),
+    **{cls: _own(cls, _codec(content_from, cls)) for cls in CLASSES.values()},
+    decimal.Decimal: (_decimal, {"type": ["string", "number"], "description": "A decimal number."}),
+    datetime.timedelta: (_seconds, {"type": "number", "description": "Seconds."}),
 }
-"""The classes of the protocol, which are read as the built-in routes read them."""
+"""Types that are read here, with their schemas. The classes of the protocol are read as the built-in routes do."""
 
 
 def _decode_hook(kind: Any, value: Any) -> Any:
-    convert: Any = kind.convert if isinstance(kind, StandIn) else _model_converter(kind)
     try:
-        return convert(value)
+        # A Struct's fields are read by msgspec itself, and have no stand-ins.
+        return (kind if isinstance(kind, StandIn) else stand_in_for(kind)).convert(value)
     except ValidationError as exc:
         raise Nested(exc.errors) from None
-
-
-# What msgspec does not know, or would get wrong, is refused when a function is registered.
-
-
-def _parts_of(kind: Any) -> list[Type]:
-    """Return msgspec's descriptions of all types that occur in a type, also in fields. Raises Unservable."""
-    try:
-        return list(_walk(type_info(kind), set()))
-    except NameError as exc:
-        raise Unservable(f"{exc}; {AT_MODULE_LEVEL}") from exc
-    except TypeError as exc:
-        if AgentRequest.__module__.rpartition(".")[0] in str(exc):
-            # msgspec sees a class of the protocol only if it is a field: elsewhere a stand-in takes its place.
-            raise Unservable(OWN_FIELD) from exc
-        raise Unservable(f"no JSON value can become this: {exc}") from exc
-
-
-def _walk(part: Any, seen: set[int]) -> Iterator[Type]:
-    if isinstance(part, tuple):
-        for each in part:
-            yield from _walk(each, seen)
-    elif isinstance(part, Type | Field) and id(part) not in seen:
-        seen.add(id(part))
-        if isinstance(part, Type):
-            yield part
-        for name in part.__struct_fields__:
-            yield from _walk(getattr(part, name), seen)
-
-
-OWN_FIELD = "a class of the protocol, such as Message, cannot be a field of another; make it a parameter of its own"
-
-
-def _check(part: Type) -> None:
-    if isinstance(part, CustomType):
-        known = part.cls.convert is not None if isinstance(part.cls, StandIn) else is_pydantic(part.cls)
-        if not known:
-            raise Unservable(f"no JSON value can become a {part.cls.__name__}")
-    if not isinstance(part, DataclassType) or not attrs.has(part.cls):
-        return
-    name = part.cls.__name__
-    if part.cls in _OWN:
-        raise Unservable(OWN_FIELD)
-    for field in attrs.fields(part.cls):
-        if field.converter is not None:
-            raise Unservable(
-                f"the converter of {name}.{field.name} would not be called; annotate the type that clients send, "
-                "and convert it in __attrs_post_init__"
-            )
-
-
-def _not_finite(value: Any, path: str) -> str | None:
-    """Return where a Decimal is NaN or infinite, which msgspec lets pass and JSON numbers cannot be."""
-    if isinstance(value, decimal.Decimal):
-        return None if value.is_finite() else path
-    if isinstance(value, dict):
-        inner = [(f"{path}.{name}", item) for name, item in value.items()]
-    elif isinstance(value, list | tuple | set | frozenset):
-        inner = [(f"{path}[{place}]", item) for place, item in enumerate(value)]
-    else:
-        fields = getattr(value, "__attrs_attrs__", None) or getattr(value, "__dataclass_fields__", {}).values()
-        names = getattr(value, "__struct_fields__", None) or [field.name for field in fields]
-        inner = [(f"{path}.{name}", getattr(value, name)) for name in names]
-    return next((found for where, item in inner if (found := _not_finite(item, where))), None)
 
 
 # pydantic.
@@ -247,11 +260,6 @@ def is_pydantics(annotation: Any) -> bool:
     bare = plain(annotation)
     inner = () if get_origin(bare) is Literal else get_args(bare)
     return is_pydantic(bare) or any(map(is_pydantics, inner))
-
-
-@cache
-def _model_converter(cls: Any) -> Convert:
-    return _pydantic_converter(cls)
 
 
 def _pydantic_converter(annotation: Any) -> Convert:

@@ -13,7 +13,7 @@ import msgspec
 
 from .annotations import alternatives
 
-__all__ = ["Nested", "faults_of"]
+__all__ = ["Nested", "choices_of", "faults_of", "one_of", "words_of"]
 
 MAX_ECHO = 200
 """Characters of a message: it may have words of the client, or come from a user's own validator."""
@@ -80,22 +80,23 @@ def faults_of(
     if isinstance(error.__cause__, Nested):
         return [(path + inner.removeprefix("$"), message) for inner, message in error.__cause__.errors]
     if isinstance(error.__cause__, ValueError | TypeError):
-        return [(path, _of_validator(error.__cause__))]
+        return [(path, words_of(error.__cause__))]
     if missing := re.fullmatch(r"Object missing required field `(.*)`", message):
         return [(f"{path}.{missing[1]}", "is required")]
     if message.startswith(("Invalid enum value", "Invalid value")):
-        return [(path, _one_of(_choices(kind)))]
+        return [(path, one_of(choices_of(kind)))]
     return [(path, ("a key " if found["key"] else "") + _in_words(message))]
 
 
-def _one_of(choices: list[Any]) -> str:
+def one_of(choices: list[Any]) -> str:
     """Return "must be one of ..." with at most `MAX_CHOICES` of the choices."""
     shown = [str(each).lower() if isinstance(each, bool) or each is None else str(each) for each in choices]
     more = f" and {len(shown) - MAX_CHOICES} more" if len(shown) > MAX_CHOICES else ""
     return f"must be one of {', '.join(shown[:MAX_CHOICES])}{more}" if shown else "is not one of the allowed values"
 
 
-def _of_validator(error: Exception) -> str:
+def words_of(error: Exception) -> str:
+    """Return what a user's validator says to clients, or that the value is not valid."""
     # attrs' own validators add objects to the message, and a TypeError is not written for clients.
     public = type(error) is ValueError and len(error.args) == 1 and isinstance(error.args[0], str)
     return str(error)[:MAX_ECHO] if public else "is not valid"
@@ -114,7 +115,8 @@ def _any_of(types: list[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-def _choices(kind: Any) -> list[Any]:
+def choices_of(kind: Any) -> list[Any]:
+    """Return the values of an enum or a Literal, or of those in a union."""
     found: list[Any] = []
     for member in alternatives(kind)[0]:
         if get_origin(member) is Literal:

@@ -6,18 +6,25 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
 import orjson
 
 from ...errors import ItemError
+from ...protocol.content import CLASSES
+from ...protocol.events import ContentEvent, MessageEvent, ResponseEvent
+from ...protocol.message import Message
+from ...protocol.request import AgentRequest
 from ...protocol.serialiser import to_json
-from ..annotations import Unservable, plain
+from ..annotations import Field, Unservable, fields_of, plain
 from ..conversion import StandIn, is_pydantics, stand_in_for
 from .bodies import TEMPLATE, Schema, ref
 
 __all__ = ["Schemas"]
+
+COMPONENTS = (AgentRequest, Message, ResponseEvent, MessageEvent, ContentEvent, *CLASSES.values())
+"""The classes of the protocol, which `bodies` describes."""
 
 
 class Schemas:
@@ -28,12 +35,17 @@ class Schemas:
         self._reserved = set(reserved)
         self._made: dict[str, Schema] = {}
         """The components as msgspec and pydantic made them, by the names that they have here."""
+        self._classes: dict[Any, str] = {}
 
     def of(self, annotation: Any) -> Schema:
         """Return the schema of a type; `{}`, which allows anything, if it has none."""
         try:
+            if plain(annotation) in COMPONENTS:
+                return ref(plain(annotation).__name__)
             if is_pydantics(annotation):
                 return self._of_pydantic(annotation)
+            if (fields := fields_of(plain(annotation))) is not None:
+                return self._of_class(plain(annotation), fields)
             (schema,), components = msgspec.json.schema_components(
                 [stand_in_for(annotation)], schema_hook=self._of_unknown, ref_template=TEMPLATE
             )
@@ -52,12 +64,31 @@ class Schemas:
             return schema
 
     def _of_unknown(self, kind: Any) -> Schema:
-        """Return the schema of a class that msgspec does not know."""
+        """Return the schema of a stand-in, or of a class that msgspec does not know."""
         if not isinstance(kind, StandIn):
             return self._of_pydantic(kind) if is_pydantics(kind) else {}
-        if kind.component:
-            return ref(kind.component)
-        return {"anyOf": [self.of(each) for each in kind.members]}
+        if kind.schema is not None:
+            return kind.schema
+        if get_origin(kind.of) is Union:
+            return {"anyOf": [self.of(each) for each in get_args(kind.of)]}
+        return self.of(kind.of)
+
+    def _of_class(self, kind: Any, fields: list[Field]) -> Schema:
+        """Return a reference to the schema of a class with fields, so that it may contain itself."""
+        if kind not in self._classes:
+            cls = get_origin(kind) or kind
+            name = self._classes[kind] = self._name_for(cls.__name__, {"of": kind}, cls.__module__)
+            self.components[name] = {}
+            doc = inspect.cleandoc(vars(cls).get("__doc__") or "")
+            required = [each.name for each in fields if each.required]
+            self.components[name] = {
+                "type": "object",
+                "properties": {each.name: self.with_default(each.annotation, each.default) for each in fields},
+                **({"required": required} if required else {}),
+                # Without a docstring, dataclasses have their signature there.
+                **({"description": doc} if doc and not doc.startswith(f"{cls.__name__}(") else {}),
+            }
+        return ref(self._classes[kind])
 
     def _of_pydantic(self, annotation: Any) -> Schema:
         pydantic: Any = sys.modules["pydantic"]
