@@ -578,6 +578,12 @@ async def test_validators_of_the_users() -> None:
     assert "Attribute" not in json.dumps(problem)
 
 
+@dataclasses.dataclass
+class Constrained:
+    percents: list[Annotated[int, pydantic.Field(ge=0, le=100)]]
+    word: Annotated[str, msgspec.Meta(max_length=3)] = "a"
+
+
 async def test_constraints_are_obeyed() -> None:
     app = AgentApp()
 
@@ -595,6 +601,13 @@ async def test_constraints_are_obeyed() -> None:
     async def body(it: dict[str, Annotated[int, msgspec.Meta(ge=0)] | None]) -> Any:
         return it
 
+    @app.endpoint("/fields")
+    async def fields(it: Constrained) -> Any:
+        return it
+
+    assert await ask(app, "/fields", {"percents": [1], "word": "a"}) == (200, {"percents": [1], "word": "a"})
+    assert set(faults(await ask(app, "/fields", {"percents": [1, 101]}))) == {"$.percents[1]"}
+    assert set(faults(await ask(app, "/fields", {"percents": [], "word": "abcd"}))) == {"$.word"}
     assert await ask(app, "/constrained?percent=5&word=abc&told=2&least=1&each=1&each=2") == (
         200,
         [5, "abc", 2, 1, [1, 2]],

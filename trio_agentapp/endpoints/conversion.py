@@ -18,7 +18,7 @@ import decimal
 import enum
 import sys
 import typing
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NewType, NotRequired, TypedDict, Union, get_args, get_origin
@@ -92,19 +92,19 @@ def stand_in_for(annotation: Any) -> Any:
     if annotation in (Any, object, None, Ellipsis) or origin is Literal:
         return annotation
     if origin is Annotated:
+        if is_pydantics(annotation):
+            return _made(annotation, _pydantic_converter(annotation))
         return Annotated[(stand_in_for(arguments[0]), *arguments[1:])]
     if origin in (Union, UnionType):
         return _union(arguments)
-    if isinstance(annotation, Hashable) and annotation in _OWN:
-        convert, schema = _OWN[annotation]
-        return _made(annotation, convert, schema)
-    if isinstance(annotation, Hashable) and annotation in _CLASSES:
-        return _CLASSES[annotation]
+    if isinstance(annotation, type) and annotation in _OWN:
+        return _made(annotation, *_OWN[annotation])
     if is_pydantic(annotation):
-        return _CLASSES.setdefault(annotation, _made(annotation, _pydantic_converter(annotation)))
-    fields = fields_of(annotation)
-    if fields is not None:
-        return _of_class(annotation, fields)
+        if annotation not in _CLASSES:
+            _CLASSES[annotation] = _made(annotation, _pydantic_converter(annotation))
+        return _CLASSES[annotation]
+    if (fields := fields_of(annotation)) is not None:
+        return _CLASSES.get(annotation) or _of_class(annotation, fields)
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum) and not _is_known(annotation):
         return _made(annotation, partial(_of_enum, annotation), {"enum": [each.value for each in annotation]})
     kind: Any = origin[tuple(map(stand_in_for, arguments))] if arguments and origin is not None else annotation
