@@ -9,7 +9,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import attrs
 
@@ -136,7 +136,7 @@ class Field:
     annotation: Any
     required: bool
     default: Any = inspect.Parameter.empty
-    """The default if there is one, and no factory makes it."""
+    """The default in the signature, which may also be a mark of a factory."""
 
 
 def fields_of(kind: Any) -> list[Field] | None:
@@ -155,25 +155,16 @@ def fields_of(kind: Any) -> list[Field] | None:
     if is_typed_dict:
         return [Field(name, name, plain(hint), _is_required(cls, name, hint)) for name, hint in hints.items()]
     arguments = dict(zip(getattr(cls, "__parameters__", ()), get_args(kind), strict=False))
+    aliases = {field.alias: field.name for field in attrs.fields(cls)} if is_attrs else {}
     found = []
-    for field in attrs.fields(cls) if is_attrs else cls.__dataclass_fields__.values():
-        hint = _filled(hints.get(field.name, Any), arguments)
-        if field.init and get_origin(hint) is not ClassVar and hint is not ClassVar:
-            plain_default = field.default is not dataclasses.MISSING and field.default is not attrs.NOTHING
-            made = getattr(field, "default_factory", dataclasses.MISSING) is not dataclasses.MISSING
-            factory = made or isinstance(field.default, attrs.Factory)  # type: ignore[arg-type]
-            default = field.default if plain_default and not factory else inspect.Parameter.empty
-            parameter = getattr(field, "alias", None) or field.name
-            required = not plain_default and not factory
-            found.append(
-                Field(
-                    field.name,
-                    parameter,
-                    hint.type if isinstance(hint, dataclasses.InitVar) else hint,
-                    required,
-                    default,
-                )
-            )
+    for parameter in inspect.signature(cls).parameters.values():
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            name = aliases.get(parameter.name, parameter.name)
+            hint = _filled(hints.get(name, Any), arguments)
+            hint = hint.type if isinstance(hint, dataclasses.InitVar) else hint
+            # attrs has NOTHING where a factory makes the default.
+            default = parameter.empty if parameter.default is attrs.NOTHING else parameter.default
+            found.append(Field(name, parameter.name, hint, parameter.default is parameter.empty, default))
     return found
 
 
