@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import orjson
@@ -14,6 +13,9 @@ from ..protocol.lifecycle import Phase, RunState, StopReceipt
 from ..runs import Run
 from .run_access import Known
 
+if TYPE_CHECKING:
+    from ..endpoints.openapi import bodies
+
 __all__ = ["json_response", "link", "receipt_body", "run_body", "run_headers", "shown_id"]
 
 UNQUOTED = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
@@ -23,7 +25,7 @@ def json_response(body: object, status: int = 200) -> Response:
     return Response(orjson.dumps(body), status=status, content_type="application/json")
 
 
-def receipt_body(receipt: StopReceipt) -> Mapping[str, Any]:
+def receipt_body(receipt: StopReceipt) -> bodies.StopReceipt:
     """The body of a response to a stop."""
     if receipt.stopped:
         message = "The run was stopped."
@@ -48,7 +50,7 @@ def receipt_body(receipt: StopReceipt) -> Mapping[str, Any]:
     }
 
 
-def run_body(known: Known, node_id: str) -> Mapping[str, Any]:
+def run_body(known: Known, node_id: str) -> bodies.RunInfo:
     """The body of `GET /runs/{id}`. `node_id` is this node's id."""
     run, record = known.run, known.latest
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import attrs
 import orjson
@@ -22,7 +22,10 @@ from .identity import Action, Caller, Gate
 from .parameters import flag, read_json, read_request
 from .responses import json_response, link, shown_id
 
-__all__ = ["BackgroundRoutes", "Begin", "FunctionRoutes"]
+if TYPE_CHECKING:
+    from ..endpoints.openapi import bodies
+
+__all__ = ["BackgroundRoutes", "Begin", "FunctionRoutes", "task_body"]
 
 WAIT_MARGIN = 5.0
 """Seconds beyond the cleanup budget that a cancel with `?wait=1` waits, as for runs."""
@@ -132,9 +135,9 @@ def _accepted(request: Request, record: TaskRecord, **more: str) -> Response:
     return response
 
 
-def task_body(record: TaskRecord) -> dict[str, Any]:
-    """The body of a response about a task, with `result` or `error` once it has ended."""
-    body: dict[str, Any] = {
+def task_body(record: TaskRecord) -> bodies.TaskInfo:
+    """A task as its routes show it; `result` or `error` once it has ended."""
+    body: bodies.TaskInfo = {
         "task_id": record.task_id,
         "status": record.state.value,
         "cancel_requested": record.cancel_requested,

@@ -11,7 +11,7 @@ import orjson
 import trio
 from quart.wrappers import Websocket
 
-from ...server.extensions import ABORT
+from ...server.extensions import ABORT, WEBSOCKET_STREAM, extension
 from ...server.websocket_stream import WebSocketStream
 
 __all__ = ["SocketWriter"]
