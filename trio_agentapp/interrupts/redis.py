@@ -215,8 +215,8 @@ class RedisInterruptBackend(BaseInterruptBackend):
             lease.nonce,
             lease.place or "",
             MAX_QUEUED,
-            *lease.farewells.get(Cause.OWNER_LOST, [b""]),
-            *lease.farewells.get(Cause.STOPPED_BEFORE_START, []),
+            *lease.fallback_events.get(Cause.OWNER_LOST, [b""]),
+            *lease.fallback_events.get(Cause.STOPPED_BEFORE_START, []),
         )
         index = self.layout.user(lease.key.user_id)
         [answer, *_] = await self.link.ask(

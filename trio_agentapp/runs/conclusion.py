@@ -70,7 +70,7 @@ class Conclusion:
         with trio.move_on_at(min(until, self.keeper.give_up_at())):
             await run.sink.flush()
         run.sink.give_up()
-        if lease.farewells and last is not None:
+        if lease.fallback_events and last is not None:
             [event] = numbered_from(run.log.end, [last])
             ending = attrs.evolve(ending, terminal_event=encode_event(event))
         record = await self.keeper.finish(lease, ending, until=until)

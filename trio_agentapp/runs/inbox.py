@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import trio
 
-from ..abc import BaseInterruptBackend, Lease
+from ..abc import BaseInterruptBackend, Lease, RunInbox
 from ..errors import AgentAppError
 from ..protocol.stored import decode_message
 from .run import Run
@@ -21,7 +21,7 @@ class InboxFetcher:
     """One for each node; `nursery` is where it works, None while it does not."""
 
     def __init__(self, backend: BaseInterruptBackend, nursery: Callable[[], trio.Nursery | None]) -> None:
-        self._backend = backend
+        self._inbox = RunInbox.of(backend)
         self._nursery = nursery
         self._busy: set[str] = set()
 
@@ -34,8 +34,8 @@ class InboxFetcher:
 
     async def _fetch(self, run: Run, lease: Lease) -> None:
         try:
-            if run.has_room_for_input:
-                for raw in await self._backend.take_input(lease, run.input_received):
+            if self._inbox is not None and run.has_room_for_input:
+                for raw in await self._inbox.take_input(lease, run.input_received):
                     if not run.give_input(decode_message(raw)):
                         break
                     run.input_received += 1

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import trio
 
-from ..abc import BaseInterruptBackend, Claim, Lease, Place, Queued
+from ..abc import BaseInterruptBackend, Claim, Lease, Place, Queued, watching
 from ..errors import AgentAppError
 from ..protocol.lifecycle import Cause
 from ..protocol.request import MultitaskStrategy
@@ -46,7 +46,7 @@ async def wait_in_line(
     def wake(_run_id: str = "") -> None:
         turn.set()
 
-    async with backend.watching(run.key, wake):
+    async with watching(backend, run.key, wake):
         # What ended before this was watched woke nobody: claim again at once.
         wake()
         while True:

@@ -212,7 +212,7 @@ class RunRegistry:
             node_id=self.node_id,
             nonce=new_run_id(),
             place=place_of(strategy),
-            farewells=farewells(run.builder) if shared else {},
+            fallback_events=farewells(run.builder) if shared else {},
         )
         run.undoes = strategy == "rollback"
         run.shared = shared

@@ -1,20 +1,34 @@
-"""A backend that misbehaves on demand: slow, failing, or with answers that are lost on their way."""
+"""An interrupt backend that misbehaves on demand: slow, failing, or losing answers."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Literal
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, TypeVar, cast
 
 import trio
 
-from ..abc import BaseInterruptBackend, Claim, InputAnswer, Lease, Renewal, Signal, StopAnswer
+from ..abc import (
+    BaseInterruptBackend,
+    Claim,
+    IdempotencyKeys,
+    InputAnswer,
+    Lease,
+    Renewal,
+    RunInbox,
+    RunListing,
+    RunWakeups,
+    Signal,
+    StopAnswer,
+)
 from ..errors import BackendUnavailable
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Ending, RunRecord, SessionStatus
 
 __all__ = ["Operation", "UnrulyBackend"]
+
+T = TypeVar("T")
 
 Operation = Literal[
     "claim",
@@ -31,8 +45,8 @@ Operation = Literal[
 ]
 
 
-class UnrulyBackend(BaseInterruptBackend):
-    """Another backend behind a bad network. Without instructions it only counts `calls`.
+class UnrulyBackend(BaseInterruptBackend, RunListing, RunInbox, IdempotencyKeys, RunWakeups):
+    """Another backend behind a bad network. It offers what that one offers, and counts `calls`.
 
     backend = UnrulyBackend(LocalInterruptBackend())
     backend.fail("finish", times=2)             # the operation does not happen
@@ -48,33 +62,29 @@ class UnrulyBackend(BaseInterruptBackend):
         self._before: dict[Operation, list[BaseException | trio.Event]] = defaultdict(list)
         self._after: dict[Operation, list[BaseException | trio.Event]] = defaultdict(list)
 
+    def offers(self, capability: type[object]) -> bool:
+        return self.inner.offers(capability)
+
     def fail(self, operation: Operation, error: BaseException | None = None, *, times: int = 1) -> None:
-        """The next `times` calls raise `error` (BackendUnavailable), and nothing happens."""
+        """Let the next `times` calls raise `error` (BackendUnavailable), without any effect."""
         self._before[operation] += [error or BackendUnavailable("told to fail")] * times
 
     def lose(self, operation: Operation, error: BaseException | None = None, *, times: int = 1) -> None:
-        """The next `times` calls take effect, and raise `error` (BackendUnavailable) all the same."""
+        """Let the next `times` calls raise `error` (BackendUnavailable) after they took effect."""
         self._after[operation] += [error or BackendUnavailable("told to lose the answer")] * times
 
     def hold(self, operation: Operation, *, after: bool = False) -> trio.Event:
-        """The next call waits for the event that this gives: before it takes effect, or after."""
+        """Let the next call wait for the event that is returned: before it takes effect, or after."""
         gate = trio.Event()
         (self._after if after else self._before)[operation].append(gate)
         return gate
 
-    async def _meet(self, plans: dict[Operation, list[BaseException | trio.Event]], operation: Operation) -> None:
-        if not plans[operation]:
-            return
-        plan = plans[operation].pop(0)
-        if isinstance(plan, trio.Event):
-            await plan.wait()
-        else:
-            await trio.lowlevel.checkpoint()
-            raise plan
-
-    async def _begin(self, operation: Operation) -> None:
+    async def _pass_on(self, operation: Operation, method: Callable[..., Awaitable[T]], *args: object) -> T:
         self.calls[operation] += 1
-        await self._meet(self._before, operation)
+        await _follow(self._before[operation])
+        answer = await method(*args)
+        await _follow(self._after[operation])
+        return answer
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         await self.inner.serve(task_status=task_status)
@@ -84,42 +94,27 @@ class UnrulyBackend(BaseInterruptBackend):
         return self.inner.trouble
 
     async def claim(self, lease: Lease) -> Claim:
-        await self._begin("claim")
-        answer = await self.inner.claim(lease)
-        await self._meet(self._after, "claim")
-        return answer
+        return await self._pass_on("claim", self.inner.claim, lease)
 
     async def heartbeat(self, leases: Sequence[Lease]) -> Sequence[Renewal]:
-        await self._begin("heartbeat")
-        answer = await self.inner.heartbeat(leases)
-        await self._meet(self._after, "heartbeat")
-        return answer
+        return await self._pass_on("heartbeat", self.inner.heartbeat, leases)
 
     async def request_stop(
         self, key: SessionKey | None, run_id: str | None = None, *, user_id: str | None = None
     ) -> StopAnswer:
-        await self._begin("request_stop")
-        answer = await self.inner.request_stop(key, run_id, user_id=user_id)
-        await self._meet(self._after, "request_stop")
-        return answer
+        async def stop() -> StopAnswer:
+            return await self.inner.request_stop(key, run_id, user_id=user_id)
+
+        return await self._pass_on("request_stop", stop)
 
     async def finish(self, lease: Lease, ending: Ending) -> RunRecord:
-        await self._begin("finish")
-        answer = await self.inner.finish(lease, ending)
-        await self._meet(self._after, "finish")
-        return answer
+        return await self._pass_on("finish", self.inner.finish, lease, ending)
 
     async def run_status(self, run_id: str) -> RunRecord | None:
-        await self._begin("run_status")
-        answer = await self.inner.run_status(run_id)
-        await self._meet(self._after, "run_status")
-        return answer
+        return await self._pass_on("run_status", self.inner.run_status, run_id)
 
     async def status(self, key: SessionKey) -> SessionStatus:
-        await self._begin("status")
-        answer = await self.inner.status(key)
-        await self._meet(self._after, "status")
-        return answer
+        return await self._pass_on("status", self.inner.status, key)
 
     async def listen(
         self,
@@ -130,41 +125,39 @@ class UnrulyBackend(BaseInterruptBackend):
     ) -> None:
         await self.inner.listen(node_id, deliver, task_status=task_status)
 
-    @asynccontextmanager
-    async def watching(self, key: SessionKey, wake: Callable[[str], object]) -> AsyncIterator[None]:
-        async with self.inner.watching(key, wake):
-            yield
+    def watching(self, key: SessionKey, wake: Callable[[str], object]) -> AbstractAsyncContextManager[None]:
+        return cast(RunWakeups, self.inner).watching(key, wake)
 
     async def list_runs(
         self, user_id: str, *, before: str | None = None, limit: int = 100
     ) -> tuple[Sequence[RunRecord], str | None]:
-        await self._begin("list_runs")
-        answer = await self.inner.list_runs(user_id, before=before, limit=limit)
-        await self._meet(self._after, "list_runs")
-        return answer
+        async def list_them() -> tuple[Sequence[RunRecord], str | None]:
+            return await cast(RunListing, self.inner).list_runs(user_id, before=before, limit=limit)
+
+        return await self._pass_on("list_runs", list_them)
 
     async def send_input(self, key: SessionKey, run_id: str, message: bytes) -> InputAnswer:
-        await self._begin("send_input")
-        answer = await self.inner.send_input(key, run_id, message)
-        await self._meet(self._after, "send_input")
-        return answer
+        return await self._pass_on("send_input", cast(RunInbox, self.inner).send_input, key, run_id, message)
 
     async def take_input(self, lease: Lease, received: int) -> Sequence[bytes]:
-        await self._begin("take_input")
-        answer = await self.inner.take_input(lease, received)
-        await self._meet(self._after, "take_input")
-        return answer
+        return await self._pass_on("take_input", cast(RunInbox, self.inner).take_input, lease, received)
 
     async def pin(self, name: str, value: str) -> str:
-        await self._begin("pin")
-        answer = await self.inner.pin(name, value)
-        await self._meet(self._after, "pin")
-        return answer
+        return await self._pass_on("pin", cast(IdempotencyKeys, self.inner).pin, name, value)
 
     async def unpin(self, name: str, value: str) -> None:
-        await self._begin("unpin")
-        await self.inner.unpin(name, value)
-        await self._meet(self._after, "unpin")
+        await self._pass_on("unpin", cast(IdempotencyKeys, self.inner).unpin, name, value)
 
     async def aclose(self) -> None:
         await self.inner.aclose()
+
+
+async def _follow(plans: list[BaseException | trio.Event]) -> None:
+    if not plans:
+        return
+    plan = plans.pop(0)
+    if isinstance(plan, trio.Event):
+        await plan.wait()
+    else:
+        await trio.lowlevel.checkpoint()
+        raise plan

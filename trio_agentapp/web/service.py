@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from ..abc import BaseInterruptBackend, InputAnswer
+from ..abc import BaseInterruptBackend, IdempotencyKeys, InputAnswer, RunInbox, RunListing
 from ..errors import (
     IdempotencyConflict,
     QueueFull,
@@ -89,7 +89,8 @@ class RunService:
             owner = "" if named is None else named
             pinned = f"{len(owner)}:{owner}{idempotency_key}"
             fingerprint = hashlib.sha256(body).hexdigest()
-            kept = await self.backend.pin(pinned, f"{fingerprint} {run_id} {key.session_id}")
+            keys = IdempotencyKeys.needed_from(self.backend)
+            kept = await keys.pin(pinned, f"{fingerprint} {run_id} {key.session_id}")
             # Who sends no ids gets fresh ones for each request: what makes two of them one is the key.
             first, asked.id, asked.session_id = kept.split(" ", 2)
             if first != fingerprint:
@@ -104,6 +105,7 @@ class RunService:
     async def _start_once(self, asked: AgentRequest, run_id: str, pinned: str, kept: str) -> Watched:
         """Start the run of a key, or watch it: another request with this key may have done so, or be about to."""
         assert self.runner is not None  # noqa: S101
+        keys = IdempotencyKeys.needed_from(self.backend)
         while True:
             known = await self._find(run_id)
             if known is not None and (known.run is None or not known.run.undecided):
@@ -112,7 +114,7 @@ class RunService:
                 return await self.runner.start(asked)
             except SessionBusy as exc:
                 if exc.active_run_id != run_id:
-                    await self.backend.unpin(pinned, kept)
+                    await keys.unpin(pinned, kept)
                     raise
             except ValidationError:
                 if await self._find(run_id) is None:
@@ -120,12 +122,12 @@ class RunService:
             except RequestError as exc:
                 if exc.retryable:
                     # Nothing was started: the next try is a first one, and may have a run id of its own.
-                    await self.backend.unpin(pinned, kept)
+                    await keys.unpin(pinned, kept)
                 raise
             except trio.Cancelled:
                 with trio.CancelScope(shield=True):
                     if await self._was_never_started(run_id):
-                        await self.backend.unpin(pinned, kept)
+                        await keys.unpin(pinned, kept)
                 raise
             await trio.sleep(UNDECIDED)
 
@@ -248,7 +250,7 @@ class RunService:
         if known.run is not None and known.run.state is RunState.RUNNING:
             answer = InputAnswer.OK if known.run.give_input(message) else InputAnswer.FULL
         elif known.run is None and known.as_record.state is RunState.RUNNING:
-            answer = await self.backend.send_input(known.key, run_id, encode_message(message))
+            answer = await RunInbox.needed_from(self.backend).send_input(known.key, run_id, encode_message(message))
         else:
             answer = InputAnswer.GONE
         if answer is InputAnswer.GONE:
@@ -276,8 +278,9 @@ class RunService:
             raise ValidationError([("query.user_id", "is required: without authentication nobody else says it")])
         await self.gate.may_see(principal, "list", user_id, session_id, None)
         found: list[RunRecord] = []
+        listing = RunListing.needed_from(self.backend)
         while True:
-            records, before = await self.backend.list_runs(user_id, before=before, limit=LISTED_AT_ONCE)
+            records, before = await listing.list_runs(user_id, before=before, limit=LISTED_AT_ONCE)
             for place, record in enumerate(records):
                 if session_id not in (None, record.key.session_id) or state not in (None, record.state):
                     continue

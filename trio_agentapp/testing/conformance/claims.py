@@ -8,7 +8,8 @@ import trio
 from ...abc import BaseInterruptBackend, Busy, Claim, Ended, Granted, Lease, Renewal, Taken
 from ...protocol.ids import SessionKey, new_run_id, new_session_id
 from ...protocol.lifecycle import RunState, SessionStatus
-from .parties import ENDED, FAILED, STOPPED, expect, fresh_lease, fresh_session, own
+from .asking import expect
+from .parties import ENDED, FAILED, STOPPED, fresh_lease, fresh_session, own
 
 __all__ = ["QUESTIONS"]
 
@@ -69,7 +70,7 @@ async def tokens_only_grow(backend: BaseInterruptBackend) -> None:
         await backend.finish(lease, ending)
 
 
-async def sessions_are_apart(backend: BaseInterruptBackend) -> None:
+async def sessions_are_separate(backend: BaseInterruptBackend) -> None:
     mark = new_session_id()
     keys = [
         SessionKey(mark + "a:b", "c"),
@@ -112,7 +113,7 @@ async def a_run_id_belongs_to_one_session(backend: BaseInterruptBackend) -> None
     expect(answer == Taken(), f"a claim with the id of another session's ended run got {answer!r}")
 
 
-async def renewals_tell_ownership(backend: BaseInterruptBackend) -> None:
+async def renewals_report_ownership(backend: BaseInterruptBackend) -> None:
     mine, ended = await own(backend), await own(backend)
     await backend.finish(ended, ENDED)
     stranger = attrs.evolve(fresh_lease(), token=1)
@@ -164,8 +165,8 @@ QUESTIONS = (
     a_repeated_claim_gets_the_same_token,
     another_claim_of_the_same_run_is_refused,
     tokens_only_grow,
-    sessions_are_apart,
+    sessions_are_separate,
     an_ended_run_cannot_be_claimed,
     a_run_id_belongs_to_one_session,
-    renewals_tell_ownership,
+    renewals_report_ownership,
 )

@@ -7,7 +7,8 @@ import attrs
 from ...abc import BaseInterruptBackend, Busy, Ended, Lease, Renewal
 from ...protocol.ids import new_run_id
 from ...protocol.lifecycle import Cause, CleanupResult, Ending, RunState
-from .parties import ENDED, FAILED, expect, fresh_lease, own
+from .asking import expect
+from .parties import ENDED, FAILED, fresh_lease, own
 
 __all__ = ["QUESTIONS"]
 
@@ -24,7 +25,7 @@ async def the_first_terminal_state_stays(backend: BaseInterruptBackend) -> None:
     expect(status.state is RunState.FINISHED, f"a second finish made the session {status.state.value}")
 
 
-async def a_record_keeps_what_it_is_told(backend: BaseInterruptBackend) -> None:
+async def a_record_keeps_the_ending(backend: BaseInterruptBackend) -> None:
     lease = await own(backend)
     ending = Ending(cause=Cause.SHUTDOWN, cleanup=CleanupResult.DONE, cleanup_interrupted=True, stop_requested=True)
     await backend.finish(lease, ending)
@@ -120,7 +121,7 @@ async def _still_runs(backend: BaseInterruptBackend, owner: Lease, what: str) ->
 
 QUESTIONS = (
     the_first_terminal_state_stays,
-    a_record_keeps_what_it_is_told,
+    a_record_keeps_the_ending,
     the_end_of_a_run_frees_its_session,
     a_stale_token_frees_nothing,
     without_a_token_the_same_claim_frees,

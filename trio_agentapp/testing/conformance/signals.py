@@ -10,7 +10,8 @@ import trio
 from ...abc import BaseInterruptBackend, Lease, Renewal, Resync, Signal, StopSignal
 from ...protocol.ids import new_run_id
 from ...protocol.lifecycle import RunState
-from .parties import STOPPED, expect, fresh_lease, own
+from .asking import expect
+from .parties import STOPPED, fresh_lease, own
 
 __all__ = ["QUESTIONS"]
 
@@ -91,7 +92,7 @@ async def a_stop_without_a_listener_is_kept(backend: BaseInterruptBackend) -> No
     expect(await backend.heartbeat([owner]) == [Renewal.STOP], "a stop was lost since its node did not listen")
 
 
-async def a_listener_that_left_hears_nothing(backend: BaseInterruptBackend) -> None:
+async def a_cancelled_listener_gets_nothing(backend: BaseInterruptBackend) -> None:
     before, after, node_id = _Inbox(), _Inbox(), new_run_id()
     async with _listening(backend, node_id, before):
         pass
@@ -109,5 +110,5 @@ QUESTIONS = (
     a_stop_without_a_listener_is_kept,
     a_stop_is_signalled_to_the_owner_only,
     a_signal_names_the_run_that_runs,
-    a_listener_that_left_hears_nothing,
+    a_cancelled_listener_gets_nothing,
 )

@@ -12,7 +12,8 @@ import trio
 from ...abc import StateStore
 from ...errors import StaleToken
 from ...protocol.ids import SessionKey, new_session_id
-from .parties import acting, expect, expect_refused, fresh_session, ids_of
+from .asking import expect, expect_refused
+from .parties import acting, fresh_session, ids_of
 
 __all__ = ["QUESTIONS"]
 
@@ -87,7 +88,7 @@ async def json_survives_as_it_is(store: StateStore) -> None:
         expect(repr(loaded) == repr({"value": plain}), f"{value!r} was loaded as {loaded!r}, not as {plain!r}")
 
 
-async def nobody_shares_what_is_kept(store: StateStore) -> None:
+async def saved_states_are_copies(store: StateStore) -> None:
     user, session = ids_of(fresh_session())
     state = {"notes": ["a"]}
     await store.save(user, session, state)
@@ -100,7 +101,7 @@ async def nobody_shares_what_is_kept(store: StateStore) -> None:
     expect(again == {"notes": ["a"]}, "changing a loaded state changed what is kept")
 
 
-async def what_is_no_json_is_refused(store: StateStore) -> None:
+async def a_state_that_is_not_json_is_refused(store: StateStore) -> None:
     user, session = ids_of(fresh_session())
     await store.save(user, session, {"turn": 1})
     cycle: list[Any] = []
@@ -120,7 +121,7 @@ async def ids_are_checked(store: StateStore) -> None:
     await expect_refused(TypeError, store.save, None, session, {})
 
 
-async def sessions_are_apart(store: StateStore) -> None:
+async def sessions_are_separate(store: StateStore) -> None:
     mark = new_session_id()
     keys = [
         (mark + "a:b", "c"),
@@ -148,7 +149,7 @@ async def a_deleted_state_is_gone(store: StateStore) -> None:
     expect(await store.delete(user, session) is False, "a deleted state could be deleted again")
 
 
-async def a_stop_does_not_cut_a_write(store: StateStore) -> None:
+async def a_stop_does_not_interrupt_a_write(store: StateStore) -> None:
     key = fresh_session()
     user, session = ids_of(key)
     with acting(key, 1), trio.CancelScope() as scope:
@@ -243,7 +244,7 @@ async def rollback_undoes_all_writes_of_a_run(store: StateStore) -> None:
             expect(loaded == before, f"rollback brought {loaded!r} back, and before the run it was {before!r}")
 
 
-async def rollback_brings_a_deletion_back(store: StateStore) -> None:
+async def rollback_restores_a_deletion(store: StateStore) -> None:
     key = fresh_session()
     user, session = ids_of(key)
     await store.save(user, session, {"by": 0})
@@ -287,7 +288,7 @@ async def rollback_keeps_what_others_wrote(store: StateStore) -> None:
     expect(loaded == {"by": "code outside of runs"}, f"what others wrote was lost: {loaded!r}")
 
 
-async def rollback_shuts_the_undone_run_out(store: StateStore) -> None:
+async def rollback_fences_the_undone_run(store: StateStore) -> None:
     for saved in (True, False):
         key = fresh_session()
         user, session = ids_of(key)
@@ -303,7 +304,7 @@ async def rollback_shuts_the_undone_run_out(store: StateStore) -> None:
         expect(await store.load(user, session) == {"by": 0}, "an undone run wrote once more")
 
 
-async def the_next_run_goes_on_from_a_rollback(store: StateStore) -> None:
+async def the_next_run_continues_from_a_rollback(store: StateStore) -> None:
     key = fresh_session()
     user, session = ids_of(key)
     for token, state in ((1, {"turn": 1}), (2, {"turn": 2})):
@@ -367,22 +368,22 @@ QUESTIONS = (
     an_unknown_session_has_no_state,
     what_is_saved_is_loaded,
     json_survives_as_it_is,
-    nobody_shares_what_is_kept,
-    what_is_no_json_is_refused,
+    saved_states_are_copies,
+    a_state_that_is_not_json_is_refused,
     ids_are_checked,
-    sessions_are_apart,
+    sessions_are_separate,
     a_deleted_state_is_gone,
-    a_stop_does_not_cut_a_write,
+    a_stop_does_not_interrupt_a_write,
     a_smaller_token_is_refused,
     a_deletion_still_refuses_late_writers,
     the_token_is_that_of_the_sessions_run,
     the_token_is_known_in_threads_and_children,
     rollback_undoes_all_writes_of_a_run,
-    rollback_brings_a_deletion_back,
+    rollback_restores_a_deletion,
     rollback_undoes_only_the_last_writer,
     rollback_keeps_what_others_wrote,
-    rollback_shuts_the_undone_run_out,
-    the_next_run_goes_on_from_a_rollback,
+    rollback_fences_the_undone_run,
+    the_next_run_continues_from_a_rollback,
     a_run_can_undo_itself,
     concurrent_saves_do_not_mix,
     concurrent_saves_of_one_session_are_whole,

@@ -7,7 +7,8 @@ import trio
 from ...abc import BaseInterruptBackend, Claim, Ended, Granted, Lease, Renewal, StopAnswer, StopOutcome
 from ...protocol.ids import SessionKey, new_run_id
 from ...protocol.lifecycle import RunState
-from .parties import ENDED, STOPPED, expect, fresh_lease, fresh_session, own
+from .asking import expect
+from .parties import ENDED, STOPPED, fresh_lease, fresh_session, own
 
 __all__ = ["QUESTIONS"]
 
@@ -124,7 +125,7 @@ async def a_foreign_claim_that_was_stopped_ends_no_other_run(backend: BaseInterr
     await _is_stopping(backend, owner, await backend.request_stop(owner.key))
 
 
-async def foreign_stops_do_not_undo_others(backend: BaseInterruptBackend) -> None:
+async def foreign_stops_do_not_replace_others(backend: BaseInterruptBackend) -> None:
     for foreign_first in (False, True):
         lease = fresh_lease()
         users = [lease.key.user_id, "somebody else"]
@@ -133,7 +134,7 @@ async def foreign_stops_do_not_undo_others(backend: BaseInterruptBackend) -> Non
         await _ends_at_its_claim(backend, lease, "a stop by its user, with one by another user beside it,")
 
 
-async def foreign_stops_touch_nothing_and_tell_nothing(backend: BaseInterruptBackend) -> None:
+async def foreign_stops_touch_and_reveal_nothing(backend: BaseInterruptBackend) -> None:
     live, ended = await own(backend), await own(backend)
     await backend.finish(ended, ENDED)
     unknown = await backend.request_stop(fresh_session(), new_run_id())
@@ -161,7 +162,7 @@ async def a_stop_of_nothing_is_an_error(backend: BaseInterruptBackend) -> None:
     raise AssertionError(f"a stop that names neither session nor run was answered with {answer!r}")
 
 
-async def a_stop_never_falls_between(backend: BaseInterruptBackend) -> None:
+async def a_stop_is_never_lost_in_a_race(backend: BaseInterruptBackend) -> None:
     """A stop by run id that races with its run's claim: the run ends at the claim, or learns of it afterwards."""
     for _ in range(RACES):
         lease = fresh_lease()
@@ -252,8 +253,8 @@ QUESTIONS = (
     a_run_stopped_before_its_start_ends_beside_a_running_one,
     foreign_stops_before_the_start_have_no_effect,
     a_foreign_claim_that_was_stopped_ends_no_other_run,
-    foreign_stops_do_not_undo_others,
-    foreign_stops_touch_nothing_and_tell_nothing,
-    a_stop_never_falls_between,
+    foreign_stops_do_not_replace_others,
+    foreign_stops_touch_and_reveal_nothing,
+    a_stop_is_never_lost_in_a_race,
     a_stop_that_races_with_the_end_reaches_no_other_run,
 )
