@@ -379,12 +379,12 @@ class Hints(Lives):
     @rule(key=keys, run=runs)
     def lead_claim(self, key: SessionKey, run: str) -> None:
         ttl = self.twin.session_ttl
-        answer = self.call(self.scripts.lead(run, "claim", ttl, key.digest, key.user_id, key.session_id))
+        answer = self.call(self.scripts.lookup(run, "claim", ttl, key.digest, key.user_id, key.session_id))
         assert answer == self.twin.lead_claim(run, key.digest, key.user_id, key.session_id)
 
     @rule(run=runs, user=st.sampled_from(["", "a:b", "a", "eve"]))
     def lead_stop(self, run: str, user: str) -> None:
-        answer = self.call(self.scripts.lead(run, "stop", self.twin.tombstone, user))
+        answer = self.call(self.scripts.lookup(run, "stop", self.twin.tombstone, user))
         assert answer == self.twin.lead_stop(run, user)
 
     @rule(key=keys, ms=st.sampled_from([1, 1_000, 15_000]))

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal
 
 import trio
 
 from ..abc import (
     BaseInterruptBackend,
-    Claim,
     IdempotencyKeys,
-    InputAnswer,
-    Lease,
-    Renewal,
     RunInbox,
     RunListing,
     RunWakeups,
     Signal,
-    StopAnswer,
+    watching,
 )
 from ..errors import BackendUnavailable
 from ..protocol.ids import SessionKey
-from ..protocol.lifecycle import Ending, RunRecord, SessionStatus
 
 __all__ = ["Operation", "UnrulyBackend"]
-
-T = TypeVar("T")
 
 Operation = Literal[
     "claim",
@@ -43,6 +36,13 @@ Operation = Literal[
     "pin",
     "unpin",
 ]
+
+
+def _operation(name: Operation) -> Callable[..., Coroutine[Any, Any, Any]]:
+    async def operation(self: UnrulyBackend, *args: Any, **options: Any) -> Any:
+        return await self._call(name, *args, **options)
+
+    return operation
 
 
 class UnrulyBackend(BaseInterruptBackend, RunListing, RunInbox, IdempotencyKeys, RunWakeups):
@@ -79,12 +79,24 @@ class UnrulyBackend(BaseInterruptBackend, RunListing, RunInbox, IdempotencyKeys,
         (self._after if after else self._before)[operation].append(gate)
         return gate
 
-    async def _pass_on(self, operation: Operation, method: Callable[..., Awaitable[T]], *args: object) -> T:
+    async def _call(self, operation: Operation, *args: Any, **options: Any) -> Any:
         self.calls[operation] += 1
         await _follow(self._before[operation])
-        answer = await method(*args)
+        answer = await getattr(self.inner, operation)(*args, **options)
         await _follow(self._after[operation])
         return answer
+
+    claim = _operation("claim")
+    heartbeat = _operation("heartbeat")
+    request_stop = _operation("request_stop")
+    finish = _operation("finish")
+    run_status = _operation("run_status")
+    status = _operation("status")
+    list_runs = _operation("list_runs")
+    send_input = _operation("send_input")
+    take_input = _operation("take_input")
+    pin = _operation("pin")
+    unpin = _operation("unpin")
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         await self.inner.serve(task_status=task_status)
@@ -92,29 +104,6 @@ class UnrulyBackend(BaseInterruptBackend, RunListing, RunInbox, IdempotencyKeys,
     @property
     def trouble(self) -> str | None:
         return self.inner.trouble
-
-    async def claim(self, lease: Lease) -> Claim:
-        return await self._pass_on("claim", self.inner.claim, lease)
-
-    async def heartbeat(self, leases: Sequence[Lease]) -> Sequence[Renewal]:
-        return await self._pass_on("heartbeat", self.inner.heartbeat, leases)
-
-    async def request_stop(
-        self, key: SessionKey | None, run_id: str | None = None, *, user_id: str | None = None
-    ) -> StopAnswer:
-        async def stop() -> StopAnswer:
-            return await self.inner.request_stop(key, run_id, user_id=user_id)
-
-        return await self._pass_on("request_stop", stop)
-
-    async def finish(self, lease: Lease, ending: Ending) -> RunRecord:
-        return await self._pass_on("finish", self.inner.finish, lease, ending)
-
-    async def run_status(self, run_id: str) -> RunRecord | None:
-        return await self._pass_on("run_status", self.inner.run_status, run_id)
-
-    async def status(self, key: SessionKey) -> SessionStatus:
-        return await self._pass_on("status", self.inner.status, key)
 
     async def listen(
         self,
@@ -126,27 +115,7 @@ class UnrulyBackend(BaseInterruptBackend, RunListing, RunInbox, IdempotencyKeys,
         await self.inner.listen(node_id, deliver, task_status=task_status)
 
     def watching(self, key: SessionKey, wake: Callable[[str], object]) -> AbstractAsyncContextManager[None]:
-        return cast(RunWakeups, self.inner).watching(key, wake)
-
-    async def list_runs(
-        self, user_id: str, *, before: str | None = None, limit: int = 100
-    ) -> tuple[Sequence[RunRecord], str | None]:
-        async def list_them() -> tuple[Sequence[RunRecord], str | None]:
-            return await cast(RunListing, self.inner).list_runs(user_id, before=before, limit=limit)
-
-        return await self._pass_on("list_runs", list_them)
-
-    async def send_input(self, key: SessionKey, run_id: str, message: bytes) -> InputAnswer:
-        return await self._pass_on("send_input", cast(RunInbox, self.inner).send_input, key, run_id, message)
-
-    async def take_input(self, lease: Lease, received: int) -> Sequence[bytes]:
-        return await self._pass_on("take_input", cast(RunInbox, self.inner).take_input, lease, received)
-
-    async def pin(self, name: str, value: str) -> str:
-        return await self._pass_on("pin", cast(IdempotencyKeys, self.inner).pin, name, value)
-
-    async def unpin(self, name: str, value: str) -> None:
-        await self._pass_on("unpin", cast(IdempotencyKeys, self.inner).unpin, name, value)
+        return watching(self.inner, key, wake)
 
     async def aclose(self) -> None:
         await self.inner.aclose()
