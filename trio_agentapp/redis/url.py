@@ -149,7 +149,7 @@ class RedisURL:
 
 def _parse_plain(scheme: str, rest: str) -> RedisURL:
     if scheme not in ("redis", "rediss", "unix"):
-        raise ConfigurationError(f"{scheme!r} is not a scheme of a Redis URL. Use one of {SCHEMES}.")
+        raise ConfigurationError(f"{scheme!r} is not a Redis URL scheme. Use one of {SCHEMES}.")
     options = _options_of(f"{scheme}://{rest}")
     for name in options:
         if name not in OPTIONS:
@@ -166,9 +166,7 @@ def _parse_plain(scheme: str, rest: str) -> RedisURL:
 
 def _parse_sentinel(scheme: str, rest: str) -> RedisURL:
     if scheme not in ("redis", "rediss"):
-        raise ConfigurationError(
-            f"{scheme + SENTINEL_SUFFIX!r} is not a scheme of a Redis URL. Use one of {SCHEMES}."
-        )
+        raise ConfigurationError(f"{scheme + SENTINEL_SUFFIX!r} is not a Redis URL scheme. Use one of {SCHEMES}.")
     location, _, query = rest.partition("?")
     authority, _, path = location.partition("/")
     userinfo, at, hosts = authority.rpartition("@")
@@ -232,9 +230,7 @@ def _build(address: Address, options: Mapping[str, Any], *, encrypted: bool) -> 
     if given and not encrypted:
         raise ConfigurationError("The Redis URL has ssl_ options, and a scheme without TLS. Use rediss://.")
     if (cert_reqs := given.get("cert_reqs", "required")) not in CERT_REQS:
-        raise ConfigurationError(
-            f"ssl_cert_reqs={cert_reqs} in the Redis URL must be one of {', '.join(CERT_REQS)}."
-        )
+        raise ConfigurationError(f"ssl_cert_reqs={cert_reqs} in a Redis URL: use one of {', '.join(CERT_REQS)}.")
     return RedisURL(
         address=address,
         username=options.get("username"),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar
 
 import trio
 
 from ...runs.failures import leaves
 
-__all__ = ["TIMEOUT", "NotApplicable", "expect", "expect_refused", "offered", "put"]
+__all__ = ["TIMEOUT", "NotApplicable", "expect", "expect_refused", "offered", "put", "questions_in"]
 
 T = TypeVar("T")
 
@@ -66,3 +67,12 @@ async def expect_refused(
     except error:
         return
     raise AssertionError(f"{name} returned {answer!r:.100}, and {error.__name__} was expected")
+
+
+def questions_in(module: Mapping[str, Any]) -> Sequence[Callable[[Any], Awaitable[None]]]:
+    """Return the questions of a module, given its `globals()`: its own public async functions, in order."""
+    return [
+        value
+        for name, value in module.items()
+        if iscoroutinefunction(value) and value.__module__ == module["__name__"] and not name.startswith("_")
+    ]

@@ -7,7 +7,7 @@ import attrs
 from ...abc import BaseInterruptBackend, Busy, Ended, Lease, Renewal
 from ...protocol.ids import new_run_id
 from ...protocol.lifecycle import Cause, CleanupResult, Ending, RunState
-from .asking import expect
+from .asking import expect, questions_in
 from .parties import ENDED, FAILED, fresh_lease, own
 
 __all__ = ["QUESTIONS"]
@@ -119,13 +119,4 @@ async def _still_runs(backend: BaseInterruptBackend, owner: Lease, what: str) ->
     expect(isinstance(answer, Busy), f"{what} let a second owner in: {answer!r}")
 
 
-QUESTIONS = (
-    the_first_terminal_state_stays,
-    a_record_keeps_the_ending,
-    the_end_of_a_run_frees_its_session,
-    a_stale_token_frees_nothing,
-    without_a_token_the_same_claim_frees,
-    without_a_token_another_claim_frees_nothing,
-    a_claim_that_was_given_up_ends_when_it_comes,
-    a_foreign_session_ends_nothing,
-)
+QUESTIONS = questions_in(globals())

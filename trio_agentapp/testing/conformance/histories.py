@@ -21,7 +21,7 @@ from ...protocol.content import (
 from ...protocol.ids import new_run_id, new_session_id
 from ...protocol.message import Message
 from ...stores import MAX_HISTORY_BYTES, MAX_MESSAGES
-from .asking import expect, expect_refused
+from .asking import expect, expect_refused, questions_in
 from .parties import acting, fresh_session, ids_of
 
 __all__ = ["QUESTIONS"]
@@ -334,22 +334,4 @@ def _words(messages: Sequence[Message]) -> list[str]:
     return [message.text for message in messages]
 
 
-QUESTIONS = (
-    an_unknown_session_has_nothing,
-    turns_come_back_in_order,
-    messages_come_back_as_they_were,
-    the_same_run_again_changes_nothing,
-    only_messages_are_accepted,
-    sessions_are_separate,
-    a_smaller_token_is_refused,
-    objects_and_messages_share_a_fence,
-    rollback_removes_the_last_turn,
-    rollback_undoes_objects,
-    rollback_fences_the_undone_run,
-    a_deleted_session_is_gone,
-    objects_keep_their_states,
-    without_a_user_the_session_id_is_used,
-    a_stop_does_not_interrupt_a_write,
-    histories_are_bounded,
-    concurrent_turns_do_not_mix,
-)
+QUESTIONS = questions_in(globals())

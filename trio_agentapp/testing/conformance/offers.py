@@ -27,7 +27,7 @@ from ...abc import (
 )
 from ...protocol.ids import SessionKey, new_run_id
 from ...protocol.lifecycle import RunRecord, RunState
-from .asking import NotApplicable, expect, offered
+from .asking import NotApplicable, expect, offered, questions_in
 from .parties import ENDED, FAILED, STOPPED, fresh_lease, fresh_session, own
 
 __all__ = ["QUESTIONS"]
@@ -268,19 +268,4 @@ async def the_first_value_of_a_key_stays(backend: BaseInterruptBackend) -> None:
     await keys.unpin(new_run_id(), "value")
 
 
-QUESTIONS = (
-    queued_runs_are_granted_in_order,
-    no_claim_overtakes_queued_runs,
-    an_end_gives_the_place_up,
-    a_stop_ends_a_queued_run,
-    a_stop_by_session_reaches_no_queued_run,
-    the_queue_is_bounded,
-    another_claim_of_a_queued_run_is_refused,
-    a_queued_run_is_idle,
-    runs_are_listed_by_user,
-    input_comes_in_order_and_can_be_taken_again,
-    input_is_its_owners_only,
-    input_is_bounded,
-    input_without_a_running_run_is_refused,
-    the_first_value_of_a_key_stays,
-)
+QUESTIONS = questions_in(globals())

@@ -10,7 +10,7 @@ import trio
 from ...abc import BaseInterruptBackend, Lease, Renewal, Resync, Signal, StopSignal
 from ...protocol.ids import new_run_id
 from ...protocol.lifecycle import RunState
-from .asking import expect
+from .asking import expect, questions_in
 from .parties import STOPPED, fresh_lease, own
 
 __all__ = ["QUESTIONS"]
@@ -54,6 +54,12 @@ async def _listening(backend: BaseInterruptBackend, node_id: str, inbox: _Inbox)
         nursery.cancel_scope.cancel(reason="the question was answered")
 
 
+async def a_stop_without_a_listener_is_kept(backend: BaseInterruptBackend) -> None:
+    owner = await own(backend)
+    await backend.request_stop(owner.key)
+    expect(await backend.heartbeat([owner]) == [Renewal.STOP], "a stop was lost since its node did not listen")
+
+
 async def a_stop_is_signalled_to_the_owner_only(backend: BaseInterruptBackend) -> None:
     here, there = _Inbox(), _Inbox()
     ours, theirs = await own(backend), await own(backend)
@@ -86,12 +92,6 @@ async def a_signal_names_the_run_that_runs(backend: BaseInterruptBackend) -> Non
     expect(not about_second, "a late stop of an ended run was signalled to the run after it")
 
 
-async def a_stop_without_a_listener_is_kept(backend: BaseInterruptBackend) -> None:
-    owner = await own(backend)
-    await backend.request_stop(owner.key)
-    expect(await backend.heartbeat([owner]) == [Renewal.STOP], "a stop was lost since its node did not listen")
-
-
 async def a_cancelled_listener_gets_nothing(backend: BaseInterruptBackend) -> None:
     before, after, node_id = _Inbox(), _Inbox(), new_run_id()
     async with _listening(backend, node_id, before):
@@ -106,9 +106,4 @@ async def a_cancelled_listener_gets_nothing(backend: BaseInterruptBackend) -> No
     expect(record.state is RunState.STOPPED, f"its run ended as {record.state.value}")
 
 
-QUESTIONS = (
-    a_stop_without_a_listener_is_kept,
-    a_stop_is_signalled_to_the_owner_only,
-    a_signal_names_the_run_that_runs,
-    a_cancelled_listener_gets_nothing,
-)
+QUESTIONS = questions_in(globals())

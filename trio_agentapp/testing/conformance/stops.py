@@ -7,12 +7,20 @@ import trio
 from ...abc import BaseInterruptBackend, Claim, Ended, Granted, Lease, Renewal, StopAnswer, StopOutcome
 from ...protocol.ids import SessionKey, new_run_id
 from ...protocol.lifecycle import RunState
-from .asking import expect
+from .asking import expect, questions_in
 from .parties import ENDED, STOPPED, fresh_lease, fresh_session, own
 
 __all__ = ["QUESTIONS"]
 
 RACES = 20
+
+
+async def a_stop_of_nothing_is_an_error(backend: BaseInterruptBackend) -> None:
+    try:
+        answer = await backend.request_stop(None)
+    except ValueError:
+        return
+    raise AssertionError(f"a stop that names neither session nor run was answered with {answer!r}")
 
 
 async def a_stop_by_session_reaches_its_run(backend: BaseInterruptBackend) -> None:
@@ -154,14 +162,6 @@ async def foreign_stops_touch_and_reveal_nothing(backend: BaseInterruptBackend) 
     await _runs_on(backend, live, "a stop that names another session or user")
 
 
-async def a_stop_of_nothing_is_an_error(backend: BaseInterruptBackend) -> None:
-    try:
-        answer = await backend.request_stop(None)
-    except ValueError:
-        return
-    raise AssertionError(f"a stop that names neither session nor run was answered with {answer!r}")
-
-
 async def a_stop_is_never_lost_in_a_race(backend: BaseInterruptBackend) -> None:
     """A stop by run id that races with its run's claim: the run ends at the claim, or learns of it afterwards."""
     for _ in range(RACES):
@@ -241,20 +241,4 @@ async def _ends_at_its_claim(backend: BaseInterruptBackend, lease: Lease, what: 
     expect(status.run_id != lease.run_id or status.state is not RunState.RUNNING, "a stopped run took its session")
 
 
-QUESTIONS = (
-    a_stop_of_nothing_is_an_error,
-    a_stop_by_session_reaches_its_run,
-    a_stop_by_run_reaches_it,
-    a_second_stop_changes_nothing,
-    a_finish_remembers_the_stop,
-    a_stop_of_an_idle_session_stores_nothing,
-    a_stop_does_not_reach_the_next_run,
-    a_run_stopped_before_its_start_never_starts,
-    a_run_stopped_before_its_start_ends_beside_a_running_one,
-    foreign_stops_before_the_start_have_no_effect,
-    a_foreign_claim_that_was_stopped_ends_no_other_run,
-    foreign_stops_do_not_replace_others,
-    foreign_stops_touch_and_reveal_nothing,
-    a_stop_is_never_lost_in_a_race,
-    a_stop_that_races_with_the_end_reaches_no_other_run,
-)
+QUESTIONS = questions_in(globals())
