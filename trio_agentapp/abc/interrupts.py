@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
@@ -79,6 +80,42 @@ class Lease:
     def opening(self) -> Sequence[bytes]:
         """The first events of a run that ends in the queue. Without the session it could not write them itself."""
         return self.fallback_events.get(Cause.STOPPED_BEFORE_START, [])[:-1]
+
+    def is_claim_of(self, owner: Lease) -> bool:
+        """Whether the claim of this lease is the one that owns the session as `owner`.
+
+        Without a token the answer to the claim was lost; then node and nonce identify it.
+        """
+        if self.token:
+            return (self.run_id, self.token) == (owner.run_id, owner.token)
+        return (self.run_id, self.node_id, self.nonce) == (owner.run_id, owner.node_id, owner.nonce)
+
+    def record_of_start(self, token: int) -> RunRecord:
+        """Return the record of the run when it is granted its session."""
+        return RunRecord(
+            run_id=self.run_id,
+            key=self.key,
+            state=RunState.RUNNING,
+            token=token,
+            node_id=self.node_id,
+            started_at=time.time(),
+        )
+
+    def record_of_end(self, ending: Ending, live: RunRecord | None = None) -> RunRecord:
+        """Return the record of the run when it has ended. `live` is its record before; None: it never started."""
+        return RunRecord(
+            run_id=self.run_id,
+            key=self.key,
+            state=ending.state,
+            reason=ending.cause.value,
+            token=live.token if live is not None else self.token,
+            node_id=self.node_id,
+            started_at=live.started_at if live is not None else None,
+            ended_at=time.time(),
+            stop_requested=ending.stop_requested or (live is not None and live.stop_requested),
+            cleanup=ending.cleanup,
+            cleanup_interrupted=ending.cleanup_interrupted,
+        )
 
 
 @attrs.frozen

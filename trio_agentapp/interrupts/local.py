@@ -118,12 +118,12 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         session = self._session(lease.key)
         if self._take_tombstone(session, lease):
             session.leave_queue(lease.run_id)
-            record = _record_of(lease, Ending(cause=Cause.STOPPED_BEFORE_START, stop_requested=True))
+            record = lease.record_of_end(Ending(cause=Cause.STOPPED_BEFORE_START, stop_requested=True))
             self._keep(record)
             session.wake(lease.run_id)
             return Ended(record.state, record.reason)
         held = session.lease
-        if held is not None and _same_claim(held, lease):
+        if held is not None and lease.is_claim_of(held):
             return Granted(held.token)
         refused = self._wait_in_line(session, lease, None if held is None else held.run_id)
         if refused is not None:
@@ -134,14 +134,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         session.lease = attrs.evolve(lease, token=self._last_token)
         session.state, session.run_id, session.node_id = RunState.RUNNING, lease.run_id, lease.node_id
         session.stop_requested = False
-        self._live[lease.run_id] = RunRecord(
-            run_id=lease.run_id,
-            key=lease.key,
-            state=RunState.RUNNING,
-            token=self._last_token,
-            node_id=lease.node_id,
-            started_at=time.time(),
-        )
+        self._live[lease.run_id] = lease.record_of_start(self._last_token)
         self._started.setdefault(lease.key.user_id, {})[lease.run_id] = None
         return Granted(self._last_token)
 
@@ -175,7 +168,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
 
     def _renewal(self, lease: Lease) -> Renewal:
         session = self._sessions.get(lease.key)
-        if session is None or session.lease is None or not _same_claim(session.lease, lease):
+        if session is None or session.lease is None or not lease.is_claim_of(session.lease):
             return Renewal.LOST
         return Renewal.STOP if session.stop_requested else Renewal.OK
 
@@ -235,9 +228,9 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         record = self._record(lease.run_id)
         if record is not None and record.key != lease.key:
             # The claim was refused: the run id belongs to a run of another session. Nothing ends.
-            return _record_of(lease, ending)
+            return lease.record_of_end(ending)
         session = self._sessions.get(lease.key)
-        owned = session is not None and session.lease is not None and _same_claim(session.lease, lease)
+        owned = session is not None and session.lease is not None and lease.is_claim_of(session.lease)
         if record is not None and session is not None and session.has_place_of_another_node(lease):
             return record
         if session is not None:
@@ -246,7 +239,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
             # Another claim owns the live run of this id, and it alone may end the run.
             return record
         if record is None or not record.state.terminal:
-            record = _record_of(lease, ending, live=record)
+            record = lease.record_of_end(ending, record)
             self._keep(record)
         if session is not None and owned:
             session.lease = None
@@ -375,27 +368,3 @@ def _put(tombstones: OrderedDict[K, float], name: K, expiry: float, at_most: int
     tombstones.move_to_end(name)
     while len(tombstones) > at_most:
         tombstones.popitem(last=False)
-
-
-def _same_claim(held: Lease, lease: Lease) -> bool:
-    if held.run_id != lease.run_id:
-        return False
-    if lease.token:
-        return held.token == lease.token
-    return (held.node_id, held.nonce) == (lease.node_id, lease.nonce)
-
-
-def _record_of(lease: Lease, ending: Ending, *, live: RunRecord | None = None) -> RunRecord:
-    return RunRecord(
-        run_id=lease.run_id,
-        key=lease.key,
-        state=ending.state,
-        reason=ending.cause.value,
-        token=live.token if live is not None else lease.token,
-        node_id=lease.node_id,
-        started_at=live.started_at if live is not None else None,
-        ended_at=time.time(),
-        stop_requested=ending.stop_requested or (live is not None and live.stop_requested),
-        cleanup=ending.cleanup,
-        cleanup_interrupted=ending.cleanup_interrupted,
-    )
