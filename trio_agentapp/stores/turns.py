@@ -71,7 +71,7 @@ def _encoded(message: Message) -> bytes:
 
 
 def surplus(turns: Sequence[tuple[int, int]]) -> int:
-    """Return how many of the oldest turns are beyond the bounds. A turn is (messages, bytes). The last one stays."""
+    """Return how many of the oldest turns are beyond the bounds. A turn is (messages, bytes). The last stays."""
     count, size = sum(turn[0] for turn in turns), sum(turn[1] for turn in turns)
     dropped = 0
     while (count > MAX_MESSAGES or size > MAX_HISTORY_BYTES) and dropped < len(turns) - 1:

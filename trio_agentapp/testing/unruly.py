@@ -67,11 +67,11 @@ class UnrulyBackend(BaseInterruptBackend, RunListing, RunInbox, IdempotencyKeys,
 
     def fail(self, operation: Operation, error: BaseException | None = None, *, times: int = 1) -> None:
         """Let the next `times` calls raise `error` (BackendUnavailable), without any effect."""
-        self._before[operation] += [error or BackendUnavailable("told to fail")] * times
+        self._before[operation] += [error or BackendUnavailable("fails on demand")] * times
 
     def lose(self, operation: Operation, error: BaseException | None = None, *, times: int = 1) -> None:
         """Let the next `times` calls raise `error` (BackendUnavailable) after they took effect."""
-        self._after[operation] += [error or BackendUnavailable("told to lose the answer")] * times
+        self._after[operation] += [error or BackendUnavailable("loses the answer on demand")] * times
 
     def hold(self, operation: Operation, *, after: bool = False) -> trio.Event:
         """Let the next call wait for the event that is returned: before it takes effect, or after."""

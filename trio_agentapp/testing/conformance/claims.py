@@ -18,9 +18,9 @@ RIVALS = 40
 
 async def an_unknown_session_is_idle(backend: BaseInterruptBackend) -> None:
     status = await backend.status(fresh_session())
-    expect(status == SessionStatus(), f"the status of a session that nobody has used is {status!r}")
+    expect(status == SessionStatus(), f"the status of an unused session is {status!r}")
     record = await backend.run_status(new_run_id())
-    expect(record is None, f"the record of a run that nobody has started is {record!r}")
+    expect(record is None, f"the record of an unknown run is {record!r}")
 
 
 async def a_session_runs_until_its_run_has_ended(backend: BaseInterruptBackend) -> None:

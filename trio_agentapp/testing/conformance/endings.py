@@ -32,7 +32,7 @@ async def a_record_keeps_the_ending(backend: BaseInterruptBackend) -> None:
     record = await backend.run_status(lease.run_id)
     expect(record is not None, "an ended run has no record")
     assert record is not None  # noqa: S101  for the type checker
-    told = (RunState.STOPPED, "shutdown", CleanupResult.DONE, True, True, lease.key, lease.node_id, lease.token)
+    given = (RunState.STOPPED, "shutdown", CleanupResult.DONE, True, True, lease.key, lease.node_id, lease.token)
     kept = (
         record.state,
         record.reason,
@@ -43,7 +43,7 @@ async def a_record_keeps_the_ending(backend: BaseInterruptBackend) -> None:
         record.node_id,
         record.token,
     )
-    expect(kept == told, f"the record of an ended run is {record!r}")
+    expect(kept == given, f"the record of an ended run is {record!r}")
     expect(
         record.started_at is not None and record.ended_at is not None and record.started_at <= record.ended_at,
         f"the run is said to have run from {record.started_at!r} to {record.ended_at!r}",

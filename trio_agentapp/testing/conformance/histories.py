@@ -60,10 +60,10 @@ def talk(words: str) -> list[Message]:
 async def an_unknown_session_has_nothing(store: SessionStore) -> None:
     user, session = ids_of(fresh_session())
     module = Module("untouched")
-    expect(await store.history(user, session) == [], "a session that nobody has used has messages")
-    expect(await store.load_modules(user, session) is None, "a session that nobody has used has objects")
+    expect(await store.history(user, session) == [], "a new session has messages")
+    expect(await store.load_modules(user, session) is None, "a new session has objects")
     await store.load_session_state(session, user, agent=module)
-    expect(module.memory == "untouched", "an object was changed by a session that nobody has used")
+    expect(module.memory == "untouched", "a new session changed an object")
     expect(await store.delete(user, session) is False, "there was something to delete in a new session")
     expect(await store.rollback(user, session, token=1) is False, "there was something to undo in a new session")
 

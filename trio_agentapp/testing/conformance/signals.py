@@ -1,4 +1,4 @@
-"""Questions about signals. They may be lost, so each question also takes a Resync for an answer and then renews."""
+"""Questions about signals. They may be lost, so a Resync is accepted as well if the renewal reports the stop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["QUESTIONS"]
 
 
 class _Inbox:
-    """What one node was told."""
+    """The signals that one node got."""
 
     def __init__(self) -> None:
         self.signals: list[Signal] = []
@@ -33,7 +33,7 @@ class _Inbox:
         return [signal for signal in self.signals if isinstance(signal, StopSignal)]
 
     async def wait_stopped(self, backend: BaseInterruptBackend, owner: Lease) -> None:
-        """Wait for the signal that stops `owner`, or for a Resync, after which the renewal must tell of it."""
+        """Wait for the stop signal of `owner`, or for a Resync after which a renewal reports the stop."""
         read = 0
         while True:
             while read < len(self.signals):
@@ -73,7 +73,7 @@ async def a_stop_is_signalled_to_the_owner_only(backend: BaseInterruptBackend) -
         await backend.request_stop(theirs.key)
     for inbox, lease in ((here, ours), (there, theirs)):
         wrong = [signal for signal in inbox.stops if signal != StopSignal(lease.run_id, lease.token)]
-        expect(not wrong, f"a node whose only run is {lease.run_id} (token {lease.token}) was told {wrong!r}")
+        expect(not wrong, f"a node whose only run is {lease.run_id} (token {lease.token}) got {wrong!r}")
 
 
 async def a_signal_names_the_run_that_runs(backend: BaseInterruptBackend) -> None:
@@ -101,7 +101,7 @@ async def a_cancelled_listener_gets_nothing(backend: BaseInterruptBackend) -> No
     async with _listening(backend, node_id, after):
         await backend.request_stop(owner.key)
         await after.wait_stopped(backend, owner)
-    expect(len(before.signals) == heard, "a listener was told of a stop after it had been cancelled")
+    expect(len(before.signals) == heard, "a listener got a stop after it had been cancelled")
     record = await backend.finish(owner, STOPPED)
     expect(record.state is RunState.STOPPED, f"its run ended as {record.state.value}")
 

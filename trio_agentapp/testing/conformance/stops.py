@@ -110,7 +110,7 @@ async def a_run_stopped_before_its_start_ends_beside_a_running_one(backend: Base
 
 
 async def foreign_stops_before_the_start_have_no_effect(backend: BaseInterruptBackend) -> None:
-    for key, user_id in ((fresh_session(), None), (None, "somebody else")):
+    for key, user_id in ((fresh_session(), None), (None, "another user")):
         lease = fresh_lease()
         answer = await backend.request_stop(key, lease.run_id, user_id=user_id)
         expect(answer.outcome is StopOutcome.PENDING, f"the stop of an unknown run was answered with {answer!r}")
@@ -136,7 +136,7 @@ async def a_foreign_claim_that_was_stopped_ends_no_other_run(backend: BaseInterr
 async def foreign_stops_do_not_replace_others(backend: BaseInterruptBackend) -> None:
     for foreign_first in (False, True):
         lease = fresh_lease()
-        users = [lease.key.user_id, "somebody else"]
+        users = [lease.key.user_id, "another user"]
         for user_id in reversed(users) if foreign_first else users:
             await backend.request_stop(None, lease.run_id, user_id=user_id)
         await _ends_at_its_claim(backend, lease, "a stop by its user, with one by another user beside it,")
@@ -146,24 +146,24 @@ async def foreign_stops_touch_and_reveal_nothing(backend: BaseInterruptBackend) 
     live, ended = await own(backend), await own(backend)
     await backend.finish(ended, ENDED)
     unknown = await backend.request_stop(fresh_session(), new_run_id())
-    told = (unknown.outcome, unknown.state, unknown.node_id)
+    revealed = (unknown.outcome, unknown.state, unknown.node_id)
     for lease in (live, ended):
         strangers: list[tuple[SessionKey | None, str | None]] = [
             (fresh_session(), None),
             (SessionKey(lease.key.user_id, "another"), None),
-            (None, "somebody else"),
+            (None, "another user"),
         ]
         for key, user_id in strangers:
             answer = await backend.request_stop(key, lease.run_id, user_id=user_id)
             expect(
-                (answer.outcome, answer.state, answer.node_id) == told,
+                (answer.outcome, answer.state, answer.node_id) == revealed,
                 f"a foreign stop was answered with {answer!r}, and that of an unknown run with {unknown!r}",
             )
     await _runs_on(backend, live, "a stop that names another session or user")
 
 
 async def a_stop_is_never_lost_in_a_race(backend: BaseInterruptBackend) -> None:
-    """A stop by run id that races with its run's claim: the run ends at the claim, or learns of it afterwards."""
+    """A stop by run id that races with its run's claim: the claim or the next renewal reports the stop."""
     for _ in range(RACES):
         lease = fresh_lease()
         answers: list[Claim] = []
