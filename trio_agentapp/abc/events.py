@@ -55,7 +55,7 @@ class Extent:
 class EventStore(ABC):
     """Keeps the events of runs for readers that come later, or again.
 
-    A store needs three methods: `keep`, `extent` and `read`. It must hold:
+    A store needs three methods: `keep`, `extent` and `read`, as in `tests/events/test_toy_store.py`. It must hold:
 
     - `read` returns events in the order of their numbers, without a gap in a batch, and always the same events.
     - Events may be forgotten from the front. Then `read` and `extent` begin later, and readers get a gap.

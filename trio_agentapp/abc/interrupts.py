@@ -1,4 +1,21 @@
-"""The contract of interrupt backends: who may run for a session, and how a stop reaches its run."""
+"""The contract of interrupt backends: who may run for a session, and how a stop reaches its run.
+
+Three races decide how a backend must work.
+
+Lease against deadline. A lease is a deadline on two clocks. The owner cancels its handler when its own clock says
+that the last confirmed renewal is too old; the backend gives the session to another run when its own clock says
+that the lease has expired. `Timings` keeps the first moment before the second, so two runs of a session never
+overlap, although no clock is compared with another one. A paused owner may still write late: its fencing token is
+then too small.
+
+Stop against claim. A stop may reach the backend before the claim of its run. If the run is known, the stop is kept
+with it; otherwise a tombstone is kept, and the claim finds it. Both operations are atomic, so one of the two
+happens, and no stop is lost between them.
+
+First writer wins. The owner and the backend may both end a run, when a lease expires during the last write. The
+first terminal state stays. `finish` returns it, and the owner shows that one, so no client sees two endings of a
+run.
+"""
 
 from __future__ import annotations
 
@@ -235,7 +252,7 @@ class InputAnswer(StrEnum):
 
 
 class BaseInterruptBackend(ABC):
-    """Carries leases and stop requests between the nodes of an app.
+    """Carries leases and stop requests between the nodes of an app. See `tests/interrupts/toy_backend.py`.
 
     A backend has seven operations: `claim`, `heartbeat`, `request_stop`, `finish`, `run_status`, `status` and
     `listen`. Everything else is optional: the classes in `capabilities.py`, which a backend names as further bases.

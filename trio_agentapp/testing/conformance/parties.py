@@ -47,12 +47,15 @@ async def own(backend: BaseInterruptBackend, lease: Lease | None = None) -> Leas
 
 
 @contextmanager
-def acting(key: SessionKey, token: int) -> Iterator[Run]:
-    """Act as the handler of a run that owns the session `key` under `token`."""
+def acting(key: SessionKey, token: int | None) -> Iterator[None]:
+    """Act as the handler of a run that owns the session `key` under `token`; None: change nothing."""
+    if token is None:
+        yield
+        return
     run = Run(run_id=new_run_id(), key=key)
     run.token = token
     before = current_run.set(run)
     try:
-        yield run
+        yield
     finally:
         current_run.reset(before)

@@ -6,7 +6,6 @@ import datetime
 import enum
 import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import trio
@@ -64,12 +63,9 @@ class Session:
         self.key = key or fresh_session()
         self._store = store
 
-    def _acting(self, by: int | None) -> AbstractContextManager[object]:
-        return nullcontext() if by is None else acting(self.key, by)
-
     async def save(self, *states: Mapping[str, Any], by: int | None = None) -> None:
         """Save states one after the other."""
-        with self._acting(by):
+        with acting(self.key, by):
             for state in states:
                 await self._store.save(*ids_of(self.key), state)
 
@@ -77,11 +73,11 @@ class Session:
         return await self._store.load(*ids_of(self.key))
 
     async def delete(self, *, by: int | None = None) -> bool:
-        with self._acting(by):
+        with acting(self.key, by):
             return await self._store.delete(*ids_of(self.key))
 
     async def rollback(self, token: int, *, by: int | None = None) -> bool:
-        with self._acting(by):
+        with acting(self.key, by):
             return await self._store.rollback(*ids_of(self.key), token=token)
 
 
