@@ -191,6 +191,6 @@ async def test_runs_of_one_node_are_asked_for_together(autojump_clock: MockClock
 
 def test_a_lease_may_be_a_key() -> None:
     lease = Lease(key=SessionKey("a", "b"), run_id="r", node_id="n", nonce="x")
-    taught = attrs.evolve(lease, farewells={Cause.OWNER_LOST: [b"x"]})
+    taught = attrs.evolve(lease, fallback_events={Cause.OWNER_LOST: [b"x"]})
     assert {lease: 1, taught: 2}[taught] == 2
     assert lease != taught

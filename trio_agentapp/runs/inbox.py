@@ -6,7 +6,7 @@ import logging
 
 import trio
 
-from ..abc import BaseInterruptBackend, Lease
+from ..abc import BaseInterruptBackend, Lease, RunInbox
 from ..errors import AgentAppError
 from ..protocol.stored import decode_message
 from .run import Run
@@ -20,7 +20,7 @@ class InboxFetcher:
     """A service with one task for each fetch: a stop of the run must not cut a fetch, which takes messages away."""
 
     def __init__(self, backend: BaseInterruptBackend) -> None:
-        self._backend = backend
+        self._inbox = RunInbox.of(backend)
         self._nursery: trio.Nursery | None = None
         self._busy: set[str] = set()
 
@@ -40,8 +40,8 @@ class InboxFetcher:
 
     async def _fetch(self, run: Run, lease: Lease) -> None:
         try:
-            if run.has_room_for_input:
-                for raw in await self._backend.take_input(lease, run.input_received):
+            if self._inbox is not None and run.has_room_for_input:
+                for raw in await self._inbox.take_input(lease, run.input_received):
                     if not run.give_input(decode_message(raw)):
                         break
                     run.input_received += 1

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from ..abc import BaseInterruptBackend, Claim, Lease, Place, Queued
+from ..abc import BaseInterruptBackend, Claim, Lease, Place, Queued, watching
 from ..errors import AgentAppError
 from ..protocol.request import MultitaskStrategy
 from .run import Run
@@ -48,7 +48,7 @@ async def wait_in_queue(
     def wake(_run_id: str = "") -> None:
         woken.set()
 
-    async with backend.watching(run.key, wake):
+    async with watching(backend, run.key, wake):
         # The session may have become free before this was watched: claim again at once.
         wake()
         while True:

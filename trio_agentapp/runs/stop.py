@@ -6,7 +6,7 @@ import logging
 
 import trio
 
-from ..abc import BaseInterruptBackend, StopAnswer, StopOutcome
+from ..abc import BaseInterruptBackend, StopAnswer, StopOutcome, watching
 from ..errors import AgentAppError
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, CleanupResult, RunRecord, RunState, StopReceipt
@@ -130,7 +130,7 @@ async def _wait_ended(
     def wake(_run_id: str) -> None:
         turn.set()
 
-    async with backend.watching(key or record.key, wake):
+    async with watching(backend, key or record.key, wake):
         while True:
             turn = trio.Event()
             record = await backend.run_status(run_id)

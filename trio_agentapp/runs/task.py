@@ -118,7 +118,7 @@ class RunTask:
             node_id=node.node_id,
             nonce=new_run_id(),
             place=place_of(strategy),
-            farewells=fallback_terminal_events(run.builder) if run.shared else {},
+            fallback_events=fallback_terminal_events(run.builder) if run.shared else {},
         )
 
     # Claim.
@@ -318,7 +318,7 @@ class RunTask:
         with trio.move_on_at(min(until, writer.lease_end())):
             await run.sink.flush()
         run.sink.give_up()
-        if self._lease.farewells and last is not None:
+        if self._lease.fallback_events and last is not None:
             [event] = numbered_from(run.log.end, [last])
             ending = attrs.evolve(ending, terminal_event=encode_event(event))
         record = await writer.write(self._lease, ending, until=until)

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 
 import trio
 
-from ..abc import BaseInterruptBackend, EventStore, Extent
+from ..abc import BaseInterruptBackend, EventStore, Extent, watching
 from ..errors import BackendUnavailable, Elsewhere, RunNotFound, StreamExpired, TooManyRuns
 from ..protocol.events import ResponseEvent
 from ..protocol.ids import SessionKey
@@ -189,7 +189,7 @@ class _Follower:
                     if self._live:
                         await stack.enter_async_context(self._store.attending(self._key, self.run_id))
                         self.counted.set()
-                        await stack.enter_async_context(self._backend.watching(self._key, self._wake))
+                        await stack.enter_async_context(watching(self._backend, self._key, self._wake))
                     self.counted.set()
                     await self._follow()
         except Exception:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from ..abc import BaseInterruptBackend, InputAnswer
+from ..abc import BaseInterruptBackend, IdempotencyKeys, InputAnswer, RunInbox, RunListing
 from ..errors import (
     IdempotencyConflict,
     QueueFull,
@@ -96,7 +96,8 @@ class RunAccess:
             owner = user_id or ""
             pinned = f"{len(owner)}:{owner}{idempotency_key}"
             fingerprint = hashlib.sha256(body).hexdigest()
-            kept = await self.backend.pin(pinned, f"{fingerprint} {run_id} {key.session_id}")
+            keys = IdempotencyKeys.needed_from(self.backend)
+            kept = await keys.pin(pinned, f"{fingerprint} {run_id} {key.session_id}")
             # A request without ids gets new ones each time. A repeated one takes those of the first request.
             first, asked.id, asked.session_id = kept.split(" ", 2)
             if first != fingerprint:
@@ -115,6 +116,7 @@ class RunAccess:
         key is released if no run was started and a repeated request may be tried as a first one.
         """
         assert self.runner is not None  # noqa: S101
+        keys = IdempotencyKeys.needed_from(self.backend)
         while True:
             known = await self._find(run_id)
             if known is not None and (known.run is None or known.run.lifecycle.phase is not Phase.CLAIMING):
@@ -123,19 +125,19 @@ class RunAccess:
                 return await self.runner.start(asked)
             except SessionBusy as exc:
                 if exc.active_run_id != run_id:
-                    await self.backend.unpin(pinned, kept)
+                    await keys.unpin(pinned, kept)
                     raise
             except ValidationError:
                 if await self._find(run_id) is None:
                     raise
             except RequestError as exc:
                 if exc.retryable:
-                    await self.backend.unpin(pinned, kept)
+                    await keys.unpin(pinned, kept)
                 raise
             except trio.Cancelled:
                 with trio.CancelScope(shield=True):
                     if await self._was_never_started(run_id):
-                        await self.backend.unpin(pinned, kept)
+                        await keys.unpin(pinned, kept)
                 raise
             await trio.sleep(POLL_INTERVAL)
 
@@ -242,7 +244,7 @@ class RunAccess:
         if known.run is not None and known.run.lifecycle.state is RunState.RUNNING:
             answer = InputAnswer.OK if known.run.give_input(message) else InputAnswer.FULL
         elif known.run is None and known.as_record.state is RunState.RUNNING:
-            answer = await self.backend.send_input(known.key, run_id, encode_message(message))
+            answer = await RunInbox.needed_from(self.backend).send_input(known.key, run_id, encode_message(message))
         else:
             answer = InputAnswer.GONE
         if answer is InputAnswer.GONE:
@@ -269,8 +271,9 @@ class RunAccess:
             raise ValidationError([("query.user_id", "is required, because requests are not authenticated")])
         await self.gate.may_see(caller, "list", user_id, session_id, None)
         found: list[RunRecord] = []
+        listing = RunListing.needed_from(self.backend)
         while True:
-            records, before = await self.backend.list_runs(user_id, before=before, limit=LISTED_AT_ONCE)
+            records, before = await listing.list_runs(user_id, before=before, limit=LISTED_AT_ONCE)
             for place, record in enumerate(records):
                 if session_id not in (None, record.key.session_id) or state not in (None, record.state):
                     continue

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import trio
 from redis.exceptions import RedisError
 
 from ...abc import TaskQueue
-from ...errors import BackendUnavailable, Draining, ValidationError
+from ...errors import Draining, ValidationError
 from ...protocol.ids import new_run_id
 from ...protocol.tasks import TaskRecord
-from ...redis import LinkError, RedisClient
+from ...redis import LinkError, RedisClient, unavailable_on_error
 from ...redis.serving import serving_in_background
 from ...runs.nursery import nursery_around
 from ..function import NO_BODY, TaskFunction
@@ -102,7 +102,9 @@ class CeleryTaskQueue(TaskQueue):
             expires=RETENTION,
             time_limit=limit,
         )
-        with _translated("The task could not be recorded, and will not be executed."):
+        with unavailable_on_error(
+            "The task could not be recorded, and will not be executed.", retry_after=RETRY_AFTER
+        ):
             answer = await records.give(task_id, name, user_id, message)
         record = answer.record
         assert record is not None  # noqa: S101  it was just written
@@ -119,11 +121,13 @@ class CeleryTaskQueue(TaskQueue):
         return record
 
     async def status(self, task_id: str) -> TaskRecord | None:
-        with _translated("The task could not be looked up."):
+        with unavailable_on_error("The task could not be looked up.", retry_after=RETRY_AFTER):
             return await self._open_records().status(task_id)
 
     async def cancel(self, task_id: str) -> TaskRecord | None:
-        with _translated("The stop could not be delivered; it is safe to repeat."):
+        with unavailable_on_error(
+            "The stop could not be delivered; it is safe to repeat.", retry_after=RETRY_AFTER
+        ):
             return await self._open_records().cancel(task_id)
 
     async def drain(self, timeout: float, hurry: trio.Event | None = None) -> None:  # noqa: ARG002
@@ -140,11 +144,3 @@ class CeleryTaskQueue(TaskQueue):
         # If Redis does not answer, the record expires in the end.
         with trio.move_on_after(self._call_timeout, shield=True), suppress(LinkError, RedisError):
             await records.withdraw(task_id)
-
-
-@contextmanager
-def _translated(words: str) -> Iterator[None]:
-    try:
-        yield
-    except (LinkError, RedisError) as exc:
-        raise BackendUnavailable(words, retry_after=RETRY_AFTER) from exc
