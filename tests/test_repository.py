@@ -9,9 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SUFFIXES = {".py", ".md", ".toml", ".lua", ".yml", ".yaml"}
-WITHOUT_SUFFIX = {"Makefile", "run", ".gitignore"}
+WITHOUT_SUFFIX = {"Makefile", "run", ".gitignore", ".editorconfig"}
 GENERATED = {"__pycache__", "build", "dist", "results"}
-HIDDEN_BUT_OURS = {".ci", ".gitignore"}
+HIDDEN_BUT_OURS = {".ci", ".gitignore", ".editorconfig", ".pre-commit-config.yaml"}
 ASYNCIO_MAY_BE_USED_IN = {"frameworks", "tasks", "deploy"}
 
 # Put together at run time, so that this file does not contain what it forbids.
@@ -86,7 +86,7 @@ def test_no_swallowed_errors() -> None:
     assert not {str(path): found for path in PYTHON if (found := swallowed_errors(path.read_text()))}
 
 
-def test_asyncio_stays_in_its_rooms() -> None:
+def test_asyncio_is_used_in_its_packages_only() -> None:
     elsewhere = [p for p in PACKAGE if p.relative_to(ROOT).parts[1] not in ASYNCIO_MAY_BE_USED_IN]
     assert not {str(path): found for path in elsewhere if (found := imports_of_asyncio(path.read_text()))}
 
