@@ -84,7 +84,7 @@ class Server:
         return int(re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)[1])
 
     def load(self, model: str, **options: float) -> dict[str, Any]:
-        """Run chats of one kind to their end; the report of the client, with the CPU time of the server as `cpu_s`."""
+        """Run chats of one kind to their end; the client's report, with the server's CPU time as `cpu_s`."""
         before = self.cpu_s()
         with LoadClient(self.url, model, options) as client:
             report = client.report()

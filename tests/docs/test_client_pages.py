@@ -1,4 +1,4 @@
-"""The pages about the client are true: their functions are called, against a server in a process of its own."""
+"""The functions in the pages about the client are called against a real server."""
 
 from __future__ import annotations
 
