@@ -103,6 +103,11 @@ def test_every_package_is_in_the_list_of_layers() -> None:
     assert named == packages | {"errors.py"}
 
 
+def test_every_file_of_the_run_core_is_listed() -> None:
+    named = {row[0].strip("`") for row in rows(ARCHITECTURE, "The files of `runs/`")}
+    assert named == {path.name for path in (PACKAGE / "runs").glob("*.py")} - {"__init__.py"}
+
+
 def test_every_script_is_in_the_protocol() -> None:
     named = {row[0].strip("`") for row in rows(PROTOCOL, "Scripts")}
     scripts = {
