@@ -1,4 +1,4 @@
-"""The example of endpoints, started and asked as its README says."""
+"""The commands in the README of the endpoints example work."""
 
 from __future__ import annotations
 
