@@ -98,7 +98,8 @@ class GuardedConnection(TCPServer):
                 with trio.CancelScope(shield=True):
                     async with self.send_lock:
                         await self.stream.send_all(event.data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+                # Busy: another task is closing the connection, for which Hypercorn takes no lock.
                 await self.report_disconnect()
         elif isinstance(event, Closed):
             try:
