@@ -55,7 +55,7 @@ async def test_text_is_for_people_and_cannot_be_forged(start: Start, way: str) -
     assert re.match(r"run \w+ has started \(handler 'chat'\) \[node=\w+ request=\w+ run=\w+ session=", said[0])
     assert re.match(r"run \w+ \(handler 'chat'\): the handler failed \[", said[1])
     assert re.match(
-        r"run \w+ has ended: ERROR \(exception\), \d+\.\d{3} s after its request; its client was told: "
+        r"run \w+ has ended: ERROR \(exception\), \d+\.\d{3} s after its request; message to the client: "
         r"The agent failed\. \[node=\w+ request=\w+ run=\w+ session=\"s\\u20281\"\]$",
         said[2],
     )
