@@ -1,4 +1,4 @@
-"""Who may do what: the hooks, and what an outsider can learn, which is nothing (WIRE, section 6)."""
+"""Tests of authentication and authorization: the hooks, and that an outsider learns nothing (docs/reference/wire.md)."""
 
 from __future__ import annotations
 

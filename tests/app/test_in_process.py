@@ -1,4 +1,4 @@
-"""Queries and stops without a server: stream_query, stop_chat (DESIGN, section 2)."""
+"""Tests of queries and stops without a server: `stream_query` and `stop_chat`."""
 
 from __future__ import annotations
 

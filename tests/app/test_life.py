@@ -1,4 +1,4 @@
-"""What is opened is closed, in the opposite order, also when the start fails midway (DESIGN, section 2)."""
+"""Tests that an app closes what it opened, in reverse order, also when its start fails midway."""
 
 from __future__ import annotations
 

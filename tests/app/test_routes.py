@@ -1,4 +1,4 @@
-"""Routes of the user's own: native ones, hooks, middleware; and which of ours give way (DESIGN, section 2)."""
+"""Tests of the user's routes, hooks and middleware, and of which built-in routes they replace."""
 
 from __future__ import annotations
 

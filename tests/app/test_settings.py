@@ -1,4 +1,4 @@
-"""What an app is told: loudly checked, completed from the environment (DESIGN, section 2)."""
+"""Tests of the settings of an app: wrong values are refused, missing ones come from the environment."""
 
 from __future__ import annotations
 

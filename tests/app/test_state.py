@@ -1,4 +1,4 @@
-"""The stores of an app: which ones it has, when they are open, and the route of histories (WIRE, section 3)."""
+"""Tests of the stores of an app: which ones it has, when they are open, and the route of histories."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from .client import Broken, call
-from .cluster import PATIENCE, Cluster, Node
+from .cluster import TIMEOUT, Cluster, Node
 from .reader import Reader, check_same, check_whole
 
 __all__ = ["readers_that_do_not_read", "readers_that_do_not_read_for_long"]
@@ -142,14 +142,14 @@ async def _wake_when_cut(cluster: Cluster, node: Node, run: str, good: int, wake
     """Let them read again when the server has let go of them."""
     await trio.sleep((node.stalled or 60.0) / 4)
     left = 0
-    with trio.move_on_after((node.stalled or 60.0) + PATIENCE) as patience:
+    with trio.move_on_after((node.stalled or 60.0) + TIMEOUT) as scope:
         while True:
             _, told = await call(node.port, "GET", f"/test/readers/{run}")
             if (left := told["readers"]) <= good:
                 break
             await trio.sleep(0.1)
     wake.set()
-    if patience.cancelled_caught:
+    if scope.cancelled_caught:
         cluster.stuck(f"{node.name} has {left} readers, and {good} of them read")
 
 
@@ -168,7 +168,7 @@ def _check_came_back(cluster: Cluster, reader: Reader, whole: Reader) -> None:
 
 async def _check_resources(cluster: Cluster, node: Node, before: dict[str, int]) -> None:
     found = before
-    with trio.move_on_after(PATIENCE):
+    with trio.move_on_after(TIMEOUT):
         while True:
             found = await resources(node)
             if found["files"] <= before["files"] and found["tasks"] <= before["tasks"]:

@@ -33,14 +33,14 @@ from .checker import Rules, Verdict, judge
 from .client import Broken, Exchange, call
 from .history import TERMINAL, Fault, Flaw, History, Record, Sample, Start, Stop, Stuck, Terminal
 
-__all__ = ["PATIENCE", "SHORT", "USER", "Chat", "Cluster", "Node"]
+__all__ = ["TIMEOUT", "SHORT", "USER", "Chat", "Cluster", "Node"]
 
 USER = "u"
 NODE = Path(__file__).parent / "node.py"
 READY = re.compile(r" is ready on http://127\.0\.0\.1:(\d+) ")
 
-PATIENCE = 20.0
-"""Seconds for what happens at once on a quiet machine."""
+TIMEOUT = 20.0
+"""Seconds. What is waited for happens at once when the machine is not busy."""
 
 SHORT = Timings(
     lease=2.0,
@@ -280,7 +280,7 @@ class Cluster:
         asked_at = time.monotonic()
         code = None
         try:
-            with trio.fail_after(PATIENCE):
+            with trio.fail_after(TIMEOUT):
                 chat.exchange = await Exchange.open(node.port)
                 asked_at = time.monotonic()
                 chat.status = await chat.exchange.ask("POST", "/process", body)
@@ -354,7 +354,7 @@ class Cluster:
         body |= {} if run is None else {"run_id": run}
         asked_at, status, answer = time.monotonic(), 0, None
         try:
-            with trio.fail_after(PATIENCE):
+            with trio.fail_after(TIMEOUT):
                 status, answer = await call(node.port, "POST", "/stop?wait=1" if wait else "/stop", body)
         except (Broken, trio.TooSlowError):
             pass
@@ -375,9 +375,9 @@ class Cluster:
         self.history.stops.append(stop)
         return stop
 
-    async def stop_until_over(self, chat: Chat, *, patience: float = PATIENCE) -> None:
+    async def stop_until_over(self, chat: Chat, *, timeout: float = TIMEOUT) -> None:
         """Ask until the run has ended, from any node: for what a scenario leaves behind."""
-        with trio.move_on_after(patience) as scope:
+        with trio.move_on_after(timeout) as scope:
             while not chat.done.is_set() or (chat.status == 200 and chat.state is None):
                 stop = await self.stop(self.any_node(), session=chat.session, run=chat.run)
                 if stop.status == 200 and not stop.accepted:
@@ -389,7 +389,7 @@ class Cluster:
         if scope.cancelled_caught:
             self.stuck(f"run {chat.run} does not stop")
 
-    async def wait_done(self, chat: Chat, seconds: float = PATIENCE) -> None:
+    async def wait_done(self, chat: Chat, seconds: float = TIMEOUT) -> None:
         with trio.move_on_after(seconds) as scope:
             await chat.done.wait()
         if scope.cancelled_caught:
@@ -420,7 +420,7 @@ class Cluster:
         await self.wait_ended(node)
 
     async def wait_ended(self, node: Node) -> None:
-        with node.deadline(PATIENCE, "ended"):
+        with node.deadline(TIMEOUT, "ended"):
             assert await node.wait_ended() == 0, f"{node.name} ended badly:\n{node.log[-2000:]}"
 
     async def kill(self, node: Node) -> float:
@@ -435,7 +435,7 @@ class Cluster:
             await trio.sleep(seconds)
             node.send_signal(signal.SIGCONT)
 
-    async def wait(self, condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+    async def wait(self, condition: Callable[[], object], what: str, seconds: float = TIMEOUT) -> None:
         try:
             with trio.fail_after(seconds):
                 while not condition():

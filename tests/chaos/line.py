@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from .client import Broken, call
-from .cluster import PATIENCE, Cluster, Node
+from .cluster import TIMEOUT, Cluster, Node
 from .history import Stop
 from .load import repeat
 from .reader import Reader, check_same, check_whole
@@ -54,7 +54,7 @@ class _Asked:
         """Until it has a place; another that asks now comes behind it."""
         await self.cluster.wait(lambda: self.run in queue(self.cluster, self.session), f"in line: {self.run}")
 
-    async def wait_over(self, seconds: float = PATIENCE) -> None:
+    async def wait_over(self, seconds: float = TIMEOUT) -> None:
         with trio.move_on_after(seconds) as scope:
             await self.over.wait()
         if scope.cancelled_caught:
@@ -84,7 +84,7 @@ async def first_run(cluster: Cluster, nursery: trio.Nursery, session: str, **mor
 
 
 async def requests_wait_in_line(cluster: Cluster, trials: int) -> None:
-    """As many as may, on any node: they run one after the other, in the order in which they came."""
+    """Fill the queue from any node: the runs execute one after the other, in the order of their requests."""
 
     async def trial(cluster: Cluster, session: str) -> None:
         async with trio.open_nursery() as nursery:

@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from .client import Broken, Exchange
-from .cluster import PATIENCE, Cluster, Node
+from .cluster import TIMEOUT, Cluster, Node
 from .load import kill_clients, repeat
 from .reader import Reader, check_same, check_whole, spoken
 
@@ -40,7 +40,7 @@ async def keys_used_at_once(cluster: Cluster, trials: int) -> None:
         async def ask_otherwise(node: Node) -> None:
             statuses["other"].append(await Reader(cluster.history).start(node, session, **(more | {"events": 21})))
 
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(TIMEOUT):
             async with trio.open_nursery() as nursery:
                 if busy:
                     before = Reader(cluster.history)
@@ -94,7 +94,7 @@ async def keys_after_refusals(cluster: Cluster, _trials: int) -> None:
         await held.begun.wait()
         leaving.send_signal(signal.SIGTERM)
         session = cluster.session()
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(TIMEOUT):
             while (status := await again.start(leaving, session, **(more | {"seconds": 0.0}))) == 200:
                 more["key"], session, again = secrets.token_hex(8), cluster.session(), Reader(cluster.history)
         if status != 503:

@@ -16,7 +16,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Ping, Request, TextMessage
 
 from .client import Broken
-from .cluster import PATIENCE, USER, Cluster, Node
+from .cluster import TIMEOUT, USER, Cluster, Node
 from .history import Start
 from .load import repeat
 from .reader import Reader, check_same, check_whole
@@ -197,7 +197,7 @@ async def cut_all(cluster: Cluster, trials: int, *, side_by_side: int) -> dict[s
                 await trio.sleep(0.005)
             await whole.read_to_the_end(cluster.nodes)
 
-        with trio.move_on_after(2 * PATIENCE) as scope:
+        with trio.move_on_after(2 * TIMEOUT) as scope:
             async with trio.open_nursery() as nursery:
                 if beside:
                     nursery.start_soon(read_whole)

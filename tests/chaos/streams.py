@@ -7,7 +7,7 @@ import random
 import trio
 
 from .client import Broken, call
-from .cluster import PATIENCE, Cluster, Node
+from .cluster import TIMEOUT, Cluster, Node
 from .load import repeat
 from .reader import Reader, check_same, check_whole, folded
 
@@ -150,7 +150,7 @@ async def output_after_stops(cluster: Cluster, runs: int) -> None:
             await one.begun.wait()
             await other.read_with_cuts(cluster.nodes, random.randint(0, 3) or 1, 4000)
 
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(TIMEOUT):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(lambda: one.start(owner, session, do="mixed"))
                 nursery.start_soon(read_elsewhere)

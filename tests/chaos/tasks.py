@@ -27,7 +27,7 @@ import trio
 
 from trio_agentapp.testing.redis_server import RedisServer
 
-from ..e2e.celery_house import Worker, look, submit
+from ..e2e.celery_worker import Worker, look, submit
 from ..e2e.harness import Server
 from .run import RESULTS, digest
 

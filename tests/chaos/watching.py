@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from .client import Broken, call
-from .cluster import PATIENCE, Cluster, Node
+from .cluster import TIMEOUT, Cluster, Node
 from .load import repeat
 from .reader import Reader
 
@@ -43,7 +43,7 @@ class _Watcher:
         before = await self._count(node)
         read = self.reader.wait if kind == "wait" else self.reader.attach
         self.nursery.start_soon(self._read, lambda: read(node))
-        with node.deadline(PATIENCE, f"a reader of {self.reader.run}"):
+        with node.deadline(TIMEOUT, f"a reader of {self.reader.run}"):
             # A stream has an answer to see; who waits has none before the end.
             while self.reader.head is None if kind == "attach" else await self._count(node) <= before:
                 await trio.sleep(0.01)
@@ -104,7 +104,7 @@ async def readers_leave(
                     return
             if random.random() < 0.2:
                 stop = await cluster.stop(cluster.any_node(), run=run)
-                with trio.move_on_after(PATIENCE):
+                with trio.move_on_after(TIMEOUT):
                     await last.gone.wait()
                 if not stop.accepted or not last.gone.is_set():
                     cluster.flaw("on_disconnect", f"{name}: a stop did not end it while it was read: {stop}")

@@ -20,8 +20,8 @@ AGENT = Path(__file__).parent / "agent.py"
 COMMAND = str(Path(sys.executable).parent / "trio-agentapp")
 READY = re.compile(r"ready on (http://127\.0\.0\.1:\d+)")
 
-PATIENCE = 20.0
-"""For what takes a second on a quiet machine."""
+TIMEOUT = 20.0
+"""Seconds. What is waited for takes a second when the machine is not busy."""
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -100,7 +100,7 @@ class Running:
         return self._path.read_text()
 
     def wait_for(self, text: str, count: int = 1) -> None:
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while self.output.count(text) < count:
             assert time.monotonic() < end, f"no {text!r} in:\n{self.output}"
             time.sleep(0.02)
@@ -113,7 +113,7 @@ class Running:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(PATIENCE)
+        return self.process.wait(TIMEOUT)
 
 
 class Terminal:
@@ -144,7 +144,7 @@ class Terminal:
 
     def wait_for(self, pattern: str) -> str:
         """Until the screen shows it, after what was waited for before; what was shown until then."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while (found := re.compile(pattern).search(self.seen, self._looked)) is None:
             left = end - time.monotonic()
             assert left > 0, f"no {pattern!r} in:\n{self.seen[self._looked :]!r}"
@@ -159,7 +159,7 @@ class Terminal:
         CPython's readline notices a signal when it interrupts its wait for a key. One that comes between the prompt
         and that wait, where no person's finger is quick enough, is noticed with the next key only.
         """
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while self.process.poll() is None and time.monotonic() < end:
             self.type(self.CTRL_C)
             again = time.monotonic() + 1
@@ -168,7 +168,7 @@ class Terminal:
         return self.wait_exit()
 
     def wait_exit(self) -> int:
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while self._read(max(0.0, end - time.monotonic())):
             pass
         return self.process.wait(max(0.1, end - time.monotonic()))

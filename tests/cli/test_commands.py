@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 
 from trio_agentapp.cli import program
 
-from .conftest import AGENT, PATIENCE, Shell, environment
+from .conftest import AGENT, TIMEOUT, Shell, environment
 
 
 def get(url: str) -> dict:
-    return httpx.get(url, trust_env=False, timeout=PATIENCE).json()
+    return httpx.get(url, trust_env=False, timeout=TIMEOUT).json()
 
 
 # invoke
@@ -119,7 +119,7 @@ def test_a_refusal_and_a_stop(shell: Shell, parrot: str) -> None:
     stopped = shell.call("stop", parrot, "--session", "busy", "--json")
     receipt = json.loads(stopped.stdout)
     assert (receipt["stopped"], receipt["state"], receipt["cleanup"]) == (True, "STOPPED", "done")
-    assert first.process.wait(PATIENCE) == 5
+    assert first.process.wait(TIMEOUT) == 5
     assert first.output.endswith("\nThe run ended as canceled: stopped: stopped\n")
     run = json.loads(shell.call("status", parrot, "--run", receipt["run_id"]).stdout)
     assert (run["state"], run["session_id"]) == ("STOPPED", "busy")
@@ -184,7 +184,7 @@ def test_reload(shell: Shell, agent: Path) -> None:
     agent.write_text(code.replace('"Parrot"', '"Ara"'))
     running.wait_for("ready on", 2)
     assert get(f"{url}/health")["service"] == "Ara"
-    assert chat.process.wait(PATIENCE) == 5
+    assert chat.process.wait(TIMEOUT) == 5
     assert "canceled: stopped: shutdown" in chat.output
     assert "agent.py has changed; agent.py is started anew" in running.output
     # What cannot be imported is told, and the next change is waited for.

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .conftest import PATIENCE, Shell
+from .conftest import TIMEOUT, Shell
 
 TOOLS = """
 from trio_agentapp import AgentApp
@@ -125,7 +125,7 @@ def test_deploy(shell: Shell) -> None:
         here = shell.call("deploy", "local", "project", *words, "--port", "0").stdout.strip()
         status = json.loads(shell.call("status", here, "--json").stdout)
         assert (status["entrypoint"], status["app_name"]) == (str(path / file), name)
-        answer = httpx.get(f"{status['url']}/health", trust_env=False, timeout=PATIENCE)
+        answer = httpx.get(f"{status['url']}/health", trust_env=False, timeout=TIMEOUT)
         assert answer.json()["service"] == name
         shell.call("stop", here)
     done = shell.call("deploy", "local", "home", code=2)

@@ -15,7 +15,7 @@ import trio
 
 from trio_agentapp.testing.redis_server import RedisServer
 
-from .conftest import PATIENCE, Running, Shell, Terminal
+from .conftest import TIMEOUT, Running, Shell, Terminal
 
 PAGE = (Path(__file__).parents[2] / "docs/tutorials/from-one-handler-to-two-nodes.md").read_text()
 BIN = str(Path(sys.executable).parent)
@@ -86,10 +86,10 @@ def follow(shell: Shell, redis: str) -> None:
         first, second = json.loads(shell.call("list", "--json").stdout)
         assert [first["deploy_id"], second["deploy_id"]] == ids
         os.kill(first["pid"], signal.SIGKILL)
-        assert lost.process.wait(PATIENCE) == 3
+        assert lost.process.wait(TIMEOUT) == 3
         found = re.search(r"--user s3 --run (\w+)", lost.output)
         assert found, lost.output
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while (run := ask(shell, words(command("$RUN"), RUN=found[1])))["state"] != "ERROR":
             assert time.monotonic() < end, run
         assert run["reason"] == "owner_lost"
@@ -121,7 +121,7 @@ def count_and_stop(shell: Shell, count: tuple[str, ...], stop: tuple[str, ...]) 
     counting: Running = shell.start(command=count)
     counting.wait_for("3 ")
     assert re.fullmatch(r"Stopped run \w{32} in \d+ ms, cleanup done\.\n", shell.call(command=stop).stderr)
-    assert counting.process.wait(PATIENCE) == 5
+    assert counting.process.wait(TIMEOUT) == 5
 
 
 def ask(shell: Shell, command: tuple[str, ...]) -> dict:

@@ -21,8 +21,8 @@ from trio_agentapp.deploy import LocalDeployManager
 
 HERE = Path(__file__).parent
 
-PATIENCE = 20.0
-"""For what takes a second on a quiet machine."""
+TIMEOUT = 20.0
+"""Seconds. What is waited for takes a second when the machine is not busy."""
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,7 @@ def told(output: str) -> dict[str, Any]:
 
 async def wait_until(condition: Callable[[], object]) -> None:
     """Other processes do not tell when they have done something."""
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(TIMEOUT):
         while not condition():
             await trio.sleep(0.01)
 
@@ -104,12 +104,12 @@ class Chat(threading.Thread):
 
     def begin(self) -> Chat:
         self.start()
-        assert self._begun.wait(PATIENCE), self.events
+        assert self._begun.wait(TIMEOUT), self.events
         return self
 
     def run(self) -> None:
         body = {"input": [{"role": "user", "content": "Count"}], "session_id": "s1", "user_id": "u1"}
-        with httpx.stream("POST", f"{self._url}/process", json=body, trust_env=False, timeout=PATIENCE) as answer:
+        with httpx.stream("POST", f"{self._url}/process", json=body, trust_env=False, timeout=TIMEOUT) as answer:
             self.headers = dict(answer.headers)
             for line in answer.iter_lines():
                 if line.startswith("data: "):
@@ -119,7 +119,7 @@ class Chat(threading.Thread):
 
     def end(self) -> dict[str, Any]:
         """Its last event."""
-        self.join(PATIENCE)
+        self.join(TIMEOUT)
         return self.events[-1]
 
 

@@ -21,7 +21,7 @@ from trio_agentapp.deploy import DeploymentState, LocalDeployManager
 from trio_agentapp.deploy.processes import Identity
 from trio_agentapp.errors import ConfigurationError, DeployError
 
-from .conftest import PATIENCE, Chat, run, services_in, told, wait_until
+from .conftest import TIMEOUT, Chat, run, services_in, told, wait_until
 
 MODE = "detached_process"
 
@@ -36,7 +36,7 @@ def read(path: str) -> str:
 
 
 def get(url: str) -> httpx.Response:
-    return httpx.get(url, trust_env=False, timeout=PATIENCE)
+    return httpx.get(url, trust_env=False, timeout=TIMEOUT)
 
 
 @pytest.mark.parametrize("library", ["trio", "asyncio"])
@@ -204,7 +204,7 @@ async def test_a_program_without_a_guard_deploys_once(tmp_path: Path, home: Path
     program = await trio.lowlevel.open_process([sys.executable, "bare.py"], cwd=tmp_path, stdout=-1, stderr=-2)
     try:
         await wait_until(lambda: services_in(home))
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(TIMEOUT):
             while not await detached.list() or (await detached.list())[0].state is not DeploymentState.READY:
                 await trio.sleep(0.05)
         [status] = await detached.list()

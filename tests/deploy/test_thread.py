@@ -19,7 +19,7 @@ from trio_agentapp import AgentApp
 from trio_agentapp.deploy import DeploymentState, LocalDeployManager
 from trio_agentapp.errors import DeployError
 
-from .conftest import PATIENCE, Chat, run, told, wait_until
+from .conftest import TIMEOUT, Chat, run, told, wait_until
 
 
 def services() -> list[str]:
@@ -75,12 +75,12 @@ async def deploy_use_stop() -> None:
 
 
 async def test_from_trio() -> None:
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(TIMEOUT):
         await deploy_use_stop()
 
 
 def test_from_asyncio() -> None:
-    asyncio.run(asyncio.wait_for(deploy_use_stop(), PATIENCE))
+    asyncio.run(asyncio.wait_for(deploy_use_stop(), TIMEOUT))
 
 
 @pytest.mark.parametrize("library", ["trio", "asyncio"])

@@ -26,8 +26,8 @@ WAYS = ("run", "hypercorn")
 READY = re.compile(r"ready on http://127\.0\.0\.1:(\d+) \(Ctrl-C")
 TERMINAL = ("completed", "failed", "canceled", "rejected")
 
-PATIENCE = 15.0
-"""For what happens at once on a quiet machine."""
+TIMEOUT = 15.0
+"""Seconds. What is waited for happens at once when the machine is not busy."""
 
 _fresh = itertools.count()
 
@@ -122,12 +122,12 @@ class Server:
                 await trio.sleep(0.01)
         return code
 
-    async def wait_mark(self, text: str, count: int = 1, seconds: float = PATIENCE) -> None:
+    async def wait_mark(self, text: str, count: int = 1, seconds: float = TIMEOUT) -> None:
         with self.deadline(seconds, f"{count} times the mark {text!r}"):
             while self.marks.count(text) < count:
                 await trio.sleep(0.005)
 
-    async def wait_until(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
+    async def wait_until(self, condition: Callable[[], Any], what: str, seconds: float = TIMEOUT) -> None:
         with self.deadline(seconds, what):
             while not condition():
                 await trio.sleep(0.005)
@@ -170,7 +170,7 @@ class Server:
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Client]:
-        with self.deadline(PATIENCE, "connection"):
+        with self.deadline(TIMEOUT, "connection"):
             stream = await trio.open_tcp_stream("127.0.0.1", self.port)
         client = Client(self, stream)
         try:
@@ -258,7 +258,7 @@ class Client:
         chunked: bool = False,
     ) -> None:
         """A body that is not bytes is sent as JSON."""
-        with self.server.deadline(PATIENCE, "reading of the request"):
+        with self.server.deadline(TIMEOUT, "reading of the request"):
             await self.stream.send_all(self.spell(method, path, body, headers=headers, chunked=chunked))
 
     def spell(
@@ -282,7 +282,7 @@ class Client:
             out += self._http.send(h11.Data(data=data[start : start + 65536])) or b""
         return out + (self._http.send(h11.EndOfMessage()) or b"")
 
-    async def head(self, seconds: float = PATIENCE) -> Answer:
+    async def head(self, seconds: float = TIMEOUT) -> Answer:
         with self.server.deadline(seconds, "head of an answer"):
             event = await self._next()
         assert isinstance(event, h11.Response), event
@@ -296,7 +296,7 @@ class Client:
         assert isinstance(event, h11.EndOfMessage), event
         return b""
 
-    async def answer(self, seconds: float = PATIENCE) -> Answer:
+    async def answer(self, seconds: float = TIMEOUT) -> Answer:
         answer = await self.head(seconds)
         with self.server.deadline(seconds, "end of an answer"):
             while piece := await self.data():
@@ -314,7 +314,7 @@ class Client:
             elif not isinstance(event, h11.InformationalResponse):
                 return event
 
-    async def wait_eof(self, seconds: float = PATIENCE) -> bytes:
+    async def wait_eof(self, seconds: float = TIMEOUT) -> bytes:
         """All that comes until the server closes."""
         seen = b""
         with self.server.deadline(seconds, "end of the connection"):
@@ -337,7 +337,7 @@ class Client:
 
 
 class SSEParser:
-    """What WIRE allows and no more: LF only, comments, `retry`, frames of an `id` and one line of `data`."""
+    """Accepts only what docs/reference/wire.md allows: LF, comments, `retry`, frames of an `id` and one `data` line."""
 
     def __init__(self) -> None:
         self.preamble = False
@@ -389,7 +389,7 @@ class Chat:
         self._head: Answer | None = None
         self._ready: list[dict[str, Any]] = []
 
-    async def head(self, status: int = 200, seconds: float = PATIENCE) -> Answer:
+    async def head(self, status: int = 200, seconds: float = TIMEOUT) -> Answer:
         if self._head is None:
             self._head = await self.client.head(seconds)
             if self._head.status != status:
@@ -423,19 +423,19 @@ class Chat:
         self.events.append(event)
         return event
 
-    async def started(self, deltas: int = 1, seconds: float = PATIENCE) -> None:
+    async def started(self, deltas: int = 1, seconds: float = TIMEOUT) -> None:
         """Until the agent has said something."""
         with self.client.server.deadline(seconds, f"{deltas} deltas"):
             while len(self.deltas) < deltas:
                 assert await self.next() is not None, self.events
 
-    async def begun(self, seconds: float = PATIENCE) -> None:
+    async def begun(self, seconds: float = TIMEOUT) -> None:
         """Until the run is in progress."""
         with self.client.server.deadline(seconds, "event in_progress"):
             while len(self.events) < 2:
                 assert await self.next() is not None, self.events
 
-    async def finish(self, seconds: float = PATIENCE) -> dict[str, Any]:
+    async def finish(self, seconds: float = TIMEOUT) -> dict[str, Any]:
         """All of it; gives the terminal event."""
         with self.client.server.deadline(seconds, "terminal frame"):
             while await self.next() is not None:
@@ -461,7 +461,7 @@ def output_text(response: dict[str, Any]) -> str:
 
 
 def check_events(events: list[dict[str, Any]]) -> None:
-    """A whole answer: nested as WIRE says, everything closed, one terminal event and it is the last."""
+    """Check a whole answer: events are nested as documented, all are closed, the only terminal event is the last."""
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert [terminal(event) for event in events].count(True) == 1
     assert terminal(events[-1])

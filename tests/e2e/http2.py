@@ -12,7 +12,7 @@ import h2.connection
 import h2.events
 import trio
 
-from .harness import PATIENCE, Server
+from .harness import TIMEOUT, Server
 
 __all__ = ["H2Client", "http2"]
 
@@ -63,7 +63,7 @@ class H2Client:
         await self.flush()
 
     async def read_until(self, condition: Any, what: str) -> None:
-        with self.server.deadline(PATIENCE, what):
+        with self.server.deadline(TIMEOUT, what):
             while not condition():
                 await self.read()
 
@@ -74,7 +74,7 @@ class H2Client:
 
 @asynccontextmanager
 async def http2(server: Server) -> AsyncIterator[H2Client]:
-    with server.deadline(PATIENCE, "connection"):
+    with server.deadline(TIMEOUT, "connection"):
         stream = await trio.open_tcp_stream("127.0.0.1", server.port)
     async with stream:
         client = H2Client(server, stream)

@@ -10,7 +10,7 @@ from typing import Any
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
-from .harness import PATIENCE, Server, say
+from .harness import TIMEOUT, Server, say
 
 PROTOCOL = "trio-agentapp.v1"
 
@@ -36,7 +36,7 @@ class Socket:
         await self.send("start", id=id, request={"input": say(), "do": do, **fields})
 
     async def receive(self) -> dict[str, Any]:
-        with self.server.deadline(PATIENCE, "frame"):
+        with self.server.deadline(TIMEOUT, "frame"):
             frame: dict[str, Any] = json.loads(await self.connection.get_message())
         self.frames.setdefault(frame.get("id"), []).append(frame)
         self.order.append((frame.get("id"), frame["type"]))
@@ -78,7 +78,7 @@ async def connect(
         await trio.open_tcp_stream("127.0.0.1", port or server.port) as stream,
         trio.open_nursery() as nursery,
     ):
-        with server.deadline(PATIENCE, "answer to the upgrade"):
+        with server.deadline(TIMEOUT, "answer to the upgrade"):
             connection = await wrap_client_stream(
                 nursery,
                 stream,
@@ -95,6 +95,6 @@ async def connect(
         if ready:
             assert await socket.receive() == {"type": "ready"}
         yield socket
-        with server.deadline(PATIENCE, "close"):
+        with server.deadline(TIMEOUT, "close"):
             await connection.aclose()
         nursery.cancel_scope.cancel()

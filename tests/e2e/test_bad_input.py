@@ -1,4 +1,4 @@
-"""What is refused before the first byte: the exact problem, nothing started, nobody hurt (WIRE, section 2)."""
+"""Tests of bad requests: the exact problem is returned, no run starts, and other requests are not affected."""
 
 from __future__ import annotations
 

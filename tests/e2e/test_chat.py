@@ -1,4 +1,4 @@
-"""The golden chat, and who meets whom (WIRE, section 1)."""
+"""Tests of a chat, byte by byte, and of which requests share a session."""
 
 from __future__ import annotations
 

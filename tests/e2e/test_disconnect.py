@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from .harness import PATIENCE, Client, Server, fresh, say
+from .harness import TIMEOUT, Client, Server, fresh, say
 
 WAYS_TO_LEAVE = ["close", "reset"]
 
@@ -106,7 +106,7 @@ async def test_more_than_is_kept_behind_a_request_cuts_its_connection(server: Se
         await client.send("POST", "/process", {"input": say(), "do": "gated", "session_id": session, "id": run_id})
         await server.wait_mark(f"begin {session}")
         # The client fills 1 MiB, and the buffers of both kernels at most.
-        with pytest.raises(trio.BrokenResourceError), server.deadline(PATIENCE):
+        with pytest.raises(trio.BrokenResourceError), server.deadline(TIMEOUT):
             await client.stream.send_all(PIPELINED * 2_000_000)
     await server.wait_mark(f"end {session}")
     await assert_disconnected(server, run_id)

@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from .harness import PATIENCE, Server, SSEParser, check_events, fresh, output_text, say
+from .harness import TIMEOUT, Server, SSEParser, check_events, fresh, output_text, say
 from .http2 import H2Client, http2
 
 
@@ -112,7 +112,7 @@ async def test_upgrade_to_http2_in_the_clear(server: Server) -> None:
             b"HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
         )
         await client.stream.send_all(upgrade)
-        with server.deadline(PATIENCE):
+        with server.deadline(TIMEOUT):
             seen = await client.stream.receive_some(65536)
         assert seen.startswith((b"HTTP/1.1 101", b"HTTP/1.1 200"))
 
@@ -140,7 +140,7 @@ async def test_pipelined_requests_are_answered_in_turn(server: Server) -> None:
     async with server.connect() as client:
         await client.stream.send_all(request * 3)
         seen = b""
-        with server.deadline(PATIENCE, "three answers"):
+        with server.deadline(TIMEOUT, "three answers"):
             while seen.count(b'"healthy"') < 3:
                 piece = await client.stream.receive_some(65536)
                 assert piece
@@ -156,7 +156,7 @@ async def test_expect_100_continue(server: Server) -> None:
             f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         await client.stream.send_all(head.encode())
-        with server.deadline(PATIENCE, "100 Continue"):
+        with server.deadline(TIMEOUT, "100 Continue"):
             assert (await client.stream.receive_some(1000)).startswith(b"HTTP/1.1 100")
         await client.stream.send_all(body)
         assert b"HTTP/1.1 200" in await client.wait_eof()

@@ -1,4 +1,4 @@
-"""The server leaves: no new runs, the live ones end well, and so does the process (TRIO-NOTES, section 2.4)."""
+"""Tests of the shutdown: new runs are refused, live runs end with a terminal event, the process exits."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_fifty_chats_and_a_signal(start: Start, number: signal.Signals) ->
             while (await server.call("GET", "/readiness")).status != 503:
                 await trio.sleep(0.01)
         await assert_refused(server)
-        # Whoever is there may still stop by himself, and look.
+        # Clients that are connected can still query their runs and stop them.
         chat = watchers.chats[0]
         assert (await server.get(f"/runs/{chat.run_id}"))["state"] == "RUNNING"
         assert not any(mark.startswith("cleaning") for mark in server.marks), "stopped before drain_timeout"

@@ -1,4 +1,7 @@
-"""A stop: at once, with cleanup, exactly once, and nobody else's (INTERRUPT-PROTOCOL, sections 1, 6 and 9)."""
+"""Tests of stops: they act at once, after cleanup, exactly once, and on no other run.
+
+The guarantees S1 to S8 are those of docs/reference/interrupt-protocol.md.
+"""
 
 from __future__ import annotations
 

@@ -18,14 +18,14 @@ import trio
 
 from trio_agentapp.testing.redis_server import RedisServer
 
-from .celery_house import CONCURRENCY, Worker, cancel, ended, look, redis_server, submit
+from .celery_worker import CONCURRENCY, Worker, cancel, ended, look, redis_server, submit
 from .harness import Server, fresh, say
 
 LONG = {"/long": "long", "/long_sync": "sync", "/long_flag": "flag", "/long_items": "items"}
 
 
 @attrs.frozen
-class House:
+class Servers:
     """An app, a worker, and the Redis between them."""
 
     redis: RedisServer
@@ -33,7 +33,7 @@ class House:
     worker: Worker
 
 
-def build(stack: ExitStack, redis: RedisServer, folder: Path, *, worker: bool = True, **env: str) -> House:
+def build(stack: ExitStack, redis: RedisServer, folder: Path, *, worker: bool = True, **env: str) -> Servers:
     (folder / "app").mkdir()
     server = Server("tasks", "run", folder / "app", {"REDIS_URL": redis.url, **env})
     stack.callback(server.kill)
@@ -42,18 +42,18 @@ def build(stack: ExitStack, redis: RedisServer, folder: Path, *, worker: bool = 
         stack.callback(celery.kill)
         celery.wait_ready()
     server.wait_ready()
-    return House(redis, server, celery)  # type: ignore[arg-type]
+    return Servers(redis, server, celery)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     with ExitStack() as stack:
         yield build(stack, stack.enter_context(redis_server()), tmp_path_factory.mktemp("tasks"))
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Any]:
-    """A house of the test's own, which it may break: `own(worker=False)`."""
+    """Starts servers for this test only, which it may break: `own(worker=False)`."""
     with ExitStack() as stack:
         redis = stack.enter_context(redis_server())
         yield lambda **options: build(stack, redis, tmp_path, **options)
@@ -69,15 +69,15 @@ def own(tmp_path: Path) -> Iterator[Any]:
         ("/count_async", 3, [0, 1, 2]),
     ],
 )
-async def test_every_kind_of_function(house: House, path: str, body: Any, result: Any) -> None:
-    task_id = await submit(house.server, path, body)
-    answer = await ended(house.server, path, task_id)
+async def test_every_kind_of_function(servers: Servers, path: str, body: Any, result: Any) -> None:
+    task_id = await submit(servers.server, path, body)
+    answer = await ended(servers.server, path, task_id)
     assert (answer["status"], answer["result"]) == ("finished", result)
     assert answer["created_at"] <= answer["started_at"] <= answer["ended_at"]
 
 
-async def test_failures_and_refusals(house: House) -> None:
-    server = house.server
+async def test_failures_and_refusals(servers: Servers) -> None:
+    server = servers.server
     body = await ended(server, "/fail", await submit(server, "/fail"))
     assert (body["status"], body["error"]) == ("failed", {"code": "exception", "message": "The task failed."})
     refused = await server.call("POST", "/add", {"b": 1, "c": 2})
@@ -89,16 +89,16 @@ async def test_failures_and_refusals(house: House) -> None:
             assert (answer.status, answer.json()["code"]) == (404, "task_not_found")
 
 
-async def test_a_time_out(house: House) -> None:
-    task_id = await submit(house.server, "/limited")
-    body = await ended(house.server, "/limited", task_id)
+async def test_a_time_out(servers: Servers) -> None:
+    task_id = await submit(servers.server, "/limited")
+    body = await ended(servers.server, "/limited", task_id)
     assert (body["status"], body["error"]["code"]) == ("failed", "deadline_exceeded")
-    assert house.server.marks.count(f"cleaned {task_id}") == 1
+    assert servers.server.marks.count(f"cleaned {task_id}") == 1
 
 
-async def test_a_hundred_tasks_thirty_of_them_stopped(house: House) -> None:
+async def test_a_hundred_tasks_thirty_of_them_stopped(servers: Servers) -> None:
     """Every one of them once, all cleaned up, all reported right."""
-    server = house.server
+    server = servers.server
     dice = random.Random(7)
     work = [("/square", {"x": number}) for number in range(35)] + [("/add", {"a": number}) for number in range(35)]
     work += [(path, {}) for path in dice.choices([*LONG], k=30)]
@@ -133,8 +133,8 @@ async def test_a_hundred_tasks_thirty_of_them_stopped(house: House) -> None:
         assert marks[f"cleaned {task_id}"] == (path in LONG)
 
 
-async def test_one_that_waits_never_begins(house: House) -> None:
-    server = house.server
+async def test_one_that_waits_never_begins(servers: Servers) -> None:
+    server = servers.server
     busy = [await submit(server, "/long") for _ in range(CONCURRENCY)]
     for task_id in busy:
         await server.wait_mark(f"begin {task_id}")
@@ -150,8 +150,8 @@ async def test_one_that_waits_never_begins(house: House) -> None:
     assert await cancel(server, "/square", waits) == body
 
 
-async def test_the_agent_in_the_background(house: House) -> None:
-    server = house.server
+async def test_the_agent_in_the_background(servers: Servers) -> None:
+    server = servers.server
     asked = {"input": say(), "session_id": fresh(), "user_id": "u1", "id": fresh("run-number")}
     answer = await server.call("POST", "/process/task", asked)
     assert answer.status == 202
@@ -171,8 +171,8 @@ async def test_the_agent_in_the_background(house: House) -> None:
 
 
 @pytest.mark.parametrize("way", ["session", "run", "task"])
-async def test_a_run_in_a_worker_is_one_of_its_session(house: House, way: str) -> None:
-    server = house.server
+async def test_a_run_in_a_worker_is_one_of_its_session(servers: Servers, way: str) -> None:
+    server = servers.server
     session = {"session_id": fresh(), "user_id": "u1"}
     task_id = await submit(server, "/process/task", {"input": say(), "do": "long", **session})
     await server.wait_mark(f"begin {task_id}")
@@ -198,11 +198,11 @@ async def test_a_run_in_a_worker_is_one_of_its_session(house: House, way: str) -
 
 async def test_a_worker_logs_in_the_format_of_the_app(own: Any) -> None:
     """Celery keeps level and destination; its own records, those of runs and those of tasks are told apart."""
-    house = own(AGENTAPP_LOG_FORMAT="json")
-    run_id = await submit(house.server, "/process/task", {"input": say("hi"), "session_id": "s1"})
-    assert (await ended(house.server, "/process/task", run_id))["status"] == "finished"
-    await house.server.wait_until(lambda: f"run {run_id} has ended" in house.worker.log, "the end in the log")
-    lines = [json.loads(line) for line in house.worker.log.splitlines() if line.startswith("{")]
+    servers = own(AGENTAPP_LOG_FORMAT="json")
+    run_id = await submit(servers.server, "/process/task", {"input": say("hi"), "session_id": "s1"})
+    assert (await ended(servers.server, "/process/task", run_id))["status"] == "finished"
+    await servers.server.wait_until(lambda: f"run {run_id} has ended" in servers.worker.log, "the end in the log")
+    lines = [json.loads(line) for line in servers.worker.log.splitlines() if line.startswith("{")]
     of_run = [line for line in lines if line.get("run_id") == run_id]
     said = [line["message"] for line in of_run if line["message"].startswith(f"run {run_id} has ")]
     assert [words.split()[3] for words in said] == ["started", "ended:"]
@@ -212,20 +212,20 @@ async def test_a_worker_logs_in_the_format_of_the_app(own: Any) -> None:
 
 async def test_a_worker_that_is_told_to_leave(own: Any) -> None:
     """What runs may end within the drain; then it is stopped with its cleanup. What waits, waits for another."""
-    house = own(AGENT_OPTIONS='{"drain_timeout": 0.5}')
-    server = house.server
+    servers = own(AGENT_OPTIONS='{"drain_timeout": 0.5}')
+    server = servers.server
     ids = [await submit(server, path) for path in LONG]
     for task_id in ids:
         await server.wait_mark(f"begin {task_id}")
     waits = await submit(server, "/square", {"x": 3})
-    house.worker.send_signal(signal.SIGTERM)
-    assert await house.worker.wait_exit() == 0, house.worker.log
+    servers.worker.send_signal(signal.SIGTERM)
+    assert await servers.worker.wait_exit() == 0, servers.worker.log
     for path, task_id in zip(LONG, ids, strict=True):
         body = await ended(server, path, task_id)
         assert (body["status"], body["error"]["code"]) == ("cancelled", "shutdown")
         assert server.marks.count(f"cleaned {task_id}") == 1
     assert (await look(server, "/square", waits))["status"] == "pending"
-    successor = Worker(house.redis.url, server.folder)
+    successor = Worker(servers.redis.url, server.folder)
     try:
         assert (await ended(server, "/square", waits, 30))["result"] == {"result": 9}
         for task_id in ids:
@@ -236,15 +236,15 @@ async def test_a_worker_that_is_told_to_leave(own: Any) -> None:
 
 async def test_a_worker_that_is_killed(own: Any) -> None:
     """Its tasks are reported lost, and are not begun again."""
-    house = own()
-    server = house.server
+    servers = own()
+    server = servers.server
     function, agent = (
         await submit(server, "/long"),
         await submit(server, "/process/task", {"input": say(), "do": "long"}),
     )
     for task_id in (function, agent):
         await server.wait_mark(f"begin {task_id}")
-    house.worker.kill()
+    servers.worker.kill()
     for path, task_id in (("/long", function), ("/process/task", agent)):
         body = await ended(server, path, task_id)
         assert (body["status"], body["error"]["code"]) == ("failed", "worker_lost")
@@ -253,11 +253,11 @@ async def test_a_worker_that_is_killed(own: Any) -> None:
 
 async def test_redis_that_does_not_answer(own: Any) -> None:
     """Refused within a time, while the app goes on; the worker ends what it cannot answer for."""
-    house = own()
-    server = house.server
+    servers = own()
+    server = servers.server
     task_id = await submit(server, "/long")
     await server.wait_mark(f"begin {task_id}")
-    house.redis.pause()
+    servers.redis.pause()
     try:
         for method, path in (("POST", "/square"), ("GET", f"/long/{task_id}"), ("POST", f"/long/{task_id}/cancel")):
             with trio.fail_after(10):
@@ -268,7 +268,7 @@ async def test_redis_that_does_not_answer(own: Any) -> None:
                 assert (await server.call("GET", "/health")).status == 200
         await server.wait_mark(f"cleaned {task_id}")
     finally:
-        house.redis.resume()
+        servers.redis.resume()
     body = await ended(server, "/long", task_id)
     assert (body["status"], body["error"]["code"]) == ("failed", "worker_lost")
     task_id = await submit(server, "/square", {"x": 2})

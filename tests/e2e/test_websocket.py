@@ -1,4 +1,4 @@
-"""`/ws`, in both ways of serving: one socket, many runs (WIRE, section 4)."""
+"""Tests of `/ws`, under `app.run` and under Hypercorn: one socket carries many runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trio_websocket import open_websocket
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
-from .harness import PATIENCE, Server, check_events, fresh, output_text
+from .harness import TIMEOUT, Server, check_events, fresh, output_text
 from .sockets import connect
 
 
@@ -124,7 +124,7 @@ async def test_an_id_is_free_once_its_run_is_done(server: Server) -> None:
 
 
 async def wait_record(server: Server, run_id: str, state: str) -> dict[str, Any]:
-    with server.deadline(PATIENCE, f"end as {state}"):
+    with server.deadline(TIMEOUT, f"end as {state}"):
         while (record := await server.get(f"/runs/{run_id}"))["state"] != state:
             assert record["state"] == "RUNNING", record
             await trio.sleep(0.01)

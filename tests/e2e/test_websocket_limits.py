@@ -12,7 +12,7 @@ import trio
 from trio_agentapp.testing.redis_server import FaultyProxy
 
 from .conftest import Start
-from .harness import PATIENCE, WAYS, Client, Server, check_events, fresh
+from .harness import TIMEOUT, WAYS, Client, Server, check_events, fresh
 from .sockets import connect
 
 
@@ -47,7 +47,7 @@ async def test_a_draining_node_lets_runs_finish_and_closes_with_1001(start: Star
 
 
 async def test_the_bare_command_leaves_in_good_order(start: Start) -> None:
-    """Its app is told of nothing: after the graceful time-out the sockets are cancelled, and say goodbye."""
+    """Hypercorn does not report the shutdown to the app: after the graceful time-out its sockets are cancelled and closed."""
     server = start(way="hypercorn", flags=("--graceful-timeout", "1"))
     async with connect(server) as idle, connect(server) as socket:
         await socket.start("a", "endless", cleanup=0.3, session_id=fresh())
@@ -132,7 +132,7 @@ async def test_a_peer_that_detaches_and_hangs_up_while_it_is_written_to_leaves_n
         for number in range(40):
             nursery.start_soon(come_and_go, number)
 
-    with server.deadline(PATIENCE, "end of all that served these sockets"):
+    with server.deadline(TIMEOUT, "end of all that served these sockets"):
         while True:
             now = await server.get("/test/tasks")
             if not Counter(now["tasks"]) - before and not now["readers"]:
@@ -189,7 +189,7 @@ async def test_what_proves_nothing_is_refused(guarded: Server) -> None:
         await socket.start("a")
         assert (await socket.wait_closed())[0] == 4401
     async with connect(guarded, ready=False) as socket:
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(TIMEOUT):
             assert await socket.wait_closed() == (4408, "no init came in time")
     guarded.close()
 

@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from .mutations import BODIES, ROUTES, mutated
-from .target import PATIENCE, Target, fault_of
+from .target import TIMEOUT, Target, fault_of
 
 __all__ = ["MODES", "Outcome", "by_document", "by_mutation", "operations"]
 
@@ -83,7 +83,7 @@ def by_document(target: Target, operation: Any, mode: str, examples: int, number
     def ask(case: Any) -> None:
         sent = time.monotonic()
         try:
-            answer = case.call(session=session, timeout=PATIENCE)
+            answer = case.call(session=session, timeout=TIMEOUT)
         except (requests.RequestException, ValueError) as exc:
             outcome.count(0, time.monotonic() - sent)
             if not _unsendable(exc):

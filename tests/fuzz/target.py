@@ -15,8 +15,8 @@ from pathlib import Path
 
 APP = Path(__file__).parent / "app.py"
 READY = re.compile(r"ready on (http://127\.0\.0\.1:\d+)")
-PATIENCE = 20.0
-"""Seconds for one answer: whoever takes longer hangs."""
+TIMEOUT = 20.0
+"""Seconds for one answer. A server that takes longer is reported as hanging."""
 
 OURS = re.compile(
     rb"trio_agentapp|Traceback|site-packages|\.py\b|orjson|cattrs|msgspec|quart|werkzeug|SessionKey"
@@ -41,7 +41,7 @@ class Target:
         return [line[:2000] for line in lines if not READY.search(line) and '"level":"info"' not in line]
 
     def connect(self) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
         connection.connect()
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection

@@ -1,6 +1,6 @@
-"""A twin of the Lua scripts in Python: INTERRUPT-PROTOCOL, sections 3 and 4, once more, by other words.
+"""A model of the Lua scripts in Python, written independently from docs/reference/interrupt-protocol.md.
 
-It knows what time it is, so whatever it says is exact: replies, wake-ups, keys, and when each key ends.
+It is given the time, so it predicts exactly the replies, the wake-ups, the keys and when each key expires.
 """
 
 from __future__ import annotations

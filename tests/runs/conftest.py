@@ -1,4 +1,4 @@
-"""A house for runs: a registry over a backend that can misbehave, and what is true at the end of every test."""
+"""Fixtures for tests of runs: a registry over a backend that can misbehave, and checks at the end of every test."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def open_house() -> Open:
 
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
-    """A house on a virtual clock needs `autojump_clock` as well. Every run in it must have ended well."""
+    """A registry whose runs must all have ended correctly. On a virtual clock, request `autojump_clock` as well."""
     async with open_a_house() as house:
         yield house
 

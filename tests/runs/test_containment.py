@@ -65,7 +65,7 @@ async def first_of(items):
 
 @pytest.fixture
 async def house_with_bystander(house, how):
-    """A house in which another run goes on meanwhile, and does not notice."""
+    """A registry with a second live run, which must not be affected."""
 
     async def bystander(run):
         for number in range(20):

@@ -176,7 +176,7 @@ async def test_a_stop_from_another_node_does_too(autojump_clock, house, how) -> 
 async def test_a_stop_inside_the_handlers_own_nursery_runs_no_statement_after_it(
     autojump_clock, house, how
 ) -> None:
-    """TRIO-NOTES 5: with a one-shot cancel, a tool loop went on to its next step here."""
+    """A cancel that is delivered only once would let the tool loop continue with its next step."""
     steps = []
 
     async def tool() -> None:
@@ -224,7 +224,7 @@ async def test_a_stop_at_a_yield_is_raised_there(autojump_clock, house, how) -> 
 
 
 async def test_a_yield_inside_nursery_and_scope_survives_a_stop(autojump_clock, house, how) -> None:
-    """TRIO-NOTES 5: a new scope around `aclose()` corrupts the scope stack of such a handler."""
+    """A new scope around `aclose()` would corrupt the scope stack of such a handler (docs/discussion/stack.md)."""
 
     async def handler(run):
         with trio.CancelScope():

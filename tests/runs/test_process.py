@@ -161,7 +161,7 @@ async def test_pipes(house, how, tmp_path) -> None:
             assert await process.wait() == 0
         with pytest.raises(trio.ClosedResourceError):
             await process.stdout.receive_some()
-        # Without a word nothing is read from the server's own input, and there is no terminal to wait for.
+        # By default stdin is empty instead of the server's own, and the process has no terminal to wait for.
         program = "import os, sys; assert sys.stdin.read() == ''; os.open('/dev/tty', os.O_RDWR)"
         async with run.open_process([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as process:
             assert await process.wait() == 1

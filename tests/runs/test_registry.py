@@ -148,9 +148,9 @@ async def test_a_claim_that_fails_and_cannot_be_given_up_either_leaks_nothing_he
 async def test_a_cancelled_start_frees_its_session(autojump_clock, house, how, happened) -> None:
     script = Script()
     house.backend.hold("claim", after=happened)
-    with trio.move_on_after(1) as patience:
+    with trio.move_on_after(1) as scope:
         await house.start(script, key=KEY)
-    assert patience.cancelled_caught
+    assert scope.cancelled_caught
     assert script.done == []
     assert house.registry.live() == []
     assert how(await house.play(script, key=KEY)) == FINISHED

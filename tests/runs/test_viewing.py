@@ -399,7 +399,7 @@ async def test_a_store_that_fails_cuts_its_readers(
             with pytest.raises(trio.EndOfChannel):
                 await reader.receive()
         assert "cannot be followed any more" in log_text()
-        # Whoever comes now, while that one has not left yet, is followed for anew.
+        # A reader that attaches now, before the first one has left, starts a new follower.
         assert await read(await there.attach(run)) == all_numbers(run)
         reader.close()
         there.check_idle()

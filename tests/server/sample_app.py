@@ -87,7 +87,7 @@ class SampleApp(QuartTrio):
 
 
 class LiveBody(StreamBody):
-    """Ticks until it is stopped; then cleans up for a while, and says goodbye."""
+    """Sends chunks until it is stopped, then cleans up for `cleanup` seconds and sends a last line."""
 
     def __init__(self, app: SampleApp, chunk: bytes, every: float, cleanup: float) -> None:
         self.app, self.chunk, self.every, self.cleanup = app, chunk, every, cleanup

@@ -142,7 +142,7 @@ async def test_background_tasks_get_their_timeout(start_server: Start) -> None:
 @pytest.mark.parametrize("path", ["/stuck", "/shielded"])
 async def test_the_watchdog_ends_what_does_not_end(start_server: Start, path: str) -> None:
     """A thread that a task waits for, and a task that shields itself."""
-    server = await start_server(cleanup_budget=-9.0, background_timeout=0)  # the watchdog's patience: 1 s
+    server = await start_server(cleanup_budget=-9.0, background_timeout=0)  # the watchdog forces the exit after 1 s
     async with server.connect() as client:
         await client.get(path)
         await client.read_until(b"200")

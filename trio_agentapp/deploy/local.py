@@ -99,7 +99,7 @@ class LocalDeployManager(DeployManager):
                 (such as `endpoint_path`, on the app).
             TypeError: there is no such option.
         """
-        # Whoever only looks after services does not pay for the web server.
+        # Imported here, so that commands that only list or stop services do not load the web server.
         from ..app.deploy_options import refuse_deploy_options
         from ..app.entrypoint import entrypoint_of
         from ..app.loading import load_app, resolved

@@ -1,6 +1,6 @@
 -- CLAIM: ask for the session.
 -- Arguments: run, node, nonce, place ('', 'last' or 'first'), limit of queued runs, fallback, events...
---   fallback: the terminal event for the run if its owner dies; the field 'farewell' of the run record.
+--   fallback: the terminal event for the run if its owner dies. The run record keeps it in the field `farewell`.
 --   events: all events of the run if it is stopped before it starts. Both are empty if this server keeps no events.
 -- Result: {'OK', token} | {'BUSY', run, ms left} | {'QUEUED', run, runs ahead} | {'FULL', run}
 --   | {'ENDED', state, reason}

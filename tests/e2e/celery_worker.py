@@ -17,7 +17,7 @@ import trio
 
 from trio_agentapp.testing.redis_server import RedisServer
 
-from .harness import AGENTS, PATIENCE, Server
+from .harness import AGENTS, TIMEOUT, Server
 
 CONCURRENCY = 4
 
@@ -84,7 +84,7 @@ async def look(server: Server, path: str, task_id: str) -> dict[str, Any]:
     return body
 
 
-async def ended(server: Server, path: str, task_id: str, seconds: float = PATIENCE) -> dict[str, Any]:
+async def ended(server: Server, path: str, task_id: str, seconds: float = TIMEOUT) -> dict[str, Any]:
     with server.deadline(seconds, f"end of task {task_id}"):
         while (body := await look(server, path, task_id))["status"] in ("pending", "running"):
             await trio.sleep(0.02)
