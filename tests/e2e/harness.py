@@ -337,7 +337,7 @@ class Client:
 
 
 class SSEParser:
-    """Accepts only what docs/reference/wire.md allows: LF, comments, `retry`, frames of `id` and one `data` line."""
+    """Accepts only what docs/reference/wire.md allows: LF, comments, `retry`, frames of `id` and `data`."""
 
     def __init__(self) -> None:
         self.preamble = False
