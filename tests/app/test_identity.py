@@ -1,4 +1,4 @@
-"""Tests of authentication and authorization: the hooks, and that an outsider learns nothing (docs/reference/wire.md)."""
+"""Tests of authentication and authorization: the hooks, and that an outsider learns nothing."""
 
 from __future__ import annotations
 

@@ -337,7 +337,7 @@ class Client:
 
 
 class SSEParser:
-    """Accepts only what docs/reference/wire.md allows: LF, comments, `retry`, frames of an `id` and one `data` line."""
+    """Accepts what docs/reference/wire.md allows: LF, comments, `retry`, frames of an `id` and one `data` line."""
 
     def __init__(self) -> None:
         self.preamble = False
@@ -461,7 +461,7 @@ def output_text(response: dict[str, Any]) -> str:
 
 
 def check_events(events: list[dict[str, Any]]) -> None:
-    """Check a whole answer: events are nested as documented, all are closed, the only terminal event is the last."""
+    """Check a whole answer: events nest as documented, all are closed, the only terminal event is the last."""
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert [terminal(event) for event in events].count(True) == 1
     assert terminal(events[-1])

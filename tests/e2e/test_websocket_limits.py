@@ -47,7 +47,7 @@ async def test_a_draining_node_lets_runs_finish_and_closes_with_1001(start: Star
 
 
 async def test_the_bare_command_leaves_in_good_order(start: Start) -> None:
-    """Hypercorn does not report the shutdown to the app: after the graceful time-out its sockets are cancelled and closed."""
+    """Hypercorn does not report the shutdown to the app: the graceful time-out cancels and closes its sockets."""
     server = start(way="hypercorn", flags=("--graceful-timeout", "1"))
     async with connect(server) as idle, connect(server) as socket:
         await socket.start("a", "endless", cleanup=0.3, session_id=fresh())
