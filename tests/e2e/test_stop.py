@@ -1,6 +1,6 @@
 """Tests of stops: they act at once, after cleanup, exactly once, and on no other run.
 
-The guarantees S1 to S8 are those of docs/reference/interrupt-protocol.md.
+S1 and S4 are guarantees of docs/reference/interrupt-protocol.md.
 """
 
 from __future__ import annotations
