@@ -31,7 +31,7 @@ __all__ = ["AgentClient"]
 SILENCE = 45.0
 """Seconds without a byte after which a stream counts as cut: three of the server's keep-alives."""
 
-FAREWELL = 5.0
+CLOSE_TIMEOUT = 5.0
 """Seconds for leaving a stream in good order."""
 
 
@@ -234,7 +234,7 @@ class AgentClient:
         try:
             yield stream
         finally:
-            with trio.move_on_after(FAREWELL, shield=True):
+            with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
                 await stream.aclose()
 
     def _opener(self) -> Opener:

@@ -21,14 +21,14 @@ from .feed import Cut, Feed, Hole, is_terminal
 
 __all__ = ["Socket", "SocketFeed"]
 
-SEND_PATIENCE = 20.0
+SEND_TIMEOUT = 20.0
 """Seconds one write may take."""
 
 MAX_WAITING = 256 * 1024 * 1024
 """Bytes on one shared socket that wait for their readers. The last events of a run repeat its answer, so four times
 the largest answer is no lag; moving such a run would lose what its server has sent already and keeps no longer."""
 
-GOODBYE = 2.0
+CLOSE_TIMEOUT = 2.0
 """Seconds for closing in good order."""
 
 
@@ -67,7 +67,7 @@ class SocketFeed(Feed):
 
 @attrs.define
 class Answer:
-    """Waited for by whoever has asked for a stop; None: it will not come."""
+    """The answer to a stop, for which its caller waits. None: it will not come."""
 
     came: trio.Event = attrs.field(factory=trio.Event)
     value: StopReceipt | RequestError | None = None
@@ -117,7 +117,7 @@ class Socket:
             failure = ours(next(leaves(errors)))
         finally:
             self.over = True
-            self._leaving.cancel(reason="nobody reads the answer to a goodbye any more")
+            self._leaving.cancel(reason="the socket is closed")
             feeds, self.feeds = list(self.feeds.values()), {}
             for feed in feeds:
                 feed.finish(failure if isinstance(failure, Cut) else cut)
@@ -226,7 +226,7 @@ class Socket:
         self._said_goodbye = trio.Event()
         try:
             with self._leaving:
-                self._leaving.deadline = trio.current_time() + GOODBYE
+                self._leaving.deadline = trio.current_time() + CLOSE_TIMEOUT
                 await self._ws.aclose()
         finally:
             self._said_goodbye.set()
@@ -269,7 +269,7 @@ class Socket:
 
     async def say(self, message: dict[str, Any]) -> None:
         """Never fails: of a socket that is cut its reader tells."""
-        with trio.move_on_after(SEND_PATIENCE, shield=True) as writing:
+        with trio.move_on_after(SEND_TIMEOUT, shield=True) as writing:
             try:
                 await self._ws.send_message(encoded(message).decode())
             except ConnectionClosed:

@@ -19,7 +19,7 @@ __all__ = ["Frames", "SSETransport"]
 MAX_FRAME = 256 * 1024 * 1024
 """Bytes of one frame. The last event of a run repeats its whole output, so frames can be large."""
 
-FAREWELL = 5.0
+CLOSE_TIMEOUT = 5.0
 """Seconds an answer has to end properly after its last event, so that its connection can be used again."""
 
 
@@ -169,7 +169,7 @@ class SSETransport(Transport):
             return None
         frames = Frames()
         over = False
-        with trio.CancelScope() as farewell:
+        with trio.CancelScope() as closing:
             async for chunk in response.aiter_raw():
                 try:
                     batch = [] if over else frames.feed(chunk)
@@ -182,7 +182,7 @@ class SSETransport(Transport):
                 if isinstance(last, dict) and is_terminal(last):
                     over = True
                     feed.finish()
-                    farewell.deadline = trio.current_time() + FAREWELL
+                    closing.deadline = trio.current_time() + CLOSE_TIMEOUT
                 elif feed.full:
                     await feed.wait_room()
         return None if over else Cut("the connection was closed before the run had ended", sent=True)

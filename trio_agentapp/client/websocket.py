@@ -1,4 +1,4 @@
-"""Runs over WebSocket, by trio-websocket: many on one socket (WIRE, section 4).
+"""Runs over WebSocket, by trio-websocket: many on one socket.
 
 A socket cannot be held back for one run alone. So a run whose reader lags moves to a socket of its own, where
 holding back meets only itself.

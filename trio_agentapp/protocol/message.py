@@ -1,4 +1,4 @@
-"""Messages: what a conversation is made of. Roles and types: WIRE, section 1."""
+"""Messages: what a conversation is made of. Roles and types: docs/reference/wire.md."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Messages as JSON outside of events: how a history is kept, and how it is shown.
 
-The spelling is that of WIRE, section 1, without what belongs to a stream. What was read may be sent again as the
+The spelling is that of docs/reference/wire.md, without what belongs to a stream. What was read may be sent again as the
 `input` of a request.
 """
 
