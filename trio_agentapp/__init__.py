@@ -1,6 +1,7 @@
 """A Trio-native runtime that serves AI agents. Begin with `from trio_agentapp import AgentApp`.
 
-Layers. A package may import packages above it in this list, never below; packages of one row do not import each other:
+Layers. A package may import those above it in this list, never those below; those of one row do not import each
+other:
 
     errors                                      the error tree
     protocol                                    types and JSON of what crosses the network; no I/O, no Trio

@@ -1,7 +1,7 @@
 """Messages as JSON outside of events: how a history is kept, and how it is shown.
 
-The spelling is that of docs/reference/wire.md, without what belongs to a stream. What was read may be sent again as the
-`input` of a request.
+The format is that of docs/reference/wire.md, without the fields of a stream. What was read may be sent again as
+the `input` of a request.
 """
 
 from __future__ import annotations
