@@ -1,4 +1,4 @@
-"""Items: what a handler may yield, checked and copied before any of it becomes an event. See docs/reference/handlers.md."""
+"""Items: what a handler may yield, checked and copied before any of it becomes an event."""
 
 from __future__ import annotations
 
