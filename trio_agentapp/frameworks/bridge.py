@@ -60,17 +60,20 @@ class _Call:
         self.done = trio.Event()
         self.cancelled = False
         self.on_done: Callable[[], None] = self.done.set
+        self.stopper: Callable[[], Callable[[], Awaitable[None]] | None] = lambda: None
+        """Gives what is awaited on the loop before the first cancellation."""
         self.children: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self.fields = log_fields()
         self._bridge = bridge
         self._result: outcome.Outcome[Any] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._context = contextvars.copy_context()
+        self._context.run(_call.set, self)
 
     def begin(self, fn: Callable[[], Awaitable[Any]]) -> None:
         """Await `fn()` on the loop, with the context variables of this Trio task."""
-        context = contextvars.copy_context()
-        context.run(_call.set, self)
-        self._bridge.call_asyncio(self._begin, fn, context)
+        self._bridge.call_asyncio(self._begin, fn)
 
     def cancel(self) -> None:
         """Raise one `asyncio.CancelledError` in the task, at its next await."""
@@ -110,15 +113,32 @@ class _Call:
 
     # In the thread of the loop.
 
-    def _begin(self, fn: Callable[[], Awaitable[Any]], context: contextvars.Context) -> None:
-        task = asyncio.Task(self._carry_out(fn), loop=self._bridge.loop, name=self.name, context=context)
+    def _begin(self, fn: Callable[[], Awaitable[Any]]) -> None:
+        task = asyncio.Task(self._carry_out(fn), loop=self._bridge.loop, name=self.name, context=self._context)
         # Not at the end of the coroutine: one that is cancelled before its first step never runs.
         task.add_done_callback(self._ended)
         self._task = task
 
     def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        if self._task is None or self._task.done():
+            return
+        if self._stopping is None and (stop := self._context.run(self.stopper)) is not None:
+            stopping = asyncio.Task(self._stop_first(stop), loop=self._bridge.loop, context=self._context)
+            self._stopping = stopping
+            return
+        if self._stopping is not None:
+            self._stopping.cancel()
+        self._task.cancel()
+
+    async def _stop_first(self, stop: Callable[[], Awaitable[None]]) -> None:
+        """Have the agents stopped, then the handler cancelled."""
+        try:
+            await stop()
+        except Exception as exc:
+            self.note_error("the agents could not be stopped", exc)
+        finally:
+            if self._task is not None:
+                self._task.cancel()
 
     async def _carry_out(self, fn: Callable[[], Awaitable[Any]]) -> None:
         try:
@@ -129,7 +149,7 @@ class _Call:
         await self._end_children()
 
     async def _end_children(self) -> None:
-        while left := [task for task in self.children if not task.done()]:
+        while left := [task for task in (*self.children, self._stopping) if task is not None and not task.done()]:
             for task in left:
                 self._log(
                     logging.WARNING, f"{self.name} left the asyncio task {task.get_name()!r}; it is cancelled"
@@ -233,14 +253,21 @@ class Bridge:
         call.unwrap()
 
     @asynccontextmanager
-    async def items(self, fn: Callable[[], Any], name: str) -> AsyncIterator[Items]:
+    async def items(
+        self,
+        fn: Callable[[], Any],
+        name: str,
+        *,
+        stopper: Callable[[], Callable[[], Awaitable[None]] | None] = lambda: None,
+    ) -> AsyncIterator[Items]:
         """Call `fn` on the loop, and iterate over what it yields.
 
         `fn` is an asynchronous generator function, or a coroutine function, whose result is the one item. If the
         block is left before the last item, `fn` gets one `asyncio.CancelledError` at its await or yield, and is
-        waited for.
+        waited for. `stopper` gives what is awaited on the loop before that.
         """
         items = Items(self, fn, name)
+        items.call.stopper = stopper
         try:
             yield items
         finally:
