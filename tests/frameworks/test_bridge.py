@@ -337,6 +337,37 @@ async def test_a_stop_is_one_cancelled_error_wherever_the_handler_is(bridge: Bri
     assert log.entries == ["cancelled", "finally"]
 
 
+async def test_tasks_of_a_handler_may_be_stopped_before_it(bridge: Bridge) -> None:
+    """So what an agent saves when it is stopped is there when its handler saves it."""
+    log = Log()
+
+    async def agent() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.05)
+            log("agent has ended")
+
+    async def handler() -> AsyncIterator[str]:
+        task = asyncio.create_task(agent())
+        try:
+            yield "begun"
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            log("handler is cancelled")
+            raise
+        finally:
+            assert task.done()
+
+    with trio.CancelScope() as scope:
+        async with bridge.items(handler, "handler", tasks_first=True) as items:
+            assert await anext(items) == "begun"
+            await trio.sleep(0.01)
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert log.entries == ["agent has ended", "handler is cancelled"]
+
+
 async def test_what_a_handler_yields_and_raises_after_a_stop(bridge: Bridge) -> None:
     async def yielding() -> AsyncIterator[str]:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ..protocol.message import Message
@@ -42,6 +42,10 @@ class FrameworkAdapter(ABC):
     name: ClassVar[str]
     """What `@app.query(framework=...)` calls it."""
 
+    stops_tasks_first: ClassVar[bool] = False
+    """Whether a stop ends the asyncio tasks of a handler, in which the framework runs its agents, before the handler
+    gets its own CancelledError: what it saves then is complete."""
+
     def __init__(self, type_converters: TypeConverters | None = None) -> None:
         self.type_converters: TypeConverters = type_converters or {}
 
@@ -52,11 +56,6 @@ class FrameworkAdapter(ABC):
     @abstractmethod
     def reader(self) -> ItemReader:
         """A reader for the items of one run."""
-
-    def stopper(self) -> Callable[[], Awaitable[None]] | None:
-        """A function that asks the agents of this run to stop and waits until they have, called before the handler
-        gets its CancelledError; None: the CancelledError is enough. Called in the context of the run."""
-        return None
 
     def agent_handler(self, agent: Any) -> Callable[..., Any] | None:
         """A handler that runs `agent`, for `AgentApp(agent=...)`; None: it is not an agent of this framework."""

@@ -60,8 +60,8 @@ class _Call:
         self.done = trio.Event()
         self.cancelled = False
         self.on_done: Callable[[], None] = self.done.set
-        self.stopper: Callable[[], Callable[[], Awaitable[None]] | None] = lambda: None
-        """Gives what is awaited on the loop before the first cancellation."""
+        self.tasks_first = False
+        """Whether a cancellation reaches the tasks that this one has started before it reaches this one."""
         self.children: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self.fields = log_fields()
         self._bridge = bridge
@@ -122,23 +122,21 @@ class _Call:
     def _cancel(self) -> None:
         if self._task is None or self._task.done():
             return
-        if self._stopping is None and (stop := self._context.run(self.stopper)) is not None:
-            stopping = asyncio.Task(self._stop_first(stop), loop=self._bridge.loop, context=self._context)
-            self._stopping = stopping
+        children = [task for task in self.children if not task.done()]
+        if self.tasks_first and children and self._stopping is None:
+            self._stopping = asyncio.Task(self._cancel_in_turn(children, self._task), loop=self._bridge.loop)
             return
         if self._stopping is not None:
             self._stopping.cancel()
         self._task.cancel()
 
-    async def _stop_first(self, stop: Callable[[], Awaitable[None]]) -> None:
-        """Have the agents stopped, then the handler cancelled."""
+    async def _cancel_in_turn(self, children: list[asyncio.Task[Any]], task: asyncio.Task[None]) -> None:
+        for child in children:
+            child.cancel()
         try:
-            await stop()
-        except Exception as exc:
-            self.note_error("the agents could not be stopped", exc)
+            await asyncio.wait(children)
         finally:
-            if self._task is not None:
-                self._task.cancel()
+            task.cancel()
 
     async def _carry_out(self, fn: Callable[[], Awaitable[Any]]) -> None:
         try:
@@ -253,21 +251,16 @@ class Bridge:
         call.unwrap()
 
     @asynccontextmanager
-    async def items(
-        self,
-        fn: Callable[[], Any],
-        name: str,
-        *,
-        stopper: Callable[[], Callable[[], Awaitable[None]] | None] = lambda: None,
-    ) -> AsyncIterator[Items]:
+    async def items(self, fn: Callable[[], Any], name: str, *, tasks_first: bool = False) -> AsyncIterator[Items]:
         """Call `fn` on the loop, and iterate over what it yields.
 
         `fn` is an asynchronous generator function, or a coroutine function, whose result is the one item. If the
         block is left before the last item, `fn` gets one `asyncio.CancelledError` at its await or yield, and is
-        waited for. `stopper` gives what is awaited on the loop before that.
+        waited for. `tasks_first`: the asyncio tasks that it has started get theirs before, and have ended when `fn`
+        gets its own.
         """
         items = Items(self, fn, name)
-        items.call.stopper = stopper
+        items.call.tasks_first = tasks_first
         try:
             yield items
         finally:

@@ -39,7 +39,9 @@ def bridged(
                 arguments["msgs"] = adapter.messages(arguments["msgs"])
             return fn(**arguments)
 
-        async with bridge.items(call, f"handler {run.handler_name!r}", stopper=adapter.stopper) as items:
+        async with bridge.items(
+            call, f"handler {run.handler_name!r}", tasks_first=adapter.stops_tasks_first
+        ) as items:
             async for item in items:
                 for translated in reader.read(item):
                     yield translated
