@@ -43,8 +43,8 @@ class FrameworkAdapter(ABC):
     """What `@app.query(framework=...)` calls it."""
 
     stops_tasks_first: ClassVar[bool] = False
-    """Whether a stop ends the asyncio tasks of a handler, in which the framework runs its agents, before the handler
-    gets its own CancelledError: what it saves then is complete."""
+    """Whether a stop ends the asyncio tasks of a handler, in which the framework runs its agents, before it gets a
+    CancelledError itself. What it saves then is complete."""
 
     def __init__(self, type_converters: TypeConverters | None = None) -> None:
         self.type_converters: TypeConverters = type_converters or {}
