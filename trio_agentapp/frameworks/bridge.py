@@ -55,19 +55,19 @@ class BridgeClosed(AgentAppError):
 class _Call:
     """One asyncio task that a Trio task waits for."""
 
-    def __init__(self, bridge: Bridge, name: str) -> None:
+    def __init__(self, bridge: Bridge, name: str, *, tasks_first: bool = False) -> None:
+        """`tasks_first`: a cancellation reaches the tasks that this one has started, and then this one."""
         self.name = name
         self.done = trio.Event()
         self.cancelled = False
         self.on_done: Callable[[], None] = self.done.set
-        self.tasks_first = False
-        """Whether a cancellation reaches the tasks that this one has started before it reaches this one."""
-        self.children: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._tasks_first = tasks_first
+        self._children: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self.fields = log_fields()
         self._bridge = bridge
         self._result: outcome.Outcome[Any] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._stopping: asyncio.Task[None] | None = None
+        self._turn_of_tasks = False
         self._context = contextvars.copy_context()
         self._context.run(_call.set, self)
 
@@ -122,21 +122,27 @@ class _Call:
     def _cancel(self) -> None:
         if self._task is None or self._task.done():
             return
-        children = [task for task in self.children if not task.done()]
-        if self.tasks_first and children and self._stopping is None:
-            self._stopping = asyncio.Task(self._cancel_in_turn(children, self._task), loop=self._bridge.loop)
-            return
-        if self._stopping is not None:
-            self._stopping.cancel()
-        self._task.cancel()
+        if self._tasks_first and not self._turn_of_tasks and (left := self._unfinished()):
+            self._turn_of_tasks = True
+            for task in left:
+                task.cancel()
+        else:
+            self._turn_of_tasks = False
+            self._task.cancel()
 
-    async def _cancel_in_turn(self, children: list[asyncio.Task[Any]], task: asyncio.Task[None]) -> None:
-        for child in children:
-            child.cancel()
-        try:
-            await asyncio.wait(children)
-        finally:
-            task.cancel()
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """A task was started by this one, or by another that it has started."""
+        self._children.add(task)
+        if self._tasks_first:
+            # The first of its callbacks: it comes before what tells the handler that its task has ended.
+            task.add_done_callback(self._note_end)
+
+    def _note_end(self, _task: asyncio.Task[Any]) -> None:
+        if self._turn_of_tasks and not self._unfinished():
+            self._cancel()
+
+    def _unfinished(self) -> list[asyncio.Task[Any]]:
+        return [task for task in self._children if not task.done()]
 
     async def _carry_out(self, fn: Callable[[], Awaitable[Any]]) -> None:
         try:
@@ -147,11 +153,11 @@ class _Call:
         await self._end_children()
 
     async def _end_children(self) -> None:
-        while left := [task for task in (*self.children, self._stopping) if task is not None and not task.done()]:
+        self._turn_of_tasks = False
+        while left := self._unfinished():
             for task in left:
-                self._log(
-                    logging.WARNING, f"{self.name} left the asyncio task {task.get_name()!r}; it is cancelled"
-                )
+                text = f"{self.name} left the asyncio task {task.get_name()!r} running; it is cancelled"
+                self._log(logging.WARNING, text)
                 task.cancel()
             try:
                 await asyncio.wait(left)
@@ -259,8 +265,7 @@ class Bridge:
         waited for. `tasks_first`: the asyncio tasks that it has started get theirs before, and have ended when `fn`
         gets its own.
         """
-        items = Items(self, fn, name)
-        items.call.tasks_first = tasks_first
+        items = Items(self, fn, name, tasks_first=tasks_first)
         try:
             yield items
         finally:
@@ -307,7 +312,7 @@ class Bridge:
         task = asyncio.Task(coro, loop=loop, context=context, **options)
         call = _call.get() if context is None else context.get(_call)
         if call is not None:
-            call.children.add(task)
+            call.adopt(task)
             self._owners[task] = call
         return task
 
@@ -362,13 +367,13 @@ async def open_bridge() -> AsyncIterator[Bridge]:
 class Items:
     """What an asyncio handler yields, as a Trio task reads it."""
 
-    def __init__(self, bridge: Bridge, fn: Callable[[], Any], name: str) -> None:
+    def __init__(self, bridge: Bridge, fn: Callable[[], Any], name: str, *, tasks_first: bool) -> None:
         self._bridge = bridge
         self._queue: deque[object] = deque()
         self._announced = False
         self._room: asyncio.Event | None = None
         self._changed = trio.Event()
-        self.call = _Call(bridge, name)
+        self.call = _Call(bridge, name, tasks_first=tasks_first)
         self.call.on_done = self._note_change
         self.call.begin(lambda: self._pump(fn))
 
