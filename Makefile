@@ -1,4 +1,4 @@
-# Every target works on a fresh clone that has nothing but make and Python 3.11 or newer.
+# Every target works on a fresh clone. It needs make and Python 3.11 or newer.
 #   make demo PORT=9000        another port          make test ARGS="-k stop -x"      some of the tests
 #   make PYTHON=/path/python   another interpreter   make bench RUNS=1                a quick measurement
 #   make test-python PYTHON=python3.13 VENV=.venv-3.13   a quick part of the tests on another Python
@@ -7,15 +7,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS :=
-# Tests side by side, each file in one process: most of them wait for processes and servers of their own.
+# Test processes. Each test file runs in one process. Most tests wait for processes and servers that they start.
 JOBS := 3
 RUNS := 3
-# What a Python may break: its syntax and types, its standard library, its threads, signals, sockets and files.
+# Tests of what differs between Python versions: syntax, types, the standard library, threads, signals, sockets, files.
 QUICK := tests/protocol tests/runs/test_driver.py tests/runs/test_containment.py tests/app/test_routes.py \
-  tests/app/test_loading.py tests/server/test_loop.py tests/redis/test_login.py tests/stores/test_conformance.py \
+  tests/app/test_loading.py tests/server/test_server.py tests/redis/test_login.py tests/stores/test_conformance.py \
   tests/tasks/test_local.py tests/cli/test_mistakes.py tests/e2e/test_chat.py tests/e2e/test_unruly.py
 
-# The first of these that is new enough and can make a virtual environment is taken.
+# The first interpreter of this list that is new enough and can make a virtual environment is used.
 PYTHON :=
 PYTHONS = $(strip $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14)
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
@@ -25,16 +25,16 @@ USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo    start the example agent'
-	@echo 'make test    run the tests'
-	@echo 'make test-python PYTHON=python3.13 VENV=.venv-3.13   run a quick part of them on another Python'
-	@echo 'make check   lint, formatting, types, layers'
-	@echo 'make bench   measure what speed claims rest on (some minutes; goes on where it stopped)'
-	@echo 'make chaos   break nodes, Redis and networks many times (half an hour; goes on where it stopped)'
-	@echo 'make kills   kill processes in the middle of their saves (ten minutes; goes on where it stopped)'
-	@echo 'make chaos-tasks   give tasks to Celery workers, stop some, break things (4 minutes; goes on, too)'
-	@echo 'make fuzz    send strange requests to every route (some minutes; goes on where it stopped)'
-	@echo 'make clean   remove the environment and what tools have left behind'
+	@echo 'make demo          start the example agent'
+	@echo 'make test          run the tests; ARGS="-k stop -x" selects some'
+	@echo 'make test-python   run a quick part of them on another Python: PYTHON=python3.13 VENV=.venv-3.13'
+	@echo 'make check         check style, formatting, types and layers'
+	@echo 'make bench         measure speed and memory (6 minutes; can be interrupted and continued)'
+	@echo 'make chaos         break nodes, Redis and networks (30 minutes; can be interrupted and continued)'
+	@echo 'make kills         kill processes while they save (10 minutes; can be interrupted and continued)'
+	@echo 'make chaos-tasks   stop Celery tasks and kill workers (4 minutes; can be interrupted and continued)'
+	@echo 'make fuzz          send malformed requests to every route (some minutes; can be interrupted and continued)'
+	@echo 'make clean         remove the environment and the caches of tools'
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/friday/app.py
@@ -82,7 +82,7 @@ $(BIN)/python:
 	echo 'On Debian and Ubuntu: apt install python3-venv. Another interpreter: make PYTHON=/path/to/python.' >&2; \
 	exit 1
 
-# The stamps are older than pyproject.toml after it changed, and only then is anything installed again.
+# The stamp files are older than pyproject.toml after a change to it. Only then is anything installed again.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo 'Installing what the app needs.'
 	@$(PIP) -e .

@@ -1,4 +1,4 @@
-"""The app that is measured. A request names the kind of chat in `model`; `rate` and `count` stand beside."""
+"""The app that is measured. `model` in a request selects the kind of chat; `rate` and `count` set it up."""
 
 import argparse
 import time
@@ -13,7 +13,7 @@ app = AgentApp(app_name="bench")
 
 
 @app.query()
-async def chat(self, msgs, request=None, run=None, **kwargs):  # noqa: ARG001 - every handler may be written so
+async def chat(self, msgs, request=None, run=None, **kwargs):  # noqa: ARG001 - a signature with all parameters
     count = request.extra.get("count", 100)
     match request.model:
         case "slow":
@@ -22,7 +22,7 @@ async def chat(self, msgs, request=None, run=None, **kwargs):  # noqa: ARG001 - 
                 await trio.sleep(pause)
                 yield DELTA
         case "stamped":
-            # Each delta says when it was made, on the clock that the client reads too.
+            # Each delta contains the time at which it was made, on the clock that the client also reads.
             pause = 1 / request.extra.get("rate", 20)
             for _ in range(count):
                 await trio.sleep(pause)

@@ -1,4 +1,4 @@
-"""A load client in a process of its own: raw sockets on one epoll, to cost less than what it measures.
+"""A load client in a separate process: raw sockets on one epoll, so that it needs less CPU than the server.
 
     python bench/client.py http://127.0.0.1:8090 --model slow --rate 20 --count 100 --chats 500 --ramp 2
 
@@ -25,13 +25,13 @@ from urllib.parse import urlsplit
 
 DELTA = b'"delta":true'
 MADE = re.compile(rb"\"text\":\"token @([0-9.]+) \"}$")
-"""When a stamped delta was made; those that repeat it, at the end, have another form."""
+"""Finds the time stamp of a delta. The final events, which repeat it, do not match."""
 
 ONE_READ = 256 * 1024
 
 
 class Chat:
-    """One request and its answer, as far as it has arrived."""
+    """One request, and its response as far as it has arrived."""
 
     def __init__(self) -> None:
         self.socket = socket.socket()
@@ -41,7 +41,7 @@ class Chat:
         self.deltas = array("d")
         """When each delta arrived."""
         self.delays = array("d")
-        """How long each stamped delta was on its way."""
+        """The time from the handler to the client, for each stamped delta."""
         self.events = 0
         self.problem: str | None = None
         self._in_head = True
@@ -56,7 +56,7 @@ class Chat:
             self.end(f"cannot connect: {errno.errorcode[error]}")
 
     def ask(self, request: bytes) -> None:
-        """The socket is writable: the connection stands, or will not."""
+        """Handle a writable socket: the connection was made or has failed."""
         error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             self.end(f"cannot connect: {errno.errorcode[error]}")
@@ -178,7 +178,7 @@ class Load:
                 self._start(epoll, live)
             for descriptor, event in epoll.poll((starts[-1] if starts else deadline) - now):
                 chat = live.get(descriptor)
-                if chat is None:  # standard input: the end of the holding
+                if chat is None:  # standard input was closed: end the held chats
                     return self._end(live, None)
                 if event & select.EPOLLOUT:
                     chat.ask(self.request)
@@ -231,7 +231,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def raise_limit_of_open_files() -> None:
-    """As far as allowed: every chat is a connection here and one in the server, which inherits the limit."""
+    """Raise the limit of open files as far as allowed: each chat needs one here and one in the server."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -1,4 +1,4 @@
-"""The floor under every figure: a bare Trio server that does one `send_all` per event, and nothing else.
+"""The floor: a bare Trio server that does one `send_all` per event, and nothing else.
 
 It answers the same requests with frames of the same size, so the same client can load it. What it costs on a
 machine at a given minute is the unit in which `measure.py` states the cost of the app.
@@ -25,7 +25,7 @@ def chunk(template: bytes, number: int) -> bytes:
 
 
 async def order(stream: trio.SocketStream) -> dict:
-    """The JSON body of the one request of this connection."""
+    """Read the JSON body of the only request of this connection."""
     received = b""
     while b"\r\n\r\n" not in received:
         received += await stream.receive_some()
@@ -42,7 +42,7 @@ async def answer(stream: trio.SocketStream) -> None:
         await stream.send_all(HEAD)
         if chat["model"] == "idle":
             await stream.send_all(chunk(FRAME, 0))
-            await stream.receive_some()  # the end of the connection
+            await stream.receive_some()  # until the client closes the connection
             return
         pause = 1 / chat["rate"] if chat["model"] == "slow" else 0
         for number in range(chat["count"]):

@@ -1,4 +1,4 @@
-"""Takes the figures that speed claims rest on, one slice at a time, and prints them; see README.md beside it.
+"""Measure the figures that the documentation states about speed, and print them; see bench/README.md.
 
 python bench/measure.py                     what is still missing, then the table
 python bench/measure.py slow-200 --again    one scenario anew
@@ -32,14 +32,14 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class Scenario:
-    """How one slice is measured: `take` is given a way to start the server and returns figures."""
+    """How to measure one slice: `take` gets a function that starts the server, and returns figures."""
 
     take: Callable[[Callable[[], Server]], Figures]
     settings: dict[str, str] = field(default_factory=dict)
     server: Path | None = None
-    """None: the app under measurement."""
+    """The server to start; None: the app that is measured."""
     redis: bool = False
-    """Beside a Redis of its own, which keeps sessions and events."""
+    """Start a Redis for sessions and events."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Row:
     what: str
     aim: float | None = None
     to_us: float = 0
-    """What turns the figure into CPU us per event, to be compared with the floor; 0: it is no such cost."""
+    """Factor from the figure to CPU us per event, for the comparison with the floor; 0: not such a cost."""
 
 
 def start_up(start: Callable[[], Server]) -> Figures:
@@ -119,7 +119,7 @@ def burst(start: Callable[[], Server], model: str, rounds: int) -> Figures:
 
 
 def checked(report: Figures) -> Figures:
-    """A report worth taking figures from: a chat here and there may be lost, and is then told under the table."""
+    """Check a report: a few chats may be lost, and are then listed under the table."""
     if report["completed"] < 0.95 * report["chats"]:
         raise RuntimeError(f"{report['completed']} of {report['chats']} chats completed: {report['problems']}")
     return report
@@ -130,7 +130,7 @@ def warm_up(server: Server) -> None:
 
 
 def us_per_floor_event(logs: Path) -> float:
-    """The unit: CPU us of one `send_all` by a bare Trio server, on this machine, now."""
+    """Measure the unit: CPU us of one `send_all` of a bare Trio server, on this machine, now."""
     with Server(FLOOR, logs / "unit.log") as server:
         warm_up(server)
         report = checked(server.load("burst", count=20_000, rounds=2))
@@ -215,7 +215,7 @@ def redis_settings() -> Iterator[dict[str, str]]:
 
 
 def take(name: str, app: Path, logs: Path) -> Figures:
-    """One slice: the figures of a scenario between two looks at the floor, and how busy the machine was."""
+    """Measure one slice: a scenario between two measurements of the floor, and the load of the machine."""
     scenario = SCENARIOS[name]
     script = scenario.server or app
     load = os.getloadavg()[0]
@@ -233,7 +233,10 @@ def take(name: str, app: Path, logs: Path) -> Figures:
 
 
 def take_missing(names: list[str], results: Results, runs: int, app: Path, *, again: bool) -> bool:
-    """True if every slice could be taken. Every scenario once, then every one again: noise comes in waves."""
+    """Measure all slices; True if all succeeded.
+
+    Each scenario is measured once, then each again, because noise comes in waves.
+    """
     complete = True
     for run in range(1, runs + 1):
         for name in names:
@@ -289,13 +292,13 @@ def judged(row: Row, value: float) -> str:
 
 
 def client_busy(figures: Figures) -> float:
-    """How much of one core the load client took: near 1, it and not the server is what was measured."""
+    """The part of one core that the load client needed. Near 1 the client was measured, not the server."""
     report = figures.get("client")
     return report["client_cpu_s"] / report["wall_s"] if report else 0.0
 
 
 def remarks(results: Results) -> Iterator[str]:
-    """What a reader of the table has to know before believing it."""
+    """Remarks under the table that a reader has to know."""
     newest_code = max((path.stat().st_mtime for path in CODE.rglob("*.py")), default=0.0)
     outdated = []
     for name in SCENARIOS:

@@ -1,4 +1,4 @@
-"""Servers and load clients as real processes, and what they cost according to /proc."""
+"""Servers and load clients as real processes, and their cost according to /proc."""
 
 import json
 import os
@@ -21,17 +21,17 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Server:
-    """`script`, started and ready inside the `with`; its output goes to `log`."""
+    """Start `script` and wait until it is ready; end it after the `with`. Its output goes to `log`."""
 
     def __init__(self, script: Path, log: Path, settings: dict[str, str] | None = None) -> None:
         self._script = script
         self._log = log
-        # Only the settings of the scenario: none of the shell's may decide what is measured.
+        # Only the settings of the scenario, without those of the shell.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AGENTAPP_")}
         self._environment = inherited | {"PYTHONUNBUFFERED": "1"} | (settings or {})
         self.url = ""
         self.start_s = 0.0
-        """Seconds from the start of the process to the line that says it is ready."""
+        """Seconds from the start of the process to its ready line."""
 
     def __enter__(self) -> Self:
         command = [sys.executable, str(self._script), "--port", "0"]
@@ -66,7 +66,7 @@ class Server:
         self._process.wait()
 
     def wait_ready_for_runs(self) -> None:
-        """Until the readiness probe says so: a Redis that has just started is not trusted with sessions."""
+        """Wait until the node is ready: with a Redis that has just started this takes one lease."""
         deadline = time.perf_counter() + READY_WITHIN
         while time.perf_counter() < deadline:
             with suppress(urllib.error.HTTPError), urllib.request.urlopen(f"{self.url}/readiness"):
@@ -84,14 +84,14 @@ class Server:
         return int(re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)[1])
 
     def load(self, model: str, **options: float) -> dict[str, Any]:
-        """Chats of one kind to their end, and the client's report; `cpu_s` is what they cost the server."""
+        """Run chats of one kind to their end; the client's report, with the server's CPU time as `cpu_s`."""
         before = self.cpu_s()
         with LoadClient(self.url, model, options) as client:
             report = client.report()
         return report | {"cpu_s": self.cpu_s() - before}
 
     def hold(self, model: str, **options: float) -> "LoadClient":
-        """Chats that stay open until the end of the `with`."""
+        """Open chats, and keep them open until the end of the `with`."""
         return LoadClient(self.url, model, options, "--hold")
 
 
@@ -113,13 +113,13 @@ class LoadClient:
         self._process.communicate()
 
     def wait_holding(self) -> None:
-        """Until every chat has had its first delta."""
+        """Wait until every chat has received its first delta."""
         line = json.loads(self._process.stdout.readline() or "{}")
         if "holding" not in line:
             raise RuntimeError(f"not every chat has begun: {line}")
 
     def report(self) -> dict[str, Any]:
-        """Let go of held chats, wait for the end of the others."""
+        """End held chats, and wait for the end of the others."""
         output, _ = self._process.communicate()
         if self._process.returncode:
             raise RuntimeError("the load client failed")

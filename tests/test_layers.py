@@ -1,4 +1,4 @@
-"""The layers of the house, held by import-linter; its contracts stand in pyproject.toml."""
+"""The layers of the package hold, and import-linter finds a violation. The contracts are in pyproject.toml."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ LINT = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imp
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Judge the package in `folder`, and no other: its folder comes first on the path of the linter."""
+    """Check the package in `folder`: it comes first on the path of the linter."""
     environment = os.environ | {"PYTHONPATH": str(folder), "NO_COLOR": "1", "COLUMNS": "200"}
     return subprocess.run(
         [sys.executable, "-c", LINT], cwd=folder, env=environment, capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""Asks an agent, shows its answer as it comes, and stops it on Ctrl-C.
+"""Send a question to an agent, show the answer as it arrives, and stop the run on Ctrl-C.
 
 python examples/client/app.py "Tell me a story"
 """
@@ -16,7 +16,7 @@ from trio_agentapp.client import EventStream
 async def ask(words: str) -> None:
     urls = os.environ.get("AGENT_URL", "http://127.0.0.1:8090").split(",")
     token = os.environ.get("AGENT_TOKEN")
-    # A run whose connection was cut waits half a minute for the client to come back.
+    # After a broken connection the run continues for half a minute, so that the client can resume.
     async with AgentClient(urls, token=token, on_disconnect=CancelAfter(30)) as client:
         async with client.run(words, session_id="s1", user_id="u1") as events, trio.open_nursery() as nursery:
             nursery.start_soon(stop_on_ctrl_c, events)
@@ -31,7 +31,7 @@ async def ask(words: str) -> None:
 async def stop_on_ctrl_c(events: EventStream) -> None:
     with trio.open_signal_receiver(signal.SIGINT) as interrupts:
         async for _ in interrupts:
-            # Shielded: the answer ends because of the stop, often before its receipt is here.
+            # Shielded, because the stream often ends before the receipt of the stop has arrived.
             with trio.move_on_after(60, shield=True):
                 receipt = await events.stop(wait=True)
                 print(f"\n[stopped in {receipt.latency_ms:.0f} ms, cleanup {receipt.cleanup}]", end="")

@@ -21,7 +21,7 @@ class Mood(Enum):
 
 @attrs.define
 class Note:
-    """What is kept."""
+    """A note."""
 
     title: str
     text: str = ""
@@ -53,13 +53,13 @@ async def keep(note: Note) -> Note:
 
 @app.get("/notes")
 async def notes(tag: str | None = None) -> list[Note]:
-    """All notes, or those with a tag."""
+    """List all notes, or the notes with a tag."""
     return [note for note in shelf.values() if tag is None or tag in note.tags]
 
 
 @app.endpoint("/notes/{title}/read", methods=["GET"])
 async def read(title: str, mood: Mood = Mood.CALM, seconds: float = 0.2) -> AsyncIterator[str]:
-    """Read a note aloud, word by word, until its listener hangs up."""
+    """Stream a note word by word, until the client hangs up."""
     said = 0
     try:
         for word in shelf[title].text.split() if title in shelf else ["Nothing."]:
@@ -73,7 +73,7 @@ async def read(title: str, mood: Mood = Mood.CALM, seconds: float = 0.2) -> Asyn
 
 @app.endpoint("/count", methods=["GET"])
 def count(to: int = 3) -> Iterator[dict[str, int]]:
-    """A sync generator: it runs in a thread and may block."""
+    """Count in a sync generator, which runs in a thread and may block."""
     for number in range(1, to + 1):
         time.sleep(0.1)
         yield {"number": number}

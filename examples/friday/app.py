@@ -1,4 +1,4 @@
-"""Friday, an agent that tells a story. Stop her in the middle: in the next turn she goes on from there.
+"""Friday, an agent that tells a story. If you stop her in the middle, she continues there in the next turn.
 
 She reads from a script, so she needs no model and no network. `python examples/friday/app.py` starts her; HOST and
 PORT in the environment choose another address.
@@ -34,7 +34,7 @@ Then ask again: she goes on where she stopped.
 
 @asynccontextmanager
 async def lifespan(app: AgentApp) -> AsyncIterator[None]:
-    """What lives as long as the app. A nursery may stay open across the `yield`."""
+    """Run a background task as long as the app. A nursery may stay open across the `yield`."""
     app.state.shooting_stars = 0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_the_sky, app)
@@ -54,7 +54,7 @@ app = AgentApp(
     app_name="Friday",
     app_description="Tells stories, and remembers where she was",
     lifespan=lifespan,
-    drain_timeout=2,  # after Ctrl-C a running story has these seconds; then it is stopped
+    drain_timeout=2,  # seconds that a running story has after Ctrl-C until it is stopped
 )
 
 
@@ -77,21 +77,21 @@ async def friday(msgs: list[Message], request: AgentRequest, run: Run):
             yield word
             told += 1
             await trio.sleep(PACE)
-        told = 0  # the next story begins at the beginning
+        told = 0  # the next story begins with its first word
 
     except trio.Cancelled:
-        # Every await in here would raise Cancelled again. Inside run.cleanup() it may take its time.
+        # Without run.cleanup() every await in this block would raise Cancelled again.
         async with run.cleanup():
             await close_the_book(run, told)
         raise
 
     finally:
-        # Also after a stop: the store shields its own write.
+        # This also works after a stop, because the store shields its own write.
         await app.state.state_service.save(request.user_id, request.session_id, {"told": told})
 
 
 async def prepare() -> AsyncIterator[Message]:
-    """What comes before the first word: a thought, and a look at the sky with a tool."""
+    """Send some reasoning and a tool call before the story begins."""
     await trio.sleep(0.5)
     yield Message.reasoning("They would like a story. Let me see what kind of night it is.")
 

@@ -13,21 +13,21 @@ from trio_agentapp import AgentApp, Message, Run, TextContent
 
 
 async def async_generator(msgs: list[Message]) -> AsyncIterator[str]:
-    """The usual kind: what it yields is streamed at once."""
+    """Stream each item at once. This is the usual kind of handler."""
     for number, word in enumerate(msgs[-1].text.split(), 1):
         yield f"{number} {word}\n"
         await trio.sleep(0.2)
 
 
 async def coroutine(msgs: list[Message], run: Run) -> str:
-    """Sends what it returns. To say something earlier it calls `run.emit`."""
+    """Send the result. `run.emit` sends an item earlier."""
     await run.emit(Message.reasoning("I shall count the words."))
     await trio.sleep(0.2)
     return f"{len(msgs[-1].text.split())} words"
 
 
 def sync_generator(msgs: list[Message], run: Run) -> Iterator[str]:
-    """Runs in a thread, where blocking calls are fine. After a stop it ends at its next yield."""
+    """Run in a thread, where blocking calls are allowed. A stop ends it at its next yield."""
     run.on_exit(lambda: print(f"run {run.run_id} is over", flush=True))
     for number, word in enumerate(msgs[-1].text.split(), 1):
         yield f"{number} {word}\n"
@@ -35,7 +35,7 @@ def sync_generator(msgs: list[Message], run: Run) -> Iterator[str]:
 
 
 def sync_function(msgs: list[Message], run: Run) -> TextContent | None:
-    """Runs in a thread too. A thread cannot be interrupted, so a long computation looks at `run.stopping`."""
+    """Run in a thread. A thread cannot be interrupted, so a long computation checks `run.stopping`."""
     count = 0
     for _ in msgs[-1].text.split():
         if run.stopping:

@@ -1,4 +1,4 @@
-"""A chat model behind any server that speaks the OpenAI chat-completions protocol, streamed.
+"""Stream a chat model from any server with the OpenAI chat-completions protocol.
 
 `OPENAI_API_KEY=... python examples/openai_compatible/app.py` starts it. OPENAI_BASE_URL and OPENAI_MODEL choose
 another server and model.
@@ -27,7 +27,7 @@ if not API_KEY:
 
 
 class ModelError(Exception):
-    """The model's server refused, failed, or broke off."""
+    """The server of the model refused, failed, or closed the connection."""
 
 
 @asynccontextmanager
@@ -53,18 +53,18 @@ async def chat(msgs: list[Message], request: AgentRequest):
             async for delta in deltas:
                 if more := delta.get("reasoning_content") or delta.get("reasoning"):
                     thought += more
-                    # A pair (message, last): the message so far. Only what is new is sent.
+                    # A pair (message, last): the message so far. Only the new content is sent.
                     yield Message.reasoning(thought), False
                 if more := delta.get("content"):
                     thought = ""
                     answer += more
                     yield more
     except ModelError as error:
-        # What an exception says is never shown to clients. What a message says is.
+        # The text of an exception is never sent to clients, but that of a message is.
         yield Message(type="error", code="model_error", message=str(error))
         raise
     finally:
-        # What the client has seen of the answer belongs to the conversation, also after a stop.
+        # The part of the answer that was sent belongs to the conversation, also after a stop.
         if answer:
             history.append({"role": "assistant", "content": answer})
             await app.state.state_service.save(request.user_id, request.session_id, {"history": history})

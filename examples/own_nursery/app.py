@@ -1,4 +1,4 @@
-"""A handler with a nursery of its own: three tools at once, and a stop that ends all of them.
+"""A handler with its own nursery: three tools at once, and one stop ends all of them.
 
 `python examples/own_nursery/app.py`
 """
@@ -14,7 +14,7 @@ TOOLS = {
     "trains": (2.0, "every hour, from platform 4"),
     "hotels": (4.0, "the Patient Heron has a room"),
 }
-"""What each tool finds, and the seconds it takes."""
+"""The result of each tool, and the seconds it takes."""
 
 app = AgentApp(app_name="Planner", app_description="Plans a trip with three tools at once")
 
@@ -28,13 +28,13 @@ async def plan(msgs: list[Message], run: Run) -> AsyncIterator[str]:
     async with trio.open_nursery() as tools:
         for name in TOOLS:
             tools.start_soon(call_tool, run, name, place, findings)
-    # Here every tool has ended: there is no other way out of the block.
+    # Here every tool has ended, because the block cannot be left before.
 
     yield "All is ready: " + "; ".join(findings[name] for name in TOOLS) + "."
 
 
 async def call_tool(run: Run, name: str, place: str, findings: dict[str, str]) -> None:
-    """Call one tool. The call and its output are streamed when they happen, whichever tool is first."""
+    """Call one tool, and stream the call and its output at once."""
     seconds, finding = TOOLS[name]
     call = Message.tool_call(name, {"place": place})
     await run.emit(call)

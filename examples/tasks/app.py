@@ -1,4 +1,4 @@
-"""Long work behind short requests: tasks that are asked for now and read later.
+"""Tasks: long calls whose result is read later.
 
 python examples/tasks/app.py                                        in this process
 REDIS_URL=redis://127.0.0.1:6379/0 python examples/tasks/app.py     by Celery workers

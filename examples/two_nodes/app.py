@@ -1,4 +1,4 @@
-"""An agent for several nodes: they share a Redis, so a chat on one can be stopped on another.
+"""An agent for several nodes. They share a Redis, so a chat on one node can be stopped on another.
 
 REDIS_URL=redis://127.0.0.1:6379 PORT=8091 python examples/two_nodes/app.py
 """

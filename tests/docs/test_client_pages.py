@@ -1,4 +1,4 @@
-"""The pages about the client are true: their functions are called, against a server in a process of its own."""
+"""The functions in the pages about the client are called against a real server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 
 from trio_agentapp import AgentClient
 from trio_agentapp.client import EventStream, Retries
-from trio_agentapp.web import messages, websocket
+from trio_agentapp.web import websocket
+from trio_agentapp.web.websocket import messages
 
 from ..e2e.harness import Server
 
@@ -46,7 +47,7 @@ async def test_the_guide_to_the_client(url: str, capsys: pytest.CaptureFixture[s
     receipt, end = await page["first_words"](url)
     assert (receipt.stopped, receipt.run_id) == (True, end["id"].removeprefix("response_"))
     assert end["status"] == "canceled"
-    assert await page["patiently"](url) == "completed"
+    assert await page["with_more_retries"](url) == "completed"
     assert await page["with_several_nodes"](url, url) == "completed"
     async with AgentClient(url) as client, client.run("Go") as events:
         run_id = events.run_id
@@ -54,10 +55,10 @@ async def test_the_guide_to_the_client(url: str, capsys: pytest.CaptureFixture[s
     numbers, record, response = await page["come_back"](run_id, url)
     assert numbers == list(range(2, response["sequence_number"] + 1))
     assert (record["state"], response["status"]) == ("FINISHED", "completed")
-    running, told = await page["two_at_once"](url)
-    assert told == f"{running} is still running"
+    running, answer = await page["two_at_once"](url)
+    assert answer == f"{running} is still running"
     async with AgentClient("http://127.0.0.1:9", retries=Retries(attempts=1)) as client:
-        assert await page["politely"](client, "Hi", "s1") == "nobody answers"
+        assert await page["try_to_ask"](client, "Hi", "s1") == "no server could be reached"
 
 
 async def test_the_guide_to_the_socket(url: str) -> None:
@@ -66,10 +67,10 @@ async def test_the_guide_to_the_socket(url: str) -> None:
 
 def test_everything_of_the_client_is_in_its_guide() -> None:
     text = CLIENT.read_text()
-    for cls, told_of in ((AgentClient, "client."), (EventStream, "")):
+    for cls, prefix in ((AgentClient, "client."), (EventStream, "")):
         for name in vars(cls):
             if not name.startswith("_") and name != "aclose":
-                assert re.search(rf"`(await )?{re.escape(told_of)}{name}\b|client\.{name}\(", text), name
+                assert re.search(rf"`(await )?{re.escape(prefix)}{name}\b|client\.{name}\(", text), name
     for name, default in (AgentClient.__init__.__kwdefaults__ or {}).items():
         assert f"`{name}`" in text, name
         assert default is None or repr(default).strip("'").removesuffix(".0") in text, name
@@ -85,7 +86,7 @@ def table(heading: str) -> dict[str, list[str]]:
 
 def test_every_message_is_in_the_reference() -> None:
     assert table("What the client sends") == {kind: list(fields) for kind, fields in messages.FIELDS.items()}
-    source = Path(websocket.__file__).read_text()
+    source = "".join(path.read_text() for path in Path(websocket.__file__).parent.glob("*.py"))
     sent = set(re.findall(r'"?type"?[\'"]?: ?"(\w+)"', source))
     assert sent == set(table("What the server sends"))
     closed = {

@@ -1,4 +1,4 @@
-"""The documentation is true: its code runs, its links lead somewhere, its tables are complete."""
+"""The documentation is correct: its code runs, its links have targets, its tables are complete."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from trio_agentapp.app.settings import PREFIX
 from trio_agentapp.interrupts.redis import RedisInterruptBackend
 from trio_agentapp.protocol.content import CONTENT_TYPES, FIELDS
 from trio_agentapp.protocol.events import TERMINAL
-from trio_agentapp.protocol.lifecycle import TRANSITIONS, CleanupResult
+from trio_agentapp.protocol.lifecycle import ENDS, CleanupResult
 from trio_agentapp.protocol.message import MESSAGE_TYPES, ROLES
 from trio_agentapp.protocol.timings import Timings
 from trio_agentapp.runs.handler import OFFERED
 from trio_agentapp.server.problems import KNOWN, OTHERS
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PAGES += sorted((ROOT / "examples").rglob("*.md"))
+PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES += [path for folder in ("docs", "examples", "bench") for path in sorted((ROOT / folder).rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 REFERENCE = ROOT / "docs/reference"
@@ -48,7 +48,7 @@ def python_blocks(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def rows(name: str, heading: str = "") -> dict[str, list[str]]:
-    """The tables of a reference page, or of the section under `heading`, by the code in their first column."""
+    """Return the table rows of a reference page, or of one section, by the code in their first column."""
     text = (REFERENCE / name).read_text()
     if heading:
         text = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
@@ -63,7 +63,7 @@ def rows(name: str, heading: str = "") -> dict[str, list[str]]:
 
 
 def module(path: Path) -> Iterator[types.ModuleType]:
-    """A module of its own for a page, so that classes made in it have one to name."""
+    """Make a module for a page, so that classes defined in the page belong to a module."""
     page = types.ModuleType("documentation_" + path.stem.replace("-", "_"))
     sys.modules[page.__name__] = page
     yield page
@@ -83,7 +83,7 @@ RUNNABLE = [path for path in PAGES if any(True for _ in python_blocks(path))]
     ("path", "namespace"), [(path, path) for path in RUNNABLE], ids=map(named, RUNNABLE), indirect=["namespace"]
 )
 def test_python_blocks_run(path: Path, namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks of a page run one after another; their tests pass; their agents answer."""
+    """Run the blocks of a page in order, then its tests, and ask its agents."""
     monkeypatch.setattr(AgentApp, "run", lambda *_args, **_options: pytest.fail("app.run was called"))
     for line, code in python_blocks(path):
         before = dict(namespace)
@@ -94,7 +94,7 @@ def test_python_blocks_run(path: Path, namespace: dict[str, Any], monkeypatch: p
             if name.startswith("test_") and inspect.iscoroutinefunction(value):
                 trio.run(value)
         if "@app.query" in code and not namespace["app"].settings.require_auth:
-            # Other processes, and threads that sleep, do not live on a virtual clock.
+            # Processes and sleeping threads do not work with a virtual clock.
             real = any(name in code for name in ("open_process", "time.sleep", "to_thread"))
             clock = None if real else trio.testing.MockClock(autojump_threshold=0)
             assert trio.run(last_status, namespace["app"], clock=clock) == "completed"
@@ -133,8 +133,8 @@ async def test_the_warning_of_a_cut_cleanup_is_the_documented_one(caplog: pytest
 
 
 def test_the_pages_are_found() -> None:
-    rooms = {path.parent.name for path in PAGES if "docs" in path.parts}
-    assert {"tutorials", "how-to", "discussion", "reference"} <= rooms
+    folders = {path.parent.name for path in PAGES if "docs" in path.parts}
+    assert {"tutorials", "how-to", "discussion", "reference"} <= folders
     assert len(RUNNABLE) > 8
 
 
@@ -151,7 +151,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 def slug(heading: str) -> str:
-    """The anchor that renderers give a heading."""
+    """Return the anchor that renderers make for a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lstrip("#").strip().lower()).replace(" ", "-")
 
 
@@ -216,7 +216,7 @@ def test_every_error_class_is_in_the_reference() -> None:
 
 def test_every_end_of_a_run_is_in_the_reference() -> None:
     table = rows("errors.md", "How a run ends")
-    ends = {cause.value: state.value for (_, cause), state in TRANSITIONS.items() if state.terminal}
+    ends = {cause.value: state.value for cause, state in ENDS.items()}
     assert {reason: cells[1] for reason, cells in table.items()} == ends
 
 
@@ -279,5 +279,5 @@ def test_nothing_is_documented_that_does_not_exist() -> None:
             continue
         for name in re.findall(r"`(?:await )?app\.(?!py\b)(\w+)", text):
             assert name in known, (named(path), name)
-        for name in re.findall(r"`(?:async with )?(?:await )?run\.(\w+)", text):
+        for name in re.findall(r"`(?:async with )?(?:await )?run\.(?!py\b)(\w+)", text):
             assert hasattr(Run, name) or name in (Run.__doc__ or ""), (named(path), name)

@@ -1,4 +1,4 @@
-"""The messages that the page explains are those that the package writes."""
+"""The messages that the page explains exist in the package."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/how-to/troubleshoot.md"
 FOREIGN = {"no running event loop"}
-"""What others write: here Python's asyncio."""
+"""Messages of other packages: here Python's asyncio."""
 
 
 def constants() -> str:
-    """All texts of the package, those of f-strings in pieces."""
+    """Return all string constants of the package; those of f-strings are in pieces."""
     trees = [ast.parse(path.read_text()) for path in (ROOT / "trio_agentapp").rglob("*.py")]
     nodes = (node for tree in trees for node in ast.walk(tree))
     texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]

@@ -15,9 +15,6 @@ from .harness import Answer, Server, fresh, say
 
 OPTIONS = {"read_timeout": 1.0}
 
-# Hypercorn, now and then, about a client that still sends when its refusal is complete.
-ALLOWED_LOG = r"^\[.*\[ERROR\] Error in ASGI Framework\n(  .*\n)*?.*BusyResourceError: another task.*\n(  .*\n?)*"
-
 MEMBERS = {"type", "title", "status", "detail", "instance", "code", "request_id", "retryable"}
 OURS = re.compile(
     rb"trio_agentapp|Traceback|site-packages|\.py\b|orjson|msgspec|quart|werkzeug|AgentRequest|SessionKey"

@@ -1,4 +1,4 @@
-"""Examples, started and asked as their READMEs say: real processes, real curl."""
+"""Start examples as their READMEs say, and run the documented curl commands."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 async def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    """Files and processes do not tell when they change, so they are looked at."""
+    """Poll a condition: files and processes do not notify about changes."""
     with trio.fail_after(seconds):
         while not condition():
             await trio.sleep(0.02)
 
 
 class Stream:
-    """A `curl -N` that is running: what it has shown so far."""
+    """A running `curl -N`, and its output so far."""
 
     def __init__(self, process: subprocess.Popen[bytes], path: Path) -> None:
         self.process = process
@@ -45,7 +45,7 @@ class Stream:
 
     @property
     def words(self) -> str:
-        """The text that was streamed, piece by piece."""
+        """The text of all deltas so far."""
         return "".join(event["text"] for event in self.events if event.get("delta") and event["type"] == "text")
 
     def messages(self, kind: str) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ class Example:
         await wait_until(lambda: text in self.out, seconds)
 
     def _address(self, command: str) -> str:
-        """The documented command, with the port that this process got."""
+        """Return the documented command with the port of this process."""
         documented = re.compile(r"http://127\.0\.0\.1:809\d")
         assert documented.search(command)
         return documented.sub(self.url, command)
@@ -107,7 +107,7 @@ class Example:
         return Stream(process, path)
 
     async def call(self, command: str) -> dict[str, Any]:
-        """Run a documented curl line to its end; its JSON."""
+        """Run a documented curl line, and return its JSON."""
         done = await trio.run_process(
             ["bash", "-c", self._address(command)], capture_stdout=True, capture_stderr=True
         )
@@ -130,7 +130,7 @@ Start = Callable[..., Example]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a documented command line of an example; `python` is this one, and the port is free."""
+    """Start a documented command line with this Python and a free port."""
     started: list[Example] = []
 
     def start_one(command: str, **environment: str) -> Example:
@@ -157,7 +157,7 @@ class Document:
         self.blocks = FENCE.findall(path.read_text())
 
     def commands(self, containing: str) -> list[str]:
-        """The shell blocks in which a text occurs, in order."""
+        """Return the shell blocks that contain a text, in order."""
         return [code.strip() for kind, code in self.blocks if kind == "bash" and containing in code]
 
     def code(self, kind: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the README and the tutorial tell a reader to type, typed."""
+"""The commands of the README and of the tutorial work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def test_the_stop_demonstration_of_the_readme(start, document) -> None:
     page = document("README.md")
     (ask,) = page.commands("/process")
     (stop,) = page.commands("/stop")
-    # What `make demo` does, once the environment is there.
+    # The command of `make demo`, after it has made the environment.
     assert "@$(BIN)/python examples/friday/app.py" in (ROOT / "Makefile").read_text()
     demo = start(".venv/bin/python examples/friday/app.py")
     await demo.wait_ready()
@@ -104,12 +104,12 @@ async def test_the_tutorial(start, document, tmp_path: Path, monkeypatch, capsys
     assert (await first.wait_end())["status"] == "canceled"
     assert first.words.startswith("1 2 3 4 ")
 
-    # Step 4 and step 5 in one: it goes on, as the client of the tutorial shows.
+    # Steps 4 and 5: the count continues, as the client of the tutorial shows.
     namespace: dict = {}
     exec(client, namespace)
     await trio.to_thread.run_sync(namespace["listen"], counter.url, "Count, please")
     following = capsys.readouterr().out.split()
-    # A stop that comes while a number is being sent may repeat that one number.
+    # A stop during the sending of a number may repeat that number.
     assert int(following[0]) in (len(first.words.split()), len(first.words.split()) + 1)
     assert following[-1] == "20"
     assert await counter.stop() == 0

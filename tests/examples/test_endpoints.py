@@ -1,4 +1,4 @@
-"""The example of endpoints, started and asked as its README says."""
+"""The commands in the README of the endpoints example work."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ async def test_the_librarian(start, document) -> None:
         keep, wrong = wrong, keep
     assert (await example.call(keep))["tags"] == ["story"]
     refused = await example.call(wrong)
-    assert refused["errors"] == [
-        {"loc": "$.title", "msg": "is required"},
-        {"loc": "$.text", "msg": "must be a string, not a number"},
-    ]
+    assert refused["errors"] == [{"loc": "$.text", "msg": "must be a string, not a number"}]
     (read,) = page.commands("/read")
     whole = example.stream(read)
     await whole.wait_end()

@@ -1,4 +1,4 @@
-"""The demo, as its README tells it."""
+"""The demo works as its README says."""
 
 from __future__ import annotations
 

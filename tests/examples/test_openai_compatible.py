@@ -1,4 +1,4 @@
-"""The example against a small server that speaks chat completions, over real sockets."""
+"""The example works with a small server for chat completions, over real sockets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAGE = "examples/openai_compatible/README.md"
 
 
 class ModelServer:
-    """Answers as `mode` says, and remembers what it was asked and whether it was hung up on."""
+    """Answers as `mode` says, and records requests and disconnects."""
 
     def __init__(self) -> None:
         self.mode = "answer"
@@ -138,7 +138,7 @@ async def test_an_answer_with_reasoning_and_a_second_turn(start, document) -> No
 
 @pytest.mark.parametrize(("mode", "word"), [("endless", "more "), ("silent", "Wait ")])
 async def test_a_stop_closes_the_upstream_connection(start, document, mode: str, word: str) -> None:
-    """Also while the model is silent: the handler waits for bytes then, not between two."""
+    """A stop also works while the model is silent: the handler then waits for bytes."""
     page = document(PAGE)
     async with example(start) as (model, chat):
         model.mode = mode

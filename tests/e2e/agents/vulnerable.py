@@ -79,11 +79,13 @@ def base_kill():
 
 @app.post("/kill")
 async def kill_one(body: dict) -> dict:
-    task = tasks()[body["name"]]
-    while task._abort_func is None:  # it is about to run, and cannot be interrupted
-        await trio.lowlevel.checkpoint()
-    # What a cancellation does, with another exception.
-    task._attempt_abort(base_kill if body.get("base") else kill)
+    name = body["name"]
+    task = tasks()[name]
+    # What a cancellation does, with another exception. The task may wait in a call whose failures it survives.
+    while tasks().get(name) is task:
+        if task._abort_func is not None:
+            task._attempt_abort(base_kill if body.get("base") else kill)
+        await trio.sleep(0.001)
     return {"killed": True}
 
 
