@@ -195,11 +195,11 @@ class Bridge:
     """Awaits asyncio code from Trio. The app has one as `app.bridge`; its thread starts with the first use."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.loop.set_task_factory(self._make_task)  # type: ignore[arg-type]  # options differ by Python version
-        self.loop.set_exception_handler(self._on_error)
+        self.loop: asyncio.AbstractEventLoop
+        """Made with its thread, by the first call."""
         self._trio = trio.lowlevel.current_trio_token()
         self._thread = threading.Thread(target=self._serve, name="asyncio loop of trio-agentapp", daemon=True)
+        self._started = False
         self._closed = False
         self._owners: weakref.WeakKeyDictionary[asyncio.Task[Any], _Call] = weakref.WeakKeyDictionary()
 
@@ -280,7 +280,11 @@ class Bridge:
         """Call `fn` in the thread of the loop soon. Raises BridgeClosed."""
         if self._closed:
             raise BridgeClosed("The asyncio loop does not run: it lives from the start of the app to its end.")
-        if not self._thread.is_alive():
+        if not self._started:
+            self._started = True
+            self.loop = asyncio.new_event_loop()
+            self.loop.set_task_factory(self._make_task)  # type: ignore[arg-type]  # options differ by Python version
+            self.loop.set_exception_handler(self._on_error)
             self._thread.start()
         self.loop.call_soon_threadsafe(fn, *args)
 
@@ -329,8 +333,7 @@ class Bridge:
 
     async def _close(self) -> None:
         self._closed = True
-        if not self._thread.is_alive():
-            self.loop.close()
+        if not self._started:
             return
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT) as scope:
             self.loop.call_soon_threadsafe(self._stop)
