@@ -147,9 +147,9 @@ class AgentApp(RoutingApp):
     def query(self, framework: Any = None, *, type_converters: TypeConverters | None = None, **others: Any) -> Any:
         """Make the decorated function the handler of `POST {endpoint_path}`.
 
-        `framework`: None or "text" for a Trio handler, "asyncio" for one that is written for asyncio, or the name of
-        an agent framework. The last two run on the asyncio loop of the app. `type_converters`: functions for types of
-        messages and blocks that the framework's adapter does not know; see `abc.frameworks`.
+        `framework`: None or "text" for a Trio handler, "asyncio" for one that is written for asyncio, or the name
+        of an agent framework. The last two run on the asyncio loop of the app. `type_converters`: functions for
+        types of messages and blocks that the framework's adapter does not know; see `abc.frameworks`.
 
         Raises:
             ValueError: the framework is not known; the message lists the known ones.
