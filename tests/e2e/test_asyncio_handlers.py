@@ -97,7 +97,7 @@ async def test_a_task_that_the_handler_leaves_ends_with_the_run(server: Server) 
 async def test_a_run_receives_input(server: Server) -> None:
     async with server.chat("receive") as chat:
         await chat.started()
-        answer = await server.call("POST", f"/runs/{chat.run_id}/input", {"input": say("news")})
+        answer = await server.call("POST", f"/runs/{chat.run_id}/input", say("news")[0])
         assert answer.status in (200, 202), answer
         assert output_text(await chat.finish()) == "waiting news"
 

@@ -11,7 +11,7 @@ import trio
 
 from ..protocol.message import Message
 from ..runs import Run, StopFlag
-from .bridge import Bridge
+from .bridge import Bridge, current_items
 
 __all__ = ["AsyncioRun"]
 
@@ -45,8 +45,8 @@ class AsyncioRun:
         self._bridge.call_trio(setattr, self._run, "usage", usage)
 
     async def emit(self, item: object) -> None:
-        """Send an item, as a `yield` does."""
-        await self._await_trio(self._run.emit, item)
+        """Send an item, as a `yield` does, and after what was yielded before."""
+        await current_items.get().send(item)
 
     async def receive(self) -> Message:
         """The next message that was sent to this run."""

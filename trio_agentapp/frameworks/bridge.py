@@ -405,6 +405,7 @@ class Items:
     # In the thread of the loop.
 
     async def _pump(self, fn: Callable[[], Any]) -> None:
+        current_items.set(self)
         result = fn()
         if inspect.isawaitable(result):
             result = await result
@@ -413,9 +414,9 @@ class Items:
                 await self._drain(generator)
         elif isinstance(result, AsyncIterator):
             async for item in result:
-                await self._send(item)
+                await self.send(item)
         elif result is not None:
-            await self._send(result)
+            await self.send(result)
 
     async def _drain(self, generator: AsyncGenerator[object, Any]) -> None:
         """Send each item. A cancellation that arrives meanwhile is raised in the generator, at its yield."""
@@ -428,14 +429,14 @@ class Items:
                 return
             raised = None
             try:
-                await self._send(item)
+                await self.send(item)
                 if self._bridge.loop.time() - turn > TURN:
                     await asyncio.sleep(0)
                     turn = self._bridge.loop.time()
             except BaseException as exc:
                 raised = exc
 
-    async def _send(self, item: object) -> None:
+    async def send(self, item: object) -> None:
         """Put an item on its way. After a stop it is dropped, like what a Trio handler yields then."""
         if self.call.cancelled:
             return
@@ -444,10 +445,16 @@ class Items:
             self._announced = True
             self._bridge.call_trio(self._note_change)
         if len(self._queue) >= HIGH_WATER:
-            room = self._room = asyncio.Event()
+            # Tasks of the handler may send, too: all that wait share one event.
+            room = self._room = self._room or asyncio.Event()
             if len(self._queue) > LOW_WATER:
                 await room.wait()
-            self._room = None
+            if self._room is room:
+                self._room = None
+
+
+current_items: contextvars.ContextVar[Items] = contextvars.ContextVar("trio_agentapp_bridge_items")
+"""Where the running asyncio handler, and tasks that it has started, send items."""
 
 
 def _name_of(fn: Callable[..., object]) -> str:
