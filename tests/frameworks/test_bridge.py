@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 import trio
 
-from trio_agentapp.frameworks import Bridge, open_bridge
+from trio_agentapp.errors import ConfigurationError
+from trio_agentapp.frameworks import Bridge, adapter_of, open_bridge
 from trio_agentapp.frameworks.bridge import HIGH_WATER, BridgeClosed
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -232,12 +234,12 @@ async def test_a_resource_that_cannot_be_entered_or_left_raises(bridge: Bridge) 
         if broken_on == "entry":
             raise OSError("no server")
         yield
-        raise OSError("no goodbye")
+        raise OSError("cannot close")
 
     with pytest.raises(OSError, match="no server"):
         async with bridge.open(pool("entry")):
             raise AssertionError("not reached")
-    with pytest.raises(OSError, match="no goodbye"):
+    with pytest.raises(OSError, match="cannot close"):
         async with bridge.open(pool("exit")):
             pass
 
@@ -449,3 +451,12 @@ async def test_tasks_left_at_the_end_of_the_app_end_with_it(caplog: pytest.LogCa
 
 
 _kept: list[Any] = []
+
+
+def test_a_framework_that_is_unknown_or_not_installed_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="known are text, asyncio, agentscope"):
+        adapter_of("langchain5")
+    monkeypatch.setitem(sys.modules, "agentscope.message", None)
+    monkeypatch.delitem(sys.modules, "trio_agentapp.frameworks.agentscope", raising=False)
+    with pytest.raises(ConfigurationError, match=r"pip install 'trio-agentapp\[agentscope\]'"):
+        adapter_of("agentscope")
