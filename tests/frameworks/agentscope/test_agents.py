@@ -120,3 +120,34 @@ def test_an_unknown_block_is_an_error_that_names_it_unless_it_has_a_converter() 
         list(adapter_of("agentscope").reader().read((msg, True)))
     reader = adapter_of("agentscope", {"hologram": lambda block: [block["shape"]]}).reader()
     assert list(reader.read((msg, True))) == ["cube"]
+
+
+@pytest.mark.parametrize(
+    ("block", "kind", "content"),
+    [
+        ({"type": "text", "text": "hi"}, "message", "hi"),
+        ({"type": "thinking", "thinking": "hm"}, "reasoning", "hm"),
+        (
+            {"type": "tool_use", "id": "1", "name": "look", "input": {"a": 1}},
+            "plugin_call",
+            {"call_id": "1", "name": "look", "arguments": '{"a": 1}'},
+        ),
+        (
+            {"type": "tool_use", "id": "1", "name": "look", "input": {}, "tool_type": "mcp"},
+            "mcp_call",
+            {"call_id": "1", "name": "look", "arguments": "{}"},
+        ),
+        (
+            {"type": "tool_result", "id": "1", "name": "look", "output": "blue"},
+            "plugin_call_output",
+            {"call_id": "1", "name": "look", "output": "blue"},
+        ),
+        ({"type": "image", "source": {"type": "url", "url": "https://a/b"}}, "message", "https://a/b"),
+    ],
+)
+def test_each_block_becomes_a_message(block: dict[str, Any], kind: str, content: object) -> None:
+    [item] = adapter_of("agentscope").reader().read((Msg("Friday", [block], "assistant"), True))
+    message = item[0] if isinstance(item, tuple) else item
+    assert message.type == kind
+    [part] = message.content
+    assert content in (getattr(part, name, None) for name in ("text", "data", "image_url"))
