@@ -10,6 +10,7 @@ ARGS :=
 # Test processes. Each test file runs in one process. Most tests wait for processes and servers that they start.
 JOBS := 3
 RUNS := 3
+FRAMEWORKS := agentscope
 # Tests of what differs between Python versions: syntax, types, the standard library, threads, signals, sockets, files.
 QUICK := tests/protocol tests/runs/test_driver.py tests/runs/test_containment.py tests/app/test_routes.py \
   tests/app/test_loading.py tests/server/test_server.py tests/redis/test_login.py tests/stores/test_conformance.py \
@@ -20,7 +21,7 @@ PYTHON :=
 PYTHONS = $(strip $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14)
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo test test-python check bench chaos chaos-tasks kills fuzz clean
+.PHONY: help demo test test-python test-frameworks check bench chaos chaos-tasks kills fuzz clean
 .NOTPARALLEL:  # two pips in one environment would break it, also under `make -j`
 .DELETE_ON_ERROR:
 
@@ -28,6 +29,7 @@ help:
 	@echo 'make demo          start the example agent'
 	@echo 'make test          run the tests; ARGS="-k stop -x" selects some'
 	@echo 'make test-python   run a quick part of them on another Python: PYTHON=python3.13 VENV=.venv-3.13'
+	@echo 'make test-frameworks   run the tests of agent frameworks, each in an environment of its own'
 	@echo 'make check         check style, formatting, types and layers'
 	@echo 'make bench         measure speed and memory (6 minutes; can be interrupted and continued)'
 	@echo 'make chaos         break nodes, Redis and networks (30 minutes; can be interrupted and continued)'
@@ -44,6 +46,21 @@ test: $(VENV)/.installed-dev
 
 test-python: $(VENV)/.installed-dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile $(QUICK) $(ARGS)
+
+# One environment for each framework, because their pins do not agree. It is made again when its pins change: the
+# name of its stamp file has their hash.
+test-frameworks: $(BIN)/python
+	@set -e; for name in $(FRAMEWORKS); do \
+	  venv=.venv-frameworks/$$name; \
+	  stamp=$$venv/.installed-$$(cksum < pyproject.toml | cut -d' ' -f1); \
+	  if [ ! -e $$stamp ]; then \
+	    echo "Installing $$name in $$venv."; \
+	    $(BIN)/python -m venv --clear $$venv; \
+	    $$venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$$name]" pytest pytest-trio; \
+	    touch $$stamp; \
+	  fi; \
+	  $$venv/bin/pytest -W default tests/frameworks/$$name $(ARGS); \
+	done
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

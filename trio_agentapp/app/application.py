@@ -19,10 +19,14 @@ from quart.typing import ResponseTypes
 from quart.wrappers import Request
 
 from ..abc import DeployManager
+from ..abc.frameworks import TypeConverters
 from ..endpoints.fastapi import refuse_fastapi, refuse_fastapi_options, refuse_others
 from ..endpoints.routing import RoutingApp
 from ..endpoints.views import Endpoints
 from ..errors import ConfigurationError
+from ..frameworks import adapter_of
+from ..frameworks.bridge import Bridge
+from ..frameworks.handlers import bridged
 from ..protocol.deployment import Deployment
 from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id
@@ -55,8 +59,6 @@ __all__ = ["AgentApp"]
 logger = logging.getLogger("trio_agentapp.app")
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-FRAMEWORKS = ("text",)
 
 LAST_FRAMES = 5.0
 """Seconds beyond the cleanup budget that a stream has for its last frames when its server stops."""
@@ -135,30 +137,40 @@ class AgentApp(RoutingApp):
     # What users register.
 
     @overload
-    def query(self, framework: str | None = None, **others: Any) -> Callable[[F], F]: ...
+    def query(
+        self, framework: str | None = None, *, type_converters: TypeConverters | None = None, **others: Any
+    ) -> Callable[[F], F]: ...
 
     @overload
     def query(self, framework: F) -> F: ...
 
-    def query(self, framework: Any = None, **others: Any) -> Any:
+    def query(self, framework: Any = None, *, type_converters: TypeConverters | None = None, **others: Any) -> Any:
         """Make the decorated function the handler of `POST {endpoint_path}`.
+
+        `framework`: None or "text" for a Trio handler, "asyncio" for one that is written for asyncio, or the name
+        of an agent framework. The last two run on the asyncio loop of the app. `type_converters`: functions for
+        types of messages and blocks that the framework's adapter does not know; see `abc.frameworks`.
 
         Raises:
             ValueError: the framework is not known; the message lists the known ones.
-            ConfigurationError: there is a handler already, or the function cannot be one.
+            ConfigurationError: there is a handler already, the function cannot be one, or the framework is not
+                installed.
         """
         refuse_others(others, "@app.query")
         if callable(framework):
             return self.query()(framework)
-        if framework is not None and framework not in FRAMEWORKS:
-            raise ValueError(f"framework {framework!r} is not known; known are {', '.join(FRAMEWORKS)}")
+        adapter = None if framework in (None, "text") else adapter_of(framework, type_converters)
 
         def register(fn: F) -> F:
             if self._handler is not None:
                 raise ConfigurationError(f"this app has a query handler already: {self._handler.name}")
             refuse_fastapi(fn, f"handler {getattr(fn, '__qualname__', type(fn).__qualname__)}")
-            self._handler = Handler(fn)
-            warn_of_cancelled_error(fn, f"handler {self._handler.name}")
+            if adapter is None:
+                self._handler = Handler(fn)
+                warn_of_cancelled_error(fn, f"handler {self._handler.name}")
+            else:
+                self._handler = Handler(bridged(fn, adapter, lambda: self.bridge))
+                self._framework = adapter.name
             return fn
 
         return register
@@ -215,6 +227,11 @@ class AgentApp(RoutingApp):
     def celery(self) -> Any:
         """The Celery application, for `celery -A module:app.celery worker`. ConfigurationError: no broker."""
         return self._tasks.celery.celery
+
+    @property
+    def bridge(self) -> Bridge:
+        """Awaits asyncio code: `await app.bridge.run(fn, *args)`. BridgeClosed: the app does not run."""
+        return self._runtime.bridge
 
     async def stop_chat(
         self, user_id: str, session_id: str, run_id: str | None = None, wait: bool = False

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import attrs
 import trio
 
+from ..frameworks.bridge import Bridge, BridgeClosed, open_bridge
 from ..interrupts import LocalInterruptBackend
 from ..runs import Handler, RunRegistry, Viewing, drain
 from ..runs.containment import noted
@@ -56,14 +57,22 @@ class Runtime:
         self._tasks = tasks
         self.parts: Parts | None = None
         """None while the app is not open."""
+        self._bridge: Bridge | None = None
         self._drained: trio.Event | None = None
+
+    @property
+    def bridge(self) -> Bridge:
+        """The asyncio loop of the app, while it is open. Raises BridgeClosed."""
+        if self._bridge is None:
+            raise BridgeClosed("app.bridge works while the app runs: in its lifespan, in handlers and in routes.")
+        return self._bridge
 
     @asynccontextmanager
     async def open(self, app: object, handler: Handler | None, framework_type: str) -> AsyncIterator[None]:
         """Open everything that handlers may use, and close it in the opposite order, also if opening fails midway.
 
-        The order is: the stores, `before_start`, `@app.init`, the user's lifespan, the run registry, tasks. So a
-        handler can use all of them until its cleanup is over.
+        The order is: the stores, the asyncio loop, `before_start`, `@app.init`, the user's lifespan, the run
+        registry, tasks. So a handler can use all of them until its cleanup is over.
         """
         async with AsyncExitStack() as stack:
             stack.enter_context(noted())
@@ -71,6 +80,7 @@ class Runtime:
             stack.push_async_callback(shielded, self.state.state_service.aclose)
             stack.push_async_callback(shielded, self.state.session_service.aclose)
             stack.push_async_callback(shielded, self.backend.aclose)
+            self._bridge = await stack.enter_async_context(open_bridge())
             await stack.enter_async_context(self._hooks.around_all(app))
             registry = self._make_registry()
             # It is the handler's `self`, and made this early because `@app.init` sets attributes on it.

@@ -1,0 +1,153 @@
+"""Agents of the real package, with a scripted model: what they stream, and what a stop leaves in their memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import trio
+
+pytest.importorskip("agentscope", reason="it has an environment of its own: make test-frameworks")
+
+from agentscope.agent import ReActAgent
+from agentscope.formatter import OpenAIChatFormatter
+from agentscope.memory import InMemoryMemory
+from agentscope.message import Msg, TextBlock, ToolUseBlock
+from agentscope.model import ChatModelBase, ChatResponse
+from agentscope.pipeline import stream_printing_messages
+from agentscope.tool import Toolkit, ToolResponse
+
+from trio_agentapp import AgentApp
+from trio_agentapp.errors import ItemError
+from trio_agentapp.frameworks import adapter_of
+from trio_agentapp.protocol.message import Message
+
+
+class Model(ChatModelBase):
+    """Asks for the tool first, and then talks without end, or to the end of its sentence."""
+
+    def __init__(self, *, endless: bool = False) -> None:
+        super().__init__("scripted", True)
+        self.turn = 0
+        self.endless = endless
+
+    async def __call__(self, *_: Any, **__: Any) -> AsyncIterator[ChatResponse]:
+        self.turn += 1
+        return self._call_tool() if self.turn == 1 else self._talk()
+
+    async def _call_tool(self) -> AsyncIterator[ChatResponse]:
+        text = TextBlock(type="text", text="Let me look.")
+        yield ChatResponse(content=[text])
+        yield ChatResponse(
+            content=[text, ToolUseBlock(type="tool_use", id="c1", name="look", input={"what": "sky"})]
+        )
+
+    async def _talk(self) -> AsyncIterator[ChatResponse]:
+        text = ""
+        for word in ["The ", "sky ", "is ", "blue "] * (1000 if self.endless else 1):
+            text += word
+            yield ChatResponse(content=[TextBlock(type="text", text=text)])
+            await asyncio.sleep(0.01)
+
+
+async def look(what: str) -> ToolResponse:
+    """Look at a thing."""
+    return ToolResponse(content=[TextBlock(type="text", text=f"{what}: blue")])
+
+
+def app_with(saved: list[Any], **options: Any) -> AgentApp:
+    app = AgentApp()
+
+    @app.query(framework="agentscope")
+    async def chat(self: Any, msgs: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        memory, toolkit = InMemoryMemory(), Toolkit()
+        toolkit.register_tool_function(look)
+        agent = ReActAgent(
+            name="Friday",
+            model=Model(**options),
+            sys_prompt="You look.",
+            toolkit=toolkit,
+            memory=memory,
+            formatter=OpenAIChatFormatter(),
+        )
+        agent.set_console_output_enabled(enabled=False)
+        try:
+            async for msg, last in stream_printing_messages(agents=[agent], coroutine_task=agent(msgs)):
+                yield msg, last
+        except asyncio.CancelledError:
+            await agent.interrupt()
+            raise
+        finally:
+            saved.extend(msg.get_text_content() or "" for msg in await memory.get_memory())
+
+    return app
+
+
+async def test_an_agent_streams_text_a_call_and_its_output() -> None:
+    with trio.fail_after(30):
+        async with app_with([]).stream_query("What is above?") as events:
+            *_, end = [event async for event in events]
+    assert end.status == "completed"
+    assert [message.type for message in end.output] == ["message", "plugin_call", "plugin_call_output", "message"]
+    assert end.output[1].content[0].data == {"call_id": "c1", "name": "look", "arguments": '{"what": "sky"}'}
+    assert end.output[-1].content[0].text.strip() == "The sky is blue"
+
+
+async def test_the_partial_answer_is_saved_after_a_stop() -> None:
+    saved: list[Any] = []
+    app = app_with(saved, endless=True)
+    request = {"input": "What is above?", "user_id": "u", "session_id": "s"}
+    with trio.fail_after(30):
+        async with app.runtime(), app.stream_query(request) as events:
+            async for event in events:
+                if "sky" in getattr(event, "text", ""):
+                    await app.stop_chat("u", "s")
+    assert event.status == "canceled"
+    assert any("The sky" in text for text in saved), saved
+
+
+def test_messages_arrive_in_its_types() -> None:
+    [msg] = adapter_of("agentscope").messages([Message("user", content="hi")])
+    assert isinstance(msg, Msg)
+    assert (msg.role, msg.content) == ("user", [{"type": "text", "text": "hi"}])
+
+
+def test_an_unknown_block_is_an_error_that_names_it_unless_it_has_a_converter() -> None:
+    msg = Msg("Friday", [{"type": "hologram", "shape": "cube"}], "assistant")
+    with pytest.raises(ItemError, match="'hologram'"):
+        list(adapter_of("agentscope").reader().read((msg, True)))
+    reader = adapter_of("agentscope", {"hologram": lambda block: [block["shape"]]}).reader()
+    assert list(reader.read((msg, True))) == ["cube"]
+
+
+@pytest.mark.parametrize(
+    ("block", "kind", "content"),
+    [
+        ({"type": "text", "text": "hi"}, "message", "hi"),
+        ({"type": "thinking", "thinking": "hm"}, "reasoning", "hm"),
+        (
+            {"type": "tool_use", "id": "1", "name": "look", "input": {"a": 1}},
+            "plugin_call",
+            {"call_id": "1", "name": "look", "arguments": '{"a": 1}'},
+        ),
+        (
+            {"type": "tool_use", "id": "1", "name": "look", "input": {}, "tool_type": "mcp"},
+            "mcp_call",
+            {"call_id": "1", "name": "look", "arguments": "{}"},
+        ),
+        (
+            {"type": "tool_result", "id": "1", "name": "look", "output": "blue"},
+            "plugin_call_output",
+            {"call_id": "1", "name": "look", "output": "blue"},
+        ),
+        ({"type": "image", "source": {"type": "url", "url": "https://a/b"}}, "message", "https://a/b"),
+    ],
+)
+def test_each_block_becomes_a_message(block: dict[str, Any], kind: str, content: object) -> None:
+    [item] = adapter_of("agentscope").reader().read((Msg("Friday", [block], "assistant"), True))
+    message = item[0] if isinstance(item, tuple) else item
+    assert message.type == kind
+    [part] = message.content
+    assert content in (getattr(part, name, None) for name in ("text", "data", "image_url"))

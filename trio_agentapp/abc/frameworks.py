@@ -1,0 +1,62 @@
+"""What an adapter of an agent framework does."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from ..protocol.message import Message
+
+__all__ = ["FrameworkAdapter", "ItemReader", "TypeConverters"]
+
+TypeConverters = Mapping[Any, Callable[..., Any]]
+"""Converters of a user's own, asked first: by the type of a message on the way in (`Message -> framework object`),
+and by the name of a block or the class of an item on the way out (`block or item -> items of ours`)."""
+
+
+class ItemReader(ABC):
+    """Translates what one handler yields in one run. It may keep state between items."""
+
+    usage: Mapping[str, Any] | None = None
+    """Tokens that the model used, once it is known."""
+
+    @abstractmethod
+    def read(self, item: Any) -> Iterable[object]:
+        """Translate one item into text, content and messages, as Trio handlers yield them.
+
+        Raises ItemError, which names the type, for an item that the framework does not stream.
+        """
+
+    def end(self) -> Iterable[object]:
+        """What is still to be sent when the handler has ended."""
+        return ()
+
+
+class FrameworkAdapter(ABC):
+    """Translates between an agent framework and the runtime. One adapter serves all runs of an app.
+
+    Its methods are called in the thread of the asyncio loop, except `agent_handler`.
+    """
+
+    name: ClassVar[str]
+    """What `@app.query(framework=...)` calls it."""
+
+    stops_tasks_first: ClassVar[bool] = False
+    """Whether a stop ends the asyncio tasks of a handler, in which the framework runs its agents, before it gets a
+    CancelledError itself. What it saves then is complete."""
+
+    def __init__(self, type_converters: TypeConverters | None = None) -> None:
+        self.type_converters: TypeConverters = type_converters or {}
+
+    @abstractmethod
+    def messages(self, messages: Sequence[Message]) -> Any:
+        """The conversation in the framework's own types: what its handlers get as `msgs`."""
+
+    @abstractmethod
+    def reader(self) -> ItemReader:
+        """A reader for the items of one run."""
+
+    def agent_handler(self, agent: Any) -> Callable[..., Any] | None:
+        """A handler that runs `agent`, for `AgentApp(agent=...)`; None: it is not an agent of this framework."""
+        return None

@@ -1,0 +1,234 @@
+"""Agents of agentscope 1.0: `Msg` objects in, `(Msg, last)` pairs out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from agentscope.message import Msg
+
+from ..abc.frameworks import FrameworkAdapter, ItemReader, TypeConverters
+from ..errors import ItemError
+from ..protocol.content import (
+    AudioContent,
+    Content,
+    DataContent,
+    FileContent,
+    ImageContent,
+    RefusalContent,
+    TextContent,
+    VideoContent,
+)
+from ..protocol.message import OUTPUT_OF, Message
+
+__all__ = ["AgentScopeAdapter"]
+
+CALLS = frozenset(OUTPUT_OF)
+OUTPUTS = frozenset(OUTPUT_OF.values())
+
+
+class AgentScopeAdapter(FrameworkAdapter):
+    """Runs handlers that iterate over `stream_printing_messages`.
+
+    A stop cancels the task in which the agent replies, as `agent.interrupt()` does, and waits for it: the partial
+    answer is in the agent's memory when the handler's `except` and `finally` run.
+    """
+
+    name = "agentscope"
+    stops_tasks_first = True
+
+    def messages(self, messages: Sequence[Message]) -> list[Msg]:
+        return [made for message in messages if (made := self._msg(message)) is not None]
+
+    def reader(self) -> ItemReader:
+        return _Reader(self.type_converters)
+
+    def _msg(self, message: Message) -> Msg | None:
+        if (converter := self.type_converters.get(message.type)) is not None:
+            converted: Msg = converter(message)
+            return converted
+        metadata = dict(message.metadata or {})
+        role: Any = "system" if message.role == "tool" else message.role
+        name = metadata.get("original_name") or message.extra.get("name") or message.role
+        made = Msg(str(name), list(_blocks_of(message)), role, metadata=metadata)
+        made.id = str(metadata.get("original_id") or message.id or made.id)
+        return made
+
+
+# In.
+
+
+def _blocks_of(message: Message) -> Iterator[Any]:
+    if message.type == "reasoning":
+        yield {"type": "thinking", "thinking": message.text}
+    elif message.type in CALLS:
+        data = _data_of(message)
+        yield {
+            "type": "tool_use",
+            "id": data.get("call_id"),
+            "name": data.get("name"),
+            "input": _object_of(data.get("arguments")),
+        }
+    elif message.type in OUTPUTS:
+        data = _data_of(message)
+        output = data.get("output")
+        if not isinstance(output, str):
+            output = output if _is_blocks(output) else json.dumps(output)
+        yield {"type": "tool_result", "id": data.get("call_id"), "name": data.get("name", ""), "output": output}
+    else:
+        for part in message.content:
+            yield _block_of(part)
+
+
+def _data_of(message: Message) -> Mapping[str, Any]:
+    for part in reversed(message.content):
+        if isinstance(part, DataContent) and isinstance(part.data, Mapping):
+            return part.data
+    return {}
+
+
+def _object_of(arguments: Any) -> dict[str, Any]:
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except ValueError:
+            return {}
+    return dict(arguments) if isinstance(arguments, Mapping) else {}
+
+
+def _is_blocks(output: Any) -> bool:
+    return isinstance(output, list) and all(isinstance(block, dict) and "type" in block for block in output)
+
+
+def _block_of(part: Content) -> dict[str, Any]:
+    match part:
+        case TextContent(text=text) | RefusalContent(refusal=text):
+            return {"type": "text", "text": text}
+        case DataContent(data=data):
+            return {"type": "text", "text": json.dumps(data)}
+        case ImageContent(image_url=url):
+            return {"type": "image", "source": _source_of(url, "image/png")}
+        case VideoContent(video_url=url):
+            return {"type": "video", "source": _source_of(url, "video/mp4")}
+        case AudioContent(data=data, format=form):
+            return {"type": "audio", "source": _source_of(data, f"audio/{form or 'wav'}")}
+        case FileContent(file_url=url, file_data=data, filename=name):
+            return {"type": "file", "source": _source_of(url or data, "application/octet-stream"), "filename": name}
+
+
+def _source_of(value: str | None, media_type: str) -> dict[str, str]:
+    """A URL, a `data:` URL, or base64 text, as agentscope spells it."""
+    value = value or ""
+    if value.startswith("data:"):
+        head, _, data = value.partition(",")
+        return {"type": "base64", "media_type": head[5:].partition(";")[0] or media_type, "data": data}
+    if "://" in value:
+        return {"type": "url", "url": value}
+    return {"type": "base64", "media_type": media_type, "data": value}
+
+
+# Out.
+
+
+class _Reader(ItemReader):
+    """Splits each Msg, whose blocks grow from one time to the next, into messages of one kind each."""
+
+    def __init__(self, converters: TypeConverters) -> None:
+        self._converters = converters
+        self._calls: dict[str, str] = {}
+        self._complete: set[str] = set()
+
+    def read(self, item: Any) -> Iterable[object]:
+        last = True
+        if isinstance(item, tuple):
+            # With `yield_speech=True` a third part, which is the sound of the text.
+            item, last, *speech = item
+            yield from self._read_msg(item, bool(last))
+            if last and speech and speech[0]:
+                for block in speech[0] if isinstance(speech[0], list) else [speech[0]]:
+                    yield _media_of(block)
+        elif isinstance(item, Msg):
+            yield from self._read_msg(item, last)
+        else:
+            # Text, and our own messages and content, as in a handler without a framework.
+            yield item
+
+    def _read_msg(self, msg: Any, last: bool) -> Iterator[object]:
+        if isinstance(msg, Message):
+            yield (msg, last)
+            return
+        if not isinstance(msg, Msg):
+            raise ItemError(f"a handler of agentscope yields (Msg, bool), not ({type(msg).__name__}, bool)")
+        blocks = [{"type": "text", "text": msg.content}] if isinstance(msg.content, str) else msg.content
+        for number, block in enumerate(blocks):
+            key = f"{msg.id}-{number}" if number else msg.id
+            if key in self._complete:
+                continue
+            # A block is complete when another has begun behind it.
+            whole = last or number < len(blocks) - 1
+            yield from self._convert(block, msg, key, whole)
+            if whole:
+                self._complete.add(key)
+
+    def _convert(self, block: Any, msg: Msg, key: str, whole: bool) -> Iterator[object]:
+        kind = block.get("type")
+        if (converter := self._converters.get(kind)) is not None:
+            yield from converter(block)
+            return
+        metadata = {"original_id": msg.id, "original_name": msg.name, **(msg.metadata or {})}
+        match kind:
+            case "text" | "thinking":
+                text = block.get(kind) or ""
+                if text:
+                    kind = "message" if kind == "text" else "reasoning"
+                    yield (Message("assistant", kind, [TextContent(text)], key, metadata=metadata), whole)
+            case "tool_use":
+                if whole:
+                    yield self._call_of(block, key, metadata)
+            case "tool_result":
+                if whole:
+                    yield self._output_of(block, key, metadata)
+            case "image" | "audio" | "video" | "file":
+                if whole:
+                    yield Message("assistant", "message", [_media_of(block)], key, metadata=metadata)
+            case _:
+                raise ItemError(
+                    f"agentscope streamed a block of type {kind!r}, which has no translation; give one by "
+                    f"query(framework='agentscope', type_converters={{{kind!r}: function}})"
+                )
+
+    def _call_of(self, block: Any, key: str, metadata: dict[str, Any]) -> Message:
+        kind = "mcp_call" if block.get("tool_type") == "mcp" else "plugin_call"
+        self._calls[block["id"]] = kind
+        arguments = block.get("raw_input") or json.dumps(block.get("input") or {}, ensure_ascii=False)
+        data = {"call_id": block["id"], "name": block["name"], "arguments": arguments}
+        if block.get("server_label"):
+            data["server_label"] = block["server_label"]
+        return Message("assistant", kind, [DataContent(data)], key, metadata=metadata)
+
+    def _output_of(self, block: Any, key: str, metadata: dict[str, Any]) -> Message:
+        kind = OUTPUT_OF[self._calls.get(block["id"], "plugin_call")]
+        output = block.get("output")
+        if not isinstance(output, str):
+            output = json.dumps(output, ensure_ascii=False)
+        data = {"call_id": block["id"], "name": block.get("name"), "output": output}
+        return Message("tool", kind, [DataContent(data)], key, metadata=metadata)
+
+
+def _media_of(block: Any) -> Content:
+    source = block.get("source") or {}
+    url = source.get("url")
+    media_type = source.get("media_type") or ""
+    data_url = f"data:{media_type};base64,{source.get('data', '')}"
+    match block["type"]:
+        case "image":
+            return ImageContent(url or data_url)
+        case "video":
+            return VideoContent(url or data_url)
+        case "audio":
+            return AudioContent(url or source.get("data", ""), media_type.rpartition("/")[2] or None)
+        case _:
+            return FileContent(
+                file_url=url, file_data=None if url else source.get("data"), filename=block.get("filename")
+            )

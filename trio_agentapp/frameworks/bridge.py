@@ -1,0 +1,461 @@
+"""One asyncio loop in a thread of its own, and the ways between it and Trio.
+
+Why a thread: a handler that blocks its loop then stalls other asyncio handlers and nothing else; Trio handlers,
+`/health` and stops go on. One wake-up of Trio serves all items that arrived meanwhile, so an item is cheap.
+
+Who owns what: each call from Trio is one asyncio task, which the Trio side waits for, also after it has cancelled
+it. asyncio tasks that this one started and did not await are cancelled and awaited when it ends. So when a call
+returns, nothing of it runs, as with a nursery. A client that is to outlive a run belongs into the app's lifespan,
+made by `Bridge.run` or `Bridge.open`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import threading
+import weakref
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from typing import Any, TypeVar
+
+import outcome
+import trio
+
+from ..errors import AgentAppError
+from ..runs import current_run
+from ..runs.log_fields import add_log_fields, log_fields
+
+__all__ = ["Bridge", "BridgeClosed", "Items", "open_bridge"]
+
+logger = logging.getLogger("trio_agentapp.frameworks")
+
+T = TypeVar("T")
+
+HIGH_WATER = 256
+"""Items on their way to Trio at which the asyncio side waits."""
+
+LOW_WATER = 64
+"""Items on their way at which it continues."""
+
+TURN = 0.01
+"""Seconds for which a generator that never awaits may keep the loop from other tasks."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that tasks which are left when the app ends have, and then the thread."""
+
+
+class BridgeClosed(AgentAppError):
+    """The asyncio loop of the app does not run: the app has not started, or has ended."""
+
+
+class _Call:
+    """One asyncio task that a Trio task waits for."""
+
+    def __init__(self, bridge: Bridge, name: str, *, tasks_first: bool = False) -> None:
+        """`tasks_first`: a cancellation reaches the tasks that this one has started, and then this one."""
+        self.name = name
+        self.done = trio.Event()
+        self.cancelled = False
+        self.on_done: Callable[[], None] = self.done.set
+        self._tasks_first = tasks_first
+        self._children: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self.fields = log_fields()
+        self._bridge = bridge
+        self._result: outcome.Outcome[Any] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._turn_of_tasks = False
+        self._context = contextvars.copy_context()
+        self._context.run(_call.set, self)
+
+    def begin(self, fn: Callable[[], Awaitable[Any]]) -> None:
+        """Await `fn()` on the loop, with the context variables of this Trio task."""
+        self._bridge.call_asyncio(self._begin, fn)
+
+    def cancel(self) -> None:
+        """Raise one `asyncio.CancelledError` in the task, at its next await."""
+        self.cancelled = True
+        self._bridge.call_asyncio(self._cancel)
+
+    async def end(self) -> None:
+        """Cancel the task and wait for its end, whatever it does.
+
+        A task of a run has the run's cleanup budget. If it still runs then, it is cancelled once more and waited
+        for without a limit, which is how a run becomes stuck.
+        """
+        if not self.done.is_set():
+            self.cancel()
+            if (run := current_run.get(None)) is not None:
+                async with run.cleanup():
+                    await self.done.wait()
+                if not self.done.is_set():
+                    self.cancel()
+            with trio.CancelScope(shield=True):
+                await self.done.wait()
+
+    def unwrap(self) -> Any:
+        """The result of a task that has ended, or its exception.
+
+        Raises RuntimeError for a CancelledError that is not an answer to `cancel`.
+        """
+        assert self._result is not None  # noqa: S101
+        if self.was_cancelled:
+            raise RuntimeError(f"{self.name} raised asyncio.CancelledError, and nothing had cancelled it")
+        return self._result.unwrap()
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether the task has ended with CancelledError."""
+        return isinstance(self._result, outcome.Error) and isinstance(self._result.error, asyncio.CancelledError)
+
+    # In the thread of the loop.
+
+    def _begin(self, fn: Callable[[], Awaitable[Any]]) -> None:
+        task = asyncio.Task(self._carry_out(fn), loop=self._bridge.loop, name=self.name, context=self._context)
+        # Not at the end of the coroutine: one that is cancelled before its first step never runs.
+        task.add_done_callback(self._ended)
+        self._task = task
+
+    def _cancel(self) -> None:
+        if self._task is None or self._task.done():
+            return
+        if self._tasks_first and not self._turn_of_tasks and (left := self._unfinished()):
+            self._turn_of_tasks = True
+            for task in left:
+                task.cancel()
+        else:
+            self._turn_of_tasks = False
+            self._task.cancel()
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """A task was started by this one, or by another that it has started."""
+        self._children.add(task)
+        if self._tasks_first:
+            # The first of its callbacks: it comes before what tells the handler that its task has ended.
+            task.add_done_callback(self._note_end)
+
+    def _note_end(self, _task: asyncio.Task[Any]) -> None:
+        if self._turn_of_tasks and not self._unfinished():
+            self._cancel()
+
+    def _unfinished(self) -> list[asyncio.Task[Any]]:
+        return [task for task in self._children if not task.done()]
+
+    async def _carry_out(self, fn: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            self._result = outcome.Value(await fn())
+        except BaseException as exc:
+            # Also SystemExit, which would end the loop and with it all other calls.
+            self._result = outcome.Error(exc)
+        await self._end_children()
+
+    async def _end_children(self) -> None:
+        self._turn_of_tasks = False
+        while left := self._unfinished():
+            for task in left:
+                text = f"{self.name} left the asyncio task {task.get_name()!r} running; it is cancelled"
+                self._log(logging.WARNING, text)
+                task.cancel()
+            try:
+                await asyncio.wait(left)
+            except asyncio.CancelledError:
+                continue  # the cleanup budget is spent: they are cancelled once more, and waited for all the same
+
+    def _ended(self, _task: asyncio.Task[None]) -> None:
+        if self._result is None:
+            self._result = outcome.Error(asyncio.CancelledError())
+        self._bridge.call_trio(self._finish)
+
+    def _log(self, level: int, message: str, error: BaseException | None = None) -> None:
+        """Log with the fields of the run that the call belongs to."""
+
+        def log() -> None:
+            add_log_fields(**self.fields)
+            logger.log(level, message, exc_info=error)
+
+        contextvars.copy_context().run(log)
+
+    def note_error(self, message: str, error: BaseException | None) -> None:
+        self._log(logging.ERROR, f"in {self.name}: {message}", error)
+
+    # In Trio's thread.
+
+    def _finish(self) -> None:
+        self.done.set()
+        self.on_done()
+
+
+_call: contextvars.ContextVar[_Call | None] = contextvars.ContextVar("trio_agentapp_bridge_call", default=None)
+
+
+class Bridge:
+    """Awaits asyncio code from Trio. The app has one as `app.bridge`; its thread starts with the first use."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop
+        """Made with its thread, by the first call."""
+        self._trio = trio.lowlevel.current_trio_token()
+        self._thread = threading.Thread(target=self._serve, name="asyncio loop of trio-agentapp", daemon=True)
+        self._started = False
+        self._closed = False
+        self._owners: weakref.WeakKeyDictionary[asyncio.Task[Any], _Call] = weakref.WeakKeyDictionary()
+
+    async def run(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Await `fn(*args)` on the asyncio loop. Returns what it returns, and raises what it raises.
+
+        A cancellation of the Trio task becomes one `asyncio.CancelledError` in `fn`, which may await as it likes
+        and is waited for. `fn` can read the context variables of the Trio task.
+
+        Raises:
+            BridgeClosed: the app has not started yet, or has ended.
+        """
+        call = _Call(self, _name_of(fn))
+        call.begin(lambda: fn(*args))
+        try:
+            await call.done.wait()
+        except trio.Cancelled:
+            await call.end()
+            if call.was_cancelled:
+                raise
+        result: T = call.unwrap()
+        return result
+
+    @asynccontextmanager
+    async def open(self, manager: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
+        """Enter an asyncio context manager on the loop, and leave it there: a client, or a pool of connections.
+
+        One asyncio task enters and leaves it, as managers that hold task groups or timeouts need.
+        """
+        opened: list[T] = []
+        changed = trio.Event()
+        leave = asyncio.Event()
+
+        async def hold() -> None:
+            async with manager as value:
+                opened.append(value)
+                self.call_trio(changed.set)
+                await leave.wait()
+
+        call = _Call(self, type(manager).__qualname__)
+        call.on_done = changed.set
+        call.begin(hold)
+        try:
+            await changed.wait()
+            if not opened:
+                call.unwrap()
+            yield opened[0]
+        finally:
+            with trio.CancelScope(shield=True):
+                if opened:
+                    self.call_asyncio(leave.set)
+                    await call.done.wait()
+                else:
+                    await call.end()
+        call.unwrap()
+
+    @asynccontextmanager
+    async def items(self, fn: Callable[[], Any], name: str, *, tasks_first: bool = False) -> AsyncIterator[Items]:
+        """Call `fn` on the loop, and iterate over what it yields.
+
+        `fn` is an asynchronous generator function, or a coroutine function, whose result is the one item. If the
+        block is left before the last item, `fn` gets one `asyncio.CancelledError` at its await or yield, and is
+        waited for. `tasks_first`: the asyncio tasks that it has started get theirs before, and have ended when `fn`
+        gets its own.
+        """
+        items = Items(self, fn, name, tasks_first=tasks_first)
+        try:
+            yield items
+        finally:
+            await items.call.end()
+            if items.call.cancelled and not items.call.was_cancelled:
+                # What it raised while it was stopped.
+                items.call.unwrap()
+
+    # Between the threads.
+
+    def call_asyncio(self, fn: Callable[..., object], *args: Any) -> None:
+        """Call `fn` in the thread of the loop soon. Raises BridgeClosed."""
+        if self._closed:
+            raise BridgeClosed("The asyncio loop does not run: it lives from the start of the app to its end.")
+        if not self._started:
+            self._started = True
+            self.loop = asyncio.new_event_loop()
+            self.loop.set_task_factory(self._make_task)  # type: ignore[arg-type]  # options differ by Python version
+            self.loop.set_exception_handler(self._on_error)
+            self._thread.start()
+        self.loop.call_soon_threadsafe(fn, *args)
+
+    def call_trio(self, fn: Callable[..., object], *args: Any) -> None:
+        """Call `fn` in Trio's thread soon."""
+        self._trio.run_sync_soon(fn, *args)
+
+    # The thread of the loop.
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        while True:
+            try:
+                self.loop.run_forever()
+                break
+            except (SystemExit, KeyboardInterrupt) as exc:
+                # asyncio ends its loop for these, also when a task that nobody awaits raises them.
+                logger.error("an asyncio task raised %r, and the loop continues", exc)  # noqa: TRY400
+        self.loop.close()
+
+    def _make_task(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coro: Coroutine[Any, Any, T],
+        *,
+        context: contextvars.Context | None = None,
+        **options: Any,
+    ) -> asyncio.Task[T]:
+        task = asyncio.Task(coro, loop=loop, context=context, **options)
+        call = _call.get() if context is None else context.get(_call)
+        if call is not None:
+            call.adopt(task)
+            self._owners[task] = call
+        return task
+
+    def _on_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log an error that no code awaits: of a stray task, a callback, a transport."""
+        task = context.get("task") or context.get("future")
+        call = self._owners.get(task) if isinstance(task, asyncio.Task) else _call.get()
+        if call is not None:
+            call.note_error(context["message"], context.get("exception"))
+        else:
+            logger.error("outside of any run: %s", context["message"], exc_info=context.get("exception"))
+
+    # The end.
+
+    async def _close(self) -> None:
+        self._closed = True
+        if not self._started:
+            return
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT) as scope:
+            self.loop.call_soon_threadsafe(self._stop)
+            await trio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
+        if scope.cancelled_caught:
+            logger.error("the asyncio loop is blocked; its thread ends with the process")
+
+    def _stop(self) -> None:
+        stopping = self.loop.create_task(self._wind_up(), context=contextvars.Context())
+        stopping.add_done_callback(lambda _: self.loop.stop())
+
+    async def _wind_up(self) -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            _, stubborn = await asyncio.wait(left, timeout=CLOSE_TIMEOUT / 2)
+            for task in stubborn:
+                logger.error("the asyncio task %r does not end", task.get_name())
+        await self.loop.shutdown_asyncgens()
+        await self.loop.shutdown_default_executor()
+
+
+@asynccontextmanager
+async def open_bridge() -> AsyncIterator[Bridge]:
+    """Open a bridge. At the end of the block tasks that are left are cancelled, and the thread is joined."""
+    bridge = Bridge()
+    try:
+        yield bridge
+    finally:
+        await bridge._close()
+
+
+class Items:
+    """What an asyncio handler yields, as a Trio task reads it."""
+
+    def __init__(self, bridge: Bridge, fn: Callable[[], Any], name: str, *, tasks_first: bool) -> None:
+        self._bridge = bridge
+        self._queue: deque[object] = deque()
+        self._announced = False
+        self._room: asyncio.Event | None = None
+        self._changed = trio.Event()
+        self.call = _Call(bridge, name, tasks_first=tasks_first)
+        self.call.on_done = self._note_change
+        self.call.begin(lambda: self._pump(fn))
+
+    def __aiter__(self) -> Items:
+        return self
+
+    async def __anext__(self) -> object:
+        """The next item. Raises what the handler raised, at the end."""
+        while not self._queue:
+            if self.call.done.is_set():
+                self.call.unwrap()
+                raise StopAsyncIteration
+            self._changed = trio.Event()
+            if not self._queue:
+                await self._changed.wait()
+        item = self._queue.popleft()
+        if self._room is not None and len(self._queue) <= LOW_WATER:
+            room, self._room = self._room, None
+            self._bridge.call_asyncio(room.set)
+        return item
+
+    def _note_change(self) -> None:
+        self._announced = False
+        self._changed.set()
+
+    # In the thread of the loop.
+
+    async def _pump(self, fn: Callable[[], Any]) -> None:
+        current_items.set(self)
+        result = fn()
+        if inspect.isawaitable(result):
+            result = await result
+        if inspect.isasyncgen(result):
+            async with aclosing(result) as generator:
+                await self._drain(generator)
+        elif isinstance(result, AsyncIterator):
+            async for item in result:
+                await self.send(item)
+        elif result is not None:
+            await self.send(result)
+
+    async def _drain(self, generator: AsyncGenerator[object, Any]) -> None:
+        """Send each item. A cancellation that arrives meanwhile is raised in the generator, at its yield."""
+        raised: BaseException | None = None
+        turn = self._bridge.loop.time()
+        while True:
+            try:
+                item = await (anext(generator) if raised is None else generator.athrow(raised))
+            except StopAsyncIteration:
+                return
+            raised = None
+            try:
+                await self.send(item)
+                if self._bridge.loop.time() - turn > TURN:
+                    await asyncio.sleep(0)
+                    turn = self._bridge.loop.time()
+            except BaseException as exc:
+                raised = exc
+
+    async def send(self, item: object) -> None:
+        """Put an item on its way. After a stop it is dropped, like what a Trio handler yields then."""
+        if self.call.cancelled:
+            return
+        self._queue.append(item)
+        if not self._announced:
+            self._announced = True
+            self._bridge.call_trio(self._note_change)
+        if len(self._queue) >= HIGH_WATER:
+            # Tasks of the handler may send, too: all that wait share one event.
+            room = self._room = self._room or asyncio.Event()
+            if len(self._queue) > LOW_WATER:
+                await room.wait()
+            if self._room is room:
+                self._room = None
+
+
+current_items: contextvars.ContextVar[Items] = contextvars.ContextVar("trio_agentapp_bridge_items")
+"""Where the running asyncio handler, and tasks that it has started, send items."""
+
+
+def _name_of(fn: Callable[..., object]) -> str:
+    return getattr(fn, "__qualname__", None) or repr(fn)

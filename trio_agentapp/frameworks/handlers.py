@@ -1,0 +1,68 @@
+"""A handler of a framework as a Trio handler: what the run core calls."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from ..abc.frameworks import FrameworkAdapter
+from ..runs import HandlerKind, current_run
+from ..runs.handler import kind_of
+from .asyncio_run import AsyncioRun
+from .bridge import Bridge
+
+__all__ = ["bridged"]
+
+
+def bridged(
+    fn: Callable[..., Any], adapter: FrameworkAdapter, bridge_of: Callable[[], Bridge]
+) -> Callable[..., Any]:
+    """`fn`, which is written for asyncio, as a handler that the run core can call.
+
+    It is called on the loop of `bridge_of()`, a synchronous one in a worker thread. Its parameters stay the same;
+    `msgs` arrive in the framework's types, `run` is an `AsyncioRun`, and its items are translated by the adapter.
+    """
+    if kind_of(fn) in (HandlerKind.SYNC, HandlerKind.SYNC_GENERATOR):
+        return _in_thread(fn, adapter)
+
+    @functools.wraps(fn)
+    async def handler(**arguments: Any) -> AsyncIterator[object]:
+        run, bridge = current_run.get(), bridge_of()
+        reader = adapter.reader()
+        if "run" in arguments:
+            arguments["run"] = AsyncioRun(run, bridge)
+
+        def call() -> Any:
+            if "msgs" in arguments:
+                arguments["msgs"] = adapter.messages(arguments["msgs"])
+            return fn(**arguments)
+
+        async with bridge.items(
+            call, f"handler {run.handler_name!r}", tasks_first=adapter.stops_tasks_first
+        ) as items:
+            async for item in items:
+                for translated in reader.read(item):
+                    yield translated
+        for translated in reader.end():
+            yield translated
+        if reader.usage is not None and run.usage is None:
+            run.usage = reader.usage
+
+    return handler
+
+
+def _in_thread(fn: Callable[..., Any], adapter: FrameworkAdapter) -> Callable[..., Any]:
+    @functools.wraps(fn)
+    def handler(**arguments: Any) -> Iterator[object]:
+        reader = adapter.reader()
+        if "msgs" in arguments:
+            arguments["msgs"] = adapter.messages(arguments["msgs"])
+        result = fn(**arguments)
+        for item in result if inspect.isgenerator(result) else (result,):
+            if item is not None:
+                yield from reader.read(item)
+        yield from reader.end()
+
+    return handler
