@@ -36,7 +36,7 @@ class ItemReader(ABC):
 class FrameworkAdapter(ABC):
     """Translates between an agent framework and the runtime. One adapter serves all runs of an app.
 
-    Its methods are called in the thread of the asyncio loop, except `agent_handler`.
+    Its methods are called in the thread of the asyncio loop.
     """
 
     name: ClassVar[str]
@@ -56,7 +56,3 @@ class FrameworkAdapter(ABC):
     @abstractmethod
     def reader(self) -> ItemReader:
         """A reader for the items of one run."""
-
-    def agent_handler(self, agent: Any) -> Callable[..., Any] | None:
-        """A handler that runs `agent`, for `AgentApp(agent=...)`; None: it is not an agent of this framework."""
-        return None

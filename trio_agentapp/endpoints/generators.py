@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Generator
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -19,7 +20,8 @@ from ..errors import AgentAppError, RequestError
 from ..protocol.serialiser import to_json
 from ..protocol.sse import KEEP_ALIVE
 from ..runs.containment import contain
-from ..runs.failures import is_cancelled
+from ..runs.failures import is_cancelled, unwrapped
+from ..runs.generators import drive_in_thread
 from ..runs.stream import BATCH_WEIGHT
 from ..runs.ticker import KEEP_ALIVE as QUIET
 from ..server.stream_body import StreamBody
@@ -175,7 +177,8 @@ class GeneratorBody(StreamBody):
         if isinstance(self._items, AsyncGenerator):
             await self._drive_here(self._items)
         else:
-            await trio.to_thread.run_sync(_drive_in_thread, self._items, self._send, limiter=self._threads)
+            drive = partial(drive_in_thread, self._items, self._send_from_thread, throws=Exception)
+            await trio.to_thread.run_sync(drive, limiter=self._threads)
 
     async def _drive_here(self, items: AsyncGenerator[Any, Any]) -> None:
         raised: Exception | None = None
@@ -215,27 +218,12 @@ class GeneratorBody(StreamBody):
             self._turn_began = time.monotonic()
             await trio.lowlevel.checkpoint()
 
+    def _send_from_thread(self, item: object) -> None:
+        trio.from_thread.run(self._send, item)
+
     def _add(self, json: bytes) -> None:
         self._buffer += b"data: %b\n\n" % json
         self._filled.set()
-
-
-def _drive_in_thread(items: Generator[Any, Any, Any], send: Any) -> None:
-    """Drive a generator to its end in one thread: what it holds may belong to the thread of its first step."""
-    raised: Exception | None = None
-    try:
-        while True:
-            try:
-                item = next(items) if raised is None else items.throw(raised)
-            except StopIteration:
-                return
-            raised = None
-            try:
-                trio.from_thread.run(send, item)
-            except Exception as exc:
-                raised = exc
-    finally:
-        items.close()
 
 
 SHUTDOWN = orjson.dumps(
@@ -245,8 +233,7 @@ SHUTDOWN = orjson.dumps(
 
 def _failure_of(error: BaseException, *, debug: bool) -> bytes:
     """Return the last event of a stream that failed. An internal error has its text only with `debug`."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    error = unwrapped(error)
     public = isinstance(error, RequestError)
     return orjson.dumps(
         {

@@ -7,13 +7,10 @@ framework to be installed.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
+from ..abc.frameworks import FrameworkAdapter, TypeConverters
 from ..errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from ..abc.frameworks import FrameworkAdapter, TypeConverters
-    from .bridge import Bridge, open_bridge
+from .bridge import Bridge, open_bridge
 
 __all__ = ["FRAMEWORKS", "Bridge", "adapter_of", "open_bridge"]
 
@@ -47,10 +44,3 @@ def adapter_of(framework: str, type_converters: TypeConverters | None = None) ->
         ) from error
     adapter: FrameworkAdapter = getattr(found, name)(type_converters)
     return adapter
-
-
-def __getattr__(name: str) -> object:
-    if name in ("Bridge", "open_bridge"):
-        # Not at import: it loads asyncio.
-        return getattr(importlib.import_module(".bridge", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

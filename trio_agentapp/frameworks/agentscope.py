@@ -39,12 +39,12 @@ class AgentScopeAdapter(FrameworkAdapter):
     stops_tasks_first = True
 
     def messages(self, messages: Sequence[Message]) -> list[Msg]:
-        return [made for message in messages if (made := self._msg(message)) is not None]
+        return [self._msg(message) for message in messages]
 
     def reader(self) -> ItemReader:
         return _Reader(self.type_converters)
 
-    def _msg(self, message: Message) -> Msg | None:
+    def _msg(self, message: Message) -> Msg:
         if (converter := self.type_converters.get(message.type)) is not None:
             converted: Msg = converter(message)
             return converted

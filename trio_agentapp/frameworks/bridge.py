@@ -18,8 +18,8 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 import outcome
@@ -27,6 +27,7 @@ import trio
 
 from ..errors import AgentAppError
 from ..runs import current_run
+from ..runs.generators import drive_generator
 from ..runs.log_fields import add_log_fields, log_fields
 
 __all__ = ["Bridge", "BridgeClosed", "Items", "open_bridge"]
@@ -60,7 +61,7 @@ class _Call:
         self.name = name
         self.done = trio.Event()
         self.cancelled = False
-        self.on_done: Callable[[], None] = self.done.set
+        self.on_done: Callable[[], None] = lambda: None
         self._tasks_first = tasks_first
         self._children: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self.fields = log_fields()
@@ -375,6 +376,7 @@ class Items:
         self._queue: deque[object] = deque()
         self._announced = False
         self._room: asyncio.Event | None = None
+        self._turn_began = 0.0
         self._changed = trio.Event()
         self.call = _Call(bridge, name, tasks_first=tasks_first)
         self.call.on_done = self._note_change
@@ -406,51 +408,44 @@ class Items:
 
     async def _pump(self, fn: Callable[[], Any]) -> None:
         current_items.set(self)
+        self._turn_began = self._bridge.loop.time()
         result = fn()
         if inspect.isawaitable(result):
             result = await result
         if inspect.isasyncgen(result):
-            async with aclosing(result) as generator:
-                await self._drain(generator)
+            # A cancellation that arrives meanwhile is raised in the generator, at its yield.
+            await drive_generator(result, self._put, self._pause)
         elif isinstance(result, AsyncIterator):
             async for item in result:
                 await self.send(item)
         elif result is not None:
             await self.send(result)
 
-    async def _drain(self, generator: AsyncGenerator[object, Any]) -> None:
-        """Send each item. A cancellation that arrives meanwhile is raised in the generator, at its yield."""
-        raised: BaseException | None = None
-        turn = self._bridge.loop.time()
-        while True:
-            try:
-                item = await (anext(generator) if raised is None else generator.athrow(raised))
-            except StopAsyncIteration:
-                return
-            raised = None
-            try:
-                await self.send(item)
-                if self._bridge.loop.time() - turn > TURN:
-                    await asyncio.sleep(0)
-                    turn = self._bridge.loop.time()
-            except BaseException as exc:
-                raised = exc
-
     async def send(self, item: object) -> None:
-        """Put an item on its way. After a stop it is dropped, like what a Trio handler yields then."""
-        if self.call.cancelled:
-            return
-        self._queue.append(item)
-        if not self._announced:
-            self._announced = True
-            self._bridge.call_trio(self._note_change)
-        if len(self._queue) >= HIGH_WATER:
+        """Send an item, and wait if Trio is far behind or other tasks have waited for long."""
+        if self._put(item):
+            await self._pause()
+
+    def _put(self, item: object) -> bool:
+        """Put an item on its way; returns whether to pause. After a stop it is dropped, as from a Trio handler."""
+        if not self.call.cancelled:
+            self._queue.append(item)
+            if not self._announced:
+                self._announced = True
+                self._bridge.call_trio(self._note_change)
+        return len(self._queue) >= HIGH_WATER or self._bridge.loop.time() - self._turn_began > TURN
+
+    async def _pause(self) -> None:
+        if len(self._queue) >= HIGH_WATER and not self.call.cancelled:
             # Tasks of the handler may send, too: all that wait share one event.
             room = self._room = self._room or asyncio.Event()
             if len(self._queue) > LOW_WATER:
                 await room.wait()
             if self._room is room:
                 self._room = None
+        else:
+            await asyncio.sleep(0)
+        self._turn_began = self._bridge.loop.time()
 
 
 current_items: contextvars.ContextVar[Items] = contextvars.ContextVar("trio_agentapp_bridge_items")
