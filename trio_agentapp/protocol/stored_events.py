@@ -1,4 +1,4 @@
-"""Events and messages that come back from a store, or from another node."""
+"""Events that are read from a store or received from another node."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ from typing import Any
 
 import orjson
 
-from ..errors import ValidationError
-from .codec import decode_json
 from .content import FIELDS
 from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent
-from .message import MESSAGE_FIELDS, Message
-from .structure import Faults, message_from
+from .message import MESSAGE_FIELDS
 
-__all__ = ["decode_event", "decode_message", "message_of"]
+__all__ = ["decode_event"]
 
 
 def decode_event(raw: bytes) -> Event:
-    """The event that `encode_event` spelled as `raw`, which it keeps: every reader gets the same bytes.
+    """Return the event that `encode_event` wrote as `raw`. It keeps `raw`, so every reader gets the same bytes.
 
-    Raises ValueError for anything else.
+    Its integers fit into 64 bits: the builder accepts no others. Raises ValueError if `raw` is not an event.
     """
     value = orjson.loads(raw)
     try:
         event = _event(value)
     except (KeyError, TypeError) as error:
         raise ValueError("not an event of a run") from error
-    event.encoded = raw  # type: ignore[misc]  # frozen for everybody else
+    event.encoded = raw  # type: ignore[misc]  # only the type checker sees frozen classes
     return event
 
 
@@ -91,18 +88,3 @@ def _response(value: dict[str, Any]) -> ResponseEvent:
 
 def _failure(value: dict[str, str] | None) -> Failure | None:
     return None if value is None else Failure(value["code"], value["message"])
-
-
-def decode_message(raw: bytes) -> Message:
-    """One message out of a body. Raises MalformedBody and ValidationError as `decode_request` does."""
-    return message_of(decode_json(raw), "$")
-
-
-def message_of(value: object, path: str) -> Message:
-    """A message from JSON that is decoded already. Raises ValidationError with every fault and its path."""
-    faults = Faults()
-    message = message_from(value, path, faults)
-    faults.settle()
-    if message is None:
-        raise ValidationError([(path, "is not a message")])
-    return message

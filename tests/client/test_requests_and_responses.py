@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from trio_agentapp import errors
 from trio_agentapp.client import AgentClient, Retries
-from trio_agentapp.client.answers import error_of_problem, receipt_of
-from trio_agentapp.client.body import body_of
-from trio_agentapp.client.feed import Hole
-from trio_agentapp.client.sse import Frames
+from trio_agentapp.client.request_body import body_of
+from trio_agentapp.client.responses import error_of_problem, receipt_of
+from trio_agentapp.client.sse_parser import SSEParser
+from trio_agentapp.client.subscription import Gap
 from trio_agentapp.protocol import AgentRequest, CancelAfter, Message, decode_request
 from trio_agentapp.protocol.content import DataContent, ImageContent, TextContent
 from trio_agentapp.protocol.lifecycle import CleanupResult, RunState, StopReceipt
@@ -28,13 +28,13 @@ STREAM = (
     b'id: 5\ndata: {"sequence_number":5,\ndata: "text":"\xc3\xa4"}\n\n'
     b"data: [DONE]\n\n"
 )
-EVENTS: list[Any] = [{"sequence_number": 0, "text": "a\u2028b"}, Hole(1, 4), {"sequence_number": 5, "text": "ä"}]
+EVENTS: list[Any] = [{"sequence_number": 0, "text": "a\u2028b"}, Gap(1, 4), {"sequence_number": 5, "text": "ä"}]
 
 
 @given(cuts=st.lists(st.integers(0, 2 * len(STREAM))), line_end=st.sampled_from([b"\n", b"\r\n", b"\r"]))
 def test_frames_survive_any_cut_and_any_line_end(cuts: list[int], line_end: bytes) -> None:
     stream = STREAM.replace(b"\n", line_end)
-    frames, found, last = Frames(), [], 0
+    frames, found, last = SSEParser(), [], 0
     for cut in [*sorted(cut for cut in cuts if cut < len(stream)), len(stream)]:
         found += frames.feed(stream[last:cut])
         last = cut
@@ -47,7 +47,7 @@ def test_frames_survive_any_cut_and_any_line_end(cuts: list[int], line_end: byte
 )
 def test_what_is_no_event_is_refused(frame: bytes) -> None:
     with pytest.raises(errors.UnexpectedAnswer):
-        Frames().feed(frame)
+        SSEParser().feed(frame)
 
 
 def test_a_request_arrives_as_it_was_made() -> None:
