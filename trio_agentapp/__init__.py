@@ -1,17 +1,20 @@
-"""A Trio-native runtime that serves AI agents. `from trio_agentapp import AgentApp` is where to begin.
+"""A Trio-native runtime that serves AI agents. Begin with `from trio_agentapp import AgentApp`.
 
-The house; imports point up this page only, and families of one layer never see each other:
+Layers. A package may import those above it in this list, never those below; those of one row do not import each
+other:
 
     errors                                      the error tree
-    protocol                                    words of the wire; no I/O, no Trio
-    abc                                         contracts of backends and stores
-    runs                                        a run from claim to terminal event; Trio only
+    protocol                                    types and JSON of what crosses the network; no I/O, no Trio
+    abc                                         contracts of backends, stores and adapters
+    runs                                        a run from its claim to its terminal event; Trio only
+    redis                                       the Trio link to a Redis server
     interrupts, events, stores, tasks,
-    telemetry                                   families behind the contracts
-    web                                         requests in, streams out
-    app                                         AgentApp: knows all families
-    client                                      AgentClient: the agent from the other side
-    deploy                                      puts an app into a process of its own
+    frameworks, telemetry                       implementations of the contracts
+    server                                      the process: server loop, workers, connections
+    endpoints                                   functions as routes, and the OpenAPI document
+    web                                         routes of runs, sessions and tasks
+    app                                         AgentApp, which knows all of them
+    client, deploy                              AgentClient; deployment into a process of its own
     cli                                         the command line
     testing                                     what users test their own parts with
 

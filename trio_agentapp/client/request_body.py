@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
-import orjson
 
 from ..errors import ItemError, ValidationError
 from ..protocol.ids import new_run_id, new_session_id
 from ..protocol.message import Message
 from ..protocol.message_json import message_fields
-from ..protocol.payload import plain_json
+from ..protocol.payload import json_bytes
 from ..protocol.request import AgentRequest, CancelAfter, OnDisconnect
 
 __all__ = ["body_of", "encoded", "message_body"]
@@ -66,10 +65,6 @@ def encoded(body: Mapping[str, Any]) -> bytes:
         ValidationError: a value has no exact form in JSON, such as an integer beyond 64 bits.
     """
     try:
-        return orjson.dumps(body)
-    except TypeError:
-        # Either a value without a form in JSON, which plain_json names with its place, or only a lone surrogate.
-        try:
-            return orjson.dumps(plain_json(body))
-        except ItemError as error:
-            raise ValidationError([("$", str(error))]) from error
+        return json_bytes(body)
+    except ItemError as error:
+        raise ValidationError([("$", str(error))]) from error

@@ -275,7 +275,7 @@ class Connection:
             self._scope.cancel(reason="its run is over")
 
     async def stop(self, subscription: WebSocketSubscription, *, wait: bool) -> StopReceipt | RequestError | None:
-        """Stop a run. None: use another way. Answers name only the run, so it has one stop at a time on a socket."""
+        """Stop a run. None: use another way. Answers name only the run, so a run has one stop at a time."""
         if subscription.id not in self.subscriptions or subscription.id in self._receipts:
             await trio.lowlevel.checkpoint()
             return None

@@ -1,6 +1,4 @@
-"""The words of the wire: ids, content, messages, requests, events, their JSON and their frames. No I/O, no
-clock.
-"""
+"""Types of what crosses the network: ids, content, messages, requests, events, their JSON. No I/O, no clock."""
 
 from .builder import MAX_ANSWER_BYTES, ResponseBuilder
 from .codec import decode_json, decode_request, encode_event, request_from

@@ -1,4 +1,4 @@
-"""The builder: what a handler yields becomes the numbered events of one response (WIRE, section 1)."""
+"""The builder: what a handler yields becomes the numbered events of one response."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class ResponseBuilder:
         None: nothing. Raises ItemError for anything else and for what cannot be JSON, AnswerTooLarge for what is
         too much; then nothing has changed.
         """
-        # A token of text is most of what a run ever adds (HOT-PATH), so it meets no check it does not need.
+        # A token of text is most of what a run ever adds, so it meets no check it does not need.
         if type(item) is str:
             part = self._speech
             if part is not None and item:

@@ -1,4 +1,4 @@
-"""Content: the parts a message is made of. Types and fields: WIRE, section 1.
+"""Content: the parts a message is made of. Types and fields: docs/reference/wire.md.
 
 Handlers yield these objects. `delta=True` appends to the open part of the same type; `delta=False` is a whole
 part.

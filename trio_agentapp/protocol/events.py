@@ -1,4 +1,4 @@
-"""Events: frozen, numbered facts of a run. Fields, their order and their meaning: WIRE, section 1.
+"""Events: frozen, numbered facts of a run. Fields, their order and their meaning: docs/reference/wire.md.
 
 The builder makes them, the log keeps them, each wire spells them. An event carries a slot for its JSON, so
 that any number of readers encode it once (`codec.encode_event`).

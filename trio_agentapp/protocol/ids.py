@@ -1,4 +1,4 @@
-"""Identifiers: who a run belongs to, and how ids are made and judged. Rules: WIRE, sections 1 and 6."""
+"""Identifiers: who a run belongs to, and how ids are made and judged. Rules: docs/reference/wire.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 MAX_IDENTIFIER = 256
-"""Characters of a user or session id (WIRE, section 6)."""
+"""Characters of a user or session id."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 # C0, DEL and C1 can forge log lines and header fields; a lone surrogate cannot be encoded as UTF-8 at all.
@@ -35,7 +35,7 @@ class SessionKey:
 
     @property
     def digest(self) -> str:
-        """32 hexadecimal digits that stand for the key in key names (INTERRUPT-PROTOCOL, section 3).
+        """32 hexadecimal digits that stand for the key in key names.
 
         The length of the user id is part of what is hashed, so ("a:b", "c") and ("a", "b:c") differ.
         Raises UnicodeEncodeError if an id holds a lone surrogate; `identifier_fault` finds those.
@@ -50,7 +50,7 @@ def new_run_id() -> str:
 
 
 def new_session_id() -> str:
-    """A fresh session id, so that two requests without ids never meet (WIRE, section 1)."""
+    """A fresh session id, so that two requests without ids never meet."""
     return secrets.token_hex(16)
 
 
@@ -65,12 +65,12 @@ def new_call_id() -> str:
 
 
 def is_run_id(text: str) -> bool:
-    """Whether a client may call its run this: 8 to 64 of `A-Za-z0-9_-` (WIRE, section 1)."""
+    """Whether a client may call its run this: 8 to 64 of `A-Za-z0-9_-`."""
     return _RUN_ID.fullmatch(text) is not None
 
 
 def identifier_fault(text: str) -> str | None:
-    """What is wrong with a user or session id, or None (WIRE, section 6). Never repeats the id itself."""
+    """What is wrong with a user or session id, or None. Never repeats the id itself."""
     if not text:
         return "must not be empty"
     if len(text) > MAX_IDENTIFIER:

@@ -1,6 +1,4 @@
-"""Items: what a handler may yield, checked and copied before any of it becomes an event. Kinds: DESIGN,
-section 2.
-"""
+"""Items: what a handler may yield, checked and copied before any of it becomes an event."""
 
 from __future__ import annotations
 

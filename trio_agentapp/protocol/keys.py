@@ -1,4 +1,4 @@
-"""Names of Redis keys and channels (INTERRUPT-PROTOCOL, section 3).
+"""Names of Redis keys and channels.
 
 All keys of a session share a Redis Cluster hash tag, its digest: one session is one slot, and no client's text gets
 into a key's name, except a run id, which is checked before.

@@ -1,4 +1,4 @@
-"""Messages: what a conversation is made of. Roles and types: WIRE, section 1."""
+"""Messages: what a conversation is made of. Roles and types: docs/reference/wire.md."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
 import attrs
-import orjson
 
 from .content import Content, DataContent, TextContent
 from .ids import identifier_fault, new_call_id
+from .payload import json_bytes
 
 __all__ = ["MESSAGE_FIELDS", "MESSAGE_TYPES", "Message", "MessageType", "OUTPUT_OF", "ROLES", "Role"]
 
@@ -114,7 +114,7 @@ class Message:
         Raises TypeError if the arguments cannot be JSON.
         """
         if not isinstance(arguments, str):
-            arguments = orjson.dumps(arguments).decode()
+            arguments = json_bytes(arguments).decode()
         if call_id is None:
             call_id = new_call_id()
         return cls(

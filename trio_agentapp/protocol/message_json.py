@@ -13,6 +13,7 @@ from ..errors import ValidationError
 from .codec import decode_json
 from .content import make_content, payload_of
 from .message import Message
+from .payload import json_bytes
 from .structure import Faults, message_from
 
 __all__ = ["decode_message", "decode_messages", "encode_message", "message_fields", "message_of"]
@@ -33,12 +34,12 @@ def message_fields(message: Message) -> dict[str, Any]:
 
 
 def encode_message(message: Message) -> bytes:
-    """Return the compact JSON of a message. Raises TypeError if a value in it has no form in JSON."""
-    return orjson.dumps(message_fields(message))
+    """Return the compact JSON of a message. Raises ItemError, a TypeError, if a value has no form in JSON."""
+    return json_bytes(message_fields(message))
 
 
 def decode_messages(raw: bytes) -> list[Message]:
-    """Return the messages of a JSON list that `encode_message` has written."""
+    """Return the messages of a JSON list that `encode_message` has written, so its integers fit into 64 bits."""
     return [_trusted(fields) for fields in orjson.loads(raw)]
 
 

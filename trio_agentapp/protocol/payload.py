@@ -6,14 +6,16 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..errors import ItemError
+import orjson
 
-__all__ = ["MAX_DEPTH", "clean_text", "fold_data", "is_half", "plain_json"]
+from ..errors import ItemError
+from .exact_json import INTEGERS_OF_ORJSON
+
+__all__ = ["MAX_DEPTH", "clean_text", "fold_data", "is_half", "json_bytes", "plain_json"]
 
 MAX_DEPTH = 200
 """Levels of nesting; orjson itself writes at most 254, and a cycle has no end."""
 
-_INTEGERS = range(-(2**63), 2**64)
 _FIRST_STAYS = frozenset({"call_id", "name"})
 
 
@@ -49,7 +51,7 @@ def plain_json(value: Any, path: str = "$", depth: int = 0) -> Any:
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, int):
-        if value not in _INTEGERS:
+        if value not in INTEGERS_OF_ORJSON:
             raise ItemError(f"an int beyond 64 bits at {path} has no form in JSON")
         return int(value)
     if isinstance(value, float):
@@ -69,6 +71,15 @@ def plain_json(value: Any, path: str = "$", depth: int = 0) -> Any:
     if isinstance(value, list | tuple):
         return [plain_json(item, f"{path}[{place}]", depth + 1) for place, item in enumerate(value)]
     raise ItemError(f"{type(value).__name__} at {path} has no form in JSON")
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return the compact JSON of a value. Raises ItemError, naming the place of a value without a form in JSON."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        # Either there is such a value, which plain_json names, or only a lone surrogate, which it replaces.
+        return orjson.dumps(plain_json(value))
 
 
 def fold_data(pieces: Iterable[Any]) -> Any:

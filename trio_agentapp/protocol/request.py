@@ -1,4 +1,4 @@
-"""The request: what a client sends to start or stop a run. Fields: WIRE, section 1."""
+"""The request: what a client sends to start or stop a run. Fields: docs/reference/wire.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server-sent events: how an event stream is spelled. Frames: WIRE, section 1; safety: WIRE, section 6."""
+"""Server-sent events: how an event stream is spelled. See docs/reference/wire.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words for tasks: work that is asked for now and read later (DESIGN, section 2, "Endpoints, tasks")."""
+"""The words for tasks: work that is asked for now and read later."""
 
 from __future__ import annotations
 

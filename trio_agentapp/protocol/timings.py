@@ -1,4 +1,4 @@
-"""The durations of leases, heartbeats and stops (INTERRUPT-PROTOCOL, section 2)."""
+"""The durations of leases, heartbeats and stops."""
 
 from __future__ import annotations
 
