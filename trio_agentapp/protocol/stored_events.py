@@ -8,9 +8,10 @@ import orjson
 
 from .content import FIELDS
 from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent
-from .message import MESSAGE_FIELDS
 
 __all__ = ["decode_event"]
+
+_MESSAGE = ("sequence_number", "status", "id", "type", "role", "code", "message", "usage", "metadata")
 
 
 def decode_event(raw: bytes) -> Event:
@@ -18,73 +19,44 @@ def decode_event(raw: bytes) -> Event:
 
     Its integers fit into 64 bits: the builder accepts no others. Raises ValueError if `raw` is not an event.
     """
-    value = orjson.loads(raw)
+    fields = orjson.loads(raw)
     try:
-        event = _event(value)
-    except (KeyError, TypeError) as error:
+        event = _event(fields)
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("not an event of a run") from error
     event.encoded = raw  # type: ignore[misc]  # only the type checker sees frozen classes
     return event
 
 
-def _event(value: dict[str, Any]) -> Event:
-    match value["object"]:
-        case "content":
-            return _content(value)
-        case "message":
-            return _message(value)
-        case "response":
-            return _response(value)
+def _event(fields: dict[str, Any]) -> Event:
+    """Build an event of the fields of its JSON, and remove those from `fields` that it knows."""
+    kind, failure = fields.pop("object"), fields.pop("error")
+    error = None if failure is None else Failure(**failure)
+    if kind == "content":
+        return _content(fields, error)
+    if kind == "message":
+        known = {name: fields.pop(name) for name in _MESSAGE}
+        return MessageEvent(**known, content=_nested(fields.pop("content")), error=error, extra=fields or None)
+    if kind == "response":
+        return ResponseEvent(**(fields | {"output": _nested(fields["output"])}), error=error)
     raise KeyError("object")
 
 
-def _content(value: dict[str, Any]) -> ContentEvent:
-    text = value["type"] == "text"
+def _content(fields: dict[str, Any], error: Failure | None) -> ContentEvent:
+    kind = fields["type"]
+    text = kind == "text"
     return ContentEvent(
-        value["sequence_number"],
-        value["status"],
-        value["type"],
-        value["index"],
-        value["delta"],
-        value["msg_id"],
-        value["text"] if text else "",
-        None if text else {name: value.get(name) for name in FIELDS[value["type"]]},
-        _failure(value["error"]),
+        fields["sequence_number"],
+        fields["status"],
+        kind,
+        fields["index"],
+        fields["delta"],
+        fields["msg_id"],
+        fields["text"] if text else "",
+        None if text else {name: fields.get(name) for name in FIELDS[kind]},
+        error,
     )
 
 
-def _message(value: dict[str, Any]) -> MessageEvent:
-    content = value["content"]
-    return MessageEvent(
-        value["sequence_number"],
-        value["status"],
-        value["id"],
-        value["type"],
-        value["role"],
-        None if content is None else tuple(map(_content, content)),
-        value["code"],
-        value["message"],
-        value["usage"],
-        value["metadata"],
-        _failure(value["error"]),
-        {name: item for name, item in value.items() if name not in MESSAGE_FIELDS} or None,
-    )
-
-
-def _response(value: dict[str, Any]) -> ResponseEvent:
-    output = value["output"]
-    return ResponseEvent(
-        value["sequence_number"],
-        value["status"],
-        value["id"],
-        value["created_at"],
-        value["completed_at"],
-        None if output is None else tuple(map(_message, output)),
-        value["usage"],
-        value["session_id"],
-        _failure(value["error"]),
-    )
-
-
-def _failure(value: dict[str, str] | None) -> Failure | None:
-    return None if value is None else Failure(value["code"], value["message"])
+def _nested(values: list[dict[str, Any]] | None) -> Any:
+    return None if values is None else tuple(map(_event, values))
