@@ -1,4 +1,4 @@
-"""An event stream in pieces: the same events, wherever it is cut and however its lines end."""
+"""An event stream in pieces gives the same events, with any size of pieces and any line end."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ EVENTS = [{"sequence_number": 0, "text": "a"}, Gap(1, 4), {"sequence_number": 5}
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 50, 1000])
 def test_pieces_of_every_size(newline: bytes, size: int) -> None:
-    frames = SSEParser()
-    # A CR at the end may be half of a line's end, so something follows.
+    parser = SSEParser()
+    # A CR at the end may be half of a CRLF, so another byte follows.
     stream = STREAM.replace(b"\n", newline) + b":"
     pieces = [stream[start : start + size] for start in range(0, len(stream), size)]
-    assert [event for piece in pieces for event in frames.feed(piece)] == EVENTS
+    assert [event for piece in pieces for event in parser.feed(piece)] == EVENTS
 
 
-def test_what_has_been_searched_is_not_searched_again() -> None:
-    """The search for an event's end begins where the last one ended, so its cost does not grow with the event."""
-    frames = SSEParser()
+def test_bytes_are_searched_once() -> None:
+    """A search for the end of an event starts where the last one stopped, so an event costs time once."""
+    parser = SSEParser()
     for number in range(1, 20):
-        assert frames.feed(b"x" * 1000) == []
-        assert frames._searched == 1000 * number
+        assert parser.feed(b"x" * 1000) == []
+        assert parser._searched == 1000 * number

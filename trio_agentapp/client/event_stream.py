@@ -1,4 +1,4 @@
-"""`EventStream`: the events of one run, over as many connections as it takes."""
+"""`EventStream`: the events of one run, over one connection after the other."""
 
 from __future__ import annotations
 
