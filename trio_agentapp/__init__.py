@@ -5,6 +5,7 @@ other:
 
     errors                                      the error tree
     protocol                                    types and JSON of what crosses the network; no I/O, no Trio
+    nursery                                     a nursery that does not change exceptions of its block
     abc                                         contracts of backends, stores and adapters
     runs                                        a run from its claim to its terminal event; Trio only
     redis                                       the Trio link to a Redis server

@@ -27,8 +27,8 @@ from trio_agentapp.protocol.ids import SessionKey, new_run_id, new_session_id
 from trio_agentapp.protocol.keys import Layout
 from trio_agentapp.protocol.lifecycle import RunRecord
 from trio_agentapp.protocol.message import Message
+from trio_agentapp.protocol.message_json import encode_message
 from trio_agentapp.protocol.timings import Timings
-from trio_agentapp.protocol.transcript import encode_message
 from trio_agentapp.redis import LinkError, LinkTimeout
 from trio_agentapp.redis.serving import serving_in_background
 from trio_agentapp.runs import Gap, Handler, Run, RunRegistry, Subscriber, stop_run

@@ -16,7 +16,7 @@ from trio_agentapp.interrupts import LocalInterruptBackend
 from trio_agentapp.protocol.events import Event, ResponseEvent
 from trio_agentapp.protocol.ids import SessionKey
 from trio_agentapp.protocol.lifecycle import Cause, Ending, RunRecord
-from trio_agentapp.protocol.stored import decode_event
+from trio_agentapp.protocol.stored_events import decode_event
 
 
 class SharedStore(EventStore):

@@ -10,8 +10,9 @@ import attrs
 import pytest
 import trio
 
+from trio_agentapp.protocol.exception_groups import leaves
 from trio_agentapp.runs.containment import LeftOpen, contain, orderly
-from trio_agentapp.runs.failures import leaves, printable
+from trio_agentapp.runs.failures import printable
 
 FINISHED, FAILED = ("FINISHED", "returned"), ("ERROR", "exception")
 

@@ -8,8 +8,8 @@ import trio
 from trio_agentapp.abc import MAX_INPUT, InputSignal, RunInbox
 from trio_agentapp.interrupts import LocalInterruptBackend
 from trio_agentapp.protocol.message import Message
+from trio_agentapp.protocol.message_json import encode_message
 from trio_agentapp.protocol.timings import Timings
-from trio_agentapp.protocol.transcript import encode_message
 from trio_agentapp.runs import Run
 from trio_agentapp.testing import UnrulyBackend
 

@@ -52,8 +52,6 @@ def write(text: str, *, err: bool = False, dim: bool = False, end: str = "\n") -
 def write_json(value: object) -> None:
     """Write JSON on one line: as UTF-8 into a pipe, as ASCII to a terminal or in another encoding."""
     import attrs
-    import orjson
 
-    plain = orjson.dumps(value, default=attrs.asdict)
     ascii_only = sys.stdout.isatty() or (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    typer.echo(json.dumps(orjson.loads(plain), separators=(",", ":")) if ascii_only else plain.decode())
+    typer.echo(json.dumps(value, default=attrs.asdict, ensure_ascii=ascii_only, separators=(",", ":")))

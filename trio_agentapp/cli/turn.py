@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from ..errors import ConnectionLost
+from ..protocol.exception_groups import leaves
 from .exits import ExitCode, say
 from .progress import progress
 from .target import new_client
@@ -103,8 +104,6 @@ class _Taken:
                     await self._follow()
                     nursery.cancel_scope.cancel(reason="the answer is over")
             except* Exception as errors:
-                from ..runs.failures import leaves  # loads the run core, which is not needed otherwise
-
                 error = next(leaves(errors))
                 if isinstance(error, ConnectionLost) and self._events is not None:
                     run = f"--user {self._events.user_id or self._events.session_id} --run {self._events.run_id}"

@@ -1,62 +1,64 @@
-"""`AgentClient`: an agent that is served elsewhere, from a Trio program."""
+"""`AgentClient`: runs of an agent that is served elsewhere, from a Trio program."""
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal
-from urllib.parse import quote
 
 import httpx
 import trio
 
-from ..errors import ConfigurationError, UnexpectedAnswer
+from ..errors import ConfigurationError
+from ..nursery import nursery_around
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.message import Message
 from ..protocol.request import AgentRequest, OnDisconnect
-from .answers import error_of_answer, json_of, receipt_of, translated
-from .body import body_of, encoded, message_body
-from .dialer import Dialer
-from .feed import Transport
-from .nodes import Attempts, Nodes, Retries
-from .sse import SSETransport
-from .stream import EventStream, Opener
-from .websocket import SocketTransport
+from .event_stream import EventStream
+from .http_api import HttpAPI, new_http_client, segment, user_query
+from .nodes import Nodes
+from .request_body import body_of
+from .responses import receipt_of
+from .retries import Retries
+from .run_opener import RunOpener
+from .sse_transport import SSETransport
+from .transport import Transport
+from .websocket_connector import WebSocketConnector
+from .websocket_transport import WebSocketTransport
 
 __all__ = ["AgentClient"]
 
 SILENCE = 45.0
-"""Seconds without a byte after which a stream counts as cut: three of the server's keep-alives."""
+"""Seconds without a byte after which a stream counts as failed: three of the server's keep-alives."""
 
-CLOSE_TIMEOUT = 5.0
-"""Seconds for leaving a stream in good order."""
+LEAVE_TIMEOUT = 5.0
+"""Seconds for telling the server that a reader leaves."""
 
 
 class AgentClient:
-    """Talks to one agent, at one base URL or at those of several nodes.
+    """A client of one agent, with one base URL or those of several nodes.
 
         async with AgentClient("http://127.0.0.1:8090") as client:
             async with client.run("Hello") as events:
                 async for event in events: ...
 
     Args:
-        base_url: where the agent is served; several are nodes of one app, and the next is tried where one fails.
+        base_url: the URL of the agent; several are nodes of one app, and the next is tried if one fails.
         token: sent as `Authorization: Bearer`.
         headers: sent with every request.
         transport: "sse": a connection for each run; "websocket": one for all.
         endpoint_path, websocket_path: as the server has them.
-        on_disconnect: for requests that do not say. Without it the app's own holds, which may be to stop a run
-            whose connection was cut, so that there is nothing to come back to.
-        retries: how long to go on when connections fail.
+        on_disconnect: for requests without their own. Otherwise the app's default applies, which may stop a run
+            whose connection failed before the client can continue to read it.
+        retries: how often and how long to try again when connections fail.
         connect_timeout: seconds.
-        silence: seconds without a byte after which a stream counts as cut; not less than two keep-alives (30 s).
+        silence: seconds without a byte after which a stream counts as failed; at least two keep-alives (30 s).
         ssl_context: for `https`; None: the system's.
 
-    Everything raises errors of `trio_agentapp.errors` only: what the server refused is the RequestError of its
-    code, and a server that cannot be reached is ConnectionLost.
+    All methods raise only errors of `trio_agentapp.errors`: the RequestError with the code of a refusal, and
+    ConnectionLost if no server can be reached.
     """
 
     def __init__(
@@ -89,13 +91,13 @@ class AgentClient:
         self._silence = silence
         self._ssl_context = ssl_context
         self._stack: AsyncExitStack | None = None
-        self._http: httpx.AsyncClient
-        self._transport: Transport
+        self._open_api: HttpAPI
+        self._open_opener: RunOpener
 
     async def __aenter__(self) -> AgentClient:
         """
         Raises:
-            ConfigurationError: there is no Trio here, as in a program of asyncio.
+            ConfigurationError: the program does not run on Trio, but for instance on asyncio.
         """
         if not trio.lowlevel.in_trio_run():
             raise ConfigurationError(
@@ -119,65 +121,27 @@ class AgentClient:
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[None]:
-        """What the block raises comes out as it is, and not as a group, unless something else failed beside it."""
-        own: list[BaseException] = []
-        try:
-            async with self._http_client() as self._http, trio.open_nursery() as nursery:
-                self._transport = self._new_transport(nursery)
-                try:
-                    yield
-                    await self._transport.aclose()
-                except BaseException as exc:
-                    own.append(exc)
-                    raise
-                finally:
-                    nursery.cancel_scope.cancel(reason="the client is closed")
-        except BaseExceptionGroup as group:
-            if [*_leaves(group)] == own:
-                raise own[0] from own[0].__cause__
-            raise
+        http = new_http_client(
+            self._nodes,
+            self._headers,
+            connect_timeout=self._connect_timeout,
+            silence=self._silence,
+            ssl_context=self._ssl_context,
+        )
+        async with http, nursery_around() as nursery:
+            transport = self._new_transport(http, nursery)
+            self._open_api = HttpAPI(self._nodes, http, self._retries)
+            self._open_opener = RunOpener(self._nodes, transport, self._retries)
+            try:
+                yield
+                await transport.aclose()
+            finally:
+                nursery.cancel_scope.cancel(reason="the client is closed")
 
-    def _http_client(self) -> httpx.AsyncClient:
-        """
-        Raises:
-            ConfigurationError: what the environment says of proxies or certificates cannot be used.
-        """
-        verify = self._verify()
-        try:
-            return httpx.AsyncClient(
-                headers={"Accept-Encoding": "identity", **self._headers},
-                timeout=httpx.Timeout(self._silence, connect=self._connect_timeout, pool=None),
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
-                verify=verify,
-                # A proxy reaches its own loopback, and not this machine's.
-                trust_env=not self._nodes.all_on_loopback,
-            )
-        except (ImportError, ValueError, httpx.InvalidURL) as error:
-            # Of a SOCKS proxy without its package, an unknown scheme, an address in NO_PROXY that cannot be read.
-            raise ConfigurationError(
-                f"the proxies that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) cannot be "
-                f"used: {error}"
-            ) from error
-
-    def _verify(self) -> ssl.SSLContext | bool:
-        if self._ssl_context is not None:
-            return self._ssl_context
-        if not self._nodes.any_tls:
-            return False
-        try:
-            return httpx.create_ssl_context()
-        except OSError as error:
-            names = [
-                f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ
-            ]
-            raise ConfigurationError(
-                f"the certificates of {' and '.join(names) or 'this machine'} cannot be read: {error}"
-            ) from error
-
-    def _new_transport(self, nursery: trio.Nursery) -> Transport:
+    def _new_transport(self, http: httpx.AsyncClient, nursery: trio.Nursery) -> Transport:
         if self._kind == "sse":
-            return SSETransport(self._nodes, self._http, nursery, path=self._endpoint_path)
-        dialer = Dialer(
+            return SSETransport(self._nodes, http, nursery, path=self._endpoint_path)
+        connector = WebSocketConnector(
             self._nodes,
             path=self._websocket_path,
             headers=self._headers,
@@ -185,7 +149,21 @@ class AgentClient:
             silence=self._silence,
             ssl_context=self._ssl_context,
         )
-        return SocketTransport(dialer, nursery)
+        return WebSocketTransport(connector, nursery)
+
+    @property
+    def _api(self) -> HttpAPI:
+        self._check_open()
+        return self._open_api
+
+    @property
+    def _opener(self) -> RunOpener:
+        self._check_open()
+        return self._open_opener
+
+    def _check_open(self) -> None:
+        if self._stack is None:
+            raise RuntimeError("the client is not open: use `async with AgentClient(...) as client:`")
 
     # Runs as streams.
 
@@ -199,33 +177,31 @@ class AgentClient:
     ) -> AsyncIterator[EventStream]:
         """Start a run, and follow it inside the block.
 
-        A request is what the user says, a dict of the wire's shape, or an AgentRequest; `session_id` and `user_id`
-        go before those it has. Leaving the block early is a disconnect; `events.stop()` is a stop.
+        A request is the user's text, a dict as in `POST /process`, or an AgentRequest; `session_id` and `user_id`
+        take precedence over its own. Leaving the block early is a disconnect; `events.stop()` is a stop.
 
         Raises:
-            RequestError: refused; SessionBusy, ValidationError and others tell why. Nothing was started.
+            RequestError: refused; the class says why, such as SessionBusy or ValidationError. Nothing was started.
             ConnectionLost: no server could be reached.
         """
         body = body_of(request, session_id, user_id, self._on_disconnect)
-        own_id = not _has_id(request)
-        feed = await self._opener().start(body, own_id=own_id)
-        async with self._followed(
-            EventStream(self, self._opener, feed, after=-1, user_id=body.get("user_id"))
-        ) as events:
+        subscription = await self._opener.start(body, own_id=not _has_id(request))
+        stream = EventStream(self._api, self._opener, subscription, after=-1, user_id=body.get("user_id"))
+        async with self._followed(stream) as events:
             yield events
 
     @asynccontextmanager
     async def attach(
         self, run_id: str, starting_after: int = -1, *, user_id: str | None = None
     ) -> AsyncIterator[EventStream]:
-        """Follow a run that exists, from the event after `starting_after` on; an ended one is replayed.
+        """Follow a run that exists, from the event after `starting_after`; one that has ended is replayed.
 
         Raises:
-            RunNotFound: unknown, or another's. RequestError: what else was refused.
+            RunNotFound: the run does not exist, or belongs to another user. RequestError: refused.
             ConnectionLost: no server could be reached.
         """
-        feed = await self._opener().attach(run_id, starting_after, user_id)
-        stream = EventStream(self, self._opener, feed, after=starting_after, user_id=user_id)
+        subscription = await self._opener.attach(run_id, starting_after, user_id)
+        stream = EventStream(self._api, self._opener, subscription, after=starting_after, user_id=user_id)
         async with self._followed(stream) as events:
             yield events
 
@@ -234,14 +210,10 @@ class AgentClient:
         try:
             yield stream
         finally:
-            with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+            with trio.move_on_after(LEAVE_TIMEOUT, shield=True):
                 await stream.aclose()
 
-    def _opener(self) -> Opener:
-        self._check_open()
-        return Opener(self._nodes, self._transport, self._retries)
-
-    # Single questions.
+    # Single requests.
 
     async def stop(
         self,
@@ -251,40 +223,15 @@ class AgentClient:
         run_id: str | None = None,
         wait: bool = False,
     ) -> StopReceipt:
-        """Stop the running run of a session, or a named run; with `wait`, answer when nothing of it runs any more.
+        """Stop the running run of a session, or a named run; with `wait`, return when nothing of it runs any more.
 
-        A stop by session is not repeated when its answer was lost, for by then another run may be running; one by
-        run id is.
+        If the answer is lost, only a stop by run id is sent again: by then the session may have another run.
         """
-        return await self._stop(session_id, user_id, run_id, wait=wait)
-
-    async def _stop(
-        self,
-        session_id: str | None,
-        user_id: str | None,
-        run_id: str | None,
-        *,
-        wait: bool,
-        first: int | None = None,
-    ) -> StopReceipt:
-        body: dict[str, Any] = {"input": []}
-        for name, value in (("session_id", session_id), ("user_id", user_id), ("run_id", run_id)):
-            if value is not None:
-                body[name] = value
-        document = await self._ask(
-            "POST",
-            "/stop",
-            params={"wait": "1"} if wait else None,
-            body=body,
-            repeatable=run_id is not None,
-            patient=wait,
-            first=first,
-        )
-        return receipt_of(document)
+        return await self._api.stop(session_id, user_id, run_id, wait=wait)
 
     async def status(self, run_id: str, *, user_id: str | None = None) -> dict[str, Any]:
-        """One run, as `GET /runs/{run_id}` tells of it."""
-        return await self._ask("GET", f"/runs/{_segment(run_id)}", params=_user(user_id))
+        """Return one run, as `GET /runs/{run_id}` does."""
+        return await self._api.ask("GET", f"/runs/{segment(run_id)}", params=user_query(user_id))
 
     async def runs(
         self,
@@ -295,121 +242,52 @@ class AgentClient:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> dict[str, Any]:
-        """A page of runs, the youngest first, as `GET /runs` gives it: `runs`, and a `cursor` to go on with."""
+        """Return a page of runs, the youngest first, as `GET /runs` does: `runs`, and a `cursor` for the next."""
         named = {"status": status, "session_id": session_id, "limit": limit, "cursor": cursor}
         params = {name: str(value) for name, value in named.items() if value is not None}
-        return await self._ask("GET", "/runs", params=params | _user(user_id))
+        return await self._api.ask("GET", "/runs", params=params | user_query(user_id))
 
     async def wait(self, run_id: str, *, user_id: str | None = None) -> dict[str, Any]:
-        """The terminal response of a run, when it has ended; put `trio.fail_after` around it for a bound."""
-        return await self._ask("GET", f"/runs/{_segment(run_id)}/wait", params=_user(user_id), patient=True)
+        """Wait for the end of a run, and return its terminal response. `trio.fail_after` bounds the time."""
+        return await self._api.ask("GET", f"/runs/{segment(run_id)}/wait", params=user_query(user_id), waits=True)
 
     async def cancel(self, run_id: str, *, user_id: str | None = None, wait: bool = False) -> StopReceipt:
-        """Stop a run by its id alone; with `wait`, answer when nothing of it runs any more.
+        """Stop a run by its id alone; with `wait`, return when nothing of it runs any more.
 
         Raises:
-            RunNotFound: unknown, or another's; if it is still to come, it will not start.
+            RunNotFound: no run has this id, or it is another user's. A run that gets the id later will not start.
         """
-        params = _user(user_id) | ({"wait": "1"} if wait else {})
-        return receipt_of(await self._ask("POST", f"/runs/{_segment(run_id)}/cancel", params=params, patient=wait))
+        params = user_query(user_id) | ({"wait": "1"} if wait else {})
+        return receipt_of(await self._api.ask("POST", f"/runs/{segment(run_id)}/cancel", params=params, waits=wait))
 
     async def cancel_several(
         self, run_ids: Iterable[str] = (), *, status: str | None = None, user_id: str | None = None
     ) -> list[dict[str, Any]]:
-        """Stop the runs that are named, or all of a status, and do not wait: what each came to."""
+        """Request a stop of the named runs, or of all with a status. Return one result for each without waiting."""
         body: dict[str, Any] = {"run_ids": list(run_ids)} if status is None else {"status": status}
-        answer = await self._ask("POST", "/runs/cancel", params=_user(user_id), body=body)
+        answer = await self._api.ask("POST", "/runs/cancel", params=user_query(user_id), body=body)
         results: list[dict[str, Any]] = answer["results"]
         return results
 
     async def send_input(
         self, run_id: str, message: Message | Mapping[str, Any] | str, *, user_id: str | None = None
     ) -> None:
-        """Put a message into a running run, for its `run.receive()`.
+        """Send a message to a running run, which gets it from `run.receive()`.
 
-        Not repeated when its answer was lost (ConnectionLost): the message could come twice.
+        If the answer is lost (ConnectionLost), the message is not sent again, as the run could get it twice.
         """
-        if isinstance(message, str):
-            message = {"role": "user", "content": message}
-        body = message_body(message) if isinstance(message, Message) else dict(message)
-        await self._ask(
-            "POST", f"/runs/{_segment(run_id)}/input", params=_user(user_id), body=body, repeatable=False
-        )
+        await self._api.send_input(run_id, message, user_id=user_id)
 
     async def session(self, session_id: str, *, user_id: str | None = None) -> dict[str, Any]:
-        """A session, as `GET /sessions/{session_id}` tells of it."""
-        return await self._ask("GET", f"/sessions/{_segment(session_id)}", params=_user(user_id))
+        """Return a session, as `GET /sessions/{session_id}` does."""
+        return await self._api.ask("GET", f"/sessions/{segment(session_id)}", params=user_query(user_id))
 
     async def health(self) -> dict[str, Any]:
-        """What `GET /health` answers."""
-        return await self._ask("GET", "/health")
-
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
-        repeatable: bool = True,
-        patient: bool = False,
-        first: int | None = None,
-    ) -> dict[str, Any]:
-        """`patient`: the answer may take as long as a run does."""
-        self._check_open()
-        timeout = httpx.Timeout(
-            None if patient and not repeatable else self._silence, connect=self._connect_timeout
-        )
-
-        async def question(node: int) -> dict[str, Any]:
-            while True:
-                try:
-                    response = await self._http.request(
-                        method,
-                        self._nodes.urls[node] + path,
-                        params=params,
-                        content=None if body is None else encoded(body),
-                        headers=None if body is None else {"Content-Type": "application/json"},
-                        timeout=timeout,
-                    )
-                except httpx.ReadTimeout as error:
-                    # A server that only waits says nothing meanwhile; asking again tells whether it is there.
-                    if not patient:
-                        raise translated(error) from error
-                except httpx.TransportError as error:
-                    raise translated(error) from error
-                else:
-                    break
-            if response.status_code not in (200, 202):
-                raise error_of_answer(response)
-            document = json_of(response.content)
-            if not isinstance(document, dict):
-                raise UnexpectedAnswer(f"{response.url} answered with JSON that is no object")
-            return document
-
-        return await self._nodes.ask(question, Attempts(self._retries), first=first, repeatable=repeatable)
-
-    def _check_open(self) -> None:
-        if self._stack is None:
-            raise RuntimeError("the client is not open: use `async with AgentClient(...) as client:`")
+        """Return the answer of `GET /health`."""
+        return await self._api.ask("GET", "/health")
 
 
 def _has_id(request: AgentRequest | Mapping[str, Any] | str) -> bool:
     if isinstance(request, AgentRequest):
         return request.id is not None
     return not isinstance(request, str) and request.get("id") is not None
-
-
-def _segment(name: str) -> str:
-    return quote(name, safe="")
-
-
-def _user(user_id: str | None) -> dict[str, str]:
-    return {} if user_id is None else {"user_id": user_id}
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found

@@ -1,89 +1,30 @@
-"""The nodes that serve an agent, and how patiently they are asked."""
+"""The base URLs of an agent, and asking them one after the other."""
 
 from __future__ import annotations
 
-import logging
-import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-import attrs
-import trio
-
 from ..errors import ConfigurationError, ConnectionLost, RequestError, RunNotFound
 from ..protocol.hosts import is_loopback
-from .feed import Cut
+from .failures import ConnectionFailed
+from .retries import Attempts
 
-__all__ = ["Attempts", "Nodes", "Retries", "elsewhere_perhaps"]
+__all__ = ["Nodes", "may_succeed_elsewhere"]
 
-logger = logging.getLogger("trio_agentapp.client")
-
-JITTER = 0.5
-"""Each delay is drawn from this part of its full length up to the whole, so that clients do not return in step."""
-
-ANOTHER_MAY = frozenset({"run_not_found", "elsewhere", "draining", "backend_unavailable", "rate_limited"})
+NOT_FINAL = frozenset({"run_not_found", "elsewhere", "draining", "backend_unavailable", "rate_limited"})
 """Codes of refusals that another node, or the same one a moment later, may not repeat."""
 
 T = TypeVar("T")
 
 
-@attrs.frozen(kw_only=True)
-class Retries:
-    """How long a client goes on when connections fail. Counted anew after every event that came.
-
-    `attempts`: rounds through all base URLs, at most. `seconds`: no round begins later than this after the first.
-    `first_delay`, doubled each time, at most `last_delay`: seconds between two rounds, jittered.
-    Raises ConfigurationError: a number that cannot be.
-    """
-
-    attempts: int = 8
-    seconds: float = 60.0
-    first_delay: float = 0.1
-    last_delay: float = 5.0
-
-    def __attrs_post_init__(self) -> None:
-        if self.attempts < 1 or min(self.seconds, self.first_delay, self.last_delay) < 0:
-            raise ConfigurationError(f"Retries: attempts begin at 1, and durations at 0 seconds: {self}")
-
-
-class Attempts:
-    """The rounds made since something last went well."""
-
-    def __init__(self, retries: Retries) -> None:
-        self._retries = retries
-        self._made = 0
-        self._until = trio.current_time() + retries.seconds
-
-    async def pause(self, trouble: Exception, nodes: Nodes) -> None:
-        """Wait for the next round.
-
-        Raises ConnectionLost (or `trouble`, where a server gave it) if there is to be none.
-        """
-        self._made += 1
-        retries = self._retries
-        full = min(retries.first_delay * 2.0 ** min(self._made - 1, 62), retries.last_delay)
-        delay = full * random.uniform(JITTER, 1)  # noqa: S311  spreads load, protects nothing
-        if isinstance(trouble, RequestError) and trouble.retry_after is not None:
-            delay = max(delay, trouble.retry_after)
-        spent = self._made >= retries.attempts or trio.current_time() + delay > self._until
-        hopeless = isinstance(trouble, Cut) and trouble.hopeless
-        if not spent and not hopeless:
-            logger.warning("%s: %s; trying again in %.1f s", nodes, trouble, delay)
-            await trio.sleep(delay)
-            return
-        if isinstance(trouble, RequestError):
-            raise trouble
-        tries = "" if hopeless or self._made == 1 else f" ({self._made} attempts)"
-        raise ConnectionLost(f"{nodes}: {trouble}{tries}") from trouble
-
-
-def elsewhere_perhaps(refusal: RequestError) -> bool:
-    return refusal.code in ANOTHER_MAY
+def may_succeed_elsewhere(refusal: RequestError) -> bool:
+    return refusal.code in NOT_FINAL
 
 
 class Nodes:
-    """Base URLs. The one that served last is asked first."""
+    """Base URLs. The one that answered last is asked first."""
 
     def __init__(self, urls: str | Sequence[str]) -> None:
         self.urls = [_checked(url) for url in ([urls] if isinstance(urls, str) else urls)]
@@ -100,61 +41,61 @@ class Nodes:
 
     @property
     def all_on_loopback(self) -> bool:
-        return all(_is_this_machine(urlsplit(url).hostname or "") for url in self.urls)
+        hosts = [urlsplit(url).hostname or "" for url in self.urls]
+        return all(is_loopback(host) or host.endswith(".localhost") for host in hosts)
 
     def order(self, first: int | None = None) -> Iterator[int]:
+        """The indices of all nodes, beginning with `first`, or with the one that answered last."""
         begin = self.current if first is None else first
         return iter([(begin + step) % len(self.urls) for step in range(len(self.urls))])
 
     async def ask(
         self,
-        question: Callable[[int], Awaitable[T]],
+        call: Callable[[int], Awaitable[T]],
         attempts: Attempts,
         *,
         first: int | None = None,
         repeatable: bool = True,
     ) -> T:
-        """Put a question to one node after the other, until one answers it or all agree that there is no such run.
+        """Call one node after the other, until one succeeds or all report that the run does not exist.
 
         Raises:
-            RequestError: a refusal that no other node would take back, or the last one when the attempts are spent.
-            ConnectionLost: the attempts are spent; or, where the question is not `repeatable`, its answer was lost.
+            RequestError: a refusal that holds for all nodes, or the last one when no attempt is left.
+            ConnectionLost: no attempt is left; or the answer to a call that is not `repeatable` was lost.
         """
         while True:
-            trouble: Exception | None = None
+            failure: Exception | None = None
             for node in self.order(first):
                 try:
-                    answer = await question(node)
-                except Cut as cut:
-                    if cut.sent and not repeatable:
-                        raise ConnectionLost(f"{self.urls[node]}: {cut}; whether it was done is not known") from cut
-                    if not isinstance(trouble, RequestError) or isinstance(trouble, RunNotFound):
-                        trouble = cut
+                    answer = await call(node)
+                except ConnectionFailed as failed:
+                    if failed.sent and not repeatable:
+                        raise ConnectionLost(
+                            f"{self.urls[node]}: {failed}; the request may have been executed"
+                        ) from failed
+                    if not isinstance(failure, RequestError) or isinstance(failure, RunNotFound):
+                        failure = failed
                 except RequestError as refusal:
-                    if not elsewhere_perhaps(refusal):
+                    if not may_succeed_elsewhere(refusal):
                         raise
-                    if trouble is None or not isinstance(refusal, RunNotFound):
-                        trouble = refusal
+                    if failure is None or not isinstance(refusal, RunNotFound):
+                        failure = refusal
                 else:
                     self.current = node
                     return answer
-            assert trouble is not None  # noqa: S101  there is at least one node
-            if isinstance(trouble, RunNotFound):
-                raise trouble
-            await attempts.pause(trouble, self)
-
-
-def _is_this_machine(host: str) -> bool:
-    return is_loopback(host) or host.endswith(".localhost")
+            assert failure is not None  # noqa: S101  there is at least one node
+            if isinstance(failure, RunNotFound):
+                raise failure
+            await attempts.pause(failure, self)
 
 
 def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
-        well = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
+        valid = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
         _ = parts.port
     except ValueError:
-        well = False
-    if not well:
-        raise ConfigurationError(f"base_url must be such as http://127.0.0.1:8090, not {url!r}")
+        valid = False
+    if not valid:
+        raise ConfigurationError(f"base_url must be a URL such as http://127.0.0.1:8090, not {url!r}")
     return url.rstrip("/")

@@ -14,7 +14,7 @@ from hypercorn.typing import ASGIFramework
 from ..app import AgentApp
 from ..errors import DeployError
 from ..protocol.deployment import DeploymentMode, DeploymentState, DeploymentStatus
-from ..runs.failures import leaves
+from ..protocol.exception_groups import leaves
 from ..server.config import ServerConfig
 from ..server.failures import log_failure
 from ..server.server import AppFailed, serve

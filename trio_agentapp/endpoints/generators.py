@@ -17,10 +17,11 @@ import orjson
 import trio
 
 from ..errors import AgentAppError, RequestError
+from ..protocol.exception_groups import unwrapped
 from ..protocol.serialiser import to_json
 from ..protocol.sse import KEEP_ALIVE
 from ..runs.containment import contain
-from ..runs.failures import is_cancelled, unwrapped
+from ..runs.failures import is_cancelled
 from ..runs.generators import drive_in_thread
 from ..runs.stream import BATCH_WEIGHT
 from ..runs.ticker import KEEP_ALIVE as QUIET

@@ -19,7 +19,7 @@ from ..abc import EventStore, Extent, Lease, Renewal
 from ..protocol.events import Event, ResponseEvent
 from ..protocol.ids import SessionKey
 from ..protocol.keys import Layout
-from ..protocol.stored import decode_event
+from ..protocol.stored_events import decode_event
 from ..protocol.timings import Timings
 from ..redis import LinkError, RedisLink, Script, ScriptCall, unavailable_on_error
 from .sink import RedisSink

@@ -22,14 +22,14 @@ from .sse import DONE, KEEP_ALIVE, PREAMBLE, field_safe, frame, spell
 
 __all__ = [
     "MAX_ANSWER_BYTES",
-    # who and which
+    # ids
     "SessionKey",
     "identifier_fault",
     "is_run_id",
     "new_message_id",
     "new_run_id",
     "new_session_id",
-    # what is said
+    # messages and content
     "AudioContent",
     "CONTENT_TYPES",
     "Content",
@@ -45,14 +45,14 @@ __all__ = [
     "Role",
     "TextContent",
     "VideoContent",
-    # what is asked
+    # requests
     "AgentRequest",
     "CancelAfter",
     "OnDisconnect",
     "decode_json",
     "decode_request",
     "request_from",
-    # what happens
+    # events
     "ContentEvent",
     "Event",
     "Failure",
@@ -61,7 +61,7 @@ __all__ = [
     "ResponseEvent",
     "Status",
     "TERMINAL",
-    # how it is spelled
+    # JSON and frames
     "DONE",
     "KEEP_ALIVE",
     "PREAMBLE",

@@ -10,42 +10,42 @@ import attrs
 
 from ..errors import ItemError
 from .content import GROWING, Content, DataContent, RefusalContent, TextContent, payload_of
-from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent, Status, mass
+from .events import ENVELOPE, ContentEvent, Event, Failure, MessageEvent, ResponseEvent, Status, mass
 from .ids import new_message_id
 from .items import plain_item
 from .message import OUTPUT_OF, Message
-from .open_message import OpenMessage, OpenPart, words_of
+from .open_message import OpenMessage, OpenPart, text_of
 from .payload import clean_text, is_half, plain_json
 
 __all__ = ["MAX_ANSWER_BYTES", "AnswerTooLarge", "ResponseBuilder"]
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
-"""Bytes of one answer, by the estimate of its events. The terminal event repeats all of it, the session's history
-keeps it, and both have to be held in memory to be read."""
-
-ENVELOPE = 200
-"""Bytes of JSON around a message, and around each of its parts."""
+"""Estimated bytes of one answer. The terminal event repeats the whole answer, the history of the session keeps it,
+and both are held in memory when they are read."""
 
 INTERRUPTED = "interrupted"
-"""The output of a tool call whose run ended first; without it the next turn's transcript would be invalid."""
+"""The output of a tool call whose run ended first; without one, models refuse the history in the next turn."""
 
 MAX_ASIDE = 64
-"""Messages with ids of their own that may grow beside the open one; the oldest is completed when there are more."""
+"""Messages with ids that may be open beside the current one; if there are more, the oldest is completed."""
 
 _Closing = Literal["completed", "incomplete"]
 
 
 class AnswerTooLarge(Exception):
-    """With this item the answer would be larger than `MAX_ANSWER_BYTES`; nothing was added."""
+    """The item would make the answer larger than `MAX_ANSWER_BYTES`; nothing was added."""
 
 
 class ResponseBuilder:
-    """Turns items into events: consecutive sequence numbers from 0, every part and message closed, one
-    terminal event.
+    """Turns items into events: numbered from 0 without gaps, every part and message closed, one terminal event.
 
-    Call `start`, then `add` for each item, then exactly one of `complete`, `stop`, `fail` and `reject`. The
-    last three may also come before `start`: then their event is the only one. Any other order is a
-    RuntimeError. Times are whole seconds since the epoch. Every method gives the events it caused, in order.
+    Call `start`, then `add` for each item, then one of `complete`, `stop`, `fail` and `reject`. The last three may
+    also be called before `start`; then theirs is the only event. Any other order is a RuntimeError. Each method
+    returns the events it caused, in order. Times are whole seconds since the epoch.
+
+    One message is *current*: items without an id go there. Messages that the handler gave ids may grow in turns;
+    those that are open but not current are kept *aside*. When an item belongs to another message, the current one
+    is completed, or put aside if it may continue.
     """
 
     def __init__(self, run_id: str, session_id: str | None, *, created_at: int) -> None:
@@ -56,11 +56,11 @@ class ResponseBuilder:
         self._phase: Literal["new", "live", "ended"] = "new"
         self._next = 0
         self._message: OpenMessage | None = None
-        # Messages that grow in turns with the open one, by the ids that the handler gave them.
+        # Open messages that are not current, by the ids that the handler gave them.
         self._aside: dict[str, OpenMessage] = {}
-        # The open text part that bare strings append to: one look decides whether `add` is on its short way.
-        self._speech: OpenPart | None = None
-        # The first half of a surrogate pair, with which a piece of text ended.
+        # The open text part to which strings are appended. If it is set, `add` takes its fast path.
+        self._text_part: OpenPart | None = None
+        # The first half of a surrogate pair, if the last piece of text ended with one.
         self._half = ""
         self._finished: list[MessageEvent] = []
         self._began: list[int] = []
@@ -71,9 +71,7 @@ class ResponseBuilder:
 
     @property
     def usage(self) -> Mapping[str, Any] | None:
-        """What the run used, told by the terminal event. Setting raises ItemError for what is not a JSON
-        object.
-        """
+        """What the run used, for the terminal event. Setting it to anything but a JSON object raises ItemError."""
         return self._usage
 
     @usage.setter
@@ -84,7 +82,7 @@ class ResponseBuilder:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The messages closed so far: the whole transcript after the end, the same that clients saw."""
+        """The messages completed so far, as clients received them; after the end, all messages of the run."""
         return tuple(
             Message(
                 role=event.role,
@@ -106,24 +104,25 @@ class ResponseBuilder:
         return bool(self._message or self._aside or self._finished)
 
     def start(self) -> Sequence[Event]:
-        """The first two events: created, in progress."""
+        """Return the first two events: created, in progress."""
         self._require("new")
         self._phase = "live"
         return (self._response("created"), self._response("in_progress"))
 
     def add(self, item: object) -> Sequence[Event]:
-        """The events of one item.
+        """Return the events of one item.
 
-        str: appended to the open text. Content: with `delta` appended to the open part of its type, else a
-        part of its own. Message: a whole message. `(msg, last)`: the same, but a message's content is
-        cumulative and the message stays open until `last`; messages with different ids may grow in turns. A dict
-        that spells a message or content: the same.
-        None: nothing. Raises ItemError for anything else and for what cannot be JSON, AnswerTooLarge for what is
-        too much; then nothing has changed.
+        str: appended to the open text. Content: appended to the open part of its type if it is a delta, else a part
+        of its own. Message: a complete message. `(msg, last)`: each copy of the message has all of its content so
+        far, and it stays open until `last`; messages with different ids may grow in turns. dict: the message or
+        content that it describes. None: no event.
+
+        Raises ItemError for any other type and for values that have no form in JSON, and AnswerTooLarge if the
+        answer would be too large. Then nothing has changed.
         """
-        # A token of text is most of what a run ever adds, so it meets no check it does not need.
+        # Most items are tokens of text, so they pass no check that they do not need (docs/discussion/hot-path.md).
         if type(item) is str:
-            part = self._speech
+            part = self._text_part
             if part is not None and item:
                 if self._half or not item.isascii():
                     item = self._joined(item)
@@ -147,8 +146,8 @@ class ResponseBuilder:
         if isinstance(item, str):
             item = self._joined(item)
         plain = plain_item(item, growing=last is False)
-        said = mass_of(plain)
-        size = self._size + said
+        added = mass_of(plain)
+        size = self._size + added
         if isinstance(plain, Message) and last is not None:
             size -= self._repeated(plain)
         if size > MAX_ANSWER_BYTES:
@@ -167,18 +166,18 @@ class ResponseBuilder:
         wholes = sum(not (isinstance(event, ContentEvent) and event.delta) for event in events)
         self._size = size + ENVELOPE * wholes
         if isinstance(plain, Message) and self._message is not None:
-            self._message.said = said
+            self._message.size = added
         return events
 
     def _repeated(self, message: Message) -> int:
-        """Bytes of a cumulative message that were said before."""
+        """Return the bytes of a cumulative message that its earlier copy had."""
         for known in (self._message, self._aside.get(message.id or "")):
             if known is not None and known.continued_by(message):
-                return known.said
+                return known.size
         return 0
 
     def _joined(self, text: str) -> str:
-        """A piece of text behind the half of a character that the one before it ended with; keeps its own half."""
+        """Prepend the half of a surrogate pair that ended the last piece; keep a half that ends this one."""
         text = self._half + text
         self._half = text[-1] if is_half(text) else ""
         return clean_text(text[:-1] if self._half else text)
@@ -189,26 +188,26 @@ class ResponseBuilder:
             self._add_content(TextContent("\ufffd", delta=True), events)
 
     def complete(self, *, completed_at: int) -> Sequence[Event]:
-        """The handler returned: what is open is completed."""
+        """The handler returned: complete open messages."""
         self._require("live")
         return self._end("completed", None, completed_at)
 
     def stop(self, reason: str, *, completed_at: int) -> Sequence[Event]:
-        """The run was stopped: what is open is incomplete, unanswered tool calls get an output."""
+        """The run was stopped: open messages end as incomplete, and unanswered tool calls get an output."""
         return self._end("canceled", Failure("stopped", clean_text(reason)), completed_at)
 
     def fail(self, code: str, message: str, *, completed_at: int) -> Sequence[Event]:
-        """The run failed: what is open is incomplete, unanswered tool calls get an output."""
+        """The run failed: open messages end as incomplete, and unanswered tool calls get an output."""
         return self._end("failed", Failure(clean_text(code), clean_text(message)), completed_at)
 
     def reject(self, code: str, message: str, *, completed_at: int) -> Sequence[Event]:
-        """The agent would not take the request."""
+        """The agent refused the request."""
         return self._end("rejected", Failure(clean_text(code), clean_text(message)), completed_at)
 
     def _require(self, phase: Literal["new", "live"]) -> None:
         if self._phase != phase:
-            words = {"new": "was not started", "live": "was already started", "ended": "has ended"}
-            raise RuntimeError(f"the response {words[self._phase]}")
+            fault = {"new": "was not started", "live": "was already started", "ended": "has ended"}[self._phase]
+            raise RuntimeError(f"the response {fault}")
 
     def _number(self) -> int:
         number = self._next
@@ -256,10 +255,10 @@ class ResponseBuilder:
         return events
 
     def _add_content(self, content: Content, events: list[Event]) -> None:
-        if content.delta and words_of(content) == "":
+        if content.delta and text_of(content) == "":
             return
         message = self._message
-        if message is None or not message.speech:
+        if message is None or not message.takes_text:
             self._put_aside(events)
             message = self._open_message(Message(), events, cumulative=False)
         if content.delta:
@@ -294,12 +293,12 @@ class ResponseBuilder:
             self._close_message("completed", events)
 
     def _put_aside(self, events: list[Event]) -> None:
-        """Make way for another message; what is open is completed, unless its id lets it go on later."""
+        """Make room for another current message: complete the current one, or put it aside if it may continue."""
         message = self._message
         if message is None or not message.cumulative or message.frame.id is None:
             self._close_message("completed", events)
             return
-        self._message = self._speech = None
+        self._message = self._text_part = None
         if message.frame.id in self._aside:
             self._close_aside(message.frame.id, events)
         self._aside[message.frame.id] = message
@@ -307,7 +306,7 @@ class ResponseBuilder:
             self._close_aside(next(iter(self._aside)), events)
 
     def _close_calls(self, events: list[Event]) -> None:
-        """An output is coming: calls have to be whole and known before it, or they would get another output."""
+        """Complete open tool calls before an output, or they would be thought unanswered and get another one."""
         for id in [id for id, message in self._aside.items() if message.frame.type in OUTPUT_OF]:
             self._close_aside(id, events)
 
@@ -318,33 +317,31 @@ class ResponseBuilder:
     def _take_up(self, id: str) -> OpenMessage:
         message = self._message = self._aside.pop(id)
         part = message.part
-        self._speech = part if part is not None and message.speech and part.kind == "text" else None
+        self._text_part = part if part is not None and message.takes_text and part.kind == "text" else None
         return message
 
     def _catch_up(self, message: OpenMessage, parts: list[Content], last: bool, events: list[Event]) -> None:
-        """Send what a cumulative message has more than before; `check_continuation` has said that it only has
-        more.
-        """
+        """Send what a cumulative message has more than its last copy. `check_continuation` has accepted it."""
         message.held = None
         for place in range(max(len(message.seen) - 1, 0), len(parts)):
             content = parts[place]
-            words = words_of(content)
+            text = text_of(content)
             if place < len(message.seen):
                 grown = message.seen[place]
-                if isinstance(grown, OpenPart) and words and (more := words[len(grown.words()) :]):
+                if isinstance(grown, OpenPart) and text and (more := text[len(grown.joined()) :]):
                     self._grow(message, _piece(content, more), events)
-            elif words:
+            elif text:
                 self._close_part("completed", events)
-                message.seen.append(self._grow(message, _piece(content, words), events))
+                message.seen.append(self._grow(message, _piece(content, text), events))
             elif content.type in GROWING and place == len(parts) - 1 and not last:
-                # The arguments of a tool call grow too, but nobody can read half of a JSON object as a part.
+                # The arguments of a tool call grow, too, but half of a JSON object is of no use to a client.
                 message.held = content
             else:
                 message.seen.append(content)
                 self._whole(message, content, events)
 
     def _open_message(self, frame: Message, events: list[Event], *, cumulative: bool) -> OpenMessage:
-        # An id that already names a message of this response would make two messages one to a client.
+        # To a client, two messages of a response with one id would be one message.
         given = frame.id is not None and frame.id not in self._ids
         id = frame.id if given and frame.id is not None else new_message_id()
         self._ids.add(id)
@@ -359,8 +356,8 @@ class ResponseBuilder:
             self._close_part("completed", events)
             part = message.part = OpenPart(content.type, message.count, message.id)
             message.count += 1
-            if message.speech and part.kind == "text":
-                self._speech = part
+            if message.takes_text and part.kind == "text":
+                self._text_part = part
         text, payload = part.take(content)
         events.append(
             ContentEvent(self._number(), "in_progress", part.kind, part.index, True, message.id, text, payload)
@@ -379,7 +376,7 @@ class ResponseBuilder:
         message = self._message
         if message is None or message.part is None:
             return
-        part, message.part, self._speech = message.part, None, None
+        part, message.part, self._text_part = message.part, None, None
         self._finish_part(message, part.kind, part.index, *part.whole(), status, events)
 
     def _finish_part(
@@ -418,7 +415,7 @@ class ResponseBuilder:
             extra=frame.extra or None,
         )
         events.append(event)
-        # In the order in which they began, which is the order of a transcript.
+        # In the order in which they began, which is the order of a history.
         place = bisect(self._began, message.began)
         self._began.insert(place, message.began)
         self._finished.insert(place, event)
@@ -437,7 +434,7 @@ class ResponseBuilder:
 
 
 def mass_of(item: str | Content | Message | None) -> int:
-    """Bytes of what an item says, without the JSON around it."""
+    """Estimate the bytes of the payload of an item, without the JSON around it."""
     if item is None:
         return 0
     if isinstance(item, str):
@@ -450,9 +447,9 @@ def mass_of(item: str | Content | Message | None) -> int:
     return mass(payload_of(item))
 
 
-def _piece(content: Content, words: str) -> Content:
-    """The delta that adds some words to a part of the content's type."""
-    return RefusalContent(words, True) if content.type == "refusal" else TextContent(words, True)
+def _piece(content: Content, text: str) -> Content:
+    """Return the delta that adds text to a part of the content's type."""
+    return RefusalContent(text, True) if content.type == "refusal" else TextContent(text, True)
 
 
 def _copy(content: Content) -> Content:

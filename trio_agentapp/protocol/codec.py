@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import json
 import math
-import re
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +12,7 @@ import orjson
 
 from ..errors import MalformedBody, ValidationError
 from .events import ContentEvent, Event, Failure, MessageEvent
+from .exact_json import INTEGERS_OF_ORJSON, may_exceed_64_bits
 from .ids import is_run_id
 from .message import Message
 from .request import STRATEGIES, AgentRequest, CancelAfter
@@ -30,12 +30,6 @@ from .structure import (
 )
 
 __all__ = ["REQUEST_FIELDS", "decode_json", "decode_request", "encode_event", "request_from", "structure_request"]
-
-
-_MANY_DIGITS = re.compile(rb"[0-9]{19}")
-"""An integer beyond 64 bits has at least so many digits."""
-
-_64_BITS = range(-(2**63), 2**64)
 
 
 def decode_json(raw: bytes) -> object:
@@ -56,7 +50,7 @@ def decode_json(raw: bytes) -> object:
         # orjson's message names a place and a rule, and quotes neither the client nor our code.
         place = f"line {error.lineno}, column {error.colno}"
         raise MalformedBody(f"The body is not JSON: {error.msg} ({place}).") from error
-    if _MANY_DIGITS.search(raw):
+    if may_exceed_64_bits(raw):
         _check_integers(raw)
     return value
 
@@ -66,7 +60,7 @@ def _check_integers(raw: bytes) -> None:
 
     def check(digits: str) -> None:
         # Python itself refuses to convert thousands of digits.
-        if len(digits) > 20 or int(digits) not in _64_BITS:
+        if len(digits) > 20 or int(digits) not in INTEGERS_OF_ORJSON:
             raise ValidationError([("$", f"{digits:.40} is an integer beyond 64 bits; send it as a string")])
 
     try:

@@ -1,6 +1,6 @@
 """Content: the parts a message is made of. Types and fields: docs/reference/wire.md.
 
-Handlers yield these objects. `delta=True` appends to the open part of the same type; `delta=False` is a whole
+Handlers yield these objects. `delta=True` appends to the open part of the same type; `delta=False` is a complete
 part.
 """
 
@@ -30,13 +30,13 @@ CONTENT_TYPES: tuple[ContentType, ...] = get_args(ContentType)
 
 
 def _text(value: str | None) -> str:
-    # Model clients hand over None for "no text yet"; it means the same as the empty string.
+    # Model clients pass None for "no text yet".
     return "" if value is None else value
 
 
 @attrs.frozen
 class TextContent:
-    """Words."""
+    """Text."""
 
     type: ClassVar[ContentType] = "text"
     text: str = attrs.field(default="", converter=_text)
@@ -45,11 +45,11 @@ class TextContent:
 
 @attrs.frozen
 class DataContent:
-    """Any JSON value; a tool call and its output travel as one of these.
+    """Any JSON value. Tool calls and their outputs are sent as data.
 
-    Deltas of an object fold key by key: a string is appended to a string, anything else replaces what was
-    there, None replaces nothing. `call_id` and `name` say which call it is in every delta; the first that is
-    not empty stays.
+    Deltas of an object are merged key by key: a string is appended to a string, any other value replaces the
+    earlier one, and None changes nothing. Each delta of a tool call may repeat `call_id` and `name`; the first
+    value that is not empty stays.
     """
 
     type: ClassVar[ContentType] = "data"
@@ -68,7 +68,7 @@ class ImageContent:
 
 @attrs.frozen
 class AudioContent:
-    """Sound: base64 text and the name of its format, for instance `wav`. Deltas append to `data`."""
+    """Audio as base64 text, and the name of its format, such as `wav`. Deltas append to `data`."""
 
     type: ClassVar[ContentType] = "audio"
     data: str = attrs.field(default="", converter=_text)
@@ -87,7 +87,7 @@ class VideoContent:
 
 @attrs.frozen
 class FileContent:
-    """A file: by URL, by the id it is stored under, or as base64 text."""
+    """A file: by URL, by the id under which it is stored, or as base64 text."""
 
     type: ClassVar[ContentType] = "file"
     delta: ClassVar[bool] = False
@@ -99,7 +99,7 @@ class FileContent:
 
 @attrs.frozen
 class RefusalContent:
-    """Why the agent will not answer."""
+    """Why the agent refuses to answer."""
 
     type: ClassVar[ContentType] = "refusal"
     refusal: str = attrs.field(default="", converter=_text)
@@ -122,18 +122,18 @@ CLASSES: dict[ContentType, type[Content]] = {
 FIELDS: dict[ContentType, tuple[str, ...]] = {
     kind: tuple(field.name for field in attrs.fields(cls) if field.name != "delta") for kind, cls in CLASSES.items()
 }
-"""The payload fields of each type, in the order of the wire."""
+"""The payload fields of each type, in the order in which they are sent."""
 
 
 GROWING: frozenset[ContentType] = frozenset({"text", "data", "audio", "refusal"})
-"""The types that know deltas; the others are whole or not at all."""
+"""The types that may be sent in deltas."""
 
 
 def payload_of(content: Content) -> dict[str, Any]:
-    """The fields of a content object beside `type` and `delta`, in the order of the wire."""
+    """Return the fields of a content object without `type` and `delta`, in the order in which they are sent."""
     return {name: getattr(content, name) for name in FIELDS[content.type]}
 
 
 def make_content(kind: ContentType, payload: dict[str, Any]) -> Content:
-    """The whole content object of a type and its payload fields, the reverse of `payload_of`."""
+    """Build a content object from its type and payload fields, the reverse of `payload_of`."""
     return CLASSES[kind](**payload)

@@ -1,4 +1,4 @@
-"""What a deployer tells about what it has deployed."""
+"""Deployments: what a deployer reports of the services that it has started."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class DeploymentMode(StrEnum):
     """Where a local deployment runs."""
 
     DAEMON_THREAD = "daemon_thread"
-    """In this process, beside what it does; ends with it."""
+    """In a thread of this process; ends with it."""
     DETACHED_PROCESS = "detached_process"
     """In a process of its own, which outlives this one."""
 
@@ -23,9 +23,9 @@ class DeploymentState(StrEnum):
     STARTING = "starting"
     READY = "ready"
     UNREADY = "unready"
-    """It runs and takes no new runs at present."""
+    """It is running, but does not accept new runs now."""
     DEAD = "dead"
-    """It ended without having been told to; its record and its log are still there."""
+    """It ended without a stop; its record and its log still exist."""
     STOPPED = "stopped"
 
 
@@ -35,7 +35,7 @@ class Deployment:
 
     deploy_id: str
     url: str
-    """Reaches it from this machine, also when it listens on every address."""
+    """A URL for this machine, also if the service listens on all addresses."""
     mode: str
     pid: int
 
@@ -47,7 +47,7 @@ class Deployment:
 
 @attrs.frozen(kw_only=True)
 class DeploymentStatus:
-    """How a deployment is doing."""
+    """The state of a deployment."""
 
     deploy_id: str
     state: DeploymentState
@@ -56,10 +56,10 @@ class DeploymentStatus:
     pid: int | None
     app_name: str
     entrypoint: str
-    """What the service was started from; empty for one that runs in this process."""
+    """What the service was started from; empty if it runs in this process."""
     log: str
-    """The path of its log; empty for one that writes to this process's."""
+    """The path of its log; empty if it writes to the log of this process."""
     started_at: float
     """Seconds since the epoch."""
     reason: str | None = None
-    """Why it is not ready, or what had to be done to end it."""
+    """Why it is not ready, or how it was ended."""

@@ -1,7 +1,7 @@
 """Events: frozen, numbered facts of a run. Fields, their order and their meaning: docs/reference/wire.md.
 
-The builder makes them, the log keeps them, each wire spells them. An event carries a slot for its JSON, so
-that any number of readers encode it once (`codec.encode_event`).
+The builder makes them, the log keeps them, each transport encodes them. An event keeps its JSON, so it is encoded
+once for any number of readers (`codec.encode_event`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .message import Role
 
 __all__ = [
     "ContentEvent",
+    "ENVELOPE",
     "Event",
     "Failure",
     "MessageEvent",
@@ -36,14 +37,14 @@ else:
 Status: TypeAlias = Literal["created", "in_progress", "completed", "failed", "canceled", "rejected", "incomplete"]
 
 TERMINAL: frozenset[Status] = frozenset({"completed", "failed", "canceled", "rejected"})
-"""How a response can end. `incomplete` is only ever the end of a message or a content part."""
+"""How a response can end. Only messages and content parts can end as `incomplete`."""
 
-_ENVELOPE = 200
-"""Bytes of JSON around a payload: field names, ids, numbers. Approximate, as every weight is."""
+ENVELOPE = 200
+"""Estimated bytes of JSON around a message or one of its parts: field names, ids, numbers."""
 
 
 def mass(value: Any) -> int:
-    """Roughly the bytes of a value as JSON."""
+    """Estimate the bytes of a value as JSON."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, Mapping):
@@ -55,7 +56,7 @@ def mass(value: Any) -> int:
 
 @frozen
 class Failure:
-    """Why a response did not complete: a stable code and words for a person."""
+    """Why a response did not complete: a stable code and a text for people."""
 
     code: str
     message: str
@@ -65,8 +66,8 @@ class Failure:
 class ContentEvent:
     """A piece of a content part (`delta` true), or the whole part at its end (`delta` false).
 
-    `index` is the part's place in its message, counted from 0. Text stands in `text`, the fields of every
-    other type in `payload`.
+    `index` is the part's place in its message, from 0. `text` holds the text of a text part, `payload` the fields
+    of all other types.
     """
 
     object: ClassVar[Literal["content"]] = "content"
@@ -88,18 +89,18 @@ class ContentEvent:
 
     @property
     def refusal(self) -> str:
-        """The words of a `refusal` part, else the empty string."""
+        """The text of a `refusal` part, else the empty string."""
         return "" if self.payload is None else self.payload.get("refusal", "")
 
     @property
     def content(self) -> Content:
-        """The payload as a content object, without regard to `delta`."""
+        """The payload as a content object, as if `delta` were false."""
         return make_content(self.type, {"text": self.text} if self.payload is None else dict(self.payload))
 
     @property
     def weight(self) -> int:
-        """Roughly the bytes of its JSON; constant time for text."""
-        size = _ENVELOPE + len(self.text)
+        """Estimated bytes of its JSON; constant time for text."""
+        size = ENVELOPE + len(self.text)
         return size if self.payload is None else size + mass(self.payload)
 
 
@@ -120,19 +121,19 @@ class MessageEvent:
     metadata: Mapping[str, Any] | None = None
     error: Failure | None = None
     extra: Mapping[str, Any] | None = None
-    """Further fields of the message, spelled after the others."""
+    """Further fields of the message, sent after the others."""
     encoded: bytes | None = attrs.field(default=None, init=False, eq=False, repr=False)
 
     @property
     def weight(self) -> int:
-        """Roughly the bytes of its JSON, those of its content included."""
-        size = _ENVELOPE + mass(self.usage) + mass(self.metadata) + mass(self.extra) + len(self.message or "")
+        """Estimated bytes of its JSON with its content."""
+        size = ENVELOPE + mass(self.usage) + mass(self.metadata) + mass(self.extra) + len(self.message or "")
         return size + sum(part.weight for part in self.content or ())
 
 
 @frozen
 class ResponseEvent:
-    """The response as a whole: first created, then in progress, at last one terminal event.
+    """The whole response: created, then in progress, then one terminal event.
 
     `created_at` and `completed_at` are seconds since the epoch. `output` holds the closing event of each
     message and is None until the end.
@@ -152,13 +153,13 @@ class ResponseEvent:
 
     @property
     def terminal(self) -> bool:
-        """Whether the run has ended with this event; no other follows it."""
+        """Whether this is the last event of the run."""
         return self.status in TERMINAL
 
     @property
     def weight(self) -> int:
-        """Roughly the bytes of its JSON, those of its output included."""
-        return _ENVELOPE + mass(self.usage) + sum(message.weight for message in self.output or ())
+        """Estimated bytes of its JSON with its output."""
+        return ENVELOPE + mass(self.usage) + sum(message.weight for message in self.output or ())
 
 
 Event: TypeAlias = ResponseEvent | MessageEvent | ContentEvent

@@ -8,7 +8,7 @@ __all__ = ["is_loopback"]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach what listens there: a loopback address, or a Unix socket."""
+    """Whether only programs of this machine can connect: a loopback address, or a Unix socket."""
     if host == "localhost" or host.startswith("unix:"):
         return True
     try:

@@ -1,4 +1,4 @@
-"""Identifiers: who a run belongs to, and how ids are made and judged. Rules: docs/reference/wire.md."""
+"""Identifiers: who owns a run, and how ids are made and checked. Rules: docs/reference/wire.md."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import attrs
 
 __all__ = [
     "SessionKey",
+    "digest_of",
     "identifier_fault",
     "is_run_id",
     "new_call_id",
@@ -22,55 +23,59 @@ MAX_IDENTIFIER = 256
 """Characters of a user or session id."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
-# C0, DEL and C1 can forge log lines and header fields; a lone surrogate cannot be encoded as UTF-8 at all.
+# C0, DEL and C1 can forge log lines and header fields; UTF-8 cannot encode a lone surrogate.
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @attrs.frozen
 class SessionKey:
-    """The owner and the conversation; at most one live run exists for each key."""
+    """A user and a session. At most one live run exists for each key."""
 
     user_id: str
     session_id: str
 
     @property
     def digest(self) -> str:
-        """32 hexadecimal digits that stand for the key in key names.
+        """32 hexadecimal digits that represent the key in names of Redis keys.
 
-        The length of the user id is part of what is hashed, so ("a:b", "c") and ("a", "b:c") differ.
+        The length of the user id is hashed, too, so ("a:b", "c") and ("a", "b:c") differ.
         Raises UnicodeEncodeError if an id holds a lone surrogate; `identifier_fault` finds those.
         """
-        spelled = f"{len(self.user_id)}:{self.user_id}{self.session_id}"
-        return hashlib.sha256(spelled.encode()).hexdigest()[:32]
+        return digest_of(f"{len(self.user_id)}:{self.user_id}{self.session_id}")
+
+
+def digest_of(text: str) -> str:
+    """Return the first 32 hexadecimal digits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def new_run_id() -> str:
-    """A fresh run id: 128 random bits, as 32 hexadecimal digits."""
+    """Return a new run id: 128 random bits, as 32 hexadecimal digits."""
     return secrets.token_hex(16)
 
 
 def new_session_id() -> str:
-    """A fresh session id, so that two requests without ids never meet."""
+    """Return a new session id, so that two requests without ids never share a session."""
     return secrets.token_hex(16)
 
 
 def new_message_id() -> str:
-    """A fresh message id: `msg_` and 32 hexadecimal digits."""
+    """Return a new message id: `msg_` and 32 hexadecimal digits."""
     return "msg_" + secrets.token_hex(16)
 
 
 def new_call_id() -> str:
-    """A fresh id of a tool call: `call_` and 32 hexadecimal digits."""
+    """Return a new id of a tool call: `call_` and 32 hexadecimal digits."""
     return "call_" + secrets.token_hex(16)
 
 
 def is_run_id(text: str) -> bool:
-    """Whether a client may call its run this: 8 to 64 of `A-Za-z0-9_-`."""
+    """Whether a client may use this run id: 8 to 64 of `A-Za-z0-9_-`."""
     return _RUN_ID.fullmatch(text) is not None
 
 
 def identifier_fault(text: str) -> str | None:
-    """What is wrong with a user or session id, or None. Never repeats the id itself."""
+    """Return what is wrong with a user or session id, or None. The text never contains the id."""
     if not text:
         return "must not be empty"
     if len(text) > MAX_IDENTIFIER:
@@ -78,6 +83,6 @@ def identifier_fault(text: str) -> str | None:
     if _FORBIDDEN.search(text):
         return "must not contain control characters or lone surrogates"
     if text in (".", ".."):
-        # Clients and proxies take such a part out of a path, and so it could never be asked for.
+        # Clients and proxies remove these segments from a path, so the session could not be requested.
         return 'must not be "." or ".."'
     return None

@@ -15,11 +15,10 @@ __all__ = ["plain_content", "plain_item", "plain_message"]
 
 
 def plain_item(item: Any, *, growing: bool = False) -> str | Content | Message | None:
-    """The item without its wrapping: a dict becomes the content or message it spells, everything is safe to
-    send. `growing`: half a character at the end of a text is left out, since the other half may follow.
+    """Return a copy of an item that can be sent; a dict becomes the content or message that it describes.
 
-    The result shares nothing mutable with the item. Raises ItemError, which names the type or the place at
-    fault.
+    `growing`: more of the text may follow, so the first half of a surrogate pair at its end is left out. The result
+    shares nothing mutable with the item. Raises ItemError, which names the type or place at fault.
     """
     if item is None:
         return None
@@ -30,30 +29,30 @@ def plain_item(item: Any, *, growing: bool = False) -> str | Content | Message |
     if isinstance(item, Message):
         return plain_message(item, growing=growing)
     if isinstance(item, Mapping):
-        return _spelled(dict(item), growing=growing)
+        return _from_dict(dict(item), growing=growing)
     raise ItemError(
         "a handler may yield str, (msg, last), Message, content objects or dicts, not " + type(item).__name__
     )
 
 
 def plain_content(content: Any, *, growing: bool = False) -> Content:
-    """A copy of a content object that is safe to send. Raises ItemError if a field cannot be."""
+    """Return a copy of a content object that can be sent. Raises ItemError if a field cannot."""
     if not isinstance(content, Content):
-        raise ItemError(f"a message's content is made of content objects, not {type(content).__name__}")
+        raise ItemError(f"the content of a message must be content objects, not {type(content).__name__}")
     payload: dict[str, Any] = {}
     for name, value in payload_of(content).items():
         if content.type == "data":
             payload[name] = plain_json(value, "$.data")
         else:
             whole = not (growing and isinstance(value, str) and is_half(value))
-            payload[name] = _plain_words(value if whole else value[:-1], f"{type(content).__name__}.{name}")
+            payload[name] = _plain_text(value if whole else value[:-1], f"{type(content).__name__}.{name}")
     if content.delta:
         payload["delta"] = True
     return make_content(content.type, payload)
 
 
 def plain_message(message: Message, *, growing: bool = False) -> Message:
-    """A copy of a message that is safe to send. Raises ItemError if a field cannot be."""
+    """Return a copy of a message that can be sent. Raises ItemError if a field cannot."""
     if message.id is not None and is_identifier(message.id):
         raise ItemError("Message.id must be a str of 1 to 256 characters without control characters")
     return Message(
@@ -61,15 +60,15 @@ def plain_message(message: Message, *, growing: bool = False) -> Message:
         type=message.type,
         content=[plain_content(part, growing=growing) for part in message.content],
         id=message.id,
-        code=_plain_words(message.code, "Message.code"),
-        message=_plain_words(message.message, "Message.message"),
+        code=_plain_text(message.code, "Message.code"),
+        message=_plain_text(message.message, "Message.message"),
         usage=_plain_object(message.usage, "usage"),
         metadata=_plain_object(message.metadata, "metadata"),
         extra=_plain_object(message.extra, "extra") or {},
     )
 
 
-def _plain_words(value: Any, what: str) -> str | None:
+def _plain_text(value: Any, what: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
@@ -86,18 +85,18 @@ def _plain_object(value: Any, what: str) -> dict[str, Any] | None:
     return copy
 
 
-def _spelled(item: dict[str, Any], *, growing: bool) -> Content | Message:
+def _from_dict(item: dict[str, Any], *, growing: bool) -> Content | Message:
     faults = Faults()
     kind = item.get("type")
-    thing: Content | Message | None = None
+    found: Content | Message | None = None
     try:
         if kind in CONTENT_TYPES and "role" not in item:
-            thing = content_from(item, "$", faults)
+            found = content_from(item, "$", faults)
         elif kind in MESSAGE_TYPES or "role" in item or (isinstance(kind, str) and "content" in item):
-            thing = message_from(item, "$", faults, speaker="assistant")
+            found = message_from(item, "$", faults, speaker="assistant")
         else:
             faults.add("$", 'a dict needs a "role", or the "type" of a message or content')
         faults.settle()
     except ValidationError as error:
         raise ItemError(f"a handler yielded a dict that is neither a message nor content: {error.detail}") from None
-    return plain_message(thing, growing=growing) if isinstance(thing, Message) else plain_content(thing)
+    return plain_message(found, growing=growing) if isinstance(found, Message) else plain_content(found)

@@ -1,16 +1,15 @@
 """Names of Redis keys and channels.
 
-All keys of a session share a Redis Cluster hash tag, its digest: one session is one slot, and no client's text gets
-into a key's name, except a run id, which is checked before.
+All keys of a session have its digest as their hash tag, so they are in one slot of a Redis Cluster. The run id
+is the only text of a client in a key, and it is checked before. Their values: docs/reference/interrupt-protocol.md.
 """
 
 from __future__ import annotations
 
-import hashlib
-
 import attrs
 
 from ..errors import ConfigurationError
+from .ids import digest_of
 
 __all__ = ["SHARDS", "Layout"]
 
@@ -20,20 +19,22 @@ SHARDS = 16
 
 def _prefix(_instance: object, _attribute: attrs.Attribute[str], value: str) -> None:
     if not value or any(sign in value for sign in "{} \r\n"):
-        raise ConfigurationError(f"a Redis prefix has no braces, spaces or line ends, and is not empty: {value!r}")
+        raise ConfigurationError(
+            f"a Redis prefix must not be empty, and must not contain braces, spaces or line ends: {value!r}"
+        )
 
 
 @attrs.frozen
 class Layout:
-    """The names under one prefix; apps with different prefixes never meet on one server.
+    """The names under one prefix. Apps with different prefixes can share a server.
 
-    Raises ConfigurationError for a prefix that cannot be one.
+    Raises ConfigurationError for an invalid prefix.
     """
 
     prefix: str = attrs.field(validator=_prefix)
 
     def base(self, digest: str) -> str:
-        """Where all keys of a session begin."""
+        """The beginning of all keys of a session."""
         return f"{self.prefix}:{{{digest}}}:"
 
     def session(self, digest: str) -> str:
@@ -48,24 +49,24 @@ class Layout:
         return f"{self.base(digest)}v:{run_id}"
 
     def viewed(self, digest: str, run_id: str) -> str:
-        """When the last of these readers was there."""
+        """When a reader of a run was last present."""
         return f"{self.base(digest)}vt:{run_id}"
 
     def session_channel(self, digest: str) -> str:
-        """Where ends of a session's runs, and their events, are told."""
+        """The channel for the events and ends of a session's runs."""
         return f"{self.base(digest)}w"
 
     def run(self, run_id: str) -> str:
-        """The hash that leads from a run id alone to its session."""
+        """The hash that maps a run id to its session."""
         return f"{self.prefix}:run:{run_id}"
 
     def user(self, user_id: str) -> str:
         """The index of a user's runs by their start."""
-        return f"{self.prefix}:u:{hashlib.sha256(user_id.encode()).hexdigest()[:32]}"
+        return f"{self.prefix}:u:{digest_of(user_id)}"
 
     def pin(self, name: str) -> str:
-        """What was once said under a name, such as an idempotency key."""
-        return f"{self.prefix}:pin:{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+        """The value that was first stored under a name, such as an idempotency key."""
+        return f"{self.prefix}:pin:{digest_of(name)}"
 
     def shard_of(self, digest: str) -> str:
         return self.shard(int(digest[0], 16))
@@ -75,5 +76,5 @@ class Layout:
         return f"{self.prefix}:lease:{number}"
 
     def node_channel(self, node_id: str) -> str:
-        """Where a node hears of stops and of input."""
+        """The channel on which a node receives stops and input."""
         return f"{self.prefix}:n:{node_id}"

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
 import attrs
-import orjson
 
 from .content import Content, DataContent, TextContent
 from .ids import identifier_fault, new_call_id
+from .payload import json_bytes
 
 __all__ = ["MESSAGE_FIELDS", "MESSAGE_TYPES", "Message", "MessageType", "OUTPUT_OF", "ROLES", "Role"]
 
@@ -34,16 +34,16 @@ MessageType: TypeAlias = Literal[
     "error",
 ]
 MESSAGE_TYPES: tuple[MessageType, ...] = get_args(MessageType)
-"""The types with a meaning of their own. Any other word is carried as it is; it has one for the front end."""
+"""The types that this package knows. Any other type is passed on; agent and clients agree on its meaning."""
 
 MESSAGE_FIELDS = frozenset(
     (
         *("role", "type", "content", "id", "code", "message", "usage", "metadata"),
-        # Those of a message in a stream, which a client may send back.
+        # Fields of a message in a stream, which a client may send back.
         *("sequence_number", "object", "status", "error"),
     )
 )
-"""What `Message.extra` has not."""
+"""Fields that are never in `Message.extra`."""
 
 OUTPUT_OF: Mapping[str, MessageType] = {
     "function_call": "function_call_output",
@@ -62,7 +62,9 @@ def _contents(value: str | Iterable[Content] | None) -> list[Content]:
     contents = list(value)
     for content in contents:
         if not isinstance(content, Content):
-            raise TypeError(f"the content of a message is text or content objects, not {type(content).__name__}")
+            raise TypeError(
+                f"the content of a message must be text or content objects, not {type(content).__name__}"
+            )
     return contents
 
 
@@ -73,7 +75,7 @@ def _is_role(_instance: object, _attribute: attrs.Attribute[str], value: str) ->
 
 def _is_type(_instance: object, _attribute: attrs.Attribute[str], value: str) -> None:
     if identifier_fault(value):
-        raise ValueError(f"the type of a message is a word such as 'message', not {value!r:.80}")
+        raise ValueError(f"the type of a message must be a name such as 'message', not {value!r:.80}")
 
 
 @attrs.define
@@ -82,8 +84,8 @@ class Message:
 
     `content` may be given as a plain string and is then one `TextContent`. `code` and `message` belong to
     messages of type `error`; `usage` and `metadata` are free JSON objects. `type` is one of `MESSAGE_TYPES` or any
-    other word of 1 to 256 characters. `extra` has the fields that the protocol does not know.
-    Raises ValueError for an unknown role or what is no type, TypeError for content that is none.
+    other name of 1 to 256 characters. `extra` has the fields that the protocol does not know.
+    Raises ValueError for an unknown role or an invalid type, TypeError for invalid content.
     """
 
     role: Role = attrs.field(default="assistant", validator=_is_role)
@@ -103,18 +105,18 @@ class Message:
 
     @classmethod
     def reasoning(cls, text: str, id: str | None = None) -> Message:
-        """What the model thought on its way to an answer."""
+        """The reasoning of a model before its answer."""
         return cls(type="reasoning", content=text, id=id)
 
     @classmethod
     def tool_call(cls, name: str, arguments: Mapping[str, Any] | str, call_id: str | None = None) -> Message:
-        """A call of a tool. Arguments that are an object are encoded as a JSON string, as models write them.
+        """A tool call. Arguments that are an object are encoded as a JSON string, as models send them.
 
-        Without `call_id` a fresh one is made; read it from `content[0].data["call_id"]`.
-        Raises TypeError if the arguments cannot be JSON.
+        Without `call_id` a new one is made; read it from `content[0].data["call_id"]`.
+        Raises ItemError, a TypeError, if the arguments have no form in JSON.
         """
         if not isinstance(arguments, str):
-            arguments = orjson.dumps(arguments).decode()
+            arguments = json_bytes(arguments).decode()
         if call_id is None:
             call_id = new_call_id()
         return cls(
@@ -124,7 +126,7 @@ class Message:
 
     @classmethod
     def tool_output(cls, call_id: str, output: Any) -> Message:
-        """What the tool called under `call_id` gave back: any JSON value."""
+        """The output of the tool call `call_id`: any JSON value."""
         return cls(
             role="tool",
             type="function_call_output",

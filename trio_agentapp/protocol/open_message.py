@@ -1,4 +1,4 @@
-"""The message being written: which parts it has, which one is open, and what a cumulative copy may change."""
+"""A message that is being written: its parts, the open one among them, and what a cumulative copy may change."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from .events import ContentEvent
 from .message import Message
 from .payload import fold_data
 
-__all__ = ["OpenMessage", "OpenPart", "words_of"]
+__all__ = ["OpenMessage", "OpenPart", "text_of"]
 
 _GROWS_AT: dict[ContentType, str] = {"refusal": "refusal", "audio": "data"}
 
 
-def words_of(content: Content) -> str | None:
-    """The text of a part that a cumulative message may send piece by piece; None for every other type."""
+def text_of(content: Content) -> str | None:
+    """Return the text of a part whose cumulative text is sent in deltas; None for all other types."""
     if isinstance(content, TextContent):
         return content.text
     return content.refusal if isinstance(content, RefusalContent) else None
 
 
 class OpenPart:
-    """One content part and the deltas it has had so far, kept apart so that growing costs nothing."""
+    """One content part and its deltas so far. They are joined at the end only, so that appending stays cheap."""
 
     __slots__ = ("index", "kind", "msg_id", "pieces", "rest")
 
@@ -35,7 +35,7 @@ class OpenPart:
         self.rest: dict[str, Any] = {}
 
     def take(self, content: Content) -> tuple[str, dict[str, Any] | None]:
-        """Append a delta; gives the text and the payload of its event."""
+        """Append a delta. Return the text and the payload of its event."""
         if isinstance(content, TextContent):
             self.pieces.append(content.text)
             return content.text, None
@@ -46,22 +46,22 @@ class OpenPart:
         return "", payload
 
     def whole(self) -> tuple[str, dict[str, Any] | None]:
-        """The text and the payload of the event that closes the part: all deltas together."""
+        """Return the text and the payload of the event that closes the part: all deltas together."""
         if self.kind == "text":
-            return self.words(), None
+            return self.joined(), None
         if self.kind == "data":
             return "", {"data": fold_data(self.pieces)}
-        payload: dict[str, Any] = {_GROWS_AT[self.kind]: self.words()}
+        payload: dict[str, Any] = {_GROWS_AT[self.kind]: self.joined()}
         if self.kind == "audio":
             payload["format"] = self.rest.get("format")
         return "", payload
 
-    def words(self) -> str:
-        """The deltas of a part made of words, joined, and kept joined for the next time."""
+    def joined(self) -> str:
+        """Join the deltas of a part made of text. The joined text is kept."""
         if len(self.pieces) != 1:
             self.pieces = ["".join(self.pieces)]
-        words: str = self.pieces[0]
-        return words
+        text: str = self.pieces[0]
+        return text
 
 
 class OpenMessage:
@@ -70,28 +70,28 @@ class OpenMessage:
     def __init__(self, id: str, frame: Message, *, cumulative: bool, began: int) -> None:
         self.id = id
         self.began = began
-        """The number of its first event."""
+        """The sequence number of its first event."""
         self.frame = frame
-        """Where type, role, code, message, usage and metadata come from; its content is not used."""
+        """Gives type, role, code, message, usage and metadata; its content is not used."""
         self.cumulative = cumulative
         self.part: OpenPart | None = None
         self.count = 0
-        """Parts begun so far, so the index of the next."""
+        """Parts begun so far, which is the index of the next."""
         self.done: list[ContentEvent] = []
         self.seen: list[OpenPart | Content] = []
-        """For each place of a cumulative message's content, the part it became."""
+        """For each place in the content of a cumulative message, the part that was made of it."""
         self.held: Content | None = None
-        """The last part of a cumulative message, if it may still change and nothing of it was sent."""
-        self.said = 0
-        """Bytes of a cumulative message when it came last."""
+        """The last part of a cumulative message, if it may still change and nothing of it was sent yet."""
+        self.size = 0
+        """Bytes of the latest copy of a cumulative message."""
 
     @property
-    def speech(self) -> bool:
-        """Whether this is the plain message that bare strings belong to."""
+    def takes_text(self) -> bool:
+        """Whether plain strings are appended to this message."""
         return self.frame.type == "message" and self.frame.role == "assistant"
 
     def continued_by(self, message: Message) -> bool:
-        """Whether a `(msg, last)` pair with this message goes on with the open one."""
+        """Whether a `(msg, last)` pair with this message continues the open one."""
         return (
             self.cumulative
             and (message.id is None or message.id == self.frame.id)
@@ -99,7 +99,7 @@ class OpenMessage:
         )
 
     def check_continuation(self, parts: list[Content]) -> None:
-        """Raise ItemError unless the parts only add to what was already sent."""
+        """Raise ItemError unless the parts only add to those that were sent."""
         if len(parts) < len(self.seen):
             raise ItemError(
                 "a (msg, last) message is cumulative: "
@@ -107,14 +107,14 @@ class OpenMessage:
             )
         for place, (before, now) in enumerate(zip(self.seen, parts, strict=False)):
             if isinstance(before, OpenPart):
-                sent, words = before.words(), words_of(now) if now.type == before.kind else None
-                if words is None or not words.startswith(sent):
+                sent, text = before.joined(), text_of(now) if now.type == before.kind else None
+                if text is None or not text.startswith(sent):
                     raise ItemError(
                         "a (msg, last) message is cumulative: the text of content part "
                         f"{place} does not start with the {len(sent)} characters already sent; "
                         "to send increments, yield str or content with delta=True"
                     )
-                changed = before is not self.part and words != sent
+                changed = before is not self.part and text != sent
             else:
                 changed = now != before
             if changed:
@@ -123,7 +123,7 @@ class OpenMessage:
                 )
 
     def call_id(self) -> str | None:
-        """The id of the tool call this message makes or answers, if its data names one."""
+        """Return the id of the tool call that this message makes or answers, if its data names one."""
         for event in self.done:
             if event.type == DataContent.type and isinstance(event.data, dict):
                 call_id = event.data.get("call_id")

@@ -1,4 +1,4 @@
-"""Payloads: what a handler gives, made safe to be JSON before anything is sent."""
+"""Values of handlers, made safe for JSON before they are sent."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..errors import ItemError
+import orjson
 
-__all__ = ["MAX_DEPTH", "clean_text", "fold_data", "is_half", "plain_json"]
+from ..errors import ItemError
+from .exact_json import INTEGERS_OF_ORJSON
+
+__all__ = ["MAX_DEPTH", "clean_text", "fold_data", "is_half", "json_bytes", "plain_json"]
 
 MAX_DEPTH = 200
-"""Levels of nesting; orjson itself writes at most 254, and a cycle has no end."""
+"""Levels of nesting. orjson writes at most 254, and a cycle would never end."""
 
-_INTEGERS = range(-(2**63), 2**64)
 _FIRST_STAYS = frozenset({"call_id", "name"})
 
 
 def clean_text(text: str) -> str:
-    """The text as an exact `str` that UTF-8 can spell: two halves of a surrogate pair that stand side by side are
-    joined, and each lone one is replaced by U+FFFD.
+    """Return a `str` that UTF-8 can encode: the two halves of a surrogate pair become one character, and a lone
+    surrogate becomes U+FFFD.
     """
     if type(text) is not str:
         text = str.__str__(text)
@@ -33,23 +35,22 @@ def clean_text(text: str) -> str:
 
 
 def is_half(text: str) -> bool:
-    """Whether the text ends with the first half of a surrogate pair, whose second may be yet to come."""
+    """Whether the text ends with the first half of a surrogate pair; the second may follow."""
     return "\ud800" <= text[-1:] <= "\udbff"
 
 
 def plain_json(value: Any, path: str = "$", depth: int = 0) -> Any:
-    """A copy of a JSON value that shares nothing mutable with it, so the handler may go on changing its own.
+    """Return a copy of a JSON value that shares nothing mutable with it, so the handler may change its own.
 
-    Tuples become lists. Raises ItemError, naming type and path, for whatever JSON has no word for: other
-    types, keys that are no strings, NaN and infinity, integers beyond 64 bits, nesting deeper than
-    `MAX_DEPTH`.
+    Tuples become lists. Raises ItemError with type and path for a value that has no form in JSON: another type, a
+    key that is not a string, NaN, infinity, an integer beyond 64 bits, nesting deeper than `MAX_DEPTH`.
     """
     if value is None or value is True or value is False:
         return value
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, int):
-        if value not in _INTEGERS:
+        if value not in INTEGERS_OF_ORJSON:
             raise ItemError(f"an int beyond 64 bits at {path} has no form in JSON")
         return int(value)
     if isinstance(value, float):
@@ -71,12 +72,20 @@ def plain_json(value: Any, path: str = "$", depth: int = 0) -> Any:
     raise ItemError(f"{type(value).__name__} at {path} has no form in JSON")
 
 
+def json_bytes(value: Any) -> bytes:
+    """Return the compact JSON of a value. Raises ItemError, naming the place of a value without a form in JSON."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        # Either there is such a value, which plain_json names, or only a lone surrogate, which it replaces.
+        return orjson.dumps(plain_json(value))
+
+
 def fold_data(pieces: Iterable[Any]) -> Any:
-    """The value that the deltas of one data part add up to; the rule stands at `DataContent`."""
+    """Merge the deltas of one data part. The rule is described at `DataContent`."""
     whole: Any = None
-    # Appended strings wait here and are joined once: the arguments of a tool call can come in thousands of
-    # pieces.
-    words: dict[str, list[str]] = {}
+    # Strings are joined once, at the end: the arguments of a tool call can come in thousands of pieces.
+    texts: dict[str, list[str]] = {}
     for piece in pieces:
         if isinstance(whole, dict) and isinstance(piece, dict):
             for key, value in piece.items():
@@ -84,17 +93,17 @@ def fold_data(pieces: Iterable[Any]) -> Any:
                 if value is None or (before and key in _FIRST_STAYS):
                     whole.setdefault(key, value)
                 elif isinstance(before, str) and isinstance(value, str):
-                    words.setdefault(key, [before]).append(value)
+                    texts.setdefault(key, [before]).append(value)
                 else:
                     whole[key] = value
-                    words.pop(key, None)
+                    texts.pop(key, None)
         elif isinstance(whole, str) and isinstance(piece, str):
-            words.setdefault("", [whole]).append(piece)
+            texts.setdefault("", [whole]).append(piece)
         elif piece is not None:
             whole = dict(piece) if isinstance(piece, dict) else piece
-            words.clear()
+            texts.clear()
     if isinstance(whole, str):
-        return "".join(words.get("", [whole]))
-    for key, parts in words.items():
+        return "".join(texts.get("", [whole]))
+    for key, parts in texts.items():
         whole[key] = "".join(parts)
     return whole

@@ -21,7 +21,7 @@ def _positive(_instance: object, attribute: attrs.Attribute[float], value: objec
 
 @attrs.frozen
 class CancelAfter:
-    """Stop the run when nobody has watched it for `seconds`. Raises ValueError unless positive and finite."""
+    """Stop the run when it has had no reader for `seconds`. Raises ValueError unless positive and finite."""
 
     seconds: float = attrs.field(validator=_positive)
 
@@ -29,8 +29,8 @@ class CancelAfter:
 OnDisconnect: TypeAlias = Literal["cancel", "continue"] | CancelAfter
 
 MultitaskStrategy: TypeAlias = Literal["reject", "enqueue", "interrupt", "rollback"]
-"""What a request gets whose session has a running run: a refusal; a place in line; its stop, and then the session;
-the same, and what the stopped run had saved is undone."""
+"""What happens if the session of a request has a running run: the request is refused; it waits in the queue; the
+running run is stopped; it is stopped, and its changes to state and history are undone."""
 
 STRATEGIES: tuple[MultitaskStrategy, ...] = get_args(MultitaskStrategy)
 
@@ -46,13 +46,12 @@ def _messages(value: str | Iterable[Message | Mapping[str, Any]]) -> list[Messag
 
 @attrs.define(kw_only=True)
 class AgentRequest:
-    """One request to the agent. None means "not given": the app's own default acts.
+    """One request to the agent. None means "not given": the app's default applies.
 
-    `input` may be given as a plain string (one user message) or hold dicts of the wire's shape; it is always
-    a list of `Message` afterwards. `timeout_s` is in seconds. `run_id` is read by `POST /stop` only; `id` is
-    what the client wants its run to be called. Fields the wire does not know are in `extra`. Raises
-    ValidationError for input that is not made of messages. The other fields are checked by
-    `codec.request_from`, which every in-process entry calls.
+    `input` may be a string (one user message) or a list of messages or dicts; it becomes a list of `Message`.
+    `timeout_s` is in seconds. `id` is the run id that the client wants; `run_id` is read by `POST /stop` only.
+    Unknown fields are in `extra`. Raises ValidationError for input that is not made of messages. The other fields
+    are checked by `codec.request_from`, which every in-process entry calls.
     """
 
     input: list[Message] = attrs.field(factory=list, converter=_messages)

@@ -41,11 +41,11 @@ from ..errors import ItemError
 from .codec import encode_event
 from .content import Content, payload_of
 from .events import Event
+from .exact_json import INTEGERS_OF_ORJSON
 from .payload import MAX_DEPTH, clean_text
 
 __all__ = ["to_json"]
 
-_64_BITS = range(-(2**63), 2**64)
 _ECHO = 120
 """Characters of a path that an error shows."""
 
@@ -174,7 +174,7 @@ def _scalar(value: Any, path: str) -> Any:
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, int):
-        return int(value) if value in _64_BITS else orjson.Fragment(_digits(value, path))
+        return int(value) if value in INTEGERS_OF_ORJSON else orjson.Fragment(_digits(value, path))
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if type(value).__name__ in _MISSING:

@@ -1,4 +1,4 @@
-"""Server-sent events: how an event stream is spelled. See docs/reference/wire.md."""
+"""Server-sent events: the frames of an event stream. See docs/reference/wire.md."""
 
 from __future__ import annotations
 
@@ -19,30 +19,29 @@ KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 """The end mark some OpenAI clients wait for; only with `sse_done=True`."""
 
-# The only line ends of the format. `splitlines` would also cut at U+2028, form feeds and others.
+# The line ends of the format. `splitlines` also splits at U+2028, form feeds and others.
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _UNSAFE = re.compile(r"[\r\n\0]")
 
 
 def frame(event: Event) -> bytes:
-    """The frame of one event of a run: its sequence number as id, its JSON as data, no name.
+    """Return the frame of one event of a run: its sequence number as id, its JSON as data, no name.
 
-    JSON needs no splitting: it escapes every line end inside its strings.
+    JSON is one line: it escapes line ends in its strings.
     """
     return b"id: %d\ndata: %b\n\n" % (event.sequence_number, encode_event(event))
 
 
 def field_safe(text: str) -> bool:
-    """Whether a text can be the value of a one-line field: it holds no CR, LF or NUL."""
+    """Whether a text can be the value of a field: it has no CR, LF or NUL."""
     return _UNSAFE.search(text) is None
 
 
 def spell(data: str | bytes, *, event: str | None = None, id: str | int | None = None) -> bytes:
-    """One frame of any data, with a name and an id if given.
+    """Return one frame of any data, with a name and an id if given.
 
-    Several lines become several `data:` lines, which a reader joins again with LF. Lone surrogates become
-    U+FFFD. Raises ValueError for CR, LF or NUL in `event` or `id`, and for NUL in `data`: a frame cannot be
-    injected into.
+    Several lines become several `data:` lines, which a reader joins with LF. Lone surrogates become U+FFFD.
+    Raises ValueError for CR, LF or NUL in `event` or `id`, and for NUL in `data`, so data cannot inject a frame.
     """
     lines: list[bytes] = []
     for name, value in (("id", id), ("event", event)):

@@ -1,4 +1,4 @@
-"""The words for tasks: work that is asked for now and read later."""
+"""Tasks: calls whose result is read later. Their states, causes of failure and records."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["TASK_ENDS", "TaskCause", "TaskError", "TaskRecord", "TaskState", "er
 
 
 class TaskState(StrEnum):
-    """Where a task is; the last three have no way out."""
+    """State of a task; the last three are final."""
 
     PENDING = "pending"
-    """Accepted, and not begun."""
+    """Accepted, and not started yet."""
     RUNNING = "running"
     FINISHED = "finished"
     FAILED = "failed"
@@ -50,16 +50,16 @@ TASK_ENDS: Mapping[TaskCause, tuple[TaskState, str]] = MappingProxyType(
             "The task was ended, but its cleanup took longer than its budget.",
         ),
         TaskCause.RESULT_INVALID: (TaskState.FAILED, "The task's result cannot be written as JSON."),
-        TaskCause.RESULT_TOO_LARGE: (TaskState.FAILED, "The task's result is larger than results may be."),
+        TaskCause.RESULT_TOO_LARGE: (TaskState.FAILED, "The task's result is larger than the limit for results."),
         TaskCause.WORKER_LOST: (TaskState.FAILED, "The process that executed this task is gone."),
     }
 )
-"""The state that each cause leads to, and what a client is told of it."""
+"""The state that each cause leads to, and the error message for the client."""
 
 
 @attrs.frozen
 class TaskError:
-    """Why there is no result, as the client is told it."""
+    """Why there is no result, for the client."""
 
     code: str
     message: str
@@ -71,15 +71,15 @@ def error_of(cause: TaskCause, message: str = "") -> TaskError:
 
 @attrs.frozen(kw_only=True)
 class TaskRecord:
-    """What is known of a task. Times are Unix seconds.
+    """One task. Times are Unix seconds.
 
-    `result` is JSON: of a finished task, and the terminal response of a run of the agent, however it ended.
-    `error` is that of one that failed or was cancelled.
+    `result` is JSON: the result of a finished task, or the terminal response of a background run, also of one that
+    did not complete. `error` is set if the task failed or was cancelled.
     """
 
     task_id: str
     name: str
-    """The path it was sent to."""
+    """The path of its endpoint."""
     state: TaskState = TaskState.PENDING
     user_id: str | None = None
     cancel_requested: bool = False

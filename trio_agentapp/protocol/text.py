@@ -1,4 +1,4 @@
-"""Text of values that are not ours: it may raise while it is made, and may hold what no line and no UTF-8 can."""
+"""Text of foreign values: making it may raise, and its characters may break a line, a terminal or UTF-8."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ _name_of_type = type.__dict__["__name__"].__get__
 
 
 def type_name(value: object) -> str:
-    """The name of its type, whatever the type's own class makes of `__name__`."""
+    """Return the name of its type, even if the type's metaclass overrides `__name__`."""
     return str(_name_of_type(type(value)))
 
 
 def safe_text(value: object) -> str:
-    """`str(value)`, without lone surrogates; the name of its type in angle brackets where that raises."""
+    """Return `str(value)` without lone surrogates; if that raises, the name of its type in angle brackets."""
     try:
         text = value if type(value) is str else str.__str__(str(value))
-    except BaseException:  # the value is a user's, and so is its __str__
+    except BaseException:  # __str__ may be a user's code
         return f"<{type_name(value)}, which has no text>"
     return text.encode(errors="backslashreplace").decode()
 
 
 def describe_exception(error: BaseException) -> str:
-    """`ValueError: its text`; the type alone where there is no text."""
+    """Return type and text, as in `ValueError: its text`; only the type if there is no text."""
     text = safe_text(error)
     return f"{type_name(error)}: {text}" if text else type_name(error)
 
 
 def escaped(text: str) -> str:
-    r"""The text on one line, with escapes as in JSON: `\n`, `\t`, `\r`, else `\u001b`."""
+    r"""Return the text on one line, with escapes as in JSON: `\n`, `\t`, `\r`, else `\u001b`."""
     return _UNSAFE.sub(lambda found: _SHORT.get(found[0]) or f"\\u{ord(found[0]):04x}", text)
 
 
 def visible(text: str) -> str:
-    """As `escaped`, but line ends and tabs stay: what a terminal would obey is shown instead."""
+    """Return the text as `escaped` does, but keep line ends and tabs. A terminal shows its escape sequences."""
     return "\n".join("\t".join(map(escaped, line.split("\t"))) for line in text.split("\n"))
 
 
 def masked_url(url: str) -> str:
-    """The URL for people to read, with `***` for what may be a password, also in a URL that cannot be read."""
+    """Return the URL with `***` in place of what may be a password, also if the URL is invalid."""
     before, slashes, rest = url.partition("://") if "://" in url else ("", "", url)
     login, at, place = rest.rpartition("@")
     user, colon, _ = login.partition(":")

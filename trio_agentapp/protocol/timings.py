@@ -1,4 +1,4 @@
-"""The durations of leases, heartbeats and stops."""
+"""The durations of leases, heartbeats and stops. Why they hold: docs/reference/interrupt-protocol.md."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ def _positive(_instance: object, attribute: attrs.Attribute[float], value: float
 
 @attrs.frozen(kw_only=True)
 class Timings:
-    """All in seconds. The defaults hold for networks of one region; the letters are those of the protocol.
+    """All in seconds. The defaults suit networks of one region; the letters are those of the interrupt protocol.
 
     Raises:
-        ConfigurationError: a value that cannot be, or an owner that could still run when its lease has ended.
+        ConfigurationError: a value is invalid, or an owner could still run when its lease has expired.
     """
 
     lease: float = attrs.field(default=15.0, validator=_positive)
-    """L: how long an owner is believed alive after its last renewal, by Redis's clock."""
+    """L: how long an owner counts as alive after its last renewal, by the clock of Redis."""
     heartbeat: float = attrs.field(default=3.0, validator=_positive)
-    """H: between two renewals, with a jitter of a tenth."""
+    """H: the time between two renewals, with a jitter of 10 %."""
     cutoff: float = attrs.field(default=8.0, validator=_positive)
-    """F: an owner cancels its body this long after it sent its last confirmed renewal."""
+    """F: an owner cancels its handlers this long after it sent its last confirmed renewal."""
     offline_cleanup: float = attrs.field(default=5.0, validator=_positive)
-    """C_off: cleanup time left to an owner that cannot reach Redis."""
+    """C_off: the cleanup budget of an owner that cannot reach Redis."""
     margin: float = attrs.field(default=2.0, validator=_positive)
     """M: for clock drift and scheduling."""
     reaper: float = attrs.field(default=5.0, validator=_positive)
-    """R: between two looks for leases that have ended."""
+    """R: the time between two searches for expired leases."""
     call_timeout: float = attrs.field(default=2.0, validator=_positive)
-    """How long one call may take."""
+    """The time-out of one call."""
     call_retry: float = attrs.field(default=0.5, validator=_positive)
-    """How long after a failed renewal, or a failed finish at first, the next try comes."""
+    """The delay before another attempt at a failed renewal, and the first delay at a failed finish."""
     claim_patience: float = attrs.field(default=5.0, validator=_positive)
-    """How long a claim is tried while Redis does not answer."""
+    """How long a claim is repeated while Redis does not answer."""
     retention: float = attrs.field(default=600.0, validator=_positive)
     """How long a run's record is kept after its end."""
     session_ttl: float = attrs.field(default=3600.0, validator=_positive)
     """How long an idle session's record is kept."""
     tombstone: float = attrs.field(default=60.0, validator=_positive)
-    """How long a stop waits for its run to begin."""
+    """How long a stop is kept for a run that has not started."""
 
     def __attrs_post_init__(self) -> None:
         needed = self.cutoff + self.offline_cleanup + self.margin

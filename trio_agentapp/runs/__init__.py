@@ -15,7 +15,7 @@ log              the events of a run                        stream           one
 viewing          readers of any run, also of other nodes    inbox            messages that other nodes received
 stop             stops a run on any node                    drain, grace     ends all runs of a node
 ticker           what happens when only time passes         process          subprocesses of a run
-nursery          a nursery around other code                log_fields       run and session in log records
+log_fields       run and session in log records
 """
 
 from .cleanup import CleanupScope

@@ -14,8 +14,8 @@ from types import TracebackType
 
 import trio
 
+from ..protocol.exception_groups import leaves
 from ..protocol.lifecycle import CleanupResult
-from .failures import leaves
 from .stoppable import StoppableScope
 
 __all__ = ["Cleanup", "CleanupScope"]

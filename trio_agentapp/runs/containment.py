@@ -33,8 +33,9 @@ import attrs
 import outcome
 import trio
 
+from ..protocol.exception_groups import leaves
 from ..protocol.text import describe_exception, safe_text, type_name
-from .failures import is_cancelled, leaves, printable
+from .failures import is_cancelled, printable
 
 __all__ = [
     "Escaped",

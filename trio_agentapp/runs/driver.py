@@ -17,9 +17,10 @@ from collections.abc import Mapping
 import attrs
 import trio
 
+from ..protocol.exception_groups import leaves, unwrapped
 from ..protocol.lifecycle import Cause, Ending, Phase
 from .containment import orderly
-from .failures import ctrl_c_in, leaves, unwrapped
+from .failures import ctrl_c_in
 from .handler import Handler
 from .run import Run, current_run
 

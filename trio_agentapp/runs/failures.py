@@ -1,4 +1,4 @@
-"""Exceptions of user code: what is in a group, whether they concern the process, and how to print them safely."""
+"""Exceptions of user code: whether they concern the process, and how to print them safely."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import signal
 import types
 import weakref
 from abc import ABCMeta
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import trio
 
+from ..protocol.exception_groups import leaves
 from ..protocol.text import type_name
 
-__all__ = ["ctrl_c_in", "is_cancelled", "leaves", "printable", "unwrapped"]
+__all__ = ["ctrl_c_in", "is_cancelled", "printable"]
 
 MAX_TEXT = 10_000
 """Characters of an exception's text, and of each text in it. Clients are never shown more of one."""
@@ -46,24 +47,6 @@ def is_cancelled(error: BaseException) -> bool:
     return trio.current_effective_deadline() <= trio.current_time()
 
 
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions inside of groups, in their order; the exception itself if it is not a group."""
-    pending = [error]
-    while pending:
-        each = pending.pop()
-        if isinstance(each, BaseExceptionGroup):
-            pending += reversed(_members(each))
-        else:
-            yield each
-
-
-def unwrapped(error: BaseException) -> BaseException:
-    """The one exception in a group of one, at any depth; otherwise the error itself."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
 def printable(error: BaseException) -> BaseException:
     """The same exception, made safe for `repr` and `str`; or another one in its place, if that is not possible.
 
@@ -89,7 +72,6 @@ def printable(error: BaseException) -> BaseException:
 # The attributes of an exception as Python keeps them, even if its class overrides them.
 _args = BaseException.args.__get__  # type: ignore[attr-defined]
 _set_args = BaseException.args.__set__  # type: ignore[attr-defined]
-_members = vars(BaseExceptionGroup)["exceptions"].__get__
 
 _guards: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
 """The guarded subclass of each class seen so far."""

@@ -8,7 +8,7 @@ import trio
 
 from ..abc import BaseInterruptBackend, Lease, RunInbox
 from ..errors import AgentAppError
-from ..protocol.stored import decode_message
+from ..protocol.message_json import decode_message
 from .run import Run
 
 __all__ = ["InboxFetcher"]

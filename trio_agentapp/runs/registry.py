@@ -10,6 +10,7 @@ import trio
 
 from ..abc import BaseInterruptBackend, EventStore, InputSignal, Signal
 from ..errors import Draining, SessionBusy, TooManyRuns, ValidationError
+from ..nursery import nursery_around
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Phase, RunState
 from ..protocol.request import MultitaskStrategy
@@ -18,7 +19,6 @@ from .end_writer import EndWriter
 from .handler import Handler
 from .inbox import InboxFetcher
 from .keeper import Keeper
-from .nursery import nursery_around
 from .run import Run
 from .services import KeptServices
 from .task import Node, Remember, RunTask, Undo

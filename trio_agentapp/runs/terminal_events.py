@@ -11,6 +11,7 @@ from ..protocol.builder import MAX_ANSWER_BYTES, ResponseBuilder
 from ..protocol.codec import encode_event
 from ..protocol.events import Event, Failure, ResponseEvent, Status
 from ..protocol.lifecycle import Cause, Ending, RunRecord, RunState
+from ..protocol.text import describe_exception
 from .failures import printable
 
 __all__ = [
@@ -37,8 +38,7 @@ MESSAGES = {
 def error_message(cause: Cause, error: BaseException | None, *, debug: bool) -> str:
     """The message of an ERROR for the client. It has the text of the exception in debug mode only."""
     if debug and cause is Cause.EXCEPTION and error is not None:
-        text = str(printable(error))
-        return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return describe_exception(printable(error))
     return MESSAGES.get(cause, "")
 
 

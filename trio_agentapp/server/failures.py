@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from ..errors import AgentAppError
+from ..protocol.exception_groups import leaves
 from ..protocol.text import describe_exception, safe_text
-from ..runs.failures import leaves
 
 __all__ = ["log_failure", "one_line"]
 

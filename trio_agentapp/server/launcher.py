@@ -24,7 +24,7 @@ import trio
 from hypercorn.config import Sockets
 from hypercorn.typing import ASGIFramework
 
-from ..runs.failures import leaves
+from ..protocol.exception_groups import leaves
 from .config import BindError, ServerConfig, bind_address
 from .failures import log_failure
 from .server import AppFailed, serve

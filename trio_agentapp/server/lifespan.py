@@ -31,8 +31,9 @@ import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, LifespanScope
 from quart_trio.asgi import TrioASGILifespan
 
+from ..protocol.exception_groups import leaves
 from ..runs.containment import close_dropped, contain, noted, unwrap
-from ..runs.failures import is_cancelled, leaves, printable
+from ..runs.failures import is_cancelled, printable
 from ..runs.log_fields import add_log_fields
 from ..telemetry import configure_logging
 from .blocked_loop import log_blocking_calls

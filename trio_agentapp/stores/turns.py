@@ -12,7 +12,7 @@ from ..protocol.builder import MAX_ANSWER_BYTES
 from ..protocol.ids import identifier_fault
 from ..protocol.items import plain_message
 from ..protocol.message import Message
-from ..protocol.transcript import decode_messages, encode_message
+from ..protocol.message_json import decode_messages, encode_message
 
 __all__ = ["MAX_HISTORY_BYTES", "MAX_MESSAGES", "Turn", "make_turn", "messages_of", "surplus"]
 

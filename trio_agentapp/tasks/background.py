@@ -13,13 +13,13 @@ import trio
 
 from ..abc import BaseInterruptBackend
 from ..errors import ValidationError
+from ..nursery import nursery_around
 from ..protocol.codec import encode_event
 from ..protocol.events import ResponseEvent
 from ..protocol.lifecycle import RunState
 from ..protocol.request import AgentRequest
 from ..protocol.tasks import TaskCause, TaskError, TaskRecord, TaskState, error_of
 from ..runs import Run, RunRegistry, stop_run
-from ..runs.nursery import nursery_around
 from ..runs.runner import Runner
 from .table import TaskTable
 from .task import TaskEnd

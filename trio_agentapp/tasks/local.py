@@ -14,12 +14,12 @@ import trio
 
 from ..abc import TaskQueue
 from ..errors import Draining, QueueFull
+from ..nursery import nursery_around
 from ..protocol.ids import new_run_id
 from ..protocol.lifecycle import Cause
 from ..protocol.tasks import TaskCause, TaskError, TaskRecord, TaskState, error_of
 from ..runs.failures import ctrl_c_in, is_cancelled
 from ..runs.grace import grace_period
-from ..runs.nursery import nursery_around
 from .function import TaskFunction
 from .table import TaskTable
 from .task import Task, execute

@@ -11,13 +11,14 @@ import attrs
 import trio
 
 from ..errors import RequestError
+from ..protocol.exception_groups import unwrapped
 from ..protocol.lifecycle import Cause, RunLifecycle
 from ..protocol.serialiser import to_json
 from ..protocol.tasks import TASK_ENDS, TaskCause, TaskError, TaskState, error_of
 from ..protocol.text import describe_exception
 from ..runs.cleanup import Cleanup, CleanupScope
 from ..runs.containment import contain
-from ..runs.failures import ctrl_c_in, unwrapped
+from ..runs.failures import ctrl_c_in
 from ..runs.stoppable import StoppableScope
 from .function import TooManyItems
 

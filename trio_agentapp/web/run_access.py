@@ -25,8 +25,8 @@ from ..errors import (
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Phase, RunRecord, RunState, StopReceipt
 from ..protocol.message import Message
+from ..protocol.message_json import encode_message
 from ..protocol.request import AgentRequest
-from ..protocol.transcript import encode_message
 from ..runs import Run, RunRegistry, Subscriber, Viewing, stop_run
 from ..runs.runner import Runner, Watched, fill_ids
 from .identity import Action, Caller, Gate

@@ -10,7 +10,7 @@ from quart.wrappers import Request
 from ..errors import BackendUnavailable, RunNotFound
 from ..protocol.codec import encode_event
 from ..protocol.events import ResponseEvent
-from ..protocol.stored import message_of
+from ..protocol.message_json import message_of
 from ..runs.runner import Watched
 from ..server.stream_body import event_stream_response
 from .identity import Caller

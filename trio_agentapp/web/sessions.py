@@ -15,7 +15,7 @@ from ..abc import BaseInterruptBackend, SessionStore
 from ..errors import ValidationError
 from ..protocol.ids import SessionKey, identifier_fault
 from ..protocol.lifecycle import RunState
-from ..protocol.transcript import encode_message
+from ..protocol.message_json import encode_message
 from ..stores import MAX_MESSAGES
 from .identity import Caller, Gate
 from .parameters import identifier, number

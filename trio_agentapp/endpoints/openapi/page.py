@@ -8,8 +8,9 @@ import re
 from functools import lru_cache
 from importlib.resources import files
 
-import orjson
 from quart import Quart, Response, request
+
+from ...protocol.serialiser import to_json
 
 __all__ = ["docs_page", "openapi_json"]
 
@@ -25,7 +26,7 @@ def openapi_json(app: Quart, *, name: str, description: str, endpoint_path: str)
         endpoint_path=endpoint_path,
         root_path=request.root_path.rstrip("/"),
     )
-    return Response(orjson.dumps(document), content_type="application/json")
+    return Response(to_json(document), content_type="application/json")
 
 
 def docs_page() -> Response:

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from typing import Any, Union, get_args, get_origin
 
 import msgspec
-import orjson
 
 from ...errors import ItemError
 from ...protocol.content import CLASSES
 from ...protocol.events import ContentEvent, MessageEvent, ResponseEvent
+from ...protocol.exact_json import exact_loads
 from ...protocol.message import Message
 from ...protocol.request import AgentRequest
 from ...protocol.serialiser import to_json
@@ -59,7 +59,7 @@ class Schemas:
         if default is inspect.Parameter.empty or default is None or "$ref" in schema:
             return schema
         try:
-            return {**schema, "default": orjson.loads(to_json(default))}
+            return {**schema, "default": exact_loads(to_json(default))}
         except ItemError:
             return schema
 

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager, suppress
 
 import trio
 
+from ...nursery import nursery_around
 from ...runs.grace import grace_period
-from ...runs.nursery import nursery_around
 
 __all__ = ["EmbeddedWorker"]
 

@@ -11,11 +11,11 @@ from redis.exceptions import RedisError
 
 from ...abc import TaskQueue
 from ...errors import Draining, ValidationError
+from ...nursery import nursery_around
 from ...protocol.ids import new_run_id
 from ...protocol.tasks import TaskRecord
 from ...redis import LinkError, RedisClient, unavailable_on_error
 from ...redis.serving import serving_in_background
-from ...runs.nursery import nursery_around
 from ..function import NO_BODY, TaskFunction
 from ..table import RETENTION
 from .application import celery_name

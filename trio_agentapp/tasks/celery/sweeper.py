@@ -13,6 +13,7 @@ import trio
 from redis.exceptions import RedisError
 
 from ...errors import BackendUnavailable
+from ...protocol.payload import json_bytes
 from ...redis import LinkError
 from .publisher import Publisher
 from .records import TaskRecords
@@ -35,7 +36,7 @@ AT_ONCE = 100
 
 def encode_message(name: str, args: list[object], *, queue: str, expires: float, time_limit: float | None) -> bytes:
     """Encode the arguments of `Publisher.send`, to be kept in the record until the task begins."""
-    return orjson.dumps({"name": name, "args": args, "queue": queue, "expires": expires, "time_limit": time_limit})
+    return json_bytes({"name": name, "args": args, "queue": queue, "expires": expires, "time_limit": time_limit})
 
 
 async def send_message(publisher: Publisher, task_id: str, message: bytes) -> None:

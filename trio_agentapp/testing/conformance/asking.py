@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from ...runs.failures import leaves
+from ...protocol.exception_groups import leaves
 
 __all__ = ["TIMEOUT", "NotApplicable", "expect", "expect_refused", "offered", "put", "questions_in"]
 

@@ -11,7 +11,7 @@ import attrs
 import trio
 from quart.wrappers import Websocket
 
-from ...runs.failures import leaves
+from ...protocol.exception_groups import leaves
 from ..run_access import RunAccess
 from .socket import Close, Socket
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from .failures import leaves
+from .protocol.exception_groups import leaves
 
 __all__ = ["nursery_around"]
 

@@ -16,8 +16,8 @@ from trio_agentapp.protocol.codec import encode_event
 from trio_agentapp.protocol.content import CLASSES, FIELDS
 from trio_agentapp.protocol.events import TERMINAL, ContentEvent, Failure, MessageEvent, ResponseEvent
 from trio_agentapp.protocol.message import MESSAGE_TYPES, ROLES, Message
-from trio_agentapp.protocol.stored import decode_event, decode_message
-from trio_agentapp.protocol.transcript import encode_message
+from trio_agentapp.protocol.message_json import decode_message, encode_message
+from trio_agentapp.protocol.stored_events import decode_event
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 JSON = st.recursive(

@@ -1,4 +1,4 @@
-"""What the client says and understands, without a network."""
+"""Requests that the client builds and responses that it parses, without a network."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from trio_agentapp import errors
 from trio_agentapp.client import AgentClient, Retries
-from trio_agentapp.client.answers import error_of_problem, receipt_of
-from trio_agentapp.client.body import body_of
-from trio_agentapp.client.feed import Hole
-from trio_agentapp.client.sse import Frames
+from trio_agentapp.client.request_body import body_of
+from trio_agentapp.client.responses import error_of_problem, receipt_of
+from trio_agentapp.client.sse_parser import SSEParser
+from trio_agentapp.client.subscription import Gap
 from trio_agentapp.protocol import AgentRequest, CancelAfter, Message, decode_request
 from trio_agentapp.protocol.content import DataContent, ImageContent, TextContent
 from trio_agentapp.protocol.lifecycle import CleanupResult, RunState, StopReceipt
@@ -28,29 +28,29 @@ STREAM = (
     b'id: 5\ndata: {"sequence_number":5,\ndata: "text":"\xc3\xa4"}\n\n'
     b"data: [DONE]\n\n"
 )
-EVENTS: list[Any] = [{"sequence_number": 0, "text": "a\u2028b"}, Hole(1, 4), {"sequence_number": 5, "text": "ä"}]
+EVENTS: list[Any] = [{"sequence_number": 0, "text": "a\u2028b"}, Gap(1, 4), {"sequence_number": 5, "text": "ä"}]
 
 
 @given(cuts=st.lists(st.integers(0, 2 * len(STREAM))), line_end=st.sampled_from([b"\n", b"\r\n", b"\r"]))
-def test_frames_survive_any_cut_and_any_line_end(cuts: list[int], line_end: bytes) -> None:
+def test_a_stream_is_parsed_in_any_pieces_and_with_any_line_end(cuts: list[int], line_end: bytes) -> None:
     stream = STREAM.replace(b"\n", line_end)
-    frames, found, last = Frames(), [], 0
+    parser, found, last = SSEParser(), [], 0
     for cut in [*sorted(cut for cut in cuts if cut < len(stream)), len(stream)]:
-        found += frames.feed(stream[last:cut])
+        found += parser.feed(stream[last:cut])
         last = cut
-    found += frames.feed(b"\n")
+    found += parser.feed(b"\n")
     assert found == EVENTS
 
 
 @pytest.mark.parametrize(
     "frame", [b"data: nonsense\n\n", b"data: 5\n\n", b"data: {}\n\n", b"event: other\ndata: {}\n\n"]
 )
-def test_what_is_no_event_is_refused(frame: bytes) -> None:
+def test_a_frame_that_is_not_an_event_is_refused(frame: bytes) -> None:
     with pytest.raises(errors.UnexpectedAnswer):
-        Frames().feed(frame)
+        SSEParser().feed(frame)
 
 
-def test_a_request_arrives_as_it_was_made() -> None:
+def test_a_request_is_decoded_as_it_was_made() -> None:
     request = AgentRequest(
         input=[
             Message(role="user", content=[TextContent("Hi"), ImageContent("https://example.com/a.png")]),
@@ -68,7 +68,7 @@ def test_a_request_arrives_as_it_was_made() -> None:
     assert decode_request(orjson.dumps(body_of(request))) == request
 
 
-def test_a_request_gets_the_ids_it_lacks() -> None:
+def test_a_request_gets_missing_ids() -> None:
     first, second = (body_of("Hi") for _ in range(2))
     assert first["input"] == [{"role": "user", "content": "Hi"}]
     assert first["id"] != second["id"]
@@ -82,7 +82,7 @@ def test_a_request_gets_the_ids_it_lacks() -> None:
     }
 
 
-def test_what_a_cut_means_is_said_where_the_request_does_not() -> None:
+def test_the_clients_on_disconnect_is_used_if_the_request_has_none() -> None:
     assert body_of("Hi", on_disconnect=CancelAfter(3))["on_disconnect"] == {"cancel_after": 3}
     assert (
         body_of({"input": "Hi", "on_disconnect": "continue"}, on_disconnect="cancel")["on_disconnect"] == "continue"
@@ -90,7 +90,7 @@ def test_what_a_cut_means_is_said_where_the_request_does_not() -> None:
     assert "on_disconnect" not in body_of("Hi")
 
 
-def test_a_body_is_never_the_callers_own() -> None:
+def test_the_callers_dict_is_not_changed() -> None:
     request = {"input": "Hi"}
     body_of(request, "s1")
     assert request == {"input": "Hi"}
@@ -107,7 +107,7 @@ def test_a_body_is_never_the_callers_own() -> None:
         errors.Unauthorized(),
     ],
 )
-def test_an_error_of_the_server_is_the_same_error_here(error: errors.RequestError) -> None:
+def test_a_problem_document_becomes_the_same_error(error: errors.RequestError) -> None:
     document = {
         "type": "urn:x",
         "code": error.code,
@@ -125,14 +125,14 @@ def test_an_error_of_the_server_is_the_same_error_here(error: errors.RequestErro
     assert str(same) == str(error)
 
 
-def test_a_code_that_is_not_known_yet_is_kept() -> None:
+def test_an_unknown_code_is_kept() -> None:
     error = error_of_problem({"code": "of_tomorrow", "status": 418, "title": "T", "detail": "D", "more": 1})
     assert type(error) is errors.RequestError
     assert (error.code, error.status, error.title, str(error)) == ("of_tomorrow", 418, "T", "D")
     assert errors.RequestError.code == "internal"
 
 
-def test_a_receipt_arrives_as_it_was_made() -> None:
+def test_a_receipt_is_parsed_as_it_was_made() -> None:
     receipt = StopReceipt(
         accepted=True,
         stopped=False,
@@ -148,19 +148,19 @@ def test_a_receipt_arrives_as_it_was_made() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8090", "ftp://a", "http://", "http://a:b", "http://a/?x=1", []])
-def test_a_base_url_that_cannot_be_is_refused(url: Any) -> None:
+def test_an_invalid_base_url_is_refused(url: Any) -> None:
     with pytest.raises(errors.ConfigurationError, match="base_url"):
         AgentClient(url)
 
 
-def test_other_settings_that_cannot_be_are_refused() -> None:
+def test_other_invalid_settings_are_refused() -> None:
     with pytest.raises(errors.ConfigurationError, match="transport"):
         AgentClient("http://a", transport="telegraph")  # type: ignore[arg-type]
     with pytest.raises(errors.ConfigurationError, match="Retries"):
         Retries(attempts=0)
 
 
-async def test_a_client_that_is_not_open_says_so() -> None:
+async def test_a_client_that_is_not_open_raises() -> None:
     client = AgentClient("http://127.0.0.1:8090")
     with pytest.raises(RuntimeError, match="async with"):
         await client.health()

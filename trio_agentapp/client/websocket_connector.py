@@ -1,9 +1,9 @@
-"""Opening WebSockets: how a node is reached, and what a failure on the way means."""
+"""Opening WebSockets to nodes, and what it means if that fails."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,26 +12,26 @@ import trio
 from trio_websocket import CloseReason, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
 from ..errors import AgentAppError, Forbidden, NotFound, RequestError, Unauthorized, UnexpectedAnswer
-from .answers import error_of_problem, translated
-from .feed import Cut
+from .failures import ConnectionFailed, connection_failed
 from .nodes import Nodes
+from .responses import error_of_problem
 
-__all__ = ["SUBPROTOCOL", "Dialer", "leaves", "ours", "refusal_of", "told"]
+__all__ = ["SUBPROTOCOL", "WebSocketConnector", "close_text", "error_of_close", "error_of_exception"]
 
 SUBPROTOCOL = "trio-agentapp.v1"
 
 MAX_FRAME = 256 * 1024 * 1024
-"""Bytes of one message. The last event of a run repeats its whole output, so they can be large."""
+"""Bytes of one message. The last event of a run repeats its whole output, so messages can be large."""
 
 REFUSALS: dict[int, type[RequestError]] = {4401: Unauthorized, 4403: Forbidden}
 STATUSES: dict[int, type[RequestError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound}
 
 
-class Dialer:
+class WebSocketConnector:
     """Opens WebSockets to nodes.
 
     Args:
-        silence: seconds without a message, answers to our pings included, after which a socket counts as cut.
+        silence: seconds without a message, pongs included, after which a socket counts as failed.
     """
 
     def __init__(
@@ -44,18 +44,16 @@ class Dialer:
         silence: float,
         ssl_context: ssl.SSLContext | None,
     ) -> None:
-        self._nodes = nodes
-        self._path = path
-        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self.nodes = nodes
         self.connect_timeout = connect_timeout
         self.silence = silence
+        self._path = path
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._ssl_context = ssl_context
 
-    def url(self, node: int) -> str:
-        return self._nodes.urls[node]
-
     async def open_stream(self, node: int) -> trio.abc.Stream:
-        parts = urlsplit(self._nodes.urls[node])
+        """Open a TCP or TLS connection to a node."""
+        parts = urlsplit(self.nodes.urls[node])
         host = parts.hostname or ""
         if parts.scheme == "http":
             return await trio.open_tcp_stream(host, parts.port or 80)
@@ -71,9 +69,11 @@ class Dialer:
         return stream
 
     async def upgrade(self, node: int, stream: trio.abc.Stream, nursery: trio.Nursery) -> WebSocketConnection:
-        """A WebSocket over a stream of ours, since trio-websocket leaves those open that the server has closed."""
-        parts = urlsplit(self._nodes.urls[node])
-        upgrading = _Upgrading(stream)
+        """Open a WebSocket over a stream. The caller closes the stream: trio-websocket does not close a stream
+        whose server has closed the socket.
+        """
+        parts = urlsplit(self.nodes.urls[node])
+        upgrading = _UpgradingStream(stream)
         socket = await wrap_client_stream(
             nursery,
             upgrading,  # type: ignore[arg-type]  # any stream will do
@@ -85,21 +85,21 @@ class Dialer:
             max_message_size=MAX_FRAME,
             receive_buffer_size=None,
         )
-        upgrading.done = True
+        upgrading.upgraded = True
         return socket
 
 
-class _Upgrading(trio.abc.Stream):
-    """A stream that does not end quietly before its upgrade: trio-websocket would go on waiting for an answer."""
+class _UpgradingStream(trio.abc.Stream):
+    """A stream that raises if it ends before its upgrade: trio-websocket would wait for an answer forever."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
-        self.done = False
+        self.upgraded = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         data = await self._stream.receive_some(max_bytes)
-        if not data and not self.done:
-            raise Cut("the server hung up", sent=False)
+        if not data and not self.upgraded:
+            raise ConnectionFailed("the server closed the connection", sent=False)
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -112,31 +112,23 @@ class _Upgrading(trio.abc.Stream):
         await self._stream.aclose()
 
 
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for below in error.exceptions:
-            yield from leaves(below)
-    else:
-        yield error
-
-
-def ours(error: BaseException) -> Cut | AgentAppError:
-    """Nothing of trio-websocket leaves."""
-    if isinstance(error, Cut | AgentAppError):
+def error_of_exception(error: BaseException) -> ConnectionFailed | AgentAppError:
+    """Replace an exception of trio-websocket or of the network; those of this package are returned as they are."""
+    if isinstance(error, ConnectionFailed | AgentAppError):
         return error
     if not isinstance(error, ConnectionRejected):
-        return translated(error)
-    document = _document(error.body)
+        return connection_failed(error)
+    document = _problem(error.body)
     if document is not None:
         return error_of_problem(document)
     if (refusal := STATUSES.get(error.status_code)) is not None:
         return refusal()
     if error.status_code >= 500:
-        return Cut(f"the server answered {error.status_code}", sent=False)
+        return ConnectionFailed(f"the server answered {error.status_code}", sent=False)
     return UnexpectedAnswer(f"the server answered {error.status_code} to a WebSocket")
 
 
-def _document(body: bytes | None) -> dict[str, Any] | None:
+def _problem(body: bytes | None) -> dict[str, Any] | None:
     try:
         document = orjson.loads(body or b"")
     except orjson.JSONDecodeError:
@@ -144,15 +136,15 @@ def _document(body: bytes | None) -> dict[str, Any] | None:
     return document if isinstance(document, dict) and "code" in document else None
 
 
-def refusal_of(reason: CloseReason | None) -> RequestError | Cut:
-    """Why a socket was closed before it was ready."""
+def error_of_close(reason: CloseReason | None) -> RequestError | ConnectionFailed:
+    """The error of a socket that was closed before it was ready."""
     if reason is not None and (refusal := REFUSALS.get(reason.code)) is not None:
         return refusal(reason.reason or "")
-    return Cut(told(reason), sent=False)
+    return ConnectionFailed(close_text(reason), sent=False)
 
 
-def told(reason: CloseReason | None) -> str:
+def close_text(reason: CloseReason | None) -> str:
     if reason is None:
         return "the socket was closed"
-    words = f": {reason.reason}" if reason.reason else ""
-    return f"the socket was closed with {reason.code}{words}"
+    text = f": {reason.reason}" if reason.reason else ""
+    return f"the socket was closed with {reason.code}{text}"
