@@ -3,11 +3,11 @@
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from hypothesis import Phase as Stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -105,8 +105,24 @@ def live(story: list[Happening]) -> None:
         assert ended == (life.phase is Phase.ENDED)
 
 
+def live_every_story() -> None:
+    """Of four events. Unlike a random search, it does not depend on luck."""
+    for story in product(ONE_OF_EACH, repeat=4):
+        live([*story])
+
+
 CLAIMED: Happening = ("claimed", lambda life, _: life.claimed())
 RETURNED: Happening = ("returned", lambda life, at: life.returned(at=at))
+
+ONE_OF_EACH: list[Happening] = [
+    ("queued", lambda life, _: life.queued()),
+    CLAIMED,
+    ("refused", lambda life, _: life.refused()),
+    ("stop", lambda life, at: life.stop_requested(Cause.STOPPED, at=at)),
+    RETURNED,
+    ("unwound", lambda life, _: life.unwound(failed=False, cleanup_timed_out=False, interrupted=False)),
+    ("ended", lambda life, _: life.ended(Ending(cause=Cause.STOPPED))),
+]
 
 # Most random stories end early. Some get a start, so that all phases are visited often.
 stories = st.tuples(
@@ -134,6 +150,10 @@ def test_a_stop_before_the_claim_is_answered_keeps_the_handler_from_starting(
         assert (life.cause, life.stopped_at) == (cause, 0.0)
 
 
+def test_every_short_story_keeps_the_rules() -> None:
+    live_every_story()
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -153,8 +173,8 @@ def test_a_stop_before_the_claim_is_answered_keeps_the_handler_from_starting(
 )
 def test_the_rules_find_a_broken_table(broken, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "TRANSITIONS", MappingProxyType({**TRANSITIONS, **broken}))
-    with pytest.raises((AssertionError, ExceptionGroup)):
-        settings(max_examples=1000, phases=(Stage.generate,))(given(stories)(live))()
+    with pytest.raises(AssertionError):
+        live_every_story()
 
 
 def test_only_the_lifecycle_changes_itself() -> None:
