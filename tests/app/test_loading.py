@@ -100,6 +100,24 @@ def test_a_module_that_fails(folder: Path, line: str, says: str) -> None:
     assert "bad" not in sys.modules
 
 
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (
+            ["async def create_app(): return AgentApp()"],
+            r"bad.py: create_app\(\) is async, so the app cannot be made",
+        ),
+        (["def create_app(config): return AgentApp()"], r"bad.py: create_app\(\) needs arguments, so the app"),
+        (["import sys", "def create_app(): sys.exit(7)"], r"create_app\(\) ended the program while it was called"),
+    ],
+)
+@pytest.mark.parametrize("name", ["", ":create_app"])
+def test_a_function_that_makes_no_app(folder: Path, lines: list[str], says: str, name: str) -> None:
+    write(folder / "bad.py", *lines)
+    with pytest.raises(ConfigurationError, match=says):
+        load_app(f"bad.py{name}")
+
+
 def test_names_that_name_nothing() -> None:
     for place, says in (
         (":app", "names no file or module"),

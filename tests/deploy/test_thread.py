@@ -171,3 +171,23 @@ async def test_a_deployment_that_cannot_begin_leaves_the_program_its_signals() -
         with pytest.raises(DeployError, match="in use"):
             await app.deploy(LocalDeployManager(port=taken.getsockname()[1]))
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)] == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"port": 99999},
+        {"port": -1},
+        {"port": "80x"},
+        {"port": True},
+        {"startup_timeout": "5"},
+        {"startup_timeout": None},
+        {"startup_timeout": -1},
+        {"shutdown_timeout": float("nan")},
+    ],
+    ids=str,
+)
+def test_options_out_of_range(options: dict[str, Any]) -> None:
+    [name] = options
+    with pytest.raises(ValueError, match=rf"{name} must be "):
+        LocalDeployManager(**options)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
+from trio_agentapp.endpoints.annotations import Unservable
 from trio_agentapp.endpoints.conversion import converter_of
 from trio_agentapp.errors import ValidationError
 
@@ -51,6 +52,7 @@ class Checked:
             raise TypeError("private")
         if self.number == 4:
             raise KeyError("private")
+        assert self.number != 6, "private"
 
 
 @dataclasses.dataclass
@@ -106,6 +108,9 @@ class Deep:
         (Checked, {"number": 2}, "$", "is not valid"),
         (Checked, {"number": 3}, "$", "is not valid"),
         (Checked, {"number": 4}, "$", "is not valid"),
+        (Checked, {"number": 6}, "$", "is not valid"),
+        (Literal[Colour.RED, 3], "blue", "$", "must be one of red, 3"),
+        (list[Literal[Colour.RED]], ["red", "blue"], "$[1]", "must be one of red"),
         (list[Checked], [{"number": 5}, {"number": 1}], "$[1]", "must not be one"),
         (Deep, {"lists": {"a": [{}], "b": [{}, {"x": "1"}]}}, "$.lists.b[1].x", "must be an integer, not a string"),
         (Deep, {"either": "green"}, "$.either", "must be one of red, blue"),
@@ -116,6 +121,23 @@ def test_the_first_fault(kind: Any, value: Any, path: str, message: str) -> None
     with pytest.raises(ValidationError) as caught:
         converter_of(kind)(value)
     assert caught.value.errors == [(path, message)]
+
+
+def test_members_of_enums_in_a_literal() -> None:
+    assert converter_of(list[Literal[Colour.RED, 3]])(["red", 3]) == [Colour.RED, 3]
+
+
+@dataclasses.dataclass
+class TooLarge:
+    number: Annotated[int, msgspec.Meta(le=2**80)]
+
+
+@pytest.mark.parametrize(
+    "kind", [Annotated[int, msgspec.Meta(le=2**80)], TooLarge, list[TooLarge], int | TooLarge], ids=str
+)
+def test_what_msgspec_cannot_convert_is_refused_when_it_is_registered(kind: Any) -> None:
+    with pytest.raises(Unservable, match="int64"):
+        converter_of(kind)
 
 
 def test_what_clients_sent_is_never_quoted_at_length() -> None:

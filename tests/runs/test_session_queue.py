@@ -472,6 +472,24 @@ async def test_a_run_that_finished_before_its_stop_is_not_undone(autojump_clock)
         assert undone == []
 
 
+async def test_a_stop_during_a_rollback_that_fails(autojump_clock) -> None:
+    begun = trio.Event()
+
+    async def undo(key: SessionKey, token: int) -> None:
+        begun.set()
+        await trio.sleep(1)
+        raise OSError("no room")
+
+    async with open_a_house(undo=undo) as house:
+        first = await house.start(Script(wait()))
+        back = await house.start(Script(say("b")), key=first.key, strategy="rollback")
+        await begun.wait()
+        assert back.scope.stop(Cause.STOPPED)
+        await back.ended.wait()
+        assert how_it_ended(back) == ("STOPPED", "stopped")
+        assert back.lifecycle.ending.stop_requested
+
+
 async def test_what_cannot_be_undone_starts_nothing(autojump_clock, caplog) -> None:
     async def undo(key: SessionKey, token: int) -> None:
         raise OSError("no room")

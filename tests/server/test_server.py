@@ -161,6 +161,23 @@ async def test_tls_with_both_protocols(start_server: Start, certificate: tuple[s
         assert await server.wait_exit() == 0
 
 
+async def test_a_silent_client_of_tls_does_not_hold_up_the_exit(
+    start_server: Start, certificate: tuple[str, str]
+) -> None:
+    cert, key = certificate
+    server = await start_server(certfile=cert, keyfile=key, server={"graceful_timeout": 60.0})
+    context = ssl.create_default_context(cafile=cert)
+    async with server.connect() as silent, server.connect() as other:
+        # The answer to a later client shows that the silent one was accepted.
+        stream = trio.SSLStream(other.stream, context, server_hostname="localhost", https_compatible=True)
+        await stream.do_handshake()
+        await stream.aclose()
+        server.signal()
+        assert await silent.read_to_eof() == b""
+        assert await server.wait_exit() == 0
+    assert "Traceback" not in server.log
+
+
 async def test_http2_streams_say_goodbye_under_our_server(start_server: Start) -> None:
     """The requests are cancelled, the connection that sends for them is not."""
     server = await start_server(server={"graceful_timeout": 0.2})

@@ -8,7 +8,6 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -127,10 +126,10 @@ def _import_module(name: str) -> ModuleType:
         raise _failure(name, error) from error
 
 
-def _failure(place: str, error: BaseException) -> BaseException:
+def _failure(place: str, error: BaseException, *, while_: str = "imported") -> BaseException:
     """Turn an error of the user's module into a ConfigurationError; keep KeyboardInterrupt and the like."""
     if isinstance(error, SystemExit):
-        return ConfigurationError(f"{place} ended the program while it was imported (exit code {error.code})")
+        return ConfigurationError(f"{place} ended the program while it was {while_} (exit code {error.code})")
     if not isinstance(error, Exception):
         return error
     if isinstance(error, SyntaxError):
@@ -155,17 +154,19 @@ def _named(module: ModuleType, name: str, place: str) -> AgentApp:
     return value
 
 
-def _made(function: Callable[[], Any], place: str) -> Any:
+def _made(function: FunctionType, place: str) -> Any:
+    if (obstacle := _obstacle(function)) is not None:
+        raise ConfigurationError(f"{place}: {function.__name__}() {obstacle}, so the app cannot be made with it")
     try:
         return function()
-    except Exception as error:
-        raise _failure(place, error) from error
+    except BaseException as error:
+        raise _failure(f"{place}: {function.__name__}()", error, while_="called") from error
 
 
 def _only_one(module: ModuleType, place: str) -> AgentApp:
     apps = _apps(module)
     usual = {name: apps[name] for name in USUAL_NAMES if name in apps}
-    for found in (usual, _functions(module), apps):
+    for found in (usual, _functions(module), apps, _functions(module, usable=False)):
         if len({id(value) for value in found.values()}) > 1:
             names = ", ".join(found)
             raise ConfigurationError(f"{place} has several apps, {names}; say which: {place}:{next(iter(found))}")
@@ -176,18 +177,21 @@ def _only_one(module: ModuleType, place: str) -> AgentApp:
     )
 
 
-def _functions(module: ModuleType) -> dict[str, FunctionType]:
-    """Those of a usual name that can be called without arguments."""
-    found = {name: vars(module).get(name) for name in USUAL_FUNCTIONS}
-    return {name: value for name, value in found.items() if inspect.isfunction(value) and _makes(value)}
+def _functions(module: ModuleType, *, usable: bool = True) -> dict[str, FunctionType]:
+    """Those of a usual name that can be called without arguments, or that cannot."""
+    found = {name: value for name in USUAL_FUNCTIONS if inspect.isfunction(value := vars(module).get(name))}
+    return {name: value for name, value in found.items() if (_obstacle(value) is None) is usable}
 
 
-def _makes(function: FunctionType) -> bool:
+def _obstacle(function: FunctionType) -> str | None:
+    """Why an app cannot be made by calling this function without arguments."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        return "is async"
     try:
         inspect.signature(function).bind()
     except TypeError:
-        return False
-    return not inspect.iscoroutinefunction(function)
+        return "needs arguments"
+    return None
 
 
 def _apps(module: ModuleType) -> dict[str, AgentApp]:

@@ -34,6 +34,8 @@ def invoke(
         raise ConfigurationError("give one message, as MESSAGE or as --query TEXT; for a conversation use chat")
     message = message or query or ""
     message = read_input() if message == "-" else as_typed(message)
+    if not message.strip():
+        raise ConfigurationError("the message is empty; give a text as MESSAGE, or - to read the standard input")
     with reached(chosen(target, entrypoint)) as url:
         turn = Turn(url=url, message=message, session_id=session, user_id=user, token=token, silent=as_json)
         outcome = turn.take()

@@ -47,7 +47,7 @@ class LocalDeployManager(DeployManager):
     in which `deploy` waits for a service to be ready, unless `ready_timeout` is given.
 
     Raises:
-        ValueError: a mode that does not exist, or a timeout below 0.
+        ValueError: a mode that does not exist, a port outside 0 to 65535, or a timeout that is not 0 or more.
     """
 
     def __init__(
@@ -61,8 +61,10 @@ class LocalDeployManager(DeployManager):
         startup_timeout: float = READY_TIMEOUT,
     ) -> None:
         for name, seconds in (("shutdown_timeout", shutdown_timeout), ("startup_timeout", startup_timeout)):
-            if seconds is not None and not seconds >= 0:
-                raise ValueError(f"{name} must be 0 or more seconds, not {seconds!r}")
+            if name == "startup_timeout" or seconds is not None:
+                _check_seconds(name, seconds)
+        if port is not None and (type(port) is not int or not 0 <= port <= 65535):
+            raise ValueError(f"port must be a number from 0 to 65535, not {port!r}")
         self.host = host
         self.port = port
         self.mode = _mode(mode)
@@ -109,6 +111,7 @@ class LocalDeployManager(DeployManager):
 
         refuse_deploy_options(self, others)
         ready_timeout = self.startup_timeout if ready_timeout is None else ready_timeout
+        _check_seconds("ready_timeout", ready_timeout)
         chosen = self.mode if mode is None else _mode(mode)
         if app is None and entrypoint is None:
             raise ConfigurationError("there is nothing to deploy: give an app or an entrypoint")
@@ -221,6 +224,11 @@ class LocalDeployManager(DeployManager):
             for service in services:
                 nursery.start_soon(look, service)
         return sorted(found.values(), key=lambda status: status.started_at)
+
+
+def _check_seconds(name: str, seconds: object) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        raise ValueError(f"{name} must be 0 or more seconds, not {seconds!r}")
 
 
 def _mode(mode: DeploymentMode | str) -> DeploymentMode:

@@ -53,6 +53,10 @@ def converter_of(annotation: Any, *, strict: bool = True) -> Convert:
     if is_pydantics(annotation):
         return _pydantic_converter(annotation)
     kind = stand_in_for(annotation)
+    try:
+        msgspec.json.Decoder(kind)
+    except (TypeError, ValueError, NameError) as exc:
+        raise Unservable(f"no JSON value can become this: {exc}") from exc
     return partial(_converted, kind, strict=strict)
 
 
@@ -89,8 +93,11 @@ def stand_in_for(annotation: Any) -> Any:
     if type(annotation).__name__ == "TypeAliasType" or isinstance(annotation, NewType):
         return stand_in_for(plain(annotation))
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if annotation in (Any, object, None, Ellipsis) or origin is Literal:
+    if annotation in (Any, object, None, Ellipsis):
         return annotation
+    if origin is Literal:
+        has_members = any(isinstance(each, enum.Enum) for each in arguments)
+        return _of_choices(annotation, arguments) if has_members else annotation
     if origin is Annotated:
         if is_pydantics(annotation):
             return _made(annotation, _pydantic_converter(annotation))
@@ -106,7 +113,7 @@ def stand_in_for(annotation: Any) -> Any:
     if (fields := fields_of(annotation)) is not None:
         return _CLASSES.get(annotation) or _of_class(annotation, fields)
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum) and not _is_known(annotation):
-        return _made(annotation, partial(_of_enum, annotation), {"enum": [each.value for each in annotation]})
+        return _of_choices(annotation, tuple(annotation))
     kind: Any = origin[tuple(map(stand_in_for, arguments))] if arguments and origin is not None else annotation
     try:
         unknown = isinstance(type_info(kind), CustomType)
@@ -126,7 +133,7 @@ def _made(of: Any, convert: Convert, schema: dict[str, Any] | None = None) -> St
 def _is_known(kind: Any) -> bool:
     try:
         msgspec.json.Decoder(kind)
-    except TypeError:
+    except (TypeError, ValueError):
         return False
     return True
 
@@ -163,7 +170,7 @@ def _of_class(kind: Any, fields: list[Field]) -> StandIn:
         }
         members = TypedDict(cls.__name__, marked)  # type: ignore[misc]
         msgspec.json.Decoder(members)
-    except (TypeError, Unservable) as exc:
+    except (TypeError, ValueError, Unservable) as exc:
         # Classes within this one may refer to it, and go with it.
         for added in [*_CLASSES][known:]:
             del _CLASSES[added]
@@ -176,7 +183,7 @@ def _of_class(kind: Any, fields: list[Field]) -> StandIn:
             return found
         try:
             return cls(**{parameters[name]: item for name, item in found.items()})
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as exc:
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError) as exc:
             # A validator, or `__post_init__`, refuses the value or did not expect it.
             raise ValidationError([("$", words_of(exc))]) from None
 
@@ -196,11 +203,17 @@ def _codec(read: Callable[[Any, str, Faults], Any], cls: type) -> Convert:
     return convert
 
 
-def _of_enum(cls: type[enum.Enum], value: Any) -> Any:
-    for member in cls:
-        if type(member.value) is type(value) and member.value == value:
-            return member
-    raise ValidationError([("$", one_of([member.value for member in cls]))])
+def _of_choices(of: Any, choices: tuple[Any, ...]) -> StandIn:
+    """Return the stand-in of an enum, or of a Literal with members of enums: JSON has the values of the members."""
+    values = [each.value if isinstance(each, enum.Enum) else each for each in choices]
+
+    def convert(value: Any) -> Any:
+        for choice, known in zip(choices, values, strict=True):
+            if type(known) is type(value) and known == value:
+                return choice
+        raise ValidationError([("$", one_of(values))])
+
+    return _made(of, convert, {"enum": values})
 
 
 def _decimal(value: Any) -> decimal.Decimal:

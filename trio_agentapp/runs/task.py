@@ -281,7 +281,9 @@ class RunTask:
         except Exception as exc:
             logger.exception("run %s: what the run before it saved could not be rolled back", run.run_id)
             self._skip_handler()
-            return Driven(Ending(cause=Cause.EXCEPTION), exc, None)
+            # A stop may have come meanwhile; then it is what ended the run.
+            cause = run.lifecycle.cause or Cause.EXCEPTION
+            return Driven(Ending(cause=cause, stop_requested=run.lifecycle.asked_to_stop), exc, None)
         finally:
             current_run.reset(token)
         return None

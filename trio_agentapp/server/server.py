@@ -119,6 +119,8 @@ class _Connections:
                     # Also when the lifespan has failed and everything is cancelled: a client that does not read
                     # must not hold up the exit then either.
                     await self._context.terminated.set()
+                    for connection in self._live:
+                        connection.stop_handshake()
                     owner.start_soon(self._close, closing, nursery)
         finally:
             closing.cancel(reason="all connections are closed")

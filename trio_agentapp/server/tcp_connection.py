@@ -174,13 +174,35 @@ class Connection(GuardedConnection):
         if self._plain:
             self.requests.direct = self
         self._since_checkpoint = 0
+        self._handshake = trio.CancelScope()
 
     async def run(self) -> None:
         self._live.add(self)
         try:
-            await super().run()
+            if self._plain or await self._do_handshake():
+                await super().run()
         finally:
             self._live.discard(self)
+
+    async def _do_handshake(self) -> bool:
+        """Do the handshake of TLS before Hypercorn does, since a shutdown would have to wait for its time-out.
+
+        Returns False if it failed.
+        """
+        with self._handshake:
+            if self.context.terminated.is_set():
+                return False
+            try:
+                with trio.fail_after(self.config.ssl_handshake_timeout):
+                    await self.stream.do_handshake()
+            except (trio.BrokenResourceError, trio.TooSlowError):
+                return False
+            return True
+        return False
+
+    def stop_handshake(self) -> None:
+        """Close the connection if its client has not finished the handshake of TLS: it has no request yet."""
+        self._handshake.cancel(reason="the server is shutting down")
 
     async def abort(self) -> None:
         """Close the socket at once, and report to the requests that their client has gone."""

@@ -143,10 +143,11 @@ async def a_run_id_belongs_to_one_session(backend: BaseInterruptBackend) -> None
 
 
 async def renewals_report_ownership(backend: BaseInterruptBackend) -> None:
-    mine, ended = await own(backend), await own(backend)
+    ended = await own(backend)
     await backend.finish(ended, ENDED)
+    mine = await own(backend, fresh_lease(ended.key))
     stranger = attrs.evolve(fresh_lease(), token=1)
-    older = attrs.evolve(mine, token=mine.token - 1)
+    older = attrs.evolve(mine, token=ended.token)
     other_run = attrs.evolve(mine, run_id=new_run_id())
     answers = await backend.heartbeat([ended, mine, stranger, older, mine, other_run])
     lost, ok = Renewal.LOST, Renewal.OK

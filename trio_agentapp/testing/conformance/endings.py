@@ -64,8 +64,10 @@ async def the_end_of_a_run_frees_its_session(backend: BaseInterruptBackend) -> N
 
 
 async def a_stale_token_frees_nothing(backend: BaseInterruptBackend) -> None:
-    owner = await own(backend)
-    await backend.finish(attrs.evolve(owner, token=owner.token - 1), FAILED)
+    first = await own(backend)
+    await backend.finish(first, ENDED)
+    owner = await own(backend, fresh_lease(first.key))
+    await backend.finish(attrs.evolve(owner, token=first.token), FAILED)
     await _still_runs(backend, owner, "a finish with an older token")
 
 

@@ -219,7 +219,7 @@ async def input_comes_in_order_and_can_be_taken_again(backend: BaseInterruptBack
 
 async def input_is_its_owners_only(backend: BaseInterruptBackend) -> None:
     owner, inbox = await _inbox_with_a_message(backend)
-    for stranger in (attrs.evolve(owner, token=owner.token - 1), attrs.evolve(owner, run_id=new_run_id())):
+    for stranger in (attrs.evolve(owner, token=owner.token + 1), attrs.evolve(owner, run_id=new_run_id())):
         taken = list(await inbox.take_input(stranger, 0))
         expect(taken == [], f"a lease that does not own the session got a message: {taken!r}")
     expect(list(await inbox.take_input(owner, 0)) == [b"0"], "a message is gone after another lease asked for it")
