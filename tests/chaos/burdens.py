@@ -45,11 +45,11 @@ async def resources(node: Node) -> dict[str, int]:
 
 
 async def readers_that_do_not_read(
-    cluster: Cluster, bad: int, *, good: int = 8, events: int = 120, period: float = 0.03
+    cluster: Cluster, bad: int, *, good: int = 8, events: int = 120, period: float = 0.03, size: int = SIZE
 ) -> dict[str, float]:
     """One byte a second, or nothing at all: the others see all; these are cut, and come back for the rest."""
-    without = await _measure(cluster, good, 0, events, period)
-    among = await _measure(cluster, good, bad, events, period)
+    without = await _measure(cluster, good, 0, events, period, size)
+    among = await _measure(cluster, good, bad, events, period, size)
     return {
         "events p99 ms without": _p99(without),
         "events p99 ms among them": _p99(among),
@@ -58,15 +58,18 @@ async def readers_that_do_not_read(
 
 
 async def readers_that_do_not_read_for_long(cluster: Cluster, bad: int) -> dict[str, float]:
-    """A run of 100 MB that lasts for longer than a reader may take for nothing, as it is set without a test."""
-    return await readers_that_do_not_read(cluster, bad, good=4, events=10_000, period=0.01)
+    """A run of 30 MB that lasts for longer than a reader may take for nothing, as it is set without a test.
+
+    A larger answer would end it: `MAX_ANSWER_BYTES`.
+    """
+    return await readers_that_do_not_read(cluster, bad, good=4, events=10_000, period=0.01, size=3_000)
 
 
 def _p99(measured: Measured) -> float:
     return round(1000 * quantiles(measured.latencies, n=100)[98], 1)
 
 
-async def _measure(cluster: Cluster, good: int, bad: int, events: int, period: float) -> Measured:
+async def _measure(cluster: Cluster, good: int, bad: int, events: int, period: float, size: int) -> Measured:
     """In a fresh process. Memory is looked at until the last text has come: the end repeats all, for everybody."""
     [node] = cluster.nodes
     await cluster.kill(node)
@@ -80,7 +83,7 @@ async def _measure(cluster: Cluster, good: int, bad: int, events: int, period: f
     idle = [Reader(cluster.history, first.run) for _ in range(bad)]
     wake = trio.Event()
     async with trio.open_nursery() as reading, trio.open_nursery() as stalling:
-        start = {"do": "count", "events": events, "size": SIZE, "period": period, "linger": LINGER}
+        start = {"do": "count", "events": events, "size": size, "period": period, "linger": LINGER}
         reading.start_soon(lambda: first.start(node, cluster.session(), on_disconnect="continue", **start))
         await first.begun.wait()
         for reader in readers:
@@ -92,6 +95,9 @@ async def _measure(cluster: Cluster, good: int, bad: int, events: int, period: f
             stalling.start_soon(_wake_when_cut, cluster, node, first.run, good, wake)
         began = trio.current_time()
         while len(first.frames) < events + 3:
+            assert not first.over, (
+                f"the run has ended after {len(first.frames)} events: {first.frames[-1][1][:300]!r}"
+            )
             rss = (await resources(node))["rss"] - before["rss"]
             if not wake.is_set():
                 grown.append((trio.current_time() - began, rss))
