@@ -16,7 +16,7 @@ from trio_agentapp.protocol.codec import encode_event
 from trio_agentapp.protocol.content import CLASSES, FIELDS
 from trio_agentapp.protocol.events import TERMINAL, ContentEvent, Failure, MessageEvent, ResponseEvent
 from trio_agentapp.protocol.message import MESSAGE_TYPES, ROLES, Message
-from trio_agentapp.protocol.message_json import decode_message, encode_message
+from trio_agentapp.protocol.message_json import decode_message, decode_messages, encode_message
 from trio_agentapp.protocol.stored_events import decode_event
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -141,6 +141,7 @@ def messages(draw: st.DrawFn) -> Message:
         message=draw(st.none() | TEXT),
         usage=draw(OBJECT),
         metadata=draw(OBJECT),
+        extra={f"x-{name}": value for name, value in (draw(OBJECT) or {}).items()},
     )
 
 
@@ -148,6 +149,12 @@ def messages(draw: st.DrawFn) -> Message:
 @settings(max_examples=100, deadline=None)
 def test_every_message_comes_back(message: Message) -> None:
     assert decode_message(encode_message(message)) == message
+    assert decode_messages(b"[" + encode_message(message) + b"]") == [message]
+
+
+def test_a_field_of_the_protocol_is_never_extra() -> None:
+    message = Message(content="hi", extra={"code": "mine", "role": "mine", "colour": "red"})
+    assert decode_message(encode_message(message)) == Message(content="hi", extra={"colour": "red"})
 
 
 @pytest.mark.parametrize(

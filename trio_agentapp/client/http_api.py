@@ -13,9 +13,10 @@ import httpx
 from ..errors import ConfigurationError, UnexpectedAnswer
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.message import Message
+from ..protocol.message_json import message_fields
 from .failures import connection_failed
 from .nodes import Nodes
-from .request_body import encoded, message_body
+from .request_body import encoded
 from .responses import error_of_response, json_of, receipt_of
 from .retries import Attempts, Retries
 
@@ -123,7 +124,7 @@ class HttpAPI:
             "POST",
             f"/runs/{segment(run_id)}/input",
             params=user_query(user_id),
-            body=message_body(message) if isinstance(message, Message) else message,
+            body=message_fields(message) if isinstance(message, Message) else message,
             repeatable=False,
         )
 

@@ -14,7 +14,7 @@ from ..protocol.message_json import message_fields
 from ..protocol.payload import json_bytes
 from ..protocol.request import AgentRequest, CancelAfter, OnDisconnect
 
-__all__ = ["body_of", "encoded", "message_body"]
+__all__ = ["body_of", "encoded"]
 
 
 def body_of(
@@ -38,7 +38,7 @@ def body_of(
     if isinstance(messages := body.get("input"), str):
         body["input"] = [{"role": "user", "content": messages}]
     elif isinstance(messages, list | tuple):
-        body["input"] = [message_body(each) if isinstance(each, Message) else each for each in messages]
+        body["input"] = [message_fields(each) if isinstance(each, Message) else each for each in messages]
     if session_id is not None:
         body["session_id"] = session_id
     if user_id is not None:
@@ -51,11 +51,6 @@ def body_of(
         if body.get(name) is None:
             body[name] = new_id()
     return body
-
-
-def message_body(message: Message) -> dict[str, Any]:
-    """Build the JSON object of a message."""
-    return {**message.extra, **message_fields(message)}
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ import orjson
 from ..errors import ValidationError
 from .codec import decode_json
 from .content import make_content, payload_of
-from .message import Message
+from .message import MESSAGE_FIELDS, Message
 from .payload import json_bytes
 from .structure import Faults, message_from
 
@@ -20,8 +20,9 @@ __all__ = ["decode_message", "decode_messages", "encode_message", "message_field
 
 
 def message_fields(message: Message) -> dict[str, Any]:
-    """Return the fields of a message, without `extra`."""
+    """Return the fields of a message, those of `extra` among them."""
     fields: dict[str, Any] = {
+        **{name: value for name, value in message.extra.items() if name not in MESSAGE_FIELDS},
         "id": message.id,
         "type": message.type,
         "role": message.role,
@@ -46,7 +47,8 @@ def decode_messages(raw: bytes) -> list[Message]:
 def _trusted(fields: dict[str, Any]) -> Message:
     # Not checked as a request is: an agent may send more than a client, such as an image without an address.
     parts = [make_content(part.pop("type"), part) for part in fields.pop("content")]
-    return Message(content=parts, **fields)
+    extra = {name: fields.pop(name) for name in [*fields] if name not in MESSAGE_FIELDS}
+    return Message(content=parts, extra=extra, **fields)
 
 
 def decode_message(raw: bytes) -> Message:
