@@ -29,7 +29,7 @@ help:
 	@echo 'make test    run the tests'
 	@echo 'make test-python PYTHON=python3.13 VENV=.venv-3.13   run a quick part of them on another Python'
 	@echo 'make check   lint, formatting, types, layers'
-	@echo 'make bench   measure what speed claims rest on (some minutes; goes on where it stopped)'
+	@echo 'make bench   measure this project and the replaced one (RUNS=1: 15 minutes; goes on where it stopped)'
 	@echo 'make chaos   break nodes, Redis and networks many times (half an hour; goes on where it stopped)'
 	@echo 'make kills   kill processes in the middle of their saves (ten minutes; goes on where it stopped)'
 	@echo 'make chaos-tasks   give tasks to Celery workers, stop some, break things (4 minutes; goes on, too)'

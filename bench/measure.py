@@ -24,7 +24,16 @@ from table import page, remarks, tables
 
 ROOT = HERE.parent
 PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
-MEASURED_WITH = ("agents.py", "client.py", "floor.py", "reader.py", "replaced.py", "stops.py", "wire.py")
+MEASURED_WITH = (
+    "agents.py",
+    "client.py",
+    "floor.py",
+    "reader.py",
+    "replaced.py",
+    "scenarios.py",
+    "stops.py",
+    "wire.py",
+)
 FLOOR_PROGRAM = Program(HERE / "floor.py")
 
 

@@ -111,7 +111,6 @@ def start_up(bench: Bench, times: int = 3) -> Figures:
 
 def slow(bench: Bench, chats: int, count: int = 100, ramp: float = RAMP, client: str = "client.py") -> Figures:
     with bench.start() as server:
-        server.wait_ready_for_runs()
         warm_up(server)
         report = checked(server.load("slow", client=client, chats=chats, rate=20, count=count, ramp=ramp))
     return slow_figures(report)

@@ -213,7 +213,7 @@ def remarks(results: Mapping[str, Sequence[Slice]]) -> Iterator[str]:
         for at, taken in enumerate(rounds, 1):
             low, high = sorted(taken["units"])
             if high > 1.25 * low:
-                yield f"{name}, round {at}: noisy, one `send_all` took {low:.1f} us before or after, and {high:.1f}."
+                yield f"{name}, round {at}: noisy, one `send_all` took {low:.1f} us, or {high:.1f}."
             for side, figures in taken["sides"].items():
                 if failure := figures.get("failed"):
                     yield f"{name}, round {at}, {side}: failed: {failure}"
@@ -229,9 +229,9 @@ PREFACE = """\
 
 Written by `make bench`; do not edit. What is measured and how to read it: [bench/README.md](../../bench/README.md).
 "Replaced" is {replaced} with the same agent, one process each, measured in turn in the same run. "Floor" is a bare
-Trio program that sleeps and sends. A figure is the median; minimum and maximum follow where there are several rounds.
-The ratio is ours to the replaced product's. "Client CPU" is the share of a core that the load client took
-(ours / replaced). The aims are those for a machine that is otherwise idle.
+Trio program that sleeps and sends. A figure is the median; with several rounds, minimum and maximum follow. The
+ratio is ours to the replaced product's. "Client CPU" is the share of a core that the load client took (ours /
+replaced). The aims are those for a machine that is otherwise idle.
 """
 
 
