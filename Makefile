@@ -12,7 +12,7 @@ JOBS := 3
 RUNS := 3
 # What a Python may break: its syntax and types, its standard library, its threads, signals, sockets and files.
 QUICK := tests/protocol tests/runs/test_driver.py tests/runs/test_containment.py tests/app/test_routes.py \
-  tests/app/test_loading.py tests/server/test_loop.py tests/redis/test_login.py tests/stores/test_conformance.py \
+  tests/app/test_loading.py tests/server/test_server.py tests/redis/test_login.py tests/stores/test_conformance.py \
   tests/tasks/test_local.py tests/cli/test_mistakes.py tests/e2e/test_chat.py tests/e2e/test_unruly.py
 
 # The first of these that is new enough and can make a virtual environment is taken.

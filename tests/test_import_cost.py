@@ -26,7 +26,10 @@ def loaded_by(statement: str) -> set[str]:
         ("from trio_agentapp import AgentClient", {"quart", "quart_trio", "hypercorn", "redis", "typer"}),
         ("import trio_agentapp.cli", {"trio", "asyncio", "quart", "hypercorn", "redis", "httpx", "rich", "attrs"}),
         ("from trio_agentapp import LocalDeployManager", {"asyncio", "quart", "hypercorn", "redis", "typer"}),
-        ("from trio_agentapp import AgentApp", {"redis", "httpx", "typer", "celery"}),
+        (
+            "from trio_agentapp import AgentApp",
+            {"redis", "httpx", "typer", "celery", "msgspec", "cattrs", "pydantic"},
+        ),
     ],
 )
 def test_an_import_does_not_load(statement: str, unwanted: set[str]) -> None:

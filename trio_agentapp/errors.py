@@ -1,14 +1,14 @@
 """Every error of the runtime.
 
     AgentAppError
-    ├── ConfigurationError            the programmer or operator can mend it before the start
+    ├── ConfigurationError            a setting or a call that must be corrected before the start
     ├── DeployError                   a deployment could not be started, found or ended
     ├── ItemError                     a handler yielded something that cannot be sent
-    ├── StaleToken                    a write of an owner that lost its session (fencing)
-    ├── StateTooLarge                 a state beyond what a store takes
+    ├── StaleToken                    a write by a run that has lost its session (fencing)
+    ├── StateTooLarge                 a state beyond the limit of the store
     ├── ConnectionLost                a client cannot reach any server, or lost it for good
-    ├── EventsMissed                  a client was too late for some events of a run
-    ├── UnexpectedAnswer              a client was answered by something that is no server of ours
+    ├── EventsMissed                  a client asked too late for some events of a run
+    ├── UnexpectedAnswer              a client got a response that no server of this package sends
     └── RequestError                  refused before any run starts or answers
         ├── MalformedBody             400
         ├── ValidationError           422  carries every fault with its JSON path
@@ -33,7 +33,7 @@
         ├── Draining                  503
         └── BackendUnavailable        503
 
-`code` is stable and goes over the wire; `status` is a hint for whoever speaks HTTP (only `web/problems.py` does).
+`code` is stable and is sent to clients. `status` is that of HTTP: `server/problems.py` makes responses of errors.
 """
 
 from __future__ import annotations
@@ -78,15 +78,15 @@ __all__ = [
 
 
 class AgentAppError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base class of the errors that this package raises on purpose."""
 
 
 class ConfigurationError(AgentAppError, ValueError):
-    """A setting that cannot work; the message names the setting and what would."""
+    """A setting that cannot work. The message names the setting, and what values would work."""
 
 
 class DeployError(AgentAppError):
-    """A deployment could not be started, found or ended; the message tells what to look at."""
+    """A deployment could not be started, found or ended. The message says what to look at."""
 
 
 class ItemError(AgentAppError, TypeError):
@@ -98,18 +98,18 @@ class StaleToken(AgentAppError):
 
 
 class StateTooLarge(AgentAppError, ValueError):
-    """A state takes more bytes than a store keeps of one; nothing was written."""
+    """A state has more bytes than the store allows. Nothing was written."""
 
 
 class ConnectionLost(AgentAppError):
-    """A client tried as long as it may, and no server could be reached or the stream could not be taken up again.
+    """The client's retries are used up: no server answered, or the stream could not be resumed.
 
-    The run itself may go on: `client.status(run_id)` tells, once a server answers again.
+    The run itself may still be running. Ask `client.status(run_id)` when a server answers again.
     """
 
 
 class EventsMissed(AgentAppError):
-    """Events `start` to `stop` (both included) of a run are no longer to be had. What follows them still is."""
+    """Events `start` to `stop` of a run, both included, are no longer kept. Later events are."""
 
     def __init__(self, start: int, stop: int) -> None:
         super().__init__(f"events {start} to {stop} of this run are no longer kept")
@@ -118,11 +118,11 @@ class EventsMissed(AgentAppError):
 
 
 class UnexpectedAnswer(AgentAppError):
-    """What answered does not speak as an agent of ours does: a wrong URL, or something in between."""
+    """The response is not one of this package's servers: the URL is wrong, or a proxy has answered."""
 
 
 class RequestError(AgentAppError):
-    """A request was refused. `detail` is written for the person who sent it and names nothing of ours."""
+    """A request was refused. `detail` is for the client, and shows nothing of the server's internals."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
@@ -133,15 +133,15 @@ class RequestError(AgentAppError):
         super().__init__(detail or self.title)
         self.detail = detail or self.title
         self.retry_after = retry_after
-        """Seconds after which another attempt makes sense; None: no advice."""
+        """Seconds after which the request may be repeated; None: no advice."""
 
     def extra(self) -> Mapping[str, Any]:
-        """The members of the problem document that this code needs beyond the common ones."""
+        """Return the members that this error adds to the problem document."""
         return {}
 
 
 class MalformedBody(RequestError):
-    """The bytes are not JSON."""
+    """The body is not JSON."""
 
     code, status, title = "malformed_body", 400, "Malformed body"
 
@@ -188,7 +188,7 @@ class NotFound(RequestError):
 
 
 class RunNotFound(NotFound):
-    """Unknown, or another user's: the two are answered alike, byte for byte."""
+    """The run is unknown, or another user's. Both get the same response, byte for byte."""
 
     code, title = "run_not_found", "Run not found"
 
@@ -197,7 +197,7 @@ class RunNotFound(NotFound):
 
 
 class TaskNotFound(NotFound):
-    """Unknown, forgotten, of another path, or another user's: all answered alike."""
+    """The task is unknown, expired, of another path, or another user's. All get the same response."""
 
     code, title = "task_not_found", "Task not found"
 
@@ -210,12 +210,12 @@ class MethodNotAllowed(RequestError):
 
 
 class SessionBusy(RequestError):
-    """The session has a live run; at most one runs at a time."""
+    """The session has a live run, and may have only one at a time."""
 
     code, status, title, retryable = "session_busy", 409, "Session busy", True
 
     def __init__(self, active_run_id: str, *, retry_after: float = 1.0) -> None:
-        super().__init__("This session has a running run; stop it or wait for its end.", retry_after=retry_after)
+        super().__init__("This session has a live run; stop it or wait for its end.", retry_after=retry_after)
         self.active_run_id = active_run_id
 
     def extra(self) -> Mapping[str, Any]:
@@ -223,7 +223,7 @@ class SessionBusy(RequestError):
 
 
 class IdempotencyConflict(RequestError):
-    """An idempotency key came a second time, with another body."""
+    """An idempotency key was used again, with another body."""
 
     code, status, title = "idempotency_conflict", 409, "Idempotency conflict"
 
@@ -232,12 +232,12 @@ class IdempotencyConflict(RequestError):
 
 
 class Elsewhere(RequestError):
-    """The run's events are on the node that executes it, and not kept where others could read them."""
+    """The run's events are on the node that executes it, and not in a shared store."""
 
     code, status, title, retryable = "elsewhere", 409, "On another node", True
 
     def __init__(self, node_id: str) -> None:
-        super().__init__("This run's events are on another node; ask there.")
+        super().__init__("The events of this run are on another node; send the request to that node.")
         self.node_id = node_id
 
     def extra(self) -> Mapping[str, Any]:
@@ -245,25 +245,25 @@ class Elsewhere(RequestError):
 
 
 class RunEnded(RequestError):
-    """The run is over, or has not begun: it takes no input."""
+    """The run has ended, or has not begun, so it takes no input."""
 
     code, status, title = "run_ended", 409, "Run not running"
 
     def __init__(self) -> None:
-        super().__init__("This run does not run, so it takes no input.")
+        super().__init__("This run is not running, so it takes no input.")
 
 
 class StreamExpired(RequestError):
-    """The run is over, and its events are not kept any more."""
+    """The run has ended, and its events are no longer kept."""
 
     code, status, title = "stream_expired", 410, "Stream expired"
 
     def __init__(self) -> None:
-        super().__init__("This run is over, and its events are not kept any more.")
+        super().__init__("This run has ended, and its events are no longer kept.")
 
 
 class MisdirectedRequest(RequestError):
-    """The request is for a host that this server does not answer for: see `allowed_hosts`."""
+    """The request is for a host that this server does not answer for. See `allowed_hosts`."""
 
     code, status, title = "misdirected_request", 421, "Misdirected request"
 
@@ -275,13 +275,13 @@ class TooManyRuns(RequestError):
 
 
 class QueueFull(RequestError):
-    """As many wait as may: runs for a session, messages for a run, or tasks for their turn."""
+    """A queue is full: of runs for a session, messages for a run, or tasks."""
 
     code, status, title, retryable = "queue_full", 429, "Queue full", True
 
 
 class NotOffered(RequestError):
-    """The backend that the app was given does not have what was asked for."""
+    """The interrupt backend of this app does not have the operation."""
 
     code, status, title = "not_offered", 501, "Not offered"
 
@@ -296,6 +296,6 @@ class Draining(RequestError):
 
 
 class BackendUnavailable(RequestError):
-    """A backend or store could not be asked: nothing was started (it fails closed), or nothing is known."""
+    """A backend or store does not answer. Nothing was started, or nothing is known about the result."""
 
     code, status, title, retryable = "backend_unavailable", 503, "Backend unavailable", True

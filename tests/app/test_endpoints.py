@@ -1,4 +1,4 @@
-"""`@app.endpoint`: kinds of functions, arguments by annotation, answers (DESIGN, section 2)."""
+"""`@app.endpoint`: kinds of functions, arguments by annotation, answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import pytest
 import trio
 from quart import Request, Response
 
-from trio_agentapp import AgentApp, AgentRequest
+from trio_agentapp import AgentApp, AgentRequest, Message, TextContent
 from trio_agentapp.endpoints.views import MAX_ENDPOINT_THREADS
 from trio_agentapp.errors import ConfigurationError, Forbidden, MalformedBody, ValidationError
 
@@ -299,6 +299,7 @@ async def test_scalars_from_the_query() -> None:
         t: datetime.time,
         dec: decimal.Decimal,
         either: int | str,
+        text_first: str | int,
         new: UserId,
         maybe: int | None,
         old: Optional[str] = None,  # noqa: UP045
@@ -308,7 +309,7 @@ async def test_scalars_from_the_query() -> None:
 
     query = (
         "s=&i=-5&f=1e3&b=yes&c=red&n=1&lit=2&u=12345678-1234-5678-1234-567812345678&d=2030-01-02&t=03:04"
-        "&dt=2030-01-02T03:04:05Z&dec=1.10&either=x&new=u1"
+        "&dt=2030-01-02T03:04:05Z&dec=1.10&either=x&text_first=5&new=u1"
     )
     status, found = await ask(app, f"/scalars?{query}")
     assert status == 200
@@ -326,6 +327,7 @@ async def test_scalars_from_the_query() -> None:
         "t": ["03:04:00", "time"],
         "dec": ["1.10", "Decimal"],
         "either": ["x", "str"],
+        "text_first": ["5", "str"],
         "new": ["u1", "str"],
         "maybe": [None, "NoneType"],
         "old": [None, "NoneType"],
@@ -348,6 +350,7 @@ async def test_scalars_from_the_query() -> None:
         "query.t": "must be a time (ISO 8601)",
         "query.dec": "must be a number",
         "query.either": "is required",
+        "query.text_first": "is required",
         "query.new": "is required",
         "query.default": "must be a whole number",
     }
@@ -484,52 +487,81 @@ async def test_models_of_every_library() -> None:
         assert await post(client, "/either", {"value": 1}) == (200, "Tree")
         assert await post(client, "/either", data=b"null") == (200, "NoneType")
 
-        # Every fault, with its path.
-        assert faults(await post(client, "/attrs", {"price": "1", "tags": ["a", 1], "colour": 5})) == {
-            "$.name": "is required",
-            "$.price": "must be a number, not a string",
-            "$.tags[1]": "must be a string, not a number",
-            "$.colour": "must be one of red, blue",
-        }
-        assert faults(await post(client, "/tree", {"value": 1, "below": [{"value": True}, {"below": "x"}]})) == {
-            "$.below[0].value": "must be an integer, not a boolean",
-            "$.below[1].value": "is required",
-            "$.below[1].below": "must be a list, not a string",
-        }
-        wrong = {
-            "item": [],
-            "when": 5,
-            "amount": {},
-            "ids": "12",
-            "place": [1],
-            "more": {"x": "y"},
-            "kind": 2,
-            "either": 1.5,
-        }
-        found = faults(await post(client, "/dataclass", wrong))
-        assert found.pop("$.either").startswith("fits none of what may stand here: must be an integer")
-        assert found == {
-            "$.item": "must be an object, not a list",
-            "$.when": "must be a string, not a number",
-            "$.amount": "must be a number, not an object",
-            "$.ids": "must be a list, not a string",
-            "$.place": "must have 2 items, not 1",
-            "$.more.x": "must be an integer, not a string",
-            "$.kind": "must be one of a, 1",
-        }
+        for body, place, message in (
+            ({"price": 1}, "$.name", "is required"),
+            ({"name": "a", "price": "1"}, "$.price", "must be a number, not a string"),
+            ({"name": "a", "price": 1, "tags": ["a", 1]}, "$.tags[1]", "must be a string, not a number"),
+            ({"name": "a", "price": 1, "colour": "green"}, "$.colour", "must be one of red, blue"),
+            ({"name": "a", "price": 1, "colour": 5}, "$.colour", "must be a string or null, not a number"),
+        ):
+            assert faults(await post(client, "/attrs", body)) == {place: message}
+        for body, place, message in (
+            ({"value": 1, "below": [{"value": True}]}, "$.below[0].value", "must be an integer, not a boolean"),
+            ({"value": 1, "below": [{"value": 1}, {"below": []}]}, "$.below[1].value", "is required"),
+            (
+                {"value": 1, "below": [{"value": 1, "below": "x"}]},
+                "$.below[0].below",
+                "must be a list, not a string",
+            ),
+        ):
+            assert faults(await post(client, "/tree", body)) == {place: message}
+        for wrong, place, message in (
+            ({"item": []}, "$.item", "must be an object, not a list"),
+            ({"when": 5}, "$.when", "must be a date and time (ISO 8601), not a number"),
+            ({"when": "now"}, "$.when", "must be a date and time (ISO 8601)"),
+            ({"amount": {}}, "$.amount", "must be a number, not an object"),
+            ({"amount": "NaN"}, "$.amount", "must be a finite number"),
+            ({"amount": "x"}, "$.amount", "must be a number"),
+            ({"ids": "12"}, "$.ids", "must be a list, not a string"),
+            ({"place": [1]}, "$.place", "must have 2 items, not 1"),
+            ({"more": {"a": 1, "x": "y", "b": 2}}, "$.more.x", "must be an integer, not a string"),
+            ({"kind": 2}, "$.kind", "must be one of a, 1"),
+            ({"either": 1.5}, "$.either", "must be an integer, a string or a list, not a number"),
+        ):
+            assert faults(await post(client, "/dataclass", {**line, **wrong})) == {place: message}
         assert set(faults(await post(client, "/struct", {"a": "1"}))) == {"$.a"}
         assert set(faults(await post(client, "/pydantic", {"below": [{"a": "x"}]}))) == {"$.a", "$.below[0].a"}
-        assert set(faults(await post(client, "/mixed", {"model": {"a": "x"}, "struct": {"a": "x"}}))) == {
-            "$.model.a",
-            "$.struct.a",
+        assert set(faults(await post(client, "/mixed", {"model": {"a": "x"}}))) == {"$.model.a"}
+        assert set(faults(await post(client, "/mixed", {"model": {"a": 1}, "struct": {"a": "x"}}))) == {
+            "$.struct.a"
         }
-        assert faults(await post(client, "/typed", {"words": [1]})) == {
-            "$.depth": "is required",
-            "$.words[0]": "must be a string, not a number",
+        assert faults(await post(client, "/typed", {"words": []})) == {"$.depth": "is required"}
+        assert faults(await post(client, "/typed", {"depth": 1, "words": [1]})) == {
+            "$.words[0]": "must be a string, not a number"
         }
         assert faults(await post(client, "/lists", {"name": "a"})) == {"$": "must be a list, not an object"}
         assert set(faults(await post(client, "/models", {"x": {}, "y": 1}))) == {"$.x.a", "$.y"}
-        assert len((await post(client, "/lists", [{}] * 500))[1]["errors"]) == 100
+        assert faults(await post(client, "/lists", [{}] * 500)) == {"$[0].name": "is required"}
+        status, problem = await post(client, "/either", {"word": 1})
+        assert (status, problem["errors"]) == (
+            422,
+            [{"loc": "$", "msg": "fits none of the allowed types: $.name is required; $.value is required"}],
+        )
+
+
+async def test_whole_numbers_are_exact_or_refused() -> None:
+    app = AgentApp()
+
+    @app.endpoint("/numbers", methods=["GET", "POST"])
+    async def numbers(number: int = 0, many: tuple[int, ...] = ()) -> Any:
+        return [str(number), *map(str, many)]
+
+    @app.endpoint("/body")
+    async def body(it: dict[str, int]) -> Any:
+        return it
+
+    async with app.runtime():
+        client = app.test_client()
+        for digits in (str(2**64), "9007199254740993", "-" + "7" * 30, "1" * 4000):
+            answer = await client.get(f"/numbers?number={digits}&many={digits}")
+            if answer.status_code == 200:
+                assert await answer.get_json() == [digits, digits]
+            else:
+                assert set(faults((answer.status_code, await answer.get_json()))) == {"query.number", "query.many"}
+        for text in ("1e30", "9007199254740993.0", "nan"):
+            assert set(faults(await post(client, f"/numbers?number={text}"))) == {"query.number"}
+        assert await post(client, "/body", data=b'{"x": 9007199254740993}') == (200, {"x": 9007199254740993})
+        assert set(faults(await post(client, "/body", data=b'{"x": 18446744073709551616}'))) == {"$"}
 
 
 async def test_validators_of_the_users() -> None:
@@ -546,6 +578,12 @@ async def test_validators_of_the_users() -> None:
     assert "Attribute" not in json.dumps(problem)
 
 
+@dataclasses.dataclass
+class Constrained:
+    percents: list[Annotated[int, pydantic.Field(ge=0, le=100)]]
+    word: Annotated[str, msgspec.Meta(max_length=3)] = "a"
+
+
 async def test_constraints_are_obeyed() -> None:
     app = AgentApp()
 
@@ -554,12 +592,130 @@ async def test_constraints_are_obeyed() -> None:
         percent: Annotated[int, pydantic.Field(ge=0, le=100)],
         word: Annotated[str, msgspec.Meta(max_length=3)] = "a",
         told: Annotated[int, "words for people"] = 1,
+        least: Annotated[int, msgspec.Meta(ge=0)] | None = None,
+        each: list[Annotated[int, msgspec.Meta(lt=3)]] = [],  # noqa: B006
     ) -> list[Any]:
-        return [percent, word, told]
+        return [percent, word, told, least, each]
 
-    assert await ask(app, "/constrained?percent=5&word=abc&told=2") == (200, [5, "abc", 2])
-    found = faults(await ask(app, "/constrained?percent=101&word=abcd"))
-    assert set(found) == {"query.percent", "query.word"}
+    @app.endpoint("/body")
+    async def body(it: dict[str, Annotated[int, msgspec.Meta(ge=0)] | None]) -> Any:
+        return it
+
+    @app.endpoint("/fields")
+    async def fields(it: Constrained) -> Any:
+        return it
+
+    assert await ask(app, "/fields", {"percents": [1], "word": "a"}) == (200, {"percents": [1], "word": "a"})
+    assert set(faults(await ask(app, "/fields", {"percents": [1, 101]}))) == {"$.percents[1]"}
+    assert set(faults(await ask(app, "/fields", {"percents": [], "word": "abcd"}))) == {"$.word"}
+    assert await ask(app, "/constrained?percent=5&word=abc&told=2&least=1&each=1&each=2") == (
+        200,
+        [5, "abc", 2, 1, [1, 2]],
+    )
+    found = faults(await ask(app, "/constrained?percent=101&word=abcd&least=-1&each=3"))
+    assert set(found) == {"query.percent", "query.word", "query.least", "query.each[0]"}
+    assert found["query.word"] == "must be a string of length <= 3"
+    assert faults(await ask(app, "/body", {"a": 1, "b": -1})) == {"$.b": "must be an integer >= 0"}
+
+
+class Mixture(enum.Enum):
+    ONE = 1
+    WORD = "word"
+
+
+@attrs.define
+class Made:
+    word: str = attrs.field(converter=str.upper)
+    _private: int = 1
+    twice: int = attrs.field()
+    owner: str = attrs.field(init=False, default="nobody")
+
+    @twice.default
+    def _(self) -> int:
+        return 2 * self._private
+
+
+@dataclasses.dataclass
+class Composed:
+    message: Message
+    content: TextContent
+    mixture: Mixture
+    wait: datetime.timedelta
+    either: list[Item | Tree]
+    start: dataclasses.InitVar[int]
+    owner: str = dataclasses.field(init=False, default="nobody")
+    shared: typing.ClassVar[int] = 1
+
+    def __post_init__(self, start: int) -> None:
+        self.started = start
+
+
+async def test_classes_are_made_by_their_own_init() -> None:
+    """So converters run, and no client sets what `__init__` does not take."""
+    app = AgentApp()
+
+    @app.endpoint("/made")
+    async def made(it: list[Made]) -> Any:
+        return it
+
+    @app.endpoint("/composed")
+    async def composed(it: Composed, mixture: Mixture = Mixture.ONE) -> Any:
+        kinds = [type(each).__name__ for each in (it.message, it.content, it.either[0], it.either[1])]
+        return [*kinds, it.mixture, it.wait, it.started, it.owner, Composed.shared, mixture]
+
+    body = {
+        "message": {"content": "a"},
+        "content": {"type": "text", "text": "b"},
+        "mixture": 1,
+        "wait": 1.5,
+        "either": [{"value": 1}, {"name": "a", "price": 1}],
+        "start": 5,
+        "owner": "me",
+        "shared": 2,
+    }
+    async with app.runtime():
+        client = app.test_client()
+        sent = [{"word": "a", "_private": 3, "owner": "me"}]
+        assert await post(client, "/made", sent) == (
+            200,
+            [{"word": "A", "_private": 3, "twice": 6, "owner": "nobody"}],
+        )
+        assert faults(await post(client, "/made", [{"word": 5}])) == {"$[0].word": "must be a string, not a number"}
+        expected = ["Message", "TextContent", "Tree", "Item", 1, 1.5, 5, "nobody", 1]
+        assert await post(client, "/composed?mixture=word", body) == (200, [*expected, "word"])
+        for wrong, place in (
+            ({"message": {"role": "x", "content": ""}}, "$.message.role"),
+            ({"content": {"type": "data", "data": 1}}, "$.content.type"),
+            ({"mixture": "1"}, "$.mixture"),
+            ({"wait": "soon"}, "$.wait"),
+            ({"either": [{"value": "x"}]}, "$.either[0]"),
+        ):
+            assert set(faults(await post(client, "/composed", {**body, **wrong}))) == {place}
+
+
+async def test_classes_of_the_protocol_within_lists_and_unions() -> None:
+    app = AgentApp()
+
+    @app.endpoint("/messages")
+    async def messages(them: list[Message]) -> Any:
+        return [message.text for message in them]
+
+    @app.endpoint("/either")
+    async def either(it: Message | list[Item] | None) -> Any:
+        return type(it).__name__
+
+    async with app.runtime():
+        client = app.test_client()
+        assert await post(
+            client, "/messages", [{"content": "a"}, {"role": "user", "content": [{"type": "text", "text": "b"}]}]
+        ) == (200, ["a", "b"])
+        found = faults(
+            await post(client, "/messages", [{"content": "a"}, {"role": "x", "content": [{"type": "text"}]}])
+        )
+        assert set(found) == {"$[1].role", "$[1].content[0].text"}
+        assert await post(client, "/either", {"content": "a"}) == (200, "Message")
+        assert await post(client, "/either", [{"name": "a", "price": 1}]) == (200, "list")
+        assert await post(client, "/either", data=b"null") == (200, "NoneType")
 
 
 async def test_plain_bodies() -> None:
@@ -628,7 +784,7 @@ async def test_several_bodies_are_members_of_an_object() -> None:
         "$.item.name": "is required",
         "$.request.user_id": "must be a string, not a number",
         "$.data": "is required",
-        "$.note": "must be an object, not a list",
+        "$.note": "must be an object or null, not a list",
     }
     assert faults(await ask(app, "/several", [])) == {"$": "must be an object, not a list"}
 
@@ -681,7 +837,7 @@ async def test_faults_of_a_body() -> None:
 
 
 async def test_models_made_inside_of_a_function() -> None:
-    """Under `from __future__ import annotations` their names are text, and in no module."""
+    """Under `from __future__ import annotations` their names are text; a function has those that it uses."""
 
     @attrs.define
     class Inner:
@@ -690,15 +846,29 @@ async def test_models_made_inside_of_a_function() -> None:
     @dataclasses.dataclass
     class Outer:
         inner: Inner
-        more: list[Inner]
 
     app = AgentApp()
 
-    @app.endpoint("/local")
-    async def local(it: Outer) -> Any:
-        return [type(it.inner).__name__, type(it.more[0]).__name__]
+    @app.endpoint("/used")
+    async def used(it: Inner) -> Any:
+        return isinstance(it, Inner)
 
-    assert await ask(app, "/local", {"inner": {"a": 1}, "more": [{"a": 2}]}) == (200, ["Inner", "Inner"])
+    assert await ask(app, "/used", {"a": 1}) == (200, True)
+
+    async def unused(it: Inner) -> None: ...
+
+    with pytest.raises(
+        ConfigurationError, match=r"unused: .*'it'.*'Inner' is not defined; define the class at module"
+    ):
+        app.endpoint("/unused")(unused)
+
+    async def within(it: Outer) -> Any:
+        return isinstance(it, Outer)
+
+    with pytest.raises(
+        ConfigurationError, match=r"within: .*'it'.*'Inner' is not defined; define the class at module"
+    ):
+        app.endpoint("/within")(within)
 
 
 async def test_decorated_functions_keep_their_parameters() -> None:
@@ -746,7 +916,8 @@ class Unfinished(pydantic.BaseModel):
         (bytes, r"quart\.Request"),
         (complex, "complex"),
         (threading.Event, "Event"),
-        ("NotThere", "cannot be looked up: name 'NotThere' is not defined"),
+        ("NotThere", "cannot be resolved: name 'NotThere' is not defined"),
+        (typing.Iterable[Foreign], "Foreign"),
         (Unfinished, "NotThere"),
         (Annotated[int, type("Query", (), {"__module__": "fastapi.params"})()], "Query of FastAPI"),
     ],

@@ -133,7 +133,7 @@ async def test_a_handler_of_the_users_own_wins() -> None:
     assert (answer.status_code, await answer.get_data()) == (400, b"mine")
 
 
-@pytest.mark.parametrize(("value", "told"), [(None, "None is no answer"), (object(), "object at")])
+@pytest.mark.parametrize(("value", "told"), [(None, "None is not a response"), (object(), "object at")])
 async def test_no_answer_is_a_sentence_that_names_the_view(
     value: object, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -81,7 +81,7 @@ async def test_leaving_early_stops_the_run() -> None:
         with trio.fail_after(5):
             while app._open().registry.statistics().live:
                 await trio.sleep(0.005)
-        record = await app._backend.run_status("early-run")
+        record = await app._runtime.backend.run_status("early-run")
     assert seen == ["begin", "cleaned"]
     assert record is not None
     assert (record.state, record.reason) == (RunState.STOPPED, "disconnected")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+from quart import Blueprint
 
 from trio_agentapp import AgentApp, AgentAppError, LocalInterruptBackend
 
@@ -378,3 +379,28 @@ async def test_what_init_sets_on_self_is_there_in_the_handler_and_at_shutdown(se
         answer = await client.post("/process", json={"input": "hi", "stream": False})
         assert b"a model" in await answer.get_data()
     assert seen == [app, app, "a model"]
+
+
+async def test_while_serving_runs_each_time_the_app_is_served(served: Served) -> None:
+    app, seen = AgentApp(), []
+    blueprint = Blueprint("shop", __name__)
+
+    @app.while_serving
+    async def serving() -> AsyncIterator[None]:
+        seen.append("in")
+        async with trio.open_nursery():
+            yield
+        seen.append("out")
+
+    @blueprint.while_app_serving
+    async def of_blueprint() -> AsyncIterator[None]:
+        seen.append("blueprint in")
+        yield
+        seen.append("blueprint out")
+
+    app.register_blueprint(blueprint)
+    for _ in range(2):
+        async with served(app):
+            assert seen == ["in", "blueprint in"]
+        assert seen == ["in", "blueprint in", "blueprint out", "out"]
+        seen.clear()

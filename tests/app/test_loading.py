@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from trio_agentapp import AgentApp
-from trio_agentapp.app.loading import entrypoint_of, load_app, resolved
+from trio_agentapp.app.entrypoint import entrypoint_of
+from trio_agentapp.app.loading import load_app, resolved
 from trio_agentapp.errors import ConfigurationError
 
 made_here = AgentApp(app_name="Here")

@@ -418,3 +418,13 @@ async def test_a_hook_before_the_view_starts_nothing(served: Served, how: str) -
         status, _ = await post(client, "/process", chat_body())
         assert status == (500 if how == "hook raises" else 403)
     assert begun == []
+
+
+async def test_a_misspelt_field_is_kept_and_logged_for_debugging(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "trio_agentapp.web")
+    async with served(chatting_app()) as client:
+        assert (await post(client, "/process", chat_body(sesion_id="s", own=1)))[0] == 200
+    messages = [record.getMessage() for record in caplog.records if record.name == "trio_agentapp.web"]
+    assert messages == ["a request has the unknown field 'sesion_id'; did its sender mean 'session_id'?"]

@@ -10,7 +10,6 @@ import pytest
 import trio
 
 from trio_agentapp import AgentApp, AgentRequest
-from trio_agentapp.abc import Claim, Lease
 from trio_agentapp.errors import BackendUnavailable
 from trio_agentapp.interrupts import LocalInterruptBackend
 from trio_agentapp.testing import UnrulyBackend
@@ -361,13 +360,10 @@ async def test_a_queued_run_is_shown_as_one(served: Served) -> None:
 
 
 class WithoutExtras(LocalInterruptBackend):
-    """A user's backend from before there were lists and keys."""
+    """A user's backend without any of the optional parts."""
 
-    list_runs = LocalInterruptBackend.__mro__[1].list_runs  # type: ignore[assignment]
-    pin = LocalInterruptBackend.__mro__[1].pin  # type: ignore[assignment]
-
-    async def claim(self, lease: Lease) -> Claim:
-        return await super().claim(lease)
+    def offers(self, capability: type[object]) -> bool:
+        return False
 
 
 async def test_what_a_backend_does_not_offer_is_said(served: Served) -> None:

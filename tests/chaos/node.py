@@ -129,7 +129,7 @@ async def live() -> dict[str, Any]:
 async def readers(run_id: str) -> dict[str, Any]:
     """Readers of a run on this node, wherever it runs."""
     run = app._open().registry.find(run_id)
-    followed = app._open().run_routes.service.viewing._followed.get(run_id)
+    followed = app._open().run_routes.access.viewing._followed.get(run_id)
     log = (
         run.log if run is not None else followed.log if followed is not None and followed.counted.is_set() else None
     )

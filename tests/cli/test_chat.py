@@ -13,7 +13,7 @@ def test_the_second_ctrl_c_leaves_while_the_first_is_at_work(shell: Shell, parro
     chat.type("hold\n")
     chat.wait_for("3 4 ")
     chat.type(Terminal.CTRL_C)
-    chat.wait_for("Stopping: its cleanup is under way. Ctrl-C again leaves")
+    chat.wait_for("Stopping: its cleanup is still running. Ctrl-C again exits")
     # Its cleanup takes seconds; nobody has to wait for it.
     chat.type(Terminal.CTRL_C)
     assert chat.wait_exit() == 130

@@ -54,7 +54,7 @@ def test_a_run_that_fails(shell: Shell, parrot: str) -> None:
         (("invoke", "nowhere", "x"), "there is no module 'nowhere' here"),
         (("run", "ftp://host"), "there is no module 'ftp'"),
         (("chat", "ftp://host"), "is not a URL of HTTP"),
-        (("stop", "http://127.0.0.1:1"), "say what to stop: --session SESSION"),
+        (("stop", "http://127.0.0.1:1"), "name what to stop: --session SESSION"),
         (("stop", "nowhere", "--session", "s"), "is neither a URL (http://...) nor the id of a deployment"),
         (("run", "agent.py", "--port", "65536"), "65535"),
         (("run", "agent.py", "--workers", "2", "--reload"), "--reload serves with one worker"),
@@ -223,9 +223,7 @@ def test_deploy_list_status_stop(shell: Shell, agent: Path) -> None:
     import os
 
     os.kill(status["pid"], signal.SIGKILL)
-    assert (
-        " is dead: it ended without having been told to; its log is " in shell.call("status", there, code=3).stdout
-    )
+    assert " is dead: it ended by itself; its log is " in shell.call("status", there, code=3).stdout
     assert "had died before" in shell.call("stop", there).stderr
     assert shell.call("list").stderr == "Nothing is deployed.\n"
     assert shell.call("list", "--json").stdout == "[]\n"

@@ -75,7 +75,7 @@ def test_a_busy_port_names_the_ways_to_another(shell: Shell) -> None:
         port = str(other.getsockname()[1])
         done = shell.call(script(shell, "app.run()"), command=PYTHON, code=1, PORT=port)
     (line,) = done.stderr.splitlines()
-    assert "the port is in use; say another with app.run(port=...), --port or PORT" in line
+    assert "the port is in use; choose another one with app.run(port=...), --port or PORT" in line
 
 
 def test_a_script_that_forgot_to_run(shell: Shell) -> None:

@@ -29,7 +29,7 @@ def test_one_question(shell: Shell, parrot: str, command: str) -> None:
     assert done.stdout == "turn 2: hello\n"
     assert "the agent failed" in shell.call(command, parrot, "-q", "fail", code=1).stderr.lower()
     for words in ((), ("one", "-q", "two")):
-        assert "say one thing" in shell.call("invoke", parrot, *words, code=2).stderr
+        assert "give one message" in shell.call("invoke", parrot, *words, code=2).stderr
 
 
 def test_stop_a_session(shell: Shell, parrot: str) -> None:

@@ -104,7 +104,7 @@ def test_a_host_and_a_port_are_a_url(shell: Shell, parrot: str) -> None:
     place = parrot.removeprefix("http://")
     assert shell.call("invoke", place, "hello").stdout == "turn 1: hello\n"
     assert shell.call("status", place).stdout == f"Parrot at {parrot} is ready\n"
-    assert "say what to stop" in shell.call("stop", place, code=2).stderr
+    assert "name what to stop" in shell.call("stop", place, code=2).stderr
 
 
 def test_a_stop_that_finds_no_run_tells_of_users(shell: Shell, parrot: str) -> None:

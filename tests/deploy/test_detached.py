@@ -150,7 +150,7 @@ async def test_a_service_that_dies_says_why(tmp_path: Path, home: Path, detached
     assert lines[0].startswith("the service ended before it was ready (exit code 1). Its log, ")
     _, printed, logged = lines
     assert printed == "  about to fail"
-    line = r"  \S+Z CRITICAL trio_agentapp\.server\.lifespan: The start-up failed: OSError: no disk \[node=\w+\]"
+    line = r"  \S+Z CRITICAL trio_agentapp\.server: The start-up failed: OSError: no disk \[node=\w+\]"
     assert re.fullmatch(line, logged)
     assert await detached.list() == []
 

@@ -131,6 +131,12 @@ async def test_a_start_that_fails_leaves_no_thread(
     with pytest.raises(DeployError, match=r"not ready in 0.2 s: it does not answer"):
         await AgentApp(before_start=wait).deploy(manager, ready_timeout=0.2)
     assert not services()
+    hasty = LocalDeployManager(port=0, startup_timeout=0.3)
+    with pytest.raises(DeployError, match=r"not ready in 0.3 s: it does not answer"):
+        await AgentApp(before_start=wait).deploy(hasty)
+    with pytest.raises(DeployError, match=r"not ready in 0.2 s: it does not answer"):
+        await AgentApp(before_start=wait).deploy(hasty, ready_timeout=0.2)
+    assert not services()
 
 
 @pytest.mark.parametrize(("of_manager", "of_stop"), [(None, 0.3), (0.3, None), (60, 0.3)])

@@ -13,7 +13,8 @@ import pytest
 
 from trio_agentapp import AgentClient
 from trio_agentapp.client import EventStream, Retries
-from trio_agentapp.web import messages, websocket
+from trio_agentapp.web import websocket
+from trio_agentapp.web.websocket import messages
 
 from ..e2e.harness import Server
 
@@ -85,7 +86,7 @@ def table(heading: str) -> dict[str, list[str]]:
 
 def test_every_message_is_in_the_reference() -> None:
     assert table("What the client sends") == {kind: list(fields) for kind, fields in messages.FIELDS.items()}
-    source = Path(websocket.__file__).read_text()
+    source = "".join(path.read_text() for path in Path(websocket.__file__).parent.glob("*.py"))
     sent = set(re.findall(r'"?type"?[\'"]?: ?"(\w+)"', source))
     assert sent == set(table("What the server sends"))
     closed = {

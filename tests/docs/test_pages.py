@@ -22,7 +22,7 @@ from trio_agentapp.app.settings import PREFIX
 from trio_agentapp.interrupts.redis import RedisInterruptBackend
 from trio_agentapp.protocol.content import CONTENT_TYPES, FIELDS
 from trio_agentapp.protocol.events import TERMINAL
-from trio_agentapp.protocol.lifecycle import TRANSITIONS, CleanupResult
+from trio_agentapp.protocol.lifecycle import ENDS, CleanupResult
 from trio_agentapp.protocol.message import MESSAGE_TYPES, ROLES
 from trio_agentapp.protocol.timings import Timings
 from trio_agentapp.runs.handler import OFFERED
@@ -216,7 +216,7 @@ def test_every_error_class_is_in_the_reference() -> None:
 
 def test_every_end_of_a_run_is_in_the_reference() -> None:
     table = rows("errors.md", "How a run ends")
-    ends = {cause.value: state.value for (_, cause), state in TRANSITIONS.items() if state.terminal}
+    ends = {cause.value: state.value for cause, state in ENDS.items()}
     assert {reason: cells[1] for reason, cells in table.items()} == ends
 
 

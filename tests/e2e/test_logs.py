@@ -130,12 +130,12 @@ async def test_no_descriptors_left_is_one_line(start: Start, way: str) -> None:
     server = start("talker", way, env=TEXT, flags=("--workers", "0"))
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (40, 40))
     sockets = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(60)]
-    await logged(server, "none can be accepted")
+    await logged(server, "connections cannot be accepted")
     began = time.monotonic()
     await server.wait_until(lambda: time.monotonic() - began > 0.5, "several more attempts to accept")
     for sock in sockets:
         sock.close()
     with server.deadline(15):
         assert (await server.call("GET", "/health")).status == 200
-    assert server.log.count("none can be accepted: Too many open files; raise the limit of open files") == 1
+    assert server.log.count("cannot be accepted and wait: Too many open files; raise the limit of open files") == 1
     assert "Traceback" not in server.log

@@ -74,7 +74,7 @@ async def test_a_demoted_master_takes_no_runs_and_is_said_to(redis: RedisServer,
         await wait_reason(server, None)
         assert await start_one(server) in (200, 202)
     assert "no new runs: Redis is a read-only replica" in server.log
-    await server.wait_until(lambda: "Redis takes claims again" in server.log, "word")
+    await server.wait_until(lambda: "Redis accepts claims again" in server.log, "word")
 
 
 async def test_a_replica_may_be_promoted(start: Start) -> None:
@@ -115,7 +115,7 @@ async def test_a_user_that_loses_its_scripts(redis: RedisServer, start: Start) -
         server = begin(start, redis.url_for(user="agent", password="secret"))
         server.wait_ready()
         await admin.call("ACL SETUSER", "agent", "-@scripting")
-        await wait_reason(server, "may not do what runs need .*evalsha")
+        await wait_reason(server, "lacks permissions that runs need .*evalsha")
         assert await start_one(server) == 503
         await admin.call("ACL SETUSER", "agent", "+@all")
         await wait_reason(server, None)
@@ -178,9 +178,9 @@ async def is_refused(server: Server) -> str:
         ("-@scripting", "'?eval"),
         ("-evalsha", "'?evalsha"),
         ("-eval", "'?eval"),
-        ("-zadd", "may not do what runs need"),
-        ("-publish", "may not do what runs need"),
-        ("resetkeys ~other:*", "may not do what runs need"),
+        ("-zadd", "lacks permissions that runs need"),
+        ("-publish", "lacks permissions that runs need"),
+        ("resetkeys ~other:*", "lacks permissions that runs need"),
         ("-subscribe", "interrupt_redis_url: .*subscribe"),
         ("-info", "interrupt_redis_url: .*info"),
         ("resetchannels &other:*", "channel"),

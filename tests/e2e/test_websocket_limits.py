@@ -73,7 +73,7 @@ async def upgrade(client: Client) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_peer_that_does_not_read_is_cut(start: Start, way: str) -> None:
-    server = start(way=way, send_patience=0.5)
+    server = start(way=way, send_timeout=0.5)
     session_id = fresh()
     async with server.connect() as client:
         await upgrade(client)

@@ -33,7 +33,7 @@ from trio_agentapp.redis import LinkError, LinkTimeout
 from trio_agentapp.redis.serving import serving_in_background
 from trio_agentapp.runs import Gap, Handler, Run, RunRegistry, Subscriber, stop_run
 from trio_agentapp.runs.viewing import Viewing
-from trio_agentapp.testing import Script, say, wait
+from trio_agentapp.testing import Script, UnrulyBackend, say, wait
 from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer, installed_kinds
 
 from ..interrupts.redis_house import (
@@ -419,7 +419,7 @@ async def test_of_a_node_that_died_readers_count_for_a_while_only(
     monkeypatch.setattr(events_in_redis, "ATTENDANCE", 0.05)
     async with open_both(server) as (backend, store):
         lease = fresh_lease()
-        await store._tell([store._attendance(lease.key.digest, lease.run_id, "here", "dead", 300)])
+        await store._report([store._attendance(lease.key.digest, lease.run_id, "here", "dead", 300)])
         assert await store.unwatched([run_of(lease)]) == [0.0]
         name = backend.layout.viewers(lease.key.digest, lease.run_id)
         assert 0 < await backend.link.client.call("PTTL", name) <= 600
@@ -533,14 +533,8 @@ async def open_node(
         yield registry, Viewing(registry, backend, store)
 
 
-class _Served:
-    """A backend whose `serve` somebody else does."""
-
-    def __init__(self, backend: RedisInterruptBackend) -> None:
-        self._backend = backend
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
+class _Served(UnrulyBackend):
+    """A backend that is served already."""
 
     async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()

@@ -38,13 +38,13 @@ class Server:
         self.owned = True
         self.stopped = False
 
-    def emit(self, first: int, least: int, after_a_hole: bool, batch: Sequence[bytes]) -> list[Any]:
+    def emit(self, first: int, least: int, after_a_gap: bool, batch: Sequence[bytes]) -> list[Any]:
         numbers = [number_of(raw) for raw in batch]
         assert numbers == list(range(first, first + len(batch)))
         if not self.owned:
             return [b"LOST"]
         last = self.stream[-1] if self.stream else -1
-        if first > last + 1 and not after_a_hole:
+        if first > last + 1 and not after_a_gap:
             return [b"GAP", str(last).encode()]
         self.stream += [number for number in numbers if number > last]
         self.stream = [number for number in self.stream if number >= least]
@@ -80,7 +80,7 @@ class Desk:
         batch = self.sink.take_batch()
         if not batch:
             return None
-        return self.server.emit(self.sink.first, self.sink.least, self.sink.after_a_hole, batch)
+        return self.server.emit(self.sink.first, self.sink.least, self.sink.after_a_gap, batch)
 
     def write(self) -> None:
         if (reply := self.send()) is not None:

@@ -130,15 +130,15 @@ class Twin:
             return False
         run = session["run"]
         more = {"stop_requested": "1"} if session.get("stop") == run else {}
-        farewell = self._record(h, run).get("farewell", "")
-        self._conclude(h, run, "ERROR", "owner_lost", session["owner"], session["tok"], farewell, **more)
+        fallback = self._record(h, run).get("farewell", "")
+        self._conclude(h, run, "ERROR", "owner_lost", session["owner"], session["tok"], fallback, **more)
         self._free(h, run)
         return True
 
     # The scripts.
 
     def claim(
-        self, h: str, run: str, node: str, nonce: str, place: str, places: int, farewell: str, *stillborn: str
+        self, h: str, run: str, node: str, nonce: str, place: str, places: int, fallback: str, *events: str
     ) -> list[str]:
         if self._ended(h, run):
             return self._how(h, run)
@@ -148,9 +148,9 @@ class Twin:
             if not stops:
                 self._drop(self.x(h))
             if until > self.now:
-                for id, event in enumerate(stillborn[:-1], 1):
+                for id, event in enumerate(events[:-1], 1):
                     self.streams.setdefault(self.e(h, run), []).append((id, event))
-                last = stillborn[-1] if stillborn else ""
+                last = events[-1] if events else ""
                 self._conclude(h, run, "STOPPED", "stopped_before_start", node, "0", last, stop_requested="1")
                 return self._how(h, run)
         session = self._session(h)
@@ -194,8 +194,8 @@ class Twin:
         self.keep(self.s(h), self.session_ttl)
         record = self.hashes.setdefault(self.r(h, run), {})
         record |= {"state": "RUNNING", "tok": tok, "node": node, "started": str(self.now)}
-        if farewell:
-            record["farewell"] = farewell
+        if fallback:
+            record["farewell"] = fallback
         self.keep(self.r(h, run), self.session_ttl)
         return ["OK", tok]
 

@@ -22,6 +22,7 @@ from trio_agentapp.abc import (
     Queued,
     QueueIsFull,
     Renewal,
+    RunInbox,
     Signal,
     StopAnswer,
     StopOutcome,
@@ -31,6 +32,7 @@ from trio_agentapp.interrupts import LocalInterruptBackend
 from trio_agentapp.protocol.ids import SessionKey
 from trio_agentapp.protocol.lifecycle import Cause, Ending, RunRecord, RunState, SessionStatus
 from trio_agentapp.testing import Question, UnrulyBackend, ask, check_interrupt_backend, interrupt_questions
+from trio_agentapp.testing.conformance import offers
 
 Make = Callable[[], AbstractAsyncContextManager[BaseInterruptBackend]]
 QUESTIONS = interrupt_questions()
@@ -392,17 +394,16 @@ class LateStopsAreSignalled(LocalInterruptBackend):
 
 
 class NothingBeyond(LocalInterruptBackend):
-    """What a backend had to be before there were lines, lists and keys."""
+    """Without a queue and without any capability."""
 
-    list_runs = BaseInterruptBackend.list_runs
-    pin = BaseInterruptBackend.pin
-    unpin = BaseInterruptBackend.unpin
+    def offers(self, capability: type[object]) -> bool:
+        return False
 
     async def claim(self, lease: Lease) -> Claim:
         return await super().claim(attrs.evolve(lease, place=None))
 
 
-class WithInput(LocalInterruptBackend):
+class WithInput(LocalInterruptBackend, RunInbox):
     """Carries input, as a backend of several nodes does."""
 
     def __init__(self) -> None:
@@ -567,16 +568,31 @@ class AnyValueGoes(LocalInterruptBackend):
         self._pins.pop(name, None)
 
 
-@pytest.mark.parametrize("kind", [NothingBeyond, WithInput])
-async def test_what_is_left_out_is_not_asked_for(kind, autojump_clock: trio.testing.MockClock) -> None:
-    await check_interrupt_backend(maker(kind))
+INPUT = {
+    "input_comes_in_order_and_can_be_taken_again",
+    "input_is_its_owners_only",
+    "input_is_bounded",
+    "input_without_a_running_run_is_refused",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "not_offered"),
+    [
+        (NothingBeyond, {question.__name__ for question in offers.QUESTIONS}),
+        (LocalInterruptBackend, INPUT),
+        (WithInput, set()),
+    ],
+)
+async def test_what_is_not_offered_is_reported(kind, not_offered, autojump_clock: trio.testing.MockClock) -> None:
+    assert set(await check_interrupt_backend(maker(kind))) == not_offered
 
 
 CAUGHT_BY = {
     WithoutTombstones: "a_run_stopped_before_its_start_never_starts",
     TombstonesForAnybody: "foreign_stops_before_the_start_have_no_effect",
     TombstonesWithoutRunAlone: "a_run_stopped_before_its_start_never_starts",
-    OneTombstoneForAllUsers: "foreign_stops_do_not_undo_others",
+    OneTombstoneForAllUsers: "foreign_stops_do_not_replace_others",
     TombstonesWithoutRecord: "a_run_stopped_before_its_start_never_starts",
     StoppedClaimsEndAnyRun: "a_foreign_claim_that_was_stopped_ends_no_other_run",
     RunIdsOfAnybody: "a_run_id_belongs_to_one_session",
@@ -588,7 +604,7 @@ CAUGHT_BY = {
     BusyNamesTheAsker: "busy_names_the_running_run",
     NonceIgnored: "another_claim_of_the_same_run_is_refused",
     RetryIsBusy: "a_repeated_claim_gets_the_same_token",
-    KeysJoined: "sessions_are_apart",
+    KeysJoined: "sessions_are_separate",
     EndedRunsStartAgain: "an_ended_run_cannot_be_claimed",
     LastTerminalStateWins: "the_first_terminal_state_stays",
     AnyLeaseFrees: "the_end_of_a_run_frees_its_session",
@@ -596,45 +612,45 @@ CAUGHT_BY = {
     AnyFinishWritesTheRecord: "without_a_token_another_claim_frees_nothing",
     TokenlessFinishIsIgnored: "a_claim_that_was_given_up_ends_when_it_comes",
     FinishForgetsTheStop: "a_finish_remembers_the_stop",
-    FinishForgetsTheCleanup: "a_record_keeps_what_it_is_told",
+    FinishForgetsTheCleanup: "a_record_keeps_the_ending",
     SessionStaysBlocked: "the_end_of_a_run_frees_its_session",
     StopIsNotRenewed: "a_stop_by_session_reaches_its_run",
-    EveryRenewalIsFine: "renewals_tell_ownership",
-    RenewalsOutOfOrder: "renewals_tell_ownership",
+    EveryRenewalIsFine: "renewals_report_ownership",
+    RenewalsOutOfOrder: "renewals_report_ownership",
     StopIsKeptForTheNextRun: "a_stop_of_an_idle_session_stores_nothing",
     StopOutlivesItsRun: "a_stop_does_not_reach_the_next_run",
     AnyRunOfTheSessionIsStopped: "a_run_stopped_before_its_start_ends_beside_a_running_one",
     EveryEndedRunStopsItsSession: "a_stop_does_not_reach_the_next_run",
-    AnybodyMayStop: "foreign_stops_touch_nothing_and_tell_nothing",
-    ForeignStopsAreToldMore: "foreign_stops_touch_nothing_and_tell_nothing",
+    AnybodyMayStop: "foreign_stops_touch_and_reveal_nothing",
+    ForeignStopsAreToldMore: "foreign_stops_touch_and_reveal_nothing",
     SecondStopHasEnded: "a_second_stop_changes_nothing",
     NothingMayBeStopped: "a_stop_of_nothing_is_an_error",
-    StopFallsBetween: "a_stop_never_falls_between",
+    StopFallsBetween: "a_stop_is_never_lost_in_a_race",
     StoppedIsNoLongerRunning: "a_stop_by_session_reaches_its_run",
     EndedIsStillRunning: "a_session_runs_until_its_run_has_ended",
     UnknownSessionsFail: "an_unknown_session_is_idle",
     SignalsGoToAll: "a_stop_is_signalled_to_the_owner_only",
     SignalsWithoutToken: "a_stop_is_signalled_to_the_owner_only",
     NoSignals: "a_stop_is_signalled_to_the_owner_only",
-    FirstListenerStays: "a_listener_that_left_hears_nothing",
+    FirstListenerStays: "a_cancelled_listener_gets_nothing",
     LateStopsAreSignalled: "a_signal_names_the_run_that_runs",
-    LastComeFirstServed: "those_who_wait_come_in_order",
-    NobodyIsFirst: "those_who_wait_come_in_order",
-    ClaimsOvertake: "nobody_overtakes_those_who_wait",
+    LastComeFirstServed: "queued_runs_are_granted_in_order",
+    NobodyIsFirst: "queued_runs_are_granted_in_order",
+    ClaimsOvertake: "no_claim_overtakes_queued_runs",
     PlacesOutliveTheirRuns: "an_end_gives_the_place_up",
-    WhoWaitsIsNotStopped: "a_stop_ends_a_run_that_waits",
-    StopsReachAllWhoWait: "a_stop_by_session_reaches_nobody_who_waits",
-    EndlessLine: "the_line_is_bounded",
-    AnyClaimHasThePlace: "another_claim_of_a_run_that_waits_is_refused",
-    WhoWaitsIsUnknown: "a_run_that_waits_is_idle",
+    WhoWaitsIsNotStopped: "a_stop_ends_a_queued_run",
+    StopsReachAllWhoWait: "a_stop_by_session_reaches_no_queued_run",
+    EndlessLine: "the_queue_is_bounded",
+    AnyClaimHasThePlace: "another_claim_of_a_queued_run_is_refused",
+    WhoWaitsIsUnknown: "a_queued_run_is_idle",
     ListsOfEverybody: "runs_are_listed_by_user",
     ListsRepeatThemselves: "runs_are_listed_by_user",
     ListsBreakOff: "runs_are_listed_by_user",
-    InputBackwards: "input_comes_in_order_and_as_often_as_asked",
-    InputOnce: "input_comes_in_order_and_as_often_as_asked",
+    InputBackwards: "input_comes_in_order_and_can_be_taken_again",
+    InputOnce: "input_comes_in_order_and_can_be_taken_again",
     InputForAnybody: "input_is_its_owners_only",
     EndlessInput: "input_is_bounded",
-    InputForTheDead: "input_for_nobody_is_refused",
+    InputForTheDead: "input_without_a_running_run_is_refused",
     LastValueWins: "the_first_value_of_a_key_stays",
     OneKeyForAll: "the_first_value_of_a_key_stays",
     KeysStay: "the_first_value_of_a_key_stays",

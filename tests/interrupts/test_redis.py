@@ -283,7 +283,7 @@ async def test_the_reaper_ends_the_runs_of_a_dead_owner(
         record = await probe.record(lease)
         assert (record["state"], record["reason"], record["node"]) == ("ERROR", "owner_lost", "node-1")
         for each in (lease, stopped):
-            assert caplog.text.count(f"run {each.run_id} was reaped: node node-1 has let its lease expire") == 1
+            assert caplog.text.count(f"run {each.run_id} was reaped: node node-1 let its lease expire") == 1
         assert record["tok"] == str(lease.token)
         assert "stop_requested" not in record
         assert (await probe.record(stopped))["stop_requested"] == "1"
@@ -626,7 +626,7 @@ async def test_a_server_that_evicts_is_refused(kind_server: RedisServer) -> None
                     raise AssertionError(policy)
             assert str(caught.value) == (
                 f"this Redis evicts keys when it is full (maxmemory-policy {policy}), so running sessions could be "
-                "forgotten; set maxmemory-policy to noeviction, or use another server for interrupts"
+                "lost; set maxmemory-policy to noeviction, or use another server for interrupts"
             )
         await client.call("CONFIG SET", "maxmemory-policy", "noeviction")
         async with serving(RedisInterruptBackend(kind_server.url, timings=TIMINGS)):
@@ -829,8 +829,8 @@ async def test_a_node_that_is_cut_off_ends_its_run_before_another_takes_it(one_s
             assert ended[0] <= cut_at + TIMINGS.cutoff + 0.2
             assert ended[0] < granted_at
             await run.ended.wait()
-            assert run.ending is not None
-            assert run.ending == Ending(cause=Cause.LEASE_LOST)
+            assert run.lifecycle.ending is not None
+            assert run.lifecycle.ending == Ending(cause=Cause.LEASE_LOST)
             proxy.restore()
         record = await two._backend.run_status(run.run_id)
         assert record is not None

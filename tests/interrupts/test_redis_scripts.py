@@ -62,7 +62,7 @@ def terminal(number: int, completed_at: int = 0) -> str:
     return json.dumps(fields, separators=(",", ":"))
 
 
-FAREWELLS = [("",), (terminal(0), "first", "second", terminal(0))]
+FALLBACKS = [("",), (terminal(0), "first", "second", terminal(0))]
 """The events that end a run without its owner: kept elsewhere, and kept here."""
 
 keys = st.sampled_from(KEYS)
@@ -225,7 +225,7 @@ class Sessions(Lives):
         node=nodes,
         nonce=nonces,
         place=st.sampled_from(["", "", "last", "last", "first"]),
-        farewells=st.sampled_from(FAREWELLS),
+        fallbacks=st.sampled_from(FALLBACKS),
     )
     def claim(
         self,
@@ -234,11 +234,11 @@ class Sessions(Lives):
         node: str,
         nonce: str,
         place: str = "",
-        farewells: tuple[str, ...] = FAREWELLS[0],
+        fallbacks: tuple[str, ...] = FALLBACKS[0],
     ) -> None:
-        answer = self.bind("claim", key, run, node, nonce, place, PLACES, *farewells)
+        answer = self.bind("claim", key, run, node, nonce, place, PLACES, *fallbacks)
         held = self.twin._runs(key.digest, run)
-        assert answer == self.twin.claim(key.digest, run, node, nonce, place, PLACES, *farewells)
+        assert answer == self.twin.claim(key.digest, run, node, nonce, place, PLACES, *fallbacks)
         if answer[0] == "OK":
             token = int(answer[1])
             assert token >= self.greatest.get(key.digest, 0)
@@ -379,12 +379,12 @@ class Hints(Lives):
     @rule(key=keys, run=runs)
     def lead_claim(self, key: SessionKey, run: str) -> None:
         ttl = self.twin.session_ttl
-        answer = self.call(self.scripts.lead(run, "claim", ttl, key.digest, key.user_id, key.session_id))
+        answer = self.call(self.scripts.lookup(run, "claim", ttl, key.digest, key.user_id, key.session_id))
         assert answer == self.twin.lead_claim(run, key.digest, key.user_id, key.session_id)
 
     @rule(run=runs, user=st.sampled_from(["", "a:b", "a", "eve"]))
     def lead_stop(self, run: str, user: str) -> None:
-        answer = self.call(self.scripts.lead(run, "stop", self.twin.tombstone, user))
+        answer = self.call(self.scripts.lookup(run, "stop", self.twin.tombstone, user))
         assert answer == self.twin.lead_stop(run, user)
 
     @rule(key=keys, ms=st.sampled_from([1, 1_000, 15_000]))

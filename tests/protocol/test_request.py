@@ -194,12 +194,58 @@ def test_a_string_is_one_message_of_the_user() -> None:
             "$.input[0].content",
             "is required; 'text' is not a field of this object, 'content' is",
         ),
+        ({"inputs": "hi"}, "$.input", "is required; 'inputs' is not a field of this object, 'input' is"),
+        (
+            {"input": [{"role": "user", "contnt": "hi"}]},
+            "$.input[0].content",
+            "is required; 'contnt' is not a field of this object, 'content' is",
+        ),
+        (
+            {"input": [{"role": "user", "content": [{"type": "text", "txt": "hi"}]}]},
+            "$.input[0].content[0].text",
+            "is required; 'txt' is not a field of this object, 'text' is",
+        ),
+        (
+            {"input": [{"role": "user", "content": [{"type": "image", "image": "https://a.example"}]}]},
+            "$.input[0].content[0].image_url",
+            "is required; 'image' is not a field of this object, 'image_url' is",
+        ),
         ({"input": [{"role": "user"}]}, "$.input[0].content", "is required"),
         ({"input": [{"type": "reasoning"}]}, "$.input[0].content", "is required"),
     ],
 )
 def test_what_is_missing_is_told_with_what_is_there(body: dict[str, Any], path: str, words: str) -> None:
     assert faults(body) == {path: words}
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "near"),
+    [("sesion_id", "session_id"), ("user", "user_id"), ("strem", "stream"), ("max_token", "max_tokens")],
+)
+def test_misspelt_fields_of_a_refused_request_are_named(misspelt: str, near: str) -> None:
+    assert faults({misspelt: "x"}) == {
+        "$.input": "is required",
+        f"$.{misspelt}": f"is not a field of this object; did you mean {near!r}?",
+    }
+    request = decode_request(json.dumps({"input": "hi", misspelt: "x"}).encode())
+    assert request.extra == {misspelt: "x"}
+
+
+def test_misspelt_fields_of_a_refused_message_are_named() -> None:
+    body = {"input": [{"rol": "user", "meta_data": {}, "own": 1, "content": [{"type": "txt"}]}]}
+    assert faults(body) == {
+        "$.input[0].content[0].type": (
+            "unknown content type 'txt'; known: text, data, image, audio, video, file, refusal"
+        ),
+        "$.input[0].rol": "is not a field of this object; did you mean 'role'?",
+        "$.input[0].meta_data": "is not a field of this object; did you mean 'metadata'?",
+    }
+
+
+def test_no_hint_for_fields_that_are_there_and_not_for_long_objects() -> None:
+    assert faults({"user": "x", "user_id": "joe"}) == {"$.input": "is required"}
+    many = {f"field{number}": 1 for number in range(100_000)}
+    assert faults({**many, "sesion_id": "x"}) == {"$.input": "is required"}
 
 
 def test_messages_of_types_of_the_front_ends_own_and_their_fields_are_kept() -> None:

@@ -269,7 +269,7 @@ def deep(levels: int) -> list[Any]:
         ({"a": [object()]}, r"object at \$\.a\[0\] cannot"),
         ((item for item in ()), r"generator at \$ cannot"),
         ({(1, 2): 3}, r"a key of type tuple at \$"),
-        ({1: "a", "1": "b"}, r"two keys at \$ are both spelled '1'"),
+        ({1: "a", "1": "b"}, r"two keys at \$ both become '1'"),
         (Point, r"the class Point at \$"),
         (10**5000, r"the int at \$ has too many digits"),
         ({"f": len}, r"builtin_function_or_method at \$\.f"),

@@ -43,10 +43,10 @@ async def test_data_are_kept_or_not(kind: str, appendonly: bool, until: Until) -
         async with RedisClient.open(server.url, backoff=FAST) as client:
             await client.call("SET", "a", 1)
             await server.restart(keep_data=True)
-            await until(lambda: client.statistics().connections == 2)
+            await until(lambda: client.connections == 2)
             assert await client.call("GET", "a") == b"1"
             await server.restart(keep_data=False)
-            await until(lambda: client.statistics().connections == 3)
+            await until(lambda: client.connections == 3)
             assert await client.call("GET", "a") is None
 
 
@@ -75,7 +75,9 @@ async def test_what_was_written_may_have_been_executed(
 
 
 async def test_a_server_that_is_stopped_is_found_by_time_outs(server: RedisServer) -> None:
-    async with RedisClient.open(server.url, backoff=FAST, call_timeout=0.1, connect_timeout=0.1) as client:
+    async with RedisClient.open(
+        server.url_for(socket_connect_timeout=0.1), backoff=FAST, call_timeout=0.1
+    ) as client:
         server.pause()
         try:
             started = trio.current_time()
@@ -89,18 +91,20 @@ async def test_a_server_that_is_stopped_is_found_by_time_outs(server: RedisServe
         finally:
             server.resume()
         assert await client.call("PING", timeout=5) is True
-        assert client.statistics().timeouts == 1
+        assert client.timeouts == 1
 
 
 async def test_a_server_that_reads_nothing_is_found_also_when_nobody_waits(
     server: RedisServer, until: Until
 ) -> None:
-    async with RedisClient.open(server.url, backoff=FAST, call_timeout=0.1, connect_timeout=0.2) as client:
+    async with RedisClient.open(
+        server.url_for(socket_connect_timeout=0.2), backoff=FAST, call_timeout=0.1
+    ) as client:
         server.pause()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(client.call, "SET", "big", b"x" * 50_000_000, timeout=60))
-                await until(lambda: client.statistics().in_flight)
+                await until(lambda: client._fifo._in_flight)
                 nursery.cancel_scope.cancel()
             while client.connected:
                 with pytest.raises(LinkDown) as caught:
@@ -109,7 +113,7 @@ async def test_a_server_that_reads_nothing_is_found_also_when_nobody_waits(
         finally:
             server.resume()
         assert await client.call("PING", timeout=5) is True
-        assert client.statistics().timeouts == 0
+        assert client.timeouts == 0
 
 
 async def test_a_time_out_of_one_call_replaces_the_connection_for_all(
@@ -132,7 +136,7 @@ async def test_a_time_out_of_one_call_replaces_the_connection_for_all(
         proxy.cut()
         proxy.restore()
         assert await client.call("ECHO", "x") == b"x"
-        assert client.statistics().connections >= 2
+        assert client.connections >= 2
 
 
 async def test_late_replies_die_with_their_connection(server: RedisServer, proxy: FaultyProxy) -> None:
@@ -156,7 +160,7 @@ async def test_slow_is_not_dead(server: RedisServer, proxy: FaultyProxy) -> None
     async with RedisClient.open(server.url_for(port=proxy.port)) as client:
         proxy.delay(0.05)
         assert await client.call("ECHO", "x", timeout=5) == b"x"
-        assert client.statistics().connections == 1
+        assert client.connections == 1
 
 
 async def test_killed_connections_are_replaced(server: RedisServer, until: Until) -> None:
@@ -166,7 +170,7 @@ async def test_killed_connections_are_replaced(server: RedisServer, until: Until
         client.on_reconnect.append(lambda: 1 / 0)
         for count in range(1, 6):
             await other.call("CLIENT KILL", "TYPE", "normal", "SKIPME", "yes")
-            await until(lambda count=count: client.statistics().connections > count)
+            await until(lambda count=count: client.connections > count)
         assert await client.call("PING") is True
         assert told == [False] * 5  # nothing can have been sent yet
 
@@ -176,9 +180,6 @@ async def test_back_off_is_bounded_and_spread(server: RedisServer, monkeypatch: 
     assert 0.01 <= delays[0] <= 0.02
     assert all(1 <= delay <= 2 for delay in delays[7:])
     assert len(set(delays)) > 1900
-    for wrong in ((0, 1), (1, 0)):
-        with pytest.raises(ValueError, match="greater than 0"):
-            Backoff(*wrong)
 
     asked: list[int] = []
 
@@ -212,13 +213,13 @@ async def test_a_start_waits_for_a_server_that_comes(server: RedisServer) -> Non
             assert await client.call("PING") is True
 
 
-async def test_a_start_need_not_wait(server: RedisServer) -> None:
+async def test_a_start_need_not_wait(server: RedisServer, until: Until) -> None:
     await server.kill()
     async with RedisClient.open(server.url, start_timeout=None, backoff=FAST) as client:
         assert not client.connected
         assert client.server_run_id is None
         await server.restart()
-        await client.wait_connected()
+        await until(lambda: client.connected)
         assert await client.call("PING") is True
 
 

@@ -171,7 +171,8 @@ async def test_listening_through_tls(tls_server: tuple[RedisServer, int], tls_fi
     url = server.url_for(port=port, **tls_files.query)
     listener = RedisListener(url, ping_after=0.01)
     async with RedisClient.open(url) as client, trio.open_nursery() as nursery:
-        await nursery.start(partial(listener.listen, "c", deliver=deliver, on_gap=lambda: None))
+        await nursery.start(partial(listener.listen, deliver=deliver, on_gap=lambda: None))
+        await listener.subscribe("c")
         for number in range(100):
             await client.call("PUBLISH", "c", number)
         await done.wait()

@@ -30,8 +30,9 @@ async def test_fail_over(kind: str, until: Until) -> None:
         listener = RedisListener(url, backoff=FAST)
         async with RedisClient.open(url, backoff=FAST) as client, trio.open_nursery() as nursery:
             await nursery.start(
-                partial(listener.listen, "c", deliver=lambda _, m: heard.append(m), on_gap=lambda: gaps.append(1))
+                partial(listener.listen, deliver=lambda _, m: heard.append(m), on_gap=lambda: gaps.append(1))
             )
+            await listener.subscribe("c")
             assert client.server is not None
             assert client.server.address == f"127.0.0.1:{master.port}"
             first = client.server_run_id

@@ -125,8 +125,8 @@ class SharedBackend(LocalInterruptBackend):
     async def claim(self, lease: Lease) -> Claim:
         known = self._record(lease.run_id)
         answer = await super().claim(lease)
-        if isinstance(answer, Ended) and (known is None or not known.state.terminal):
-            for raw in lease.farewells.get(Cause.STOPPED_BEFORE_START, ()):
+        if isinstance(answer, Ended) and (known is None or not known.lifecycle.state.terminal):
+            for raw in lease.fallback_events.get(Cause.STOPPED_BEFORE_START, ()):
                 self._store.streams[lease.run_id].append(decode_event(raw))
         return answer
 

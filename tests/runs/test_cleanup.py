@@ -84,7 +84,7 @@ async def test_after_a_stop_all_cleanup_has_one_deadline(autojump_clock, house, 
     assert trio.current_time() - stopped == pytest.approx(10)
     assert begun == [0, 1, 2]
     assert how(run) == TIMED_OUT
-    assert run.ending.cleanup is CleanupResult.TIMED_OUT
+    assert run.lifecycle.ending.cleanup is CleanupResult.TIMED_OUT
     assert receipt.cleanup is CleanupResult.TIMED_OUT
     assert receipt.stopped
 
@@ -108,7 +108,7 @@ async def test_the_budget_counts_from_the_deadline_not_from_when_it_was_noticed(
 async def test_ordinary_work_in_it_is_not_called_cleanup(autojump_clock, house, how) -> None:
     run = await house.play(Script(cleanup(3), say("a")))
     assert how(run) == FINISHED
-    assert run.ending.cleanup is CleanupResult.NONE
+    assert run.lifecycle.ending.cleanup is CleanupResult.NONE
 
 
 async def test_yields_inside_it_are_silent_after_a_stop(autojump_clock, house, how, words) -> None:
@@ -221,8 +221,8 @@ async def test_a_shielded_write_is_whole_after_a_stop(autojump_clock, house, how
     await trio.sleep(1)
     await house.stop(run, wait=True)
     assert written == [run.run_id] * 2
-    assert not run.ending.cleanup_interrupted
-    assert run.ending.cleanup is CleanupResult.DONE
+    assert not run.lifecycle.ending.cleanup_interrupted
+    assert run.lifecycle.ending.cleanup is CleanupResult.DONE
 
 
 async def test_a_shielded_write_outside_of_runs_is_whole_too(autojump_clock) -> None:
@@ -394,7 +394,7 @@ async def test_an_unshielded_await_in_cleanup_is_named_once(autojump_clock, hous
 
     for _ in range(3):
         run = await play_and_stop(house, careless)
-        assert run.ending.cleanup_interrupted
+        assert run.lifecycle.ending.cleanup_interrupted
         assert how(run) == STOPPED
     (warning,) = warnings_in(caplog)
     line = careless.__code__.co_firstlineno + 4
@@ -417,7 +417,7 @@ async def test_it_is_found_at_a_yield_and_in_a_nursery_too(autojump_clock, house
             await trio.sleep_forever()
 
     run = await play_and_stop(house, careless)
-    assert run.ending.cleanup_interrupted
+    assert run.lifecycle.ending.cleanup_interrupted
     assert len(warnings_in(caplog)) == 1
 
 
@@ -498,7 +498,7 @@ async def test_careful_handlers_are_not_warned(autojump_clock, house, how, caplo
         await wait_all_tasks_blocked(0.01)
         await house.stop(run, wait=True)
     assert how(run) == STOPPED
-    assert not run.ending.cleanup_interrupted
+    assert not run.lifecycle.ending.cleanup_interrupted
     assert warnings_in(caplog) == []
 
 

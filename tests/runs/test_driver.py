@@ -23,8 +23,8 @@ async def test_a_handler_that_returns_has_finished(autojump_clock, house, how, w
     run = await house.play(Script(say("a"), wait(1), say("b")))
     assert how(run) == FINISHED
     assert words(run) == "ab"
-    assert run.ending.cleanup is CleanupResult.NONE
-    assert not run.ending.stop_requested
+    assert run.lifecycle.ending.cleanup is CleanupResult.NONE
+    assert not run.lifecycle.ending.stop_requested
 
 
 # Exceptions.
@@ -76,7 +76,7 @@ async def test_a_group_of_only_cancelled_is_a_stop(autojump_clock, house, how) -
 
     run = await house.start(handler)
     await trio.sleep(1)
-    run.scope.deadline = math.inf
+    run.scope.set_deadline(math.inf)
     await house.stop(run, wait=True)
     assert how(run) == STOPPED
 
@@ -220,7 +220,7 @@ async def test_a_stop_at_a_yield_is_raised_there(autojump_clock, house, how) -> 
         await house.stop(run, wait=True)
     assert seen == ["at the yield", "cleaned up"]
     assert how(run) == STOPPED
-    assert run.ending.cleanup is CleanupResult.DONE
+    assert run.lifecycle.ending.cleanup is CleanupResult.DONE
 
 
 async def test_a_yield_inside_nursery_and_scope_survives_a_stop(autojump_clock, house, how) -> None:
@@ -341,12 +341,12 @@ async def test_a_stop_seen_after_the_end_of_the_body_comes_too_late(autojump_clo
 
     run = await house.start(handler)
     await trio.sleep(2)
-    assert not run.stop(Cause.SHUTDOWN)
+    assert not run.scope.stop(Cause.SHUTDOWN)
     assert not run.stopping
     await house.request_stop(run)
     await run.ended.wait()
     assert how(run) == FINISHED
-    assert run.ending.stop_requested
+    assert run.lifecycle.ending.stop_requested
 
 
 async def test_a_second_stop_neither_disturbs_cleanup_nor_renews_its_budget(autojump_clock, house, how) -> None:
@@ -391,7 +391,7 @@ async def test_a_deadline_gives_time_to_clean_up(autojump_clock, house, how) -> 
 
     run = await house.play(handler, timeout_s=3)
     assert how(run) == LATE
-    assert run.ending.cleanup is CleanupResult.DONE
+    assert run.lifecycle.ending.cleanup is CleanupResult.DONE
 
 
 async def test_a_handler_that_swallows_its_deadline_is_muted(autojump_clock, house, how, words) -> None:
@@ -408,7 +408,7 @@ async def test_a_deadline_reaches_a_handler_that_never_awaits(autojump_clock, ho
     run = await house.start(handler, timeout_s=0.001)
     # The virtual clock stands still as long as somebody is busy.
     await trio.lowlevel.checkpoint()
-    run.scope.deadline = run.deadline = -math.inf
+    run.scope.set_deadline(-math.inf)
     await run.ended.wait()
     assert how(run) == LATE
 
@@ -439,7 +439,7 @@ async def test_a_stop_after_the_deadline_changes_nothing(autojump_clock, house, 
     await trio.sleep(4)
     receipt = await house.stop(run, wait=True)
     assert how(run) == LATE
-    assert run.ending.stop_requested
+    assert run.lifecycle.ending.stop_requested
     assert not receipt.stopped
 
 
@@ -662,7 +662,7 @@ async def test_a_stop_while_children_leave_comes_too_late_for_a_body_that_is_ove
         await trio.sleep(3)
         await house.stop(run, wait=True)
         assert how(run) == expected
-        assert run.ending.stop_requested
+        assert run.lifecycle.ending.stop_requested
 
 
 async def test_usage_is_told_by_the_terminal_event_of_a_stopped_run_too(house, events) -> None:

@@ -7,18 +7,16 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import attrs
 import pytest
 import trio
-from trio.testing import MockClock
 
-from trio_agentapp.abc import Granted, Lease, Renewal, Resync, Signal, StopSignal
-from trio_agentapp.errors import BackendUnavailable
+from trio_agentapp.abc import Lease, Renewal, Resync, Signal, StopSignal
+from trio_agentapp.errors import BackendUnavailable, SessionBusy
 from trio_agentapp.interrupts import LocalInterruptBackend
 from trio_agentapp.protocol.ids import SessionKey
 from trio_agentapp.protocol.lifecycle import Cause, Ending, Phase, RunRecord, RunState
 from trio_agentapp.protocol.timings import Timings
-from trio_agentapp.runs import Run, keeper
+from trio_agentapp.runs import Handler, Run, end_writer, keeper
 from trio_agentapp.runs.keeper import Keeper
 from trio_agentapp.testing import UnrulyBackend
 
@@ -301,7 +299,7 @@ async def test_a_lost_lease_that_comes_too_late_changes_nothing(
     async with open_house(backend=unruly) as house:
         run = await house.start(work)
         await trio.sleep(1.5)
-        assert run.phase is Phase.FINISHING
+        assert run.lifecycle.phase is Phase.FINISHING
         backend.deliver(Resync())
         await trio.sleep(0.1)
         assert backend.beats[-1][1] == [run.run_id]
@@ -326,8 +324,8 @@ async def test_a_stop_is_found_by_a_heartbeat_when_the_wake_up_was_lost(
         assert asked_at < body.cancelled_at <= asked_at + LATEST
         assert body.cancelled_at == backend.beats[-1][0]
         assert how(run) == ("STOPPED", "stopped")
-        assert run.ending is not None
-        assert run.ending.stop_requested
+        assert run.lifecycle.ending is not None
+        assert run.lifecycle.ending.stop_requested
 
 
 async def test_a_resync_renews_at_once(autojump_clock, open_house, unruly, backend: Leasing, how) -> None:
@@ -394,7 +392,7 @@ async def test_a_heartbeat_that_hangs_is_given_up(autojump_clock, open_house, un
         backend.silent = False
         sent_at = backend.beats[-1][0]
         await wait_beats(backend, 1)
-        assert backend.beats[-1][0] - sent_at <= keeper.PATIENCE * T.call_timeout + T.call_retry * 1.1 + 0.01
+        assert backend.beats[-1][0] - sent_at <= keeper.CALL_TIMEOUTS * T.call_timeout + T.call_retry * 1.1 + 0.01
         await trio.sleep(hung_at + 2 * T.cutoff - trio.current_time())
         assert not run.stopping
         await house.stop(run)
@@ -450,7 +448,7 @@ async def test_an_end_that_hangs_is_written_again(
     async with open_house(backend=unruly) as house:
         run = await house.play(_nothing)
         assert how(run) == ("FINISHED", "returned")
-        assert close(trio.current_time(), keeper.PATIENCE * T.call_timeout + keeper.FINISH_AT_FIRST)
+        assert close(trio.current_time(), keeper.CALL_TIMEOUTS * T.call_timeout + end_writer.RETRY_FIRST)
 
 
 async def test_an_error_that_cannot_be_written_is_given_up_with_the_lease(
@@ -465,7 +463,7 @@ async def test_an_error_that_cannot_be_written_is_given_up_with_the_lease(
         await run.ended.wait()
         assert how(run) == ("ERROR", "lease_lost")
         lease_end = backend.confirmed_at[run.run_id] + T.lease
-        assert lease_end <= trio.current_time() <= lease_end + keeper.FINISH_AT_LAST
+        assert lease_end <= trio.current_time() <= lease_end + end_writer.RETRY_LAST
         terminal = (await events(run))[-1]
         assert (terminal.status, terminal.error.code) == ("failed", "lease_lost")
         house.started.clear()
@@ -480,8 +478,8 @@ async def test_any_other_end_waits_until_it_is_written(
         await wait_beats(backend, 1)
         unruly.fail("finish", times=100)
         await trio.sleep(3 * T.lease)
-        assert run.unwound
-        assert not run.stuck
+        assert run.lifecycle.has_unwound
+        assert not run.lifecycle.is_stuck
         assert not run.ended.is_set()
         await run.ended.wait()
         assert how(run) == ("FINISHED", "returned")
@@ -532,7 +530,7 @@ async def test_taking_a_claim_back_ends_with_its_lease(
     async with open_house(backend=unruly) as house:
         with pytest.raises(BackendUnavailable):
             await house.start(_nothing)
-        await trio.sleep(T.lease + keeper.FINISH_AT_LAST)
+        await trio.sleep(T.lease + end_writer.RETRY_LAST)
         tried = unruly.calls["finish"]
         assert tried > 10
         await trio.sleep(60)
@@ -564,7 +562,7 @@ async def test_a_suspended_machine_renews_when_it_wakes(
             backend.taken.add(run.run_id)
             await run.ended.wait()
             assert body.cancelled_at is not None
-            assert body.cancelled_at <= last + 0.2 + keeper.LOOK
+            assert body.cancelled_at <= last + 0.2 + keeper.SUSPENSION_POLL
             # Once for each suspension.
             await house.start(Body())
             woken = trio.current_time()
@@ -605,22 +603,25 @@ async def test_a_signal_is_for_one_token(own: int, signalled: int, stops: bool, 
     """One may overtake the answer to its run's claim, and then the token is not known yet."""
     run = Run(run_id="run-00001", key=SessionKey("ann", "chat"))
     run.token = own
-    Keeper(backend, list).hear(StopSignal(run.run_id, signalled), run)
+    Keeper(backend, {run.run_id: run}).receive(StopSignal(run.run_id, signalled))
     assert bool(run.stopping) is stops
 
 
 async def test_a_signal_for_no_run_of_ours_is_ignored(backend: Leasing) -> None:
-    Keeper(backend, list).hear(StopSignal("run-00001", 1), None)
+    Keeper(backend, {}).receive(StopSignal("run-00001", 1))
 
 
-async def test_a_refused_claim_leaves_the_run_as_it_was(backend: Leasing, mock_clock: MockClock) -> None:
-    """Only what was granted counts as renewed."""
-    mine = Lease(key=SessionKey("ann", "chat"), run_id="run-00001", node_id="node", nonce="n")
-    assert isinstance(await backend.claim(attrs.evolve(mine, run_id="run-00000")), Granted)
-    run = Run(run_id=mine.run_id, key=mine.key)
-    await Keeper(backend, list).claim(run, mine)
-    assert (run.state, run.token) == (RunState.IDLE, 0)
-    assert run.scope.deadline == float("inf")
+async def test_a_refused_claim_gives_the_run_no_lease(autojump_clock, open_house, unruly, backend: Leasing) -> None:
+    """Only a claim that was granted counts as renewed."""
+    async with open_house(backend=unruly) as house:
+        owner = await house.start(Body())
+        run = house.new_run(key=owner.key)
+        with pytest.raises(SessionBusy):
+            await house.registry.start(run, Handler(_nothing), {})
+        assert (run.lifecycle.state, run.token, run.lease) == (RunState.IDLE, 0, None)
+        assert run.scope.ends_at == float("inf")
+        assert run.ended.is_set()
+        await house.stop(owner)
 
 
 async def _nothing() -> None:

@@ -4,9 +4,9 @@ import random
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 from trio_agentapp.protocol.events import ContentEvent
 from trio_agentapp.runs import EventLog, Gap, Subscriber, log
@@ -71,9 +71,9 @@ async def test_a_late_reader_is_told_of_the_gap() -> None:
 
 async def test_memory_is_bounded_by_number_and_by_weight() -> None:
     events = filled(10_000, max_events=100)
-    assert len(events._events) <= 100
+    assert len(events.kept) <= 100
     events = filled(1_000, size=1_000, max_weight=50_000)
-    assert sum(each.weight for each in events._events) <= 50_000
+    assert sum(each.weight for each in events.kept) <= 50_000
     assert events.end == 1_000
 
 
@@ -271,10 +271,10 @@ async def test_a_new_reader_at_the_end_relieves_the_run(autojump_clock, house, h
     assert how(run) == FINISHED
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32))
-def test_every_reader_sees_each_event_once_or_is_told_exactly_what_it_missed(seed: int) -> None:
-    trio.run(read_at_random, random.Random(seed), clock=MockClock(autojump_threshold=0))
+def test_every_reader_sees_each_event_once_or_is_told_exactly_what_it_missed(bounded_clock, seed: int) -> None:
+    trio.run(read_at_random, random.Random(seed), clock=bounded_clock())
 
 
 async def read_at_random(dice: random.Random) -> None:

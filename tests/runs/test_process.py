@@ -145,7 +145,7 @@ async def test_also_when_the_budget_is_used_up(open_house, tmp_path, pids) -> No
         await wait_noted(pids, 1)
         await house.stop(run, wait=True)
         assert not any(map(alive, pids()))
-        assert run.ending.cause.value == "cleanup_timeout"
+        assert run.lifecycle.ending.cause.value == "cleanup_timeout"
 
 
 async def test_pipes(house, how, tmp_path) -> None:

@@ -7,7 +7,6 @@ from contextlib import aclosing
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
 
 from trio_agentapp.protocol.lifecycle import Cause, CleanupResult, RunState
 from trio_agentapp.testing import Script, Step, ask_for_exit, cleanup, fail, say, swallow, wait
@@ -68,10 +67,10 @@ def agent(script: Script, dice: random.Random, seen: dict[str, object]):
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32))
-def test_every_run_ends_once_and_frees_everything(open_house, seed: int) -> None:
+def test_every_run_ends_once_and_frees_everything(open_house, bounded_clock, seed: int) -> None:
     logging.getLogger("trio_agentapp").setLevel(logging.CRITICAL)
     try:
-        trio.run(live_at_random, open_house, random.Random(seed), clock=MockClock(autojump_threshold=0))
+        trio.run(live_at_random, open_house, random.Random(seed), clock=bounded_clock())
     finally:
         logging.getLogger("trio_agentapp").setLevel(logging.NOTSET)
 
@@ -99,16 +98,16 @@ async def live_once(house, dice: random.Random) -> None:
         with trio.move_on_after(dice.choice([0, 0.25, 0.75, 1.3, 3.1, 6.7])):
             await run.ended.wait()
         for _ in range(dice.randint(1, 3)):
-            before_end = run.cause is None
+            before_end = run.lifecycle.cause is None
             stop = dice.choice([house.stop, house.request_stop])
             await stop(run)
-            if before_end and stopped_at is None and run.cause is Cause.STOPPED:
+            if before_end and stopped_at is None and run.lifecycle.cause is Cause.STOPPED:
                 stopped_at = trio.current_time()
             if dice.random() < 0.5:
                 await trio.sleep(dice.random())
     await run.ended.wait()
     ended = trio.current_time()
-    ending = run.ending
+    ending = run.lifecycle.ending
 
     if stopped_at is not None:
         assert ended <= stopped_at + BUDGET + 0.001
@@ -127,4 +126,4 @@ async def live_once(house, dice: random.Random) -> None:
         assert ended - began <= timeout_s + BUDGET + 0.001
     # The session is free at once.
     again = await house.play(Script(say("next")), key=run.key)
-    assert again.ending.cause is Cause.RETURNED
+    assert again.lifecycle.ending.cause is Cause.RETURNED

@@ -158,7 +158,7 @@ async def test_a_slow_store_holds_up_neither_keep_alives_nor_the_search_for_stuc
         with quiet.log.subscribe() as reader, trio.fail_after(KEEP_ALIVE + 2):
             while await reader.receive():
                 pass
-        assert stubborn.stuck
+        assert stubborn.lifecycle.is_stuck
 
 
 async def test_a_waiting_run_that_is_watched_elsewhere_keeps_its_place(
@@ -191,6 +191,6 @@ async def test_runs_of_one_node_are_asked_for_together(autojump_clock: MockClock
 
 def test_a_lease_may_be_a_key() -> None:
     lease = Lease(key=SessionKey("a", "b"), run_id="r", node_id="n", nonce="x")
-    taught = attrs.evolve(lease, farewells={Cause.OWNER_LOST: [b"x"]})
+    taught = attrs.evolve(lease, fallback_events={Cause.OWNER_LOST: [b"x"]})
     assert {lease: 1, taught: 2}[taught] == 2
     assert lease != taught

@@ -109,7 +109,7 @@ async def test_a_reader_here_counts_as_a_watcher(autojump_clock) -> None:
         (await here.attach(run)).close()
         with trio.fail_after(1):
             await run.ended.wait()
-        assert run.cause is Cause.DISCONNECTED
+        assert run.lifecycle.cause is Cause.DISCONNECTED
 
 
 @pytest.mark.parametrize("after", [-1, 0, 3, 7])

@@ -17,10 +17,10 @@ import trio
 from quart import Response, request, websocket
 from quart_trio import QuartTrio
 
-from trio_agentapp.server.connection import HTTPConnection
+from trio_agentapp.server.config import ServerConfig
+from trio_agentapp.server.http_connection import HTTPConnection
 from trio_agentapp.server.launcher import imported_by_launcher, launch
 from trio_agentapp.server.lifespan import Lifespan
-from trio_agentapp.server.loop import ServerConfig
 from trio_agentapp.server.stream_body import StreamBody
 
 OPTIONS: dict[str, Any] = json.loads(os.environ.get("SAMPLE", "{}"))

@@ -11,8 +11,9 @@ import h11
 import pytest
 import trio
 
+from trio_agentapp.server.config import ServerConfig
 from trio_agentapp.server.direct import DirectWriter, direct_writer_of
-from trio_agentapp.server.loop import ServerConfig, serve
+from trio_agentapp.server.server import serve
 
 Respond = Callable[[Any, Any, DirectWriter | None], Awaitable[None]]
 

@@ -78,7 +78,7 @@ async def test_a_failed_start_exits_1_with_a_traceback(start_server: Start) -> N
 async def test_an_expected_failure_exits_1_with_one_line(start_server: Start) -> None:
     server = await start_server(ready=False, runtime_fails=True)
     assert await server.wait_exit() == 1
-    line = r"\S+Z CRITICAL trio_agentapp\.server\.lifespan: The start-up failed: ConnectionRefusedError: no backend"
+    line = r"\S+Z CRITICAL trio_agentapp\.server: The start-up failed: ConnectionRefusedError: no backend"
     assert re.fullmatch(line + r" \[node=node-1\]\n", server.log)
 
 
@@ -87,7 +87,7 @@ async def test_a_busy_port_exits_1_before_the_app_starts(start_server: Start) ->
         port = other.getsockname()[1]
         server = await start_server(ready=False, port=port)
         assert await server.wait_exit() == 1
-    hint = "say another with app.run(port=...), --port or PORT"
+    hint = "choose another one with app.run(port=...), --port or PORT"
     assert server.log == f"Cannot listen on 127.0.0.1:{port}: the port is in use; {hint}\n"
     assert server.trace == []
 
@@ -102,7 +102,7 @@ async def test_a_signal_during_start_up_ends_it(start_server: Start) -> None:
 
 
 async def test_a_background_crash_exits_1(start_server: Start) -> None:
-    """T8: no zombie, with a stream open; what is live is cleaned up."""
+    """With a stream open: the process ends, and what is live is cleaned up."""
     server = await start_server()
     async with server.connect() as client, server.connect() as other:
         await client.get("/stream?cleanup=0.3")

@@ -184,7 +184,7 @@ async def test_a_crash_in_while_serving_unwinds_its_nursery() -> None:
 
 @pytest.mark.parametrize(("timeout", "done"), [(5.0, True), (None, False)])
 async def test_background_tasks_get_their_timeout(timeout: float | None, done: bool) -> None:
-    """T9: before `complete` is sent, because Hypercorn cancels what is left then."""
+    """Before `complete` is sent, because Hypercorn cancels what is left then."""
     app = App()
     app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = timeout
 
@@ -216,7 +216,7 @@ async def test_no_signals_are_taken_when_launched() -> None:
 
 
 async def test_hypercorn_without_workers_cleans_up_on_sigterm(start_server: Start) -> None:
-    """T6: stock, SIGTERM is instant death."""
+    """Without our handler SIGTERM ends the process at once."""
     server = await start_server("--workers", "0", "--graceful-timeout", "1")
     async with server.connect() as client:
         await client.get("/stream?cleanup=0.5")
@@ -248,7 +248,7 @@ async def _pid_of_a_worker(server: Any) -> int:
 
 @pytest.mark.parametrize("to", ["master", "worker"])
 async def test_hypercorn_with_two_workers_completes_the_cleanup(start_server: Start, to: str) -> None:
-    """T5: the first worker to leave makes the master SIGTERM the other one, which is cleaning up."""
+    """The first worker to leave makes the master SIGTERM the other one, which is cleaning up."""
     options = {"drain_timeout": 60} if to == "master" else {}
     server = await start_server("--workers", "2", "--graceful-timeout", "1", **options)
     await server.wait_traced("before serving", 2)
@@ -267,7 +267,7 @@ async def test_hypercorn_with_two_workers_completes_the_cleanup(start_server: St
 
 
 async def test_a_background_crash_leaves_no_zombie_under_hypercorn(start_server: Start) -> None:
-    """T8; with a stream open. (T7: with workers the command's own exit code is Hypercorn's affair.)"""
+    """With a stream open. With workers the exit code is Hypercorn's, and not checked."""
     server = await start_server("--workers", "0")
     async with server.connect() as client, server.connect() as other:
         await client.get("/stream")

@@ -82,14 +82,14 @@ async def test_saves_in_a_plain_finally_of_a_stopped_run_are_whole(autojump_cloc
     await store.save("ann", "third", {"n": 3})
     run = await start(registry, handler)
     await wait_all_tasks_blocked()
-    run.stop(Cause.STOPPED)
+    run.scope.stop(Cause.STOPPED)
     await run.ended.wait()
     assert await store.load("ann", "first") == {"n": 1}
     assert await store.load("ann", "second") == {"n": 2}
     assert await store.load("ann", "third") is None
-    assert run.ending.cause is Cause.STOPPED
-    assert run.ending.cleanup is CleanupResult.DONE
-    assert not run.ending.cleanup_interrupted
+    assert run.lifecycle.ending.cause is Cause.STOPPED
+    assert run.lifecycle.ending.cleanup is CleanupResult.DONE
+    assert not run.lifecycle.ending.cleanup_interrupted
 
 
 async def test_saves_outside_of_runs_are_whole_too(store) -> None:

@@ -157,7 +157,7 @@ async def test_redis_is_restarted_in_between() -> None:
 
 
 async def test_redis_stays_away(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(redis, "PATIENCE", 0.4)
+    monkeypatch.setattr(redis, "RETRY_FOR", 0.4)
     async with RedisServer() as server, open_stores(server.url) as to:
         await to.states.save(*IDS, {"n": 1})
         await server.kill()

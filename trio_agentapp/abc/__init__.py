@@ -1,9 +1,9 @@
-"""The contracts: what a backend or a store must do, whoever wrote it.
+"""The contracts of backends and stores.
 
-`trio_agentapp.testing` puts any implementation, also a user's own, through the questions that follow from these
-texts.
+`trio_agentapp.testing` asks any implementation, also a user's own, the questions that follow from these contracts.
 """
 
+from .capabilities import Capability, IdempotencyKeys, RunInbox, RunListing, RunWakeups, watching
 from .deployment import DeployManager
 from .events import EventSink, EventStore, Extent
 from .interrupts import (
@@ -36,6 +36,7 @@ __all__ = [
     "MAX_QUEUED",
     "BaseInterruptBackend",
     "Busy",
+    "Capability",
     "Claim",
     "DeployManager",
     "Ended",
@@ -43,6 +44,7 @@ __all__ = [
     "EventStore",
     "Extent",
     "Granted",
+    "IdempotencyKeys",
     "InputAnswer",
     "InputSignal",
     "Lease",
@@ -51,6 +53,9 @@ __all__ = [
     "Queued",
     "Renewal",
     "Resync",
+    "RunInbox",
+    "RunListing",
+    "RunWakeups",
     "Signal",
     "SessionStore",
     "StateStore",
@@ -59,4 +64,5 @@ __all__ = [
     "StopSignal",
     "Taken",
     "TaskQueue",
+    "watching",
 ]

@@ -1,4 +1,4 @@
-"""What puts an app somewhere."""
+"""The contract of deploy managers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["DeployManager"]
 
 
 class DeployManager(ABC):
-    """Puts an app somewhere, and looks after what it has put there.
+    """Starts services of an app, and manages them.
 
-    Every method can be awaited from Trio and from asyncio. Options of `deploy` beyond the app are the
-    implementation's; an unknown one is a `TypeError`.
+    Every method can be awaited from Trio and from asyncio. An implementation defines its own options of `deploy`;
+    an unknown option is a `TypeError`.
     """
 
     @abstractmethod
     async def deploy(self, app: Any, **options: Any) -> Deployment:
-        """Start a service of `app`; return when it answers that it is ready.
+        """Start a service of `app`. Return when it is ready.
 
         Raises:
             DeployError: it could not start, ended, or was not ready in time. Nothing of it is left then.
@@ -28,9 +28,9 @@ class DeployManager(ABC):
 
     @abstractmethod
     async def stop(self, deploy_id: str) -> DeploymentStatus:
-        """End a deployment: no new runs, live ones finish or are stopped, and what does not end is ended by force.
+        """End a deployment: it refuses new runs, live runs finish or are stopped, and at last it is killed.
 
-        Returns when it is over; stopping one that has died forgets it.
+        Return when it has ended. A deployment that has died is forgotten.
 
         Raises:
             DeployError: there is no such deployment, or it could not be ended.
@@ -38,7 +38,7 @@ class DeployManager(ABC):
 
     @abstractmethod
     async def status(self, deploy_id: str) -> DeploymentStatus:
-        """How a deployment is doing; it is asked whether it is ready.
+        """Return the state of a deployment, after asking whether it is ready.
 
         Raises:
             DeployError: there is no such deployment.
@@ -46,4 +46,4 @@ class DeployManager(ABC):
 
     @abstractmethod
     async def list(self) -> Sequence[DeploymentStatus]:
-        """All deployments that are known, the oldest first."""
+        """Return all known deployments, the oldest first."""

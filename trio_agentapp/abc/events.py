@@ -1,4 +1,4 @@
-"""The contract of event stores, and what a run puts its events into."""
+"""The contract of event stores, and of the sinks that take the events of a run."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ __all__ = ["EventSink", "EventStore", "Extent"]
 
 
 class EventSink(Protocol):
-    """Where a run puts its events, and what holds it back. The run's own log is one."""
+    """Takes the events of one run. The run's own log is a sink; a store may put another one before it."""
 
     @property
     def congested(self) -> bool:
-        """Too much is on its way: the run should wait."""
+        """Whether too many events wait, so that the run should wait."""
 
     @property
     def drained(self) -> bool:
-        """Another task has taken all that was put, so others have had their turn since."""
+        """Whether another task has taken all events, so that other tasks had their turn since the last `put`."""
 
     def put(self, events: Sequence[Event]) -> None:
-        """Take events; their numbers continue those before. Never blocks."""
+        """Take events. Their numbers continue those of the events before. Never blocks."""
 
     async def wait_relieved(self) -> None:
         """Wait while it is congested."""
 
     async def flush(self) -> None:
-        """Wait until readers can see all that was put, or never will, since the run has lost its session."""
+        """Wait until readers can see all events, or until the run has lost its session and they never will."""
 
     def give_up(self) -> None:
-        """The run has ended: nothing more is put, and what is on its way is never shown."""
+        """Drop all events that were not shown yet: the run has ended."""
 
 
 @attrs.frozen(kw_only=True)
 class Extent:
-    """What is kept of a run's events: those from `first` to `end - 1`; `ended`: no more will come."""
+    """The events that are kept of a run: numbers `first` to `end - 1`. `ended`: no more will follow."""
 
     first: int
     end: int
@@ -53,52 +53,59 @@ class Extent:
 
 
 class EventStore(ABC):
-    """Keeps the events of runs for readers that come, or come back, later.
+    """Keeps the events of runs for readers that come later, or again.
 
-    `shared`: readers on every node can read while the run goes on. An event is shown to nobody, on the node of its
-    run neither, before the store has it: what a reader has seen, every other reader will see.
+    A store needs three methods: `keep`, `extent` and `read`, as in `tests/events/test_toy_store.py`. It must hold:
+
+    - `read` returns events in the order of their numbers, without a gap in a batch, and always the same events.
+    - Events may be forgotten from the front. Then `read` and `extent` begin later, and readers get a gap.
+    - After the terminal event there are no more events.
+
+    A store with `shared = True` serves readers on every node while the run is live. It also needs `sink`,
+    `attending` and `unwatched`. Its sink shows an event, also on the run's own node, only after it is stored:
+    otherwise a reader could have seen an event that no other reader will ever see.
     """
 
     shared: ClassVar[bool] = False
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Own what the store needs running, until cancelled. The default needs nothing."""
+        """Run the store's own tasks until cancelled. By default there are none."""
         task_status.started()
         await trio.sleep_forever()
 
     def sink(
-        self, lease: Lease, show: Callable[[Sequence[Event]], None], hear: Callable[[Renewal], None]
+        self, lease: Lease, show: Callable[[Sequence[Event]], None], report: Callable[[Renewal], None]
     ) -> EventSink | None:
-        """Where the run of `lease` puts its events; None: its log is enough.
+        """Return the sink for the run of `lease`; None: its log alone is enough.
 
-        `show` is called with events that may be shown; `hear` with what the store learns of the lease meanwhile.
-        Both are synchronous.
+        The sink calls `show` with events that readers may see, and `report` with news of the lease. Both are
+        synchronous.
         """
         return None
 
     @abstractmethod
     def keep(self, key: SessionKey, run_id: str, events: Sequence[Event]) -> None:
-        """A run of this node has ended; `events` are the last of its events that its log still has."""
+        """Keep the events of a run of this node that has ended. They are the last ones that its log still has."""
 
     @abstractmethod
     async def extent(self, key: SessionKey, run_id: str) -> Extent | None:
-        """What there is of a run's events; None: nothing."""
+        """Return which events of a run are kept; None: no events."""
 
     @abstractmethod
     async def read(self, key: SessionKey, run_id: str, start: int) -> Sequence[Event]:
-        """A batch of events from number `start` on; beginning later, where those are gone; empty if there are none.
+        """Return a batch of events from number `start` on, empty if there are none.
 
-        Their numbers follow each other.
+        If older events were forgotten, the batch begins later.
 
         Raises:
-            BackendUnavailable: the store cannot be asked.
+            BackendUnavailable: the store cannot be reached.
         """
 
     def attending(self, key: SessionKey, run_id: str) -> AbstractAsyncContextManager[None]:
-        """Inside this block the run counts as watched from this node, although it runs on another."""
+        """Inside this block, report to the run's node that this node has readers of the run. For shared stores."""
         raise NotOffered("This event store is not shared.")
 
     async def unwatched(self, runs: Sequence[tuple[SessionKey, str]]) -> Sequence[float]:
-        """For each run, the seconds since a reader on another node was last there; 0: one is; `inf`: none was."""
+        """Return for each run the seconds since another node had a reader; 0 if one has, `inf` if none ever had."""
         await trio.lowlevel.checkpoint()
         return [math.inf] * len(runs)

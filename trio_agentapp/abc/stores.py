@@ -1,4 +1,4 @@
-"""The contracts of what is kept between the turns of a session: its state, and its history."""
+"""The contracts of stores that keep data between the turns of a session: its state, and its history."""
 
 from __future__ import annotations
 
@@ -16,18 +16,25 @@ __all__ = ["SessionStore", "StateStore"]
 
 
 class StateStore(ABC):
-    """Keeps one state per user and session: a mapping of JSON-like values, saved and loaded as a whole.
+    """Keeps one state for each user and session: a mapping of JSON-like values, saved and loaded as a whole.
 
-    What survives: None, booleans, integers of 64 bits, finite floats, text, lists and dicts with text as keys, 200
-    levels deep. Tuples come back as lists, other mappings as dicts, subclasses (enums of str and int too) as what
-    they are based on, lone surrogates as U+FFFD.
+    Another place to keep states does not need a store from nothing: subclass `trio_agentapp.stores.Shelf`, which
+    has five methods over bytes, and wrap it with `ShelvedStates` or `ShelvedSessions`. They do all that follows.
 
-    Writes shield themselves: a save that has begun is whole, also in the `finally` of a stopped handler, for at
-    most the cleanup budget of the run. A write carries the fencing token of the run it is called from; the version
-    from before a run's first write is kept until another run, or code outside of runs, writes.
+    Values: None, booleans, integers of 64 bits, finite floats, text, and lists and dicts of these, up to 200 levels
+    deep. Keys are text. Tuples come back as lists, other mappings as dicts, subclasses (also enums of str and int)
+    as their base types, and lone surrogates as U+FFFD.
 
-    Each method raises ValueError for a user or session id that is none, BackendUnavailable if the place where
-    things are kept cannot be reached, and writes `trio.TooSlowError` if the cleanup budget ended before them.
+    Stops: a write shields itself. A save that has begun is completed, also in the `finally` of a stopped handler,
+    for the cleanup budget of the run at most; then it raises `trio.TooSlowError`.
+
+    Fencing: a write carries the fencing token of the run that calls it. A write with a smaller token than an
+    earlier one raises StaleToken, so a run that lost its session cannot overwrite the state of its successor. The
+    version from before a run's first write is kept for `rollback`, until another run, or code outside of runs,
+    writes.
+
+    Each method raises ValueError for an invalid user or session id, and BackendUnavailable if the place cannot be
+    reached.
     """
 
     @abstractmethod
@@ -36,87 +43,87 @@ class StateStore(ABC):
 
         Raises:
             StaleToken: a later run of this session has written already.
-            TypeError: the state holds something that cannot be kept; nothing was written.
-            StateTooLarge: the same, for its size.
+            TypeError: the state contains a value that cannot be kept; nothing was written.
+            StateTooLarge: the state is too large; nothing was written.
         """
 
     @abstractmethod
     async def load(self, user_id: str, session_id: str) -> dict[str, Any] | None:
-        """A copy of the state, None if there is none."""
+        """Return a copy of the state; None if there is none."""
 
     @abstractmethod
     async def delete(self, user_id: str, session_id: str) -> bool:
-        """Forget the state; True if there was one. Fenced as `save` is."""
+        """Delete the state. Return True if there was one. Raises StaleToken as `save` does."""
 
     @abstractmethod
     async def rollback(self, user_id: str, session_id: str, *, token: int) -> bool:
-        """Undo everything that the run with fencing token `token` saved or deleted, True if there was something.
+        """Undo all writes of the run with fencing token `token`. Return True if there were any.
 
-        The version from before its first write comes back, also if that was none. Nothing happens if the run wrote
-        nothing, or somebody else has written since. Called in a run of the session, it is fenced as `save` is, and
-        from then on refuses writes with a smaller token, so those that the undone run may still make.
+        The version from before its first write is restored, also if there was none. Nothing happens if the run
+        wrote nothing, or if another writer has written since. If a run of the session calls it, later writes with a
+        smaller token are refused, so the undone run cannot write again.
 
         Raises:
             StaleToken: a later run than the caller's has written already.
         """
 
     async def aclose(self) -> None:
-        """Release what the store holds."""
+        """Release resources."""
         await trio.lowlevel.checkpoint()
 
 
 class SessionStore(ABC):
-    """Keeps the chat history of each user and session, and the states of the objects that a handler works with.
+    """Keeps the chat history of each user and session, and the states of a handler's objects.
 
-    Fencing, shielding, ids and their errors are those of a StateStore. The history is bounded: past
-    `MAX_MESSAGES` or `MAX_HISTORY_BYTES` (`trio_agentapp.stores`) the oldest turns are forgotten.
+    Fencing, shielding, ids and errors are those of a StateStore. Beyond `MAX_MESSAGES` or `MAX_HISTORY_BYTES`
+    (`trio_agentapp.stores`) the oldest turns are forgotten.
     """
 
     @abstractmethod
     async def append(
         self, user_id: str, session_id: str, messages: Sequence[Message], *, run_id: str, token: int
     ) -> None:
-        """Add the messages of one run, as one turn. The same run again changes nothing. No messages: no turn.
+        """Add the messages of one run as one turn. A second call of the run, or one without messages, does nothing.
 
         Raises:
             StaleToken: a later run of this session has written already.
-            TypeError: something is no message, or holds what is not JSON; nothing was written.
+            TypeError: an item is not a message, or contains a value that is not JSON; nothing was written.
         """
 
     @abstractmethod
     async def history(self, user_id: str, session_id: str, *, limit: int | None = None) -> list[Message]:
-        """The messages, oldest first; with `limit` the last so many. Raises ValueError for one below 0."""
+        """Return the messages, oldest first; with `limit` only the last ones. Raises ValueError below 0."""
 
     @abstractmethod
     async def delete(self, user_id: str, session_id: str) -> bool:
-        """Forget history and objects; True if there was anything."""
+        """Delete history and objects. Return True if there were any."""
 
     @abstractmethod
     async def rollback(self, user_id: str, session_id: str, *, token: int) -> bool:
-        """As `StateStore.rollback`: removes the messages that a run appended and undoes its saves of objects.
+        """Remove the messages that a run appended, and undo its saves of objects. See `StateStore.rollback`.
 
-        Messages that it deleted do not come back.
+        Messages that the run deleted are not restored.
         """
 
     @abstractmethod
     async def save_modules(self, user_id: str, session_id: str, states: Mapping[str, Any]) -> None:
-        """Keep the states of objects by name, in place of those kept before. Errors as of `StateStore.save`."""
+        """Replace the states of objects, by name. Raises the errors of `StateStore.save`."""
 
     @abstractmethod
     async def load_modules(self, user_id: str, session_id: str) -> dict[str, Any] | None:
-        """What was kept, None if there is nothing."""
+        """Return the states of objects, by name; None if there are none."""
 
     def shield(self) -> AbstractAsyncContextManager[object]:
-        """Around the making of states and their save: keeps a stop from cutting them. None by default."""
+        """Return a block in which a stop does not interrupt making and saving states. No protection by default."""
         return nullcontext()
 
     async def save_session_state(self, session_id: str, user_id: str = "", **modules: Any) -> None:
-        """Keep `state_dict()` of each object, sync or async, under its name; they replace all that was kept.
+        """Save `state_dict()` of each object (sync or async) under its name. Earlier states are replaced.
 
-        Without `user_id` it is the session's id, as for requests without one.
+        Without `user_id` the session id is used, as for requests without a user.
 
         Raises:
-            TypeError: an object without `state_dict`. And what `save_modules` raises.
+            TypeError: an object has no `state_dict`. `save_modules` may raise other errors.
         """
         _check_methods(modules, "state_dict")
         async with self.shield():
@@ -124,12 +131,12 @@ class SessionStore(ABC):
             await self.save_modules(user_id or session_id, session_id, states)
 
     async def load_session_state(self, session_id: str, user_id: str = "", **modules: Any) -> None:
-        """Hand each object what was kept under its name, by `load_state_dict(state)`, sync or async.
+        """Call `load_state_dict(state)` (sync or async) of each object with the state saved under its name.
 
-        Objects of which nothing is kept stay as they are.
+        Objects without a saved state are left unchanged.
 
         Raises:
-            TypeError: an object without `load_state_dict`.
+            TypeError: an object has no `load_state_dict`.
         """
         _check_methods(modules, "load_state_dict")
         states = await self.load_modules(user_id or session_id, session_id) or {}
@@ -138,7 +145,7 @@ class SessionStore(ABC):
                 await _result_of(module.load_state_dict(states[name]))
 
     async def aclose(self) -> None:
-        """Release what the store holds."""
+        """Release resources."""
         await trio.lowlevel.checkpoint()
 
 

@@ -1,4 +1,4 @@
-"""What executes tasks."""
+"""The contract of task queues."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["TaskQueue"]
 
 
 class TaskQueue(ABC):
-    """Takes calls of task functions now, and tells of them later.
+    """Accepts calls of task functions, and reports their results later.
 
-    A task begins at most once, and ends in exactly one of the terminal states. Where what it executes on is lost,
-    it ends as failed: it is never shown as running for ever. Ended tasks are forgotten some time after their end.
+    A task begins at most once, and ends in exactly one terminal state. If the process that executes it is lost, the
+    task ends as failed. Tasks are forgotten some time after their end.
     """
 
     @abstractmethod
     def open(self) -> AbstractAsyncContextManager[None]:
-        """Take tasks inside this block. What it executes in this process is stopped with cleanup at its end."""
+        """Accept tasks inside this block. At its end, tasks of this process are stopped, with their cleanup."""
 
     @abstractmethod
     async def submit(self, name: str, body: object, *, user_id: str | None = None) -> TaskRecord:
-        """Have the function of this name called with a JSON value. Returns once the task is sure to be known.
+        """Have the function of this name called with a JSON value. Return once the task is recorded.
 
         Raises:
             ValidationError: the body does not fit the function.
@@ -34,16 +34,16 @@ class TaskQueue(ABC):
 
     @abstractmethod
     async def status(self, task_id: str) -> TaskRecord | None:
-        """What is known of a task; None: never given, or forgotten. Raises BackendUnavailable."""
+        """Return the record of a task; None: unknown, or forgotten. Raises BackendUnavailable."""
 
     @abstractmethod
     async def cancel(self, task_id: str) -> TaskRecord | None:
-        """Stop a task: one that waits never begins, one that runs is cancelled, with its cleanup.
+        """Stop a task. A waiting task never begins; a running task is cancelled, with its cleanup.
 
-        Does not wait for its end; repeating it changes nothing, and neither does cancelling a task that has ended.
+        It does not wait for the end of the task. A repeated call, or a call for an ended task, changes nothing.
         Raises BackendUnavailable.
         """
 
     @abstractmethod
     async def drain(self, timeout: float, hurry: trio.Event | None = None) -> None:
-        """Take no new tasks; let this process's end for `timeout` seconds or until `hurry`; stop the rest."""
+        """Refuse new tasks; let those of this process end for `timeout` seconds or until `hurry`; stop the rest."""

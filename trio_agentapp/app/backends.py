@@ -1,4 +1,4 @@
-"""Which interrupt backend and which event store an app gets."""
+"""Chooses the interrupt backend and the event store of an app by its settings."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["backend_of", "event_store_of"]
 
 
 def backend_of(settings: Settings) -> BaseInterruptBackend:
-    """The one given, or Redis, or this process alone."""
+    """The backend from the settings, else a Redis backend, else one for this process alone."""
     if settings.interrupt_redis_url is None:
         return settings.interrupt_backend or LocalInterruptBackend()
-    # Loaded when it is wanted: an app on one node needs no Redis client.
+    # Imported only if needed: an app on one node needs no Redis client.
     from ..interrupts.redis import RedisInterruptBackend
 
     return RedisInterruptBackend(
@@ -23,11 +23,11 @@ def backend_of(settings: Settings) -> BaseInterruptBackend:
 
 
 def event_store_of(settings: Settings, backend: BaseInterruptBackend, node_id: str) -> EventStore:
-    """This process's memory, or the Redis of the interrupt backend."""
+    """A store in this process's memory, or in the Redis of the interrupt backend."""
     if settings.event_store == "local":
         return LocalEventStore()
     from ..events.redis import RedisEventStore
     from ..interrupts.redis import RedisInterruptBackend
 
-    assert isinstance(backend, RedisInterruptBackend)  # noqa: S101  the settings have seen to it
+    assert isinstance(backend, RedisInterruptBackend)  # noqa: S101  the settings have checked it
     return RedisEventStore(backend.link, backend.layout, settings.timings, node_id=node_id)

@@ -1,12 +1,12 @@
-"""An app whose tasks Celery executes: its application, its queue, its embedded worker."""
+"""The Celery side of an app: its Celery application, its queue and its embedded worker."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
@@ -16,7 +16,6 @@ from ..runs.runner import Runner
 from ..tasks import TaskFunction
 from ..tasks.celery import (
     AgentBody,
-    CeleryBackground,
     CeleryTaskQueue,
     EmbeddedWorker,
     Lifeline,
@@ -26,32 +25,43 @@ from ..tasks.celery import (
     celery_name,
     new_celery,
     on_logging_set_up,
+    submit_run,
 )
 from ..telemetry import format_handlers
-from .loading import entrypoint_of
+from ..web.tasks import Begin
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from .application import AgentApp
 
 __all__ = ["CeleryTasks"]
 
 
 class CeleryTasks:
-    """Raises ConfigurationError: a setting is missing, or cannot work."""
+    """Executes task functions, and runs in the background, by Celery workers.
 
-    def __init__(self, app: AgentApp, settings: Settings, functions: dict[str, TaskFunction]) -> None:
+    Raises:
+        ConfigurationError: a setting is missing, or cannot work.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        functions: dict[str, TaskFunction],
+        *,
+        node_id: str,
+        entrypoint: Callable[[], str],
+        open_app: Callable[[], AbstractAsyncContextManager[None]],
+    ) -> None:
         for name, other in (("broker_url", "backend_url"), ("backend_url", "broker_url")):
             if getattr(settings, name) is None:
                 raise ConfigurationError(f"{other} needs {name}, too; one Redis can be both")
         assert settings.broker_url is not None  # noqa: S101
         assert settings.backend_url is not None  # noqa: S101
-        self._app = app
         self._settings = settings
         self._functions = functions
+        self._entrypoint = entrypoint
+        self._open_app = open_app
         self._in_worker = False
         self.celery = new_celery(settings.app_name, settings.broker_url, settings.backend_url)
-        on_logging_set_up(partial(format_handlers, log_format=settings.log_format, node_id=app.node_id))
+        on_logging_set_up(partial(format_handlers, log_format=settings.log_format, node_id=node_id))
         self.queue = CeleryTaskQueue(
             self.celery,
             functions,
@@ -61,7 +71,7 @@ class CeleryTasks:
             call_timeout=settings.timings.call_timeout,
             cleanup_budget=settings.cleanup_budget,
         )
-        # The worker's main process finds it there.
+        # The main process of the embedded worker reads it from there.
         self.celery.lifeline = lifeline = Lifeline(settings.drain_timeout)
         lifeline.install()
         self._work = Work(
@@ -78,12 +88,12 @@ class CeleryTasks:
         self._runner: Runner | None = None
 
     def add(self, name: str) -> None:
-        """Make the function of this name a task of Celery."""
+        """Register the function of this name with Celery."""
         function = self._functions[name]
         self._add(name, function, self._work.body_of(function))
 
-    def add_background(self, name: str) -> CeleryBackground:
-        """Have runs of the query handler executed by workers."""
+    def add_background(self, name: str) -> Begin:
+        """Register runs of the query handler as tasks. Return the function that submits one."""
         settings = self._settings
         if settings.interrupt_redis_url is None and isinstance(
             settings.interrupt_backend, LocalInterruptBackend | None
@@ -96,8 +106,8 @@ class CeleryTasks:
             ask_agent, name=name, queue=settings.stream_task_queue, timeout=settings.stream_task_timeout
         )
         self._functions[name] = function
-        self._add(name, function, AgentBody(self._open_app, settings.stream_task_timeout))
-        return CeleryBackground(self.queue, name)
+        self._add(name, function, AgentBody(self._open_runner, settings.stream_task_timeout))
+        return partial(submit_run, self.queue, name)
 
     def _add(self, name: str, function: TaskFunction, body: Callable[..., Any]) -> None:
         def perform(request: Any, *args: object) -> None:
@@ -108,13 +118,13 @@ class CeleryTasks:
 
     @asynccontextmanager
     async def open(self, runner: Runner | None) -> AsyncIterator[None]:
-        """Take tasks inside this block, with an embedded worker where that is wanted; never inside a worker."""
+        """Take tasks inside this block, and run the embedded worker if there is one. Do neither inside a worker."""
         self._runner = runner
         async with AsyncExitStack() as stack:
             if not self._in_worker:
                 await stack.enter_async_context(self.queue.open())
                 if self._settings.enable_embedded_worker:
-                    command = [sys.executable, "-m", "trio_agentapp.app.worker", entrypoint_of(self._app)]
+                    command = [sys.executable, "-m", "trio_agentapp.app.worker", self._entrypoint()]
                     self._worker = EmbeddedWorker(command, cleanup_budget=self._settings.cleanup_budget)
                     await stack.enter_async_context(self._worker.open())
             yield
@@ -125,8 +135,8 @@ class CeleryTasks:
             await self._worker.drain(timeout, hurry)
 
     @asynccontextmanager
-    async def _open_app(self) -> AsyncIterator[Runner]:
-        async with self._app.runtime():
+    async def _open_runner(self) -> AsyncIterator[Runner]:
+        async with self._open_app():
             if self._runner is None:
                 raise ConfigurationError("there is no query handler; register one with @app.query()")
             yield self._runner

@@ -1,22 +1,77 @@
-"""How the functions that a user hands to the app are called."""
+"""Calls the functions that a user passes to the app: at start-up, at shutdown, and around both."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import Any
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
 
 import trio
 
-from ..runs.containment import contain, unwrap
+from ..endpoints.fastapi import refuse_fastapi
+from ..runs.containment import close_dropped, contain, unwrap
+from .settings import Settings
 
-__all__ = ["call", "self_if_wanted", "shielded"]
+__all__ = ["LifeHooks", "shielded"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def self_if_wanted(fn: Callable[..., Any], app: object, runner: object) -> tuple[object, ...]:
-    """What `@app.init` and `@app.shutdown` functions get: the handler's `self` for `self`, else the app.
+class LifeHooks:
+    """The hooks of an app's life: `before_start`, `after_finish`, `lifespan`, `@app.init`, `@app.shutdown`."""
 
-    An app without a handler has no `self`: its functions get the app.
+    def __init__(self, settings: Settings) -> None:
+        for name in ("lifespan", "before_start", "after_finish", "authenticate", "authorize"):
+            refuse_fastapi(getattr(settings, name), name, hook=True)
+        self._settings = settings
+        self._init: list[Callable[..., Any]] = []
+        self._shutdown: list[Callable[..., Any]] = []
+
+    def add_init(self, fn: F) -> F:
+        return _add(fn, self._init, "@app.init")
+
+    def add_shutdown(self, fn: F) -> F:
+        return _add(fn, self._shutdown, "@app.shutdown")
+
+    @asynccontextmanager
+    async def around_all(self, app: object) -> AsyncIterator[None]:
+        """Call `before_start` now, and `after_finish` when the block ends."""
+        async with AsyncExitStack() as stack:
+            if self._settings.before_start is not None:
+                await _call(self._settings.before_start, app)
+            if self._settings.after_finish is not None:
+                stack.push_async_callback(shielded, _call, self._settings.after_finish, app)
+            yield
+
+    @asynccontextmanager
+    async def around_runs(self, app: object, runner: object) -> AsyncIterator[None]:
+        """Call the `@app.init` functions and enter the lifespan; at the end leave it and call `@app.shutdown`."""
+        async with AsyncExitStack() as stack:
+            for fn in self._init:
+                await _call(fn, *_self_if_wanted(fn, app, runner))
+            for fn in reversed(self._shutdown):
+                stack.push_async_callback(shielded, _call, fn, *_self_if_wanted(fn, app, runner))
+            if self._settings.lifespan is not None:
+                stack.push_async_callback(close_dropped)
+                await stack.enter_async_context(self._settings.lifespan(app))
+                await close_dropped()
+            yield
+
+
+def _add(fn: F, functions: list[Callable[..., Any]], decorator: str) -> F:
+    warnings.warn(f"{decorator} is deprecated; use lifespan", DeprecationWarning, stacklevel=4)
+    refuse_fastapi(fn, decorator, hook=True)
+    functions.append(fn)
+    return fn
+
+
+def _self_if_wanted(fn: Callable[..., Any], app: object, runner: object) -> tuple[object, ...]:
+    """The argument of an `@app.init` or `@app.shutdown` function.
+
+    A parameter called `self` gets the handler's `self`. Another one gets the app, and so does `self` in an app
+    without a handler.
     """
     names = list(inspect.signature(fn).parameters)
     if not names:
@@ -24,18 +79,18 @@ def self_if_wanted(fn: Callable[..., Any], app: object, runner: object) -> tuple
     return (runner,) if names[0] == "self" and runner is not None else (app,)
 
 
-async def call(fn: Callable[..., Any], *args: Any) -> None:
-    """Call a hook in a task of its own: what it leaves open is closed. Raises what it raises, as an Exception."""
-    unwrap(await contain(_call, fn, *args))
-
-
 async def _call(fn: Callable[..., Any], *args: Any) -> None:
+    """Call a hook in a task of its own, and close what it leaves open. Raises its error as an Exception."""
+    unwrap(await contain(_await_if_needed, fn, *args))
+
+
+async def _await_if_needed(fn: Callable[..., Any], *args: Any) -> None:
     result = fn(*args)
     if inspect.isawaitable(result):
         await result
 
 
 async def shielded(fn: Callable[..., Awaitable[Any]], *args: Any) -> None:
-    """Closing is not cut by whatever ended the app; its bound is the launcher's watchdog."""
+    """Await `fn(*args)` although the app is cancelled; the launcher's watchdog bounds how long that takes."""
     with trio.CancelScope(shield=True):
         await fn(*args)

@@ -17,7 +17,7 @@ from ..errors import ConfigurationError
 from ..telemetry import is_library
 from .application import AgentApp
 
-__all__ = ["entrypoint_of", "is_file", "load_app", "resolved"]
+__all__ = ["is_file", "load_app", "resolved"]
 
 ENTRY_FILES = ("app.py", "agent.py", "main.py")
 """The file of a folder, in the order in which they are looked for."""
@@ -47,39 +47,11 @@ def is_file(place: str) -> bool:
 
 
 def resolved(entrypoint: str) -> str:
-    """The same for a process that may stand in another folder."""
+    """The same entrypoint with an absolute path, for a process with another current folder."""
     place, name = _split(entrypoint)
     if is_file(place):
         place = os.path.abspath(place)
     return f"{place}:{name}" if name else place
-
-
-def entrypoint_of(app: AgentApp) -> str:
-    """What `load_app` finds this app by, in another process.
-
-    Raises:
-        ConfigurationError: it is no module's, or its module is no file's.
-    """
-    main = sys.modules.get("__main__")
-    modules = [sys.modules.get(app.import_name), main, *sys.modules.values()]
-    for module in modules:
-        name = None if module is None else _name_of(app, module)
-        if module is None or name is None:
-            continue
-        if module is not main:
-            return f"{module.__name__}:{name}"
-        spec = getattr(module, "__spec__", None)
-        if spec is not None:
-            return f"{spec.name}:{name}"
-        if file := getattr(module, "__file__", None):
-            return f"{os.path.abspath(file)}:{name}"
-        raise ConfigurationError(
-            "the app was made in an interactive session, where no other process finds it; put it into a file"
-        )
-    raise ConfigurationError(
-        "the app is not a global name of any module, so no other process finds it; make it one, or say "
-        "entrypoint='module:name'"
-    )
 
 
 def _split(entrypoint: str) -> tuple[str, str]:
@@ -104,11 +76,6 @@ def _entry_file(folder: str) -> str:
         f"the folder {folder} has none of {', '.join(ENTRY_FILES)}; write {os.path.join(folder, 'FILE.py')}, or "
         "--entrypoint FILE.py on the command line"
     )
-
-
-def _name_of(app: AgentApp, module: ModuleType) -> str | None:
-    # A copy: another thread may be importing.
-    return next((name for name, value in vars(module).copy().items() if value is app), None)
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -147,7 +114,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType:
-    # As `python -m` would: what stands in the current folder can be imported.
+    # As `python -m` does: modules of the current folder can be imported.
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -161,7 +128,7 @@ def _import_module(name: str) -> ModuleType:
 
 
 def _failure(place: str, error: BaseException) -> BaseException:
-    """What to raise for an error of the user's module; what is no error of it stays what it is."""
+    """Turn an error of the user's module into a ConfigurationError; keep KeyboardInterrupt and the like."""
     if isinstance(error, SystemExit):
         return ConfigurationError(f"{place} ended the program while it was imported (exit code {error.code})")
     if not isinstance(error, Exception):

@@ -1,4 +1,4 @@
-"""What is kept of a run for the next turn of its session, and what is undone when another takes its place."""
+"""Saves what a run adds to its session, and removes it when another run replaces the run."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["Memory"]
 
 @attrs.frozen
 class Memory:
-    """Over the stores that the app has when it is asked: a lifespan may put others in their place."""
+    """Uses the stores that the app has at the time of the call, because a lifespan may replace them."""
 
     state: AppState
 
     async def remember(self, run: Run) -> None:
-        """Append what was asked, and what clients saw of the answer, to the history of the session."""
+        """Append the request's messages, and the answer as clients received it, to the session's history."""
         await self.state.session_service.append(
             run.user_id, run.session_id, [*run.asked, *run.builder.messages], run_id=run.run_id, token=run.token
         )
 
     async def undo(self, key: SessionKey, token: int) -> None:
-        """Undo what the run with this token has left behind."""
+        """Remove what the run with this fencing token has saved."""
         await self.state.state_service.rollback(key.user_id, key.session_id, token=token)
         await self.state.session_service.rollback(key.user_id, key.session_id, token=token)

@@ -26,7 +26,4 @@ def layered(middleware: Iterable[Middleware], dispatch: Callable[[], Awaitable[R
 
 
 def _layer(middleware: Middleware, inner: CallNext) -> CallNext:
-    async def call(request: Request) -> ResponseTypes:
-        return await middleware(request, inner)
-
-    return call
+    return lambda request: middleware(request, inner)

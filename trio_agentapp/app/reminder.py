@@ -1,20 +1,26 @@
-"""What is said to someone who has not found the way to start an app yet."""
+"""Messages for a user who has not found out yet how to make and start an app."""
 
 from __future__ import annotations
 
 import atexit
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from .application import AgentApp
-
-__all__ = ["refuse_by_place", "remind_to_serve"]
+__all__ = ["Remindable", "refuse_positional", "remind_to_serve"]
 
 
-def refuse_by_place(arguments: tuple[object, ...]) -> None:
-    """Raises TypeError, which shows the way, for `AgentApp("Friday")`."""
+class Remindable(Protocol):
+    app_name: str
+    used: bool
+
+    @property
+    def has_handler(self) -> bool:
+        """Whether there is a query handler."""
+
+
+def refuse_positional(arguments: tuple[object, ...]) -> None:
+    """Raise a TypeError for `AgentApp("Friday")` that shows the right call."""
     if not arguments:
         return
     first = arguments[0]
@@ -23,18 +29,18 @@ def refuse_by_place(arguments: tuple[object, ...]) -> None:
     raise TypeError(f"AgentApp takes its parameters by name: AgentApp({name}={shown})")
 
 
-def remind_to_serve(app: AgentApp, module: str) -> None:
-    """Have a script that makes an app with a handler, and ends without using it, say how it is started.
+def remind_to_serve(app: Remindable, module: str) -> None:
+    """At the end of a script that made an app with a handler and did not use it, print how to start it.
 
-    Only where the script is the program: no launcher, test runner or worker makes an app in its `__main__`.
+    Only for an app that the main script makes: launchers, test runners and workers make none in `__main__`.
     """
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     if module == "__main__" and script is not None and not sys.flags.interactive:
         atexit.register(_remind, app, os.path.relpath(script))
 
 
-def _remind(app: AgentApp, script: str) -> None:
-    # A script that has failed has other troubles.
+def _remind(app: Remindable, script: str) -> None:
+    # A script that failed has printed its traceback, which matters more.
     if not app.used and app.has_handler and getattr(sys, "last_value", None) is None:
         sys.stderr.write(
             f"{app.app_name} was not started: {script} ended without app.run(). Add app.run() as its last line, "

@@ -1,4 +1,4 @@
-"""One program that serves one app: what has to hold, then the launcher."""
+"""Serves one app in this process: checks the address and the settings, then starts the launcher."""
 
 from __future__ import annotations
 
@@ -6,25 +6,34 @@ import logging
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..abc import DeployManager
 from ..errors import ConfigurationError
 from ..interrupts import LocalInterruptBackend
-from ..protocol.deployment import Deployment
 from ..protocol.hosts import is_loopback
 from ..telemetry import configure_logging
+from ..web.hosts import AllowedHosts
 from .settings import Settings, read_port
 
 if TYPE_CHECKING:
-    from .application import AgentApp
+    from ..server.launcher import Launchable
+
+    class ServableApp(Launchable, Protocol):
+        """The parts of an app that this module needs."""
+
+        settings: Settings
+        hosts: AllowedHosts
+        log_format: str
+
+        def check_workers(self, workers: int) -> None:
+            """Raises ConfigurationError: so many processes cannot serve the app."""
+
 
 __all__ = [
     "DEFAULT_HOST",
     "DEFAULT_PORT",
     "address",
     "check_exposure",
-    "deploy_app",
     "note_address",
     "run_app",
     "serve_app",
@@ -37,13 +46,13 @@ DEFAULT_PORT = 8090
 
 
 def address(host: str | None, port: int | None) -> tuple[str, int]:
-    """What was said, else `HOST` and `PORT` of the environment, else 127.0.0.1:8090.
+    """Return the arguments, else `HOST` and `PORT` of the environment, else 127.0.0.1:8090.
 
     Raises:
         ConfigurationError: `HOST` cannot be listened on, or `PORT` is not a port.
     """
     if host == "":
-        raise ConfigurationError("host must not be empty; for all addresses it is 0.0.0.0")
+        raise ConfigurationError("host must not be empty; for all addresses use 0.0.0.0")
     return (
         _host_of_environment() if host is None else host,
         read_port(os.environ, DEFAULT_PORT) if port is None else port,
@@ -51,47 +60,46 @@ def address(host: str | None, port: int | None) -> tuple[str, int]:
 
 
 def _host_of_environment() -> str:
-    """`HOST`, which not only platforms set: conda's compilers do, to the name of a machine's kind."""
+    """Return `HOST` of the environment, if it is an address of this machine.
+
+    Platforms set it to an address. But conda's compilers set it too, to a type of machine.
+    """
     host = os.environ.get("HOST")
     if host is None:
         return DEFAULT_HOST
     name = host.strip("[]")
     try:
         if not name:
-            raise OSError(0, "it is empty")  # noqa: TRY301  said as the others are
+            raise OSError(0, "it is empty")  # noqa: TRY301  reported as the others are
         with socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET) as sock:
             sock.bind((name, 0))
     except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not a name"
+        why = error.strerror if isinstance(error, OSError) else "it is not a host name"
         raise ConfigurationError(
-            f"HOST={host!r} of the environment cannot be listened on: {why}. Unset it, or say another: "
-            "app.run(host=...), --host"
+            f"HOST={host!r} of the environment cannot be listened on: {why}. Unset it, or give another "
+            "host: app.run(host=...), --host"
         ) from error
     return host
 
 
-def check_exposure(app: AgentApp, host: str) -> None:
-    """Warn of an address that others reach, where nobody is asked who they are."""
+def check_exposure(app: ServableApp, host: str) -> None:
+    """Log a warning if other machines can reach the address and the app does not authenticate requests."""
     if app.settings.authenticate is None and not is_loopback(host):
         logger.warning(
-            "serving on %s without an authenticate hook: whoever reaches this port may start and stop runs "
+            "serving on %s without an authenticate hook: everyone who can reach this port may start and stop runs "
             "of every user",
             host,
         )
 
 
-def note_address(app: AgentApp, host: str) -> None:
-    """Have an app that is served on a loopback address answer for the hosts of this machine only."""
+def note_address(app: ServableApp, host: str) -> None:
+    """On a loopback address, let the app answer requests for host names of this machine only."""
     if is_loopback(host):
         app.hosts.listen_on_loopback(host)
 
 
-def run_app(app: AgentApp, host: str | None, port: int | None, **options: Any) -> None:
-    """What `AgentApp.run` does: serve, and exit with a code that is not 0; nothing while a launcher imports."""
-    from ..server.launcher import imported_by_launcher
-
-    if imported_by_launcher():
-        return
+def run_app(app: ServableApp, host: str | None, port: int | None, **options: Any) -> None:
+    """Serve the app as `serve_app` does, and exit with an error code if it fails."""
     try:
         code = serve_app(app, host, port, **options)
     except ConfigurationError as error:
@@ -100,17 +108,8 @@ def run_app(app: AgentApp, host: str | None, port: int | None, **options: Any) -
         sys.exit(code)
 
 
-async def deploy_app(app: AgentApp, deployer: DeployManager, **options: Any) -> Deployment:
-    """What `AgentApp.deploy` does."""
-    from ..server.launcher import imported_by_launcher
-
-    if imported_by_launcher():
-        return Deployment(deploy_id="", url="", mode="", pid=os.getpid())
-    return await deployer.deploy(app, **options)
-
-
 def serve_app(
-    app: AgentApp,
+    app: ServableApp,
     host: str | None = None,
     port: int | None = None,
     *,
@@ -119,12 +118,12 @@ def serve_app(
     workers: int = 1,
     listener: int | None = None,
 ) -> int:
-    """Serve until told to stop; returns the exit code. To be called in the main thread.
+    """Serve until a signal stops the server, and return the exit code. Call it in the main thread.
 
-    `listener`: the descriptor of a socket that listens on the address already.
+    `listener`: the descriptor of a socket that already listens on the address.
 
     Raises:
-        ConfigurationError: something that cannot work.
+        ConfigurationError: the address or the settings cannot work.
     """
     from ..server.launcher import launch
     from ..server.tls import tls_files
@@ -134,7 +133,6 @@ def serve_app(
     certfile, keyfile = tls_files(certfile, keyfile)
     check_exposure(app, host)
     note_address(app, host)
-    # The command line and deployments come this way too.
     app.check_workers(workers)
     if workers > 1 and not _shares_sessions(app.settings):
         raise ConfigurationError(
@@ -145,6 +143,6 @@ def serve_app(
 
 
 def _shares_sessions(settings: Settings) -> bool:
-    """Whether processes of this app know of each other's runs."""
+    """Whether the processes of this app share an interrupt backend."""
     own = settings.interrupt_backend
     return settings.interrupt_redis_url is not None or not (own is None or isinstance(own, LocalInterruptBackend))

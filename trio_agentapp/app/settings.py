@@ -1,4 +1,6 @@
-"""The settings of an app: from the code, else from the environment, else the default; checked once, loudly."""
+"""The settings of an app: from the code, else from the environment, else the default; checked once."""
+
+# ruff: noqa: RUF009  `_setting` makes fields of attrs, as `attrs.field` does
 
 from __future__ import annotations
 
@@ -7,8 +9,9 @@ import inspect
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from types import UnionType
 from typing import Any, TypedDict
 
 import attrs
@@ -21,15 +24,23 @@ from ..protocol.timings import Timings
 from ..telemetry import LOG_FORMATS
 from ..web.identity import Authenticate, Authorize
 
-__all__ = ["Options", "Settings", "UnknownParameter", "read_port", "unknown_variables"]
+__all__ = [
+    "Options",
+    "Settings",
+    "UnknownParameter",
+    "named_by_variable",
+    "nearest_hint",
+    "read_port",
+    "unknown_variables",
+]
 
 PREFIX = "AGENTAPP_"
 
 OTHER_VARIABLES = ("HOME", "TOKEN", "TRACEBACK", "WORKER_LOGLEVEL")
-"""What else the environment may say, with the same prefix: of deployments, the command line and the worker."""
+"""Other variables with this prefix, which deployments, the command line and the worker read."""
 
 OF_KUBERNETES = re.compile(r"AGENTAPP_(\w+_)?(SERVICE_(HOST|PORT)\w*|PORT(_\d+_(TCP|UDP|SCTP)\w*)?)")
-"""What Kubernetes sets in every container beside a service whose name begins with `agentapp`."""
+"""Variables that Kubernetes sets in every container for a service whose name begins with `agentapp`."""
 
 WORDS = {
     "1": True,
@@ -44,11 +55,11 @@ WORDS = {
 
 
 class UnknownParameter(TypeError):
-    """A parameter that AgentApp does not have."""
+    """AgentApp has no parameter of this name."""
 
 
 class Options(TypedDict, total=False):
-    """The parameters of AgentApp; their defaults and meanings stand with `Settings`."""
+    """The types of AgentApp's parameters. `Settings` has their defaults and checks."""
 
     app_name: str
     app_description: str
@@ -88,52 +99,127 @@ class Options(TypedDict, total=False):
     log_format: str
 
 
-def _is(kind: type, words: str) -> Callable[[Settings, attrs.Attribute[Any], object], None]:
-    def check(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ConfigurationError(f"{attribute.name} must be {words}, not {value!r}")
-
-    return check
+Check = Callable[[Any], str | None]
+"""Returns what is wrong with a value as words that follow the setting's name, or None."""
 
 
-def _seconds(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ConfigurationError(f"{attribute.name} must be a number of seconds, 0 or more, not {value!r}")
+def _setting(default: Any, *checks: Check, also: Any = None, variable: type | None = None) -> Any:
+    """Define a field of `Settings`.
+
+    `also`: an attrs validator that looks at other settings. `variable`: the type of the environment's value, where
+    the default does not tell.
+    """
+
+    def validate(settings: Settings, attribute: attrs.Attribute[Any], value: Any) -> None:
+        for check in checks:
+            if (fault := check(value)) is not None:
+                raise ConfigurationError(f"{attribute.name} {fault}")
+        if also is not None:
+            also(settings, attribute, value)
+
+    return attrs.field(
+        default=default,
+        converter=_tuple if isinstance(default, tuple) else None,
+        validator=validate,
+        metadata={"environment": variable or type(default)},
+    )
 
 
-def _callable(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not callable(value):
-        raise ConfigurationError(f"{attribute.name} must be a function, not {type(value).__name__}")
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
-def _lifespan(settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-    _callable(settings, attribute, value)
+def _must_be(words: str, right: Callable[[Any], bool]) -> Check:
+    return lambda value: None if right(value) else f"must be {words}, not {value!r}"
+
+
+def _one_of(*known: str) -> Check:
+    return _must_be(f"one of {', '.join(known)}", lambda value: value in known)
+
+
+def _texts(what: str) -> Check:
+    return _must_be(
+        f"a tuple of {what}",
+        lambda value: isinstance(value, tuple) and all(isinstance(each, str) for each in value),
+    )
+
+
+def _is_number(value: object, kind: type | UnionType = int | float) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+TEXT = _must_be("a text", lambda value: isinstance(value, str))
+YES_OR_NO = _must_be("True or False", lambda value: isinstance(value, bool))
+PATH = _must_be(
+    "a path that begins with '/'", lambda value: isinstance(value, str) and value.startswith("/") and value != "/"
+)
+SECONDS = _must_be("a number of seconds, 0 or more", lambda value: _is_number(value) and 0 <= value < math.inf)
+SECONDS_OR_NONE = _must_be(
+    "a number of seconds, more than 0, or None",
+    lambda value: value is None or (_is_number(value) and 0 < value < math.inf),
+)
+STATE_URL = _must_be(
+    "a URL such as sqlite:///states.db", lambda value: value is None or (isinstance(value, str) and value != "")
+)
+ON_DISCONNECT = _must_be(
+    "'cancel', 'continue' or CancelAfter(seconds)",
+    lambda value: value in ("cancel", "continue") or isinstance(value, CancelAfter),
+)
+
+
+def _whole_number(what: str, least: int) -> Check:
+    return _must_be(f"{what}, {least} or more", lambda value: _is_number(value, int) and value >= least)
+
+
+def _not_empty(value: str) -> str | None:
+    return None if value else "must not be empty"
+
+
+def _function(value: object) -> str | None:
+    return None if value is None or callable(value) else f"must be a function, not {type(value).__name__}"
+
+
+def _lifespan(value: object) -> str | None:
     if inspect.isasyncgenfunction(value):
-        raise ConfigurationError("lifespan must be decorated with @asynccontextmanager (from contextlib)")
+        return "must be decorated with @asynccontextmanager (from contextlib)"
+    return _function(value)
 
 
-def _path(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, str) or not value.startswith("/") or value == "/":
-        raise ConfigurationError(f"{attribute.name} must be a path that begins with '/', not {value!r}")
+def _backend(value: object) -> str | None:
+    if value is None or isinstance(value, BaseInterruptBackend):
+        return None
+    # The value is not shown: it may be a URL with a password.
+    return f"must be a BaseInterruptBackend, not {type(value).__name__}"
 
 
-def _on_disconnect(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value not in ("cancel", "continue") and not isinstance(value, CancelAfter):
-        raise ConfigurationError(
-            f"{attribute.name} must be 'cancel', 'continue' or CancelAfter(seconds), not {value!r}"
-        )
+def _redis_url(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value:
+        return f"must be a URL such as redis://localhost, not {value!r}"
+    # Imported only if needed: an app on one node needs no Redis client.
+    from ..redis import RedisURL
+
+    try:
+        RedisURL.parse(value)
+    except ConfigurationError as error:
+        return f"cannot be {masked_url(value)!r}: {error}"
+    return None
 
 
-def _one_of(*known: str) -> Callable[[Settings, attrs.Attribute[Any], object], None]:
-    def check(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-        if value not in known:
-            raise ConfigurationError(f"{attribute.name} must be one of {', '.join(known)}, not {value!r}")
+def _broker_url(value: object) -> str | None:
+    if value is None or (isinstance(value, str) and "://" in value):
+        return None
+    shown = masked_url(value) if isinstance(value, str) else value
+    return f"must be a URL such as redis://localhost:6379/0, not {shown!r}"
 
-    return check
+
+def _only_backend(settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and settings.interrupt_backend is not None:
+        raise ConfigurationError(f"{attribute.name} and interrupt_backend were both given; give one of them")
 
 
-def _event_store(settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-    _one_of("local", "redis")(settings, attribute, value)
+def _event_store(settings: Settings, _attribute: attrs.Attribute[Any], value: object) -> None:
     if value == "redis" and settings.interrupt_redis_url is None:
         raise ConfigurationError(
             "event_store='redis' needs interrupt_redis_url, for instance redis://localhost: the end of a run and "
@@ -141,176 +227,110 @@ def _event_store(settings: Settings, attribute: attrs.Attribute[Any], value: obj
         )
 
 
-def _backend(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not isinstance(value, BaseInterruptBackend):
-        raise ConfigurationError(f"{attribute.name} must be a BaseInterruptBackend, not {type(value).__name__}")
-
-
-def _redis_url(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is None:
-        return
-    if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"{attribute.name} must be a URL such as redis://localhost, not {value!r}")
-    # Loaded when it is wanted: an app on one node needs no Redis client.
-    from ..redis import RedisURL
-
-    try:
-        RedisURL.parse(value)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{attribute.name} cannot be {masked_url(value)!r}: {error}") from error
-
-
-def _alone(settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and settings.interrupt_backend is not None:
-        raise ConfigurationError(f"{attribute.name} and interrupt_backend were both given; one is enough")
-
-
-def _state_url(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and (not isinstance(value, str) or not value):
-        raise ConfigurationError(f"{attribute.name} must be a URL such as sqlite:///states.db, not {value!r}")
-
-
-def _broker_url(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and (not isinstance(value, str) or "://" not in value):
-        shown = masked_url(value) if isinstance(value, str) else value
-        raise ConfigurationError(f"{attribute.name} must be a URL such as redis://localhost:6379/0, not {shown!r}")
-
-
-def _optional_seconds(settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None:
-        _seconds(settings, attribute, value)
-        if not value:
-            raise ConfigurationError(f"{attribute.name} must be more than 0 seconds, or None, not {value!r}")
-
-
-def _not_empty(_settings: Settings, attribute: attrs.Attribute[Any], value: str) -> None:
-    if not value:
-        raise ConfigurationError(f"{attribute.name} must not be empty")
-
-
 ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9_-]+(\.[a-z0-9_-]+)*)(:[1-9]\d{0,4})?")
-USUAL_PORT = {"http": ":80", "https": ":443"}
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 HOST_NAME = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _texts(attribute: attrs.Attribute[Any], value: object, what: str) -> tuple[str, ...]:
-    if not isinstance(value, tuple) or not all(isinstance(each, str) for each in value):
-        raise ConfigurationError(f"{attribute.name} must be a tuple of {what}, not {value!r}")
-    return value
-
-
-def _origins(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-    for origin in _texts(attribute, value, "origins such as 'https://app.example.com'"):
+def _origins(value: tuple[str, ...]) -> str | None:
+    for origin in value:
         if origin == "*":
-            raise ConfigurationError(
-                f"{attribute.name} must name each origin, not '*': every page could use this app with the cookies "
-                "and in the network of its reader"
+            return (
+                "must name each origin, not '*': every page could use this app with the cookies and in the network "
+                "of its reader"
             )
-        if (found := ORIGIN.fullmatch(origin)) is None or found[4] == USUAL_PORT.get(found[1], ""):
-            raise ConfigurationError(
-                f"{attribute.name} must be origins as browsers send them, such as 'https://app.example.com' or "
+        if (found := ORIGIN.fullmatch(origin)) is None or found[4] == DEFAULT_PORTS.get(found[1], ""):
+            return (
+                "must be origins as browsers send them, such as 'https://app.example.com' or "
                 f"'http://localhost:5173', not {origin!r}: no path, no '/' at the end, no '*', no capitals, and no "
                 "port 80 of http or 443 of https"
             )
+    return None
 
 
-def _hosts(_settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
-    for host in _texts(attribute, value, "host names such as 'agent.example.com'"):
+def _hosts(value: tuple[str, ...]) -> str | None:
+    for host in value:
         if HOST_NAME.fullmatch(host) is None:
-            raise ConfigurationError(
-                f"{attribute.name} must be host names such as 'agent.example.com' or '*.example.com', or '*' for "
-                f"all, not {host!r}: no scheme, no port, no path, no capitals"
+            return (
+                "must be host names such as 'agent.example.com' or '*.example.com', or '*' for all, not "
+                f"{host!r}: no scheme, no port, no path, no capitals"
             )
-
-
-def _at_least(least: int) -> Callable[[Settings, attrs.Attribute[Any], int], None]:
-    def check(_settings: Settings, attribute: attrs.Attribute[Any], value: int) -> None:
-        if value < least:
-            raise ConfigurationError(f"{attribute.name} must be at least {least}, not {value}")
-
-    return check
+    return None
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """What an app was told, complete and checked. Times are in seconds, sizes in bytes.
+    """The complete, checked settings of an app. Times are in seconds, sizes in bytes.
 
-    `gc_threshold`: while serving, Python's garbage collector looks at young objects when there are this many, and
-    not at what start-up made; 0 leaves it alone. Its pauses are what makes many streams late (HOT-PATH, section 3).
+    `gc_threshold`: while the app serves, Python's garbage collector looks at young objects when there are this
+    many, and leaves out the objects of the start-up. 0 does not change the collector. Its pauses are what delays
+    events when there are many streams (see docs/discussion/hot-path.md).
     """
 
-    app_name: str = attrs.field(default="Agent", validator=_is(str, "a text"))
-    app_description: str = attrs.field(default="", validator=_is(str, "a text"))
-    agent: Callable[..., Any] | None = attrs.field(default=None, validator=_callable)
-    endpoint_path: str = attrs.field(default="/process", validator=_path)
-    response_type: str = attrs.field(default="sse", validator=_one_of("sse", "json"))
-    stream: bool = attrs.field(default=True, validator=_is(bool, "True or False"))
-    lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = attrs.field(
-        default=None, validator=_lifespan
+    app_name: str = _setting("Agent", TEXT)
+    app_description: str = _setting("", TEXT)
+    agent: Callable[..., Any] | None = _setting(None, _function)
+    endpoint_path: str = _setting("/process", PATH)
+    response_type: str = _setting("sse", _one_of("sse", "json"))
+    stream: bool = _setting(True, YES_OR_NO)
+    lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = _setting(None, _lifespan)
+    before_start: Callable[..., Any] | None = _setting(None, _function)
+    after_finish: Callable[..., Any] | None = _setting(None, _function)
+    interrupt_backend: BaseInterruptBackend | None = _setting(None, _backend)
+    interrupt_redis_url: str | None = _setting(None, _redis_url, also=_only_backend, variable=str)
+    state_url: str | None = _setting(None, STATE_URL, variable=str)
+    redis_prefix: str = _setting("agentapp", TEXT)
+    timings: Timings = _setting(
+        attrs.Factory(Timings), _must_be("Timings(...)", lambda value: isinstance(value, Timings))
     )
-    before_start: Callable[..., Any] | None = attrs.field(default=None, validator=_callable)
-    after_finish: Callable[..., Any] | None = attrs.field(default=None, validator=_callable)
-    interrupt_backend: BaseInterruptBackend | None = attrs.field(default=None, validator=_backend)
-    interrupt_redis_url: str | None = attrs.field(
-        default=None, validator=[_redis_url, _alone], metadata={"environment": str}
-    )
-    state_url: str | None = attrs.field(default=None, validator=_state_url, metadata={"environment": str})
-    redis_prefix: str = attrs.field(default="agentapp", validator=_is(str, "a text"))
-    timings: Timings = attrs.field(factory=Timings, validator=_is(Timings, "Timings(...)"))
-    event_store: str = attrs.field(default="local", validator=_event_store)
-    broker_url: str | None = attrs.field(default=None, validator=_broker_url, metadata={"environment": str})
-    backend_url: str | None = attrs.field(default=None, validator=_redis_url, metadata={"environment": str})
-    enable_embedded_worker: bool = attrs.field(default=False, validator=_is(bool, "True or False"))
-    enable_stream_task: bool = attrs.field(default=False, validator=_is(bool, "True or False"))
-    stream_task_queue: str = attrs.field(default="stream_query", validator=[_is(str, "a text"), _not_empty])
-    stream_task_timeout: float | None = attrs.field(
-        default=None, validator=_optional_seconds, metadata={"environment": float}
-    )
-    on_disconnect: OnDisconnect = attrs.field(default="cancel", validator=_on_disconnect)
-    multitask_strategy: MultitaskStrategy = attrs.field(default="reject", validator=_one_of(*STRATEGIES))
-    authenticate: Authenticate | None = attrs.field(default=None, validator=_callable)
-    authorize: Authorize | None = attrs.field(default=None, validator=_callable)
-    require_auth: bool = attrs.field(default=False, validator=_is(bool, "True or False"))
-    cors_origins: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_origins)
-    allowed_hosts: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_hosts)
-    max_body_bytes: int = attrs.field(default=1024 * 1024, validator=[_is(int, "a number of bytes"), _at_least(1)])
-    read_timeout: float = attrs.field(default=15.0, validator=_seconds)
-    debug: bool = attrs.field(default=False, validator=_is(bool, "True or False"))
-    sse_done: bool = attrs.field(default=False, validator=_is(bool, "True or False"))
-    cleanup_budget: float = attrs.field(default=30.0, validator=_seconds)
-    drain_timeout: float = attrs.field(default=30.0, validator=_seconds)
-    gc_threshold: int = attrs.field(default=50_000, validator=[_is(int, "a number of objects"), _at_least(0)])
-    log_format: str = attrs.field(default="text", validator=_one_of(*LOG_FORMATS))
+    event_store: str = _setting("local", _one_of("local", "redis"), also=_event_store)
+    broker_url: str | None = _setting(None, _broker_url, variable=str)
+    backend_url: str | None = _setting(None, _redis_url, variable=str)
+    enable_embedded_worker: bool = _setting(False, YES_OR_NO)
+    enable_stream_task: bool = _setting(False, YES_OR_NO)
+    stream_task_queue: str = _setting("stream_query", TEXT, _not_empty)
+    stream_task_timeout: float | None = _setting(None, SECONDS_OR_NONE, variable=float)
+    on_disconnect: OnDisconnect = _setting("cancel", ON_DISCONNECT)
+    multitask_strategy: MultitaskStrategy = _setting("reject", _one_of(*STRATEGIES))
+    authenticate: Authenticate | None = _setting(None, _function)
+    authorize: Authorize | None = _setting(None, _function)
+    require_auth: bool = _setting(False, YES_OR_NO)
+    cors_origins: tuple[str, ...] = _setting((), _texts("origins such as 'https://app.example.com'"), _origins)
+    allowed_hosts: tuple[str, ...] = _setting((), _texts("host names such as 'agent.example.com'"), _hosts)
+    max_body_bytes: int = _setting(1024 * 1024, _whole_number("a number of bytes", 1))
+    read_timeout: float = _setting(15.0, SECONDS)
+    debug: bool = _setting(False, YES_OR_NO)
+    sse_done: bool = _setting(False, YES_OR_NO)
+    cleanup_budget: float = _setting(30.0, SECONDS)
+    drain_timeout: float = _setting(30.0, SECONDS)
+    gc_threshold: int = _setting(50_000, _whole_number("a number of objects", 0))
+    log_format: str = _setting("text", _one_of(*LOG_FORMATS))
 
     @classmethod
     def read(cls, options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
-        """Settings from the options of the code, completed from `AGENTAPP_<NAME>` of the environment.
+        """Make settings from options in code, and from variables `AGENTAPP_<NAME>` for the others.
 
         Raises:
-            UnknownParameter: an option that does not exist; the message names the nearest one that does.
+            UnknownParameter: no such option; the message names the nearest one that exists.
             ConfigurationError: a value that cannot be used; the message begins with the name of its option.
         """
         known = [field.name for field in attrs.fields(cls)]
         for name in options:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; those are {', '.join(known)}"
-                raise UnknownParameter(f"AgentApp has no parameter {name!r}{hint}")
-        told = _from_environment(os.environ if environment is None else environment)
-        return cls(**{**told, **options})
+                raise UnknownParameter(f"AgentApp has no parameter {name!r}{nearest_hint(name, known)}")
+        found = _from_environment(os.environ if environment is None else environment)
+        return cls(**{**found, **options})
 
-    @property
-    def streams_by_default(self) -> bool:
-        return self.stream and self.response_type == "sse"
+
+def nearest_hint(name: str, known: Iterable[str]) -> str:
+    """The end of an error message about an unknown name: the nearest known one, or all of them."""
+    near = difflib.get_close_matches(name, known := sorted(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}"
 
 
 def _readable() -> dict[str, type[Any]]:
-    """The settings that the environment may hold: texts, several of them, numbers, yes or no."""
-    kinds = {field.name: field.metadata.get("environment", type(field.default)) for field in attrs.fields(Settings)}
+    """The settings that a variable can hold, with their types: text, list of texts, number, yes or no."""
+    kinds = {field.name: field.metadata["environment"] for field in attrs.fields(Settings)}
     return {name: kind for name, kind in kinds.items() if kind in (str, tuple, bool, int, float)}
 
 
@@ -327,9 +347,9 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def named_by_variable(error: ConfigurationError, options: Mapping[str, Any]) -> ConfigurationError:
-    """The same error, with the variable and its value if its message begins with a setting from the environment."""
+    """Return the error with the variable's name and value, if its message begins with a setting from a variable."""
     message = str(error)
-    name = re.match(r"\w*", message)[0]  # type: ignore[index]  # it matches always
+    name = re.match(r"\w*", message)[0]  # type: ignore[index]  # it always matches
     variable = _variable(name)
     if name not in _readable() or name in options or variable not in os.environ:
         return error
@@ -339,11 +359,11 @@ def named_by_variable(error: ConfigurationError, options: Mapping[str, Any]) -> 
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """What to say of each variable that looks like a setting, and is none."""
+    """Return a message for each variable that has the prefix of settings and is not one."""
     known = {name.upper(): _variable(name) for name in _readable()}
     known |= {name: PREFIX + name for name in OTHER_VARIABLES} | {"HOST": "HOST", "PORT": "PORT"}
     in_code = {_variable(field.name): field.name for field in attrs.fields(Settings)}
-    told = []
+    messages = []
     for variable, value in sorted(environment.items()):
         if not variable.startswith(PREFIX) or variable in known.values():
             continue
@@ -354,8 +374,8 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
             hint = f"; AgentApp({in_code[variable]}=...) is set in code only"
         else:
             hint = f"; did you mean {known[near[0]]}?" if near else "; known ones are in the reference of settings"
-        told.append(f"{variable} is set and means nothing{hint}")
-    return told
+        messages.append(f"{variable} is set and means nothing{hint}")
+    return messages
 
 
 def _parsed(variable: str, text: str, kind: type[Any]) -> Any:
@@ -369,10 +389,10 @@ def _parsed(variable: str, text: str, kind: type[Any]) -> Any:
 
 
 def read_port(environment: Mapping[str, str], default: int) -> int:
-    """`PORT` of the environment, as platforms set it.
+    """Return the variable `PORT`, which platforms set, else `default`.
 
     Raises:
-        ConfigurationError: it is not a port.
+        ConfigurationError: the value is not a port.
     """
     text = environment.get("PORT", str(default))
     if not (text.isascii() and text.isdecimal()) or int(text) > 65535:

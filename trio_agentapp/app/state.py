@@ -10,12 +10,10 @@ __all__ = ["AppState"]
 
 
 class AppState:
-    """A plain place for attributes.
+    """Any attributes, set by the user: `app.state.model = model`, for instance in the lifespan.
 
-    `state_service` keeps a state per user and session, `session_service` their chat histories; `session` is the
-    latter, too, until it is set to something else.
-
-    Put what the lifespan opens here: `app.state.model = model`.
+    Two are set by the app: `state_service` keeps a state per user and session, `session_service` their histories.
+    `session` is the same as `session_service` until it is set.
     """
 
     state_service: StateStore
@@ -27,7 +25,7 @@ class AppState:
         self.session_service = session_service
 
     def __getattr__(self, name: str) -> Any:
-        # Only asked for what was not set.
+        # Python calls this only for attributes that are not set.
         if name == "session":
             return self.session_service
         known = ", ".join(sorted(vars(self)))

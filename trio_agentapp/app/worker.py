@@ -1,4 +1,4 @@
-"""`python -m trio_agentapp.app.worker ENTRYPOINT`: the Celery worker that is a subprocess of its app."""
+"""`python -m trio_agentapp.app.worker ENTRYPOINT`: the Celery worker that its app starts as a subprocess."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from .application import AgentApp
 from .loading import load_app
 
 KILL_MARGIN = 10.0
-"""Seconds beyond the cleanup budget after which a worker without its app kills itself."""
+"""Seconds beyond the cleanup budget after which a worker whose app has ended kills itself."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m trio_agentapp.app.worker")
     parser.add_argument("entrypoint")
-    parser.add_argument("--life", type=int, required=True, help="a pipe that ends when the app wants no more of us")
+    parser.add_argument(
+        "--life", type=int, required=True, help="the descriptor of a pipe that closes when the app ends"
+    )
     arguments = parser.parse_args()
     app = load_app(arguments.entrypoint)
-    threading.Thread(target=_follow_app, args=(arguments.life, app), name="life of the app", daemon=True).start()
+    threading.Thread(target=_follow_app, args=(arguments.life, app), name="watch the app", daemon=True).start()
     run_worker(
         app,
         loglevel=os.environ.get("AGENTAPP_WORKER_LOGLEVEL", "WARNING"),
@@ -32,7 +34,7 @@ def main() -> None:
 
 
 def _follow_app(life: int, app: AgentApp) -> None:
-    """The app is gone, or in a hurry: stop the tasks, and leave; by force, if that takes too long."""
+    """Wait until the app ends or stops its worker; then stop the tasks and this process, in the end by SIGKILL."""
     os.read(life, 1)
     app.celery.lifeline.cut()
     os.kill(os.getpid(), signal.SIGTERM)

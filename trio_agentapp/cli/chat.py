@@ -10,29 +10,10 @@ import typer
 
 from ..errors import AgentAppError
 from .exits import ExitCode, say
-from .run import Entrypoint, chosen
-from .target import deployments, reached
+from .options import Entrypoint, Query, Session, Target, Token, User, chosen
+from .target import reached
 
-__all__ = ["Query", "Session", "Target", "Token", "User", "chat"]
-
-Target = Annotated[
-    str,
-    typer.Argument(
-        help="A URL, the id of a deployment, or an app (agent.py, a folder) that is served meanwhile.",
-        autocompletion=deployments,
-    ),
-]
-Session = Annotated[
-    str | None,
-    typer.Option("--session", "--session-id", help="Whose memory the agent has.  [default: a new one]"),
-]
-User = Annotated[
-    str | None, typer.Option("--user", "--user-id", help="Whose session it is.  [default: the session's id]")
-]
-Query = Annotated[str | None, typer.Option("--query", "-q", help="Say this, print the answer, and leave.")]
-Token = Annotated[
-    str | None, typer.Option(envvar="AGENTAPP_TOKEN", help="Sent as Authorization: Bearer.", show_envvar=True)
-]
+__all__ = ["chat"]
 
 
 def chat(
@@ -43,10 +24,10 @@ def chat(
     user: User = None,
     token: Token = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show the whole log of an app that is served meanwhile.")
+        bool, typer.Option("--verbose", "-v", help="Show the whole log of an app that this command serves.")
     ] = False,
 ) -> ExitCode:
-    """Talk to an agent. Ctrl-C stops its answer and shows the receipt; the second one leaves, as Ctrl-D does."""
+    """Talk to an agent. Ctrl-C stops its answer and shows the receipt; a second Ctrl-C or Ctrl-D exits."""
     from ..protocol.ids import new_session_id
     from .invoke import invoke
     from .turn import Turn
@@ -58,15 +39,21 @@ def chat(
     session = session or new_session_id()
     terminal = sys.stdin.isatty()
     if terminal:
-        import readline  # noqa: F401  so that lines can be edited
+        import readline  # noqa: F401  makes lines editable
     try:
         with reached(chosen(target, entrypoint)) as url:
             _greet(url, token, session)
-            while (words := _read("> " if terminal else "")) is not None:
-                if not words.strip():
+            while (message := _read("> " if terminal else "")) is not None:
+                if not message.strip():
                     continue
                 turn = Turn(
-                    url=url, message=words, session_id=session, user_id=user, token=token, aside=True, patient=True
+                    url=url,
+                    message=message,
+                    session_id=session,
+                    user_id=user,
+                    token=token,
+                    aside=True,
+                    patient=True,
                 )
                 try:
                     outcome = turn.take()
@@ -78,14 +65,14 @@ def chat(
                 if outcome.left:
                     return ExitCode.INTERRUPTED
     except KeyboardInterrupt:
-        # At the prompt, or a third one while what was started is being ended.
+        # At the prompt, or a third Ctrl-C while the served app is being stopped.
         say("")
         return ExitCode.INTERRUPTED
     return ExitCode.OK
 
 
 def _read(prompt: str) -> str | None:
-    """A line; None at the end of the input."""
+    """Read a line; None at the end of the input."""
     try:
         return input(prompt)
     except EOFError:
@@ -95,10 +82,10 @@ def _read(prompt: str) -> str | None:
 
 
 def _greet(url: str, token: str | None, session: str) -> None:
-    """Find out whether somebody is there, and say how to leave.
+    """Check that the service answers, and print how to exit.
 
     Raises:
-        AgentAppError: nobody is.
+        AgentAppError: it does not answer.
     """
     import trio
 
@@ -110,4 +97,4 @@ def _greet(url: str, token: str | None, session: str) -> None:
 
     name = trio.run(ask)
     if sys.stdin.isatty():
-        say(f"{name} at {url}, session {session}. Ctrl-C stops an answer, Ctrl-D leaves.")
+        say(f"{name} at {url}, session {session}. Ctrl-C stops an answer, Ctrl-D exits.")

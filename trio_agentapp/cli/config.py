@@ -1,4 +1,4 @@
-"""The file of `deploy local --config`."""
+"""Reads the file of `deploy local --config`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ NAMES = {str: "a text", int: "a number", dict: "a table of names and values"}
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What the file sets of `KEYS`; the values of its environment are texts.
+    """Return the keys that the file sets, with the values of its environment as texts.
 
     Raises:
-        ConfigurationError: it cannot be read, or holds something else. No value is in the message.
+        ConfigurationError: it cannot be read, or has a wrong key or value. The message holds no value.
     """
     found = _parsed(path)
     if not isinstance(found, dict):
@@ -41,7 +41,7 @@ def read_config(path: Path) -> dict[str, Any]:
 def _text(path: Path, name: Any, value: Any) -> str:
     if not isinstance(name, str) or not name or {"=", "\0"} & set(name):
         raise ConfigurationError(f"{path}: {name!r} is not the name of a variable")
-    # YAML's yes and no are not what was written.
+    # YAML reads yes and no as booleans.
     if type(value) not in (str, int, float) or "\0" in str(value):
         raise ConfigurationError(f"{path}: the value of {name} must be a text or a number; put it into quotes")
     return str(value)
@@ -70,5 +70,5 @@ def _parsed(path: Path) -> Any:
     try:
         return parse(text)
     except wrong:
-        # Without the parser's words, which may quote a secret.
+        # Without the message of the parser, which may quote a secret.
         raise ConfigurationError(f"{path} is not valid {path.suffix[1:].upper()}") from None

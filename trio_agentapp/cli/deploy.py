@@ -1,4 +1,4 @@
-"""`deploy local`: start an app as a service that stays."""
+"""`deploy local`: starts an app as a service that outlives this command."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from ..errors import ConfigurationError
 from .config import read_config
 from .environment import variables_of
 from .exits import ExitCode, say
-from .invoke import AsJson
+from .options import App, AsJson, CertFile, Entrypoint, Host, KeyFile, Port, Workers, chosen
 from .progress import progress
-from .run import App, CertFile, Entrypoint, Host, KeyFile, Port, Workers, chosen
 from .terminal import write_json
 
 if TYPE_CHECKING:
@@ -27,7 +26,9 @@ def local(
     app: App,
     args: Annotated[list[str] | None, typer.Argument(help="Arguments of the program, after --.")] = None,
     entrypoint: Entrypoint = None,
-    name: Annotated[str | None, typer.Option(help="Shown by list and status.  [default: the app's name]")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name shown by list and status.  [default: the app's name]")
+    ] = None,
     host: Host = None,
     port: Port = None,
     env: Annotated[
@@ -45,12 +46,12 @@ def local(
         ),
     ] = None,
     workers: Workers = 1,
-    ready_timeout: Annotated[float, typer.Option(min=0, help="Seconds it may take to be ready.")] = 60.0,
+    ready_timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait until it is ready.")] = 60.0,
     certfile: CertFile = None,
     keyfile: KeyFile = None,
     as_json: AsJson = False,
 ) -> ExitCode:
-    """Start APP as a process of its own that stays, on this machine; return when it is ready."""
+    """Start APP on this machine as a process that outlives this command, and wait until it is ready."""
     import trio
 
     from ..deploy import DeploymentMode, LocalDeployManager
@@ -88,7 +89,7 @@ def local(
 
 
 def _variables(pairs: Iterable[str]) -> dict[str, str]:
-    """The message shows none of them: what has no `=` may be a secret of which the name was forgotten."""
+    """Split the pairs. An error message shows none of them: a pair without `=` may be a secret without its name."""
     split = [pair.partition("=") for pair in pairs]
     if not all(name and equals for name, equals, _ in split):
         raise ConfigurationError("--env takes NAME=VALUE, and one has no name or no =")

@@ -1,4 +1,4 @@
-"""Variables from a file `.env`; those that are set already win."""
+"""Reads environment variables from files; variables that are set already win."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _before: dict[str, str] = {}
 
 
 def read_env_file(path: Path | None) -> None:
-    """Raises ConfigurationError: a file that was named cannot be read."""
+    """Set the variables of the file, by default of `.env`. Raises ConfigurationError if `path` cannot be read."""
     _before.update(os.environ)
     if path is None and not DEFAULT.is_file():
         return
@@ -29,7 +29,7 @@ def read_env_file(path: Path | None) -> None:
 
 
 def variables_of(path: Path) -> dict[str, str]:
-    """What a file of NAME=VALUE lines sets. Raises ConfigurationError: it cannot be read."""
+    """Return the variables of a file of NAME=VALUE lines. Raises ConfigurationError if it cannot be read."""
     from dotenv import dotenv_values
 
     with opened(path) as file:
@@ -38,7 +38,7 @@ def variables_of(path: Path) -> dict[str, str]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[TextIO]:
-    """A file that the user named, to be read within. Raises ConfigurationError: it cannot be."""
+    """Open a file that the user has named. Raises ConfigurationError if it cannot be read."""
     try:
         with open(path, encoding="utf-8") as file:
             yield file
@@ -48,5 +48,5 @@ def opened(path: Path) -> Iterator[TextIO]:
 
 
 def before_env_file() -> dict[str, str]:
-    """The environment without what the file added: for a process that reads the file, perhaps a newer one."""
+    """The environment without the variables of the file, for a process that reads the file itself."""
     return dict(_before)

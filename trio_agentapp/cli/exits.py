@@ -1,4 +1,4 @@
-"""How a command ends: one line on stderr for what went wrong, and a code that scripts can tell apart."""
+"""The end of a command: one line on stderr for an error, and an exit code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from ..errors import (
     AgentAppError,
     ConfigurationError,
     ConnectionLost,
-    DeployError,
     EventsMissed,
     RequestError,
     UnexpectedAnswer,
@@ -29,13 +28,13 @@ P = ParamSpec("P")
 class ExitCode(IntEnum):
     OK = 0
     FAILED = 1
-    """It was tried, and failed: a run, a start, a deployment."""
+    """A run, a start or a deployment failed."""
     USAGE = 2
-    """The command cannot mean anything: an option, an app that is not there, a setting that cannot work."""
+    """A wrong option or setting, or an app that does not exist."""
     UNREACHABLE = 3
-    """Nothing answers there, or not as an agent does; or it is not ready."""
+    """Nothing answers at the URL, or no agent does, or the service is not ready."""
     REFUSED = 4
-    """The server said no: not found, not allowed, busy."""
+    """The server refused the request: not found, not allowed, busy."""
     STOPPED = 5
     """The run was stopped before it had finished."""
     INTERRUPTED = 130
@@ -43,12 +42,12 @@ class ExitCode(IntEnum):
 
 
 def say(text: str) -> None:
-    """To the person, and not into what a script reads."""
+    """Print a line on stderr, apart from the output that scripts read."""
     write(text, err=True)
 
 
 def exits(command: Callable[P, ExitCode | None]) -> Callable[P, None]:
-    """Make a command of a function that returns its exit code and raises errors of ours."""
+    """Make a command of a function that returns its exit code and may raise an `AgentAppError`."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **options: P.kwargs) -> None:
@@ -75,6 +74,4 @@ def _code_of(error: AgentAppError) -> ExitCode:
             return ExitCode.UNREACHABLE
         case RequestError():
             return ExitCode.REFUSED
-        case DeployError():
-            return ExitCode.FAILED
     return ExitCode.FAILED

@@ -1,37 +1,24 @@
-"""`invoke`: one message, one answer."""
+"""`invoke`: sends one message and prints the answer."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from ..errors import ConfigurationError
-from .chat import Query, Session, Target, Token, User
 from .exits import ExitCode
-from .run import Entrypoint, chosen
+from .options import AsJson, Entrypoint, Query, Session, Target, Token, User, chosen
 from .target import reached
 from .terminal import as_typed, read_input, write_json
 
-__all__ = ["AsJson", "OutputFormat", "Format", "invoke"]
-
-AsJson = Annotated[bool, typer.Option("--json", help="For scripts: JSON on stdout, and nothing else.")]
-
-
-class Format(StrEnum):
-    TEXT = "text"
-    TABLE = "table"
-    JSON = "json"
-
-
-OutputFormat = Annotated[Format, typer.Option("--output-format", "-f", help="json is what --json is.")]
+__all__ = ["invoke"]
 
 
 def invoke(
     target: Target,
     message: Annotated[
-        str | None, typer.Argument(help="What to say; - reads it from the standard input.", show_default=False)
+        str | None, typer.Argument(help="The message; - reads it from the standard input.", show_default=False)
     ] = None,
     query: Query = None,
     entrypoint: Entrypoint = None,
@@ -44,7 +31,7 @@ def invoke(
     from .turn import Turn
 
     if (message is None) is (query is None):
-        raise ConfigurationError("say one thing, as MESSAGE or as --query TEXT; for a conversation there is chat")
+        raise ConfigurationError("give one message, as MESSAGE or as --query TEXT; for a conversation use chat")
     message = message or query or ""
     message = read_input() if message == "-" else as_typed(message)
     with reached(chosen(target, entrypoint)) as url:

@@ -1,4 +1,4 @@
-"""What the command line consists of."""
+"""The command line: its commands and their common options."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .terminal import prepare_streams
 
 __all__ = ["main", "program"]
 
-# Without rich's boxes: an error stays one line, and help costs nothing.
+# Without rich: an error stays one line, and help starts fast.
 program = typer.Typer(
     name="trio-agentapp",
-    help="Serve agents, talk to them, and look after what is deployed.",
+    help="Serve agents, talk to them, and manage deployments.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -48,13 +48,13 @@ def _version(wanted: bool) -> None:
 def options(
     env_file: Annotated[
         Path | None,
-        typer.Option(help="Read variables from this file, and not from .env of the current folder."),
+        typer.Option(help="Read variables from this file instead of .env in the current folder."),
     ] = None,
     _: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version, and leave.")
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Serve agents, talk to them, and look after what is deployed."""
+    """Serve agents, talk to them, and manage deployments."""
     read_env_file(env_file)
 
 

@@ -1,4 +1,4 @@
-"""A sign of life while something takes time: on stderr, and only where a person looks at it."""
+"""Shows on stderr that something is in progress, if stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["progress"]
 
 @contextmanager
 def progress(text: str) -> Iterator[Callable[[], None]]:
-    """Shows `text` until the block ends, or until what it gives is called."""
+    """Show `text` until the block ends, or until the function that it yields is called."""
     if not sys.stderr.isatty():
         yield lambda: None
         return

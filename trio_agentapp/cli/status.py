@@ -1,4 +1,4 @@
-"""`status` and `list`: how services are doing."""
+"""`status` and `list`: show the state of services."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ConfigurationError
-from .chat import Token
 from .exits import ExitCode, say
-from .invoke import AsJson, Format, OutputFormat
+from .options import AsJson, Format, OutputFormat, Token
 from .target import deployments, is_url, new_client, url_of
 from .terminal import write, write_json
 
@@ -23,13 +22,13 @@ __all__ = ["as_line", "list_deployments", "status"]
 
 def status(
     target: Annotated[str, typer.Argument(help="A URL, or the id of a deployment.", autocompletion=deployments)],
-    run: Annotated[str | None, typer.Option(help="Tell of this run, and not of the service.")] = None,
-    user: Annotated[str | None, typer.Option("--user", "--user-id", help="Whose run it is.")] = None,
+    run: Annotated[str | None, typer.Option(help="Show this run instead of the service.")] = None,
+    user: Annotated[str | None, typer.Option("--user", "--user-id", help="The owner of the run.")] = None,
     token: Token = None,
     as_json: AsJson = False,
     output: OutputFormat = Format.TEXT,
 ) -> ExitCode:
-    """Tell how a service is doing. The exit code is 0 if it is ready, and 3 if it is not."""
+    """Show the state of a service. The exit code is 0 if it is ready, and 3 if it is not."""
     import trio
 
     as_json = as_json or output is Format.JSON
@@ -40,10 +39,7 @@ def status(
 
     from ..deploy import DeploymentState, LocalDeployManager
 
-    async def look() -> DeploymentStatus:
-        return await LocalDeployManager().status(target)
-
-    seen = trio.run(look)
+    seen = trio.run(LocalDeployManager().status, target)
     if as_json:
         write_json(seen)
     else:
@@ -57,7 +53,7 @@ class Platform(StrEnum):
 
 def list_deployments(
     state: Annotated[
-        str | None, typer.Option("--status", "-s", help="Only those in this state.  [default: all]")
+        str | None, typer.Option("--status", "-s", help="Show only deployments in this state.  [default: all]")
     ] = None,
     _: Annotated[
         Platform, typer.Option("--platform", "-p", help="Accepted for old scripts: there is no other.")
@@ -65,7 +61,7 @@ def list_deployments(
     as_json: AsJson = False,
     output: OutputFormat = Format.TABLE,
 ) -> ExitCode:
-    """List what is deployed on this machine by this user, the oldest first."""
+    """List this user's deployments on this machine, the oldest first."""
     import trio
 
     from ..deploy import DeploymentState, LocalDeployManager

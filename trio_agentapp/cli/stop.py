@@ -1,15 +1,15 @@
-"""`stop`: end a run, or a deployment."""
+"""`stop`: stops a run, or a deployment."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import ConfigurationError
-from .chat import Token, User
 from .exits import ExitCode, say
-from .invoke import AsJson
+from .options import AsJson, Token, User
 from .progress import progress
 from .target import deployments, is_url, new_client, url_of
 from .terminal import write_json
@@ -24,9 +24,9 @@ def stop(
     ] = None,
     user: User = None,
     run: Annotated[str | None, typer.Option(help="Stop the run of this id.")] = None,
-    wait: Annotated[bool, typer.Option(help="Return when nothing of it runs any more.")] = True,
+    wait: Annotated[bool, typer.Option(help="Wait until the run and its cleanup have ended.")] = True,
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Of a deployment: seconds until it is killed.")
+        float | None, typer.Option(min=0, help="For a deployment: seconds until it is killed.")
     ] = None,
     token: Token = None,
     as_json: AsJson = False,
@@ -34,11 +34,11 @@ def stop(
 ) -> ExitCode:
     """Stop a run of TARGET (--session or --run), or without these the deployment TARGET itself.
 
-    A run that is not there is no error: it is not running, and that was wanted.
+    It is no error if the run does not exist or has ended.
     """
     if session is None and run is None:
         if is_url(target):
-            raise ConfigurationError("say what to stop: --session SESSION, --run RUN, or the id of a deployment")
+            raise ConfigurationError("name what to stop: --session SESSION, --run RUN, or the id of a deployment")
         return _stop_deployment(target, timeout, as_json)
 
     import trio
@@ -66,11 +66,8 @@ def _stop_deployment(deploy_id: str, timeout: float | None, as_json: bool) -> Ex
     from ..deploy import LocalDeployManager
     from .status import as_line
 
-    async def end() -> Any:
-        return await LocalDeployManager().stop(deploy_id, timeout=timeout)
-
     with progress(f"Stopping {deploy_id}: live runs may finish first"):
-        ended = trio.run(end)
+        ended = trio.run(partial(LocalDeployManager().stop, deploy_id, timeout=timeout))
     if as_json:
         write_json(ended)
     else:

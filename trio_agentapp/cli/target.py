@@ -1,4 +1,4 @@
-"""What a command is pointed at: a URL, a deployment, or an app that is started for it."""
+"""The target of a command: a URL, a deployment, or an app that is served for the command."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["deployments", "is_url", "new_client", "reached", "url_of"]
 
 
 def deployments(incomplete: str) -> list[tuple[str, str]]:
-    """Ids that begin so, each with what it is: for the completion of shells."""
+    """Complete the id of a deployment in a shell; each id comes with the name of its app."""
     from ..deploy.records import Records
 
     return [(each.deploy_id, each.app_name) for each in Records() if each.deploy_id.startswith(incomplete)]
 
 
 HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/.*)?")
-"""A URL that was typed as in a browser. No app has a number for its name."""
+"""A URL without its scheme, as typed in a browser. It cannot be an app, whose name is no number."""
 
 
 def is_url(target: str) -> bool:
@@ -33,7 +33,7 @@ def is_url(target: str) -> bool:
 
 
 def url_of(target: str) -> str | None:
-    """The URL that is meant, by itself or by the id of a deployment; None: it is neither."""
+    """Return the URL that `target` is, or that the deployment of this id has; None if it is neither."""
     if is_url(target):
         return (target if "://" in target else f"http://{target}").rstrip("/")
     if "://" in target:
@@ -48,10 +48,11 @@ def url_of(target: str) -> str | None:
 
 @contextmanager
 def reached(target: str) -> Iterator[str]:
-    """A URL at which the target answers. An app is served in this process meanwhile, on a free port.
+    """Yield a URL of the target. An app is served in this process inside the block, on a free port.
 
     Raises:
-        ConfigurationError: the app is not there. DeployError: it cannot be started.
+        ConfigurationError: the app does not exist.
+        DeployError: the app cannot be started.
     """
     url = url_of(target)
     if url is not None:
@@ -62,7 +63,7 @@ def reached(target: str) -> Iterator[str]:
     from ..deploy import LocalDeployManager
     from ..telemetry import configure_logging
 
-    # Its warnings, as plain lines; that it started is no news here.
+    # Show its warnings, but not that it has started.
     configure_logging(level=logging.WARNING)
     manager = LocalDeployManager(host="127.0.0.1", port=0)
 
@@ -80,7 +81,7 @@ def reached(target: str) -> Iterator[str]:
 
 
 def new_client(url: str, token: str | None, *, patient: bool = False) -> AgentClient:
-    """`patient`: go on for a minute when a connection is cut; else find out quickly that nobody is there.
+    """Make a client. With `patient` it reconnects for a minute; otherwise it fails at the first attempt.
 
     Raises:
         ConfigurationError: it is not a URL.

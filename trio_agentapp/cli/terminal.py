@@ -1,4 +1,4 @@
-"""Text on its way to and from a terminal, which may obey it, or be unable to show it."""
+"""Reads and writes text, also if a terminal would interpret it or cannot show it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["as_typed", "prepare_streams", "read_input", "write", "write_json"]
 
 
 def prepare_streams() -> None:
-    """Show by its number what the terminal's encoding has no character for; read as U+FFFD what is no character."""
+    """Write characters that the encoding lacks as escapes, and read bytes that are no characters as U+FFFD."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
-        # None or another object where a program has replaced it.
+        # A program may have replaced it with None or another object.
         if isinstance(stream, io.TextIOWrapper):
             if stream is sys.stdin:
-                # ASCII is what Python assumes where no locale is set; what is piped in is UTF-8 there, too.
+                # Python assumes ASCII if no locale is set; input from a pipe is UTF-8 then, too.
                 stream.reconfigure(encoding="utf-8" if stream.encoding == "ascii" else None, errors="replace")
             else:
                 stream.reconfigure(errors="backslashreplace")
@@ -30,7 +30,7 @@ def read_input() -> str:
 
 
 def as_typed(word: str) -> str:
-    """A word of the command line, also where it is no text in the encoding of the locale."""
+    """Return a word of the command line as text, also if it does not fit the encoding of the locale."""
     try:
         word.encode()
     except UnicodeEncodeError:
@@ -39,9 +39,7 @@ def as_typed(word: str) -> str:
 
 
 def write(text: str, *, err: bool = False, dim: bool = False, end: str = "\n") -> None:
-    """Write text that others made. In a terminal its escape sequences are shown, and not obeyed; a pipe gets it as
-    it is.
-    """
+    """Write text from a server or a user. A terminal shows its escape sequences in place of executing them."""
     from ..protocol.text import visible
 
     stream = sys.stderr if err else sys.stdout
@@ -52,7 +50,7 @@ def write(text: str, *, err: bool = False, dim: bool = False, end: str = "\n") -
 
 
 def write_json(value: object) -> None:
-    """JSON for scripts, on one line: UTF-8 in a pipe, ASCII where the terminal shows or encodes it otherwise."""
+    """Write JSON on one line: as UTF-8 into a pipe, as ASCII to a terminal or in another encoding."""
     import attrs
     import orjson
 

@@ -1,4 +1,4 @@
-"""One message and its answer. Ctrl-C stops the run and shows its receipt; the second one leaves."""
+"""One message and its answer. Ctrl-C stops the run and shows its receipt; a second Ctrl-C exits."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ ENDS = {
 LAST_EVENT = 5.0
 """Seconds to wait for the end of a stream after the receipt of its stop."""
 
-SOON = 0.5
-"""Seconds in which an ordinary stop is over."""
+QUICK_STOP = 0.5
+"""Seconds that a stop without a long cleanup takes at most."""
 
 
 def receipt_line(receipt: StopReceipt) -> str:
-    """A receipt as a person reads it."""
+    """Describe a receipt in one sentence."""
     cleanup = "" if receipt.cleanup.value == "none" else f", cleanup {receipt.cleanup.value.replace('_', ' ')}"
     if receipt.stopped and not receipt.accepted:
         return f"Run {receipt.run_id} had been stopped already."
@@ -55,14 +55,14 @@ def receipt_line(receipt: StopReceipt) -> str:
 class Outcome:
     code: ExitCode
     response: dict[str, Any] | None
-    """The terminal response, if it came."""
+    """The terminal response, if one was received."""
     left: bool
     """Ctrl-C was pressed twice."""
 
 
 @attrs.frozen(kw_only=True)
 class Turn:
-    """What is asked, of whom."""
+    """One message to one agent."""
 
     url: str
     message: str
@@ -70,15 +70,17 @@ class Turn:
     user_id: str | None
     token: str | None = None
     silent: bool = False
-    """Show nothing; the terminal response is what is wanted."""
+    """Print nothing; the caller uses the terminal response."""
     aside: bool = False
+    """Print reasoning and tool calls, too."""
     patient: bool = False
+    """Reconnect for a minute if the connection is lost."""
 
     def take(self) -> Outcome:
-        """Ask, and show the answer until it ends.
+        """Send the message, and print the answer until it ends.
 
         Raises:
-            AgentAppError: refused, or out of reach.
+            AgentAppError: the server refuses the request, or cannot be reached.
         """
         return trio.run(_Taken(self).take)
 
@@ -88,8 +90,8 @@ class _Taken:
         self._turn = turn
         self._transcript = Transcript(aside=turn.aside)
         self._events: EventStream | None = None
-        self._over = trio.Event()
-        self._told = trio.Event()
+        self._ended = trio.Event()
+        self._receipt_shown = trio.Event()
         self._interrupted = False
         self._left = False
 
@@ -97,14 +99,16 @@ class _Taken:
         with trio.open_signal_receiver(signal.SIGINT) as signals:
             try:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._obey, signals, nursery.cancel_scope)
+                    nursery.start_soon(self._handle_signals, signals, nursery.cancel_scope)
                     await self._follow()
                     nursery.cancel_scope.cancel(reason="the answer is over")
             except* Exception as errors:
-                error = _first(errors)
+                from ..runs.failures import leaves  # loads the run core, which is not needed otherwise
+
+                error = next(leaves(errors))
                 if isinstance(error, ConnectionLost) and self._events is not None:
                     run = f"--user {self._events.user_id or self._events.session_id} --run {self._events.run_id}"
-                    say(f"The run may go on: trio-agentapp status {self._turn.url} {run}")
+                    say(f"The run may still be running: trio-agentapp status {self._turn.url} {run}")
                 raise error from None
         response = None if self._events is None else self._events.response
         code = ExitCode.FAILED if response is None else ENDS[response["status"]]
@@ -123,23 +127,23 @@ class _Taken:
                             self._transcript.show(event)
             if not turn.silent:
                 self._transcript.end()
-                self._tell_end()
-            self._over.set()
+                self._say_end()
+            self._ended.set()
             if self._interrupted:
-                await self._told.wait()
+                await self._receipt_shown.wait()
 
-    def _tell_end(self) -> None:
+    def _say_end(self) -> None:
         response = None if self._events is None else self._events.response
         if response is not None and response["status"] != "completed" and not self._interrupted:
             error = response["error"] or {}
             say(f"The run ended as {response['status']}: {error.get('code')}: {error.get('message')}")
 
-    async def _obey(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
+    async def _handle_signals(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
         async with trio.open_nursery() as nursery:
             async for _ in signals:
                 self._left, self._interrupted = self._interrupted, True
                 if self._events is None and not self._left:
-                    say("Given up before the answer began.")
+                    say("Cancelled before the answer began.")
                 if self._events is None or self._left:
                     everything.cancel(reason="Ctrl-C")
                     return
@@ -147,25 +151,18 @@ class _Taken:
                 nursery.start_soon(self._stop, self._events)
 
     async def _stop(self, events: EventStream) -> None:
-        """The stream is read on meanwhile, and its client stays until the receipt is there."""
+        """Stop the run and print the receipt, while `_follow` still reads the stream."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._explain)
             receipt = await events.stop(wait=True)
             nursery.cancel_scope.cancel(reason="stopped")
-        # Its last event is on the way, and ends the line that is begun.
+        # The last event is on its way, and ends the current line.
         with trio.move_on_after(LAST_EVENT):
-            await self._over.wait()
+            await self._ended.wait()
         say(receipt_line(receipt))
-        self._told.set()
+        self._receipt_shown.set()
 
     async def _explain(self) -> None:
-        """What takes so long."""
-        await trio.sleep(SOON)
-        say("Stopping: its cleanup is under way. Ctrl-C again leaves without waiting for it.")
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+        """Say what takes so long."""
+        await trio.sleep(QUICK_STOP)
+        say("Stopping: its cleanup is still running. Ctrl-C again exits without waiting for it.")

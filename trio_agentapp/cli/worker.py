@@ -1,4 +1,4 @@
-"""`worker`: work off the tasks of an app."""
+"""`worker`: executes the tasks of an app."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from ..errors import ConfigurationError
 from .exits import ExitCode
-from .run import App, Entrypoint, chosen
+from .options import App, Entrypoint, chosen
 
 __all__ = ["worker"]
 
@@ -17,13 +17,14 @@ def worker(
     app: App,
     entrypoint: Entrypoint = None,
     queue: Annotated[
-        list[str] | None, typer.Option("-Q", "--queue", help="Take from it; may be repeated.  [default: all]")
+        list[str] | None,
+        typer.Option("-Q", "--queue", help="Take tasks from this queue; may be repeated.  [default: all]"),
     ] = None,
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Processes, each with one task at a time.  [default: one per core]")
     ] = None,
 ) -> ExitCode:
-    """Execute the tasks of APP that Celery brings, until SIGTERM or Ctrl-C."""
+    """Execute the tasks of APP that Celery delivers, until SIGTERM or Ctrl-C."""
     from ..app.loading import load_app
 
     try:

@@ -1,4 +1,4 @@
-"""A service in a process of its own: started, watched until it is ready, ended."""
+"""A service in a process of its own, which outlives the one that starts it."""
 
 from __future__ import annotations
 
@@ -11,128 +11,114 @@ import trio
 from ..errors import DeployError
 from ..protocol.deployment import DeploymentState, DeploymentStatus
 from .processes import Identity, reap, spawn, wait_child
-from .readiness import Reason, unready_reason, wait_ready
+from .readiness import look, wait_ready
 from .records import Record, Records
+from .services import end_service
 
-__all__ = ["look", "start", "stop"]
+__all__ = ["DetachedService"]
 
-ANSWER_PATIENCE = 2.0
-"""For the answer to one question of how it is."""
-
-FAILED_PATIENCE = 5.0
-"""For a service that did not become ready to end by itself: it has no runs to drain."""
-
-KILLED_PATIENCE = 10.0
-"""For the kernel to end what was killed."""
+FAILED_TIMEOUT = 5.0
+"""Seconds to end for a service that did not become ready. It has no runs to drain."""
 
 
-async def start(
-    records: Records,
-    record: Record,
-    listener: socket.socket,
-    *,
-    environment: Mapping[str, str],
-    args: Sequence[str],
-    ready_timeout: float,
-) -> Record:
-    """Returns the record as the service has completed it. Whatever goes wrong, nothing of it stays but its log.
+class DetachedService:
+    """A service as its record describes it."""
 
-    Raises:
-        DeployError: it ended, or was not ready within `ready_timeout` seconds; with the end of its log.
-    """
-    home = str(records.folder.parent)
-    command = [sys.executable, "-m", f"{__package__}.service", home, record.deploy_id, *args]
-    records.write(record)
-    pid = None
-    ready = False
-    try:
-        with listener:
-            # Unbuffered, or what is printed last is lost with a process that is killed.
-            complete = {"PYTHONUNBUFFERED": "1", **environment}
-            pid = spawn(command, complete, log=records.log(record.deploy_id), listener=listener.fileno())
-        await _wait_ready(record, pid, ready_timeout)
-        ready = True
-    except OSError as error:
-        raise DeployError(f"{sys.executable} cannot be started: {error.strerror}") from error
-    finally:
-        if not ready:
-            with trio.CancelScope(shield=True):
-                if pid is not None:
-                    await _end(Identity.of(pid), FAILED_PATIENCE)
-            records.forget(record.deploy_id)
-    return records.get(record.deploy_id)
+    def __init__(self, records: Records, record: Record) -> None:
+        self.deploy_id = record.deploy_id
+        self.record = record
+        self._records = records
+
+    async def start(
+        self, listener: socket.socket, environment: Mapping[str, str], args: Sequence[str], ready_timeout: float
+    ) -> None:
+        """Start the process and wait until it is ready; `record` is then complete.
+
+        If it fails, the process is ended and only its log is left.
+
+        Raises:
+            DeployError: it ended, or was not ready within `ready_timeout` seconds; with the end of its log.
+        """
+        home = str(self._records.folder.parent)
+        command = [sys.executable, "-m", f"{__package__}.service", home, self.deploy_id, *args]
+        self._records.write(self.record)
+        pid = None
+        ready = False
+        try:
+            with listener:
+                # Unbuffered, because a process that is killed loses what is still in its buffer.
+                complete = {"PYTHONUNBUFFERED": "1", **environment}
+                log = self._records.log(self.deploy_id)
+                pid = spawn(command, complete, log=log, listener=listener.fileno())
+            await self._wait_ready(pid, ready_timeout)
+            ready = True
+        except OSError as error:
+            raise DeployError(f"{sys.executable} cannot be started: {error.strerror}") from error
+        finally:
+            if not ready:
+                with trio.CancelScope(shield=True):
+                    if pid is not None and (process := Identity.of(pid)) is not None:
+                        await _end(process, FAILED_TIMEOUT)
+                self._records.forget(self.deploy_id)
+        self.record = self._records.get(self.deploy_id)
+
+    async def _wait_ready(self, pid: int, ready_timeout: float) -> None:
+        code: int | None = None
+        died = False
+
+        async def wait_end() -> None:
+            nonlocal code, died
+            code = await wait_child(pid)
+            died = True
+
+        reason = await wait_ready(self.record.url, ready_timeout, wait_end)
+        log = f"Its log, {self.record.log}, ends with:\n{self.record.log_tail()}"
+        if died:
+            raise DeployError(f"the service ended before it was ready ({_exit_of(code)}). {log}")
+        if reason is not None:
+            raise DeployError(f"the service was not ready in {ready_timeout:g} s: {reason}. {log}")
+
+    async def look(self) -> DeploymentStatus:
+        record = self.record
+        if record.process is not None:
+            reap(record.process.pid)
+        state = record.state
+        if state is None:
+            why = await look(record.url)
+            if why is None:
+                return record.status(DeploymentState.READY)
+            state = record.state  # it may have died meanwhile
+            if state is None:
+                return record.status(DeploymentState.UNREADY, why)
+        if state is DeploymentState.DEAD:
+            return record.status(state, f"it ended by itself; its log is {record.log}")
+        return record.status(state)
+
+    async def stop(self, timeout: float | None) -> DeploymentStatus:
+        record = self.record
+        if record.state is DeploymentState.STARTING:
+            raise DeployError(f"{record.deploy_id} is being started; try again in a moment")
+        reason = None
+        if record.process is None or not record.process.alive:
+            if record.process is not None:
+                reap(record.process.pid)
+            reason = f"it had died before; its log is {record.log}"
+        else:
+            seconds = record.stop_within if timeout is None else timeout
+            if await _end(record.process, seconds):
+                reason = f"killed: it had not ended in {seconds:g} s"
+        self._records.forget(record.deploy_id)
+        return record.status(DeploymentState.STOPPED, reason)
 
 
-async def _wait_ready(record: Record, pid: int, ready_timeout: float) -> None:
-    reason = Reason()
-    code: int | None = None
-    died = False
-
-    async def watch() -> None:
-        nonlocal code, died
-        code = await wait_child(pid)
-        died = True
-        nursery.cancel_scope.cancel(reason="the service has ended")
-
-    with trio.move_on_after(ready_timeout) as patience:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch)
-            await wait_ready(record.url, reason)
-            nursery.cancel_scope.cancel(reason="the service is ready")
-    told = f"Its log, {record.log}, ends with:\n{record.last_words()}"
-    if died:
-        raise DeployError(f"the service ended before it was ready ({_manner(code)}). {told}")
-    if patience.cancelled_caught:
-        raise DeployError(f"the service was not ready in {ready_timeout:g} s: {reason.text}. {told}")
-
-
-def _manner(code: int | None) -> str:
+def _exit_of(code: int | None) -> str:
     if code is None:
-        return "nobody knows how"
+        return "unknown exit code"
     return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
 
-async def look(record: Record) -> DeploymentStatus:
-    if record.process is not None:
-        reap(record.process.pid)
-    state = record.state
-    if state is DeploymentState.DEAD:
-        return record.status(state, f"it ended without having been told to; its log is {record.log}")
-    if state is not None:
-        return record.status(state)
-    why: str | None = f"no answer in {ANSWER_PATIENCE:g} s"
-    with trio.move_on_after(ANSWER_PATIENCE):
-        why = await unready_reason(record.url)
-    if why is not None and record.state is DeploymentState.DEAD:
-        return await look(record)  # it died meanwhile
-    return record.status(DeploymentState.READY if why is None else DeploymentState.UNREADY, why)
-
-
-async def stop(records: Records, record: Record, timeout: float | None) -> DeploymentStatus:
-    """Drain, and kill what has not ended after `timeout` seconds; None: what its own settings allow it."""
-    if record.state is DeploymentState.STARTING:
-        raise DeployError(f"{record.deploy_id} is just being started; try again in a moment")
-    if record.process is None or not record.process.alive:
-        if record.process is not None:
-            reap(record.process.pid)
-        records.forget(record.deploy_id)
-        return record.status(DeploymentState.STOPPED, f"it had died before; its log is {record.log}")
-    patience = record.stop_within if timeout is None else timeout
-    killed = await _end(record.process, patience)
-    records.forget(record.deploy_id)
-    return record.status(DeploymentState.STOPPED, f"killed: it had not ended in {patience:g} s" if killed else None)
-
-
-async def _end(process: Identity | None, patience: float) -> bool:
-    """Ask, wait, insist. Whether that was necessary."""
-    if process is None:
-        return False
+async def _end(process: Identity, timeout: float) -> bool:
+    """Drain and end the process; returns whether it had to be killed."""
     process.terminate()
-    with trio.move_on_after(patience):
-        await process.wait_end()
-        return False
-    process.kill()
-    with trio.move_on_after(KILLED_PATIENCE):
-        await process.wait_end()
-        return True
-    raise DeployError(f"process {process.pid} was killed and does not end")
+    stuck = f"process {process.pid} was killed and does not end"
+    return await end_service(process.wait_end, process.kill, timeout, stuck)

@@ -1,7 +1,8 @@
-"""Processes that are not held as children: who is who, how to start one, how to end one.
+"""Processes that may be no children of this one: identifies, starts and ends them.
 
-A process id alone names nobody: it is given to another process some time after its death. So a process is known by
-its id and its birth, and is signalled through a descriptor (pidfd) that never means another one.
+A process id alone is not enough: it is given to another process some time after the first one's death. So a process
+is identified by its id and its start time, and signals go through a descriptor (pidfd) that never means another
+one.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ from ..errors import DeployError
 __all__ = ["Identity", "reap", "spawn", "wait_child"]
 
 LISTENER = 3
-"""The descriptor under which a new process finds its listening socket: the first after the standard ones."""
+"""The descriptor of the listening socket in the new process: the first after the standard ones."""
 
 DEFAULT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 @attrs.frozen
 class Identity:
-    """One process, for as long as this machine is up and beyond."""
+    """One process, also distinct from processes of other boots of this machine."""
 
     pid: int
     birth: str
-    """When it began: clock ticks since the boot, and which boot."""
+    """The id of the boot, and the clock ticks from there to the start of the process."""
 
     @classmethod
     def of(cls, pid: int) -> Identity | None:
-        """None where no such process is alive; one that only waits to be reaped is not."""
+        """The identity of a live process; None if there is none, or if it only waits to be reaped."""
         try:
-            # Behind the name, which may hold blanks and brackets: proc(5), fields 3 and 22.
+            # Fields 3 and 22 of proc(5), read after the name, which may hold blanks and brackets.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         except OSError:
@@ -62,20 +63,20 @@ class Identity:
         reap(self.pid)
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM."""
         with self._opened() as descriptor:
             if descriptor is not None:
                 signal.pidfd_send_signal(descriptor, signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it, and what it has started in its group."""
+        """Send SIGKILL to its process group."""
         with self._opened() as descriptor, suppress(ProcessLookupError):
             if descriptor is not None:
                 os.killpg(self.pid, signal.SIGKILL)
 
     @contextmanager
     def _opened(self) -> Iterator[int | None]:
-        """A descriptor of this very process; None if it is dead."""
+        """Open a descriptor of this process; None if it is dead."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -88,10 +89,10 @@ class Identity:
 
 
 def spawn(command: Sequence[str], environment: Mapping[str, str], *, log: Path, listener: int) -> int:
-    """Start a process that has nothing of this one but its folder and a socket; returns its id.
+    """Start a process that inherits only the current folder and a socket; returns its id.
 
-    A session of its own, so that no terminal ends it; no input; output appended to `log`; default signals; the
-    socket as descriptor 3. Nothing is forked: the program is executed anew.
+    It has a session of its own, so that no terminal ends it, no input, default signal handlers, and the socket as
+    descriptor 3. Its output is appended to `log`. Nothing is forked.
     """
     if not hasattr(os, "pidfd_open"):
         raise DeployError("detached deployments need Linux")
@@ -112,7 +113,7 @@ def spawn(command: Sequence[str], environment: Mapping[str, str], *, log: Path, 
 
 
 def reap(pid: int) -> int | None:
-    """The exit code of a child of this process that has ended: negative for a signal. None if it is neither."""
+    """Return the exit code of a child, negative for a signal; None if it is no child or has not ended."""
     with suppress(ChildProcessError):
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
@@ -121,7 +122,7 @@ def reap(pid: int) -> int | None:
 
 
 async def wait_child(pid: int) -> int | None:
-    """Wait for a child's end and reap it; its exit code, None if somebody else has taken that."""
+    """Wait for the end of a child and reap it; its exit code, None if other code has reaped it."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -1,31 +1,60 @@
-"""Asking a service whether it is ready, as balancers do."""
+"""Asks a service whether it is ready, as load balancers do."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import trio
 
-__all__ = ["local_url", "unready_reason", "wait_ready"]
+__all__ = ["local_url", "look", "unready_reason", "wait_ready"]
 
 PAUSE = 0.1
-"""Seconds between two questions to a service that is not ready."""
+"""Seconds between two requests to a service that is not ready."""
+
+LOOK_TIMEOUT = 2.0
+"""Seconds for the response to a single request."""
 
 
 def local_url(host: str, port: int, *, tls: bool) -> str:
-    """How this machine reaches a service that listens on `host`."""
+    """The URL at which this machine reaches a service that listens on `host`."""
     reached = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  no address to listen on
     shown = f"[{reached}]" if ":" in reached else reached
     return f"{'https' if tls else 'http'}://{shown}:{port}"
 
 
-async def unready_reason(url: str) -> str | None:
-    """Why the service is not ready, None if it is. Waits for an answer; the caller bounds it.
+async def look(url: str) -> str | None:
+    """Return why the service is not ready; None if it is."""
+    with trio.move_on_after(LOOK_TIMEOUT):
+        return await unready_reason(url)
+    return f"no answer in {LOOK_TIMEOUT:g} s"
 
-    Only 503 means that it is not: a route of the user's own at this path may answer whatever it likes.
+
+async def wait_ready(url: str, timeout: float, wait_end: Callable[[], Awaitable[object]]) -> str | None:
+    """Wait until the service is ready, `timeout` seconds have passed, or `wait_end` returns because it has ended.
+
+    Returns None if it is ready; otherwise the last reason why it was not.
     """
-    import httpx  # where nothing is deployed, nobody pays for it
+    reason: str | None = "it does not answer"
+
+    async def watch() -> None:
+        await wait_end()
+        nursery.cancel_scope.cancel(reason="the service has ended")
+
+    with trio.move_on_after(timeout):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            while (reason := await unready_reason(url)) is not None:  # noqa: ASYNC110  another process
+                await trio.sleep(PAUSE)
+            nursery.cancel_scope.cancel(reason="the service is ready")
+    return reason
+
+
+async def unready_reason(url: str) -> str | None:
+    """Return why the service is not ready. Only 503 means that: a route of the user may be at this path."""
+    import httpx  # loaded only where something is deployed
 
     try:
-        # The service's certificate names its public host, and here it is reached by its address.
+        # The service's certificate names its public host, and this request uses its local address.
         async with httpx.AsyncClient(trust_env=False, verify=False, timeout=None) as client:  # noqa: S501, S113
             answer = await client.get(f"{url}/readiness")
     except httpx.HTTPError as error:
@@ -36,15 +65,3 @@ async def unready_reason(url: str) -> str | None:
         return str(answer.json()["reason"])
     except (ValueError, KeyError, TypeError):
         return "it answers 503"
-
-
-class Reason:
-    """The last thing that was heard, for whoever gives up."""
-
-    text = "it does not answer"
-
-
-async def wait_ready(url: str, reason: Reason) -> None:
-    while (why := await unready_reason(url)) is not None:
-        reason.text = why
-        await trio.sleep(PAUSE)

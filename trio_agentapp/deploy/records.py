@@ -1,4 +1,4 @@
-"""What is known of detached services: one small file each, replaced as a whole."""
+"""The records of detached services: one small file each, which is always replaced as a whole."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Record", "Records"]
 logger = logging.getLogger(__name__)
 
 KEPT = 7 * 24 * 3600.0
-"""Seconds for which records and logs of the dead are kept."""
+"""Seconds for which records and logs of dead services are kept."""
 
 ID = re.compile(r"[0-9a-f]{8}")
 
@@ -33,7 +33,7 @@ LAST_LINES, LAST_BYTES = 20, 16 * 1024
 
 @attrs.frozen(kw_only=True)
 class Record:
-    """One detached service. Neither its environment nor its arguments are kept: they may hold secrets."""
+    """One detached service. It does not hold the environment and arguments, which may contain secrets."""
 
     deploy_id: str
     entrypoint: str
@@ -49,13 +49,13 @@ class Record:
     workers: int = 1
     app_name: str = ""
     process: Identity | None = None
-    """None until it has come to life."""
+    """None until the process has written itself into the record."""
     stop_within: float = 60.0
-    """Seconds that it may take to end when it is told to."""
+    """Seconds that it needs at most to end."""
 
     @property
     def state(self) -> DeploymentState | None:
-        """STARTING or DEAD; None: it lives, and has to be asked."""
+        """STARTING or DEAD; None if its process is alive and has to be asked."""
         if self.process is None:
             return DeploymentState.STARTING if self.launcher.alive else DeploymentState.DEAD
         return None if self.process.alive else DeploymentState.DEAD
@@ -74,20 +74,20 @@ class Record:
             reason=reason,
         )
 
-    def last_words(self) -> str:
-        """The end of its log, for people."""
+    def log_tail(self) -> str:
+        """The last lines of its log, as text."""
         try:
             with open(self.log, "rb") as log:
                 log.seek(max(0, os.fstat(log.fileno()).st_size - LAST_BYTES))
                 lines = log.read().decode(errors="replace").splitlines()
         except OSError:
             return "(it has no log)"
-        spoken = [line for raw in lines for line in _plain(raw)]
-        return "\n".join(f"  {line}" for line in spoken[-LAST_LINES:]) or "  (it wrote nothing)"
+        shown = [line for raw in lines for line in _plain(raw)]
+        return "\n".join(f"  {line}" for line in shown[-LAST_LINES:]) or "  (it wrote nothing)"
 
 
 def _plain(line: str) -> list[str]:
-    """A line of the log as a terminal would have had it."""
+    """A line of the log as text, also if it was logged as JSON."""
     try:
         record = orjson.loads(line)
         return [f"{record['level'].upper()}: {record['message']}", *record.get("traceback", "").splitlines()]
@@ -104,7 +104,7 @@ class Records:
         self.folder = Path(os.path.abspath(chosen)) / "deployments"
 
     def new_id(self) -> str:
-        """One that is free, with its log begun.
+        """Choose a free id, and create its log.
 
         Raises:
             DeployError: the folder cannot be written.
@@ -135,14 +135,14 @@ class Records:
         os.replace(draft, path)
 
     def forget(self, deploy_id: str) -> None:
-        """Remove the record; the log stays for a while."""
+        """Remove the record. `prune` removes the log later."""
         self._path(deploy_id).unlink(missing_ok=True)
 
     def get(self, deploy_id: str) -> Record:
-        """The record of an id, or of the beginning of one.
+        """Find the record whose id is or starts with `deploy_id`.
 
         Raises:
-            DeployError: there is none, or more than one begins so.
+            DeployError: there is none, or more than one.
         """
         found = [record for record in self if record.deploy_id.startswith(deploy_id)] if deploy_id else []
         if not found:
@@ -155,7 +155,7 @@ class Records:
         return found[0]
 
     def __iter__(self) -> Iterator[Record]:
-        """All, the oldest first. What cannot be read is told and passed over."""
+        """All records, the oldest first. A file that cannot be read is logged and skipped."""
         found = []
         for path in self.folder.glob("*.json"):
             try:
@@ -167,7 +167,7 @@ class Records:
         yield from sorted(found, key=lambda record: record.started_at)
 
     def prune(self) -> None:
-        """Forget what has been dead for a week, and the logs of what is forgotten."""
+        """Remove records of services that have been dead for a week, and logs without a record that are as old."""
         before = time.time() - KEPT
         for record in self:
             if record.state is DeploymentState.DEAD and _last_change(Path(record.log)) < before:

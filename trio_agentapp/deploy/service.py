@@ -1,7 +1,7 @@
 """The program of a detached service: `python -m trio_agentapp.deploy.service HOME ID [ARGUMENTS]`.
 
-It writes itself into its record, loads the app and serves it on the socket that it was given. A clean end removes
-the record; one that stays behind tells of another kind of end.
+It writes its process into its record, loads the app and serves it on the inherited socket. After a clean end it
+removes the record; a record that stays shows that the service has died.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .records import Record, Records
 
 __all__ = ["main"]
 
-LEAVING = 30.0
-"""Seconds beyond drain and cleanup that a service has to end: above the launcher's own watchdog."""
+EXIT_MARGIN = 30.0
+"""Seconds beyond drain and cleanup for a service to end: more than the launcher's watchdog allows."""
 
 
 def main() -> None:
@@ -31,10 +31,10 @@ def main() -> None:
     records = Records(home)
     record = records.get(deploy_id)
     code = 1
-    # The program is executed anew for each of several workers; the first process is the service.
+    # Each of several workers executes this program too; the first process is the service.
     worker = Inheritance.offered()
     if not worker:
-        # What a library may have left open to be inherited.
+        # Close what a library may have left open and inheritable.
         os.closerange(LISTENER + 1, os.sysconf("SC_OPEN_MAX"))
         os.set_inheritable(LISTENER, False)
         record = attrs.evolve(record, process=Identity.own())
@@ -42,7 +42,7 @@ def main() -> None:
     try:
         app = _load(record, args)
         if not worker:
-            stop_within = app.settings.drain_timeout + app.settings.cleanup_budget + LEAVING
+            stop_within = app.settings.drain_timeout + app.settings.cleanup_budget + EXIT_MARGIN
             name = record.app_name or app.app_name
             records.write(attrs.evolve(record, app_name=name, stop_within=stop_within))
         code = serve_app(
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def _load(record: Record, args: list[str]) -> AgentApp:
-    """The app, in a program that looks to it as the one that deployed it did."""
+    """Load the app with the `sys.path` of the program that deployed it."""
     place = record.entrypoint.rpartition(":")[0] or record.entrypoint
     sys.argv = [place if is_file(place) else "-m", *args]
     sys.path[:] = record.sys_path

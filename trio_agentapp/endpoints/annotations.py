@@ -1,4 +1,4 @@
-"""What a parameter's annotation says, without the wrappings that typing has for it."""
+"""Resolving the annotations of a user's function, and taking `typing`'s wrappers off a type."""
 
 from __future__ import annotations
 
@@ -8,55 +8,57 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import attrs
 
 __all__ = [
+    "AT_MODULE_LEVEL",
+    "Field",
     "Unservable",
     "alternatives",
     "annotations_of",
-    "is_fielded",
+    "fields_of",
     "is_pydantic",
-    "is_struct",
-    "library_of",
-    "names_around",
+    "names_of",
     "plain",
-    "resolve_fields",
     "result_of",
-    "typed_dict_of",
 ]
+
+AT_MODULE_LEVEL = "define the class at module level, or import it there"
 
 
 class Unservable(Exception):
-    """An annotation that no request can fill; the message says why, and what would do."""
+    """No request can fill a parameter with this annotation; the message says why, and what to do."""
 
 
 def annotations_of(fn: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations of a function's parameters, by name; those written as text are looked up.
+    """Return the annotations of a function's parameters by name, those written as text resolved.
 
-    Names are searched where the function is defined, also among the locals of the function that defines it: so
-    `from __future__ import annotations` and a model of three lines above work together in any place.
+    A name is looked up where Python itself would: in the function's closure, its module and the builtins. Of the
+    locals of a function around it, the closure has only those that the body uses; the others are not searched.
 
-    Raises Unservable if a name is not there.
+    Raises Unservable if a name is not defined there.
     """
     inner = _innermost(fn)
     found: dict[str, Any] = {}
     for name, annotation in getattr(inner, "__annotations__", {}).items():
         if name != "return":
             try:
-                found[name] = _looked_up(inner, annotation)
+                found[name] = _resolved(inner, annotation)
             except (NameError, SyntaxError, TypeError, AttributeError) as exc:
-                raise Unservable(f"the annotation of {name!r} cannot be looked up: {exc}") from exc
+                raise Unservable(
+                    f"the annotation of parameter {name!r} cannot be resolved: {exc}; {AT_MODULE_LEVEL}"
+                ) from exc
     return found
 
 
 def result_of(fn: Callable[..., Any]) -> Any:
-    """The annotation of what it returns; `Any` if there is none, or it cannot be looked up."""
+    """Return the annotation of the result, or `Any` if there is none or it cannot be resolved."""
     inner = _innermost(fn)
     try:
-        return _looked_up(inner, getattr(inner, "__annotations__", {}).get("return", Any))
+        return _resolved(inner, getattr(inner, "__annotations__", {}).get("return", Any))
     except (NameError, SyntaxError, TypeError, AttributeError):
         return Any
 
@@ -68,47 +70,30 @@ def _innermost(fn: Any) -> Any:
     return fn if inspect.isroutine(fn) else type(fn).__call__
 
 
-def _looked_up(fn: Any, annotation: Any) -> Any:
-    """An annotation of this function; one that is text is looked up where the function is defined."""
+def _resolved(fn: Any, annotation: Any) -> Any:
     if not isinstance(annotation, str):
         return annotation
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
-    return typing.get_type_hints(holder, names_around(fn), include_extras=True)["it"]
+    return typing.get_type_hints(holder, names_of(fn), include_extras=True)["it"]
 
 
-def names_around(fn: Any) -> dict[str, Any]:
-    """The names that are known where a function is defined: of its module, and of the functions around it."""
-    globalns = getattr(fn, "__globals__", {})
-    return {**globalns, **_locals_around(globalns), **_closure(fn)}
-
-
-def _closure(fn: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    names = getattr(getattr(fn, "__code__", None), "co_freevars", ())
-    for name, cell in zip(names, getattr(fn, "__closure__", None) or (), strict=False):
+def names_of(fn: Any) -> dict[str, Any]:
+    """Return the names that a function can use: those of its module and of its closure."""
+    names = dict(getattr(fn, "__globals__", {}))
+    free = getattr(getattr(fn, "__code__", None), "co_freevars", ())
+    for name, cell in zip(free, getattr(fn, "__closure__", None) or (), strict=False):
         try:
-            found[name] = cell.cell_contents
+            names[name] = cell.cell_contents
         except ValueError:
-            # It has no value yet: the function is being defined, and calls itself.
+            # The cell is still empty, as for a function that calls itself while it is being decorated.
             continue
-    return found
-
-
-def _locals_around(globalns: dict[str, Any]) -> dict[str, Any]:
-    """The locals of the nearest caller in the module that these globals are of."""
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals is globalns:
-            return dict(frame.f_locals)
-        frame = frame.f_back
-    return {}
+    return names
 
 
 def plain(annotation: Any) -> Any:
-    """Without `Annotated`, `NewType`, `Required` and `type` aliases."""
+    """Take off `Annotated`, `NewType`, `Required`, `NotRequired` and `type` aliases."""
     while True:
-        origin = get_origin(annotation)
-        if origin is Annotated or origin in (typing.Required, typing.NotRequired):
+        if get_origin(annotation) in (Annotated, typing.Required, typing.NotRequired):
             annotation = get_args(annotation)[0]
         elif isinstance(annotation, typing.NewType):
             annotation = annotation.__supertype__
@@ -119,7 +104,10 @@ def plain(annotation: Any) -> Any:
 
 
 def alternatives(annotation: Any) -> tuple[list[Any], bool]:
-    """The members of a union, None left out, and whether None is one; a single type is a union of one."""
+    """Return the members of a union without None, and whether None is one of them.
+
+    Any other type counts as a union of one member.
+    """
     annotation = plain(annotation)
     if get_origin(annotation) not in (Union, types.UnionType):
         return [annotation], annotation in (None, type(None))
@@ -133,75 +121,62 @@ def alternatives(annotation: Any) -> tuple[list[Any], bool]:
 
 
 def is_pydantic(annotation: Any) -> bool:
-    """A model or dataclass of pydantic, which is loaded then; it is never imported for the question."""
+    """Tell whether this is a model or dataclass of pydantic, without importing pydantic."""
     loaded = "pydantic" in sys.modules
     return loaded and isinstance(annotation, type) and hasattr(annotation, "__pydantic_validator__")
 
 
-def is_struct(annotation: Any) -> bool:
-    struct = getattr(sys.modules.get("msgspec"), "Struct", None)
-    return struct is not None and isinstance(annotation, type) and issubclass(annotation, struct)
+@attrs.frozen
+class Field:
+    """A field that the JSON of a class has."""
+
+    name: str
+    parameter: str
+    """Its name in `__init__`."""
+    annotation: Any
+    required: bool
+    default: Any = inspect.Parameter.empty
+    """The default in the signature, which may also be a mark of a factory."""
 
 
-def is_fielded(annotation: Any) -> bool:
-    """An attrs class or a dataclass."""
-    return isinstance(annotation, type) and (attrs.has(annotation) or dataclasses.is_dataclass(annotation))
+def fields_of(kind: Any) -> list[Field] | None:
+    """Return the parameters of an attrs class's or a dataclass's `__init__`, or the keys of a TypedDict.
 
-
-def resolve_fields(cls: Any) -> None:
-    """Look up the types of a dataclass's or an attrs class's fields that are written as text, in it or in a list.
-
-    Raises NameError if a name is not there.
+    None for any other type. Raises Unservable if an annotation cannot be resolved.
     """
-    around = _locals_around(vars(sys.modules[cls.__module__])) | {cls.__name__: cls}
-    if attrs.has(cls):
-        attrs.resolve_types(cls, localns=around)
-    else:
-        hints = typing.get_type_hints(cls, localns=around, include_extras=True)
-        for field in dataclasses.fields(cls):
-            field.type = hints.get(field.name, field.type)
+    cls = get_origin(kind) or kind
+    is_attrs, is_typed_dict = isinstance(cls, type) and attrs.has(cls), typing.is_typeddict(cls)
+    if not is_attrs and not is_typed_dict and not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        return None
+    try:
+        hints = typing.get_type_hints(cls, include_extras=True)
+    except NameError as exc:
+        raise Unservable(f"{exc}; {AT_MODULE_LEVEL}") from exc
+    if is_typed_dict:
+        return [Field(name, name, plain(hint), _is_required(cls, name, hint)) for name, hint in hints.items()]
+    arguments = dict(zip(getattr(cls, "__parameters__", ()), get_args(kind), strict=False))
+    aliases = {field.alias: field.name for field in attrs.fields(cls)} if is_attrs else {}
+    found = []
+    for parameter in inspect.signature(cls).parameters.values():
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            name = aliases.get(parameter.name, parameter.name)
+            hint = _filled(hints.get(name, Any), arguments)
+            hint = hint.type if isinstance(hint, dataclasses.InitVar) else hint
+            # attrs has NOTHING where a factory makes the default.
+            default = parameter.empty if parameter.default is attrs.NOTHING else parameter.default
+            found.append(Field(name, parameter.name, hint, parameter.default is parameter.empty, default))
+    return found
 
 
-def typed_dict_of(cls: Any) -> tuple[dict[str, Any], list[str]]:
-    """The types of a typed dict's keys, and the keys that must be there.
-
-    Raises NameError if a name is not there.
-    """
-    around = _locals_around(vars(sys.modules[cls.__module__])) | {cls.__name__: cls}
-    hints = typing.get_type_hints(cls, localns=around, include_extras=True)
-    marks = {name: get_origin(hint) for name, hint in hints.items()}
-    required = [
-        name
-        for name in hints
-        if marks[name] is typing.Required
-        or (name in cls.__required_keys__ and marks[name] is not typing.NotRequired)
-    ]
-    return {name: plain(hint) for name, hint in hints.items()}, required
+def _is_required(cls: Any, name: str, hint: Any) -> bool:
+    # `__required_keys__` is wrong where annotations are text: Python does not see Required and NotRequired in them.
+    mark = get_origin(hint)
+    return mark is typing.Required or (name in cls.__required_keys__ and mark is not typing.NotRequired)
 
 
-def library_of(annotation: Any) -> Literal["pydantic", "msgspec", "cattrs"]:
-    """Whose rules a value of it follows: those of the models and constraints that occur in it."""
-    said = set(_libraries(annotation))
-    if "pydantic" in said:
-        return "pydantic"
-    return "msgspec" if "msgspec" in said else "cattrs"
-
-
-def _libraries(annotation: Any) -> Iterator[str]:
-    if get_origin(annotation) is Annotated:
-        for constraint in get_args(annotation)[1:]:
-            home = type(constraint).__module__.partition(".")[0]
-            if home == "msgspec":
-                yield home
-            elif home in ("pydantic", "annotated_types") and "pydantic" in sys.modules:
-                yield "pydantic"
-            elif home == "annotated_types":
-                raise Unservable(f"{type(constraint).__name__} of {home} is not understood; leave it out")
-    annotation = plain(annotation)
-    if is_pydantic(annotation):
-        yield "pydantic"
-    elif is_struct(annotation):
-        yield "msgspec"
-    elif get_origin(annotation) is not Literal:
-        for argument in get_args(annotation):
-            yield from _libraries(argument)
+def _filled(hint: Any, arguments: dict[Any, Any]) -> Any:
+    """Return the annotation with the arguments of a generic class in place of its type variables."""
+    if isinstance(hint, TypeVar):
+        return arguments.get(hint, Any)
+    variables = getattr(hint, "__parameters__", ()) if get_args(hint) else ()
+    return hint[tuple(arguments.get(each, Any) for each in variables)] if variables else hint

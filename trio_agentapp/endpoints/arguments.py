@@ -1,11 +1,11 @@
-"""A view's arguments out of a request: by annotation, from path, query string and JSON body (DESIGN, section 2)."""
+"""Binding: the arguments of a user's function, taken from path, query string and JSON body by annotation."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from quart.wrappers import Request
@@ -13,18 +13,18 @@ from quart.wrappers import Request
 from ..errors import ConfigurationError, MalformedBody, UnsupportedMediaType, ValidationError
 from ..protocol.codec import decode_json
 from ..protocol.structure import Faults, kind_of
-from .annotations import Unservable, alternatives, annotations_of, library_of, plain
-from .scalars import Parse, Unfit, many_of, scalar_of
-from .shapes import Shape, moved, shape_of
+from .annotations import Unservable, alternatives, annotations_of, plain
+
+if TYPE_CHECKING:
+    from .conversion import Convert
 
 __all__ = ["Arguments", "Parameter", "Source", "read_arguments"]
 
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
-"""Where a parameter without an annotation is a text of the query string: clients send no body with these."""
-
+"""With these methods clients send no body: a parameter without an annotation is a text in the query string."""
 
 MAX_BODY_DEPTH = 100
-"""Levels of nesting in a body. Half of what an answer may have: a function may give back what it got, and more."""
+"""Levels of nesting in a body: half of what a response may have, since a function may return its body and more."""
 
 
 class Source(Enum):
@@ -36,24 +36,18 @@ class Source(Enum):
 
 @attrs.frozen(kw_only=True)
 class Parameter:
-    """One parameter: where its value is found, and what makes it."""
+    """One parameter: where its value comes from, and how it is converted."""
 
     name: str
     source: Source
     annotation: Any
     optional: bool
-    """It may be left out: the function has a default for it, or it takes None."""
+    """The parameter may be left out: the function has a default for it, or it takes None."""
     default: Any = inspect.Parameter.empty
-    parse: Parse | None = None
-    """Of a text, in path and query string."""
-    collect: Callable[[list[Any]], Any] | None = None
-    """What makes one value of those of a repeated query parameter; None: it may stand there once."""
-    shape: Shape | None = None
-    """Of a JSON value, in the body; in the query string only where an annotation holds constraints."""
-
-    @property
-    def has_default(self) -> bool:
-        return self.default is not inspect.Parameter.empty
+    convert: Convert | None = None
+    """Converts the texts of path and query string, or the JSON value in the body."""
+    many: bool = False
+    """The query parameter may be given several times."""
 
 
 @attrs.frozen
@@ -67,77 +61,60 @@ class Arguments:
 
     @property
     def whole_body(self) -> Parameter | None:
-        """The parameter that gets the whole JSON body; with several each gets its member of an object."""
+        """The only body parameter, which gets the whole JSON value. Several get a member of an object each."""
         body = self.of(Source.BODY)
         return body[0] if len(body) == 1 else None
 
     async def bind(self, request: Request, path: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments by name.
+        """Return the arguments by name.
 
-        Raises ValidationError with every fault of path, query and body; UnsupportedMediaType, MalformedBody, and
-        Quart's own for a body too large or too slow.
+        Raises ValidationError with the first fault of each parameter; UnsupportedMediaType, MalformedBody; and
+        Quart's own errors for a body that is too large or too slow.
         """
         faults = Faults()
         found: dict[str, Any] = dict(path)
         for parameter in self.parameters:
             match parameter.source:
                 case Source.PATH:
-                    _take_text(parameter, [str(path[parameter.name])], found, faults)
+                    _take_texts(parameter, [str(path[parameter.name])], found, faults)
                 case Source.QUERY:
-                    _take_text(parameter, request.args.getlist(parameter.name), found, faults)
+                    _take_texts(parameter, request.args.getlist(parameter.name), found, faults)
                 case Source.REQUEST:
                     found[parameter.name] = request
         if body := self.of(Source.BODY):
-            _take_body(body, await _read(request), found, faults)
+            _take_body(body, await _read_body(request), found, faults)
         faults.settle()
         return found
 
 
-def _take_text(parameter: Parameter, texts: list[str], found: dict[str, Any], faults: Faults) -> None:
-    assert parameter.parse is not None  # noqa: S101
+def _take_texts(parameter: Parameter, texts: list[str], found: dict[str, Any], faults: Faults) -> None:
     place = f"{parameter.source.value}.{parameter.name}"
     if not texts:
-        _leave_out(parameter, place, found, faults)
-        return
-    if len(texts) > 1 and parameter.collect is None:
+        _take(parameter, _EMPTY, place, found, faults)
+    elif len(texts) > 1 and not parameter.many:
         faults.add(place, f"is given {len(texts)} times")
-        return
-    try:
-        values = [parameter.parse(text) for text in texts]
-        value = values[0] if parameter.collect is None else parameter.collect(values)
-        found[parameter.name] = value if parameter.shape is None else parameter.shape(value)
-    except Unfit as exc:
-        faults.add(place, str(exc))
-    except ValidationError as exc:
-        for path, message in moved(exc.errors, place):
-            faults.add(path, message)
-
-
-def _leave_out(parameter: Parameter, place: str, found: dict[str, Any], faults: Faults) -> None:
-    if not parameter.optional:
-        faults.add(place, "is required")
-    elif not parameter.has_default:
-        found[parameter.name] = None
+    else:
+        _take(parameter, texts, place, found, faults)
 
 
 _EMPTY: Any = object()
 
 
-async def _read(request: Request) -> Any:
-    """The JSON value of the body, or `_EMPTY`."""
+async def _read_body(request: Request) -> Any:
+    """Return the JSON value of the body, or `_EMPTY`."""
     raw = await request.get_data(True, False, False)
     if not raw.strip():
         return _EMPTY
     if request.mimetype not in ("", "application/json") and not request.mimetype.endswith("+json"):
-        raise UnsupportedMediaType(f"The body must be application/json, and this is {request.mimetype[:80]!r}.")
+        raise UnsupportedMediaType(f"The body must be application/json, not {request.mimetype[:80]!r}.")
     value = decode_json(raw)
     if raw.count(b"[") + raw.count(b"{") > MAX_BODY_DEPTH and _deeper(value, MAX_BODY_DEPTH):
-        raise MalformedBody(f"The body is not JSON for this route: it is more than {MAX_BODY_DEPTH} levels deep.")
+        raise MalformedBody(f"The body is nested deeper than {MAX_BODY_DEPTH} levels.")
     return value
 
 
 def _deeper(value: Any, levels: int) -> bool:
-    """Whether it is nested deeper than that, found without going as deep oneself."""
+    """Tell whether a value is nested deeper than that, without recursion."""
     layer = [value] if isinstance(value, dict | list) else []
     for _ in range(levels):
         layer = [
@@ -154,7 +131,7 @@ def _take_body(body: list[Parameter], value: Any, found: dict[str, Any], faults:
         if value is _EMPTY and not body[0].optional:
             faults.add("$", "the body is empty; JSON is needed")
         else:
-            _take_value(body[0], value, "$", found, faults)
+            _take(body[0], value, "$", found, faults)
         return
     if value is _EMPTY:
         value = {}
@@ -162,19 +139,22 @@ def _take_body(body: list[Parameter], value: Any, found: dict[str, Any], faults:
         faults.add("$", f"must be an object, not {kind_of(value)}")
         return
     for parameter in body:
-        _take_value(parameter, value.get(parameter.name, _EMPTY), f"$.{parameter.name}", found, faults)
+        _take(parameter, value.get(parameter.name, _EMPTY), f"$.{parameter.name}", found, faults)
 
 
-def _take_value(parameter: Parameter, value: Any, place: str, found: dict[str, Any], faults: Faults) -> None:
-    assert parameter.shape is not None  # noqa: S101
+def _take(parameter: Parameter, value: Any, place: str, found: dict[str, Any], faults: Faults) -> None:
+    """Put the argument into `found`, or note what is wrong. What has a default is left out of `found`."""
     if value is _EMPTY:
-        _leave_out(parameter, place, found, faults)
+        if not parameter.optional:
+            faults.add(place, "is required")
+        elif parameter.default is inspect.Parameter.empty:
+            found[parameter.name] = None
         return
+    assert parameter.convert is not None  # noqa: S101  every source but REQUEST has one
     try:
-        found[parameter.name] = parameter.shape(value)
+        found[parameter.name] = parameter.convert(value)
     except ValidationError as exc:
-        for path, message in moved(exc.errors, place):
-            faults.add(path, message)
+        faults.add_within(place, exc.errors)
 
 
 def read_arguments(
@@ -186,10 +166,12 @@ def read_arguments(
     converted: Iterable[str] | None = None,
     follow_wrapped: bool = True,
 ) -> Arguments:
-    """What a view asks for. `path`: the names that the route's path gives; `converted`: those of them that follow
-    their annotation, if not all. The others, and those without one, stay as the router made them.
+    """Return the parameters of a view.
 
-    Raises ConfigurationError, naming function and parameter, for what cannot be served.
+    `path` are the names in the route's path. `converted` are those of them that follow their annotation, if not
+    all; the others, and those without an annotation, stay as the router made them.
+
+    Raises ConfigurationError, naming function and parameter, if no request can fill a parameter.
     """
     signature = inspect.signature(fn, follow_wrapped=follow_wrapped)
     try:
@@ -205,7 +187,7 @@ def read_arguments(
             continue
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise ConfigurationError(
-                f"{name}: arguments are given by name, and {parameter.name!r} is positional-only"
+                f"{name}: parameter {parameter.name!r} is positional-only, and arguments are given by name"
             )
         annotation = annotations.get(parameter.name, parameter.annotation)
         if parameter.name in given and (annotation is parameter.empty or parameter.name not in following):
@@ -217,54 +199,33 @@ def read_arguments(
         except Unservable as exc:
             shown = inspect.formatannotation(annotation)
             raise ConfigurationError(
-                f"{name}: parameter {parameter.name!r} cannot be served, its annotation being {shown}: {exc}"
+                f"{name}: parameter {parameter.name!r} cannot be served with the annotation {shown}: {exc}"
             ) from exc
     return Arguments(tuple(parameters))
 
 
 def _parameter(name: str, annotation: Any, default: Any, in_path: bool) -> Parameter:
+    # msgspec is loaded with the first parameter that needs it: it adds 16 ms to the start of an app.
+    from .conversion import converter_of
+    from .texts import reader_of
+
     members, nullable = alternatives(annotation)
-    optional = nullable or default is not inspect.Parameter.empty
     bare = members[0] if len(members) == 1 else plain(annotation)
     if isinstance(bare, type) and issubclass(bare, Request):
         return Parameter(name=name, source=Source.REQUEST, annotation=annotation, optional=True)
-    parse = scalar_of(annotation)
+    read, many = reader_of(annotation) or (None, False)
     if in_path:
-        if parse is None:
+        if read is None or many:
             raise Unservable("a part of a path is a scalar")
-        return Parameter(
-            name=name,
-            source=Source.PATH,
-            annotation=annotation,
-            optional=False,
-            parse=parse,
-            shape=_constraints(annotation),
-        )
-    many = many_of(annotation)
-    if parse is not None or many is not None:
-        collect, parse = (None, parse) if many is None else many
-        return Parameter(
-            name=name,
-            source=Source.QUERY,
-            annotation=annotation,
-            optional=optional,
-            default=default,
-            parse=parse,
-            collect=collect,
-            shape=_constraints(annotation),
-        )
+        return Parameter(name=name, source=Source.PATH, annotation=annotation, optional=False, convert=read)
     if bare is bytes:
-        raise Unservable("for raw bytes ask for a quart.Request, and await its get_data()")
+        raise Unservable("for raw bytes take a quart.Request, and await its get_data()")
     return Parameter(
         name=name,
-        source=Source.BODY,
+        source=Source.BODY if read is None else Source.QUERY,
         annotation=annotation,
-        optional=optional,
+        optional=nullable or default is not inspect.Parameter.empty,
         default=default,
-        shape=shape_of(annotation),
+        convert=read or converter_of(annotation),
+        many=many,
     )
-
-
-def _constraints(annotation: Any) -> Shape | None:
-    """Where pydantic's or msgspec's constraints stand around a scalar, they judge it."""
-    return None if library_of(annotation) == "cattrs" else shape_of(annotation)

@@ -1,12 +1,12 @@
-"""To end a generator wherever it stands, and to let its `finally` await.
+"""Closing an async generator wherever it is suspended, so that its `finally` may still await.
 
-`aclose()` does both for a generator that stands at a `yield`: it raises GeneratorExit there, and what follows may
-await. One that stands at an `await` cannot be reached so. A cancelled scope reaches it, but then every further
-await raises, in its `finally` too. Turning a shield on behind the first Cancelled does not help: a nursery in the
-generator would take that Cancelled for its own, and the generator would go on behind it.
+`aclose()` does this for a generator that is suspended at a `yield`: it raises GeneratorExit there, and later
+awaits work. It cannot reach a generator that is suspended at an `await`. A cancelled scope can, but then every
+further await raises Cancelled, also in the `finally`. Shielding the scope after the first Cancelled does not help:
+a nursery in the generator catches that Cancelled as its own, and the generator continues after the nursery.
 
-So the wait is cut by a cancelled scope, and what the generator sees in its place is GeneratorExit, at its `await`
-as at a `yield`: an exception, once, after which awaits work under a shield with a deadline.
+Therefore a cancelled scope ends the wait, and the generator sees GeneratorExit in place of Cancelled, at an `await`
+as at a `yield`. It is raised once; later awaits work under a shield that has a deadline.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 @types.coroutine
 def interruptible(step: Awaitable[T], leave: Callable[[], bool]) -> Generator[Any, Any, T]:
-    """`await step`, in which a cancellation appears as GeneratorExit if `leave()` says so when it arrives.
+    """Await `step`; a cancellation that arrives while `leave()` is true is raised in it as GeneratorExit.
 
-    Of Trio it needs what `trio.lowlevel.reschedule` documents: a task that waits is resumed with an Outcome.
+    This relies on what `trio.lowlevel.reschedule` documents: a waiting task is resumed with an Outcome.
     """
     inner: Any = step.__await__()
     resume = partial(inner.send, None)
@@ -44,14 +44,14 @@ def interruptible(step: Awaitable[T], leave: Callable[[], bool]) -> Generator[An
             resume = partial(inner.throw, exc)
             continue
         if isinstance(answer, outcome.Error) and isinstance(answer.error, trio.Cancelled) and leave():
-            # Sent, for Trio to raise it. Thrown in, Python would take it for `close()`, under which no coroutine
-            # that is being awaited here may await anything.
+            # Sent, so that Trio raises it. If it were thrown in, Python would treat it as `close()`, during which
+            # the awaited coroutines must not await.
             answer = outcome.Error(GeneratorExit())
         resume = partial(inner.send, answer)
 
 
 def without_exit(error: BaseException) -> BaseException | None:
-    """What remains of an error without GeneratorExit and Cancelled, which a nursery puts into a group."""
+    """Return an error without GeneratorExit and Cancelled, also out of the groups that nurseries raise."""
     if isinstance(error, BaseExceptionGroup):
         return error.split((GeneratorExit, trio.Cancelled))[1]
     return None if isinstance(error, GeneratorExit | trio.Cancelled) else error

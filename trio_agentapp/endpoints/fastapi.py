@@ -1,7 +1,8 @@
-"""What code written for FastAPI brings along: refused where nothing here stands for it, else translated.
+"""Code written for FastAPI: parameters that only FastAPI fills are refused, responses and errors are translated.
 
-Parameters that only FastAPI can fill are refused. Ignored, `Depends` would be a guard that lets everybody in.
-Responses that hold their whole body, and `HTTPException`, are translated; neither package must be installed."""
+A parameter that was ignored would be a security hole: `Depends` may be the guard of a route. Neither FastAPI nor
+Starlette needs to be installed: their classes are recognised by the name of their package.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from quart import Response
 
 from ..errors import ConfigurationError, ItemError
 from ..server.problems import PHRASES, problem
-from .annotations import is_pydantic, is_struct, names_around, plain
+from .annotations import is_pydantic, names_of
 
 __all__ = [
     "MEMBERS",
@@ -32,13 +33,12 @@ __all__ = [
     "refuse_others",
 ]
 
-HOMES = ("fastapi", "starlette")
-"""The packages, found by the module of an object's class, so that neither must be installed."""
+PACKAGES = ("fastapi", "starlette")
 
 FIELD = "pydantic.fields.FieldInfo"
 
 NAMED = re.compile(r"\b(?:Depends|Security)\s*\(")
-"""In an annotation that is a text, also where its names cannot be looked up."""
+"""Calls in an annotation that is a text, also where its names cannot be resolved."""
 
 GUARD = (
     "call the function in the body; guards are AgentApp(authenticate=...) for agents and tasks, and "
@@ -102,8 +102,7 @@ MEMBERS: Mapping[str, str] = {
     "mount": "use a quart.Blueprint, or serve the other app by itself",
     "openapi": "the document is served at /openapi.json",
 }
-"""What a FastAPI has and an AgentApp has not."""
-
+"""Members of a FastAPI app that an AgentApp does not have, and what to use instead."""
 
 STREAMED: Mapping[str, str] = {
     "StreamingResponse": "make it an @app.endpoint that is a generator, which streams what it yields; or return a "
@@ -111,15 +110,15 @@ STREAMED: Mapping[str, str] = {
     "FileResponse": "return await quart.send_file(path)",
     "background": "start it in the view, with app.add_background_task(fn)",
 }
-"""Answers that only an ASGI server of asyncio can send."""
+"""Responses that only an ASGI server of asyncio can send, and what to use instead."""
 
 
 def from_fastapi(value: Any) -> Any:
-    """A response of FastAPI or Starlette as one of Quart; any other value as it is.
+    """Return a response of FastAPI or Starlette as one of Quart, and any other value as it is.
 
-    Raises ItemError for one that has no body yet, naming what to use instead.
+    Raises ItemError, which says what to use instead, for a response that has no body yet.
     """
-    kinds = {base.__name__ for base in inspect.getmro(type(value)) if _is_home(base)}
+    kinds = {base.__name__ for base in inspect.getmro(type(value)) if _is_fastapi(base)}
     if "Response" not in kinds:
         return value
     found: str | None = next((name for name in ("FileResponse", "StreamingResponse") if name in kinds), None)
@@ -136,24 +135,23 @@ def from_fastapi(value: Any) -> Any:
 
 
 def problem_of_fastapi(error: BaseException) -> Response | None:
-    """The answer to an `HTTPException` of FastAPI or Starlette: its status, `detail` and headers."""
-    if _home(type(error)) != "HTTPException":
+    """Return the response to an `HTTPException` of FastAPI or Starlette: its status, `detail` and headers."""
+    if _class_of(type(error)) != "HTTPException":
         return None
     raised: Any = error
     title = PHRASES.get(raised.status_code, "Error")
     code = title.lower().replace(" ", "_")
-    # FastAPI's own may be any JSON; Starlette's is text.
+    # The detail of FastAPI's may be any JSON.
     response = problem(raised.status_code, code, title, "", extra={"detail": raised.detail})
     response.headers.update(raised.headers or {})
     return response
 
 
 def refuse_fastapi(fn: Any, name: str, *, hook: bool = False) -> None:
-    """Look at all parameters of a function, and of those it wraps, for what FastAPI would fill.
+    """Raise ConfigurationError if FastAPI would have filled a parameter of a function, or of one that it wraps.
 
-    `hook`: the function is given the app, which it may go on calling a FastAPI.
-
-    Raises ConfigurationError, naming the function, the parameter, and what to use instead.
+    The error names the function, the parameter, and what to use instead. `hook`: the function is given the app, and
+    may still annotate it as a FastAPI.
     """
     allowed = ("FastAPI", "Starlette") if hook else ()
     for layer in _layers(fn):
@@ -171,20 +169,20 @@ def refuse_fastapi(fn: Any, name: str, *, hook: bool = False) -> None:
 
 
 def refuse_fastapi_options(options: Mapping[str, Any], name: str) -> None:
-    """Raises ConfigurationError for an argument of a decorator that only FastAPI's decorators have."""
+    """Raise ConfigurationError for an argument of a decorator that only FastAPI's decorators have."""
     for option in OPTIONS.keys() & options.keys():
         raise ConfigurationError(f"{name}: {option}= is an argument of FastAPI's; here {OPTIONS[option]}")
 
 
 def refuse_others(options: Mapping[str, Any], name: str) -> None:
-    """Raises for arguments that a decorator does not have: ConfigurationError for FastAPI's, else TypeError."""
+    """Raise ConfigurationError for an argument that only FastAPI's decorators have, TypeError for any other."""
     refuse_fastapi_options(options, name)
     for option in options:
         raise TypeError(f"{name} has no argument {option!r}")
 
 
 def _layers(fn: Any) -> Iterator[Any]:
-    """The function, and those within: a decorator hides parameters, and calls the function without them."""
+    """Yield the function and those that it wraps: a decorator hides parameters, and calls without them."""
     seen: set[int] = set()
     pending = [fn]
     while pending:
@@ -207,10 +205,10 @@ def _layers(fn: Any) -> Iterator[Any]:
 
 
 def _of_parameters(fn: Any) -> Iterator[tuple[str, str]]:
-    """Each parameter that FastAPI would fill, with the name of the class that says so."""
+    """Yield each parameter that FastAPI would fill, with the name of FastAPI's class in it."""
     if isinstance(fn, functools.partial):
         for place, value in [*enumerate(fn.args), *fn.keywords.items()]:
-            if found := _home(value):
+            if found := _class_of(value):
                 yield str(place), found
         return
     try:
@@ -218,47 +216,66 @@ def _of_parameters(fn: Any) -> Iterator[tuple[str, str]]:
     except (TypeError, ValueError):
         return
     annotations = getattr(fn, "__annotations__", {})
-    names = {**vars(builtins), **names_around(fn)}
+    names = {**vars(builtins), **names_of(fn)}
     for name, parameter in parameters.items():
         if f"{type(parameter.default).__module__}.{type(parameter.default).__name__}" == FIELD:
             yield name, FIELD
-        if found := _home(parameter.default) or _in(annotations.get(name), names, set()):
+        if found := _class_of(parameter.default) or next(_classes(annotations.get(name), names, set()), None):
             yield name, found
 
 
-def _home(value: Any) -> str | None:
-    """The name of the class or function of FastAPI or Starlette that a value is, is made of, or derives from."""
+def _class_of(value: Any) -> str | None:
+    """Return the name of the class or function of FastAPI that a value is, is an instance of, or derives from."""
     if inspect.isroutine(value):
         kinds: tuple[Any, ...] = (value,)
     else:
         kinds = inspect.getmro(value if isinstance(value, type) else type(value))
-    for kind in kinds:
-        if _is_home(kind):
-            return str(kind.__name__)
-    return None
+    return next((str(kind.__name__) for kind in kinds if _is_fastapi(kind)), None)
 
 
-def _is_home(kind: Any) -> bool:
-    return str(getattr(kind, "__module__", "")).partition(".")[0] in HOMES
+def _is_fastapi(kind: Any) -> bool:
+    return str(getattr(kind, "__module__", "")).partition(".")[0] in PACKAGES
 
 
-def _in_text(text: str, names: Mapping[str, Any], seen: set[Any]) -> str | None:
-    """As `_in`. Its names are looked up one by one: another one that is not there hides nothing."""
+def _classes(annotation: Any, names: Mapping[str, Any], seen: set[Any]) -> Iterator[str]:
+    """Yield the names of FastAPI's classes in an annotation, also in its texts and in the fields of models."""
+    if isinstance(annotation, ForwardRef):
+        annotation = annotation.__forward_arg__
+    if isinstance(annotation, str):
+        yield from _classes_in_text(annotation, names, seen)
+    elif isinstance(annotation, typing.NewType):
+        yield from _classes(annotation.__supertype__, names, seen)
+    elif type(annotation).__name__ == "TypeAliasType":
+        yield from _classes(annotation.__value__, names, seen)
+    elif get_origin(annotation) is Annotated:
+        inner, *marks = get_args(annotation)
+        yield from filter(None, map(_class_of, marks))
+        yield from _classes(inner, names, seen)
+    elif isinstance(annotation, list) or get_args(annotation):
+        # The parameters of a Callable are a list; a Literal has values, and no types.
+        members = annotation if isinstance(annotation, list) else get_args(annotation)
+        for member in members if get_origin(annotation) is not Literal else ():
+            yield from _classes(member, names, seen)
+    elif found := _class_of(annotation):
+        yield found
+    elif isinstance(annotation, type) and annotation not in seen:
+        seen.add(annotation)
+        yield from _classes_in_fields(annotation, seen)
+
+
+def _classes_in_text(text: str, names: Mapping[str, Any], seen: set[Any]) -> Iterator[str]:
+    """As `_classes`. The names in a text are looked up one by one, so that an unknown one hides nothing."""
     if marked := NAMED.search(text):
-        return marked[0].rstrip("( \t")
+        yield marked[0].rstrip("( \t")
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except SyntaxError:
-        return None
+        return
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found = _in_text(node.value, names, seen)
-        else:
-            value = _value(node, names)
-            found = None if isinstance(value, str) else _in(value, names, seen)
-        if found:
-            return found
-    return None
+            yield from _classes_in_text(node.value, names, seen)
+        elif not isinstance(value := _value(node, names), str):
+            yield from _classes(value, names, seen)
 
 
 def _value(node: ast.AST, names: Mapping[str, Any]) -> Any:
@@ -267,46 +284,7 @@ def _value(node: ast.AST, names: Mapping[str, Any]) -> Any:
     return names.get(node.id) if isinstance(node, ast.Name) else None
 
 
-def _in(annotation: Any, names: Mapping[str, Any], seen: set[Any]) -> str | None:
-    """The first class of FastAPI or Starlette in an annotation, also within the fields of a model."""
-    if isinstance(annotation, ForwardRef):
-        annotation = annotation.__forward_arg__
-    if isinstance(annotation, str):
-        return _in_text(annotation, names, seen)
-    while get_origin(annotation) is Annotated or annotation is not plain(annotation):
-        if get_origin(annotation) is Annotated:
-            inner, *marks = get_args(annotation)
-            if found := next(filter(None, (_home(mark) for mark in marks)), None):
-                return found
-            annotation = inner
-        else:
-            annotation = _unwrapped(annotation)
-            if isinstance(annotation, str | ForwardRef):
-                return _in(annotation, names, seen)
-    if inspect.isroutine(annotation):
-        return _home(annotation)
-    if isinstance(annotation, type) and get_origin(annotation) is None:
-        if found := _home(annotation):
-            return found
-        if annotation in seen:
-            return None
-        seen.add(annotation)
-        return next(filter(None, _of_fields(annotation, seen)), None)
-    if get_origin(annotation) is Literal:
-        return None
-    arguments = get_args(annotation)
-    inner = [each for member in arguments for each in (member if isinstance(member, list) else [member])]
-    return next(filter(None, (_in(each, names, seen) for each in inner)), None)
-
-
-def _unwrapped(annotation: Any) -> Any:
-    """One wrapping less, where `plain` would take away an `Annotated` within, too."""
-    if isinstance(annotation, typing.NewType):
-        return annotation.__supertype__
-    return annotation.__value__ if hasattr(annotation, "__value__") else get_args(annotation)[0]
-
-
-def _of_fields(cls: type, seen: set[Any]) -> Iterator[str | None]:
+def _classes_in_fields(cls: type, seen: set[Any]) -> Iterator[str]:
     defaults: list[Any] = []
     if is_pydantic(cls) and hasattr(cls, "model_fields"):
         defaults = [each for field in cls.model_fields.values() for each in (field, field.default)]
@@ -314,14 +292,13 @@ def _of_fields(cls: type, seen: set[Any]) -> Iterator[str | None]:
         defaults = [field.default for field in attrs.fields(cls)]
     elif dataclasses.is_dataclass(cls):
         defaults = [field.default for field in dataclasses.fields(cls)]
-    elif not typing.is_typeddict(cls) and not is_struct(cls):
+    elif not typing.is_typeddict(cls) and not hasattr(cls, "__struct_fields__"):
         return
-    for default in defaults:
-        yield _home(default)
+    yield from filter(None, map(_class_of, defaults))
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
     except (NameError, SyntaxError, TypeError, AttributeError):
         hints = dict(getattr(cls, "__annotations__", {}))
     names = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
     for hint in hints.values():
-        yield _in(hint, names, seen)
+        yield from _classes(hint, names, seen)

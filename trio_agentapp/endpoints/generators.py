@@ -1,7 +1,7 @@
-"""A user's generator as Server-Sent Events (WIRE, section 5, "Endpoint streams").
+"""The stream of an endpoint: a user's generator as Server-Sent Events.
 
-One task drives the generator and closes it (a synchronous one: one thread). The request's own task writes what that
-has made. Between them is a buffer of one write: whoever is slower makes the other wait.
+One task drives the generator and closes it; a synchronous generator is driven in one thread. The request's own
+task writes the items to the client. A buffer of one write is between the two: the slower one holds back the other.
 """
 
 from __future__ import annotations
@@ -32,18 +32,20 @@ logger = logging.getLogger("trio_agentapp.endpoints")
 Items = AsyncGenerator[Any, Any] | Generator[Any, Any, Any]
 
 TURN = 0.01
-"""Seconds for which a generator that does not await may keep the loop; what it makes meanwhile is one write."""
+"""Seconds for which a generator that does not await may keep the event loop. Its items become one write."""
 
 BUFFER = BATCH_WEIGHT
-"""Bytes that wait for the socket at most, and one item: then the generator waits."""
+"""Bytes that wait for the socket before the generator is held back; the last item may exceed it."""
 
 
 class GeneratorBody(StreamBody):
-    """`budget`: seconds for what the generator does after it was closed. `threads`: for synchronous generators.
+    """The body of one response.
 
-    When the client leaves, the generator is closed: GeneratorExit is raised where it stands, at a `yield` or an
-    `await`, and its `finally` may await until the budget is used up. When the server leaves it is the same, and the
-    client gets a last event that says so.
+    `budget` is the time in seconds that the generator has for its cleanup. `threads` limits synchronous generators.
+
+    When the client disconnects, the generator is closed: GeneratorExit is raised at the `yield` or `await` where it
+    is suspended, and its `finally` may await until the budget is used up. The same happens when the server shuts
+    down, and the client gets a last event that reports it.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class GeneratorBody(StreamBody):
         self._turn_began = 0.0
         self._filled = trio.Event()
         self._room = trio.Event()
-        # Shielded: the generator is ended by `_close` and by nothing else, so that it is always ended in that way.
+        # Shielded, so that nothing but `_close` ends the generator.
         self._driving = trio.CancelScope(shield=True)
         self._cleanup = trio.CancelScope()
         self._beating = trio.CancelScope()
@@ -86,7 +88,7 @@ class GeneratorBody(StreamBody):
         exc_traceback: TracebackType | None,
     ) -> None:
         self._close("the client has left")
-        # What ended this body is not the nursery's affair; it waits for the generator's end.
+        # The exception is not passed on: the nursery would be cancelled, and it has to wait for the cleanup.
         await self._nursery.__aexit__(None, None, None)
 
     def __aiter__(self) -> GeneratorBody:
@@ -94,7 +96,7 @@ class GeneratorBody(StreamBody):
 
     async def __anext__(self) -> bytes:
         if not self._begun:
-            # Nothing, but with it the headers go out: the first item may be long in coming.
+            # An empty write sends the headers; the first item may take long.
             self._begun = True
             return b""
         while not self._buffer:
@@ -119,14 +121,14 @@ class GeneratorBody(StreamBody):
         self._close("the server is shutting down")
 
     async def _beat(self) -> None:
-        """One timer for each time of silence, not for each item."""
+        """Send a comment after `QUIET` seconds without a write: one timer for a silence, not one for each item."""
         with self._beating:
             while True:
                 await trio.sleep_until(self._written_at + QUIET)
                 if trio.current_time() >= self._written_at + QUIET:
                     self._nudged = True
                     self._filled.set()
-                    # Written at once, unless the socket is full; then there is no silence to break.
+                    # If the socket is full, the comment waits, and the client is not waiting for one.
                     self._written_at = trio.current_time()
 
     # The generator's task.
@@ -164,7 +166,7 @@ class GeneratorBody(StreamBody):
             if self._leaving:
                 self._add(SHUTDOWN)
             elif failure is not None and not closed:
-                self._add(_told(failure, debug=self._debug))
+                self._add(_failure_of(failure, debug=self._debug))
             self._over = True
             self._filled.set()
             self._beating.cancel(reason="the generator has ended")
@@ -178,7 +180,7 @@ class GeneratorBody(StreamBody):
     async def _drive_here(self, items: AsyncGenerator[Any, Any]) -> None:
         raised: Exception | None = None
         try:
-            # One that was closed before its first step gets none: it would run up to its first await.
+            # If it is closed before its first step, it is not started: it would run up to its first await.
             await trio.lowlevel.checkpoint_if_cancelled()
             while True:
                 step: Awaitable[Any] = anext(items) if raised is None else items.athrow(raised)
@@ -186,7 +188,7 @@ class GeneratorBody(StreamBody):
                     item = await interruptible(step, self._begin_cleanup)
                 except StopAsyncIteration:
                     return
-                # Thrown from outside this `except`, so that it is no context of what the generator raises.
+                # Thrown in outside of the `except` below: it must not be the context of what the generator raises.
                 raised = None
                 try:
                     await self._send(item)
@@ -197,14 +199,14 @@ class GeneratorBody(StreamBody):
             await items.aclose()
 
     def _begin_cleanup(self) -> bool:
-        """Whether a cancellation that arrives is the one that closes the generator."""
+        """Tell whether this cancellation is the one that closes the generator; if so, shield its cleanup."""
         if self._cleanup.shield or not self._driving.cancel_called:
             return False
         self._cleanup.shield = True
         return True
 
     async def _send(self, item: object) -> None:
-        """Raises ItemError for what cannot be JSON, Cancelled after the end."""
+        """Put an item into the buffer. Raises ItemError for what has no JSON, and Cancelled after the end."""
         self._add(to_json(item))
         if len(self._buffer) >= BUFFER:
             self._room = trio.Event()
@@ -219,7 +221,7 @@ class GeneratorBody(StreamBody):
 
 
 def _drive_in_thread(items: Generator[Any, Any, Any], send: Any) -> None:
-    """From its first step to its end in one thread: what a generator holds may belong to its thread."""
+    """Drive a generator to its end in one thread: what it holds may belong to the thread of its first step."""
     raised: Exception | None = None
     try:
         while True:
@@ -241,22 +243,21 @@ SHUTDOWN = orjson.dumps(
 )
 
 
-def _told(error: BaseException, *, debug: bool) -> bytes:
-    """The last event of a stream that failed; the exception's text only with `debug` (WIRE, section 1)."""
+def _failure_of(error: BaseException, *, debug: bool) -> bytes:
+    """Return the last event of a stream that failed. An internal error has its text only with `debug`."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        # A group of one says no more than the one.
         error = error.exceptions[0]
-    told = isinstance(error, RequestError)
+    public = isinstance(error, RequestError)
     return orjson.dumps(
         {
             "error": error.code if isinstance(error, RequestError) else "internal",
             "error_type": _public_type(error),
-            "message": str(error)[:10_000] if debug or told else "Something went wrong in this stream.",
+            "message": str(error)[:10_000] if debug or public else "Something went wrong in this stream.",
         }
     )
 
 
 def _public_type(error: BaseException) -> str:
-    """The name of its class, or of the first one below it that is not ours."""
+    """Return the name of the first class in the error's MRO that is not one of this package."""
     ours = AgentAppError.__module__.partition(".")[0]
     return next(cls.__name__ for cls in type(error).__mro__ if cls.__module__.partition(".")[0] != ours)

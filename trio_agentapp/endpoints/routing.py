@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,6 @@ from functools import cached_property
 from inspect import isasyncgen, isgenerator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import orjson
 from quart import Blueprint, Response, has_request_context, has_websocket_context, request, websocket
 from quart.json.provider import DefaultJSONProvider
 from quart.typing import ResponseTypes
@@ -39,23 +39,24 @@ NAMED = re.compile(r"<(?:[^<>:]+:)?(\w+)>")
 
 
 class _JSON(DefaultJSONProvider):
-    """Quart's own JSON; what it has no word for is spelled as endpoints spell it."""
+    """Quart's own JSON. Objects that it does not know become what they are in the responses of endpoints."""
 
     @staticmethod
     def default(o: Any) -> Any:
         try:
             return DefaultJSONProvider.default(o)
         except TypeError:
-            return orjson.loads(to_json(o))
+            # Not orjson: it reads integers beyond 64 bits as floats.
+            return json.loads(to_json(o))
 
 
 class RoutingApp(QuartTrio):
-    """What `AgentApp` is as to routes of the user's own."""
+    """The part of `AgentApp` that adds and serves the user's own routes."""
 
     json_provider_class = _JSON
 
     endpoints: Endpoints
-    """To be set before the first route."""
+    """Set before the first route is added."""
 
     def endpoint(  # type: ignore[override]  # Flask's of this name has no use here
         self, path: str, methods: Sequence[str] = ("POST",), **others: Any
@@ -65,13 +66,13 @@ class RoutingApp(QuartTrio):
         Its parameters are filled from the request: scalars from path and query string, models, dicts and lists of
         them from the JSON body, `AgentRequest` and `quart.Request`.
 
-        Raises ConfigurationError, naming function and parameter, for what cannot be served.
+        Raises ConfigurationError, naming function and parameter, if no request can fill a parameter.
         """
         refuse_others(others, f"endpoint {path}")
         if isinstance(methods, str):
             methods = (methods,)
         if not callable(getattr(path, "startswith", None)) or not path.startswith("/"):
-            raise ConfigurationError(f"an endpoint has a path that begins with '/', not {path!r}")
+            raise ConfigurationError(f"the path of an endpoint begins with '/', and this is {path!r}")
 
         native, wanted = native_path(path), {method.upper() for method in methods}
         for rule in self.url_map.iter_rules():
@@ -100,14 +101,15 @@ class RoutingApp(QuartTrio):
         provide_automatic_options: bool | None = None,
         **options: Any,
     ) -> None:
-        """Quart's own; `{name}` and `{name:path}` mean what `<name>` and `<path:name>` do, and a view may have
-        parameters that are not in its path.
+        """Add a route as Quart does; a view may have parameters that are not in its path.
+
+        `{name}` and `{name:path}` mean the same as `<name>` and `<path:name>`.
         """
         path = native_path(rule)
         refuse_fastapi_options(options, f"route {rule}")
         if view_func is not None:
             refuse_fastapi(view_func, f"route {rule}")
-            # Not the views of this package, which wrap functions that have been looked at.
+            # The views of this package wrap functions that have been checked.
             if not hasattr(view_func, "described"):
                 warn_of_cancelled_error(view_func, f"route {rule}")
         if view_func is not None and not options.get("websocket"):
@@ -120,7 +122,7 @@ class RoutingApp(QuartTrio):
             )
             name = endpoint or str(getattr(view_func, "__name__", ""))
             if wrapped is not view_func and self.view_functions.get(name) is view_func:
-                # Its first route needed no arguments.
+                # The first route of this function needed no arguments.
                 self.view_functions[name] = wrapped
             view_func = wrapped
         super().add_url_rule(path, endpoint, view_func, provide_automatic_options, **options)
@@ -132,13 +134,13 @@ class RoutingApp(QuartTrio):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}", name=name, obj=self)
 
     def register_blueprint(self, blueprint: Any, **options: Any) -> None:
-        """Quart's own. Raises ConfigurationError for what is no blueprint."""
+        """Register a blueprint as Quart does. Raises ConfigurationError for anything else."""
         if not isinstance(blueprint, Blueprint):
             raise ConfigurationError(f"a blueprint must be a quart.Blueprint, not {type(blueprint).__name__}")
         super().register_blueprint(blueprint, **options)
 
     def hooks(self) -> Iterator[Callable[..., Any]]:
-        """The user's functions around requests, connections and the serving, those of blueprints too."""
+        """Yield the user's functions around requests, WebSockets and serving, also those of blueprints."""
         for by_blueprint in (
             self.before_request_funcs,
             self.before_websocket_funcs,
@@ -160,11 +162,11 @@ class RoutingApp(QuartTrio):
 
     @cached_property
     def logger(self) -> logging.Logger:
-        """Quart's own, without a handler and a format of its own."""
+        """Quart's logger, without the handler and format that Quart adds."""
         return logging.getLogger(self.name)
 
     def log_exception(self, exception_info: Any) -> None:
-        """As Quart's own, which writes the path as it came: that could end the line of a user's log format."""
+        """Log as Quart does, with the path quoted: a line end in it could forge a line of the log."""
         if has_request_context():
             self.logger.error("%s %r failed", request.method, request.path, exc_info=exception_info)
         elif has_websocket_context():
@@ -173,7 +175,7 @@ class RoutingApp(QuartTrio):
             super().log_exception(exception_info)
 
     async def handle_user_exception(self, error: Any) -> Any:
-        """Quart's own, with error handlers of the user's; an HTTPException of FastAPI without one is a problem."""
+        """Handle errors as Quart does; an HTTPException of FastAPI without a handler becomes a problem document."""
         try:
             return await super().handle_user_exception(error)
         except Exception as unhandled:
@@ -182,15 +184,15 @@ class RoutingApp(QuartTrio):
             raise
 
     async def make_response(self, result: Any) -> ResponseTypes:
-        """Quart's own; models are JSON, where Quart would refuse them. Responses of FastAPI are translated.
+        """Make a response as Quart does. Models become JSON, and responses of FastAPI are translated.
 
-        Raises ItemError, naming the view, for what is no answer.
+        Raises ItemError, naming the view, for what cannot be a response.
         """
         value, *rest = result if isinstance(result, tuple) and len(result) in (2, 3) else (result,)
         if value is None or _is_strange(value):
             try:
                 if value is None:
-                    raise ItemError("None is no answer; return text, a dict, a list, or (body, status)")  # noqa: TRY301
+                    raise ItemError("None is not a response; return text, a dict, a list, or (body, status)")  # noqa: TRY301
                 value = from_fastapi(value)
                 if _is_strange(value):
                     value = Response(to_json(value), content_type="application/json")
@@ -202,13 +204,13 @@ class RoutingApp(QuartTrio):
 
 
 def _is_strange(value: Any) -> bool:
-    """Whether Quart knows no answer of this type."""
+    """Tell whether Quart would refuse a response of this type."""
     known = (Response, WerkzeugResponse, HTTPException, str, bytes, bytearray, list, dict, tuple)
     return value is not None and not isinstance(value, known) and not isgenerator(value) and not isasyncgen(value)
 
 
 def native_path(path: str) -> str:
-    """`/a/{b}/{c:path}` as Quart writes it: `/a/<b>/<path:c>`."""
+    """Return `/a/{b}/{c:path}` as Quart writes it: `/a/<b>/<path:c>`."""
     return BRACED.sub(lambda found: f"<{found[2]}:{found[1]}>" if found[2] else f"<{found[1]}>", path)
 
 

@@ -1,6 +1,6 @@
-"""Endpoints: a user's function as a route (DESIGN, section 2, "Endpoints, tasks").
+"""Views: a user's function as a route.
 
-A function or coroutine gives JSON, a generator gives Server-Sent Events. Synchronous ones run in threads.
+A function or coroutine is answered with JSON, a generator with Server-Sent Events. Synchronous ones run in threads.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from .generators import GeneratorBody, Items
 __all__ = ["MAX_ENDPOINT_THREADS", "MAX_STREAM_THREADS", "Endpoints", "View"]
 
 MAX_ENDPOINT_THREADS = 200
-"""Synchronous functions of endpoints and routes that run at once; more wait. Not Trio's 40, which others share."""
+"""Synchronous functions of endpoints and routes that run at once; more wait. Trio's own 40 are for other work."""
 
 MAX_STREAM_THREADS = 200
-"""Synchronous generators that run at once. Apart from the others: these may last, and wait for slow readers."""
+"""Synchronous generators that run at once. Their limit is apart from the other: they may wait for slow readers."""
 
 NO_ARGUMENTS = Arguments(())
 
 
 @attrs.frozen(kw_only=True)
 class View:
-    """What is known of a route of the user's, for its description in the OpenAPI document."""
+    """A user's route, for its description in the OpenAPI document."""
 
     fn: Callable[..., Any]
     arguments: Mapping[frozenset[str], Arguments]
-    """By the names that the path of a route gives."""
+    """By the names in the path of a route: one function may have several routes."""
     returns: Any = Any
     endpoint: bool = False
-    """Of `@app.endpoint`, so that its answer is JSON or events."""
+    """Made by `@app.endpoint`, so that the response is JSON or events."""
     streams: bool = False
-    """It certainly answers with events."""
+    """The function is a generator, so that the response is events."""
 
 
 class Endpoints:
-    """What the endpoints and native routes of one app share."""
+    """Makes the views of one app, which share two limits of threads."""
 
     def __init__(self, *, cleanup_budget: float, debug: bool) -> None:
         self._budget = cleanup_budget
@@ -59,12 +59,12 @@ class Endpoints:
         self._threads = trio.CapacityLimiter(MAX_ENDPOINT_THREADS)
         self._stream_threads = trio.CapacityLimiter(MAX_STREAM_THREADS)
         self._natives: dict[int, _Native] = {}
-        """By the id of the function, which each of them keeps."""
+        """By the id of the function, which each value keeps alive."""
 
     def endpoint(self, fn: Callable[..., Any], *, path: Iterable[str], methods: Iterable[str]) -> Any:
-        """The view of `@app.endpoint`. `path`: the names that the route's path gives.
+        """Return the view of `@app.endpoint`; `path` are the names in the route's path.
 
-        Raises ConfigurationError, naming function and parameter, for what cannot be served.
+        Raises ConfigurationError, naming function and parameter, if no request can fill a parameter.
         """
         name = _name_of(fn)
         path = frozenset(path)
@@ -76,7 +76,7 @@ class Endpoints:
             request = _request()
             bound = await arguments.bind(request, values)
             if streams and request.method == "HEAD":
-                return _head_of_stream()
+                return _empty_stream()
             return self._answer(await self._call(fn, kind, bound), name, request)
 
         return _labelled(
@@ -88,12 +88,12 @@ class Endpoints:
     def native(
         self, fn: Callable[..., Any], *, path: Iterable[str], braced: Iterable[str], methods: Iterable[str]
     ) -> Any:
-        """A view of Quart's: with arguments, if it has parameters that are not in its path, else as it is.
+        """Return a view of Quart's as it is, or with arguments if it has parameters that are not in its path.
 
-        `braced`: the names in the path that were written `{name}`, and follow their annotation as in FastAPI. A
-        function with several routes is one view, which knows them by the names that their paths give.
+        `braced` are the names in the path that were written `{name}`, and follow their annotation as in FastAPI. A
+        function with several routes is one view, which tells them apart by the names in their paths.
 
-        Raises ConfigurationError, as `endpoint`.
+        Raises ConfigurationError as `endpoint` does.
         """
         given = frozenset(path)
         known = self._natives.get(id(fn))
@@ -115,7 +115,7 @@ class Endpoints:
                 return await fn(**bound)
             case HandlerKind.SYNC:
                 call = functools.partial(fn, **bound)
-                # In a tuple, since Trio takes a bare coroutine for a mistake of the caller.
+                # In a tuple, because Trio refuses a function that returns a bare coroutine.
                 (result,) = await trio.to_thread.run_sync(lambda: (call(),), limiter=self._threads)
                 return await result if inspect.isawaitable(result) else result
 
@@ -126,7 +126,7 @@ class Endpoints:
         if isinstance(result, AsyncIterable) and not inspect.isasyncgen(result):
             result = _each(result)
         if inspect.isasyncgen(result) or inspect.isgenerator(result):
-            return _head_of_stream() if request.method == "HEAD" else self._stream(result, name)
+            return _empty_stream() if request.method == "HEAD" else self._stream(result, name)
         return Response(to_json(result), content_type="application/json")
 
     def _stream(self, items: Items, name: str) -> Response:
@@ -135,7 +135,7 @@ class Endpoints:
 
 
 class _Native:
-    """One function of the user's as the view of all its routes."""
+    """The view of all routes of one function."""
 
     def __init__(self, fn: Callable[..., Any], call: Callable[..., Awaitable[Any]]) -> None:
         self._fn = fn
@@ -143,7 +143,7 @@ class _Native:
         kind = kind_of(fn)
 
         async def view(**values: Any) -> Any:
-            # A route that was there before the first one with arguments is not among them.
+            # A route that was added before the first one with arguments is not among them.
             arguments = self._arguments.get(frozenset(values), NO_ARGUMENTS)
             bound = await arguments.bind(_request(), values)
             result = await call(fn, kind, bound)
@@ -163,7 +163,7 @@ class _Native:
 
 
 def _parameters(fn: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations of what a view itself takes by name: a decorator around it may have added the rest."""
+    """Return the annotations of a view's own parameters: those of a function that it wraps are its decorator's."""
     try:
         signature = inspect.signature(fn, follow_wrapped=False)
     except (TypeError, ValueError):
@@ -180,8 +180,8 @@ async def _each(items: AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
         yield item
 
 
-def _head_of_stream() -> Response:
-    """For HEAD: a generator would run for nobody."""
+def _empty_stream() -> Response:
+    """Answer HEAD without the generator, whose items nobody would read."""
     return Response(b"", content_type="text/event-stream; charset=utf-8")
 
 
@@ -190,7 +190,7 @@ def _name_of(fn: Callable[..., Any]) -> str:
 
 
 def _labelled(view: Any, fn: Callable[..., Any], described: View) -> Any:
-    """The view under the function's name, which is what `url_for` goes by."""
+    """Return the view with the function's name, by which `url_for` finds it."""
     view.__name__ = getattr(fn, "__name__", None) or type(fn).__name__
     view.__doc__ = inspect.getdoc(fn)
     view.described = described

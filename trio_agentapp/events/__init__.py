@@ -1,4 +1,4 @@
-"""Event stores: where the events of runs are kept for readers that come, or come back, later."""
+"""Event stores: they keep the events of runs for readers that come later, or again."""
 
 from .local import LocalEventStore
 

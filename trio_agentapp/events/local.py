@@ -1,7 +1,7 @@
-"""Events in the memory of the node that made them.
+"""The event store in the memory of one node.
 
-A live run's events are in its log; here are those of runs that have ended, for as long as their records are kept,
-within bounds.
+It keeps the events of runs that have ended, as long as their records are kept, and within bounds. The events of a
+live run are in its log.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ from ..protocol.ids import SessionKey
 __all__ = ["MAX_WEIGHT", "LocalEventStore"]
 
 RETENTION = 600.0
-"""Seconds that the events of a run are kept after its end (INTERRUPT-PROTOCOL, section 2)."""
+"""Seconds that the events of a run are kept after its end."""
 
 MAX_WEIGHT = 16 * 1024 * 1024
-"""Bytes of all events kept, by their own estimate, which is a third of what Python needs for them. Past it, the
-runs that ended first are forgotten: some 2,500 short chats are kept, or 60 long ones."""
+"""Bytes of all events, as `Event.weight` estimates them; Python needs three times as much. The oldest runs are
+forgotten. It is enough for 2,500 short chats, or 60 long ones."""
 
 LARGE = 1024 * 1024
-"""Weight of a run's terminal event, which repeats the answer, from which on the run counts as large."""
+"""A run is large if its terminal event, which repeats the answer, has this many bytes."""
 
 MAX_LARGE_WEIGHT = 2 * (MAX_ANSWER_BYTES + 1024 * 1024)
-"""Bytes of all large runs kept: the largest answer can be read until others of its size have ended.
-Half of it is for one run, with a margin for what the terminal event says beside the answer."""
+"""Bytes of all large runs. One run may take half of it: the largest answer, and a margin."""
 
 BATCH = 256
-"""Events read at once."""
+"""Events returned by one read."""
 
 
 @attrs.frozen
@@ -44,8 +43,8 @@ class _Kept:
     events: tuple[Event, ...]
 
 
-class _Room:
-    """Runs within a bound. Those that ended first are forgotten first."""
+class _Shelf:
+    """Runs within a bound. The runs that ended first are forgotten first."""
 
     def __init__(self, max_weight: int) -> None:
         self.runs: OrderedDict[tuple[SessionKey, str], _Kept] = OrderedDict()
@@ -53,7 +52,7 @@ class _Room:
         self._max_weight = max_weight
 
     def keep(self, name: tuple[SessionKey, str], events: Sequence[Event]) -> None:
-        # Of one that would push out half of all others the end is kept; readers are told of the gap before it.
+        # One run may take half of the bytes. Only its last events are kept then; readers get a gap before them.
         start, weight = len(events), 0
         while start and weight + events[start - 1].weight <= self._max_weight // 2:
             start -= 1
@@ -74,18 +73,18 @@ class _Room:
 
 
 class LocalEventStore(EventStore):
-    """The events of this node's ended runs; another node's readers are told where to ask."""
+    """Events of this node's runs. Readers on other nodes are referred to this node."""
 
     def __init__(self, *, max_weight: int = MAX_WEIGHT, max_large_weight: int = MAX_LARGE_WEIGHT) -> None:
-        self._usual = _Room(max_weight)
-        # Apart, so that one of them does not push out a thousand others, nor they it.
-        self._large = _Room(max_large_weight)
+        self._usual = _Shelf(max_weight)
+        # Separate, so that one large run does not displace a thousand small ones.
+        self._large = _Shelf(max_large_weight)
 
     def keep(self, key: SessionKey, run_id: str, events: Sequence[Event]) -> None:
         if not events or self._find(key, run_id) is not None:
             return
-        room = self._usual if events[-1].weight < LARGE else self._large
-        room.keep((key, run_id), events)
+        shelf = self._usual if events[-1].weight < LARGE else self._large
+        shelf.keep((key, run_id), events)
 
     def _find(self, key: SessionKey, run_id: str) -> _Kept | None:
         return self._usual.runs.get((key, run_id)) or self._large.runs.get((key, run_id))

@@ -1,28 +1,27 @@
-"""Events in Redis: readers on any node see them while the run goes on, and after its node has died.
+"""The event store in Redis: readers on any node see events while the run is live, and after its node has died.
 
-What the runs of a node have to say is written together, in one pipeline after the other, each run's by a script
-that refuses whoever does not own the session. What is written is shown, here as on every other node.
+The events of all runs of a node are written together, in pipelines. A script writes those of one run, and only if
+that run owns its session. Readers see an event once it is written, on the run's node as on every other node.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from importlib.resources import files
 
 import trio
 from redis.exceptions import RedisError
 
 from ..abc import EventStore, Extent, Lease, Renewal
-from ..errors import BackendUnavailable
 from ..protocol.events import Event, ResponseEvent
 from ..protocol.ids import SessionKey
 from ..protocol.keys import Layout
 from ..protocol.stored import decode_event
 from ..protocol.timings import Timings
-from ..redis import LinkError, RedisLink, Script, ScriptCall
+from ..redis import LinkError, RedisLink, Script, ScriptCall, unavailable_on_error
 from .sink import RedisSink
 
 __all__ = ["RedisEventStore"]
@@ -30,28 +29,28 @@ __all__ = ["RedisEventStore"]
 logger = logging.getLogger("trio_agentapp.events")
 
 WINDOW = 0.005
-"""Seconds between two writes of a node: what its runs say meanwhile is written together (at most 10 ms by
-INTERRUPT-PROTOCOL, section 7). An event that comes alone is written at once."""
+"""Seconds between two writes of a node. Events of this time are written together; the first one at once."""
 
 SINKS_AT_ONCE = 200
-"""Runs in one pipeline, so that heartbeats and stops on the same connection are not held up."""
+"""Runs in one pipeline. A longer one would delay heartbeats and stops on the same connection."""
 
 RETRY = 0.2
-"""Seconds to the next try while Redis does not answer."""
+"""Seconds to the next attempt while Redis does not answer."""
 
 READ_EVENTS, READ_BYTES = 64, 64 * 1024
-"""What a reader gets at once (INTERRUPT-PROTOCOL, section 7)."""
+"""Events and bytes that a reader gets at once."""
 
 ATTENDANCE = 1.0
-"""Seconds between two signs of life of the readers on a node."""
+"""Seconds between two reports that a node has readers."""
 
 ATTENDANCE_COUNTS = 3.0
-"""Seconds for which such a sign counts: of a node that died, they are believed to be there for so long."""
+"""Seconds for which such a report holds. Readers of a node that died count for so long."""
+
+UNREADABLE = "The events of this run cannot be read now."
 
 
 class RedisEventStore(EventStore):
-    """Needs a link that the interrupt backend serves, and the same server: a run's end and its terminal event are
-    written as one."""
+    """Uses the link and server of the interrupt backend: one script writes a run's end and its terminal event."""
 
     shared = True
 
@@ -72,18 +71,18 @@ class RedisEventStore(EventStore):
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write_forever, name="event writer")
-            nursery.start_soon(self._attend_forever, name="readers' attendance")
+            nursery.start_soon(self._attend_forever, name="attendance of readers")
             task_status.started()
 
     # Writing.
 
     def sink(
-        self, lease: Lease, show: Callable[[Sequence[Event]], None], hear: Callable[[Renewal], None]
+        self, lease: Lease, show: Callable[[Sequence[Event]], None], report: Callable[[Renewal], None]
     ) -> RedisSink:
-        return RedisSink(lease, show, hear, self._mark)
+        return RedisSink(lease, show, report, self._mark)
 
     def keep(self, key: SessionKey, run_id: str, events: Sequence[Event]) -> None:
-        """They are in Redis, where the script that wrote the run's end has set how long they are kept."""
+        """Do nothing: the events are in Redis, and the script that ended the run has set how long they are kept."""
 
     def _mark(self, sink: RedisSink) -> None:
         self._dirty[sink] = None
@@ -114,7 +113,7 @@ class RedisEventStore(EventStore):
                     self._due.set()
 
     async def _write(self, sinks: Sequence[RedisSink]) -> bool:
-        """Write a batch of each; False if the server does not answer."""
+        """Write a batch of each run. Return False if the server does not answer."""
         written = [(sink, batch) for sink in sinks if (batch := sink.take_batch())]
         if not written:
             return True
@@ -134,7 +133,7 @@ class RedisEventStore(EventStore):
             try:
                 sink.settle(reply)
             except Exception:
-                # One run's failure must not silence all others; its lease ends it.
+                # Other runs must go on. The lease of this run ends it.
                 logger.critical("run %s: its events could not be shown", sink.lease.run_id, exc_info=True)
                 sink.give_up()
         return True
@@ -150,7 +149,7 @@ class RedisEventStore(EventStore):
                 sink.first,
                 int(self._timings.session_ttl * 1000),
                 sink.least,
-                int(sink.after_a_hole),
+                int(sink.after_a_gap),
                 self._layout.session_channel(digest),
                 *batch,
             ],
@@ -159,7 +158,7 @@ class RedisEventStore(EventStore):
     # Reading.
 
     async def extent(self, key: SessionKey, run_id: str) -> Extent | None:
-        with _translated():
+        with unavailable_on_error(UNREADABLE):
             [found] = await self._link.ask(self._bound_read(key, run_id, "extent"))
         if not found:
             return None
@@ -169,67 +168,59 @@ class RedisEventStore(EventStore):
         return Extent(first=int(first), end=int(last) + 1, ended=ended)
 
     async def read(self, key: SessionKey, run_id: str, start: int) -> Sequence[Event]:
-        with _translated():
+        with unavailable_on_error(UNREADABLE):
             [found] = await self._link.ask(self._bound_read(key, run_id, "from", start, READ_EVENTS, READ_BYTES))
         events = [decode_event(event) for event in found]
-        # A fail-over may have left a hole: what follows it is another batch, so that it begins later.
+        # A fail-over may have left a gap. Events after the gap are returned as the next batch.
         first = events[0].sequence_number if events else 0
         return [event for number, event in enumerate(events, first) if event.sequence_number == number]
 
     def _bound_read(self, key: SessionKey, run_id: str, *args: str | int) -> ScriptCall:
         return self._read.bind([self._layout.events(key.digest, run_id)], args)
 
-    # Who watches from elsewhere.
+    # Readers on other nodes.
 
     @asynccontextmanager
     async def attending(self, key: SessionKey, run_id: str) -> AsyncIterator[None]:
         place = (key.digest, run_id)
         self._attended[place] = self._attended.get(place, 0) + 1
         try:
-            await self._tell([self._attendance(*place, "here", self._node_id, _ms(ATTENDANCE_COUNTS))])
+            await self._report([self._attendance(*place, "here", self._node_id, _ms(ATTENDANCE_COUNTS))])
             yield
         finally:
             self._attended[place] -= 1
             if not self._attended[place]:
                 del self._attended[place]
                 with trio.CancelScope(shield=True):
-                    await self._tell([self._attendance(*place, "gone", self._node_id)])
+                    await self._report([self._attendance(*place, "gone", self._node_id)])
 
     async def _attend_forever(self) -> None:
         while True:
             await trio.sleep(ATTENDANCE)
             places = list(self._attended)
             for start in range(0, len(places), SINKS_AT_ONCE):
-                await self._tell(
+                await self._report(
                     [
                         self._attendance(*place, "here", self._node_id, _ms(ATTENDANCE_COUNTS))
                         for place in places[start : start + SINKS_AT_ONCE]
                     ]
                 )
 
-    async def _tell(self, calls: Sequence[ScriptCall]) -> None:
+    async def _report(self, calls: Sequence[ScriptCall]) -> None:
         try:
             await self._link.ask(*calls)
         except (LinkError, RedisError) as exc:
-            logger.warning("that runs are watched from here could not be told: %s", exc)
+            logger.warning("it could not be reported that this node has readers: %s", exc)
 
     def _attendance(self, digest: str, run_id: str, *args: str | int) -> ScriptCall:
         keys = [self._layout.viewers(digest, run_id), self._layout.viewed(digest, run_id)]
         return self._viewers.bind(keys, [*args, _ms(self._timings.session_ttl)])
 
     async def unwatched(self, runs: Sequence[tuple[SessionKey, str]]) -> Sequence[float]:
-        with _translated():
+        with unavailable_on_error(UNREADABLE):
             answers = await self._link.ask(*[self._attendance(key.digest, run_id, "ask") for key, run_id in runs])
         return [math.inf if ms < 0 else ms / 1000 for ms in answers]
 
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (LinkError, RedisError) as exc:
-        raise BackendUnavailable("The events of this run cannot be read at present.", retry_after=1.0) from exc

@@ -1,4 +1,4 @@
-"""The events of one run on their way to Redis: written, acknowledged, and only then shown."""
+"""The events of one run that are not in Redis yet. They are shown to readers once Redis has acknowledged them."""
 
 from __future__ import annotations
 
@@ -18,47 +18,50 @@ from ..protocol.events import Event
 __all__ = ["RedisSink"]
 
 BATCH_EVENTS = 64
-"""Events of one run in one call (INTERRUPT-PROTOCOL, section 7)."""
+"""Events of one run in one call."""
 
 BATCH_BYTES = 256 * 1024
+"""Bytes of one run in one call; a larger event is sent alone."""
 
 UNACKNOWLEDGED_EVENTS = 256
-"""Events on their way at which the run is held back."""
+"""Unacknowledged events above which the run has to wait."""
 
 UNACKNOWLEDGED_WEIGHT = 1024 * 1024
+"""Their bytes above which the run has to wait."""
 
 RING = 1024
-"""Acknowledged events that are remembered, should a fail-over lose them."""
+"""Acknowledged events that are kept, to write them again if a fail-over loses them."""
 
 KEPT_WEIGHT = 8 * 1024 * 1024
-"""Bytes of a run's events kept in Redis while it runs; older ones are trimmed, and readers told of a gap."""
+"""Bytes of a run's events in Redis while it runs. Older events are trimmed; readers get a gap instead."""
 
 PAUSE = 0.5
-"""Seconds to the next try after the server refused a call, as one that is full does."""
+"""Seconds to the next attempt after the server refused a call, for example because it is full."""
 
 
 class RedisSink:
-    """An `EventSink`. `mark` tells the store that there is something to write."""
+    """An `EventSink`. It calls `mark` when it has events to write."""
 
     def __init__(
         self,
         lease: Lease,
         show: Callable[[Sequence[Event]], None],
-        hear: Callable[[Renewal], None],
+        report: Callable[[Renewal], None],
         mark: Callable[[RedisSink], None],
     ) -> None:
         self.lease = lease
         self.retry_at = -math.inf
-        """When it may be written again, on Trio's clock."""
+        """When the next attempt may be made, on Trio's clock."""
         self.trouble: str | None = None
+        """The server's last refusal; None after a success."""
         self.first = 0
-        """Number of the first event of the batch that is being written."""
+        """Number of the first event of the batch."""
         self.least = 0
         """Number of the oldest event to keep in Redis."""
-        self.after_a_hole = False
-        """What the server lost cannot be had any more: write on all the same."""
+        self.after_a_gap = False
+        """The server has lost events that are not in memory any more. Write the next ones after a gap."""
         self._show = show
-        self._hear = hear
+        self._report = report
         self._mark = mark
         self._pending: deque[Event] = deque()
         self._weight = 0
@@ -103,10 +106,10 @@ class RedisSink:
         self._moved.set()
         self._moved = trio.Event()
 
-    # What follows is for the store.
+    # Called by the store.
 
     def take_batch(self) -> list[bytes]:
-        """The JSON of the next events to write; none if there is nothing to write."""
+        """Return the JSON of the next events to write, empty if there are none."""
         batch: list[bytes] = []
         size = 0
         for event in islice(self._pending, BATCH_EVENTS):
@@ -121,7 +124,7 @@ class RedisSink:
         return batch
 
     def settle(self, reply: Any) -> None:
-        """What the server said to the batch."""
+        """Take the server's reply to the batch."""
         if self._over:
             return
         if isinstance(reply, RedisError):
@@ -133,19 +136,19 @@ class RedisSink:
         match reply[0]:
             case b"LOST":
                 self.give_up()
-                self._hear(Renewal.LOST)
+                self._report(Renewal.LOST)
                 return
             case b"GAP":
                 self._go_back(int(reply[1]) + 1)
-            case word:
+            case outcome:
                 self._acknowledge()
-                if word == b"STOP":
-                    self._hear(Renewal.STOP)
+                if outcome == b"STOP":
+                    self._report(Renewal.STOP)
         if self._pending:
             self._mark(self)
 
     def _acknowledge(self) -> None:
-        self.after_a_hole = False
+        self.after_a_gap = False
         events = [self._pending.popleft() for _ in range(self._in_flight)]
         self._in_flight = 0
         weight = sum(event.weight for event in events)
@@ -157,7 +160,7 @@ class RedisSink:
             self._kept_weight -= self._kept.popleft()[1]
             self.least = self._kept[0][0]
         if events[0].sequence_number <= self._shown:
-            # Written again after the server had lost them: they were shown before.
+            # The server had lost them, so they were written again. Readers have seen them.
             events = [event for event in events if event.sequence_number > self._shown]
         if events:
             self._shown = events[-1].sequence_number
@@ -165,7 +168,7 @@ class RedisSink:
         self._move()
 
     def _go_back(self, number: int) -> None:
-        """The server has lost acknowledged events from `number` on: write them again."""
+        """Write again the acknowledged events from `number` on: the server has lost them."""
         lost = [event for event in self._ring if event.sequence_number >= number]
         for _ in lost:
             self._ring.pop()
@@ -173,4 +176,4 @@ class RedisSink:
             self._kept_weight -= self._kept.pop()[1]
         self._pending.extendleft(reversed(lost))
         self._weight += sum(event.weight for event in lost)
-        self.after_a_hole = not lost or lost[0].sequence_number > number
+        self.after_a_gap = not lost or lost[0].sequence_number > number

@@ -1,4 +1,4 @@
-"""Interrupt backends: who may run for a session, and how a stop reaches its run."""
+"""Interrupt backends: they carry leases and stop requests, in one process or over Redis."""
 
 from .local import LocalInterruptBackend
 

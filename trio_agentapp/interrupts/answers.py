@@ -1,4 +1,4 @@
-"""What the scripts of the Redis backend answer, in the words of the contract."""
+"""Converts the answers of the Redis backend's scripts into the types of the contract."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def stop_answer(answer: Sequence[Part], run_id: str) -> StopAnswer:
 
 
 def record_from(run_id: str, key: SessionKey, pairs: Sequence[bytes]) -> RunRecord:
-    """A run record from what HGETALL gives inside a script: names and values in turn."""
+    """Make a run record from the answer of HGETALL inside a script: names and values in turn."""
     fields = {text(pairs[i]): text(pairs[i + 1]) for i in range(0, len(pairs), 2)}
     return RunRecord(
         run_id=run_id,

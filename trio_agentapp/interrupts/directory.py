@@ -1,4 +1,4 @@
-"""Looking runs up in Redis: by their ids, and by their user."""
+"""Looks runs up in Redis, by run id and by user."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["list_runs", "read_records"]
 async def read_records(
     link: RedisLink, layout: Layout, scripts: Scripts, run_ids: Sequence[str]
 ) -> list[RunRecord | None]:
-    """The records of runs, None for those that are not known; in two round trips, however many they are."""
+    """Return the records of runs, None for unknown ones. It takes two round trips for any number of runs."""
     records: list[RunRecord | None] = [None] * len(run_ids)
-    leads = await link.ask(*[("HMGET", layout.run(run_id), "h", "user", "session") for run_id in run_ids])
-    known = [(place, *lead) for place, lead in enumerate(leads) if lead[0] is not None]
-    looks = [scripts.bind("status", text(digest), run_ids[place]) for place, digest, _, _ in known]
-    for (place, _, user, session), answer in zip(known, await link.ask(*looks), strict=True):
+    lookups = await link.ask(*[("HMGET", layout.run(run_id), "h", "user", "session") for run_id in run_ids])
+    known = [(place, *found) for place, found in enumerate(lookups) if found[0] is not None]
+    calls = [scripts.bind("status", text(digest), run_ids[place]) for place, digest, _, _ in known]
+    for (place, _, user, session), answer in zip(known, await link.ask(*calls), strict=True):
         if answer[4]:
             records[place] = record_from(run_ids[place], SessionKey(text(user), text(session)), answer[4])
     return records
@@ -31,7 +31,7 @@ async def read_records(
 async def list_runs(
     link: RedisLink, layout: Layout, scripts: Scripts, user_id: str, before: str | None, limit: int
 ) -> tuple[Sequence[RunRecord], str | None]:
-    """As the contract says. Runs that are forgotten leave the user's index here."""
+    """See `RunListing.list_runs`. Forgotten runs are removed from the user's index."""
     index = layout.user(user_id)
     rank = 0
     if before is not None:
@@ -43,7 +43,7 @@ async def list_runs(
     run_ids = [text(member) for member in members]
     records = await read_records(link, layout, scripts, run_ids[:limit])
     more = run_ids[limit - 1] if len(run_ids) > limit else None
-    # The last one stays, even if it is forgotten: it is where the next page begins.
+    # The last run of the page stays, even if it is forgotten: the next page begins after it.
     gone = [
         run_id for run_id, record in zip(run_ids[:limit], records, strict=True) if record is None and run_id != more
     ]

@@ -1,7 +1,7 @@
-"""The interrupt backend of one process: the shortest that holds the contract.
+"""The interrupt backend of one process.
 
-No lease expires here, since an owner cannot die without its backend. Records are trimmed as they are passed by, so
-nothing grows with the number of sessions ever seen.
+Leases do not expire here: an owner cannot die without its backend. Each operation first forgets old records, so
+memory does not grow with the number of sessions ever seen.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import attrs
 import trio
@@ -21,11 +22,14 @@ from ..abc import (
     Claim,
     Ended,
     Granted,
+    IdempotencyKeys,
     Lease,
     Place,
     Queued,
     QueueIsFull,
     Renewal,
+    RunListing,
+    RunWakeups,
     Signal,
     StopAnswer,
     StopOutcome,
@@ -37,26 +41,30 @@ from ..protocol.lifecycle import Cause, Ending, RunRecord, RunState, SessionStat
 
 __all__ = ["LocalInterruptBackend"]
 
+K = TypeVar("K")
+
 RETENTION = 600.0
-"""Seconds a run record is kept after its end (INTERRUPT-PROTOCOL, section 2)."""
+"""Seconds that a run's record is kept after its end."""
 
 SESSION_TTL = 3600.0
+"""Seconds that an idle session is remembered."""
 
 TOMBSTONE_TTL = 60.0
+"""Seconds that a stop waits for the claim of its run."""
 
 MAX_TOMBSTONES = 16
-"""Per session; the oldest gives way."""
+"""Tombstones of one session. The oldest is dropped."""
 
 MAX_LONE_TOMBSTONES = 4096
-"""Stops by a run id alone whose session is not known."""
+"""Tombstones of runs whose session is not known. The oldest is dropped."""
 
 MAX_PINS = 10_000
-"""Idempotency keys; past it the oldest are forgotten before their time."""
+"""Idempotency keys. The oldest are dropped."""
 
 PIN_TTL = 3600.0
 
 MAX_RECORDS = 100_000
-"""Ended runs and idle sessions each; past it the oldest are forgotten before their time."""
+"""Ended runs, and sessions. The oldest are dropped."""
 
 
 @attrs.define
@@ -70,11 +78,11 @@ class _Session:
     touched_unix: float = 0.0
     tombstones: OrderedDict[str, float] = attrs.field(factory=OrderedDict)
     queue: list[tuple[Place, Lease]] = attrs.field(factory=list)
-    """Who waits, the next first. There is no other node whose waiting runs could die with it."""
+    """Queued runs, the next one first. Places do not expire: their node cannot die without its backend."""
     wakers: list[Callable[[str], object]] = attrs.field(factory=list)
 
     def has_place_of_another_node(self, lease: Lease) -> bool:
-        return any(waits.run_id == lease.run_id and waits.node_id != lease.node_id for _, waits in self.queue)
+        return any(queued.run_id == lease.run_id and queued.node_id != lease.node_id for _, queued in self.queue)
 
     def leave_queue(self, run_id: str) -> None:
         self.queue = [entry for entry in self.queue if entry[1].run_id != run_id]
@@ -84,18 +92,18 @@ class _Session:
             wake(run_id)
 
 
-class LocalInterruptBackend(BaseInterruptBackend):
-    """Leases and stops inside this process; several nodes need a Redis."""
+class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, RunWakeups):
+    """Leases and stops inside this process. Several nodes need `RedisInterruptBackend`."""
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[SessionKey, _Session] = OrderedDict()
         self._live: dict[str, RunRecord] = {}
         self._ended: OrderedDict[str, tuple[float, RunRecord]] = OrderedDict()
-        # By run id and user: what one user asks for does not replace what another did.
+        # By run id and user: a stop of one user must not replace that of another.
         self._lone_tombstones: OrderedDict[tuple[str, str | None], float] = OrderedDict()
         self._listeners: dict[str, Callable[[Signal], None]] = {}
         self._started: dict[str, dict[str, None]] = {}
-        """For each user the runs that are known, in the order of their start."""
+        """Known runs of each user, in the order of their start."""
         self._pins: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._last_token = 0
 
@@ -110,36 +118,29 @@ class LocalInterruptBackend(BaseInterruptBackend):
         session = self._session(lease.key)
         if self._take_tombstone(session, lease):
             session.leave_queue(lease.run_id)
-            record = _record_of(lease, Ending(cause=Cause.STOPPED_BEFORE_START, stop_requested=True))
+            record = lease.record_of_end(Ending(cause=Cause.STOPPED_BEFORE_START, stop_requested=True))
             self._keep(record)
             session.wake(lease.run_id)
             return Ended(record.state, record.reason)
         held = session.lease
-        if held is not None and _same_claim(held, lease):
+        if held is not None and lease.is_claim_of(held):
             return Granted(held.token)
         refused = self._wait_in_line(session, lease, None if held is None else held.run_id)
         if refused is not None:
             return refused
         session.leave_queue(lease.run_id)
-        # Never smaller than the clock, so that tokens grow also across forgotten sessions and restarts.
+        # Tokens follow the clock, so they also grow after a restart, and when a session was forgotten.
         self._last_token = max(self._last_token + 1, time.time_ns() // 1000)
         session.lease = attrs.evolve(lease, token=self._last_token)
         session.state, session.run_id, session.node_id = RunState.RUNNING, lease.run_id, lease.node_id
         session.stop_requested = False
-        self._live[lease.run_id] = RunRecord(
-            run_id=lease.run_id,
-            key=lease.key,
-            state=RunState.RUNNING,
-            token=self._last_token,
-            node_id=lease.node_id,
-            started_at=time.time(),
-        )
+        self._live[lease.run_id] = lease.record_of_start(self._last_token)
         self._started.setdefault(lease.key.user_id, {})[lease.run_id] = None
         return Granted(self._last_token)
 
     def _wait_in_line(self, session: _Session, lease: Lease, active: str | None) -> Claim | None:
-        """Take a place, or keep it; None: nobody has the session, and the turn is this run's."""
-        waiting = [waits.run_id for _, waits in session.queue]
+        """Take or keep a place in the queue. None: the session is free, and this run is the next one."""
+        waiting = [queued.run_id for _, queued in session.queue]
         before = active or (waiting[0] if waiting else lease.run_id)
         if session.has_place_of_another_node(lease):
             return Busy(lease.run_id, 1.0)
@@ -151,13 +152,14 @@ class LocalInterruptBackend(BaseInterruptBackend):
             if len(waiting) >= MAX_QUEUED:
                 return QueueIsFull(before)
             session.queue.append((lease.place, lease))
-            # Stable, so that those of one place stay in the order in which they came.
+            # The sort is stable: runs with the same place stay in the order of their arrival.
             session.queue.sort(key=lambda entry: entry[0] is Place.LAST)
-            waiting = [waits.run_id for _, waits in session.queue]
+            waiting = [queued.run_id for _, queued in session.queue]
             if active is None and waiting[0] == lease.run_id:
-                # It came before those who have not had their turn yet.
                 return None
-            self._live[lease.run_id] = _record_waiting(lease)
+            self._live[lease.run_id] = RunRecord(
+                run_id=lease.run_id, key=lease.key, state=RunState.IDLE, node_id=lease.node_id
+            )
         return Queued(active or waiting[0], waiting.index(lease.run_id))
 
     async def heartbeat(self, leases: Sequence[Lease]) -> Sequence[Renewal]:
@@ -166,7 +168,7 @@ class LocalInterruptBackend(BaseInterruptBackend):
 
     def _renewal(self, lease: Lease) -> Renewal:
         session = self._sessions.get(lease.key)
-        if session is None or session.lease is None or not _same_claim(session.lease, lease):
+        if session is None or session.lease is None or not lease.is_claim_of(session.lease):
             return Renewal.LOST
         return Renewal.STOP if session.stop_requested else Renewal.OK
 
@@ -177,13 +179,13 @@ class LocalInterruptBackend(BaseInterruptBackend):
         self._trim()
         if run_id is None:
             if key is None:
-                raise ValueError("a stop names a session, a run, or both")
+                raise ValueError("a stop needs a session, a run id, or both")
             return self._stop_session(key)
         record = self._record(run_id)
         if record is None:
             return self._leave_tombstone(key, run_id, user_id)
         if (key is not None and record.key != key) or user_id not in (None, record.key.user_id):
-            # Another's run: the answer is that for an unknown one, and nothing is stored.
+            # A run of another session or user: answer as for an unknown run, and store nothing.
             return StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
         if record.state.terminal:
             return StopAnswer(outcome=StopOutcome.ENDED, run_id=run_id, state=record.state, node_id=record.node_id)
@@ -208,16 +210,9 @@ class LocalInterruptBackend(BaseInterruptBackend):
     def _leave_tombstone(self, key: SessionKey | None, run_id: str, user_id: str | None) -> StopAnswer:
         expiry = trio.current_time() + TOMBSTONE_TTL
         if key is not None:
-            tombstones = self._session(key).tombstones
-            tombstones[run_id] = expiry
-            tombstones.move_to_end(run_id)
-            while len(tombstones) > MAX_TOMBSTONES:
-                tombstones.popitem(last=False)
+            _put(self._session(key).tombstones, run_id, expiry, MAX_TOMBSTONES)
         else:
-            self._lone_tombstones[run_id, user_id] = expiry
-            self._lone_tombstones.move_to_end((run_id, user_id))
-            while len(self._lone_tombstones) > MAX_LONE_TOMBSTONES:
-                self._lone_tombstones.popitem(last=False)
+            _put(self._lone_tombstones, (run_id, user_id), expiry, MAX_LONE_TOMBSTONES)
         return StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
 
     def _take_tombstone(self, session: _Session, lease: Lease) -> bool:
@@ -232,19 +227,19 @@ class LocalInterruptBackend(BaseInterruptBackend):
         self._trim()
         record = self._record(lease.run_id)
         if record is not None and record.key != lease.key:
-            # A claim that another session's run of the same id had refused: there is nothing to end.
-            return _record_of(lease, ending)
+            # The claim was refused: the run id belongs to a run of another session. Nothing ends.
+            return lease.record_of_end(ending)
         session = self._sessions.get(lease.key)
-        owned = session is not None and session.lease is not None and _same_claim(session.lease, lease)
+        owned = session is not None and session.lease is not None and lease.is_claim_of(session.lease)
         if record is not None and session is not None and session.has_place_of_another_node(lease):
             return record
         if session is not None:
             session.leave_queue(lease.run_id)
         if record is not None and record.state is RunState.RUNNING and not owned:
-            # The live run of this id belongs to another claim: ending its record would leave it without an owner.
+            # Another claim owns the live run of this id, and it alone may end the run.
             return record
         if record is None or not record.state.terminal:
-            record = _record_of(lease, ending, live=record)
+            record = lease.record_of_end(ending, record)
             self._keep(record)
         if session is not None and owned:
             session.lease = None
@@ -326,8 +321,7 @@ class LocalInterruptBackend(BaseInterruptBackend):
                 del self._listeners[node_id]
 
     def _record(self, run_id: str) -> RunRecord | None:
-        live = self._live.get(run_id)
-        if live is not None:
+        if (live := self._live.get(run_id)) is not None:
             return live
         return self._ended[run_id][1] if run_id in self._ended else None
 
@@ -351,7 +345,7 @@ class LocalInterruptBackend(BaseInterruptBackend):
             self._started.pop(record.key.user_id, None)
 
     def _trim(self) -> None:
-        """Forget what is over: the oldest stand first. A session that is owned goes to the end instead."""
+        """Forget old records. The oldest stand first; a session in use is moved to the end instead."""
         now = trio.current_time()
         while self._ended:
             run_id, (expiry, record) = next(iter(self._ended.items()))
@@ -369,29 +363,8 @@ class LocalInterruptBackend(BaseInterruptBackend):
             del self._sessions[key]
 
 
-def _record_waiting(lease: Lease) -> RunRecord:
-    return RunRecord(run_id=lease.run_id, key=lease.key, state=RunState.IDLE, node_id=lease.node_id)
-
-
-def _same_claim(held: Lease, lease: Lease) -> bool:
-    if held.run_id != lease.run_id:
-        return False
-    if lease.token:
-        return held.token == lease.token
-    return (held.node_id, held.nonce) == (lease.node_id, lease.nonce)
-
-
-def _record_of(lease: Lease, ending: Ending, *, live: RunRecord | None = None) -> RunRecord:
-    return RunRecord(
-        run_id=lease.run_id,
-        key=lease.key,
-        state=ending.state,
-        reason=ending.cause.value,
-        token=live.token if live is not None else lease.token,
-        node_id=lease.node_id,
-        started_at=live.started_at if live is not None else None,
-        ended_at=time.time(),
-        stop_requested=ending.stop_requested or (live is not None and live.stop_requested),
-        cleanup=ending.cleanup,
-        cleanup_interrupted=ending.cleanup_interrupted,
-    )
+def _put(tombstones: OrderedDict[K, float], name: K, expiry: float, at_most: int) -> None:
+    tombstones[name] = expiry
+    tombstones.move_to_end(name)
+    while len(tombstones) > at_most:
+        tombstones.popitem(last=False)

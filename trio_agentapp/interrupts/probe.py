@@ -1,7 +1,7 @@
-"""Whether a Redis server takes claims: it is asked for what a claim needs, a script that writes.
+"""Checks whether a Redis server accepts claims, by running a script that writes.
 
-A connection alone says little: a replica, a full server, and one whose user may not run scripts accept it, and
-refuse every claim.
+A connection does not show it: a replica, a full server, and a server whose user may not run scripts accept
+connections, and refuse every claim.
 """
 
 from __future__ import annotations
@@ -15,29 +15,28 @@ from redis.exceptions import (
     ClusterDownError,
     MovedError,
     NoPermissionError,
-    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
 )
 
 from ..errors import ConfigurationError
 from ..protocol.keys import Layout
-from ..redis import Command, LinkDown, LinkError, RedisLink
+from ..redis import Command, LinkDown, LinkError, RedisLink, is_full
 from .scripts import Scripts
 
-__all__ = ["ONE_SERVER", "ServerProbe", "is_full"]
+__all__ = ["ONE_SERVER", "ServerProbe"]
 
 logger = logging.getLogger("trio_agentapp.interrupts")
 
 PERIOD = 3.0
-"""Seconds between two probes of a node, whatever the number of readiness requests; one small write each."""
+"""Seconds between two probes of a node, each with one small write. Readiness requests cause no probes."""
 
-PAUSE = 0.5
-"""Seconds between two probes at least, where failing claims ask for one."""
+MIN_PERIOD = 0.5
+"""Seconds between two probes at least, if failed claims ask for an early one."""
 
 
 class ServerProbe:
-    """Asks one server again and again; `refusal` is why it takes no claims, None while it does."""
+    """Probes one server regularly. `refusal` is why it accepts no claims; None if it accepts them."""
 
     def __init__(self, link: RedisLink, layout: Layout, scripts: Scripts) -> None:
         self.refusal: str | None = None
@@ -45,22 +44,23 @@ class ServerProbe:
         self._layout = layout
         self._scripts = scripts
         self._complete = False
-        """Whether everything was asked for, and had."""
-        self._told = False
+        """Whether all commands of all scripts were tried with success."""
+        self._logged = False
         self._due = trio.Event()
 
     def hurry(self) -> None:
-        """A claim was refused: look soon whether all are."""
+        """Probe soon: a claim has failed."""
         self._due.set()
 
     async def begin(self) -> None:
-        """Ask for everything that runs will need. What may pass by itself is noted as `refusal`.
+        """Try all commands that runs will need. A refusal that may pass becomes `refusal`.
 
-        Raises ConfigurationError: this server will never take claims of this user.
+        Raises:
+            ConfigurationError: this server will never accept claims of this user.
         """
         call = self._scripts.probe(everything=True)
         try:
-            # EVAL by itself: a server that holds the script already would not show that it cannot load one.
+            # EVAL as well: EVALSHA of a script that the server holds does not show whether it can load one.
             await self._link.ask(call.by_source, call, self._deletion())
             self._complete = True
         except RedisError as exc:
@@ -71,16 +71,16 @@ class ServerProbe:
     async def ask_forever(self) -> None:
         lost = 0
         while True:
-            with trio.move_on_after(PERIOD - PAUSE):
+            with trio.move_on_after(PERIOD - MIN_PERIOD):
                 await self._due.wait()
-            await trio.sleep(PAUSE)
+            await trio.sleep(MIN_PERIOD)
             self._due = trio.Event()
             try:
                 await self._link.ask(self._scripts.probe(everything=not self._complete), self._deletion())
                 self._complete = True
             except LinkDown:
                 lost += 1
-                # A replica's refusal has the link connect anew: one call that falls into that says nothing.
+                # After a replica's refusal the link reconnects. A single call that fails meanwhile says nothing.
                 if lost > 1:
                     self.refusal = None
             except LinkError as exc:
@@ -93,31 +93,31 @@ class ServerProbe:
                 self._note(None)
 
     def _deletion(self) -> Command:
-        """Leaves nothing behind, and is a write without a script: only for these old servers count replicas."""
+        """Delete the probe's key. Old servers refuse it if replicas are missing; in a script they do not check."""
         return ("DEL", self._scripts.probed)
 
     def _note(self, refusal: str | None) -> None:
         self.refusal = refusal
-        if refusal is not None and not self._told:
+        if refusal is not None and not self._logged:
             logger.warning("no new runs: %s", refusal)
-        elif refusal is None and self._told:
-            logger.warning("Redis takes claims again")
-        self._told = refusal is not None
+        elif refusal is None and self._logged:
+            logger.warning("Redis accepts claims again")
+        self._logged = refusal is not None
 
     def _never(self, error: RedisError) -> str | None:
-        """The sentence for a refusal that does not pass by itself."""
-        told = _first_line(error)
+        """Return the message for a refusal that does not pass by itself; None for others."""
+        text = _first_line(error)
         if isinstance(error, MovedError | ClusterCrossSlotError):
             return ONE_SERVER
-        if isinstance(error, NoPermissionError) or any(sign in told for sign in NO_PERMISSION):
+        if isinstance(error, NoPermissionError) or any(sign in text for sign in NO_PERMISSION):
             prefix = self._layout.prefix
             return (
-                f"the user of the Redis URL may not do what runs need ({told}); give it ~{prefix}:* &{prefix}:* "
-                "and the commands that the documentation lists, or +@all"
+                f"the user of the Redis URL lacks permissions that runs need ({text}); give it "
+                f"~{prefix}:* &{prefix}:* and the commands that the documentation lists, or +@all"
             )
-        if re.search("unknown (redis )?command", told, re.IGNORECASE):
+        if re.search("unknown (redis )?command", text, re.IGNORECASE):
             return (
-                f"this Redis lacks a command that runs need ({told}); take its rename-command away, or use another "
+                f"this Redis lacks a command that runs need ({text}); remove its rename-command, or use another "
                 "server for interrupts"
             )
         return None
@@ -132,19 +132,14 @@ NO_PERMISSION = ("NOPERM", "ACL failure in script", "can't run this command", "n
 
 
 def _passing(error: RedisError) -> str:
-    told = _first_line(error)
-    if isinstance(error, ReadOnlyError) or "READONLY" in told:
+    text = _first_line(error)
+    if isinstance(error, ReadOnlyError) or "READONLY" in text:
         return "Redis is a read-only replica"
-    if isinstance(error, ClusterDownError) or "CLUSTERDOWN" in told:
-        return f"Redis is a cluster that does not serve: {told}"
+    if isinstance(error, ClusterDownError) or "CLUSTERDOWN" in text:
+        return f"Redis is a cluster that does not serve: {text}"
     if is_full(error):
         return "Redis is full (maxmemory)"
-    return f"Redis refuses to write: {told}"
-
-
-def is_full(error: Exception) -> bool:
-    """Before Redis 7 a script wraps the refusal in a message of its own."""
-    return isinstance(error, OutOfMemoryError) or (isinstance(error, RedisError) and "-OOM " in str(error))
+    return f"Redis refuses to write: {text}"
 
 
 def _first_line(error: RedisError) -> str:

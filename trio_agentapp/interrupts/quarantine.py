@@ -1,7 +1,7 @@
-"""When a server may be asked for sessions: not while leases that it has forgotten may still be held.
+"""The quarantine of a Redis server that may have lost leases.
 
-A server that was restarted, or another that took its place, may have lost claims. Until every lease from before has
-run out, a second run of a session could start beside the first (INTERRUPT-PROTOCOL, section 8).
+A server that was restarted, or took over from another one, may have lost claims. Then a second run of a session
+could start beside the first. So no claim is sent until every earlier lease has expired.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Quarantine"]
 
 
 class Quarantine:
-    """Knows the server that was last seen, and from when on it may be trusted with claims."""
+    """Remembers the last server, and when it leaves the quarantine."""
 
     def __init__(self, lease: float) -> None:
         self._lease = lease
@@ -25,9 +25,9 @@ class Quarantine:
         self._clock: trio.lowlevel.TrioToken | None = None
 
     def see(self, server: ServerInfo) -> None:
-        """A connection was made to `server`."""
+        """Note a new connection to `server`."""
         if (clock := trio.lowlevel.current_trio_token()) is not self._clock:
-            # Another run of Trio, whose clock has nothing to do with the last one's: what it knew of is past.
+            # A new run of Trio has another clock, so times of the last run mean nothing.
             self._clock, self._run_id, self._over_at = clock, None, -math.inf
         if server.run_id is not None and server.run_id == self._run_id:
             return
@@ -35,10 +35,10 @@ class Quarantine:
         if not first:
             self._over_at = server.connected_at + self._lease
         elif server.uptime is not None:
-            # Uptime comes in whole seconds, rounded down: the server may be no older than it says.
+            # Uptime is in whole seconds, rounded down, so the server is at least this old.
             self._over_at = server.connected_at + max(0.0, self._lease - server.uptime)
 
     @property
     def left(self) -> float:
-        """Seconds until claims may be sent; 0 if they may."""
+        """Seconds until claims may be sent; 0 if they may be sent now."""
         return max(0.0, self._over_at - trio.current_time())

@@ -1,18 +1,16 @@
-"""Looks for leases that have ended, so that a dead owner's runs get their terminal state without anybody asking."""
+"""Ends the runs of dead owners: it finds expired leases, even if no request asks for these sessions."""
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
-from typing import Any
 
 import trio
 from redis.exceptions import RedisError
 
 from ..protocol.keys import SHARDS, Layout
 from ..protocol.timings import Timings
-from ..redis import LinkError, RedisClient, ScriptCall
+from ..redis import LinkError, RedisLink
 from .scripts import Scripts
 
 __all__ = ["reap_forever"]
@@ -20,55 +18,46 @@ __all__ = ["reap_forever"]
 logger = logging.getLogger("trio_agentapp.interrupts")
 
 AT_MOST = 200
-"""Sessions of one shard looked at in one go; as many goes follow as it takes."""
+"""Sessions of one shard that are checked in one round. Rounds follow until all due ones are checked."""
 
 
-async def reap_forever(client: RedisClient, layout: Layout, scripts: Scripts, timings: Timings) -> None:
-    """Every `timings.reaper`, with a jitter so that nodes take turns. More than one harms nobody."""
+async def reap_forever(link: RedisLink, layout: Layout, scripts: Scripts, timings: Timings) -> None:
+    """Check the lease index every `timings.reaper` seconds, with jitter. Several nodes may do so at once."""
     session_ttl = int(timings.session_ttl * 1000)
     while True:
         await trio.sleep(timings.reaper * random.uniform(0.7, 1.0))  # noqa: S311  jitter
         for number in range(SHARDS):
             try:
-                await _reap_shard(client, layout.shard(number), scripts, session_ttl)
+                await _reap_shard(link, layout.shard(number), scripts, session_ttl)
             except (LinkError, RedisError) as exc:
-                logger.warning("leases could not be looked through: %s", exc)
+                logger.warning("expired leases could not be looked up: %s", exc)
                 if isinstance(exc, LinkError):
-                    break  # nor could the others
+                    break  # the other shards are on the same server
 
 
-async def _reap_shard(client: RedisClient, shard: str, scripts: Scripts, session_ttl: int) -> None:
+async def _reap_shard(link: RedisLink, shard: str, scripts: Scripts, session_ttl: int) -> None:
     while True:
-        [due] = await _ask(client, [scripts.index(shard, "due", AT_MOST)])
+        [due] = await link.ask(scripts.index(shard, "due", AT_MOST))
         digests = [digest.decode() for digest in due]
         if digests:
-            left = await _ask(client, [scripts.bind("reap", digest) for digest in digests])
-            over = [digest for digest, ms in zip(digests, left, strict=True) if not _goes_on(ms)]
+            left = await link.ask(*[scripts.bind("reap", digest) for digest in digests])
+            over = [digest for digest, ms in zip(digests, left, strict=True) if not _is_live(ms)]
             for ended in left:
                 if isinstance(ended, list):
                     run, node = (word.decode(errors="replace") for word in ended)
-                    logger.warning("run %s was reaped: node %s has let its lease expire", run, node)
-            # The index is a hint: renewals do not touch it, so a lease that goes on is entered anew.
+                    logger.warning("run %s was reaped: node %s let its lease expire", run, node)
+            # Renewals do not update the index, so a live lease is entered again with its current end.
             calls = [
                 scripts.index(shard, "add", ms, session_ttl, digest)
                 for digest, ms in zip(digests, left, strict=True)
-                if _goes_on(ms)
+                if _is_live(ms)
             ]
             if over:
                 calls.append(scripts.index(shard, "settle", *over))
-            await _ask(client, calls)
+            await link.ask(*calls)
         if len(digests) < AT_MOST:
             return
 
 
-def _goes_on(left: object) -> bool:
+def _is_live(left: object) -> bool:
     return isinstance(left, int) and left > 0
-
-
-async def _ask(client: RedisClient, calls: Sequence[ScriptCall]) -> list[Any]:
-    """The answers of one round trip; the first refusal is raised."""
-    answers = await client.pipeline(calls)
-    for answer in answers:
-        if isinstance(answer, RedisError):
-            raise answer
-    return answers

@@ -1,4 +1,4 @@
-"""The interrupt backend of many processes: Redis keeps the truth, pub/sub shortens waiting."""
+"""The interrupt backend of several nodes. Redis keeps leases and stops; pub/sub only shortens waiting."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from ..abc import (
     MAX_QUEUED,
     BaseInterruptBackend,
     Claim,
+    IdempotencyKeys,
     InputAnswer,
     InputSignal,
     Lease,
     Renewal,
     Resync,
+    RunInbox,
+    RunListing,
+    RunWakeups,
     Signal,
     StopAnswer,
     StopOutcome,
@@ -33,10 +37,10 @@ from ..protocol.ids import SessionKey
 from ..protocol.keys import Layout
 from ..protocol.lifecycle import Cause, Ending, RunRecord, RunState, SessionStatus
 from ..protocol.timings import Timings
-from ..redis import LinkError, RedisLink, RedisURL, ScriptCall, ServerInfo
+from ..redis import LinkError, RedisLink, RedisURL, ScriptCall, ServerInfo, is_full, unavailable_on_error
 from .answers import claim_answer, record_from, stop_answer, text
 from .directory import list_runs, read_records
-from .probe import ONE_SERVER, ServerProbe, is_full
+from .probe import ONE_SERVER, ServerProbe
 from .quarantine import Quarantine
 from .reaper import reap_forever
 from .scripts import Scripts
@@ -46,28 +50,28 @@ __all__ = ["RedisInterruptBackend"]
 logger = logging.getLogger("trio_agentapp.interrupts")
 
 HEARTBEATS_AT_ONCE = 500
-"""Leases in one pipeline; more are renewed by several, one after the other."""
+"""Leases renewed in one pipeline. Further ones follow in the next."""
 
 MAX_LISTED = 1000
-"""Runs of one user that can be listed; the oldest are left out."""
+"""Runs of one user that can be listed. The oldest are left out."""
 
 RETRY = 0.2
-"""Seconds between two tries of a claim while Redis does not answer."""
+"""Seconds between two attempts of a claim while Redis does not answer."""
 
 
-class RedisInterruptBackend(BaseInterruptBackend):
-    """Leases and stops over one Redis, for any number of nodes.
+class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, IdempotencyKeys, RunWakeups):
+    """Leases and stops over one Redis server, for any number of nodes.
 
-    Two connections a process, whatever the number of runs. Everything fails closed: what cannot be asked raises
-    `BackendUnavailable`.
+    A process uses two connections, for any number of runs. An operation that cannot reach the server raises
+    `BackendUnavailable`; nothing is started then.
 
     Args:
         url: `redis://`, `rediss://`, `unix://` or `redis+sentinel://`.
-        prefix: of all keys; apps with different prefixes never meet on one server.
+        prefix: of all keys. Apps with different prefixes share nothing on a server.
         timings: must be the same on all nodes of an app.
 
     Raises:
-        ConfigurationError: a URL or prefix that cannot work.
+        ConfigurationError: the URL or the prefix cannot work.
     """
 
     timings: Timings
@@ -85,18 +89,19 @@ class RedisInterruptBackend(BaseInterruptBackend):
         self.link = RedisLink(
             RedisURL.parse(url), credential_provider=credential_provider, call_timeout=self.timings.call_timeout
         )
-        self.link.on_gap.append(self._tell_gap)
+        self.link.on_gap.append(self._request_resync)
         self._quarantine = Quarantine(self.timings.lease)
         self._listeners: list[Callable[[Signal], None]] = []
         self._scripts = Scripts(self.layout, self.timings, allow_oom=False)
         self._probe = ServerProbe(self.link, self.layout, self._scripts)
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Own the two connections and the reaper until cancelled.
+        """Keep the two connections, and reap expired leases, until cancelled.
 
-        Raises before it is ready:
-            ConfigurationError: the server does not let us in, may evict the keys of running sessions, or will never
-            take claims.
+        Raises, before it has started:
+            ConfigurationError: the server refuses the log-in, may evict keys of running sessions, or can never
+            accept
+                claims.
             LinkError: it cannot be reached.
         """
         self.link.renew()
@@ -104,13 +109,13 @@ class RedisInterruptBackend(BaseInterruptBackend):
             async with self.link.serving(self._connected), trio.open_nursery() as nursery:
                 nursery.start_soon(self._probe.ask_forever, name="Redis probe")
                 task_status.started()
-                await reap_forever(self.link.client, self.layout, self._scripts, self.timings)
+                await reap_forever(self.link, self.layout, self._scripts, self.timings)
 
     async def _connected(self) -> None:
         await self._check_server()
         self.link.client.on_reconnect.append(self._see_server)
-        self._see_server()
-        version = (self._server().version or "0").partition(".")[0]
+        server = self._see_server()
+        version = (server.version or "0").partition(".")[0]
         self._scripts = Scripts(self.layout, self.timings, allow_oom=int(version) >= 7)
         self._probe = ServerProbe(self.link, self.layout, self._scripts)
         await self._probe.begin()
@@ -124,24 +129,22 @@ class RedisInterruptBackend(BaseInterruptBackend):
         if policy != "noeviction":
             raise ConfigurationError(
                 f"this Redis evicts keys when it is full (maxmemory-policy {policy}), so running sessions could be "
-                "forgotten; set maxmemory-policy to noeviction, or use another server for interrupts"
+                "lost; set maxmemory-policy to noeviction, or use another server for interrupts"
             )
 
     async def _cluster_size(self) -> int:
-        """How many nodes share the keys; 0 while nobody has them."""
+        """Return the number of nodes that share the keys; 0 while no node has keys."""
         info = await self.link.client.call("CLUSTER INFO")
         return int(info["cluster_size"])
 
-    def _server(self) -> ServerInfo:
+    def _see_server(self) -> ServerInfo:
         server = self.link.client.server
-        assert server is not None  # noqa: S101  connected before
-        return server
-
-    def _see_server(self) -> None:
-        self._quarantine.see(self._server())
+        assert server is not None  # noqa: S101  there was a connection
+        self._quarantine.see(server)
         if left := self._quarantine.left:
-            logger.warning("this Redis has just started, or taken over: no new runs for %.0f s", left)
-        self._tell_gap()
+            logger.warning("this Redis has just started or taken over: no new runs for %.0f s", left)
+        self._request_resync()
+        return server
 
     @property
     def trouble(self) -> str | None:
@@ -154,7 +157,7 @@ class RedisInterruptBackend(BaseInterruptBackend):
         return None
 
     async def claim(self, lease: Lease) -> Claim:
-        """See the contract. While Redis does not answer, tries go on for `claim_patience`, with the same nonce."""
+        """See the contract. While Redis does not answer, the claim is repeated for `claim_patience` seconds."""
         give_up_at = trio.current_time() + self.timings.claim_patience
         while True:
             server = await self._trusted_server(give_up_at)
@@ -163,21 +166,19 @@ class RedisInterruptBackend(BaseInterruptBackend):
             except (LinkError, RedisError) as exc:
                 self._probe.hurry()
                 if is_full(exc):
-                    raise _unavailable("The server that keeps the sessions is full; nothing was started.") from exc
+                    raise _unavailable("Redis is full; nothing was started.") from exc
                 if trio.current_time() + RETRY >= give_up_at:
                     raise _unavailable("The session could not be claimed; nothing was started.") from exc
             await trio.sleep(RETRY)
 
     async def _trusted_server(self, until: float) -> str | None:
-        """The run id of the server, once it is out of quarantine; the claim is sent to that very server only.
+        """Wait until the server is out of quarantine, and return its run id. The claim is sent to that server only.
 
-        It is read together with the quarantine's state: a checkpoint between the two could let in another server.
+        There is no checkpoint between the check and the read of the run id, since the server could change there.
         """
         while left := self._quarantine.left:
             if trio.current_time() + left > until:
-                raise BackendUnavailable(
-                    "The server that keeps the sessions has just started; nothing was started.", retry_after=left
-                )
+                raise BackendUnavailable("Redis has just started; nothing was started.", retry_after=left)
             await trio.sleep(left)
         return self.link.client.server_run_id
 
@@ -191,7 +192,7 @@ class RedisInterruptBackend(BaseInterruptBackend):
                 _ms(self.timings.session_ttl),
                 digest,
             ),
-            self._scripts.lead(
+            self._scripts.lookup(
                 lease.run_id,
                 "claim",
                 _ms(self.timings.session_ttl),
@@ -204,7 +205,7 @@ class RedisInterruptBackend(BaseInterruptBackend):
         if text(owner) != digest:
             return Taken()
         if stopped:
-            # Stopped by its run id alone, before anybody knew its session: from here on an ordinary tombstone.
+            # It was stopped by its run id alone, before its session was known. Make that an ordinary tombstone.
             noted = (self.layout.run(lease.run_id), "stop:", f"stop:{lease.key.user_id}")
             await self.link.ask(self._scripts.bind("stop", digest, lease.run_id, ""), ("HDEL", *noted), only_on=on)
         call = self._scripts.bind(
@@ -215,8 +216,8 @@ class RedisInterruptBackend(BaseInterruptBackend):
             lease.nonce,
             lease.place or "",
             MAX_QUEUED,
-            *lease.farewells.get(Cause.OWNER_LOST, [b""]),
-            *lease.farewells.get(Cause.STOPPED_BEFORE_START, []),
+            *lease.fallback_events.get(Cause.OWNER_LOST, [b""]),
+            *lease.fallback_events.get(Cause.STOPPED_BEFORE_START, []),
         )
         index = self.layout.user(lease.key.user_id)
         [answer, *_] = await self.link.ask(
@@ -237,9 +238,9 @@ class RedisInterruptBackend(BaseInterruptBackend):
             ]
             names = {self.layout.run(lease.run_id) for lease in part}
             names |= {self.layout.user(lease.key.user_id) for lease in part}
-            leads = [("PEXPIRE", name, _ms(self.timings.session_ttl)) for name in names]
-            with _translated("The leases could not be renewed."):
-                replies = await self.link.ask(*calls, *leads)
+            expiries = [("PEXPIRE", name, _ms(self.timings.session_ttl)) for name in names]
+            with unavailable_on_error("The leases could not be renewed."):
+                replies = await self.link.ask(*calls, *expiries)
             answers += [Renewal[text(reply[0])] for reply in replies[: len(part)]]
         return answers
 
@@ -247,8 +248,8 @@ class RedisInterruptBackend(BaseInterruptBackend):
         self, key: SessionKey | None, run_id: str | None = None, *, user_id: str | None = None
     ) -> StopAnswer:
         if key is None and run_id is None:
-            raise ValueError("a stop names a session, a run, or both")
-        with _translated("The stop could not be delivered; it may be sent again."):
+            raise ValueError("a stop needs a session, a run id, or both")
+        with unavailable_on_error("The stop could not be delivered. It may be sent again."):
             if run_id is None:
                 return await self._stop(key, "*")
             return await self._stop_run(key, run_id, user_id)
@@ -256,7 +257,7 @@ class RedisInterruptBackend(BaseInterruptBackend):
     async def _stop_run(self, key: SessionKey | None, run_id: str, user_id: str | None) -> StopAnswer:
         call: ScriptCall | tuple[Any, ...]
         if key is None:
-            call = self._scripts.lead(run_id, "stop", _ms(self.timings.tombstone), user_id or "")
+            call = self._scripts.lookup(run_id, "stop", _ms(self.timings.tombstone), user_id or "")
         else:
             call = ("HMGET", self.layout.run(run_id), "h", "user")
         [known] = await self.link.ask(call)
@@ -268,7 +269,7 @@ class RedisInterruptBackend(BaseInterruptBackend):
                 else await self._stop(key, run_id)
             )
         if (key is not None and key.digest != digest) or user_id not in (None, user):
-            # Another's run: the answer is that for an unknown one, and nothing is stored.
+            # A run of another session or user: answer as for an unknown run, and store nothing.
             return StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
         return await self._stop(digest, run_id)
 
@@ -293,20 +294,20 @@ class RedisInterruptBackend(BaseInterruptBackend):
             ending.terminal_event or b"",
             *(lease.opening if ending.terminal_event and not lease.token else ()),
         )
-        # The index keeps the session until the reaper has looked: another run may have claimed it by now.
-        with _translated("The end of the run could not be written."):
+        # The session stays in the lease index: another run may have claimed it by now. The reaper removes it.
+        with unavailable_on_error("The end of the run could not be written."):
             fields, _ = await self.link.ask(
                 call, ("PEXPIRE", self.layout.run(lease.run_id), _ms(self.timings.retention))
             )
         return record_from(lease.run_id, lease.key, fields)
 
     async def run_status(self, run_id: str) -> RunRecord | None:
-        with _translated("The run could not be looked up."):
+        with unavailable_on_error("The run could not be looked up."):
             [record] = await read_records(self.link, self.layout, self._scripts, [run_id])
         return record
 
     async def status(self, key: SessionKey) -> SessionStatus:
-        with _translated("The session could not be looked up."):
+        with unavailable_on_error("The session could not be looked up."):
             [answer] = await self.link.ask(self._scripts.bind("status", key, ""))
         state, run_id, node_id, last = (text(part) for part in answer[:4])
         return SessionStatus(
@@ -318,39 +319,39 @@ class RedisInterruptBackend(BaseInterruptBackend):
 
     @asynccontextmanager
     async def watching(self, key: SessionKey, wake: Callable[[str], object]) -> AsyncIterator[None]:
-        def hear(payload: bytes) -> None:
+        def receive(payload: bytes) -> None:
             wake(payload.partition(b" ")[0].decode())
 
-        async with self.link.hearing(self.layout.session_channel(key.digest), hear):
+        async with self.link.subscribed(self.layout.session_channel(key.digest), receive):
             yield
 
     async def send_input(self, key: SessionKey, run_id: str, message: bytes) -> InputAnswer:
-        with _translated("The message could not be delivered."):
+        with unavailable_on_error("The message could not be delivered."):
             [answer] = await self.link.ask(self._scripts.bind("input", key, run_id, message, MAX_INPUT))
         return InputAnswer[text(answer[0])]
 
     async def take_input(self, lease: Lease, received: int) -> Sequence[bytes]:
         call = self._scripts.bind("take", lease.key, lease.run_id, lease.token, received)
-        with _translated("The messages for the run could not be had."):
+        with unavailable_on_error("The messages for the run could not be fetched."):
             [messages] = await self.link.ask(call)
         return list(messages)
 
     async def list_runs(
         self, user_id: str, *, before: str | None = None, limit: int = 100
     ) -> tuple[Sequence[RunRecord], str | None]:
-        with _translated("The runs could not be looked up."):
+        with unavailable_on_error("The runs could not be looked up."):
             return await list_runs(self.link, self.layout, self._scripts, user_id, before, limit)
 
     async def pin(self, name: str, value: str) -> str:
         key = self.layout.pin(name)
-        with _translated("The Idempotency-Key could not be looked up; nothing was started."):
+        with unavailable_on_error("The Idempotency-Key could not be looked up; nothing was started."):
             _, kept = await self.link.ask(
                 ("SET", key, value, "PX", _ms(self.timings.session_ttl), "NX"), ("GET", key)
             )
         return text(kept) or value
 
     async def unpin(self, name: str, value: str) -> None:
-        with _translated("The Idempotency-Key could not be forgotten."):
+        with unavailable_on_error("The Idempotency-Key could not be forgotten."):
             await self.link.ask(self._scripts.unpin(self.layout.pin(name), value))
 
     async def listen(
@@ -360,20 +361,20 @@ class RedisInterruptBackend(BaseInterruptBackend):
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        def hear(payload: bytes) -> None:
+        def receive(payload: bytes) -> None:
             run_id, token, *more = payload.decode().split(" ")
             deliver(InputSignal(run_id) if more else StopSignal(run_id, int(token)))
 
         self._listeners.append(deliver)
         try:
             with _refusing_the_start():
-                async with self.link.hearing(self.layout.node_channel(node_id), hear, surely=True):
+                async with self.link.subscribed(self.layout.node_channel(node_id), receive, confirmed=True):
                     task_status.started()
                     await trio.sleep_forever()
         finally:
             self._listeners.remove(deliver)
 
-    def _tell_gap(self) -> None:
+    def _request_resync(self) -> None:
         for deliver in self._listeners:
             deliver(Resync())
 
@@ -384,22 +385,11 @@ def _unavailable(detail: str) -> BackendUnavailable:
 
 @contextmanager
 def _refusing_the_start() -> Iterator[None]:
-    """What redis-py raises comes of the log-in and of the first commands: nothing was served then."""
+    """Report a refusal of the log-in, or of the first commands, as a fault of the setting."""
     try:
         yield
     except RedisError as exc:
         raise ConfigurationError(f"interrupt_redis_url: {exc}") from exc
-
-
-@contextmanager
-def _translated(detail: str) -> Iterator[None]:
-    """What keeps the server from answering becomes ours here, be it the link or a refusal: both may pass."""
-    try:
-        yield
-    except (LinkError, RedisError) as exc:
-        if isinstance(exc, RedisError):
-            logger.warning("Redis refused: %s", exc)
-        raise _unavailable(detail) from exc
 
 
 def _ms(seconds: float) -> int:

@@ -1,4 +1,4 @@
-"""JSON in, JSON out: bytes to requests, events to bytes. Shapes: WIRE, section 1; faults: WIRE, section 2."""
+"""The codec: bytes to requests, events to bytes. Both shapes are described in `docs/reference/wire.md`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from .request import STRATEGIES, AgentRequest, CancelAfter
 from .structure import (
     Check,
     Faults,
+    hint_misspelt,
     instead,
     is_boolean,
     is_identifier,
@@ -28,21 +29,21 @@ from .structure import (
     messages_from,
 )
 
-__all__ = ["decode_json", "decode_request", "encode_event", "request_from", "structure_request"]
+__all__ = ["REQUEST_FIELDS", "decode_json", "decode_request", "encode_event", "request_from", "structure_request"]
 
 
 _MANY_DIGITS = re.compile(rb"[0-9]{19}")
-"""Only a number with so many can be beyond 64 bits."""
+"""An integer beyond 64 bits has at least so many digits."""
 
 _64_BITS = range(-(2**63), 2**64)
 
 
 def decode_json(raw: bytes) -> object:
-    """The JSON value of a body. A byte order mark before it is skipped.
+    """Return the JSON value of a body. A byte order mark before it is skipped.
 
     Raises ValidationError if the body is empty or has an integer beyond 64 bits, which could not be kept exactly.
     Raises MalformedBody if it is not JSON: bad syntax, bad UTF-8, NaN or infinity (also by overflow, `1e400`), more
-    than 1024 levels deep, lone surrogates (WIRE, section 2).
+    than 1024 levels of nesting, lone surrogates.
     """
     raw = raw.removeprefix(codecs.BOM_UTF8)
     if not raw.strip():
@@ -52,7 +53,7 @@ def decode_json(raw: bytes) -> object:
     except orjson.JSONDecodeError as error:
         if "UTF-8" in error.msg:
             raise MalformedBody("The body is not JSON: it is not valid UTF-8.") from error
-        # orjson's words name a place and a rule, never the client's bytes nor anything of ours.
+        # orjson's message names a place and a rule, and quotes neither the client nor our code.
         place = f"line {error.lineno}, column {error.colno}"
         raise MalformedBody(f"The body is not JSON: {error.msg} ({place}).") from error
     if _MANY_DIGITS.search(raw):
@@ -61,40 +62,54 @@ def decode_json(raw: bytes) -> object:
 
 
 def _check_integers(raw: bytes) -> None:
-    """Refuse what orjson reads as a float. The standard library's parser shows each number as it is spelled."""
+    """Refuse integers that orjson reads as floats; the standard library's parser hands over their digits."""
 
     def check(digits: str) -> None:
-        # Python itself refuses to read thousands of digits.
+        # Python itself refuses to convert thousands of digits.
         if len(digits) > 20 or int(digits) not in _64_BITS:
             raise ValidationError([("$", f"{digits:.40} is an integer beyond 64 bits; send it as a string")])
 
     try:
         json.loads(raw, parse_int=check)
     except RecursionError:
-        raise MalformedBody("The body is not JSON that can be read: it is nested too deeply.") from None
+        raise MalformedBody("The body is nested too deeply to be read.") from None
 
 
 def decode_request(raw: bytes, *, require_input: bool = True) -> AgentRequest:
-    """The request in a body. `require_input=False` is for stops, which need none.
+    """Return the request in a body. `require_input=False` is for stops, which need no input.
 
-    Raises MalformedBody as `decode_json` does, and ValidationError with every fault (the first 100) and its
-    path.
+    Raises MalformedBody as `decode_json` does, and ValidationError with the path of every fault (the first 100).
     """
     return structure_request(decode_json(raw), require_input=require_input)
 
 
 def structure_request(value: object, *, require_input: bool = True) -> AgentRequest:
-    """The request in a JSON value, as `decode_request`."""
+    """Return the request in a JSON value. Raises as `decode_request` does."""
     if not isinstance(value, dict):
         raise ValidationError([("$", f"must be an object, not {kind_of(value)}")])
-    return _structured(value, require_input=require_input)
+    faults = Faults()
+    fields = {name: _scalar(name, value.get(name), faults) for name in _CHECKS}
+    messages = value.get("input")
+    if isinstance(messages, str):
+        # As in OpenAI's Responses API, a string is one message of the user.
+        messages = [Message(role="user", content=messages)]
+    elif messages is not None:
+        messages = messages_from(messages, "$.input", faults)
+        if require_input and value["input"] == []:
+            faults.add("$.input", "must have at least one message")
+    elif require_input:
+        faults.add("$.input", f"is required{instead(value, 'input', ('messages', 'message', 'prompt', 'query'))}")
+    if faults.found:
+        hint_misspelt(value, REQUEST_FIELDS, "input", "$", faults)
+    faults.settle()
+    extra = {name: item for name, item in value.items() if name not in REQUEST_FIELDS}
+    return AgentRequest(input=messages or [], extra=extra, **fields)
 
 
 def request_from(obj: AgentRequest | dict[str, Any] | str) -> AgentRequest:
-    """A checked request from what a caller in this process has: a request, its dict, or the user's words.
+    """Return a checked request from what a caller in this process has: a request, its dict, or the user's text.
 
-    Raises ValidationError as `decode_request` does, also for a request whose fields do not hold what they
-    should.
+    Raises ValidationError as `decode_request` does, also for a request whose fields have wrong values.
     """
     if isinstance(obj, AgentRequest):
         faults = Faults()
@@ -104,31 +119,11 @@ def request_from(obj: AgentRequest | dict[str, Any] | str) -> AgentRequest:
         return obj
     if isinstance(obj, str):
         return AgentRequest(input=obj)
-    if not isinstance(obj, dict):
-        raise ValidationError([("$", f"must be a request, an object or a string, not {kind_of(obj)}")])
-    return _structured(obj, require_input=True)
-
-
-def _structured(value: dict[str, Any], *, require_input: bool) -> AgentRequest:
-    faults = Faults()
-    fields = {name: _scalar(name, value.get(name), faults) for name in _CHECKS}
-    messages = value.get("input")
-    if isinstance(messages, str):
-        # As in OpenAI's Responses API: one message of the user.
-        messages = [Message(role="user", content=messages)]
-    elif messages is not None:
-        messages = messages_from(messages, "$.input", faults)
-        if require_input and value["input"] == []:
-            faults.add("$.input", "must have at least one message")
-    elif require_input:
-        faults.add("$.input", f"is required{instead(value, 'input', ('messages', 'message', 'prompt', 'query'))}")
-    faults.settle()
-    extra = {name: item for name, item in value.items() if name not in _KNOWN}
-    return AgentRequest(input=messages or [], extra=extra, **fields)
+    return structure_request(obj)
 
 
 def _scalar(name: str, value: Any, faults: Faults) -> Any:
-    """A field's value after its check; None stands for anything wrong."""
+    """Return a field's value, or None after noting what is wrong with it."""
     if value is None or not faults.check(f"$.{name}", value, _CHECKS[name]):
         return None
     if name == "on_disconnect" and isinstance(value, dict):
@@ -137,7 +132,7 @@ def _scalar(name: str, value: Any, faults: Faults) -> Any:
 
 
 def _is_number(value: Any) -> str | None:
-    # bool is an int to Python; JSON knows better.
+    # In Python a bool is an int.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"must be a number, not {kind_of(value)}"
     return None if math.isfinite(value) else "must be finite"
@@ -203,14 +198,14 @@ _CHECKS: dict[str, Check] = {
     "timeout_s": _is_duration,
     "run_id": _is_run_id,
 }
-_KNOWN = frozenset({"input", *_CHECKS})
+REQUEST_FIELDS = frozenset({"input", *_CHECKS})
 
 
 def encode_event(event: Event) -> bytes:
-    """The compact JSON of an event, fields in the order of WIRE, section 1; made once and kept on the event.
+    """Return the compact JSON of an event. It is made once and kept on the event.
 
-    Nested events are not encoded again: their own bytes become part of the message's and of the response's.
-    Raises TypeError (orjson's) for an event made by hand around something that is not JSON.
+    Nested events are not encoded again: their bytes become part of the message's and of the response's.
+    Raises TypeError (orjson's) for an event whose payload has no JSON.
     """
     encoded = event.encoded
     if encoded is None:
@@ -233,13 +228,13 @@ def encode_event(event: Event) -> bytes:
                     "session_id": event.session_id,
                 }
             )
-        # The event is frozen for everybody else; its own spelling adds nothing to what it says.
+        # The event is frozen for its users, and its JSON is no new fact.
         event.encoded = encoded  # type: ignore[misc]
     return encoded
 
 
-# Nearly every event of a run is a text delta; a template spells it in half the time of a dict (HOT-PATH,
-# section 3).
+# Nearly every event of a run is a text delta. A template encodes it in half the time that a dict takes; see
+# `docs/discussion/hot-path.md`.
 _TEXT_DELTA = (
     b'{"sequence_number":%d,"object":"content","status":"in_progress","error":null,'
     b'"type":"text","index":%d,"delta":true,"msg_id":%b,"text":%b}'
@@ -293,12 +288,12 @@ def _message_json(event: MessageEvent) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _quoted(msg_id: str) -> bytes:
-    """A message's id as JSON: the same for each of its deltas."""
+    """Return a message's id as JSON; it is the same for each of its deltas."""
     return _dumps(msg_id)
 
 
 def _dumps(value: object) -> bytes:
-    """JSON in bytes of its own size: orjson's hold 4 KiB and more, which an event would keep (12 KiB a chat)."""
+    """Return JSON in a buffer of its own size: orjson's have at least 4 KiB, which an event would keep alive."""
     return bytes(memoryview(orjson.dumps(value)))
 
 

@@ -1,4 +1,4 @@
-"""Whatever a user's function gives, as JSON: models, dataclasses, objects that know their own dict, nested.
+"""Serialising what a user's function returns: models, dataclasses, objects with a `to_dict`, nested in any way.
 
     None, bool, int, str            as they are; lone surrogates become U+FFFD; integers of any size
     float                           NaN and infinity become null, as in JavaScript; pandas' NaT and NA, too
@@ -7,14 +7,14 @@
     bytes                           base64 text
     Enum                            its value
     list, tuple, deque, range, UserList   list; sets too, in order
-    mappings                        object; keys that are scalars are spelled, `1` as "1", `None` as "null"
+    mappings                        object; keys that are scalars become text, `1` as "1", `None` as "null"
     dataclasses, attrs classes, SimpleNamespace   object of their fields
     pydantic models                 `model_dump(by_alias=True)`
-    msgspec structs                 their encoded names; with tag, as list if they say so
-    `model_dump`, `to_dict`, `to_map`, `tolist`   what that gives (arrays and tensors have the last)
+    msgspec structs                 their encoded names; with a tag, or as a list, if so configured
+    `model_dump`, `to_dict`, `to_map`, `tolist`   what that returns (arrays and tensors have the last)
     messages, content, events       as on the wire
 
-Optional libraries are never imported here: an object of theirs means that they are loaded.
+Optional libraries are never imported here: if there is an object of theirs, they are loaded.
 """
 
 from __future__ import annotations
@@ -60,31 +60,31 @@ _TEXTS: tuple[type, ...] = (
 )
 
 _MISSING = ("NaTType", "NAType")
-"""What pandas calls the types of a missing time and a missing value. It is not loaded here to compare with."""
+"""The types of pandas' missing time and missing value. pandas is not loaded to compare with."""
 
-_OWN_WORDS = ("model_dump", "to_dict", "to_map", "tolist")
+_OWN_METHODS = ("model_dump", "to_dict", "to_map", "tolist")
 
 
 def to_json(value: object) -> bytes:
-    """The compact JSON of `value`, in UTF-8; no line end stands in it.
+    """Return the compact JSON of `value` in UTF-8, without a line end.
 
-    Raises ItemError, naming type and place, for what has no JSON: unknown types, generators, keys that are no
-    scalars or are spelled alike, a value that contains itself, more than `MAX_DEPTH` levels. What an object's own
-    `to_dict` or the like raises is raised here.
+    Raises ItemError, naming type and place, for what has no JSON: unknown types, generators, keys that are not
+    scalars or become the same text, a value that contains itself, more than `MAX_DEPTH` levels. Exceptions of an
+    object's own `to_dict` and the like pass through.
     """
     if type(value) is str:
         return orjson.dumps(clean_text(value))
-    return orjson.dumps(_Speller().spell(value, "$", 0))
+    return orjson.dumps(_Serialiser().serialise(value, "$", 0))
 
 
-class _Speller:
+class _Serialiser:
     """One walk through a value."""
 
     def __init__(self) -> None:
         self._open: set[int] = set()
-        """Ids of the values around the one that is being spelled."""
+        """Ids of the values around the current one."""
 
-    def spell(self, value: Any, path: str, depth: int) -> Any:
+    def serialise(self, value: Any, path: str, depth: int) -> Any:
         while isinstance(value, Enum):
             value = value.value
         if value is None or value is True or value is False:
@@ -121,12 +121,12 @@ class _Speller:
     def _object(self, value: Any, path: str, depth: int) -> Any:
         kind = type(value)
         if _is_of("pydantic", "BaseModel", value):
-            return self.spell(_dump_model(value, path), path, depth)
+            return self.serialise(_dump_model(value, path), path, depth)
         if _is_of("msgspec", "Struct", value):
             return self._struct(value, path, depth)
-        for name in _OWN_WORDS:
+        for name in _OWN_METHODS:
             if callable(getattr(kind, name, None)):
-                return self.spell(getattr(value, name)(), path, depth)
+                return self.serialise(getattr(value, name)(), path, depth)
         if dataclasses.is_dataclass(value):
             names = [field.name for field in dataclasses.fields(value)]
         elif isinstance(value, types.SimpleNamespace):
@@ -134,8 +134,8 @@ class _Speller:
         elif attrs.has(kind):
             names = [field.name for field in attrs.fields(kind)]
         elif kind.__module__.partition(".")[0] in ("pydantic", "pydantic_core"):
-            # Its secrets and URLs know no other way.
-            return self.spell(sys.modules["pydantic_core"].to_jsonable_python(value), path, depth)
+            # Its secrets and URLs have no other way.
+            return self.serialise(sys.modules["pydantic_core"].to_jsonable_python(value), path, depth)
         else:
             raise ItemError(f"{_name(value)} at {_shown(path)} cannot be sent as JSON")
         return self._mapping({name: getattr(value, name) for name in names}, path, depth)
@@ -155,16 +155,16 @@ class _Speller:
         return self._mapping(fields, path, depth)
 
     def _mapping(self, value: Mapping[Any, Any], path: str, depth: int) -> dict[str, Any]:
-        spelled: dict[str, Any] = {}
+        members: dict[str, Any] = {}
         for key, item in value.items():
             name = key if type(key) is str and key.isascii() else _key(key, path)
-            if name in spelled:
-                raise ItemError(f"two keys at {_shown(path)} are both spelled {name[:_ECHO]!r}")
-            spelled[name] = self.spell(item, f"{path}.{name[:40]}", depth)
-        return spelled
+            if name in members:
+                raise ItemError(f"two keys at {_shown(path)} both become {name[:_ECHO]!r}")
+            members[name] = self.serialise(item, f"{path}.{name[:40]}", depth)
+        return members
 
     def _list(self, value: Iterable[Any], path: str, depth: int) -> list[Any]:
-        return [self.spell(item, f"{path}[{place}]", depth) for place, item in enumerate(value)]
+        return [self.serialise(item, f"{path}[{place}]", depth) for place, item in enumerate(value)]
 
 
 _NO_SCALAR: Any = object()
@@ -194,7 +194,7 @@ def _digits(value: int, path: str) -> str:
     try:
         return str(int(value))
     except ValueError:
-        # Python refuses to write numbers of thousands of digits: it would take too long.
+        # Python refuses to format numbers of thousands of digits, which would take too long.
         raise ItemError(f"the int at {_shown(path)} has too many digits to be sent as JSON") from None
 
 
@@ -209,7 +209,7 @@ def _key(key: Any, path: str) -> str:
         return repr(float(key))
     found = _scalar(key, path)
     if found is _NO_SCALAR and callable(getattr(type(key), "item", None)):
-        # A number of numpy's, which is no Python number.
+        # A number of numpy, which is not a Python number.
         return _key(key.item(), path)
     if found is _NO_SCALAR:
         raise ItemError(f"a key of type {_name(key)} at {_shown(path)} cannot be sent as JSON")
@@ -217,7 +217,7 @@ def _key(key: Any, path: str) -> str:
 
 
 def _in_order(value: Set[Any]) -> Iterable[Any]:
-    """A set has no order of its own, and that of its hashes would differ from process to process."""
+    """Sort a set, whose own order differs from process to process."""
     try:
         return sorted(value)
     except TypeError:

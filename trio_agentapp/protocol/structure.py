@@ -1,13 +1,19 @@
-"""From JSON values to messages and content: strict, and every fault is told with its JSON path (WIRE, section
-2).
+"""Checking JSON values and building messages and content of them, with the JSON path of every fault.
 
-Nothing is coerced: "5" is no number, true is no number, 1 is no boolean. Unknown fields are kept, null
-means "not given". Faults never repeat more than a few characters of what the client sent.
+Nothing is coerced: "5" and true are not numbers, 1 is not a boolean. Unknown fields are kept, and null means "not
+given". A fault quotes at most `_ECHO` characters of what the client sent.
 """
+
+# Why no converter such as cattrs or msgspec does this: a request lists all of its faults, a role may follow from
+# the type of a message, null is the same as a missing field, unknown fields are kept, and the fault of a missing
+# field names the one that was probably meant. With cattrs each of these is a hook, and paths must be collected from
+# nested exception groups: no fewer lines. cattrs also adds 19 ms of CPU time to `import trio_agentapp.protocol`,
+# which takes 74 ms, and encodes an event in 0.58 us in place of 0.32. It decodes a request in 17 us in place of 31.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from ..errors import ValidationError
@@ -15,46 +21,62 @@ from .content import CONTENT_TYPES, FIELDS, GROWING, Content, make_content
 from .ids import identifier_fault
 from .message import MESSAGE_FIELDS, OUTPUT_OF, ROLES, Message, Role
 
-__all__ = ["Faults", "MAX_FAULTS", "contents_from", "content_from", "instead", "message_from", "messages_from"]
+__all__ = [
+    "Faults",
+    "MAX_FAULTS",
+    "content_from",
+    "contents_from",
+    "hint_misspelt",
+    "instead",
+    "message_from",
+    "messages_from",
+    "misspelt",
+]
 
 MAX_FAULTS = 100
-"""Faults told about one request; a body of a megabyte can hold hundreds of thousands."""
+"""Faults reported for one request; a body of a megabyte can have hundreds of thousands."""
+
+MAX_HINTED = 50
+"""Fields of an object that are looked at for misspelt names."""
 
 _ECHO = 40
 
 Check = Callable[[Any], str | None]
-"""Says what is wrong with a value, or None."""
+"""Returns what is wrong with a value, or None."""
 
 
 class Faults:
-    """What is wrong with one request, as `(JSON path, message)`."""
+    """The faults of one request, as `(JSON path, message)`."""
 
     def __init__(self) -> None:
         self.found: list[tuple[str, str]] = []
 
     def add(self, path: str, message: str) -> None:
-        """Note a fault. Raises ValidationError as soon as there are `MAX_FAULTS`: looking further serves
-        nobody.
-        """
+        """Note a fault. Raises ValidationError as soon as there are `MAX_FAULTS`."""
         self.found.append((path, message))
         if len(self.found) >= MAX_FAULTS:
             self.settle()
 
+    def add_within(self, path: str, faults: Iterable[tuple[str, str]]) -> None:
+        """Note the faults of a value that stands at `path`; their own paths begin with `$`."""
+        for inner, message in faults:
+            self.add(path + inner.removeprefix("$"), message)
+
     def check(self, path: str, value: Any, check: Check) -> bool:
-        """Note what `check` finds wrong; gives whether the value is right."""
+        """Note what `check` finds wrong; return whether the value is right."""
         fault = check(value)
         if fault is not None:
             self.add(path, fault)
         return fault is None
 
     def settle(self) -> None:
-        """Raise ValidationError with all that was found, if anything was."""
+        """Raise ValidationError if there are faults."""
         if self.found:
             raise ValidationError(self.found)
 
 
 def kind_of(value: Any) -> str:
-    """The JSON type of a value, with its article."""
+    """Return the JSON type of a value, with its article."""
     match value:
         case None:
             return "null"
@@ -92,7 +114,7 @@ def is_identifier(value: Any) -> str | None:
 
 
 def one_of(what: str, known: tuple[str, ...]) -> Check:
-    """A check that a value is one of the known words."""
+    """Return a check that a value is one of the known strings."""
 
     def check(value: Any) -> str | None:
         if not isinstance(value, str):
@@ -109,8 +131,8 @@ _is_role = one_of("role", ROLES)
 _is_message_type = is_identifier
 _is_content_type = one_of("content type", CONTENT_TYPES)
 
-# The fields without which a content of that type says nothing. A file needs any one of three.
-_NEEDED: dict[str, str] = {
+# The field that each type of content requires. A file requires any one of three.
+NEEDED: dict[str, str] = {
     "text": "text",
     "data": "data",
     "image": "image_url",
@@ -118,11 +140,11 @@ _NEEDED: dict[str, str] = {
     "video": "video_url",
     "refusal": "refusal",
 }
-_FILE_BY = ("file_url", "file_id", "file_data")
+FILE_BY = ("file_url", "file_id", "file_data")
 
 
 def content_from(value: Any, path: str, faults: Faults) -> Content | None:
-    """One content object, or None after noting faults. A content object that already is one passes."""
+    """Return one content object, or None after noting faults. A content object is returned as it is."""
     if isinstance(value, Content):
         return value
     if not faults.check(path, value, is_object):
@@ -139,23 +161,26 @@ def content_from(value: Any, path: str, faults: Faults) -> Content | None:
         field = value.get(name)
         if kind == "data":
             if name not in value:
-                faults.add(f"{path}.{name}", "is required")
+                faults.add(f"{path}.{name}", f"is required{instead(value, name)}")
         elif field is None:
-            if _NEEDED.get(kind) == name:
-                faults.add(f"{path}.{name}", "is required")
+            if NEEDED.get(kind) == name:
+                faults.add(f"{path}.{name}", f"is required{instead(value, name)}")
         else:
             faults.check(f"{path}.{name}", field, is_string)
         payload[name] = field
-    if kind == "file" and all(value.get(name) is None for name in _FILE_BY):
-        faults.add(path, f"needs one of {', '.join(_FILE_BY)}")
+    if kind == "file" and all(value.get(name) is None for name in FILE_BY):
+        faults.add(path, f"needs one of {', '.join(FILE_BY)}")
     delta = value.get("delta")
     if delta is not None and faults.check(f"{path}.delta", delta, is_boolean) and kind in GROWING:
         payload["delta"] = delta
-    return make_content(kind, payload) if len(faults.found) == before else None
+    if len(faults.found) > before:
+        hint_misspelt(value, {"type", "delta", *FIELDS[kind]}, NEEDED.get(kind), path, faults)
+        return None
+    return make_content(kind, payload)
 
 
 def contents_from(value: Any, path: str, faults: Faults) -> list[Content]:
-    """The content of a message: absent, a plain string, or a list."""
+    """Return the content of a message, which may be absent, a plain string, or a list."""
     if value is None:
         return []
     if isinstance(value, str):
@@ -168,10 +193,10 @@ def contents_from(value: Any, path: str, faults: Faults) -> list[Content]:
 
 
 def message_from(value: Any, path: str, faults: Faults, *, speaker: Role = "user") -> Message | None:
-    """One message, or None after noting faults. A `Message` passes.
+    """Return one message, or None after noting faults. A `Message` is returned as it is.
 
-    A message without a role gets the one its type implies: whoever calls a tool is the assistant, what
-    answers is the tool, and anything else is said by `speaker`.
+    A message without a role gets the one that its type implies: a tool call is the assistant's, its output is the
+    tool's, and any other message is `speaker`'s.
     """
     if isinstance(value, Message):
         return value
@@ -194,13 +219,14 @@ def message_from(value: Any, path: str, faults: Faults, *, speaker: Role = "user
         if word is not None:
             faults.check(f"{path}.{name}", word, _MESSAGE_CHECKS[name])
     if len(faults.found) > before:
+        hint_misspelt(value, MESSAGE_FIELDS, "content", path, faults)
         return None
     extra = {name: item for name, item in value.items() if name not in MESSAGE_FIELDS}
     return Message(role=author or _implied_role(kind, speaker), type=kind, content=content, extra=extra, **words)
 
 
 def messages_from(value: Any, path: str, faults: Faults) -> list[Message]:
-    """A list of messages."""
+    """Return a list of messages, without those that have faults."""
     if not faults.check(path, value, is_list):
         return []
     messages = (message_from(message, f"{path}[{place}]", faults) for place, message in enumerate(value))
@@ -208,13 +234,39 @@ def messages_from(value: Any, path: str, faults: Faults) -> list[Message]:
 
 
 _SPEAKING = ("message", "reasoning")
-"""Types of messages that say nothing without content."""
+"""Types of messages that must have content."""
 
 
-def instead(value: Mapping[str, Any], wanted: str, others: Iterable[str]) -> str:
-    """Which of its fields is perhaps meant for one that is missing: words to append to a fault."""
-    found = next((name for name in others if name in value), None)
+def instead(value: Mapping[str, Any], wanted: str, others: Iterable[str] = ()) -> str:
+    """The end of a fault about a missing field: the field of the object that was perhaps meant instead."""
+    found = next((name for name in others if name in value), None) or nearest(wanted, [*islice(value, MAX_HINTED)])
     return "" if found is None else f"; {found!r} is not a field of this object, {wanted!r} is"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` is probably a misspelling of."""
+    # Imported only if needed: most requests have no unknown field.
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name[:_ECHO], known, n=1)), None)
+
+
+def misspelt(value: Mapping[str, Any], known: Collection[str], required: str | None = None) -> dict[str, str]:
+    """The unknown fields of an object that are probably misspelt, each with a known name that the object lacks.
+
+    `required` is not suggested: `instead` does that.
+    """
+    missing = [name for name in known if name not in value and name != required]
+    unknown = [name for name in islice(value, MAX_HINTED) if name not in known]
+    return {name: near for name in unknown if (near := nearest(name, missing)) is not None}
+
+
+def hint_misspelt(
+    value: Mapping[str, Any], known: Collection[str], required: str | None, path: str, faults: Faults
+) -> None:
+    """Note the misspelt fields of an object that is refused. In other objects unknown fields are allowed."""
+    for name, near in misspelt(value, known, required).items():
+        faults.add(f"{path}.{name}", f"is not a field of this object; did you mean {near!r}?")
 
 
 _MESSAGE_CHECKS: dict[str, Check] = {

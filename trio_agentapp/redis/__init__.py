@@ -1,23 +1,25 @@
-"""The Trio link to a Redis server: one connection for commands, one for listening, whatever the number of callers.
+"""The Trio link to a Redis server: one connection for commands and one for listening, for any number of callers.
 
 link       RedisLink: both connections of a process
-commands   RedisClient                                      listener    RedisListener
-fifo       which reply is whose                             deadlines   which call has waited long enough
-dialer     connecting again and again                       backoff     with pauses that grow
-connector  a stream that is open and logged in              connection  bytes out, replies in
-sentinel   where the server is now (redis-py, in a thread)  url         where it is at all (redis-py's parser)
-packing    commands as bytes                                replies     replies as redis-py shapes them
-script     Lua by digest                                    serving     a service behind an `async with`
+commands   RedisClient: calls and pipelines                 listener    RedisListener: subscriptions
+fifo       matches replies with calls                       deadlines   timeouts of calls
+dialer     connects again after a failure                   backoff     delays between attempts
+connector  opens a stream and logs in                       connection  sends bytes, receives replies
+sentinel   the current address of a master                  url         Redis URLs (redis-py's parser)
+packing    commands as bytes                                replies     replies in redis-py's shapes
+script     Lua scripts by digest                            serving     a service behind an `async with`
+translation  errors of link and server as BackendUnavailable
 """
 
 from .backoff import Backoff
-from .commands import ClientStatistics, RedisClient
+from .commands import RedisClient
 from .connection import ServerInfo
 from .errors import LinkClosed, LinkDown, LinkError, LinkOverloaded, LinkTimeout, ServerChanged
 from .link import RedisLink
-from .listener import ListenerStatistics, RedisListener
+from .listener import RedisListener
 from .packing import Command
 from .script import Script, ScriptCall
+from .translation import is_full, unavailable_on_error
 from .url import RedisURL
 
 __all__ = [
@@ -30,12 +32,12 @@ __all__ = [
     "Command",
     "Backoff",
     "ServerInfo",
-    "ClientStatistics",
-    "ListenerStatistics",
     "LinkError",
     "LinkDown",
     "LinkClosed",
     "ServerChanged",
     "LinkTimeout",
     "LinkOverloaded",
+    "is_full",
+    "unavailable_on_error",
 ]

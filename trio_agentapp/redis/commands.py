@@ -1,4 +1,4 @@
-"""Commands: one connection for all callers of the process."""
+"""The Redis client: one connection for all callers of the process."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
-import attrs
 import hiredis
 import trio
 from redis.credentials import CredentialProvider
-from redis.exceptions import ExecAbortError, NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from .backoff import Backoff
 from .connection import Connection, ServerInfo
@@ -26,41 +25,29 @@ from .script import Script, ScriptCall
 from .serving import serving_in_background
 from .url import RedisURL
 
-__all__ = ["ClientStatistics", "RedisClient"]
+__all__ = ["RedisClient"]
 
 log = logging.getLogger("trio_agentapp.redis")
 
 CALL_TIMEOUT = 2.0
-"""Seconds from the call to its answer, waiting for a connection included (INTERRUPT-PROTOCOL, section 2)."""
+"""Seconds from the call to its answer, including the wait for a connection."""
 
 START_TIMEOUT = 10.0
 """Seconds after which a start gives up on a server that does not answer."""
 
 MAX_WAITING = 10_000
-"""Replies to come. Far more than runs on one node: past it the server is slower than the calls, for good."""
-
-
-@attrs.frozen(kw_only=True)
-class ClientStatistics:
-    connected: bool
-    waiting: int
-    """Replies to come, of calls that were given up too."""
-    unwritten: int
-    in_flight: int
-    connections: int
-    """Connections made so far; all but the first are reconnects."""
-    timeouts: int
-    last_error: str | None
+"""Replies that the server still has to send. It is far more than a node has runs."""
 
 
 class RedisClient:
     """One multiplexed connection, reconnected for as long as the client is served.
 
-    `async with RedisClient.open(url) as client`, or `await nursery.start(client.serve)`. Callers share the
-    connection and its order: what one task writes with one call or pipeline is not torn apart by others.
+    Use `async with RedisClient.open(url) as client`, or `await nursery.start(client.serve)`. All callers share the
+    connection. The commands of one call or pipeline are executed one after the other; those of other callers come
+    before or after them.
 
-    Every call either gives the server's answer, raises the server's refusal as one of redis-py's exceptions, or
-    raises a `LinkError`, whose `maybe_executed` tells whether the server may have executed it.
+    A call returns the server's answer, raises the server's refusal as one of redis-py's exceptions, or raises a
+    `LinkError`. Its `maybe_executed` says whether the server may have executed the call.
     """
 
     def __init__(
@@ -69,22 +56,23 @@ class RedisClient:
         *,
         credential_provider: CredentialProvider | None = None,
         call_timeout: float | None = None,
-        connect_timeout: float | None = None,
         start_timeout: float | None = START_TIMEOUT,
         backoff: Backoff = Backoff(),  # noqa: B008  frozen
         max_waiting: int = MAX_WAITING,
     ) -> None:
-        """Durations in seconds. `start_timeout=None`: `serve` is ready before there is a connection.
+        """Durations are in seconds. With `start_timeout=None`, `serve` has started before there is a connection.
 
         Raises ConfigurationError for a URL, or TLS files, that cannot work.
         """
-        connector = Connector(
-            url, role="commands", credential_provider=credential_provider, timeout=connect_timeout
-        )
+        connector = Connector(url, role="commands", credential_provider=credential_provider)
         self.url = connector.url
         self.call_timeout = call_timeout or self.url.call_timeout or CALL_TIMEOUT
         self.on_reconnect: list[Callable[[], object]] = []
-        """Called after every connection but the first, before anything that waits is written to it. Synchronous."""
+        """Called after each reconnect, before any waiting call is sent. Synchronous."""
+        self.connections = 0
+        """Connections made so far; all but the first are reconnects."""
+        self.timeouts = 0
+        """Calls that were sent and not answered in time."""
         self._start_timeout = start_timeout
         self._dialer = Dialer(connector, backoff)
         self._max_waiting = max_waiting
@@ -94,19 +82,16 @@ class RedisClient:
         self._writer = trio.lowlevel.ParkingLot()
         self._connection: Connection | None = None
         self._connection_scope: trio.CancelScope | None = None
-        self._connected = trio.Event()
         self._server: ServerInfo | None = None
         self._served = False
         self._closed = False
-        self._connections = 0
-        self._timeouts = 0
         self._sending_since: float | None = None
         self._lost: Exception | None = None
 
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str | RedisURL, **options: Any) -> AsyncIterator[Self]:
-        """A client that is connected, until the block ends. Options of the constructor, errors of `serve`."""
+        """Serve a client inside the block. Takes the constructor's options; raises the errors of `serve`."""
         client = cls(url, **options)
         async with serving_in_background(client.serve):
             yield client
@@ -117,44 +102,35 @@ class RedisClient:
 
     @property
     def server(self) -> ServerInfo | None:
-        """About the server of the present connection, or else of the last one; None before the first."""
+        """The server of the current connection, or of the last one; None before the first connection."""
         return self._server
 
     @property
     def server_run_id(self) -> str | None:
-        """Changes when the server was restarted, or another one took over. None: not connected yet, or not told."""
+        """An id that changes when the server was restarted, or another took over; None if it is not known."""
         return self._server.run_id if self._server is not None else None
 
-    async def wait_connected(self) -> None:
-        """Wait until there is a connection; it may be lost again at any time."""
-        while self._connection is None:
-            await self._connected.wait()
-        await trio.lowlevel.checkpoint()
-
-    def statistics(self) -> ClientStatistics:
-        return ClientStatistics(
-            connected=self.connected,
-            waiting=self._fifo.load,
-            unwritten=self._fifo.unwritten,
-            in_flight=self._fifo.in_flight,
-            connections=self._connections,
-            timeouts=self._timeouts,
-            last_error=str(error) if (error := self._dialer.last_error) is not None else None,
-        )
+    @property
+    def waiting(self) -> int:
+        """Replies that the server still has to send, including those of calls that were given up."""
+        return self._fifo.load
 
     async def call(self, *command: Argument, timeout: float | None = None, only_on: str | None = None) -> Any:
-        """The answer to one command: `await client.call("SET", key, value, "PX", 1000)`.
+        """Return the answer to one command: `await client.call("SET", key, value, "PX", 1000)`.
 
-        It has the shape redis-py gives it (`replies.py`). `timeout` in seconds, the client's own by default.
-        `only_on`: a server run id; anything else than that very server gets nothing and `ServerChanged` is raised.
-        Raises redis-py's exceptions for what the server refused, `LinkError` for the link, ValueError for commands
-        that cannot share a connection.
+        It has the shape that redis-py gives it (`replies.py`). `timeout` is in seconds, `call_timeout` by default.
+        `only_on` is a server run id: if the connection leads to another server, nothing is sent.
+
+        Raises:
+            RedisError: the server refused, as one of redis-py's exceptions.
+            LinkError: there was no answer. ServerChanged: see `only_on`.
+            ValueError: the command cannot share a connection.
         """
         name = name_of(command)
         [reply], protocol = await self._exchange(pack(command), 1, timeout, only_on)
         if isinstance(reply, RedisError):
             raise reply
-        return shaped(name, command, reply, protocol)
+        return shaped(name, reply, protocol)
 
     async def pipeline(
         self,
@@ -162,12 +138,11 @@ class RedisClient:
         *,
         timeout: float | None = None,
         only_on: str | None = None,
-        transaction: bool = False,
     ) -> list[Any]:
-        """The answers to several commands, written at once, in their order; refusals stand among them, not raised.
+        """Send several commands at once, and return their answers in order. Refusals are returned, not raised.
 
-        Script calls whose script the server does not hold are sent a second time with their source, after all
-        others were executed. `transaction` puts MULTI and EXEC around them: all or, with ExecAbortError, none.
+        If the server does not hold a script, its call is sent again with the source, after all other commands were
+        executed.
         """
         calls = list(commands)
         if not calls:
@@ -177,12 +152,7 @@ class RedisClient:
         deadline = trio.current_time() + seconds
         plain = [call.by_digest if isinstance(call, ScriptCall) else call for call in calls]
         names = [name_of(command) for command in plain]
-        if transaction:
-            # NOSCRIPT inside of a transaction could not be mended: the rest of it would have happened.
-            plain = [call.by_source if isinstance(call, ScriptCall) else call for call in calls]
-            replies, protocol = await self._transact(plain, seconds, only_on)
-        else:
-            replies, protocol = await self._exchange(b"".join(map(pack, plain)), len(plain), seconds, only_on)
+        replies, protocol = await self._exchange(b"".join(map(pack, plain)), len(plain), seconds, only_on)
         unknown = {
             i: call.by_source
             for i, call in enumerate(calls)
@@ -194,14 +164,11 @@ class RedisClient:
             try:
                 again, _ = await self._exchange(sources, len(unknown), left, only_on)
             except LinkError as error:
-                error.maybe_executed |= len(unknown) < len(calls)  # the others were
+                error.maybe_executed |= len(unknown) < len(calls)  # the other calls were executed
                 raise
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
-        return [
-            shaped(name, command, reply, protocol)
-            for name, command, reply in zip(names, plain, replies, strict=True)
-        ]
+        return [shaped(name, reply, protocol) for name, reply in zip(names, replies, strict=True)]
 
     async def script(
         self,
@@ -212,23 +179,11 @@ class RedisClient:
         timeout: float | None = None,
         only_on: str | None = None,
     ) -> Any:
-        """The answer of one script; sent by its digest, and by its source if the server does not hold it."""
+        """Return the answer of one script. If the server does not hold it, its source is sent."""
         [reply] = await self.pipeline([script.bind(keys, args)], timeout=timeout, only_on=only_on)
         if isinstance(reply, RedisError):
             raise reply
         return reply
-
-    async def _transact(
-        self, commands: list[Command], timeout: float, only_on: str | None
-    ) -> tuple[list[Any], int]:
-        payload = b"".join(map(pack, [("MULTI",), *commands, ("EXEC",)]))
-        (*queued, executed), protocol = await self._exchange(payload, len(commands) + 2, timeout, only_on)
-        if isinstance(executed, RedisError):
-            reason = next((reply for reply in queued if isinstance(reply, RedisError)), None)
-            if isinstance(executed, ExecAbortError) and reason is not None:
-                raise executed from reason
-            raise executed
-        return list(executed), protocol
 
     async def _exchange(
         self, payload: bytes, count: int, timeout: float | None, only_on: str | None
@@ -236,7 +191,7 @@ class RedisClient:
         if self._closed or not self._served:
             raise LinkClosed(f"The Redis client is {'closed' if self._closed else 'not served yet'}.")
         if self._fifo.load + count > self._max_waiting:
-            raise LinkOverloaded(f"{self._fifo.load} replies are due already; at most {self._max_waiting} may be.")
+            raise LinkOverloaded(f"{self._fifo.load} replies are still due; the limit is {self._max_waiting}.")
         seconds = self.call_timeout if timeout is None else timeout
         request = Request(payload, count, only_on, seconds)
         self._fifo.add(request)
@@ -268,23 +223,27 @@ class RedisClient:
         if not request.written:
             since = self._sending_since
             if since is not None and trio.current_time() - since >= self.call_timeout:
-                # Those whose commands fill the way may all have been cancelled, and would never tell.
+                # The callers whose commands fill the send buffer may be cancelled; then no call of theirs times
+                # out.
                 self._replace(LinkTimeout(f"nothing could be sent for {self.call_timeout:g} s"))
             reason = self._lost if self.connected else self._dialer.last_error
             failure = LinkDown(f"No connection to Redis at {self.url} within {seconds:g} s: {reason}")
             failure.__cause__ = reason
             return failure
-        self._timeouts += 1
-        # A server that is stopped, or cut off, looks just like this; only a new connection finds out.
+        self.timeouts += 1
+        # The server may be stopped or cut off. Only a new connection shows it.
         self._replace(LinkTimeout(f"no answer within {seconds:g} s"))
         return LinkTimeout(f"Redis at {self.url} did not answer within {seconds:g} s.", maybe_executed=True)
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Own the connection until cancelled. Ready means connected (see `start_timeout`).
+        """Keep the connection until cancelled. It has started once it is connected (see `start_timeout`).
 
-        Before that it raises LinkDown if no connection could be made in time, redis-py's AuthenticationError or
-        another refusal of the log-in, or ConfigurationError for a certificate. Later all of these are logged and
-        tried again.
+        Errors after the start are logged, and the connection is made again.
+
+        Raises, before it has started:
+            LinkDown: no connection could be made in time.
+            RedisError: the server refused the log-in, as one of redis-py's exceptions.
+            ConfigurationError: the server's certificate is not accepted.
         """
         if self._served:
             raise RuntimeError("a RedisClient is served once")
@@ -305,24 +264,26 @@ class RedisClient:
             self._fifo.fail_unwritten(LinkClosed, "The Redis client was closed.")
 
     async def _use(self, connection: Connection) -> None:
-        """Until the connection is lost, given up, or the client is cancelled."""
-        self._connections += 1
+        """Serve calls until the connection is lost or replaced."""
+        self.connections += 1
         self._server = connection.server
-        if self._connections > 1:
+        if self.connections > 1:
             log.info("Connected to Redis at %s again.", connection.server.address)
-            self._tell_reconnected()
+            for callback in self.on_reconnect:
+                try:
+                    callback()
+                except Exception:
+                    log.exception("A callback of on_reconnect failed.")
         address = connection.server.address
         self._lost = self._sending_since = None
         try:
             async with trio.open_nursery() as nursery:
                 self._connection_scope = nursery.cancel_scope
                 self._connection = connection
-                self._connected.set()
                 nursery.start_soon(self._guard, self._read, connection)
                 nursery.start_soon(self._guard, self._write, connection)
         finally:
             self._connection = self._connection_scope = None
-            self._connected = trio.Event()
             self._fifo.fail_in_flight(*self._why(address))
             await connection.aclose()
         log.warning("The connection to Redis at %s was lost: %s", address, self._lost)
@@ -339,13 +300,13 @@ class RedisClient:
             self._replace(error)
 
     def _replace(self, reason: Exception) -> None:
-        """Have the present connection closed and another one made."""
+        """Close the current connection; `serve` makes another one."""
         if self._connection_scope is not None and self._lost is None:
             self._lost = reason
             self._connection_scope.cancel()
 
     async def _write(self, connection: Connection) -> None:
-        """All calls that came since the last time go out in one piece."""
+        """Send all calls that came since the last write at once."""
         run_id = connection.server.run_id
         while True:
             if payload := self._fifo.take(run_id, connection.server.protocol):
@@ -363,10 +324,3 @@ class RedisClient:
                     self._replace(reply)
                 if not isinstance(reply, hiredis.PushNotification):
                     answer(reply)
-
-    def _tell_reconnected(self) -> None:
-        for callback in self.on_reconnect:
-            try:
-                callback()
-            except Exception:
-                log.exception("A callback of on_reconnect failed.")

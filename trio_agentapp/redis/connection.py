@@ -1,4 +1,4 @@
-"""One connection to one server: bytes out, replies in."""
+"""One connection to one server: sends bytes, receives replies."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .replies import MISSING, new_reader
 __all__ = ["Connection", "ServerInfo", "reason_of"]
 
 READ_SIZE = 65_536
-"""Bytes asked of the system at a time: its usual receive buffer holds no more at first."""
+"""Bytes read at a time: the usual size of the system's receive buffer."""
 
 BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 @attrs.frozen(kw_only=True)
 class ServerInfo:
-    """What the server told about itself at the start of the connection; None: it was not allowed to."""
+    """Facts about the server, from the start of the connection. None: the user may not ask for it."""
 
     address: str
     protocol: int
@@ -38,7 +38,7 @@ class ServerInfo:
 
 
 class Connection:
-    """A stream that speaks RESP. `server` is known once the handshake is done."""
+    """A stream that speaks RESP. `server` is set once the log-in is done."""
 
     server: ServerInfo
 
@@ -47,20 +47,22 @@ class Connection:
         self._reader = new_reader()
 
     async def send(self, data: bytes) -> None:
-        """Raises LinkDown. A cancelled send leaves the connection useless: close it then."""
+        """Send bytes. Raises LinkDown. After a cancelled send, close the connection: a part may have been sent."""
         try:
             await self.stream.send_all(data)
         except BROKEN as error:
             raise LinkDown(f"sending failed: {reason_of(error)}", maybe_executed=True) from error
 
     async def receive(self) -> list[Any]:
-        """Wait for at least one whole reply or push, and give all that have arrived.
+        """Wait for at least one whole reply or push, and return all that have arrived.
 
-        Error replies are given as exceptions, not raised. Raises LinkDown when the connection broke, or what it
-        carries is not RESP. May be cancelled at any time: it loses nothing.
+        Error replies are returned as exceptions, not raised. A cancelled call loses nothing.
+
+        Raises:
+            LinkDown: the connection broke, or the bytes are not RESP.
         """
         while True:
-            # A feed is always followed by reading all of it, so nothing is left in the reader on entry.
+            # The reader is empty here: all replies are taken out after each feed.
             try:
                 data = await self.stream.receive_some(READ_SIZE)
             except BROKEN as error:
@@ -73,13 +75,13 @@ class Connection:
                 while (reply := self._reader.gets()) is not MISSING:
                     replies.append(reply)
             except (InvalidResponse, TypeError) as error:
-                # TypeError: a map with a key that Python cannot hash. What follows could not be told apart.
+                # TypeError: a map with a key that Python cannot hash. The bytes after it cannot be parsed.
                 raise LinkDown(f"the server sent what cannot be read: {error}", maybe_executed=True) from error
             if replies:
                 return replies
 
     async def exchange(self, *commands: Command) -> list[Any]:
-        """Send `commands` and wait for their replies; only for a connection that nobody else uses yet."""
+        """Send `commands` and return their replies. Only for the log-in, when the connection has no other user."""
         await self.send(b"".join(map(pack, commands)))
         replies: list[Any] = []
         while len(replies) < len(commands):
@@ -87,12 +89,12 @@ class Connection:
         return replies
 
     async def aclose(self) -> None:
-        """Close at once, without a word to the server."""
+        """Close at once, without notifying the server."""
         await trio.aclose_forcefully(self.stream)
 
 
 def reason_of(error: BaseException) -> str:
-    """The system's own words, where Trio wrapped them."""
+    """Return the text of the original error, which Trio may have wrapped."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, BaseExceptionGroup):

@@ -1,4 +1,4 @@
-"""Making connections: find the server, open the stream, log in."""
+"""Makes connections: finds the server, opens the stream, logs in."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .url import RedisURL, SentinelService, TCPAddress, UnixAddress
 __all__ = ["Connector"]
 
 CONNECT_TIMEOUT = 2.0
-"""Seconds for the whole way to a connection that can be used, Sentinels and log-in included."""
+"""Seconds for one connection, including the Sentinels and the log-in."""
 
 THREADS = 2
-"""For Sentinels and credential providers: a slow one and its successor. Never Trio's common limit."""
+"""For Sentinels and credential providers, so that they do not use up Trio's common limit."""
 
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 15, 5, 3
-"""Seconds, seconds, times: an idle connection whose peer is gone is noticed within 30 s."""
+"""Seconds, seconds, probes: a dead peer of an idle connection is noticed within 30 s."""
 
 
 class Connector:
-    """Knows how to reach one server; `connect` may be called again and again."""
+    """Connects to one server, as often as `connect` is called."""
 
     def __init__(
         self,
@@ -39,10 +39,9 @@ class Connector:
         *,
         role: str,
         credential_provider: CredentialProvider | None = None,
-        timeout: float | None = None,
     ) -> None:
         self.url = url if isinstance(url, RedisURL) else RedisURL.parse(url)
-        self.timeout = timeout or self.url.connect_timeout or CONNECT_TIMEOUT
+        self.timeout = self.url.connect_timeout or CONNECT_TIMEOUT
         self.client_name = f"{self.url.client_name or 'trio-agentapp'}:{role}:{os.getpid()}"
         self._context = self.url.tls.context() if self.url.tls is not None else None
         self._credential_provider = credential_provider
@@ -51,10 +50,11 @@ class Connector:
         self._limiter: trio.CapacityLimiter | None = None
 
     async def connect(self) -> Connection:
-        """A connection that is logged in, with its `server` filled in.
+        """Return a connection that is logged in, with its `server` set.
 
-        Raises LinkDown where another attempt may succeed; redis-py's errors (AuthenticationError, ResponseError)
-        or ConfigurationError where the server or its certificate says that it will not.
+        Raises:
+            LinkDown: another attempt may succeed.
+            RedisError, ConfigurationError: the server refuses the log-in, or its certificate is not accepted.
         """
         place = str(self.url)
         try:
@@ -85,7 +85,7 @@ class Connector:
         address = self.url.address
         if not isinstance(address, SentinelService):
             return address
-        # Half of the time is for the Sentinels together, so that a dead one leaves some for the others.
+        # The Sentinels together may take half of the time, so that dead ones leave time for the log-in.
         timeout = self.timeout / 2 / len(address.sentinels)
         return await discover_master(address, tls=self.url.tls, timeout=timeout, limiter=self._threads())
 
@@ -103,7 +103,7 @@ class Connector:
             raise LinkDown(f"No connection to Redis at {address}: {reason_of(error)}") from error
         if self._context is None:
             return Connection(stream)
-        # The TLS handshake comes with the first bytes. Redis closes without a farewell; RESP has its own framing.
+        # The TLS handshake comes with the first bytes. Redis closes without close_notify; RESP has its own framing.
         return Connection(
             trio.SSLStream(stream, self._context, server_hostname=address.host, https_compatible=True)
         )
@@ -112,7 +112,7 @@ class Connector:
         credentials = await self._credentials()
         protocol = 2
         if self.url.protocol == 3:
-            # A password alone is that of the user "default"; HELLO wants both.
+            # HELLO needs a user. A password without a user is that of "default".
             login = ("AUTH", *(("default",) if len(credentials) == 1 else ()), *credentials) if credentials else ()
             [hello] = await connection.exchange(("HELLO", 3, *login))
             if not isinstance(hello, RedisError):
@@ -130,7 +130,7 @@ class Connector:
         if self.url.database:
             _check(selected, address)
         if isinstance(self.url.address, SentinelService) and isinstance(role, list) and role[0] != b"master":
-            # Sentinels may still name a server that has just been demoted.
+            # Sentinels may still name a server that was demoted just now.
             raise LinkDown(f"it is a {role[0].decode()}, not the master")
         return _server_info(info, address=str(address), protocol=protocol)
 
@@ -159,7 +159,7 @@ def _check(reply: object, address: TCPAddress | UnixAddress) -> None:
 
 
 def _explained(error: RedisError, address: TCPAddress | UnixAddress) -> Exception:
-    """The same error with the server's address, or LinkDown where the server says that this will pass."""
+    """Return the error with the server's address; LinkDown if it is a passing state of the server."""
     if isinstance(error, AuthenticationError | NoPermissionError):
         kind = type(error)
         return kind(f"Redis at {address} refused the log-in: {error}", status_code=error.status_code)
@@ -182,7 +182,7 @@ def _certificate_error(error: BaseException | None) -> BaseException | None:
 def _server_info(reply: object, *, address: str, protocol: int) -> ServerInfo:
     if isinstance(reply, RedisError):
         return ServerInfo(address=address, protocol=protocol)
-    info = shaped("INFO", ("INFO",), reply, protocol)
+    info = shaped("INFO", reply, protocol)
     return ServerInfo(
         address=address,
         protocol=protocol,

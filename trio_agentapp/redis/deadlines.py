@@ -1,4 +1,4 @@
-"""When calls have waited long enough. No I/O."""
+"""The deadlines of calls. No I/O."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["Deadlines"]
 
 
 class Deadlines:
-    """The deadlines of all calls, for one task to watch.
+    """The deadlines of all calls. One task watches them.
 
-    A cancel scope for each call would cost as much CPU as the rest of the call. Calls that are over stay in the
-    heap only as long as an earlier one is not: they mostly end in the order of their deadlines.
+    A cancel scope for each call would cost as much CPU as the rest of the call. A call that is done stays in the
+    heap until all calls with earlier deadlines are done, too; calls mostly end in the order of their deadlines.
     """
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Request]] = []
-        self._count = itertools.count()  # between two of the same time
+        self._count = itertools.count()  # orders calls with equal deadlines
 
     def add(self, deadline: float, request: Request) -> None:
         heap = self._heap
@@ -30,12 +30,12 @@ class Deadlines:
         heapq.heappush(heap, (deadline, next(self._count), request))
 
     def earliest(self) -> float:
-        """Of the calls that still wait; infinite if none does."""
+        """Return the earliest deadline of the calls that wait; infinity if there is none."""
         while self._heap and self._heap[0][2].done:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else math.inf
 
     def expired(self, now: float) -> Iterator[Request]:
-        """Take out the calls whose time is over."""
+        """Remove and return the calls whose deadline has passed."""
         while self.earliest() <= now:
             yield heapq.heappop(self._heap)[2]

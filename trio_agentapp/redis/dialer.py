@@ -1,4 +1,4 @@
-"""Connecting again and again, with pauses that grow."""
+"""Connects, and connects again after a failure, with growing delays."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ __all__ = ["Dialer"]
 log = logging.getLogger("trio_agentapp.redis")
 
 STABLE_AFTER = 1.0
-"""Seconds a connection has to last for the back-off to begin anew: a server that accepts and refuses is spared."""
+"""Seconds that a connection must last before the backoff starts from the beginning again.
 
+Without it, a server that accepts connections and closes them would be tried without pause.
+"""
 
-TELL_AFTER = 0.3
-"""Seconds after which a start that waits for the server says so."""
+LOG_WAITING_AFTER = 0.3
+"""Seconds after which a start that waits for the server logs it."""
 
 
 class Dialer:
-    """The one who calls the server, and remembers how it went."""
+    """Makes the connections of a client or listener. `last_error` says why the last attempt failed."""
 
     def __init__(self, connector: Connector, backoff: Backoff) -> None:
         self.last_error: Exception | None = None
@@ -38,18 +40,17 @@ class Dialer:
         self._since = 0.0
 
     async def connect_first(self, timeout: float) -> Connection:
-        """Raises LinkDown after `timeout` seconds, or what the server or its certificate refused at once."""
+        """Connect for the first time. Raises LinkDown after `timeout` seconds; a refusal of the server at once."""
         with trio.move_on_after(timeout):
-            async with serving_in_background(partial(self._tell_waiting, timeout)):
+            async with serving_in_background(partial(self._log_waiting, timeout)):
                 return await self._connect(refusals_pass=False)
         raise LinkDown(
             f"Redis at {self._connector.url} could not be reached within {timeout:g} s: {self.last_error}"
         ) from self.last_error
 
-    async def _tell_waiting(self, timeout: float, *, task_status: trio.TaskStatus[None]) -> None:
-        """A start that waits says so, and for what."""
+    async def _log_waiting(self, timeout: float, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
-        await trio.sleep(TELL_AFTER)
+        await trio.sleep(LOG_WAITING_AFTER)
         why = f" ({self.last_error})" if self.last_error is not None else ""
         log.warning(
             "waiting for Redis at %s, which does not answer%s; giving up after %g s",
@@ -59,7 +60,7 @@ class Dialer:
         )
 
     async def connect_again(self, lost: Exception | None = None) -> Connection:
-        """Try until there is a connection. `lost`: why the last one is gone."""
+        """Try until there is a connection. `lost` is the reason why the last one broke."""
         if lost is not None:
             self.last_error = lost
             if trio.current_time() - self._since >= STABLE_AFTER:
@@ -75,10 +76,10 @@ class Dialer:
                 log.debug("No connection to Redis: %s", error)
                 self.last_error = error
             except (RedisError, ConfigurationError) as error:
-                # At the start somebody is there to mend it. Later it may be a password on its way to all nodes.
+                # At the start an operator can correct it. Later it may be a password that changes on all nodes.
                 if not refusals_pass:
                     raise
-                log.error("No connection to Redis: %s", error)  # noqa: TRY400  the text says all
+                log.error("No connection to Redis: %s", error)  # noqa: TRY400  a traceback says no more than the text
                 self.last_error = error
             else:
                 self._since = trio.current_time()

@@ -1,14 +1,13 @@
-"""Errors of the link, as opposed to refusals of the server.
+"""Errors of the link, in contrast to refusals of the server.
 
-    LinkError                 no answer of the server reached the caller; `maybe_executed` tells what is known
+    LinkError                 no answer reached the caller; `maybe_executed` says whether the call may be executed
     ├── LinkDown              there was no connection, or it broke before the answer
-    │   ├── LinkClosed        the client is not served: not yet, or not any more
-    │   └── ServerChanged     connected, but not to the server that `only_on` named: nothing was sent
+    │   ├── LinkClosed        the client is not served yet, or is closed
+    │   └── ServerChanged     connected to another server than `only_on`: nothing was sent
     ├── LinkTimeout           sent, and not answered in time
-    └── LinkOverloaded        too many calls wait already: nothing was sent
+    └── LinkOverloaded        too many calls wait: nothing was sent
 
-What the server itself answered is raised as redis-py's exception classes (`redis.exceptions`): then it is known
-that the command was refused, or failed as the message says.
+An error that the server itself answers is raised as one of redis-py's classes (`redis.exceptions`).
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ __all__ = ["LinkClosed", "LinkDown", "LinkError", "LinkOverloaded", "LinkTimeout
 class LinkError(AgentAppError):
     """The server's answer did not reach the caller.
 
-    `maybe_executed`: False means that the command was never written, so the server did not and will not execute
-    it; True means that it may have been executed, or still will be.
+    `maybe_executed`: False means that the command was never sent. True means that the server may have executed it,
+    or may still do so.
     """
 
     def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
@@ -31,7 +30,7 @@ class LinkError(AgentAppError):
 
 
 class LinkDown(LinkError):
-    """No connection within the call's time-out, or it broke before the answer."""
+    """There was no connection within the call's timeout, or it broke before the answer."""
 
 
 class LinkClosed(LinkDown):
@@ -39,12 +38,12 @@ class LinkClosed(LinkDown):
 
 
 class ServerChanged(LinkDown):
-    """The connection now leads to another server than the one the call was meant for; nothing was sent."""
+    """The connection leads to another server than `only_on`; nothing was sent."""
 
 
 class LinkTimeout(LinkError):
-    """The command was sent and not answered within its time-out; the connection is replaced."""
+    """The command was sent and not answered within its timeout. The connection is replaced."""
 
 
 class LinkOverloaded(LinkError):
-    """More calls wait for an answer than the client's bound allows; nothing was sent."""
+    """More calls wait for an answer than the client allows; nothing was sent."""

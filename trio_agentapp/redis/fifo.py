@@ -1,4 +1,4 @@
-"""The calls of one connection: those not yet written, and those whose reply is to come, in order. No I/O."""
+"""The calls of one connection in order: those to be sent, and those that wait for their replies. No I/O."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .errors import LinkDown, LinkError, ServerChanged
 __all__ = ["Request", "RequestFIFO"]
 
 MAX_BATCH = 262_144
-"""Bytes after which a batch is closed: what waits behind it can still be withdrawn, or go to another server."""
+"""Bytes of one batch. A call that is not in a batch yet can still be withdrawn, or be sent to another server."""
 
 
 class Request:
-    """One call or pipeline: `count` replies for one task."""
+    """One call or pipeline of one task. It gets `count` replies."""
 
     __slots__ = (
         "count",
@@ -40,55 +40,45 @@ class Request:
         self.failure: LinkError | None = None
         self.written = False
         self.protocol = 3
-        """RESP version of the connection it was written to; the shape of its replies depends on it."""
+        """RESP version of the connection that it was sent on. The shape of its replies depends on it."""
         self.done = False
-        """Nobody waits for it any more: answered, failed or given up."""
+        """Answered, failed or given up: no task waits for it."""
         self.task = trio.lowlevel.current_task()
 
 
 class RequestFIFO:
-    """Keeps replies with the calls they answer.
+    """Matches replies with calls: the server answers in the order of the calls.
 
-    The server answers in the order it was asked. A call that nobody waits for any more keeps its place, so that its
-    reply is dropped and not given to the next one.
+    A call that was given up keeps its place until its reply comes. Otherwise the next call would get that reply.
     """
 
     def __init__(self) -> None:
-        # Ordered, and a request that is withdrawn before it was written can be taken out of the middle.
+        # A dict, so that a request that is withdrawn can be removed from the middle.
         self._outbox: OrderedDict[Request, None] = OrderedDict()
         self._in_flight: deque[Request] = deque()
         self.load = 0
-        """Replies that are to come, of withdrawn calls too: they take up memory all the same."""
-
-    @property
-    def unwritten(self) -> int:
-        return len(self._outbox)
-
-    @property
-    def in_flight(self) -> int:
-        return len(self._in_flight)
+        """Replies that are still due, including those of calls that were given up: they take memory, too."""
 
     def add(self, request: Request) -> None:
         self._outbox[request] = None
         self.load += request.count
 
     def abandon(self, request: Request) -> None:
-        """The caller is gone: never write the request, or drop its reply."""
+        """The caller was cancelled. Do not send the request, or drop its reply."""
         request.done = True
         if not request.written and self._outbox.pop(request, request) is None:
             self.load -= request.count
 
     def expire(self, request: Request, failure: LinkError) -> None:
-        """The call has waited long enough."""
+        """The call has timed out: raise `failure` in its task."""
         self.abandon(request)
         request.failure = failure
         trio.lowlevel.reschedule(request.task)
 
     def take(self, run_id: str | None, protocol: int) -> bytes:
-        """The next batch to write; its requests are in flight from now on. Empty: there is none.
+        """Return the next batch to send, empty if there is none. Its requests count as sent from now on.
 
-        `run_id` is that of the server it goes to, `protocol` its RESP version: requests that are meant for another
-        server only are failed.
+        `run_id` is that of the connected server, `protocol` its RESP version. A request for another server fails.
         """
         payloads: list[bytes] = []
         size = 0
@@ -105,11 +95,11 @@ class RequestFIFO:
         return b"".join(payloads)
 
     def answer(self, reply: Any) -> None:
-        """Give `reply` to the oldest call in flight. Raises LinkDown if there is none: order is lost then."""
+        """Give `reply` to the oldest call. Raises LinkDown if no call waits: replies cannot be matched any more."""
         try:
             request = self._in_flight[0]
         except IndexError:
-            raise LinkDown("the server answered a question that was not asked") from None
+            raise LinkDown("the server sent a reply without a call") from None
         request.replies.append(reply)
         if len(request.replies) == request.count:
             self._in_flight.popleft()
@@ -119,11 +109,12 @@ class RequestFIFO:
                 trio.lowlevel.reschedule(request.task)
 
     def fail_in_flight(self, kind: type[LinkError], message: str) -> None:
-        """The connection is gone, with the replies it owed."""
+        """The connection is lost: fail all calls that were sent."""
         while self._in_flight:
             self._fail(self._in_flight.popleft(), kind(message, maybe_executed=True))
 
     def fail_unwritten(self, kind: type[LinkError], message: str) -> None:
+        """Fail all calls that were not sent."""
         while self._outbox:
             self._fail(self._outbox.popitem(last=False)[0], kind(message, maybe_executed=False))
 

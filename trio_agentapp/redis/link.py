@@ -1,4 +1,4 @@
-"""Both connections of a process to one server, shared by all that work with it."""
+"""Both connections of a process to one server, for all parts that use it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from .script import ScriptCall
 from .serving import serving_in_background
 from .url import RedisURL
 
-__all__ = ["Hear", "RedisLink"]
+__all__ = ["RedisLink"]
 
 logger = logging.getLogger("trio_agentapp.redis")
 
-Hear = Callable[[bytes], object]
+Receive = Callable[[bytes], object]
 
 CONFIRMED_WITHIN = 1.0
-"""Seconds that a new subscription is waited for. Wake-ups only shorten waiting: without one, callers poll."""
+"""Seconds to wait for the confirmation of a subscription. Without it callers poll, so they need not wait longer."""
 
 
 class RedisLink:
-    """One connection for commands, one that listens, whatever the number of runs and readers.
+    """One connection for commands and one for listening, for any number of runs and readers.
 
-    Whoever owns it serves it; all others use `client`, `ask` and `hearing` meanwhile. It may be served again.
+    Its owner serves it; meanwhile all others use `client`, `ask` and `subscribed`. It may be served again.
     """
 
     def __init__(
@@ -41,36 +41,36 @@ class RedisLink:
         self.url = url
         self._credentials = credential_provider
         self._call_timeout = call_timeout
-        self._hearers: dict[bytes, list[Hear]] = {}
+        self._receivers: dict[bytes, list[Receive]] = {}
         self.on_gap: list[Callable[[], object]] = []
-        """Called whenever messages may have been missed; synchronous."""
+        """Called when messages may have been lost. Synchronous."""
         self.client: RedisClient
         self.listener: RedisListener
         self.renew()
 
     def renew(self) -> None:
-        """Make clients that have not been served: each is so once."""
+        """Make a new client and listener, since each of them is served once."""
         self.client = RedisClient(self.url, credential_provider=self._credentials, call_timeout=self._call_timeout)
         self.listener = RedisListener(self.url, credential_provider=self._credentials)
 
     @asynccontextmanager
     async def serving(self, check: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-        """Connect for the length of the block; `check` is called once the first connection can be used."""
+        """Keep both connections inside the block. `check` is called when commands can be sent."""
 
         async def listen(*, task_status: trio.TaskStatus[None]) -> None:
-            await self.listener.listen(deliver=self._hear, on_gap=self.tell_gap, task_status=task_status)
+            await self.listener.listen(deliver=self._deliver, on_gap=self._report_gap, task_status=task_status)
 
         async with serving_in_background(self.client.serve):
             await check()
             async with serving_in_background(listen):
                 yield
 
-    def tell_gap(self) -> None:
-        for tell in self.on_gap:
-            tell()
+    def _report_gap(self) -> None:
+        for report in self.on_gap:
+            report()
 
     async def ask(self, *calls: ScriptCall | Command, only_on: str | None = None) -> Any:
-        """The answers of one round trip; the first refusal is raised."""
+        """Return the answers of one round trip. The first refusal is raised."""
         replies = await self.client.pipeline(calls, only_on=only_on)
         for reply in replies:
             if isinstance(reply, RedisError):
@@ -78,25 +78,25 @@ class RedisLink:
         return replies
 
     @asynccontextmanager
-    async def hearing(self, channel: str, hear: Hear, *, surely: bool = False) -> AsyncIterator[None]:
-        """Hear what is published in `channel` inside this block.
+    async def subscribed(self, channel: str, receive: Receive, *, confirmed: bool = False) -> AsyncIterator[None]:
+        """Inside this block, call `receive` with the messages of `channel`.
 
-        `surely`: enter it only when the server has confirmed that, and fail as the server does. Otherwise it is
-        waited for a second, since who hears nothing polls anyway.
+        With `confirmed`, the block begins when the server has confirmed the subscription; a refusal is raised.
+        Otherwise it begins after `CONFIRMED_WITHIN` at the latest, and a refusal is logged.
         """
         name = channel.encode()
-        hearers = self._hearers.setdefault(name, [])
-        hearers.append(hear)
+        receivers = self._receivers.setdefault(name, [])
+        receivers.append(receive)
         try:
-            if surely:
+            if confirmed:
                 await self.listener.subscribe(name)
             else:
                 await self._subscribe_soon(name)
             yield
         finally:
-            hearers.remove(hear)
-            if not hearers and self._hearers.get(name) is hearers:
-                del self._hearers[name]
+            receivers.remove(receive)
+            if not receivers and self._receivers.get(name) is receivers:
+                del self._receivers[name]
                 self.listener.unsubscribe(name)
 
     async def _subscribe_soon(self, name: bytes) -> None:
@@ -104,8 +104,8 @@ class RedisLink:
             with trio.move_on_after(CONFIRMED_WITHIN):
                 await self.listener.subscribe(name)
         except (LinkClosed, RedisError) as exc:
-            logger.warning("channel %r cannot be heard: %s", name, exc)
+            logger.warning("channel %r cannot be subscribed: %s", name, exc)
 
-    def _hear(self, channel: bytes, payload: bytes) -> None:
-        for hear in tuple(self._hearers.get(channel, ())):
-            hear(payload)
+    def _deliver(self, channel: bytes, payload: bytes) -> None:
+        for receive in tuple(self._receivers.get(channel, ())):
+            receive(payload)

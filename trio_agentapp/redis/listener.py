@@ -1,15 +1,13 @@
-"""Listening: one subscription connection for all channels of the process."""
+"""The Redis listener: one subscription connection for all channels of the process."""
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import attrs
 import trio
 from redis.credentials import CredentialProvider
 from redis.exceptions import RedisError
@@ -24,15 +22,15 @@ from .replies import tells_to_reconnect
 from .serving import serving_in_background
 from .url import RedisURL
 
-__all__ = ["ListenerStatistics", "RedisListener"]
+__all__ = ["RedisListener"]
 
 log = logging.getLogger("trio_agentapp.redis")
 
 PING_AFTER = 5.0
-"""Seconds of silence after which the server is asked for a sign of life (INTERRUPT-PROTOCOL, section 5)."""
+"""Seconds of silence after which a PING is sent."""
 
 PONG_WITHIN = 2.0
-"""Seconds it has for it."""
+"""Seconds within which the server must answer a PING, or any other command."""
 
 START_TIMEOUT = 10.0
 """Seconds after which a start gives up on a server that does not answer."""
@@ -44,41 +42,29 @@ Channel = str | bytes
 
 Deliver = Callable[[bytes, bytes], object]
 
-OnGap = Callable[[], Awaitable[object] | None]
-
-
-@attrs.frozen(kw_only=True)
-class ListenerStatistics:
-    connected: bool
-    channels: int
-    connections: int
-    messages: int
-    gaps: int
-    """Times that messages may have been missed."""
-    last_error: str | None
+OnGap = Callable[[], object]
 
 
 class _Subscription:
-    """A channel that is wanted, from `subscribe` to `unsubscribe`, over any number of connections."""
+    """One channel, from `subscribe` to `unsubscribe`, over any number of connections."""
 
     def __init__(self, channel: bytes) -> None:
         self.channel = channel
-        self.announce = False
-        """Whether a gap is to be reported once the server has confirmed it."""
         self.settled = trio.Event()
-        """Confirmed or refused by the server of the present connection, or not wanted any more."""
+        """Confirmed or refused on the current connection, or unsubscribed."""
         self.refusal: Exception | None = None
         self.accepted = False
-        """Confirmed by some connection, be it an earlier one."""
+        """Confirmed on this connection or an earlier one."""
 
 
 class RedisListener:
-    """One connection that listens, reconnected for as long as `listen` runs.
+    """One subscription connection, reconnected for as long as `listen` runs.
 
-    Pub/sub loses messages whenever the connection is down, and tells nobody. `on_gap` does: it is called for every
-    new connection, once its subscriptions are confirmed and everything published from then on will be heard, so
-    that what was published before can be read from where it is kept. Channels are bytes or text (UTF-8) on the way
-    in, bytes on the way out.
+    Pub/sub loses messages while the connection is down, without notice. Therefore `on_gap` is called for each new
+    connection, once all its subscriptions are confirmed. From then on every message is delivered; what was
+    published before must be read from where it is stored.
+
+    Channels are passed as bytes or text (UTF-8), and delivered as bytes.
     """
 
     def __init__(
@@ -86,27 +72,23 @@ class RedisListener:
         url: str | RedisURL,
         *,
         credential_provider: CredentialProvider | None = None,
-        connect_timeout: float | None = None,
-        start_timeout: float | None = START_TIMEOUT,
+        start_timeout: float = START_TIMEOUT,
         ping_after: float = PING_AFTER,
         pong_within: float = PONG_WITHIN,
         backoff: Backoff = Backoff(),  # noqa: B008  frozen
     ) -> None:
-        """Durations in seconds. `start_timeout=None`: `listen` is ready before there is a connection.
-
-        Raises ConfigurationError for a URL, or TLS files, that cannot work.
-        """
-        connector = Connector(
-            url, role="listener", credential_provider=credential_provider, timeout=connect_timeout
-        )
-        self.url = connector.url
-        self._dialer = Dialer(connector, backoff)
+        """Durations are in seconds. Raises ConfigurationError for a URL, or TLS files, that cannot work."""
+        self.connections = 0
+        """Connections made so far."""
+        self.gaps = 0
+        """How often messages may have been lost."""
+        self._dialer = Dialer(Connector(url, role="listener", credential_provider=credential_provider), backoff)
         self._start_timeout = start_timeout
         self._ping_after = ping_after
         self._pong_within = pong_within
         self._wanted: dict[bytes, _Subscription] = {}
         self._unconfirmed: deque[_Subscription] = deque()
-        """In the order in which the server was asked: it answers in that order."""
+        """In the order of the SUBSCRIBE commands. The server confirms them in that order."""
         self._outbox: list[bytes] = []
         self._writer = trio.lowlevel.ParkingLot()
         self._gap = trio.lowlevel.ParkingLot()
@@ -116,46 +98,23 @@ class RedisListener:
         self._silence = trio.CancelScope()
         self._last_heard = 0.0
         self._asked_at: float | None = None
-        """When the server was asked something; None once anything was heard after it."""
+        """When a command was sent; None once any reply was received after it."""
         self._lost: Exception | None = None
-        self._served = self._started = self._closed = False
-        self._connections = self._messages = self._gaps = 0
+        self._served = self._closed = False
 
     @property
     def connected(self) -> bool:
         return self._connection is not None
 
-    @property
-    def channels(self) -> frozenset[bytes]:
-        """The channels that are wanted, whether there is a connection or not."""
-        return frozenset(self._wanted)
-
-    def statistics(self) -> ListenerStatistics:
-        error = self._dialer.last_error
-        return ListenerStatistics(
-            connected=self.connected,
-            channels=len(self._wanted),
-            connections=self._connections,
-            messages=self._messages,
-            gaps=self._gaps,
-            last_error=str(error) if error is not None else None,
-        )
-
-    def subscribe_nowait(self, channel: Channel) -> None:
-        """Want `channel` from now on. Once the server has confirmed it, `on_gap` is called."""
-        subscription = self._want(channel)
-        if subscription.settled.is_set():
-            self._report_gap()
-        else:
-            subscription.announce = True
-
     async def subscribe(self, channel: Channel) -> None:
-        """Want `channel`, and wait until the server has confirmed it: what is published from then on is heard.
+        """Subscribe to `channel`, and wait until the server has confirmed it. Messages are delivered from then on.
 
-        Returning is the report of the gap here; `on_gap` is not called for it. Waits through reconnects, without a
-        time-out of its own. Cancelled, it leaves the channel wanted: `unsubscribe` belongs in a `finally`.
-        Raises redis-py's NoPermissionError if the server refuses (the channel is not wanted then), LinkClosed if
-        the listener has ended.
+        It waits through reconnects, without a timeout. If it is cancelled the subscription stays: call
+        `unsubscribe` in a `finally`.
+
+        Raises:
+            NoPermissionError: the server refuses the channel. It is not subscribed then.
+            LinkClosed: the listener has ended.
         """
         await trio.lowlevel.checkpoint()
         subscription = self._want(channel)
@@ -169,7 +128,7 @@ class RedisListener:
             raise subscription.refusal
 
     def unsubscribe(self, channel: Channel) -> None:
-        """Nothing more is delivered from `channel`, from this moment on. Unknown channels are ignored."""
+        """Unsubscribe. From now on nothing is delivered from `channel`. Unknown channels are ignored."""
         if (subscription := self._wanted.pop(_bytes(channel), None)) is not None:
             subscription.settled.set()
             self._send(("UNSUBSCRIBE", subscription.channel))
@@ -186,55 +145,47 @@ class RedisListener:
     def _ask_for(self, subscription: _Subscription) -> None:
         if self._connection is not None:
             self._unconfirmed.append(subscription)
-            # One command for each channel: a refusal then names one, not all.
+            # One command for each channel, since a refusal does not name the channel.
             self._send(("SUBSCRIBE", subscription.channel))
 
     async def listen(
-        self,
-        *channels: Channel,
-        deliver: Deliver,
-        on_gap: OnGap,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+        self, *, deliver: Deliver, on_gap: OnGap, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Listen until cancelled. Ready means that all channels are confirmed (see `start_timeout`).
+        """Listen until cancelled. It has started once there is a connection.
 
-        `deliver(channel, payload)` is synchronous, quick, and does not raise; if it does, that is logged.
-        `on_gap()`, synchronous or not, is called for the first connection too. Its calls never overlap; gaps that
-        come while one runs are reported together after it. If it raises, it is called again after a pause.
+        `deliver(channel, payload)` must be synchronous and quick. An exception of it is logged.
+        `on_gap()` is called when messages may have been lost, also for the first connection. If it raises, it is
+        called again after `RETRY_GAP_AFTER`.
 
-        Before it is ready it raises LinkDown if no connection could be made in time, or redis-py's error if the
-        log-in or a channel is refused. Later all of these are logged and tried again.
+        Errors after the start are logged, and the connection is made again.
+
+        Raises, before it has started:
+            LinkDown: no connection could be made in time.
+            RedisError: the server refused the log-in, as one of redis-py's exceptions.
         """
         if self._served:
             raise RuntimeError("a RedisListener listens once")
         self._served = True
         try:
-            for channel in channels:
-                self._want(channel)
-            if self._start_timeout is None:
-                self._started = True
-                task_status.started()
-                connection = await self._dialer.connect_again()
-            else:
-                connection = await self._dialer.connect_first(self._start_timeout)
+            connection = await self._dialer.connect_first(self._start_timeout)
             async with serving_in_background(partial(self._report_gaps, on_gap)):
+                task_status.started()
                 while True:
-                    await self._use(connection, deliver, task_status)
+                    await self._use(connection, deliver)
                     connection = await self._dialer.connect_again(self._lost)
         finally:
             self._closed = True
             for subscription in self._wanted.values():
                 subscription.settled.set()
 
-    async def _use(self, connection: Connection, deliver: Deliver, task_status: trio.TaskStatus[None]) -> None:
-        """Until the connection is lost, or the listener is cancelled."""
-        self._connections += 1
+    async def _use(self, connection: Connection, deliver: Deliver) -> None:
+        """Deliver messages until the connection is lost."""
+        self.connections += 1
         self._connection, self._lost = connection, None
         self._last_heard, self._asked_at = trio.current_time(), None
         self._outbox.clear()
         self._unconfirmed.clear()
         subscriptions = list(self._wanted.values())
-        refused: list[Exception] = []
         for subscription in subscriptions:
             self._ask_for(subscription)
         try:
@@ -245,26 +196,19 @@ class RedisListener:
                 nursery.start_soon(self._watch)
                 for subscription in subscriptions:
                     await subscription.settled.wait()
-                refused += [s.refusal for s in subscriptions if s.refusal is not None]
-                if self._started or not refused:
-                    self._report_gap()
-                    if not self._started:
-                        self._started = True
-                        task_status.started()
-                else:
-                    nursery.cancel_scope.cancel()
+                self.gaps += 1
+                self._gap_pending = True
+                self._gap.unpark()
         finally:
             self._connection = None
             for subscription in self._wanted.values():
                 if subscription.settled.is_set():
                     subscription.settled = trio.Event()
             await connection.aclose()
-        if not self._started and refused:
-            raise refused[0]
         log.warning("The listener's connection to Redis at %s was lost: %s", connection.server.address, self._lost)
 
     def _lose(self, reason: Exception) -> None:
-        """Have the present connection closed and another one made."""
+        """Close the current connection; `listen` makes another one."""
         if self._lost is None:
             self._lost = reason
             self._connection_scope.cancel()
@@ -290,7 +234,6 @@ class RedisListener:
             return  # an answer to PING
         kind, channel, payload = reply
         if kind == b"message":
-            self._messages += 1
             if channel in self._wanted:
                 try:
                     deliver(channel, payload)
@@ -301,9 +244,6 @@ class RedisListener:
                 raise LinkDown(f"the server confirmed a channel that was not asked for: {channel!r}")
             subscription.accepted = True
             subscription.settled.set()
-            if subscription.announce:
-                subscription.announce = False
-                self._report_gap()
 
     def _take_refusal(self, error: RedisError) -> None:
         if tells_to_reconnect(error) or not self._unconfirmed:
@@ -314,7 +254,7 @@ class RedisListener:
             subscription.refusal = error
             if self._wanted.get(subscription.channel) is subscription:
                 del self._wanted[subscription.channel]
-        # One that was accepted before is asked for again with the next connection.
+        # A channel that was accepted before is subscribed again on the next connection.
         subscription.settled.set()
 
     def _send(self, command: Command) -> None:
@@ -339,23 +279,18 @@ class RedisListener:
             self._lose(error)
 
     async def _watch(self) -> None:
-        """Ask a silent server for a sign of life, and leave it if it gives none."""
+        """Send a PING to a silent server, and give up the connection if there is no reply."""
         while True:
             asked_at = self._asked_at
             deadline = self._last_heard + self._ping_after if asked_at is None else asked_at + self._pong_within
             if deadline <= trio.current_time():
                 if asked_at is not None:
-                    self._lose(LinkDown(f"no sign of life within {self._pong_within:g} s"))
+                    self._lose(LinkDown(f"no reply within {self._pong_within:g} s"))
                     return
                 self._send(("PING",))
                 continue
             with trio.CancelScope(deadline=deadline) as self._silence:
                 await trio.sleep_forever()
-
-    def _report_gap(self) -> None:
-        self._gaps += 1
-        self._gap_pending = True
-        self._gap.unpark()
 
     async def _report_gaps(self, on_gap: OnGap, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
@@ -364,9 +299,7 @@ class RedisListener:
                 await self._gap.park()
             self._gap_pending = False
             try:
-                result = on_gap()
-                if inspect.isawaitable(result):
-                    await result
+                on_gap()
             except Exception:
                 log.exception("on_gap failed; it is called again.")
                 self._gap_pending = True

@@ -10,49 +10,29 @@ from redis.exceptions import DataError
 
 __all__ = ["Argument", "Command", "name_of", "pack"]
 
-Argument = str | bytes | bytearray | memoryview | int | float
+Argument = str | bytes | int | float
 
 Command = Sequence[Argument]
-"""Name first, as in redis-py: `("SET", key, value)`, `("CONFIG GET", "maxmemory")`."""
+"""The name first, as in redis-py: `("SET", key, value)`, `("CONFIG GET", "maxmemory")`."""
 
-CHANGES_THE_CONNECTION = frozenset(
-    {
-        "ASKING",
-        "AUTH",
-        "DISCARD",
-        "EXEC",
-        "HELLO",
-        "MONITOR",
-        "MULTI",
-        "PSUBSCRIBE",
-        "PSYNC",
-        "PUNSUBSCRIBE",
-        "QUIT",
-        "READONLY",
-        "READWRITE",
-        "RESET",
-        "SELECT",
-        "SSUBSCRIBE",
-        "SUBSCRIBE",
-        "SUNSUBSCRIBE",
-        "SYNC",
-        "UNSUBSCRIBE",
-        "UNWATCH",
-        "WATCH",
-    }
-)
-"""Would change what the connection does for every other caller in the process."""
+CHANGES_THE_CONNECTION = frozenset({
+    "ASKING", "AUTH", "DISCARD", "EXEC", "HELLO", "MONITOR", "MULTI", "PSUBSCRIBE", "PSYNC", "PUNSUBSCRIBE", "QUIT",
+    "READONLY", "READWRITE", "RESET", "SELECT", "SSUBSCRIBE", "SUBSCRIBE", "SUNSUBSCRIBE", "SYNC", "UNSUBSCRIBE",
+    "UNWATCH", "WATCH",
+})  # fmt: skip
+"""Would change what the connection does for all other callers."""
 
 BLOCKS_THE_CONNECTION = frozenset(
     ("BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN")
 )
-"""Would keep every other caller in the process waiting."""
+"""Would make all other callers wait."""
 
 
 def name_of(command: Command) -> str:
-    """The command's name in capitals, with its subcommand if that was written as one: "CONFIG GET".
+    """Return the command's name in capitals, with its subcommand if both are one word: "CONFIG GET".
 
-    Raises ValueError for a command that cannot be used on a connection that all callers share.
+    Raises:
+        ValueError: the command cannot be used on a connection that all callers share.
     """
     if not command:
         raise ValueError("an empty command")
@@ -87,14 +67,6 @@ def pack(command: Command) -> bytes:
     try:
         packed: bytes = hiredis.pack_command(words)
     except TypeError:
-        words = tuple(map(_plain, words))
-        packed = hiredis.pack_command(words)
+        kinds = {type(word).__name__ for word in words if isinstance(word, bool) or not isinstance(word, Argument)}
+        raise DataError(f"Arguments of a command are bytes, str, int or float, not {kinds}.") from None
     return packed
-
-
-def _plain(word: Argument) -> Argument:
-    if isinstance(word, bytearray | memoryview):
-        return bytes(word)
-    if isinstance(word, bool) or not isinstance(word, str | bytes | int | float):
-        raise DataError(f"An argument of type {type(word).__name__!r}: make it bytes, str, int or float first.")
-    return word

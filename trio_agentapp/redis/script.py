@@ -14,7 +14,7 @@ __all__ = ["Script", "ScriptCall"]
 
 @attrs.frozen
 class Script:
-    """One script, sent as EVALSHA, and as EVAL where the server does not hold it (yet, or any more)."""
+    """A script. It is sent as EVALSHA, and as EVAL if the server does not hold it."""
 
     source: str = attrs.field(repr=False)
     sha: str = attrs.field(init=False)
@@ -24,15 +24,17 @@ class Script:
         return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def bind(self, keys: Sequence[Argument] = (), args: Sequence[Argument] = ()) -> ScriptCall:
-        """One call of this script, for `RedisClient.pipeline`."""
+        """Return a call of this script for `RedisClient.pipeline`."""
         return ScriptCall(self, (len(keys), *keys, *args))
 
 
 @attrs.frozen
 class ScriptCall:
+    """A script with its keys and arguments."""
+
     script: Script
     arguments: tuple[Argument, ...]
-    """Number of keys, keys, arguments."""
+    """The number of keys, the keys, the arguments."""
 
     @property
     def by_digest(self) -> Command:

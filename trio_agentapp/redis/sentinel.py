@@ -1,4 +1,4 @@
-"""Asking Sentinels where the master of a service is."""
+"""Asks Sentinels for the address of a service's master."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from .errors import LinkDown
-from .url import SentinelService, TCPAddress, TLSOptions
+from .url import TLS_OPTIONS, SentinelService, TCPAddress, TLSOptions
 
 __all__ = ["discover_master"]
 
@@ -19,10 +19,13 @@ __all__ = ["discover_master"]
 async def discover_master(
     service: SentinelService, *, tls: TLSOptions | None, timeout: float, limiter: trio.CapacityLimiter
 ) -> TCPAddress:
-    """The master's address, as the first Sentinel that knows a healthy one tells it.
+    """Return the master's address from the first Sentinel that knows a healthy one.
 
-    Works in a thread of `limiter`, through redis-py; a cancelled caller leaves the thread behind, which ends by
-    itself, at most `timeout` seconds later for each Sentinel. Raises LinkDown if none of them knows a master.
+    redis-py asks them, in a thread of `limiter`. If the caller is cancelled the thread is abandoned; it ends after
+    `timeout` seconds for each Sentinel at most.
+
+    Raises:
+        LinkDown: no Sentinel knows a master.
     """
     return await trio.to_thread.run_sync(_discover, service, tls, timeout, abandon_on_cancel=True, limiter=limiter)
 
@@ -36,19 +39,7 @@ def _discover(service: SentinelService, tls: TLSOptions | None, timeout: float) 
         "retry": Retry(NoBackoff(), 0),
     }
     if tls is not None:
-        options |= {
-            "ssl": True,
-            "ssl_ca_certs": tls.ca_certs,
-            "ssl_ca_path": tls.ca_path,
-            "ssl_ca_data": tls.ca_data,
-            "ssl_certfile": tls.certfile,
-            "ssl_keyfile": tls.keyfile,
-            "ssl_password": tls.password,
-            "ssl_cert_reqs": tls.cert_reqs,
-            "ssl_check_hostname": tls.check_hostname,
-            "ssl_min_version": tls.min_version,
-            "ssl_ciphers": tls.ciphers,
-        }
+        options |= {"ssl": True, **{name: getattr(tls, field) for name, field in TLS_OPTIONS.items()}}
     sentinels = [(address.host, address.port) for address in service.sentinels]
     with Sentinel(sentinels, sentinel_kwargs=options) as sentinel:  # type: ignore[no-untyped-call]
         try:

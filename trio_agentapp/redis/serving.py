@@ -1,4 +1,4 @@
-"""A service in the background of an `async with` block."""
+"""Runs a service in the background of an `async with` block."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ __all__ = ["serving_in_background"]
 
 @asynccontextmanager
 async def serving_in_background(serve: Callable[..., Awaitable[object]]) -> AsyncIterator[None]:
-    """Start `serve` and stop it at the end. An error of the start, or of the block, comes out as it went in.
+    """Start `serve`, and cancel it when the block is left.
 
-    When all is cancelled from outside it lives until the block has been left: that may need it for its cleanup.
+    An exception of the start, or of the block, is raised as it is, not in a group. If the whole block is cancelled,
+    the service runs until the block has been left: the block's cleanup may need it.
     """
     failure: BaseException
     scope = trio.CancelScope()
@@ -33,7 +34,7 @@ async def serving_in_background(serve: Callable[..., Awaitable[object]]) -> Asyn
                 scope.cancel()
             return
     except BaseExceptionGroup as group:
-        # The nursery wrapped exactly one layer around what happened in it.
+        # The nursery wraps one group around the exceptions of its tasks.
         if len(group.exceptions) != 1:
             raise
         failure = group.exceptions[0]

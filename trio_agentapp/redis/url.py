@@ -1,8 +1,8 @@
-"""Where a Redis server is and how to log in, as one URL.
+"""Redis URLs: the address of a server, and how to log in.
 
-redis-py's `parse_url` reads it, so that a URL means here what it means there. It is not in redis-py's `__all__`:
-this module is the only one that knows it. Added: `redis+sentinel://[user:pass@]host[:port][,host...]/service[/db]`
-and the same with `rediss+sentinel://` (TLS to Sentinels and server alike).
+redis-py's `parse_url` reads them, so they mean the same here as there. It is not in redis-py's `__all__`; only this
+module uses it. In addition there are `redis+sentinel://[user:pass@]host[:port][,host...]/service[/db]`, and
+`rediss+sentinel://` with TLS to Sentinels and servers.
 """
 
 from __future__ import annotations
@@ -29,24 +29,6 @@ SENTINEL_SUFFIX = "+sentinel"
 
 SCHEMES = "redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://"
 
-TLS_OPTIONS = {
-    "ssl_ca_certs": "ca_certs",
-    "ssl_ca_path": "ca_path",
-    "ssl_ca_data": "ca_data",
-    "ssl_certfile": "certfile",
-    "ssl_keyfile": "keyfile",
-    "ssl_password": "password",
-    "ssl_cert_reqs": "cert_reqs",
-    "ssl_check_hostname": "check_hostname",
-    "ssl_min_version": "min_version",
-    "ssl_ciphers": "ciphers",
-}
-
-OPTIONS = {
-    "host", "port", "path", "db", "username", "password", "protocol", "client_name", "socket_timeout",
-    "socket_connect_timeout", "connection_class", *TLS_OPTIONS,
-}  # fmt: skip
-
 SENTINEL_OPTIONS = {"sentinel_username", "sentinel_password"}
 
 CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -71,7 +53,7 @@ class UnixAddress:
 
 @attrs.frozen(kw_only=True)
 class SentinelService:
-    """A server that Sentinels know by name; they are asked for its address before each connection."""
+    """A server that Sentinels know by name. They are asked for its address before each connection."""
 
     sentinels: tuple[TCPAddress, ...]
     service: str
@@ -84,7 +66,7 @@ class SentinelService:
 
 @attrs.frozen(kw_only=True)
 class TLSOptions:
-    """redis-py's `ssl_*` options without the prefix. With an own CA, only that CA is trusted."""
+    """redis-py's `ssl_*` options without the prefix. If a CA is given, only that CA is trusted."""
 
     ca_certs: str | None = None
     ca_path: str | None = None
@@ -98,7 +80,7 @@ class TLSOptions:
     ciphers: str | None = None
 
     def context(self) -> ssl.SSLContext:
-        """Read the files. Raises ConfigurationError for one that is missing or is not what it should be."""
+        """Read the files. Raises ConfigurationError if one is missing or invalid."""
         try:
             context = ssl.create_default_context(cafile=self.ca_certs, capath=self.ca_path, cadata=self.ca_data)
         except (OSError, ValueError) as error:
@@ -107,7 +89,7 @@ class TLSOptions:
         context.verify_mode = CERT_REQS[self.cert_reqs]
         try:
             if self.certfile or self.keyfile:
-                # OpenSSL asks on the terminal for a password that it needs and does not have.
+                # Without a password here, OpenSSL would ask for it on the terminal.
                 context.load_cert_chain(self.certfile or "", self.keyfile, password=self.password or "")
             if self.min_version is not None:
                 context.minimum_version = ssl.TLSVersion(self.min_version)
@@ -120,19 +102,26 @@ class TLSOptions:
         return context
 
 
+TLS_OPTIONS = {f"ssl_{field.name}": field.name for field in attrs.fields(TLSOptions)}
+
+OPTIONS = {
+    "host", "port", "path", "db", "username", "password", "protocol", "client_name", "socket_timeout",
+    "socket_connect_timeout", "connection_class", *TLS_OPTIONS,
+}  # fmt: skip
+
 Address = TCPAddress | UnixAddress | SentinelService
 
 
 @attrs.frozen(kw_only=True)
 class RedisURL:
-    """One server and how to log in to it; its text forms never hold a password."""
+    """The address of a server, and how to log in. `str` and `repr` never contain a password."""
 
     address: Address
     username: str | None = None
     password: str | None = attrs.field(default=None, repr=False)
     database: int = 0
     protocol: int = 3
-    """RESP version to ask for; 3 falls back to 2 on servers that do not know it."""
+    """RESP version to ask for. With 3, servers that do not know it are used with 2."""
     tls: TLSOptions | None = None
     client_name: str | None = None
     call_timeout: float | None = None
@@ -142,7 +131,7 @@ class RedisURL:
 
     @classmethod
     def parse(cls, url: str) -> RedisURL:
-        """Raises ConfigurationError; its message never shows a password."""
+        """Raises ConfigurationError. Its message never contains a password."""
         scheme, separator, rest = url.partition("://")
         if not separator:
             raise ConfigurationError(f"A Redis URL begins with one of {SCHEMES}.")
@@ -160,7 +149,7 @@ class RedisURL:
 
 def _parse_plain(scheme: str, rest: str) -> RedisURL:
     if scheme not in ("redis", "rediss", "unix"):
-        raise ConfigurationError(f"{scheme!r} is no scheme of a Redis URL; there are {SCHEMES}.")
+        raise ConfigurationError(f"{scheme!r} is not a Redis URL scheme. Use one of {SCHEMES}.")
     options = _options_of(f"{scheme}://{rest}")
     for name in options:
         if name not in OPTIONS:
@@ -177,7 +166,7 @@ def _parse_plain(scheme: str, rest: str) -> RedisURL:
 
 def _parse_sentinel(scheme: str, rest: str) -> RedisURL:
     if scheme not in ("redis", "rediss"):
-        raise ConfigurationError(f"{scheme + SENTINEL_SUFFIX!r} is no scheme of a Redis URL; there are {SCHEMES}.")
+        raise ConfigurationError(f"{scheme + SENTINEL_SUFFIX!r} is not a Redis URL scheme. Use one of {SCHEMES}.")
     location, _, query = rest.partition("?")
     authority, _, path = location.partition("/")
     userinfo, at, hosts = authority.rpartition("@")
@@ -213,7 +202,7 @@ def _options_of(url: str) -> dict[str, Any]:
     try:
         return dict(parse_url(url))  # type: ignore[no-untyped-call]
     except ValueError as error:
-        # Only this message of redis-py is passed on: others quote a part of the URL, which may be the password.
+        # Other messages of redis-py quote a part of the URL, which may be the password.
         named = re.match(r"Invalid value for '(\w+)'", str(error))
         reason = f"the value of {named[1]!r} is wrong" if named else "host and port cannot be told apart"
     raise ConfigurationError(
@@ -222,7 +211,7 @@ def _options_of(url: str) -> dict[str, Any]:
 
 
 def _check_path(rest: str, options: Mapping[str, Any]) -> None:
-    # redis-py ignores a database it cannot read and uses 0: somebody else's data, perhaps.
+    # redis-py ignores a database that it cannot read and uses 0, which may hold the data of another app.
     path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")[2].strip("/")
     if path and not path.isdecimal():
         raise ConfigurationError("The path of a Redis URL is the number of a database, as in redis://host/1.")
@@ -233,15 +222,15 @@ def _check_path(rest: str, options: Mapping[str, Any]) -> None:
 def _build(address: Address, options: Mapping[str, Any], *, encrypted: bool) -> RedisURL:
     protocol = options.get("protocol", 3)
     if protocol not in (2, 3):
-        raise ConfigurationError(f"protocol={protocol} in the Redis URL: there are 2 and 3.")
+        raise ConfigurationError(f"protocol={protocol} in the Redis URL must be 2 or 3.")
     for name in ("socket_timeout", "socket_connect_timeout"):
         if not options.get(name, 1) > 0:
             raise ConfigurationError(f"{name} in the Redis URL is a number of seconds greater than 0.")
     given = {TLS_OPTIONS[name]: value for name, value in options.items() if name in TLS_OPTIONS}
     if given and not encrypted:
-        raise ConfigurationError("The Redis URL has ssl_ options, and a scheme without TLS: write rediss://.")
+        raise ConfigurationError("The Redis URL has ssl_ options, and a scheme without TLS. Use rediss://.")
     if (cert_reqs := given.get("cert_reqs", "required")) not in CERT_REQS:
-        raise ConfigurationError(f"ssl_cert_reqs={cert_reqs} in the Redis URL: there are {', '.join(CERT_REQS)}.")
+        raise ConfigurationError(f"ssl_cert_reqs={cert_reqs} in a Redis URL: use one of {', '.join(CERT_REQS)}.")
     return RedisURL(
         address=address,
         username=options.get("username"),
@@ -257,5 +246,5 @@ def _build(address: Address, options: Mapping[str, Any], *, encrypted: bool) -> 
 
 def _unknown_option(name: str, known: set[str]) -> str:
     nearest = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(sorted(known))}."
-    return f"{name!r} is no option of a Redis URL; {hint}"
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"use one of {', '.join(sorted(known))}."
+    return f"{name!r} is not an option of a Redis URL; {hint}"

@@ -1,34 +1,41 @@
-"""The run core: a handler's life from claim to terminal event. Trio only: no web server, no Redis.
+"""The run core: executes agent functions, from the claim of a session to the terminal event.
 
-To read it in one sitting: `run` (what a handler holds), `cleanup` (what may await after a stop), `handler` (the
-user's function), `driver` (executes it, and says how it ended), `log` and `stream` (its events and their readers),
-`registry` (owns all runs), `keeper` and `line` (their leases, and waiting for one), `conclusion`, `ending`,
-`stopping`, `drain`, `ticker` (how ends are written and look, who asks for them, and when), `viewing` (runs of other
-nodes, and runs that are over).
+It needs Trio only, no web server and no Redis. Read it in this order:
+
+task             one run from claim to end: the story that the other modules serve
+run              what a handler gets as `run`               runner           a request becomes a run
+registry         the runs of this node and their nursery    services         what they need to their end
+stoppable        the cancel scope of a handler              cleanup          awaits after a stop
+handler          the user's function                        generators       drives what it yields
+driver           executes the handler                       containment      keeps its faults inside
+failures         exceptions of user code                    asyncio_source   warns of asyncio's cancellation
+session_queue    waits for a busy session                   keeper           renews leases, applies stop signals
+terminal_events  the last events of a run                   end_writer       records the end in the backend
+log              the events of a run                        stream           one reader of a log
+viewing          readers of any run, also of other nodes    inbox            messages that other nodes received
+stop             stops a run on any node                    drain, grace     ends all runs of a node
+ticker           what happens when only time passes         process          subprocesses of a run
+nursery          a nursery around other code                log_fields       run and session in log records
 """
 
-from .cleanup import Cleanup, CleanupScope
+from .cleanup import CleanupScope
 from .drain import drain
-from .driver import Driven, drive
 from .handler import Handler, HandlerKind
 from .log import EventLog
-from .registry import RegistryStatistics, RunRegistry
-from .run import OnDisconnect, Run, StopFlag, current_run, shielded_write
-from .stopping import stop_run
+from .registry import RunRegistry
+from .run import Run, current_run, shielded_write
+from .stop import stop_run
+from .stoppable import StopFlag
 from .stream import Delivery, Gap, Subscriber
 from .viewing import Viewing
 
 __all__ = [
-    "Cleanup",
     "CleanupScope",
     "Delivery",
-    "Driven",
     "EventLog",
     "Gap",
     "Handler",
     "HandlerKind",
-    "OnDisconnect",
-    "RegistryStatistics",
     "Run",
     "RunRegistry",
     "StopFlag",
@@ -36,7 +43,6 @@ __all__ = [
     "Viewing",
     "current_run",
     "drain",
-    "drive",
     "shielded_write",
     "stop_run",
 ]

@@ -18,8 +18,8 @@ __all__ = ["warn_of_cancelled_error"]
 def warn_of_cancelled_error(fn: Callable[..., Any], name: str) -> None:
     """Warn of each `except` of an async function that names asyncio's CancelledError, with its file and line.
 
-    A function defined within it is left alone, as it may run in a loop of asyncio. Where the source cannot be read,
-    nothing is looked at.
+    Functions defined within it are not searched, since they may run in an asyncio loop. A function whose source
+    cannot be read is skipped.
     """
     fn = inspect.unwrap(fn)
     if not isinstance(fn, types.FunctionType | types.MethodType) or kind_of(fn) not in (
@@ -33,7 +33,7 @@ def warn_of_cancelled_error(fn: Callable[..., Any], name: str) -> None:
         file = inspect.getsourcefile(fn) or fn.__code__.co_filename
     except (OSError, TypeError, SyntaxError, ValueError):
         return
-    # A module without a namespace of its own has none to look names up in.
+    # Some modules have no namespace to look names up in.
     names = getattr(inspect.getmodule(fn), "__dict__", {}) | getattr(fn, "__globals__", {})
     for node in _handlers(tree):
         named = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
@@ -58,7 +58,7 @@ def _handlers(tree: ast.AST) -> Iterator[ast.ExceptHandler]:
 
 
 def _is_cancelled_error(spelled: str, names: dict[str, Any]) -> bool:
-    """Whether this dotted name means that class; one imported within the function goes by its spelling."""
+    """Whether this dotted name is that class. A name imported within the function is judged by its spelling."""
     first, *rest = spelled.split(".")
     if first not in names:
         return spelled in ("CancelledError", "asyncio.CancelledError", "asyncio.exceptions.CancelledError")

@@ -1,7 +1,8 @@
-"""The cleanup of a run: shielded, so that it may await after a stop, and bounded, so that it ends.
+"""The cleanup of a run or task: shielded, so that it may await after a stop, and bounded, so that it ends.
 
-A stop reaches the body as Trio's own level cancellation: every unshielded await raises `Cancelled` until the body
-has unwound. What may await then does so in a scope of this module, all under one deadline.
+A stop reaches the handler as Trio's level cancellation: every unshielded await raises `Cancelled` until the handler
+has unwound. Code that has to await after a stop does so in a scope of this module. All scopes of a run share one
+deadline, the cleanup deadline.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import logging
 import math
 import traceback
-from collections.abc import Callable
 from types import TracebackType
 
 import trio
 
 from ..protocol.lifecycle import CleanupResult
 from .failures import leaves
+from .stoppable import StoppableScope
 
 __all__ = ["Cleanup", "CleanupScope"]
 
@@ -23,24 +24,32 @@ logger = logging.getLogger("trio_agentapp.runs")
 
 
 class Cleanup:
-    """The cleanup budget of one run, and what became of it.
+    """The cleanup budget of one run or task, and what became of it.
 
-    `budget` is in seconds, counted from the first stop, else from when the body was through; what begins before
-    either has it from its own beginning. `limit` (Trio's clock) is where the lease ends all cleanup; renewals
-    move it.
+    Args:
+        budget: seconds, counted from the first stop, or from the end of the handler if it was not stopped. A scope
+            that is opened before either has the whole budget from its own beginning.
+        stoppable: the scope of the handler; None outside of runs, where nothing is stopped.
+
+    Attributes:
+        limit: when the lease ends all cleanup, on Trio's clock. Renewals move it.
+        timed_out: the deadline has cut a scope.
+        interrupted: a stop has cut an unshielded await of the handler's cleanup.
     """
 
-    def __init__(self, budget: float, first_stop: Callable[[], float | None]) -> None:
+    __slots__ = ("_begun", "_open", "_stoppable", "budget", "interrupted", "limit", "timed_out")
+
+    def __init__(self, budget: float, stoppable: StoppableScope | None = None) -> None:
         self.budget = budget
         self.limit = math.inf
         self.timed_out = False
         self.interrupted = False
-        self.body_through_at: float | None = None
-        self._first_stop = first_stop
+        self._stoppable = stoppable
         self._begun = False
         self._open: list[CleanupScope] = []
 
     def until(self, start: float) -> float:
+        """The deadline of a cleanup that counts from `start`."""
         return min(start + self.budget, self.limit)
 
     def extend(self, limit: float) -> None:
@@ -50,7 +59,7 @@ class Cleanup:
             scope.move()
 
     def open(self, *, strict: bool = False) -> CleanupScope:
-        """A scope to enter. `strict`: leave it with TooSlowError if its deadline cut it."""
+        """Return a scope to enter. If `strict`, it raises TooSlowError when its deadline has cut it."""
         return CleanupScope(self, strict=strict)
 
     @property
@@ -64,21 +73,29 @@ class Cleanup:
 
     def end(self, scope: CleanupScope, *, cut: bool) -> None:
         self._open.remove(scope)
-        # What ended before any stop was ordinary work, not cleanup.
-        self._begun = self._begun or self._first_stop() is not None
+        # A scope that ended before any stop was ordinary work, not cleanup.
+        self._begun = self._begun or (self._stoppable is not None and self._stoppable.stopped_at() is not None)
         self.timed_out = self.timed_out or cut
 
-    def start_of(self) -> float:
-        """The moment from which the budget of a scope that opens now counts."""
-        for moment in (self._first_stop(), self.body_through_at):
-            if moment is not None:
-                return moment
-        return trio.current_time()
+    def began_at(self) -> float | None:
+        """The moment from which the budget counts; None before a stop and before the end of the handler."""
+        if self._stoppable is None:
+            return None
+        stopped_at = self._stoppable.stopped_at()
+        return self._stoppable.lifecycle.body_ended_at if stopped_at is None else stopped_at
+
+    def deadline(self) -> float:
+        """The deadline of a scope that is opened now."""
+        return self.until(self.start())
+
+    def start(self) -> float:
+        began_at = self.began_at()
+        return trio.current_time() if began_at is None else began_at
 
     def inspect(self, error: BaseException, handler: str, warned: set[str]) -> None:
-        """Warn once per handler of an await in its cleanup that the stop cut.
+        """Warn, once for each handler, of an await in its cleanup that the stop has cut.
 
-        The mark of it is a `Cancelled` raised while another was handled. This finds most cases, not all.
+        It is recognised by a `Cancelled` that was raised while another one was handled. Most cases are found.
         """
         for leaf in leaves(error):
             if not isinstance(leaf, trio.Cancelled) or not isinstance(leaf.__context__, trio.Cancelled):
@@ -97,12 +114,14 @@ class Cleanup:
 
 
 class CleanupScope:
-    """`async with run.cleanup():` - a shielded scope that ends with the cleanup deadline.
+    """`async with run.cleanup():` opens a shielded scope that ends at the cleanup deadline.
 
-    Entered after a stop, it has what is left of the budget; entered before, the whole budget, and a stop that comes
-    meanwhile does not disturb it. When the deadline passes, the block is left at its next await, and the run ends
-    as ERROR/cleanup_timeout.
+    Entered after a stop, it has what is left of the budget. Entered before, it has the whole budget, and a stop in
+    the meantime does not change that. At the deadline the block is cancelled at its next await, and the run ends as
+    ERROR/cleanup_timeout.
     """
+
+    __slots__ = ("_cleanup", "_scope", "_start", "_strict")
 
     def __init__(self, cleanup: Cleanup, *, strict: bool = False) -> None:
         self._cleanup = cleanup
@@ -114,7 +133,7 @@ class CleanupScope:
         self._scope.deadline = self._cleanup.until(self._start)
 
     async def __aenter__(self) -> CleanupScope:
-        self._start = self._cleanup.start_of()
+        self._start = self._cleanup.start()
         self.move()
         self._cleanup.begin(self)
         self._scope.__enter__()
@@ -127,10 +146,10 @@ class CleanupScope:
         exc_traceback: TracebackType | None,
     ) -> bool:
         try:
-            # Raises, if it takes its own Cancelled out of a group.
+            # It raises if the Cancelled was in a group with something else.
             suppressed = self._scope.__exit__(exc_type, exc_value, exc_traceback)
         finally:
-            # What the deadline cut may come out as another exception than Cancelled.
+            # The block may turn the Cancelled of the deadline into another exception.
             cut = self._scope.cancelled_caught or (exc_value is not None and self._scope.cancel_called)
             self._cleanup.end(self, cut=cut)
         if self._strict and self._scope.cancelled_caught:
@@ -139,17 +158,17 @@ class CleanupScope:
 
 
 def _share_a_frame(error: BaseException, context: BaseException) -> bool:
-    """Whether both came through one function call.
+    """Whether both exceptions passed through the same function call.
 
-    Trio makes a Cancelled where the scope is cancelled. If that code was itself handling one, as a request that is
-    torn down does, it stands as context here, although this task never saw it.
+    Trio creates a Cancelled where the scope is cancelled. If the code there was itself handling another Cancelled,
+    as for a request that is torn down, that one is the context here, although this task never saw it.
     """
     frames = {frame for frame, _ in traceback.walk_tb(context.__traceback__)}
     return any(frame in frames for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _raised_by_closing(error: BaseException) -> bool:
-    """Whether Trio's own `aclose` raised it, as at the end of `async with channel`: that closes even so."""
+    """Whether Trio's own `aclose` raised it, as at the end of `async with channel`. That closes in any case."""
     return any(
         frame.f_code.co_name == "aclose" and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "trio"
         for frame, _ in traceback.walk_tb(error.__traceback__)
@@ -157,7 +176,7 @@ def _raised_by_closing(error: BaseException) -> bool:
 
 
 def _place_of(error: BaseException) -> str:
-    """File and line of the user's await: the innermost frame that is neither Trio's nor Python's own."""
+    """File and line of the user's await: the innermost frame that does not belong to a library."""
     place = "an unknown line"
     for frame, line in traceback.walk_tb(error.__traceback__):
         module = str(frame.f_globals.get("__name__", ""))

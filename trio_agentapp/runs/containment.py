@@ -1,22 +1,22 @@
-"""Contains user code: it may end its own run, request or task, and nothing else.
+"""Contains user code: its faults end its own run, request or task, and nothing else.
 
-Three faults of user code would otherwise reach work that is not its own:
+Three faults of user code would otherwise damage other work:
 
-- A generator that is left early (`break` out of `async for`) while it holds a nursery or a cancel scope. Python
-  hands it to Trio, which closes it in a task of its own; but only the task that opened a nursery can leave it. Trio
-  then reports "Nursery stack corrupted" to the parent of that task.
-- A cancel scope or nursery that is entered and never left. The effect is the same.
-- An exception whose `__repr__` or `__str__` raises. Trio puts the `repr` of every exception that ends a task into
-  the reason of a cancellation, in its own loop, where anything that is raised ends the process.
+- A generator is left early (`break` out of `async for`) while it holds a nursery or a cancel scope. Python hands it
+  to Trio, which closes it in another task. But only the task that opened a nursery can leave it. Trio then reports
+  "Nursery stack corrupted" to the parent of that task.
+- A cancel scope or nursery is entered and never left. The effect is the same.
+- The `__repr__` or `__str__` of an exception raises. Trio puts the `repr` of every exception that ends a task into
+  the reason of a cancellation. It does so in its own loop, where an exception ends the process.
 
 So user code is executed in a task of its own: `contain` makes one, `orderly` uses the current one. At the end of
-that task, and of every task that it starts in whatever nursery, the generators that the task has begun and left are
-closed by that same task, the last one first; and what the task raises is made printable.
+that task, the generators that it has begun and left are closed by that same task, the last one first, and the
+exception that it raises is made printable. The same is done for every task that it starts, in any nursery.
 
-How a generator is found: Python calls a hook when an async generator is first iterated, and another one when it is
-dropped before its end (PEP 525). The hooks here note who began it and keep what was dropped; all else they pass on
-to Trio's own hooks. How a task is found: Trio's Instrument API reports each task before its first step. Both are
-installed by the first `orderly` of a Trio run, and end with it.
+How generators are found: Python calls a hook when an async generator is first iterated, and another one when it is
+dropped before its end (PEP 525). The hooks here note the task that began it, and keep dropped ones; all others are
+passed on to Trio's own hooks. How tasks are found: Trio's Instrument API reports each task before its first step.
+Both are installed by the first `orderly` of a Trio run, and removed with it.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 MANY = 64
-"""Begun generators that are remembered before those that have ended are looked for and forgotten; dropped ones
-without a scope that are kept until the task ends; and generators closed before others get their turn."""
+"""Begun generators that are remembered before ended ones are searched for and forgotten; dropped ones without a
+scope that are kept until the task ends; and generators closed before other tasks get a turn."""
 
 POLL = 0.01
-"""Seconds between two looks at the tasks of a nursery that was not left; Trio offers nothing to wait for."""
+"""Seconds between two checks of the tasks of a nursery that was not left. Trio has no event for their end."""
 
 _installed: trio.lowlevel.RunVar[bool] = trio.lowlevel.RunVar("trio_agentapp_containment")
 
 _ledgers: dict[trio.lowlevel.Task, _Ledger] = {}
-"""For each task of user code the generators that it has begun. The tasks that it starts are user code, too."""
+"""The generators that each task of user code has begun. Tasks that user code starts are user code, too."""
 
 
 class LeftOpen(RuntimeError):
@@ -70,13 +70,13 @@ class LeftOpen(RuntimeError):
 
 
 class Escaped(RuntimeError):
-    """User code raised what is meant for a process, such as SystemExit; it is the cause of this one."""
+    """User code raised an exception that is meant for a process, such as SystemExit. That is its cause."""
 
 
 async def contain(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, name: object = None) -> outcome.Outcome[T]:
-    """Await `fn(*args)` in a task of its own, to its end; what came of it, the exception included.
+    """Await `fn(*args)` in a task of its own, to its end. Returns its outcome, a value or an exception.
 
-    A cancellation reaches it as ever, and is in the outcome as `trio.Cancelled`: call `unwrap` in the end.
+    Cancellation works as always, and is in the outcome as `trio.Cancelled`: call `unwrap` in the end.
     """
     ended: list[outcome.Outcome[T]] = []
 
@@ -89,14 +89,14 @@ async def contain(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, name: object = 
 
 
 async def orderly(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-    """Await `fn(*args)` in the current task, then close what it has begun here and left.
+    """Await `fn(*args)` in the current task, then close the generators and nurseries that it has left open.
 
-    To be called where the task is that code's own, so that a fault in it concerns nobody else.
+    Call it only in a task that executes nothing else, so that a fault harms nothing else.
 
     Raises what the function raises, made printable.
 
     Raises:
-        LeftOpen: the function returned, and something that it left could not be closed.
+        LeftOpen: the function returned, and something that it left open could not be closed.
     """
     if not _installed.get(False):
         _install()
@@ -110,7 +110,7 @@ async def orderly(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
             value = await fn(*args)
         except BaseException as exc:
             error = exc
-        # Where nothing was left open, a generator that is still referred to, such as a client's, is left alone.
+        # If no scope was left open, generators that are still referred to, such as those of a client, stay open.
         unclean = len(task.child_nurseries) > nurseries or _is_inside(task, parent, scope)
         faults += await ledger.close(everything=unclean)
         faults += await ledger.close_nurseries(nurseries)
@@ -127,7 +127,7 @@ async def orderly(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         try:
             raise error
         finally:
-            # Its traceback refers to this frame: a cycle, which would keep all that the function held.
+            # Its traceback refers to this frame. The cycle would keep everything that the function held.
             del error
     if faults:
         raise faults[0]
@@ -136,7 +136,7 @@ async def orderly(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
 
 @contextmanager
 def apart() -> Iterator[None]:
-    """What is started inside this block is not user code, although user code or its request led to it."""
+    """Tasks started inside this block are not user code, even if the current task is."""
     task = trio.lowlevel.current_task()
     ledger = _ledgers.pop(task, None)
     try:
@@ -151,7 +151,7 @@ def noted() -> Iterator[None]:
     """Note the generators that the current task begins inside this block, for `close_dropped`.
 
     For code that has to stay in a shared task and may leave scopes open, such as the first half of a lifespan. The
-    tasks that it starts end as orderly as with `orderly`.
+    tasks that it starts are treated as by `orderly`.
     """
     if not _installed.get(False):
         _install()
@@ -161,7 +161,7 @@ def noted() -> Iterator[None]:
         yield
     except BaseException as exc:
         if ledger.fault is not None and _is_misnesting(exc):
-            # What came of it in Trio's words says less.
+            # It says more than the error that Trio made of it.
             raise ledger.fault from exc
         raise
     finally:
@@ -169,13 +169,13 @@ def noted() -> Iterator[None]:
 
 
 async def close_dropped() -> None:
-    """Close the generators that the current task has begun inside of `noted`, and left.
+    """Close the generators that the current task has begun inside `noted` and dropped.
 
     Raises:
         LeftOpen: one of them could not be closed.
     """
     ledger: _Ledger | None = _ledgers[trio.lowlevel.current_task()]
-    assert ledger is not None  # noqa: S101  it is called inside of `noted`
+    assert ledger is not None  # noqa: S101  it is called inside `noted`
     for fault in await ledger.close(everything=False):
         while ledger is not None:
             ledger.fault = ledger.fault or fault
@@ -184,7 +184,7 @@ async def close_dropped() -> None:
 
 
 def unwrap(ended: outcome.Outcome[T]) -> T:
-    """The value, or raise the error: as an Exception even if it is none, such as SystemExit.
+    """Return the value, or raise the error; as `Escaped` if it is not an Exception, such as SystemExit.
 
     A cancellation is raised as it is.
     """
@@ -215,8 +215,9 @@ class _Begun:
 
 
 class _Ledger:
-    """The generators that one task of user code has begun, in their order, those of them that were dropped, and the
-    nurseries it has opened in which tasks were started.
+    """The generators that one task of user code has begun, in order, and those of them that were dropped.
+
+    Also the nurseries that it has opened and in which tasks were started.
     """
 
     __slots__ = ("_begun", "_count", "_kept", "_many", "_nurseries", "dropped", "fault", "outer", "task")
@@ -246,13 +247,13 @@ class _Ledger:
             self._many = max(MANY, 2 * len(alive))
 
     def keep(self, generator: AsyncGenerator[Any, Any]) -> bool:
-        """Keep a generator that is being dropped; False if it was not begun here, or Trio may close it as well."""
+        """Keep a generator that is being dropped. Returns False if it was not begun here, or Trio may close it."""
         begun = self._begun.get(id(generator))
-        # Its weak references are dead by now. One that is alive is another object's, which got the same id.
+        # Its weak references are dead by now. A live one belongs to another object, which got the same id.
         if begun is None or begun.reference() is not None:
             return False
         if len(self._kept) >= MANY and self.task._cancel_status is begun.scope:
-            # It holds no scope, and there are many: what is dropped in an endless loop must not stay until its end.
+            # It holds no scope, and there are many. An endless loop must not collect what it drops.
             return False
         self._kept[id(generator)] = generator
         self.dropped = (*self.dropped, _name_of(generator))[-MANY:]
@@ -265,10 +266,10 @@ class _Ledger:
             self._nurseries = {each for each in self._nurseries if each.child_tasks}
 
     async def close(self, *, everything: bool) -> list[LeftOpen]:
-        """Close what was dropped, and with `everything` also what is still referred to, the last begun first."""
+        """Close dropped generators; with `everything`, also those still referred to. The last begun is first."""
         faults: list[LeftOpen] = []
         closed = 0
-        # To close one may begin others.
+        # Closing one may begin others.
         while left := self._left(everything):
             for generator in left:
                 del self._begun[id(generator)]
@@ -278,8 +279,9 @@ class _Ledger:
                 except BaseException as exc:
                     rest = [leaf for leaf in leaves(exc) if not isinstance(leaf, GeneratorExit | trio.Cancelled)]
                     if rest:
-                        words = f"Async generator {_name_of(generator)} was left before its end"
-                        faults.append(_left_open(f"{words}, and cannot be closed. {ADVICE}", printable(exc)))
+                        name = _name_of(generator)
+                        message = f"Async generator {name} was left before its end, and cannot be closed. {ADVICE}"
+                        faults.append(_left_open(message, printable(exc)))
                 closed += 1
                 if closed % MANY == 0:
                     await trio.lowlevel.cancel_shielded_checkpoint()
@@ -294,10 +296,10 @@ class _Ledger:
         return [generator for _, generator in sorted(found, key=itemgetter(0), reverse=True)]
 
     async def close_nurseries(self, before: int) -> list[LeftOpen]:
-        """End the tasks in nurseries that were entered and not left, and take these nurseries from the task.
+        """Cancel the tasks in nurseries that were entered and not left, and remove these nurseries from the task.
 
-        A nursery that another task has left, as with a generator that was passed on, is not the task's any more,
-        and may still have tasks.
+        If another task has left a nursery, as with a generator that was passed on, it does not belong to the task
+        any more, but may still have tasks.
         """
         mine = self.task.child_nurseries[before:]
         strays = [each for each in self._nurseries if each.child_tasks and each not in self.task.child_nurseries]
@@ -305,18 +307,18 @@ class _Ledger:
         for nursery in (*strays, *reversed(mine)):
             nursery.cancel_scope.cancel(reason="the code that opened this nursery has ended without leaving it")
             with trio.CancelScope(shield=True):
-                while nursery.child_tasks:  # noqa: ASYNC110  a foreign nursery sets no event
+                while nursery.child_tasks:  # noqa: ASYNC110  another's nursery sets no event
                     await trio.sleep(POLL)
             if nursery in mine:
-                # With it Trio would end the task with an error of its own in the place of this one.
+                # Otherwise Trio would end the task with an error of its own in place of this one.
                 self.task._child_nurseries.remove(nursery)
             faults.append(_left_open("A nursery was not left by the task that entered it; use `async with`."))
         return faults
 
 
 def _is_inside(task: trio.lowlevel.Task, parent: trio.Nursery | None, scope: object) -> bool:
-    """Whether the task is inside of a scope that it was not in when `scope` was its innermost one."""
-    # One that `nursery.start` began was given to another nursery meanwhile, and is in the scopes of that.
+    """Whether the task has entered a scope since `scope` was its innermost one, and not left it."""
+    # A task begun by `nursery.start` has moved to another nursery by then, and into the scopes of that.
     return task.parent_nursery is parent and task._cancel_status is not scope
 
 
@@ -331,7 +333,7 @@ def _advice(names: Iterable[str]) -> str:
 
 
 def _is_misnesting(error: BaseException) -> bool:
-    """Whether Trio says that scopes were not left in the order in which they were entered."""
+    """Whether Trio reports that scopes were not left in the reverse order of entering them."""
     return any(
         isinstance(leaf, RuntimeError | AssertionError)
         and any(words in str(leaf) for words in ("stack corrupted", "misnesting"))
@@ -351,22 +353,22 @@ def _name_of(generator: Any) -> str:
     return f"{getattr(generator, '__qualname__', type_name(generator))}{place}"
 
 
-# What is installed into Trio.
+# Hooks and instrument for Trio.
 
 
 class _Spawning(trio.abc.Instrument):
-    """Has the tasks that user code starts end as orderly as the task that started them."""
+    """Treats the tasks that user code starts as `orderly` treats the task that started them."""
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         nursery = task.parent_nursery
         owner = None if nursery is None else _ledgers.get(nursery.parent_task)
         if owner is not None and nursery is not None:
             owner.open(nursery)
-        # A thread's call of Trio is a task of the system, started by a task of the system.
+        # A call of Trio from a thread is a system task, started by a system task.
         by_thread = nursery is not None and nursery.parent_task is trio.lowlevel.current_root_task()
         if by_thread or owner is not None or _ledger_here() is not None:
             if type(task.name) is not str:
-                # Trio shows it in the reason of each cancellation that an error of the task causes.
+                # Trio puts the name into the reason of each cancellation that an error of the task causes.
                 task.name = safe_text(task.name)
             body: Any = task.coro
             task.coro = cast(Any, _carry_on(body))
@@ -377,7 +379,7 @@ async def _carry_on(body: Coroutine[Any, outcome.Outcome[object], Any]) -> Any:
 
 
 def _install() -> None:
-    """For the current Trio run: when it ends, Trio restores the hooks that were there before it."""
+    """Install the hooks for the current Trio run. At its end, Trio restores the previous ones."""
     _installed.set(True)
     trio.lowlevel.add_instrument(_Spawning())
     begin, drop = sys.get_asyncgen_hooks()

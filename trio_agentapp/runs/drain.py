@@ -1,4 +1,4 @@
-"""Ending all runs of a node in good order, before it ends itself."""
+"""Drains a node: refuses new runs, lets live ones finish, stops the rest."""
 
 from __future__ import annotations
 
@@ -6,47 +6,38 @@ import logging
 
 import trio
 
-from ..protocol.lifecycle import Cause, Ending
-from .ending import numbered_from, terminal_events
+from ..protocol.lifecycle import Cause, Ending, Phase
+from .grace import grace_period
 from .registry import RunRegistry
 from .run import Run
+from .terminal_events import numbered_from, terminal_events
 
 __all__ = ["OVERRUN", "drain"]
 
 logger = logging.getLogger("trio_agentapp.runs")
 
 OVERRUN = 1.0
-"""Seconds beyond the cleanup budget in which runs whose shields have just ended may unwind."""
+"""Seconds beyond the cleanup budget in which runs whose cleanup was just cut may unwind."""
 
 
 async def drain(registry: RunRegistry, timeout: float, hurry: trio.Event | None = None) -> None:
-    """Take no new runs; let live ones finish for `timeout` seconds or until `hurry`; stop the rest with cleanup.
+    """Refuse new runs, let live ones finish for `timeout` seconds or until `hurry` is set, then stop the rest.
 
-    Returns when no run is left, or when what is left has overrun its cleanup budget: the watchers of those get a
-    terminal frame, since the process will end before the runs do.
+    Returns when no run is left, or when the remaining runs have exceeded their cleanup budget. Readers of those get
+    a terminal event, since the process will end before the runs do.
     """
     registry.draining = True
     for run in registry.live():
-        if run.waits:
-            run.stop(Cause.SHUTDOWN)
+        if run.lifecycle.phase is Phase.QUEUED:
+            run.scope.stop(Cause.SHUTDOWN)
     if live := len(registry.live()):
         logger.info("%d live runs may finish within %g s; the rest is stopped then", live, timeout)
-    with trio.move_on_after(timeout) as grace:
-        async with trio.open_nursery() as nursery:
-            if hurry is not None:
-                nursery.start_soon(_cancel_when, hurry, grace)
-            await registry.wait_empty()
-            nursery.cancel_scope.cancel(reason="no run is left")
+    await grace_period(registry.wait_empty, timeout, hurry)
     registry.stop_all(Cause.SHUTDOWN)
     with trio.move_on_after(registry.cleanup_budget + OVERRUN):
         await registry.wait_empty()
     for run in registry.live():
         _abandon(run)
-
-
-async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel(reason="the drain was told to hurry")
 
 
 def _abandon(run: Run) -> None:

@@ -1,10 +1,12 @@
-"""Drives a handler to its end, and says how it ended.
+"""Executes a handler until nothing of it runs any more, and says how it ended.
 
-The one place where a body runs. Around it, from the outside in: a shield (only the run's own scope stops the body:
-whoever cancels the world stops its runs first, and waits), the run's scope (stop, deadline, lease), the nursery of
-its children. The handler is the first of them, in a task of its own: scopes that it leaves open harm nothing else
-(see `containment`). After them the exit callbacks. Everything that awaits after a stop is bounded by the cleanup
-deadline.
+This is the only place where handlers run. Around the handler are, from the outside in: the run's cancel scope,
+which a stop, the deadline or the lease may cancel, and a nursery for its child tasks. The handler is the first
+task of that nursery. It has this task for itself, so that scopes which it leaves open harm nothing else (see
+`containment`). The exit callbacks follow.
+
+The caller has to shield all of this: only the run's own scope may cancel a handler. A program that ends stops its
+runs first, and waits for them. Everything that awaits after a stop is bounded by the cleanup deadline.
 """
 
 from __future__ import annotations
@@ -12,65 +14,62 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+import attrs
 import trio
 
-from ..protocol.lifecycle import Cause, CleanupResult, Ending, Phase
+from ..protocol.lifecycle import Cause, Ending, Phase
 from .containment import orderly
-from .failures import ctrl_c_in, leaves
+from .failures import ctrl_c_in, leaves, unwrapped
 from .handler import Handler
-from .run import Run, current_run, log_failure
+from .run import Run, current_run
 
 __all__ = ["Driven", "drive"]
 
 logger = logging.getLogger("trio_agentapp.runs")
 
 _warned: set[str] = set()
-"""Handlers that were told of a cut cleanup: once each is enough."""
+"""Handlers for which a cut cleanup was logged; once is enough."""
 
 
+@attrs.frozen
 class Driven:
-    """What came of a body: its ending, the exception to show where that is wanted, and what must go on up."""
+    """How a handler ended."""
 
-    def __init__(self, ending: Ending, error: BaseException | None, fatal: BaseException | None) -> None:
-        self.ending = ending
-        self.error = error
-        self.fatal = fatal
-        """Ctrl-C, in a program without a server: it ends the program, and is raised when the run has been ended."""
+    ending: Ending
+    error: BaseException | None
+    """What it raised, for clients in debug mode."""
+    fatal: BaseException | None
+    """Ctrl-C, in a program without a server. It ends the program: raise it when the end of the run is recorded."""
 
 
 async def drive(run: Run, handler: Handler, offered: Mapping[str, object]) -> Driven:
-    """Execute `handler` for `run` until nothing of it runs any more. Raises nothing."""
+    """Execute `handler` for `run`, its child tasks and its exit callbacks. Raises nothing."""
     token = current_run.set(run)
-    error: BaseException | None = None
-    raised: list[BaseException] = []
-    with trio.CancelScope(shield=True):
-        try:
-            error = await _execute_body(run, handler, offered)
-            raised = await run.call_exit_callbacks()
-        finally:
-            current_run.reset(token)
+    try:
+        error = await _execute_body(run, handler, offered)
+        raised = await run.call_exit_callbacks()
+    finally:
+        current_run.reset(token)
     fatal, error = _split_fatal(error)
-    well = True
+    failed = error is not None
     for each in raised:
-        worse, failure = _split_fatal(each)
-        fatal = fatal or worse
+        also_fatal, failure = _split_fatal(each)
+        fatal = fatal or also_fatal
         if failure is not None:
-            well = False
-            log_failure(run, "an exit callback failed", failure)
-    cause = _cause_of(run, error, fatal, well)
-    if error is not None and cause not in (Cause.EXCEPTION, Cause.RETURNED):
-        logger.warning(
-            "run %s (handler %r): raised while it was ended (%s)",
-            run.run_id,
-            run.handler_name,
-            cause.value,
-            exc_info=error,
-        )
+            failed = True
+            _log_failure(run, "an exit callback failed", failure)
+    cause = run.lifecycle.unwound(
+        failed=failed,
+        cleanup_timed_out=run.cleanup_state.timed_out,
+        interrupted=fatal is not None,
+    )
+    if error is not None:
+        _log_error(run, cause, error)
     if cause is Cause.RETURNED and not run.builder.has_output and not handler.warned_of_silence:
         handler.warned_of_silence = True
         logger.warning(
             "run %s: handler %r ended without output, and its client gets an empty answer; yield or return text, "
-            "content or messages (said once for each handler)",
+            "content or messages (logged once for each handler)",
             run.run_id,
             run.handler_name,
         )
@@ -78,74 +77,75 @@ async def drive(run: Run, handler: Handler, offered: Mapping[str, object]) -> Dr
         cause=cause,
         cleanup=run.cleanup_state.result,
         cleanup_interrupted=run.cleanup_state.interrupted,
-        stop_requested=run.stop_requested,
+        stop_requested=run.lifecycle.asked_to_stop,
     )
     return Driven(ending, error, fatal)
 
 
 async def _execute_body(run: Run, handler: Handler, offered: Mapping[str, object]) -> BaseException | None:
-    """Body and children, to their end. Returns what they raised, without the cancellation that ended them."""
+    """Execute handler and child tasks. Returns what they raised, without the cancellation that ended them."""
+    error: BaseException | None = None
     try:
-        with run.scope:
+        with run.scope.cancel_scope:
             try:
-                async with trio.open_nursery() as children:
-                    run.adopt(children)
-                    children.start_soon(_execute_handler, run, handler, offered, children, name=run.handler_name)
+                async with trio.open_nursery() as run.children:
+                    run.children.start_soon(
+                        _execute_handler, run, handler, offered, run.children, name=run.handler_name
+                    )
             except BaseException as exc:
                 run.cleanup_state.inspect(exc, run.handler_name, _warned)
                 raise
     except BaseException as exc:
-        return exc
+        error = exc
     finally:
-        run.adopt(None)
-        run.note_deadline()
-        run.phase = Phase.FINISHING
-    if run.cause is None:
-        # Trio takes such a Cancelled for the nursery's own. It is one that was kept, as another task's outcome.
+        run.children = None
+    if run.lifecycle.phase is not Phase.FINISHING:
+        run.scope.body_ended(raised=True)
+    if error is None and run.lifecycle.cause is Cause.EXCEPTION:
+        # The handler raised a Cancelled that it had kept, as from the outcome of another task. Trio takes it for
+        # the nursery's own.
         return RuntimeError("the handler raised a trio.Cancelled, and nothing had cancelled it")
-    return None
+    return error
 
 
 async def _execute_handler(
     run: Run, handler: Handler, offered: Mapping[str, object], children: trio.Nursery
 ) -> None:
-    # A run that was stopped before its body gets none: a generator would run up to its first await.
+    # If the run was stopped before, the handler must not start: a generator would run up to its first await.
     await trio.lowlevel.checkpoint_if_cancelled()
     try:
         await orderly(handler, run, offered)
     except trio.Cancelled:
+        # The body ends when the child tasks have unwound, too.
         raise
     except BaseException:
-        run.body_ended()
+        run.scope.body_ended(raised=True)
         raise
-    run.body_ended()
+    run.scope.body_ended()
     children.cancel_scope.cancel(reason=f"the handler of run {run.run_id} has returned")
 
 
-def _cause_of(run: Run, error: BaseException | None, fatal: BaseException | None, well: bool) -> Cause:
-    """Section 5 of INTERRUPT-PROTOCOL, "Outcome, as the driver sees the end of the body"."""
-    if run.cleanup_state.result is CleanupResult.TIMED_OUT:
-        return Cause.CLEANUP_TIMEOUT
-    if fatal is not None:
-        return Cause.SHUTDOWN
-    if run.cause is not None and run.cause is not Cause.RETURNED:
-        return run.cause
-    if error is not None:
-        log_failure(run, "the handler failed", error)
-        return Cause.EXCEPTION
-    return Cause.RETURNED if well else Cause.EXCEPTION
-
-
 def _split_fatal(error: BaseException | None) -> tuple[BaseException | None, BaseException | None]:
-    """(Ctrl-C, what is the run's own), each None if there is none."""
+    """Return Ctrl-C and the run's own exception; None for each that there is not."""
     if error is None or (ctrl_c := ctrl_c_in(error)) is None:
-        return None, _unwrapped(error)
+        return None, None if error is None else unwrapped(error)
     other = any(not isinstance(leaf, KeyboardInterrupt) for leaf in leaves(error))
     return ctrl_c, error if other else None
 
 
-def _unwrapped(error: BaseException | None) -> BaseException | None:
-    """A group of one says no more than the one."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+def _log_error(run: Run, cause: Cause, error: BaseException) -> None:
+    if cause is Cause.EXCEPTION:
+        _log_failure(run, "the handler failed", error)
+    else:
+        logger.warning(
+            "run %s (handler %r): raised while it was ended (%s)",
+            run.run_id,
+            run.handler_name,
+            cause.value,
+            exc_info=error,
+        )
+
+
+def _log_failure(run: Run, what: str, error: BaseException) -> None:
+    # `%r`, so that a name cannot break the line.
+    logger.error("run %s (handler %r): %s", run.run_id, run.handler_name, what, exc_info=error)

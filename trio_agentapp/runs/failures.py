@@ -1,4 +1,4 @@
-"""Exceptions of user code: what they are, whom they concern, and how to take text of them."""
+"""Exceptions of user code: what is in a group, whether they concern the process, and how to print them safely."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import trio
 
 from ..protocol.text import type_name
 
-__all__ = ["ctrl_c_in", "is_cancelled", "leaves", "printable"]
+__all__ = ["ctrl_c_in", "is_cancelled", "leaves", "printable", "unwrapped"]
 
 MAX_TEXT = 10_000
-"""Characters of an exception's text, and of each text in it: as many as a client is ever shown of one."""
+"""Characters of an exception's text, and of each text in it. Clients are never shown more of one."""
 
 
 def ctrl_c_in(error: BaseException) -> KeyboardInterrupt | None:
-    """What may be Ctrl-C in an error, which is meant for the program and not for one run.
+    """Return the KeyboardInterrupt in an error if it may be Ctrl-C, which is meant for the whole program.
 
-    A server receives signals itself, and a KeyboardInterrupt was raised by user code then. It is Ctrl-C only where
-    Python's or Trio's own handler of SIGINT is in place, as in a script that uses an app without a server.
+    A server handles signals itself; there, user code has raised it. It is Ctrl-C only if Python's or Trio's own
+    handler of SIGINT is in place, as in a script that uses an app without a server.
     """
     found = next((leaf for leaf in leaves(error) if isinstance(leaf, KeyboardInterrupt)), None)
     if found is None:
@@ -35,10 +35,11 @@ def ctrl_c_in(error: BaseException) -> KeyboardInterrupt | None:
 
 
 def is_cancelled(error: BaseException) -> bool:
-    """Whether a cancellation is in it that has to go on to its scope.
+    """Whether an error contains a cancellation that has to propagate to its scope.
 
-    User code can raise a Cancelled that it kept, or cancel the nursery that its task was started in. Nothing around
-    the current task is cancelled then, and no scope would take the exception: it would end all that it passes.
+    User code can raise a Cancelled that it kept, or cancel the nursery that its task was started in. Then nothing
+    around the current task is cancelled, and no scope would catch the exception: it would end every task it
+    reaches.
     """
     if not any(isinstance(leaf, trio.Cancelled) for leaf in leaves(error)):
         return False
@@ -46,7 +47,7 @@ def is_cancelled(error: BaseException) -> bool:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions inside of groups, in their order; of one that is no group, itself."""
+    """The exceptions inside of groups, in their order; the exception itself if it is not a group."""
     pending = [error]
     while pending:
         each = pending.pop()
@@ -56,12 +57,19 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
             yield each
 
 
-def printable(error: BaseException) -> BaseException:
-    """The same exception, of which `repr` and `str` can be taken, now and later; else another one in its place.
+def unwrapped(error: BaseException) -> BaseException:
+    """The one exception in a group of one, at any depth; otherwise the error itself."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
-    A class with a `__repr__` or `__str__` of its own is exchanged for a subclass in which these are guarded, so
-    that `except` and `except*` find the exception all the same: what works now may raise the next time. Texts are
-    cut at `MAX_TEXT` characters.
+
+def printable(error: BaseException) -> BaseException:
+    """The same exception, made safe for `repr` and `str`; or another one in its place, if that is not possible.
+
+    A class with its own `__repr__` or `__str__` is replaced by a subclass in which these are guarded, since one
+    that works now may raise the next time. `except` and `except*` still find the exception. Texts are cut at
+    `MAX_TEXT` characters.
     """
     if isinstance(error, BaseExceptionGroup):
         members = [printable(leaf) for leaf in leaves(error)]
@@ -78,17 +86,17 @@ def printable(error: BaseException) -> BaseException:
     return error if _has_text(error) else _like(RuntimeError(f"<{type_name(error)}, which has no text>"), error)
 
 
-# The attributes of an exception as Python keeps them, whatever its class makes of them.
+# The attributes of an exception as Python keeps them, even if its class overrides them.
 _args = BaseException.args.__get__  # type: ignore[attr-defined]
 _set_args = BaseException.args.__set__  # type: ignore[attr-defined]
 _members = vars(BaseExceptionGroup)["exceptions"].__get__
 
 _guards: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
-"""For each class that was met its guarded subclass."""
+"""The guarded subclass of each class seen so far."""
 
 
 def _is_plain(kind: type) -> bool:
-    """Whether its text is made by Python's own code alone."""
+    """Whether only Python's own code makes its text."""
     return type(kind) in (type, ABCMeta) and not any(
         isinstance(vars(base).get(name), types.FunctionType) for base in kind.__mro__ for name in _TEXTUAL
     )
@@ -123,10 +131,10 @@ def _guarded(kind: type) -> type:
 def _guarding(method: Any, instead: str) -> Callable[[BaseException], str]:
     def text(error: BaseException) -> str:
         try:
-            words: object = method(error)
+            result: object = method(error)
         except BaseException:
             return instead
-        return words[:MAX_TEXT] if isinstance(words, str) else instead
+        return result[:MAX_TEXT] if isinstance(result, str) else instead
 
     return text
 

@@ -1,22 +1,21 @@
-"""The user's function, whatever its shape, as one thing that can be called with a place to send items to.
+"""The user's agent function. Its four kinds are called in one way, and send their items to the run.
 
 A `yield` of a handler behaves like a call of `emit`: what `emit` raises is raised at the yield, a stop included. So
-a handler meets `Cancelled` at its awaits and at its yields alike, and may shield its cleanup in either case. Only
-the task that calls a generator ever resumes it.
+`Cancelled` reaches a handler at its awaits and at its yields alike, and it may shield its cleanup in either case.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from enum import Enum
 from typing import Any
 
 import trio
 
 from ..errors import ConfigurationError
+from .generators import drive_generator, drive_in_thread
 from .run import Run
 
 __all__ = ["MAX_HANDLER_THREADS", "Handler", "HandlerKind", "kind_of"]
@@ -24,7 +23,7 @@ __all__ = ["MAX_HANDLER_THREADS", "Handler", "HandlerKind", "kind_of"]
 Emit = Callable[[object], Awaitable[None]]
 
 MAX_HANDLER_THREADS = 200
-"""Synchronous handlers that run at once; more wait for a thread. Not Trio's default of 40, which others share."""
+"""Synchronous handlers that run at once; more wait for a thread. Trio's default of 40 is shared with other code."""
 
 OFFERED = ("self", "msgs", "request", "run", "app")
 
@@ -37,10 +36,10 @@ class HandlerKind(Enum):
 
 
 class Handler:
-    """A user's function with what is known of it: its kind, its name, and the parameters it asks for.
+    """A user's function, its kind, its name, and the parameters that it takes.
 
     Raises:
-        ConfigurationError: it is not callable, or needs a parameter that handlers are not given.
+        ConfigurationError: it is not callable, or needs a parameter that handlers do not get.
     """
 
     def __init__(self, fn: Callable[..., Any]) -> None:
@@ -77,13 +76,13 @@ class Handler:
                 wanted.append(parameter.name)
             elif parameter.default is parameter.empty:
                 raise ConfigurationError(
-                    f"handler {self.name}: parameter {parameter.name!r} is not one that handlers are given; "
-                    f"those are {', '.join(OFFERED)}, and **kwargs"
+                    f"handler {self.name}: handlers have no parameter {parameter.name!r}; "
+                    f"they may take {', '.join(OFFERED)}, and **kwargs"
                 )
         return tuple(wanted), rest
 
     def arguments(self, offered: Mapping[str, object]) -> dict[str, object]:
-        """Those of `offered` that the function asks for; with `**kwargs`, also the others except `self`."""
+        """The arguments out of `offered` that the function takes; with `**kwargs`, all except `self`."""
         if self._wants_rest:
             return {name: value for name, value in offered.items() if name != "self" or name in self._wanted}
         return {name: offered[name] for name in self._wanted}
@@ -93,26 +92,26 @@ class Handler:
         arguments = self.arguments(offered)
         match self.kind:
             case HandlerKind.ASYNC_GENERATOR:
-                await _drain(self.fn(**arguments), run)
+                await drive_generator(self.fn(**arguments), run.emit_nowait, run.pause)
             case HandlerKind.COROUTINE:
                 await self._send(await self.fn(**arguments), run)
             case HandlerKind.SYNC | HandlerKind.SYNC_GENERATOR:
-                # A thread cannot be cancelled, so the flag it may read must be set also by a deadline.
-                run.start_soon(_raise_flag, run, name=f"stop flag of {run.run_id}")
+                # A thread cannot be cancelled. It may read the stop flag, which a deadline has to set as well.
+                run.start_soon(_set_flag_at_deadline, run, name=f"stop flag of {run.run_id}")
                 call = functools.partial(self.fn, **arguments)
                 for left in await trio.to_thread.run_sync(_in_thread, call, run.emit, limiter=self._threads):
                     await self._send(left, run)
 
     async def _send(self, result: object, run: Run) -> None:
-        """Send what a function returned: nothing, one item, or a generator of items that it made."""
+        """Send what a function returned: nothing, one item, or a generator of items."""
         if inspect.isasyncgen(result):
-            await _drain(result, run)
+            await drive_generator(result, run.emit_nowait, run.pause)
         elif inspect.isgenerator(result):
             await trio.to_thread.run_sync(_in_thread, lambda: result, run.emit, limiter=self._threads)
         elif isinstance(result, AsyncIterable):
             items = aiter(result)
             if inspect.isasyncgen(items):
-                await _drain(items, run)
+                await drive_generator(items, run.emit_nowait, run.pause)
             else:
                 async for item in items:
                     await run.emit(item)
@@ -123,7 +122,7 @@ class Handler:
 
 
 def kind_of(fn: Callable[..., Any]) -> HandlerKind:
-    """What calling it gives, as far as can be told without a call."""
+    """The kind of a function, as far as it can be known without a call."""
     plain: Any = fn
     while plain is not None:
         while isinstance(plain, functools.partial):
@@ -135,61 +134,26 @@ def kind_of(fn: Callable[..., Any]) -> HandlerKind:
             return HandlerKind.COROUTINE
         if inspect.isgeneratorfunction(called):
             return HandlerKind.SYNC_GENERATOR
-        # A plain function around another gives what that one gives; a wrapper of a kind of its own was met first.
+        # A plain wrapper returns what the wrapped function returns. A wrapper of another kind was found before
+        # this.
         plain = getattr(plain, "__wrapped__", None)
     return HandlerKind.SYNC
 
 
-async def _drain(items: AsyncGenerator[object, Any], run: Run) -> None:
-    """Send each item; what that raises is thrown into the generator, at its yield."""
-    async with aclosing(items):
-        raised: BaseException | None = None
-        while True:
-            try:
-                item = await (anext(items) if raised is None else items.athrow(raised))
-            except StopAsyncIteration:
-                return
-            # Thrown from outside this `except`, so that it does not become the context of what the handler raises:
-            # a Cancelled in the context of another is the mark of a cut cleanup.
-            raised = None
-            try:
-                if run.emit_nowait(item):
-                    await run.pause()
-            except BaseException as exc:
-                raised = exc
-
-
 def _in_thread(call: Callable[[], object], emit: Emit) -> tuple[object, ...]:
-    """Call the function in this thread; a generator is run to its end here, so that it never changes threads.
+    """Call the function in this thread. A generator is driven to its end here, so that it never changes threads.
 
-    Gives what is still to be sent. In a tuple, since Trio takes a bare coroutine for a mistake of the caller.
+    Returns what is still to be sent, in a tuple: Trio takes a bare coroutine for a mistake of the caller.
     """
     result = call()
     if not inspect.isgenerator(result):
         return (result,)
-    _drain_in_thread(result, emit)
+    drive_in_thread(result, lambda item: trio.from_thread.run(emit, item))
     return ()
 
 
-def _drain_in_thread(items: Generator[object, Any, object], emit: Emit) -> None:
-    raised: BaseException | None = None
-    try:
-        while True:
-            try:
-                item = next(items) if raised is None else items.throw(raised)
-            except StopIteration:
-                return
-            raised = None
-            try:
-                trio.from_thread.run(emit, item)
-            except BaseException as exc:
-                raised = exc
-    finally:
-        items.close()
-
-
-async def _raise_flag(run: Run) -> None:
+async def _set_flag_at_deadline(run: Run) -> None:
     try:
         await trio.sleep_forever()
     finally:
-        run.note_deadline()
+        run.scope.note_deadline()

@@ -1,13 +1,12 @@
-"""Messages for runs of this node that arrived at another: fetched in tasks that no stop of a run cuts short."""
+"""Fetches messages for runs of this node that clients sent to another node."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 import trio
 
-from ..abc import BaseInterruptBackend, Lease
+from ..abc import BaseInterruptBackend, Lease, RunInbox
 from ..errors import AgentAppError
 from ..protocol.stored import decode_message
 from .run import Run
@@ -18,24 +17,31 @@ logger = logging.getLogger("trio_agentapp.runs")
 
 
 class InboxFetcher:
-    """One for each node; `nursery` is where it works, None while it does not."""
+    """A service with one task for each fetch: a stop of the run must not cut a fetch, which takes messages away."""
 
-    def __init__(self, backend: BaseInterruptBackend, nursery: Callable[[], trio.Nursery | None]) -> None:
-        self._backend = backend
-        self._nursery = nursery
+    def __init__(self, backend: BaseInterruptBackend) -> None:
+        self._inbox = RunInbox.of(backend)
+        self._nursery: trio.Nursery | None = None
         self._busy: set[str] = set()
 
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
     def fetch_soon(self, run: Run) -> None:
-        """Fetch what has come for `run`, unless that is being done."""
-        nursery = self._nursery()
-        if nursery is not None and run.lease is not None and run.run_id not in self._busy:
+        """Fetch the messages for `run`, unless that is being done already."""
+        if self._nursery is not None and run.lease is not None and run.run_id not in self._busy:
             self._busy.add(run.run_id)
-            nursery.start_soon(self._fetch, run, run.lease)
+            self._nursery.start_soon(self._fetch, run, run.lease)
 
     async def _fetch(self, run: Run, lease: Lease) -> None:
         try:
-            if run.has_room_for_input:
-                for raw in await self._backend.take_input(lease, run.input_received):
+            if self._inbox is not None and run.has_room_for_input:
+                for raw in await self._inbox.take_input(lease, run.input_received):
                     if not run.give_input(decode_message(raw)):
                         break
                     run.input_received += 1

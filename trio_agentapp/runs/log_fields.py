@@ -1,6 +1,6 @@
-"""What log records say of the work they belong to: request, run, session and node.
+"""The fields of log records that name the request, run, session and node they belong to.
 
-A context variable, so that the records of a handler's own code, of its tasks and of its threads have them too.
+They are in a context variable, so that records of a handler's code, its tasks and its threads have them, too.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _fields: ContextVar[Mapping[str, str]] = ContextVar("trio_agentapp_log_fields", 
 
 
 def log_fields() -> Mapping[str, str]:
-    """The fields that are known here."""
+    """Return the fields of the current context."""
     return _fields.get()
 
 
 def add_log_fields(**fields: str) -> None:
-    """Give them to all further records of this task, and of what it starts from here on."""
+    """Add fields to the further records of this task, and of the tasks that it starts from here on."""
     _fields.set({**_fields.get(), **fields})

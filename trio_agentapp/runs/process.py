@@ -1,6 +1,6 @@
-"""A process of a run, with all that it starts: a group that has ended when the block around it is left.
+"""Process groups of a run: a process and all its descendants have ended when the block around them is left.
 
-`trio.run_process` and `trio.lowlevel.open_process` end the process they started, and nobody ends what that started.
+`trio.run_process` and `trio.lowlevel.open_process` end the process that they started, but not its descendants.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = ["GRACE", "Command", "open_group"]
 logger = logging.getLogger("trio_agentapp.runs")
 
 GRACE = 5.0
-"""Seconds between SIGTERM and SIGKILL, less where the cleanup deadline comes before."""
+"""Seconds between SIGTERM and SIGKILL; less if the cleanup deadline comes first."""
 
 KILLED_WITHIN = 1.0
-"""Seconds in which the kernel takes away what was killed; they are kept free before the cleanup deadline."""
+"""Seconds in which killed processes disappear. They are reserved before the cleanup deadline."""
 
 POLL = 0.01
-"""Seconds between two looks at a group: no event tells of the end of other processes than our own children."""
+"""Seconds between two checks of a group. There is no event for the end of processes other than own children."""
 
 Command = str | bytes | os.PathLike[str] | Sequence[str | bytes | os.PathLike[str]]
 
@@ -36,8 +36,8 @@ Command = str | bytes | os.PathLike[str] | Sequence[str | bytes | os.PathLike[st
 async def open_group(
     cleanup: Cleanup, command: Command, *, grace: float, **options: Any
 ) -> AsyncIterator[trio.Process]:
-    """See `Run.open_process`; the options are those of `trio.lowlevel.open_process`."""
-    # A group to signal as a whole. A session, too: without a terminal nothing in it can wait for one.
+    """Open a process group; see `Run.open_process`. The options are those of `trio.lowlevel.open_process`."""
+    # A new session is also a new group, which can be signalled as a whole. It has no terminal to wait for.
     process: trio.Process = await trio.lowlevel.open_process(
         command,
         start_new_session=True,
@@ -54,10 +54,10 @@ async def _end(process: trio.Process, cleanup: Cleanup, grace: float) -> None:
     try:
         if not gone:
             async with cleanup.open():
-                until = cleanup.until(cleanup.start_of()) - KILLED_WITHIN
+                until = cleanup.deadline() - KILLED_WITHIN
                 with trio.move_on_at(min(trio.current_time() + grace, until)):
                     _signal(process, signal.SIGTERM)
-                    # What is stopped, as by SIGTTIN, would not see it.
+                    # A process that is stopped, as by SIGTTIN, would not handle SIGTERM.
                     _signal(process, signal.SIGCONT)
                     await _wait_gone(process)
                     gone = True
@@ -75,9 +75,9 @@ async def _end(process: trio.Process, cleanup: Cleanup, grace: float) -> None:
 
 
 def _is_alive(process: trio.Process) -> bool:
-    """Whether anything of the group is left; takes away the zombies that are this process's to take."""
+    """Whether a process of the group is left. Reaps those zombies that are children of this process."""
     if process.poll() is not None:
-        # Orphans come to process 1, which in a container is often this one. Its leader is Trio's to wait for.
+        # Process 1 inherits orphans, and in a container that is often this process. Trio waits for the leader.
         with suppress(ChildProcessError):
             while os.waitpid(-process.pid, os.WNOHANG)[0]:
                 pass
@@ -85,12 +85,12 @@ def _is_alive(process: trio.Process) -> bool:
 
 
 async def _wait_gone(process: trio.Process) -> None:
-    while _is_alive(process):  # noqa: ASYNC110  no event tells of grandchildren
+    while _is_alive(process):  # noqa: ASYNC110  there is no event for grandchildren
         await trio.sleep(POLL)
 
 
 def _signal(process: trio.Process, number: int) -> bool:
-    """Send it to the group; False if that has no process any more."""
+    """Send a signal to the group. Returns False if the group has no process left."""
     try:
         os.killpg(process.pid, number)
     except ProcessLookupError:

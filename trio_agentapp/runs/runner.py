@@ -1,4 +1,4 @@
-"""The agent as the runtime holds it: the handler, and how a request becomes a run of it."""
+"""Turns a request into a run of the agent's handler. What a handler gets as `self`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ..errors import ItemError
 from ..protocol.codec import request_from
 from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id, new_session_id
+from ..protocol.lifecycle import Phase
 from ..protocol.request import AgentRequest, MultitaskStrategy, OnDisconnect
 from .handler import Handler
 from .registry import RunRegistry
@@ -25,7 +26,7 @@ __all__ = ["Runner", "Watched"]
 
 @attrs.frozen(kw_only=True)
 class Watched:
-    """A reader of a run that counts as its watcher; `run` is the run itself if it is live on this node."""
+    """A reader of a run that counts as its watcher. `run` is the run itself, if it is live on this node."""
 
     key: SessionKey
     run_id: str
@@ -42,7 +43,7 @@ class Runner:
 
     Attributes:
         app: the AgentApp.
-        framework_type: "text" for handlers of Trio's own kind.
+        framework_type: "text" for handlers without a framework.
     """
 
     def __init__(
@@ -64,21 +65,21 @@ class Runner:
 
     @property
     def strategy_unwatched(self) -> MultitaskStrategy:
-        """What a run gets whose session is busy, and whose sender does not wait for the answer."""
+        """The strategy of a run without a watcher: its sender is not there to try again, so it is queued."""
         return "enqueue" if self._multitask_strategy == "reject" else self._multitask_strategy
 
     async def start(self, request: AgentRequest) -> Watched:
-        """Start a run for `request`, or join the live one that has its id in the same session.
+        """Start a run for `request`, or watch the live run of the same id and session.
 
-        Ids that the request lacks are filled in: a fresh session, and the session's id as the user's, so that two
-        requests without ids never meet.
+        Missing ids of the request are filled in: a new session id, and the session id as user id, so that two
+        requests without ids never share a session.
 
         Raises:
             Draining, TooManyRuns, SessionBusy, QueueFull, BackendUnavailable, ValidationError: nothing was started.
         """
         key, run_id = fill_ids(request)
         known = self._registry.find(run_id)
-        if known is not None and known.key == key and not known.undecided:
+        if known is not None and known.key == key and known.lifecycle.phase is not Phase.CLAIMING:
             await trio.lowlevel.checkpoint()
             return Watched(key=key, run_id=run_id, subscriber=known.watch(), run=known)
         run = Run(
@@ -89,7 +90,7 @@ class Runner:
             on_disconnect="continue" if request.background else request.on_disconnect or self._on_disconnect,
             handler_name=self._handler.name,
         )
-        # What the handler does with its list is its own business.
+        # A copy: the handler may change its list.
         run.asked = tuple(request.input)
         offered = {"self": self, "msgs": list(request.input), "request": request, "run": run, "app": self.app}
         strategy = request.multitask_strategy or self._multitask_strategy
@@ -100,12 +101,12 @@ class Runner:
     async def stream_query(
         self, request: AgentRequest | dict[str, Any] | str
     ) -> AsyncIterator[AsyncIterator[Event]]:
-        """The events of a run, without a server: `async with self.stream_query("Hello") as events:`.
+        """Start a run without a server, and read its events: `async with self.stream_query("Hello") as events:`.
 
         Leaving the block before the terminal event counts as a disconnect.
 
         Raises:
-            ValidationError: the request is not one. And what `start` raises.
+            ValidationError: the request is malformed. Also what `start` raises.
         """
         watched = await self.start(request_from(request))
         with watched.subscriber:
@@ -113,7 +114,7 @@ class Runner:
 
 
 class _Events:
-    """The events of a reader, one at a time. Not a generator: a reader who breaks off leaves none to be closed."""
+    """The events of a reader, one at a time. A class, since a generator would have to be closed after `break`."""
 
     def __init__(self, subscriber: Subscriber) -> None:
         self._subscriber = subscriber
@@ -135,9 +136,9 @@ class _Events:
 
 
 def fill_ids(request: AgentRequest, *, user_id: str | None = None) -> tuple[SessionKey, str]:
-    """Give a request the ids it lacks, and tell its session and run id.
+    """Fill in the missing ids of a request. Returns its session and its run id.
 
-    `user_id` is that of whoever sent the request, where that is known.
+    `user_id` is the authenticated sender, if there is one.
     """
     session_id = request.session_id = request.session_id or new_session_id()
     user = request.user_id = request.user_id or user_id or session_id

@@ -1,4 +1,7 @@
-"""One reader of a run."""
+"""A reader of an event log: replays its events, then follows new ones.
+
+Reader and log refer to each other by nature: a reader takes events from the log, and the log wakes its readers.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["BATCH_WEIGHT", "Delivery", "Gap", "Subscriber"]
 
 BATCH_WEIGHT = 48 * 1024
-"""Bytes a reader takes at once: one write (HOT-PATH, section 6.2)."""
+"""Bytes that a reader takes at once. They become one write."""
 
 
 ARCHIVE_TRIES = 5
-"""How often a store is asked for events before the reader is sent away, to come back later."""
+"""How often a read from the store is tried before the reader is closed. Its client may resume later."""
 
 ARCHIVE_PAUSE = 0.5
 """Seconds between two of these tries."""
@@ -30,7 +33,7 @@ ARCHIVE_PAUSE = 0.5
 
 @attrs.frozen
 class Gap:
-    """Events `start` to `stop` (both included) are no longer there."""
+    """Events `start` to `stop` (both included) are not kept any more."""
 
     start: int
     stop: int
@@ -48,9 +51,10 @@ class Delivery(Enum):
 
 
 class Subscriber:
-    """A position in a run's log. Replays what is there, then follows what comes, each event once and in order.
+    """A position in a run's log. It gets each event once and in order.
 
-    Leave it with `close()`, which is synchronous and may be repeated, or use it in a `with` block. One task reads.
+    End it with `close()`, which is synchronous and may be repeated, or use it in a `with` block. Only one task may
+    read.
     """
 
     def __init__(self, log: EventLog, position: int) -> None:
@@ -59,10 +63,10 @@ class Subscriber:
         self.passed = 0
         """Weight of all events before `position`."""
         self.quiet_since = trio.current_time()
-        """When this reader last got something, on Trio's clock."""
+        """When this reader last got events, on Trio's clock."""
         self._log = log
         self.on_stalled: Callable[[], object] | None = None
-        """Called if this reader took events and did not come back for long; None: it may take its time."""
+        """Called if this reader took events and did not return for long. None: there is no limit."""
         self.deliver: Callable[[Sequence[Event]], Delivery] | None = None
         """Sends new events at once, while this reader waits for them. It neither blocks nor raises."""
         self._on_close: Callable[[], None] | None = None
@@ -77,13 +81,13 @@ class Subscriber:
         self.close()
 
     async def receive(self, max_weight: int = BATCH_WEIGHT) -> list[Event | Gap]:
-        """The events since the last call, about `max_weight` bytes at most; waits for one if there is none.
+        """Return the events since the last call, about `max_weight` bytes at most. Waits for one if there is none.
 
-        An empty list means that nothing came for so long that the reader should show a sign of life.
+        An empty list means that no event came for so long that a keep-alive should be sent.
 
         Raises:
             trio.EndOfChannel: the terminal event has been read.
-            trio.ClosedResourceError: this reader was closed, or the store of old events does not answer.
+            trio.ClosedResourceError: this reader was closed, or the store does not answer.
         """
         log = self._log
         while not self._closed:
@@ -139,7 +143,7 @@ class Subscriber:
         return True
 
     async def _read_archive(self) -> list[Event | Gap]:
-        """Events that the log has forgotten, or never had."""
+        """Read events that the log has dropped, or never had."""
         archive = self._log.archive
         assert archive is not None  # noqa: S101
         for attempt in range(ARCHIVE_TRIES):
@@ -154,7 +158,7 @@ class Subscriber:
             self.close()
             raise trio.ClosedResourceError
         taken: list[Event | Gap] = []
-        # What is not there any more ends where the archive begins, or else where the log does.
+        # The gap ends where the archive begins, or where the log begins if the archive is empty.
         begins = events[0].sequence_number if events else self._log.first
         if begins > self.position:
             taken.append(Gap(self.position, begins - 1))
@@ -167,15 +171,15 @@ class Subscriber:
 
     @property
     def waiting(self) -> bool:
-        """Whether this reader has done with what it took, and waits for more."""
+        """Whether this reader waits for more events."""
         return self._waiting is not None
 
     def on_close(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once, when this reader leaves."""
+        """Call `callback` once, when this reader is closed."""
         self._on_close = callback
 
     def close(self) -> None:
-        """Stop reading. A call of `receive` that waits ends with ClosedResourceError."""
+        """Stop reading. A waiting call of `receive` raises ClosedResourceError."""
         if self._closed:
             return
         self._closed = True
@@ -185,7 +189,7 @@ class Subscriber:
             self._on_close()
 
     def nudge(self) -> None:
-        """Let a waiting `receive` return an empty list (the heartbeat of a quiet stream)."""
+        """Let a waiting `receive` return an empty list, so that a keep-alive is sent."""
         if self._waiting is not None:
             self._nudged = True
             self.wake()

@@ -1,7 +1,7 @@
-"""Reading a run from anywhere: live on this node, live on another, or over.
+"""Opens readers on any run: live on this node, live on another node, or ended.
 
-A run that is not live here is followed: one task reads its events out of the store for all of its readers here, and
-puts them into a log like that of a run. So a reader is the same thing everywhere (INTERRUPT-PROTOCOL, section 7).
+A run that is not live here is followed: one task reads its events from the store for all readers on this node, and
+puts them into a log like that of a live run. So readers need not know where a run is.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from contextlib import AsyncExitStack
 
 import trio
 
-from ..abc import BaseInterruptBackend, EventStore, Extent
+from ..abc import BaseInterruptBackend, EventStore, Extent, watching
 from ..errors import BackendUnavailable, Elsewhere, RunNotFound, StreamExpired, TooManyRuns
 from ..protocol.events import ResponseEvent
 from ..protocol.ids import SessionKey
-from ..protocol.lifecycle import Cause, RunRecord, RunState
-from .ending import event_from_record
+from ..protocol.lifecycle import Cause, Phase, RunRecord, RunState
 from .log import RECENT_EVENTS, RECENT_WEIGHT, EventLog
 from .registry import RunRegistry
 from .run import Run
 from .stream import Subscriber
+from .terminal_events import event_from_record
 
 __all__ = ["LOOK", "MAX_FOLLOWED", "MAX_READERS", "Viewing"]
 
 logger = logging.getLogger("trio_agentapp.runs")
 
 LOOK = 1.0
-"""Seconds of silence after which a followed run is looked at: wake-ups may be lost, and its node may have died."""
+"""Seconds without an event after which a followed run is looked up. Wake-ups may be lost, and nodes may die."""
 
 MAX_READERS = 1000
 """Readers of one run on one node."""
@@ -46,19 +46,21 @@ class Viewing:
         self._followed: dict[str, _Follower] = {}
 
     async def attach(self, record: RunRecord, after: int = -1) -> Subscriber | None:
-        """A reader of all events of a run with a number greater than `after`; it counts as a watcher.
+        """Return a reader of all events of a run with a number greater than `after`. It counts as a watcher.
 
-        `record` is what is known of the run. None: the run is over, and this reader has seen its end.
+        `record` is what is known of the run. Returns None if `after` is the number of its terminal event.
 
         Raises:
-            Elsewhere: its events are on another node. StreamExpired: they are not kept any more.
-            RunNotFound: nothing is. TooManyRuns: there are as many readers as may be.
-            BackendUnavailable: the store cannot be asked.
+            Elsewhere: its events are on another node.
+            StreamExpired: its events are not kept any more.
+            RunNotFound: there is no such run.
+            TooManyRuns: the limit of readers is reached.
+            BackendUnavailable: the store does not answer.
         """
         run = self._live(record)
         if run is not None:
             if len([*run.log.subscribers]) >= MAX_READERS:
-                raise TooManyRuns("This run has as many readers as it may.", retry_after=1.0)
+                raise TooManyRuns(f"The limit of readers of this run is reached ({MAX_READERS}).", retry_after=1.0)
             await trio.lowlevel.checkpoint()
             return run.watch(after)
         if record.state.terminal or self._store.shared:
@@ -69,7 +71,7 @@ class Viewing:
                 return self._from_record(record, after)
             return await self._follow(record, after, extent)
         if record.node_id == self._registry.node_id:
-            # It ended between two looks: the record is old.
+            # It ended after the record was read.
             fresh = await self._backend.run_status(record.run_id)
             if fresh is None or not fresh.state.terminal:
                 raise RunNotFound
@@ -77,7 +79,7 @@ class Viewing:
         raise Elsewhere(record.node_id)
 
     async def attach_end(self, record: RunRecord) -> Subscriber | None:
-        """A reader of the last event only."""
+        """Return a reader of the last event only."""
         run = self._live(record)
         if run is not None:
             return await self.attach(record, run.log.end - 1)
@@ -87,9 +89,9 @@ class Viewing:
         return await self.attach(record, extent.end - 2 if extent.ended else extent.end - 1)
 
     def _live(self, record: RunRecord) -> Run | None:
-        """The run itself, if it is live here. One that may yet be refused its session is none."""
+        """The run, if it is live here. A run that is still claiming does not count: it may be refused."""
         run = self._registry.find(record.run_id)
-        if run is None or not run.undecided:
+        if run is None or run.lifecycle.phase is not Phase.CLAIMING:
             return run
         if not record.node_id:
             raise RunNotFound
@@ -99,13 +101,13 @@ class Viewing:
         return record.state.terminal or self._store.shared
 
     def _from_record(self, record: RunRecord, after: int) -> Subscriber:
-        """A reader of a run that is over, and of whose events nothing is kept here."""
+        """A reader of a run that has ended and whose events are not kept here."""
         if not self._store.shared and record.reason not in _WITHOUT_EVENTS:
             if record.node_id == self._registry.node_id:
                 raise StreamExpired
             if record.reason != Cause.OWNER_LOST:
                 raise Elsewhere(record.node_id)
-        # Events that only a dead node had, or that a store has lost, are gone; how many they were, nobody knows.
+        # Events that only a dead node had, or that a store has lost, are gone. Their number is unknown: count one.
         lost = int(record.reason not in _WITHOUT_EVENTS)
         log = EventLog(first=after + 1 + lost)
         log.put([event_from_record(record, after + 1 + lost)])
@@ -116,20 +118,20 @@ class Viewing:
         follower = self._followed.get(record.run_id)
         if follower is None:
             if len(self._followed) >= MAX_FOLLOWED:
-                raise TooManyRuns("This node follows as many runs as it may.", retry_after=1.0)
+                raise TooManyRuns(f"The limit of followed runs is reached ({MAX_FOLLOWED}).", retry_after=1.0)
             services = self._registry.services
-            # Not beyond what there is, whatever this reader says to have seen: others read this log too.
+            # Not beyond the last event, even if this reader claims to have seen more: others read this log, too.
             start = 0 if extent is None else min(max(after + 1, extent.first), extent.end)
             follower = _Follower(self, self._backend, self._store, record, start)
             self._followed[record.run_id] = follower
             self._registry.ticker.logs.add(follower.log)
             services.start_soon(follower.run, name=f"follower of run {record.run_id}")
         elif len([*follower.log.subscribers]) >= MAX_READERS:
-            raise TooManyRuns("This run has as many readers as it may.", retry_after=1.0)
+            raise TooManyRuns(f"The limit of readers of this run is reached ({MAX_READERS}).", retry_after=1.0)
         subscriber = follower.log.subscribe(after)
         subscriber.on_close(follower.reader_left)
         try:
-            # Whoever has an answer is a reader: the run's own node knows, before its reader there may leave.
+            # Wait until the owner has counted this reader; otherwise it may stop the run as unwatched.
             await follower.counted.wait()
         except BaseException:
             subscriber.close()
@@ -137,7 +139,7 @@ class Viewing:
         return subscriber
 
     def forget(self, follower: _Follower, *, unread: bool = False) -> None:
-        """This follower has done its work: what it read may still be read, by those who have a reader."""
+        """Drop a follower that has ended. Existing readers can still read what it has read."""
         if unread:
             self._registry.ticker.logs.discard(follower.log)
         if self._followed.get(follower.run_id) is follower:
@@ -145,11 +147,11 @@ class Viewing:
 
 
 _WITHOUT_EVENTS = (Cause.STOPPED_BEFORE_START, Cause.CLAIM_FAILED)
-"""How a run ends that never said anything."""
+"""Causes with which a run ends that never sent an event."""
 
 
 class _Follower:
-    """Reads one run out of the store for all of its readers on this node."""
+    """Reads one run from the store for all of its readers on this node."""
 
     def __init__(
         self, viewing: Viewing, backend: BaseInterruptBackend, store: EventStore, record: RunRecord, start: int
@@ -161,7 +163,7 @@ class _Follower:
         self._store = store
         self._live = record.state is RunState.RUNNING or record.state is RunState.IDLE
         self.counted = trio.Event()
-        """The run's own node has been told of readers here, or need not be."""
+        """Set when the owner has counted the readers here, or does not have to."""
         self._woken = trio.Event()
         self._scope = trio.CancelScope()
         self.log = EventLog(
@@ -174,7 +176,7 @@ class _Follower:
     def reader_left(self) -> None:
         if not self.log.has_readers:
             self._viewing.forget(self, unread=True)
-            self._scope.cancel(reason="nobody reads this run here any more")
+            self._scope.cancel(reason="the last reader has left")
 
     def _wake(self, run_id: str) -> None:
         if run_id == self.run_id:
@@ -187,13 +189,13 @@ class _Follower:
                     if self._live:
                         await stack.enter_async_context(self._store.attending(self._key, self.run_id))
                         self.counted.set()
-                        await stack.enter_async_context(self._backend.watching(self._key, self._wake))
+                        await stack.enter_async_context(watching(self._backend, self._key, self._wake))
                     self.counted.set()
                     await self._follow()
         except Exception:
             logger.exception("run %s: it cannot be followed any more", self.run_id)
         finally:
-            # Readers without a terminal event know that they were cut, and come back.
+            # Readers that got no terminal event know that they were cut, and resume.
             self.counted.set()
             self._viewing.forget(self)
             self.log.close()
@@ -206,7 +208,7 @@ class _Follower:
                 if await self._read():
                     return
                 if over is not None:
-                    # Its terminal event is lost, as in a fail-over: its record tells the end all the same.
+                    # Its terminal event is lost, as in a fail-over. The record says how it ended.
                     self.log.put([event_from_record(over, self.log.end)])
                     return
                 with trio.move_on_after(LOOK) as quiet:
@@ -215,17 +217,17 @@ class _Follower:
                     record = await self._backend.run_status(self.run_id)
                     if record is None:
                         return
-                    # As that of one whose node died is when it is looked at.
+                    # The lookup itself ends a run whose node has died.
                     over = record if record.state.terminal else None
             except BackendUnavailable as exc:
                 logger.warning("run %s: its events cannot be read: %s", self.run_id, exc)
                 await trio.sleep(LOOK)
 
     async def _read(self) -> bool:
-        """Read what there is; True if that was all there will be."""
+        """Read all events that there are. Returns True after the terminal event."""
         while events := await self._store.read(self._key, self.run_id, self.log.end):
             if events[0].sequence_number > self.log.end:
-                # What is missing is gone; readers are told by the numbers of what they get.
+                # The events in between are gone. Readers see that by the numbers of those that they get.
                 self.log.skip_to(events[0].sequence_number)
             self.log.put(events)
             last = events[-1]

@@ -1,26 +1,24 @@
-"""Writing parts of a response from outside its task, where the socket takes them at once."""
+"""Writes parts of a response from other tasks than its own, if the socket accepts them at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from hypercorn.typing import ASGISendCallable, HTTPScope
 
-__all__ = ["DIRECT", "DirectWriter", "direct_writer_of"]
+from .extensions import DIRECT_WRITER, extension
 
-DIRECT: Any = "trio_agentapp.direct"
-"""The extension of an ASGI scope that holds the `DirectWriter` of its response."""
+__all__ = ["DirectConnection", "DirectWriter", "direct_writer_of"]
 
 
 class DirectConnection(Protocol):
     """A connection whose socket can be written to without waiting."""
 
     unsent: bytes
-    """What the socket has not taken of a direct write. It goes out before anything else."""
+    """The rest of a direct write that the socket has not accepted. It is sent before anything else."""
 
     def write_now(self, data: bytes) -> bool:
-        """Hand `data` to the socket; False: nothing was taken."""
+        """Write `data` to the socket; returns False if it accepted nothing."""
 
     async def send_unsent(self) -> None: ...
 
@@ -42,16 +40,15 @@ class DirectWriter:
         return bool(self._connection.unsent)
 
     def write(self, data: bytes) -> bool:
-        """Send `data` as one chunk, without blocking; False: nothing was sent, and `send` is to be used."""
+        """Send `data` as one chunk, without blocking. Returns False if nothing was sent; use `send` then."""
         return self._connection.write_now(b"%x\r\n%b\r\n" % (len(data), data))
 
     async def flush(self) -> None:
-        """Wait until the socket has taken the rest of the last chunk."""
+        """Wait until the socket has accepted the rest of the last chunk."""
         await self._connection.send_unsent()
 
 
 def direct_writer_of(scope: HTTPScope, send: ASGISendCallable) -> DirectWriter | None:
-    """The writer of a request, if its server offers one, and no middleware that may change bytes is between."""
-    offered: Mapping[str, Any] = scope.get("extensions") or {}
-    writer: DirectWriter | None = offered.get(DIRECT)
+    """Return the writer of a request; None if the server offers none, or if middleware may change the bytes."""
+    writer: DirectWriter | None = extension(scope, DIRECT_WRITER)
     return writer if writer is not None and writer.send is send else None

@@ -1,11 +1,11 @@
-"""`launch`: one process, one server, an honest exit code.
+"""Serves one app in this process: signals, the ready line, a watchdog, and an exit code.
 
-SIGTERM or SIGINT starts the drain with the listener still open; the second one hurries it; the third ends the
-process on the spot. SIGHUP starts the drain and does no more: a terminal that is closed may send several.
+The first SIGTERM or SIGINT starts the drain, with the listener still open. The second one stops the live runs at
+once. The third one ends the process. SIGHUP only starts the drain: a terminal that is closed may send several.
 
-Once the drain is over a watchdog guards the way out. That is where handlers that block a thread end, too: Trio
-waits for such a thread as long as a task waits for it, and the watchdog does not. Trio's own threads are daemons,
-so an abandoned one does not keep the process.
+A watchdog ends the process if it is still alive some time after the drain. It also handles blocking handlers: Trio
+waits for a thread as long as a task waits for it, and the watchdog does not. Trio's own threads are daemons, so an
+abandoned thread does not keep the process alive.
 """
 
 from __future__ import annotations
@@ -24,30 +24,32 @@ import trio
 from hypercorn.config import Sockets
 from hypercorn.typing import ASGIFramework
 
-from .lifespan import log_failure
-from .loop import AppFailed, BindError, ServerConfig, bind_address, serve
+from ..runs.failures import leaves
+from .config import BindError, ServerConfig, bind_address
+from .failures import log_failure
+from .server import AppFailed, serve
 from .signals import note_ignored, signals_to_take
-from .workers import Inheritance, supervise
+from .workers import READY, STARTED, Inheritance, supervise
 
 __all__ = ["Launchable", "imported_by_launcher", "launch"]
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("trio_agentapp.server")
 
 WATCHDOG_MARGIN = 10.0
-"""On top of the app's cleanup budget: for last frames, connections, and the user's shutdown code."""
+"""Seconds beyond the app's cleanup budget: for last frames, connections, and the user's shutdown code."""
 
 READY_POLL = 0.1
-"""Seconds between two looks at whether the app is ready, until it is for the first time."""
+"""Seconds between two checks whether the app is ready, until it is for the first time."""
 
 EXIT_BY_FORCE = 130
-"""What shells show for a process that was interrupted."""
+"""The exit code that shells use for a process that was interrupted."""
 
 LAUNCHERS = ("celery", "trio_agentapp.cli", "trio_agentapp.app.loading")
 IMPORTERS = ("importlib._bootstrap", "importlib._bootstrap_external", "runpy")
 
 
 class Launchable(Protocol):
-    """What `launch` needs to know of an app, beyond its being an ASGI app and `Servable`."""
+    """What `launch` needs of an app, in addition to ASGI and `Servable`."""
 
     app_name: str
     node_id: str
@@ -60,7 +62,7 @@ class Launchable(Protocol):
         """See `Servable.drain`."""
 
     def unready_reason(self) -> str | None:
-        """Why no new runs should come here; None: the app is ready."""
+        """Why this node should get no new runs; None if it is ready."""
 
 
 def launch(
@@ -73,11 +75,12 @@ def launch(
     workers: int = 1,
     listener: int | None = None,
 ) -> int:
-    """Serve until told to stop; returns the exit code. To be called in the main thread.
+    """Serve until a signal stops it, and return the exit code. Must be called in the main thread.
 
-    `listener`: the descriptor of a socket that listens on the address already.
-    0: drained and closed after SIGTERM or SIGINT. 1: the start-up failed, the port is busy, a crash in the
-    background ended the server, or the end did not come in time.
+    `listener` is the descriptor of a socket that already listens on the address.
+
+    The exit code is 0 after a drain that SIGTERM or SIGINT started. It is 1 if the start-up failed, the port is
+    busy, a background task crashed, or the process did not end in time.
     """
     config = ServerConfig()
     config.header_timeout = app.read_timeout
@@ -88,7 +91,7 @@ def launch(
     config.certfile = None if certfile is None else os.fspath(certfile)
     config.keyfile = None if keyfile is None else os.fspath(keyfile)
     watchdog = _Watchdog(app.cleanup_budget + WATCHDOG_MARGIN)
-    # The lifespan then leaves the signals to us.
+    # The lifespan then does not handle signals.
     app.launched = True
     try:
         sockets = config.create_sockets()
@@ -96,14 +99,14 @@ def launch(
             return _supervise(app.app_name, sockets, workers)
         trio.run(_Launch(app, config, watchdog, inherited).run)
     except* AppFailed:
-        return_code = 1  # the lifespan has told why
+        return_code = 1  # the lifespan has logged the reason
     except* BindError as errors:
-        for error in _leaves(errors):
+        for error in leaves(errors):
             log.critical("%s", error)
         return_code = 1
     except* KeyboardInterrupt:
-        return_code = EXIT_BY_FORCE  # before or after our own handling of signals
-    except* BaseException as errors:  # SystemExit in one of its tasks, for instance
+        return_code = EXIT_BY_FORCE  # a signal before or after this launcher handles them
+    except* BaseException as errors:  # for instance SystemExit in a task
         log_failure("The server failed", errors)
         return_code = 1
     else:
@@ -115,15 +118,13 @@ def launch(
 
 
 def _supervise(name: str, sockets: Sockets, workers: int) -> int:
-    scheme, [listener] = (
-        ("https", sockets.secure_sockets) if sockets.secure_sockets else ("http", sockets.insecure_sockets)
-    )
-    host, port = listener.getsockname()[:2]
-    return supervise(name, listener, f"{scheme}://{bind_address(host, port)}", workers)
+    [listener] = (*sockets.secure_sockets, *sockets.insecure_sockets)
+    scheme = "https" if sockets.secure_sockets else "http"
+    return supervise(name, listener, f"{scheme}://{bind_address(*listener.getsockname()[:2])}", workers)
 
 
 class _Launch:
-    """One run of the server: the signals, and what they mean at which time."""
+    """One run of the server, and what a signal does at which time."""
 
     def __init__(
         self, app: Launchable, config: ServerConfig, watchdog: _Watchdog, inherited: Inheritance | None
@@ -139,24 +140,24 @@ class _Launch:
         self._hurry = trio.Event()
 
     async def run(self) -> None:
-        self._watchdog.look_at(trio.lowlevel.current_root_task())
+        self._watchdog.root_task = trio.lowlevel.current_root_task()
         with self._handle_signals():
             async with trio.open_nursery() as nursery:
-                # Until it serves there is nothing to drain, and a signal ends the start-up.
+                # Before it serves there is nothing to drain, and a signal cancels the start-up.
                 with self._starting:
                     urls = await nursery.start(self._serve)
-                    nursery.start_soon(self._guard_the_end)
-                    nursery.start_soon(self._attend, " and ".join(urls))
+                    nursery.start_soon(self._watch_crash)
+                    nursery.start_soon(self._run_services, " and ".join(urls))
 
     async def _serve(self, *, task_status: trio.TaskStatus[list[str]]) -> None:
-        app: ASGIFramework = self._app  # type: ignore[assignment]  # the protocol states our part of it only
+        app: ASGIFramework = self._app  # type: ignore[assignment]  # `Launchable` leaves ASGI out
         try:
             await serve(app, self._config, shutdown_trigger=self._drain, task_status=task_status)
         finally:
             self._served.cancel(reason="the server has ended")
 
-    async def _attend(self, urls: str) -> None:
-        """What is done beside the serving, and ends with it."""
+    async def _run_services(self, urls: str) -> None:
+        """Run the tasks that end together with the server."""
         with self._served:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._announce, urls)
@@ -164,39 +165,39 @@ class _Launch:
                     nursery.start_soon(self._watch_master, self._inherited)
 
     async def _watch_master(self, inherited: Inheritance) -> None:
-        """A worker whose master is gone drains, as if it had been told to."""
+        """Drain when the master of this worker has died."""
         await inherited.wait_master_gone()
         log.warning("the master process is gone; this worker stops")
         self._stop.set()
 
     async def _announce(self, urls: str) -> None:
-        """Say that it is ready when it is; until then, that it listens and what it waits for."""
+        """Print or report that the app is ready; log what it waits for if it is not ready at once."""
         app, inherited = self._app, self._inherited
         if inherited is not None:
-            inherited.tell_started()
+            inherited.report(STARTED)
         if (reason := app.unready_reason()) is not None:
             log.warning("%s listens on %s and is not ready yet: %s", app.app_name, urls, reason)
-        while app.unready_reason() is not None:  # noqa: ASYNC110  it is made of what others know
+        while app.unready_reason() is not None:  # noqa: ASYNC110  there is no event to wait for
             await trio.sleep(READY_POLL)
         if inherited is not None:
-            inherited.tell_ready()
+            inherited.report(READY)
             return
         sys.stderr.write(f"{app.app_name} is ready on {urls} (Ctrl-C stops it; node {app.node_id})\n")
         sys.stderr.flush()
 
     @contextmanager
     def _handle_signals(self) -> Iterator[None]:
-        """Not `trio.open_signal_receiver`: the third one must work when a handler blocks the event loop."""
+        """Without `trio.open_signal_receiver`: the third signal must work while a handler blocks the event loop."""
         token = trio.lowlevel.current_trio_token()
 
         def handle(number: int, _frame: FrameType | None) -> None:
             if number not in (signal.SIGTERM, signal.SIGINT):
-                token.run_sync_soon(self._act_on_others, number)
+                token.run_sync_soon(self._handle_other_signal, number)
                 return
             self._signals += 1
             if self._signals > 2:
                 os._exit(EXIT_BY_FORCE)
-            token.run_sync_soon(self._act)
+            token.run_sync_soon(self._stop_or_hurry)
 
         taken = (signal.SIGTERM, signal.SIGINT, *signals_to_take())
         before = {number: signal.signal(number, handle) for number in taken}
@@ -206,12 +207,12 @@ class _Launch:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _act_on_others(self, number: int) -> None:
+    def _handle_other_signal(self, number: int) -> None:
         if not note_ignored(number, stopping=self._stop.is_set()):
-            self._act()
+            self._stop_or_hurry()
 
-    def _act(self) -> None:
-        self._starting.cancel(reason="told to stop during start-up")
+    def _stop_or_hurry(self) -> None:
+        self._starting.cancel(reason="stopped by a signal during the start-up")
         self._stop.set()
         if self._signals > 1:
             self._hurry.set()
@@ -222,48 +223,44 @@ class _Launch:
         await self._app.drain(self._hurry)
         self._watchdog.start()
 
-    async def _guard_the_end(self) -> None:
+    async def _watch_crash(self) -> None:
         # A crash in the background ends the server without passing through `_drain`.
         await self._app.shutdown_event.wait()
         self._watchdog.start()
 
 
 class _Watchdog:
-    """Ends a process that does not end by itself, and tells what kept it."""
+    """Ends a process that does not end by itself, and logs what it waits for."""
 
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
-        self._root: trio.lowlevel.Task | None = None
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self.root_task: trio.lowlevel.Task | None = None
         self._started = False
         self._over = threading.Event()
-
-    def look_at(self, root: trio.lowlevel.Task | None) -> None:
-        self._root = root
 
     def start(self) -> None:
         if self._started:
             return
         self._started = True
-        # A daemon thread, because whatever it guards against may hold the event loop. It exists on the way
-        # out only.
+        # A daemon thread, because the event loop itself may be blocked.
         threading.Thread(target=self._watch, name="exit watchdog", daemon=True).start()
 
     def stand_down(self) -> None:
-        """The server is over; what the caller's program does from here on is its own business."""
+        """The server has ended, and the caller's program may run on."""
         self._over.set()
 
     def _watch(self) -> None:
-        if self._over.wait(self._patience):
+        if self._over.wait(self._timeout):
             return
-        log.critical("Still alive %g s after the drain, ending the process. It waits for:", self._patience)
-        for line in (*_tasks(self._root), *_threads()):
+        log.critical("Still alive %g s after the drain, ending the process. It waits for:", self._timeout)
+        for line in (*_tasks(self.root_task), *_threads()):
             log.critical("  %s", line)
         sys.stderr.flush()
         os._exit(1)
 
 
 def _tasks(root: trio.lowlevel.Task | None) -> list[str]:
-    """The task tree's leaves as another thread sees them: a snapshot that may be torn beats none."""
+    """Describe the leaves of the task tree. Read from another thread, so it may be slightly inconsistent."""
     lines: list[str] = []
     pending = [] if root is None else [root]
     while pending:
@@ -271,7 +268,7 @@ def _tasks(root: trio.lowlevel.Task | None) -> list[str]:
         children = [child for nursery in tuple(task.child_nurseries) for child in tuple(nursery.child_tasks)]
         pending += children
         if not children:
-            # Every task ends in Trio's own frames; what called them says more.
+            # The innermost frames of every task are Trio's own; their callers say more.
             where = [
                 f"{frame.f_code.co_filename}:{line}"
                 for frame, line in task.iter_await_frames()
@@ -291,20 +288,12 @@ def _threads() -> list[str]:
     return lines
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
-
-
 def imported_by_launcher() -> bool:
-    """Whether a launcher imports the caller's module right now: `app.run()` at its end must do nothing.
+    """Return whether a launcher imports the caller's module right now; `app.run()` must then do nothing.
 
-    Launchers are Hypercorn's `load_application`, a spawned worker that re-imports the main module, Celery, our
-    command line, and whatever loads an app by its name. They count only outside an import: what they call directly
-    means what it says.
+    Launchers are Hypercorn's `load_application`, a spawned worker that imports the main module again, Celery, our
+    command line, and code that loads an app by its name. What a launcher calls outside of an import does count as a
+    call of `app.run()`.
     """
     importing = False
     frame: FrameType | None = sys._getframe(1)
@@ -327,7 +316,7 @@ def _launches(module: str, function: str) -> bool:
 
 
 def _module(frame: FrameType) -> str:
-    """Its name, also when it runs as `python -m`."""
+    """The name of the frame's module, also when it runs as `python -m`."""
     name = str(frame.f_globals.get("__name__", ""))
     if name == "__main__":
         return str(getattr(frame.f_globals.get("__spec__"), "name", name))

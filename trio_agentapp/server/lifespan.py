@@ -1,9 +1,11 @@
 """The app's life in one task: what is opened here is closed here, in the opposite order.
 
-So a user's `lifespan` and Quart's `while_serving` generators may hold nurseries and cancel scopes. A crash in
-the background stops the server in order: runs are drained, hooks run, everything is closed, and only then
-does the ASGI server hear `lifespan.shutdown.failed`, which ends the process. A server without its background
-would be a zombie.
+So a user's `lifespan` and Quart's `while_serving` generators may hold nurseries and cancel scopes. A crash of a
+background task stops the server in order: runs are drained, hooks run, everything is closed, and only then the ASGI
+server receives `lifespan.shutdown.failed`, which ends the process. Otherwise the server would answer requests
+without its background tasks.
+
+Under the bare `hypercorn` command this is also the only place that can handle signals.
 """
 
 from __future__ import annotations
@@ -29,33 +31,31 @@ import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, LifespanScope
 from quart_trio.asgi import TrioASGILifespan
 
-from ..errors import AgentAppError
-from ..protocol.text import describe_exception, safe_text
 from ..runs.containment import close_dropped, contain, noted, unwrap
 from ..runs.failures import is_cancelled, leaves, printable
 from ..runs.log_fields import add_log_fields
 from ..telemetry import configure_logging
-from .blocking import blocking_named
-from .guard import guard_http2, guard_hypercorn
+from .blocked_loop import log_blocking_calls
+from .failures import log_failure, one_line
+from .patches import apply_patches
 from .signals import note_ignored, signals_to_take
-from .websocket_stream import guard_websockets
 
-__all__ = ["NOT_ASGI", "NOT_TRIO", "Lifespan", "Servable", "log_failure"]
+__all__ = ["NOT_ASGI", "NOT_TRIO", "Lifespan", "Servable"]
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("trio_agentapp.server")
 
 GC_GENERATIONS = (20, 100)
-"""Thresholds of the older generations: measured together with a young one of 50,000."""
+"""Thresholds of the older generations, measured together with a threshold of 50,000 for the youngest."""
 
-UNWINDING_PATIENCE = 5.0
-"""For cancelled background tasks; one that shields itself for longer is left to the process's end."""
+UNWIND_TIMEOUT = 5.0
+"""Seconds for background tasks to unwind once they are cancelled; longer shields are abandoned."""
 
 
 class Servable(Protocol):
-    """What an app offers to be served: its own life, and Quart's hooks around the serving.
+    """What the lifespan needs of an app: its runtime and drain, and Quart's hooks around the serving.
 
-    Optional: `launched` (true when our launcher owns the signals), `gc_threshold` (0 leaves the collector alone),
-    `log_format` and `node_id`.
+    Optional: `launched` (True when our launcher handles the signals), `gc_threshold` (0 leaves the garbage
+    collector alone), `log_format` and `node_id`.
     """
 
     nursery: trio.Nursery
@@ -66,12 +66,12 @@ class Servable(Protocol):
     after_serving_funcs: list[Callable[[], Awaitable[None]]]
 
     def runtime(self) -> AbstractAsyncContextManager[None]:
-        """Open backend, stores, user's lifespan, registry. Raising is a start-up failure; the exit drains."""
+        """Open backend, stores, user's lifespan and registry. If it raises, the start-up fails. The exit drains."""
 
     async def drain(self, hurry: trio.Event) -> None:
-        """Refuse new runs; wait for live ones until `hurry` or a bound; stop the rest, with their cleanup.
+        """Refuse new runs, wait for live ones until `hurry` or a deadline, stop the rest, wait for their cleanup.
 
-        Called more than once, also while another call is under way: each returns when nothing runs any more.
+        May be called more than once, also at the same time. Each call returns when no run is left.
         """
 
     def app_context(self) -> Any:
@@ -84,7 +84,7 @@ class Servable(Protocol):
 NOT_ASGI = (
     "This app is an ASGI app that runs on Trio, and this server (gunicorn, or another for WSGI) cannot serve it; "
     "start it with `python agent.py` and app.run(), or with `hypercorn -k trio agent:app`. For several "
-    "processes say workers= or --workers 4."
+    "processes use workers= or --workers 4."
 )
 NOT_TRIO = (
     "This app needs a server that runs on Trio, and this one (uvicorn, or hypercorn without -k trio) does not; "
@@ -114,10 +114,7 @@ class Lifespan(TrioASGILifespan):
         node_id = getattr(self._servable, "node_id", "")
         configure_logging(getattr(self._servable, "log_format", "text"), node_id=node_id)
         add_log_fields(node_id=node_id)
-        guard_websockets()
-        guard_http2()
-        if not getattr(self._servable, "launched", False):
-            guard_hypercorn()
+        apply_patches()
         failure: BaseException | None = None
         try:
             with noted(), ExitStack() as signals:
@@ -136,21 +133,19 @@ class Lifespan(TrioASGILifespan):
                         raise printable(exc) from exc.__cause__
                     watch.cancel_scope.cancel(reason="the lifespan is over")
         except BaseException as exc:
-            # SystemExit of a user's hook, too: the server drains first, and says why it ends.
+            # Also SystemExit of a user's hook: the server drains first, and reports why it ends.
             if is_cancelled(exc):
                 raise
             failure = exc
         failure = failure or self._crash
-        stage = "shutdown" if self._started else "startup"
         if failure is None:
             await send({"type": "lifespan.shutdown.complete"})
             return
-        log_failure(f"The {'server stops' if self._started else 'start-up failed'}", failure)
-        # Unasked, the failure makes the ASGI server leave; the message is for its log.
-        if stage == "startup":
-            await send({"type": "lifespan.startup.failed", "message": _one_line(failure)})
-        else:
-            await send({"type": "lifespan.shutdown.failed", "message": _one_line(failure)})
+        log_failure("The server stops" if self._started else "The start-up failed", failure)
+        # The ASGI server ends when it receives this, also if it has not asked for a shutdown. It logs the message.
+        stage = "shutdown" if self._started else "startup"
+        failed: Any = {"type": f"lifespan.{stage}.failed", "message": one_line(failure)}
+        await send(failed)
 
     async def _live(self, watch: trio.Nursery, send: ASGISendCallable) -> None:
         app = self._servable
@@ -169,21 +164,21 @@ class Lifespan(TrioASGILifespan):
                     if self._crash is not None:
                         return
                     serving.enter_context(_collector(getattr(app, "gc_threshold", 0)))
-                    serving.enter_context(blocking_named())
+                    serving.enter_context(log_blocking_calls())
                     self._started = True
                     await send({"type": "lifespan.startup.complete"})
                     await self._stop.wait()
                     app.shutdown_event.set()
-                    # Before the hooks close anything that a live run may be using.
+                    # Drain before the hooks close anything that a live run may use.
                     await app.drain(self._hurry)
                     await self._end_background(background)
                     for func in app.after_serving_funcs:
                         unwrap(await contain(app.ensure_async(func)))
             finally:
                 background.cancel_scope.cancel(reason="the app is shutting down")
-                # Also when we are cancelled ourselves: background tasks unwind before what they use is
-                # closed.
-                with trio.move_on_after(UNWINDING_PATIENCE, shield=True):
+                # Shielded, so that background tasks unwind before what they use is closed, also if this task is
+                # cancelled.
+                with trio.move_on_after(UNWIND_TIMEOUT, shield=True):
                     await self._background_over.wait()
 
     async def _watch_messages(self, receive: ASGIReceiveCallable) -> None:
@@ -192,7 +187,7 @@ class Lifespan(TrioASGILifespan):
         self._stop.set()
 
     async def _background(self, task_status: trio.TaskStatus[trio.Nursery]) -> None:
-        """Own `app.nursery` in a task apart, so that a crash in it cancels nothing but its siblings."""
+        """Own `app.nursery` in a task of its own, so that a crash in it cancels only the tasks of that nursery."""
         try:
             async with trio.open_nursery() as nursery:
                 task_status.started(nursery)
@@ -206,7 +201,7 @@ class Lifespan(TrioASGILifespan):
             self._background_over.set()
 
     async def _end_background(self, background: trio.Nursery) -> None:
-        """Give background tasks Quart's time-out to end by themselves; none means at once."""
+        """Wait for background tasks for Quart's time-out, by default 0 seconds, then cancel them."""
         timeout = self._servable.config.get("BACKGROUND_TASK_SHUTDOWN_TIMEOUT") or 0
         background.cancel_scope.deadline = trio.current_time() + timeout
         self._leaving.set()
@@ -215,14 +210,15 @@ class Lifespan(TrioASGILifespan):
     def _crashed(self, what: str, error: BaseException) -> None:
         log.critical(what, exc_info=error)
         self._crash = error
-        # Nobody knows what state the app is in: stop the runs now, each with its cleanup.
+        # The state of the app is unknown: stop the runs now, each with its cleanup.
         self._hurry.set()
         self._stop.set()
 
     def _signals_to_own(self) -> list[signal.Signals]:
-        """Under the bare `hypercorn` command SIGTERM is nobody's: it would kill the worker in mid-cleanup.
+        """The signals that this lifespan handles: none, except under the bare `hypercorn` command.
 
-        Nor is Ctrl-C, without workers: a KeyboardInterrupt would come up in whatever task is running.
+        Hypercorn's workers do not handle SIGTERM, which would kill one in the middle of its cleanup. Without
+        workers it does not handle Ctrl-C either, and KeyboardInterrupt would be raised in an arbitrary task.
         """
         if (
             getattr(self._servable, "launched", False)
@@ -245,11 +241,12 @@ class Lifespan(TrioASGILifespan):
                     nursery.start_soon(self._drain_and_leave)
                 elif multiprocessing.parent_process() is None:
                     self._hurry.set()
-                # A master sends SIGTERM to its last workers twice on its way out: never a wish to hurry.
+                # A master sends SIGTERM twice to its last workers when it ends, so a second one must not hurry
+                # them.
                 first = False
 
     async def _watch_master(self, master: Any) -> None:
-        """Hypercorn's master dies of SIGHUP and others on the spot: its worker would keep the port for ever."""
+        """Drain when the master has died: without it the worker would keep the port for ever."""
         await trio.lowlevel.wait_readable(master.sentinel)
         log.warning("the master process is gone; this worker drains and ends")
         await self._drain_and_leave()
@@ -268,39 +265,21 @@ class Lifespan(TrioASGILifespan):
             with suppress(ProcessLookupError):
                 os.kill(master.pid, signal.SIGTERM)
                 return
-        # An orphan has nobody to tell it to shut down.
+        # The master is dead, so no shutdown message will come.
         self._stop.set()
         self._crash = RuntimeError("the master process is gone")
 
 
-def log_failure(what: str, error: BaseException) -> None:
-    """One clear line; the traceback only where it tells more than the line."""
-    cause = _single(error)
-    expected = isinstance(cause, AgentAppError | OSError)
-    log.critical("%s: %s", what, _one_line(cause), exc_info=None if expected else error)
-
-
-def _single(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
-def _one_line(error: BaseException) -> str:
-    cause = _single(error)
-    return safe_text(cause) if isinstance(cause, AgentAppError) else describe_exception(cause)
-
-
 def _while_serving(generator: AsyncGenerator[None, None]) -> AbstractAsyncContextManager[None]:
-    """Treat it as what it is, a context: an error reaches its `yield`, so that its nurseries unwind."""
+    """Make the generator a context manager: an error is raised at its `yield`, so that its nurseries unwind."""
     return asynccontextmanager(lambda: generator)()
 
 
 @contextmanager
 def _collector(threshold: int) -> Iterator[None]:
-    """Collect rarely: with many streams it is the collector's pauses that make events late.
+    """Collect garbage rarely inside this block: with many streams the collector's pauses delay events.
 
-    What start-up made lives as long as the process and is taken out of the collector's sight.
+    Objects made during the start-up live as long as the process, and are excluded from collection.
     """
     if not threshold:
         yield
@@ -318,6 +297,6 @@ def _collector(threshold: int) -> Iterator[None]:
 
 @trio.lowlevel.enable_ki_protection
 def _raise_sigint(handler: Any) -> None:
-    """End `hypercorn --workers 0` as Ctrl-C does; protected, so that it hits the main task and not us."""
+    """End `hypercorn --workers 0` as Ctrl-C does. Protected, so that the main task raises it and not this one."""
     signal.signal(signal.SIGINT, handler)
     signal.raise_signal(signal.SIGINT)

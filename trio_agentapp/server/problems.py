@@ -1,18 +1,18 @@
-"""Errors before the first byte: `application/problem+json` (RFC 9457, WIRE section 2).
+"""Problem documents (`application/problem+json`, RFC 9457): responses to requests that fail before a run starts.
 
-The only place where an error becomes an answer. What the answer says was written for the client: no traceback, no
-path, no name of ours.
+Only this module turns an error into a response. A response holds no traceback and no internal names.
 """
 
 from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import orjson
-from quart import Quart, Request, Response, has_request_context, request, websocket
+from quart import Quart, Response, has_request_context, request, websocket
 from werkzeug.exceptions import HTTPException
 
 from ..errors import (
@@ -27,7 +27,14 @@ from ..errors import (
 )
 from ..runs.log_fields import add_log_fields, log_fields
 
-__all__ = ["failure_of", "install_problems", "name_request", "problem", "problem_at", "problem_body"]
+__all__ = [
+    "assign_request_id",
+    "install_problems",
+    "internal_error",
+    "problem",
+    "problem_body",
+    "problem_of",
+]
 
 KNOWN: dict[int, type[RequestError]] = {
     error.status: error
@@ -46,26 +53,26 @@ KNOWN: dict[int, type[RequestError]] = {
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 OTHERS = {400: "malformed_request"}
-"""Codes of what no error of ours stands for."""
+"""Codes of statuses that no `RequestError` stands for."""
 
 DETAILS = {
     400: "The request is not valid HTTP for this route.",
     404: "There is nothing at this path.",
-    405: "This path does not take this method.",
+    405: "This path does not support this method.",
     408: "The body did not arrive in time.",
-    413: "The body is larger than this server takes.",
+    413: "The body is larger than this server accepts.",
     500: "Something went wrong on this server.",
 }
 
 
 def install_problems(app: Quart) -> None:
-    """Answer every error of `app` with a problem; a user's own error handlers are more specific, and win."""
+    """Answer every error of `app` with a problem document. More specific error handlers of the user win."""
     app.register_error_handler(RequestError, _of_request_error)
     app.register_error_handler(HTTPException, _of_http_exception)
 
 
-def name_request(app: Quart) -> None:
-    """Give the request that this task handles an id, which its log records and its problem document have."""
+def assign_request_id(app: Quart) -> None:
+    """Give the current task's request an id, for its log records and its problem document."""
     add_log_fields(request_id=secrets.token_hex(8), node_id=str(getattr(app, "node_id", "")))
 
 
@@ -76,33 +83,36 @@ def problem(
     detail: str,
     *,
     retryable: bool = False,
-    retry_after: float | None = None,
-    extra: dict[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
+    path: str | None = None,
 ) -> Response:
-    body = _body(status, code, title, detail, retryable=retryable, extra=extra)
-    response = _response(body)
-    if retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+    """Make a problem document; `path` is the current request's if it is None."""
+    return _response(_body(status, code, title, detail, retryable=retryable, extra=extra or {}, path=path))
+
+
+def problem_of(error: RequestError, path: str | None = None) -> Response:
+    """Make the response to a request that `error` refuses."""
+    response = _response(problem_body(error, path))
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return response
 
 
-def failure_of(failed: Request) -> Response:
-    """The answer to a request that could not be handled, and has no context any more."""
-    return _response(
-        _body(500, "internal", "Internal Server Error", DETAILS[500], retryable=False, extra=None, path=failed.path)
-    )
-
-
-def problem_at(path: str, error: RequestError) -> Response:
-    """The answer to a request for `path` that does not reach the app, and has no context."""
-    return _response(problem_body(error, path))
+def internal_error(path: str) -> Response:
+    """Make the response to a request whose handling failed outside of the app's error handlers."""
+    return problem(500, "internal", PHRASES[500], DETAILS[500], path=path)
 
 
 def problem_body(error: RequestError, path: str | None = None) -> dict[str, Any]:
-    """The problem document of an error, for a wire that has no status line."""
-    extra = dict(error.extra())
+    """The JSON object of the problem document, for a protocol without a status line."""
     return _body(
-        error.status, error.code, error.title, error.detail, retryable=error.retryable, extra=extra, path=path
+        error.status,
+        error.code,
+        error.title,
+        error.detail,
+        retryable=error.retryable,
+        extra=error.extra(),
+        path=path,
     )
 
 
@@ -113,19 +123,21 @@ def _body(
     detail: str,
     *,
     retryable: bool,
-    extra: dict[str, Any] | None,
-    path: str | None = None,
+    extra: Mapping[str, Any],
+    path: str | None,
 ) -> dict[str, Any]:
+    if path is None:
+        path = request.path if has_request_context() else websocket.path
     return {
         "type": f"urn:trio-agentapp:problem:{code}",
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": _path() if path is None else path,
+        "instance": path,
         "code": code,
         "request_id": log_fields().get("request_id") or secrets.token_hex(8),
         "retryable": retryable,
-        **(extra or {}),
+        **extra,
     }
 
 
@@ -133,21 +145,8 @@ def _response(body: dict[str, Any]) -> Response:
     return Response(orjson.dumps(body), status=body["status"], content_type="application/problem+json")
 
 
-def _path() -> str:
-    """The path that was asked for, over HTTP or by a WebSocket's upgrade."""
-    return request.path if has_request_context() else websocket.path
-
-
 async def _of_request_error(error: RequestError) -> Response:
-    return problem(
-        error.status,
-        error.code,
-        error.title,
-        error.detail,
-        retryable=error.retryable,
-        retry_after=error.retry_after,
-        extra=dict(error.extra()),
-    )
+    return problem_of(error)
 
 
 async def _of_http_exception(error: HTTPException) -> Response:

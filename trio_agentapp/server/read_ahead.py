@@ -1,8 +1,4 @@
-"""Reading on while a request is answered, so that a client that hangs up is seen.
-
-Hypercorn's HTTP/1.1 stops reading when anything follows a request (a second request, an empty line), or when the
-request offers an upgrade, until it has answered. The end of the stream is behind those bytes.
-"""
+"""Reads on while a request is handled, so that a client that hangs up is noticed."""
 
 from __future__ import annotations
 
@@ -14,23 +10,25 @@ from hypercorn.protocol.h11 import H11Protocol
 
 __all__ = ["ClientLeft", "ReadAhead"]
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("trio_agentapp.server")
 
 MAX_AHEAD = 1024 * 1024
-"""Bytes behind a request that wait for its answer. A client that sends more is cut: unread, they would hide a
-hang-up."""
+"""Bytes after a request that are kept until it is answered. A client that sends more is disconnected: while they
+stay unread, the end of the stream behind them cannot be seen."""
 
 MAX_RECEIVED = 64 * 1024
 
 
 class ClientLeft(Exception):
-    """The client has hung up, or is cut, while its request is answered."""
+    """The client has hung up, or was disconnected, while its request is handled."""
 
 
 class ReadAhead:
-    """In place of the event for which an `H11Protocol` waits before it parses what follows a request.
+    """Replaces `H11Protocol.can_read`, the event for which Hypercorn waits until a request is answered.
 
-    Only the connection's reading task waits, so no other one reads meanwhile.
+    Hypercorn stops reading when anything follows a request (a second request, an empty line) or when the request
+    offers an upgrade. The end of the stream is behind those bytes, so it would not see that the client hangs up.
+    Only the connection's reading task waits here, so no other task reads at the same time.
     """
 
     def __init__(self, protocol: H11Protocol, stream: Any) -> None:
@@ -61,5 +59,8 @@ class ReadAhead:
                     raise ClientLeft
                 self._protocol.connection.receive_data(bytes(data))
             if len(self._protocol.connection.trailing_data[0]) > MAX_AHEAD:
-                log.info("A client is cut: it sent more than %d bytes behind a request that is answered", MAX_AHEAD)
+                log.info(
+                    "A client was disconnected: it sent more than %d bytes before its request was answered",
+                    MAX_AHEAD,
+                )
                 raise ClientLeft

@@ -1,7 +1,7 @@
-"""The signals that a server takes beside SIGTERM and Ctrl-C: by default each would end it on the spot.
+"""SIGHUP, SIGUSR1 and SIGUSR2, each of which would by default end a server at once.
 
-SIGHUP drains, as SIGTERM does: the terminal is gone. SIGUSR1 and SIGUSR2 do nothing. Whoever has taken one already
-keeps it: `nohup`, the user's program, `faulthandler.register`.
+SIGHUP drains, as SIGTERM does: the terminal is gone. SIGUSR1 and SIGUSR2 do nothing. A signal that already has a
+handler keeps it: `nohup`, the user's program, `faulthandler.register`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 
 __all__ = ["note_ignored", "signals_to_take"]
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("trio_agentapp.server")
 
 TAKEN = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2) if hasattr(signal, "SIGHUP") else ()
 
 
 def signals_to_take() -> list[signal.Signals]:
-    """Those of SIGHUP, SIGUSR1 and SIGUSR2 that nobody handles or ignores."""
+    """Those of SIGHUP, SIGUSR1 and SIGUSR2 that have no handler and are not ignored."""
     caught = _caught_outside_python()
     return [
         number for number in TAKEN if signal.getsignal(number) is signal.SIG_DFL and not caught >> (number - 1) & 1
@@ -27,9 +27,10 @@ def signals_to_take() -> list[signal.Signals]:
 
 
 def note_ignored(number: int, *, stopping: bool = False) -> bool:
-    """Whether this signal does nothing; of SIGUSR1 and SIGUSR2 that is logged.
+    """Return whether this signal does nothing, and log it if it is SIGUSR1 or SIGUSR2.
 
-    `stopping`: the end has begun already. A terminal that is closed may send several SIGHUP: no wish to hurry.
+    With `stopping`, SIGHUP does nothing: a terminal that is closed may send several, which must not hurry the
+    drain.
     """
     if number not in TAKEN:
         return False
@@ -40,7 +41,7 @@ def note_ignored(number: int, *, stopping: bool = False) -> bool:
 
 
 def _caught_outside_python() -> int:
-    """The mask of signals with a handler, be it one of C code, which Python does not know; 0 outside Linux."""
+    """The mask of signals with a handler, including handlers of C code, unknown to Python. 0 outside Linux."""
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("SigCgt:")).split()[1], 16)

@@ -1,4 +1,4 @@
-"""Response bodies that follow something live: a run, or the generator of an endpoint."""
+"""Response bodies that stream live data: the events of a run, or the items of an endpoint's generator."""
 
 from __future__ import annotations
 
@@ -10,43 +10,45 @@ from quart.wrappers.response import ResponseBody
 
 from .direct import DirectWriter
 
-__all__ = ["StreamBody", "event_stream_response"]
+__all__ = ["WIND_DOWN_TIMEOUT", "StreamBody", "event_stream_response"]
+
+WIND_DOWN_TIMEOUT = 35.0
+"""Seconds that a stream has to end when the server shuts down, for an app without `wind_down_timeout`: a cleanup
+budget of 30 s and a margin for the last frames."""
 
 
 class StreamBody(ResponseBody):
-    """A response body that follows something live, and can bring it to its end.
+    """A response body that can end itself when the server shuts down.
 
-    Its iterator must not raise: what goes wrong belongs into the stream, as an event. What raises all the
-    same is logged, and the client sees an incomplete answer.
+    Its iterator must not raise: an error belongs into the stream, as an event. If it raises all the same, the error
+    is logged, and the client sees an incomplete response.
     """
 
     writer: DirectWriter | None = None
-    """Set while the body is sent, if parts of it may be written from other tasks than the one that iterates it."""
+    """Set while the body is sent, if other tasks than the one that iterates it may write parts of it."""
 
     _cut: Callable[[], None] | None = None
 
     def bind(self, cut: Callable[[], None]) -> None:
-        """The connection that sends this body says how it can be cut."""
+        """Called by the connection that sends this body, with the function that breaks the response off."""
         self._cut = cut
 
     def cut(self) -> None:
-        """Break the answer off, also in the middle of a write that its client does not take. Does not block."""
+        """Break the response off, also while a write is blocked by a client that does not read. Does not block."""
         if self._cut is not None:
             self._cut()
 
     @abstractmethod
     def wind_down(self) -> None:
-        """Arrange to end by yourself soon; must not block.
+        """Arrange that the iterator ends soon. Must not block.
 
-        Called at most once, when the server leaves although the client is still there. The iterator goes on
-        to be read until it ends, for at most the app's `wind_down_timeout`.
+        Called at most once, when the server shuts down and the client is still connected. The iterator is read
+        until it ends, for at most the app's `wind_down_timeout`.
         """
 
 
 def event_stream_response(body: StreamBody, headers: dict[str, str]) -> Response:
     response = Response(body, content_type="text/event-stream; charset=utf-8")
-    # A stream lasts as long as its run; Quart would cut it, silently, after a minute.
-    response.timeout = None
     response.headers["Cache-Control"] = "no-cache, no-transform"
     response.headers["X-Accel-Buffering"] = "no"
     response.headers.update(headers)

@@ -1,4 +1,4 @@
-"""The two files of TLS, looked at before anything is served with them, or without."""
+"""Checks the certificate and key files of TLS before the server starts."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ StrPath = str | os.PathLike[str]
 
 
 def tls_files(certfile: StrPath | None, keyfile: StrPath | None) -> tuple[str, str] | tuple[None, None]:
-    """Absolute paths of a certificate chain and of its key, both in PEM; None twice: no TLS.
+    """Return the absolute paths of a certificate chain and of its key, both in PEM, or None twice for no TLS.
 
     Raises:
-        ConfigurationError: one of the two is missing, cannot be read or is not what it should be.
+        ConfigurationError: a file is missing, cannot be read, or does not hold what it should.
     """
     if certfile is None and keyfile is None:
         return None, None
     if certfile is None or keyfile is None:
         given, other = ("certfile", "keyfile") if keyfile is None else ("keyfile", "certfile")
         raise ConfigurationError(
-            f"{given} was given without {other}: TLS needs both. A file that holds both is given twice"
+            f"{given} was given without {other}: TLS needs both. If one file holds both, give it twice"
         )
     texts = {name: _read(name, path) for name, path in (("certfile", certfile), ("keyfile", keyfile))}
     has_certificate = {name: b"-----BEGIN CERTIFICATE-----" in text for name, text in texts.items()}

@@ -1,13 +1,13 @@
-"""One WebSocket as the app sees it: who ends it, and with which code.
+"""A WebSocket between the server and its view: which side ends it, and with which close code.
 
-Stock, a view that fails closes with 1000, as if all was well; and a server that leaves says nothing. Here the first
-is 1011, and the second 1001; a view that asks for it is told first, and may say goodbye itself.
+Quart-trio closes with 1000, as if all was well, when a view fails, and sends nothing when the server shuts down.
+Here these are 1011 and 1001. A view can ask to be notified of the shutdown and to close by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 from hypercorn.typing import (
@@ -23,36 +23,33 @@ from quart_trio.asgi import TrioASGIWebsocketConnection
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from ..runs.containment import contain, unwrap
-from .connection import WIND_DOWN_TIMEOUT
-from .problems import name_request
+from .extensions import SHUTDOWN_NOTICE, add_extension
+from .problems import assign_request_id
+from .stream_body import WIND_DOWN_TIMEOUT
 
 if TYPE_CHECKING:
     from quart_trio import QuartTrio
 
-__all__ = ["FAREWELL", "Farewell", "WebSocketConnection"]
+__all__ = ["ShutdownNotice", "WebSocketConnection"]
 
 NORMAL, GOING_AWAY, INTERNAL_ERROR = 1000, 1001, 1011
 
-GOODBYE_PATIENCE = 2.0
-"""Seconds for a close frame, when the server leaves."""
+CLOSE_TIMEOUT = 2.0
+"""Seconds for a close frame when the server shuts down."""
 
 
-FAREWELL: Any = "trio_agentapp.farewell"
-"""The extension of an ASGI scope through which a view can outlast its server's wish to leave."""
-
-
-class Farewell:
-    """Between the connection and its view."""
+class ShutdownNotice:
+    """Lets a view close its WebSocket by itself when the server shuts down, in place of being cancelled."""
 
     def __init__(self, view: trio.CancelScope) -> None:
-        self.due = trio.Event()
-        """The server leaves although the client is still there."""
+        self.received = trio.Event()
+        """Set when the server shuts down and the client is still connected."""
         self.wanted = False
         self.too_late = False
         self._view = view
 
-    def want(self) -> None:
-        """The view will end by itself soon after `due`, and is not cancelled then."""
+    def request(self) -> None:
+        """Ask for the notice: the view is not cancelled at once, and must end soon after `received` is set."""
         if not self.too_late:
             self.wanted = self._view.shield = True
 
@@ -63,17 +60,16 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
     def __init__(
         self, app: QuartTrio, scope: WebsocketScope, refusal: Callable[[], Response] | None = None
     ) -> None:
-        """`refusal`: makes the answer to the upgrade in place of the app."""
+        """`refusal` makes the response to the upgrade in place of the app."""
         super().__init__(app, scope)
         self._refusal = refusal
         self._responding = trio.CancelScope()
-        self._farewell = Farewell(self._responding)
+        self._notice = ShutdownNotice(self._responding)
         self._receiving = trio.CancelScope()
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        name_request(self.app)
-        extended: Any = self.scope
-        extended["extensions"] = {**(extended.get("extensions") or {}), FAREWELL: self._farewell}
+        assign_request_id(self.app)
+        add_extension(self.scope, SHUTDOWN_NOTICE, self._notice)
         websocket = self._create_websocket_from_scope(send)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, receive)
@@ -85,18 +81,18 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
                 await self._close(send, GOING_AWAY)
 
     async def _watch(self, receive: ASGIReceiveCallable) -> None:
-        """Hand messages on, one at a time, and see either side leave."""
+        """Pass messages to the view one at a time, and notice when the client or the server leaves."""
         with self._receiving:
             try:
                 await self._receive(receive)
             except trio.Cancelled:
-                self._farewell.too_late = True
-                if self._receiving.cancel_called or not self._farewell.wanted:
+                self._notice.too_late = True
+                if self._receiving.cancel_called or not self._notice.wanted:
                     raise
-                self._farewell.due.set()
+                self._notice.received.set()
                 timeout: float = getattr(self.app, "wind_down_timeout", WIND_DOWN_TIMEOUT)
                 self._responding.deadline = trio.current_time() + timeout
-                # The client may still hang up before the goodbye is out.
+                # The client may still hang up before the view has closed.
                 self._receiving.shield = True
                 await self._receive(receive)
 
@@ -109,7 +105,7 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
             elif event["type"] == "websocket.disconnect":
                 self._closed = True
                 self._responding.cancel(reason="the client disconnected")
-                # Nothing follows; stay to see a cancel from outside.
+                # No message follows; stay to see a cancel from outside.
                 await trio.sleep_forever()
 
     async def _respond(self, websocket: Websocket, send: ASGISendCallable) -> None:
@@ -121,7 +117,7 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
                 await contain(self.app.handle_websocket, websocket, name=f"WebSocket {websocket.path}")
             )
         except Exception:
-            # Logged by the server, once it has left the app.
+            # The server logs it when it leaves the app.
             await self._close(send, INTERNAL_ERROR)
             raise
         if response is not None and not self._accepted:
@@ -132,11 +128,11 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
     async def _close(self, send: ASGISendCallable, code: int) -> None:
         if not self._closed:
             self._closed = True
-            with trio.move_on_after(GOODBYE_PATIENCE, shield=True):
+            with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
                 await send({"type": "websocket.close", "code": code, "reason": ""})
 
     async def _reject(self, response: Response | WerkzeugResponse, send: ASGISendCallable) -> None:
-        """Answer the upgrade as HTTP does."""
+        """Answer the upgrade with an HTTP response."""
         self._closed = True
         start: WebsocketResponseStartEvent = {
             "type": "websocket.http.response.start",

@@ -1,9 +1,13 @@
-"""Hypercorn's WebSocket, mended: one stream of it, from the upgrade to the last frame.
+"""A WebSocket on the wire, from the upgrade to the last frame: Hypercorn's, with its faults corrected.
 
-Stock, it pings without looking for pongs, offers compression (a context of some 300 KiB for each socket), tells its
-app nothing when a message was too large, answers a frame that breaks the protocol by hanging up, waits for ever to
-hand a message to an app that has left, and closes the TCP connection under its own close frame, which the peer then
-may never see.
+Hypercorn's own has these faults:
+
+- It sends pings and does not look for the pongs.
+- It offers compression, which takes some 300 KiB of memory for each socket.
+- It does not tell the app that a message was too large.
+- It answers a frame that breaks the protocol by hanging up, without a close frame.
+- It waits for ever to pass a message to an app that has returned.
+- It closes the TCP connection right after its close frame, which the peer then may never see.
 """
 
 from __future__ import annotations
@@ -14,7 +18,6 @@ from dataclasses import replace
 from typing import Any
 
 import trio
-from hypercorn.protocol import h2, h11
 from hypercorn.protocol.events import Body, Data, Request, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WSStream
@@ -24,106 +27,105 @@ from wsproto.events import CloseConnection, Event, Message, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError
 
-__all__ = ["EXTENSION", "PING_INTERVAL", "WebSocketStream", "guard_websockets"]
+from .extensions import WEBSOCKET_STREAM, add_extension
 
-EXTENSION = "trio_agentapp.websocket"
-"""Where the ASGI scope's extensions hold the stream."""
+__all__ = ["PING_INTERVAL", "WebSocketStream"]
 
 PING_INTERVAL = 20.0
-"""Seconds between two pings (WIRE, section 4)."""
+"""Seconds between two pings."""
 
-VANISHED = 4
-"""Intervals in a row without a byte, the first of them without a ping before it: the peer has vanished."""
+MAX_SILENT_INTERVALS = 4
+"""Ping intervals in a row without a byte after which the peer counts as gone."""
 
-CLOSING_PATIENCE = 2.0
-"""Seconds the peer has for its half of the closing."""
+CLOSE_TIMEOUT = 2.0
+"""Seconds that the peer has to answer a close frame."""
 
 
 class WebSocketStream(WSStream):
-    """In place of Hypercorn's, for HTTP/1.1 and HTTP/2."""
+    """Replaces Hypercorn's `WSStream`, for HTTP/1.1 and HTTP/2."""
 
     def __init__(self, app: AppWrapper, *args: Any) -> None:
-        async def offering(scope: Any, *rest: Any) -> None:
-            scope["extensions"][EXTENSION] = self
+        async def app_with_stream(scope: Any, *rest: Any) -> None:
+            add_extension(scope, WEBSOCKET_STREAM, self)
             await app(scope, *rest)
 
-        super().__init__(offering, *args)  # type: ignore[arg-type]  # it only passes on what it is given
-        self._over = trio.Event()
-        self._heard = False
+        super().__init__(app_with_stream, *args)  # type: ignore[arg-type]  # it only passes its arguments on
+        self._disconnected = trio.Event()
+        self._received_any = False
         self._refused = False
-        self._app_has_left = False
-        self._telling: set[trio.CancelScope] = set()
+        self._app_returned = False
+        self._deliveries: set[trio.CancelScope] = set()
 
     def limit(self, max_message: int) -> None:
-        """Refuse messages of more characters (bytes, where they are binary) than this, with 1009."""
+        """Refuse messages of more than `max_message` characters (or bytes, if they are binary) with 1009."""
         self.buffer.max_length = max_message
 
     async def send_texts(self, texts: Sequence[str]) -> None:
-        """Send messages, in one write. A peer that has gone gets none."""
+        """Send messages in one write. Does nothing if the peer has gone."""
         if self.closed or self.connection.state is not ConnectionState.OPEN:
             return
-        await self._put(b"".join([self.connection.send(TextMessage(data=text)) for text in texts]))
+        await self._send_bytes(b"".join([self.connection.send(TextMessage(data=text)) for text in texts]))
 
-    async def _put(self, data: bytes) -> None:
+    async def _send_bytes(self, data: bytes) -> None:
         try:
             await self.send(Data(stream_id=self.stream_id, data=data))
         except trio.BusyResourceError:
-            # Another task is closing the connection, for which it takes no lock; nobody would see this any more.
+            # Another task is closing the connection, and does not take the lock for that.
             await trio.lowlevel.checkpoint()
 
     async def _send_wsproto_event(self, event: Event) -> None:
-        with suppress(LocalProtocolError):  # the close handshake is over, or past the point where this may be said
-            await self._put(self.connection.send(event))
+        with suppress(LocalProtocolError):  # the close handshake no longer allows this event
+            await self._send_bytes(self.connection.send(event))
 
     async def handle(self, event: StreamEvent) -> None:
         if isinstance(event, Request):
             kept = [field for field in event.headers if field[0].lower() != b"sec-websocket-extensions"]
             await super().handle(replace(event, headers=kept))
         elif isinstance(event, Body | Data) and self.handshake.accepted and not self.closed:
-            self._heard = True
+            self._received_any = True
             if self.connection.state is not ConnectionState.CLOSED:
                 self.connection.receive_data(event.data)
                 await self._handle_events()
         elif isinstance(event, StreamClosed) and not self.closed:
             self.closed = True
-            self._over.set()
+            self._disconnected.set()
             usual = self.state in (ASGIWebsocketState.CLOSED, ASGIWebsocketState.HTTPCLOSED)
             code = CloseReason.NORMAL_CLOSURE if usual else CloseReason.ABNORMAL_CLOSURE
-            await self._tell({"type": "websocket.disconnect", "code": code.value})
+            await self._deliver({"type": "websocket.disconnect", "code": code.value})
         else:
             await super().handle(event)
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
         if message is None:
-            self._app_has_left = True
-            for telling in self._telling:
-                telling.cancel(reason="the app has left this WebSocket")
+            self._app_returned = True
+            for delivery in self._deliveries:
+                delivery.cancel(reason="the app has returned")
         if message is None and self.handshake.accepted and not self.closed:
             if self.state is ASGIWebsocketState.CONNECTED:
                 self.state = ASGIWebsocketState.CLOSED
                 await self._send_wsproto_event(CloseConnection(code=CloseReason.INTERNAL_ERROR))
-            # Closing TCP with data unread resets it, and the reset overtakes our close frame.
-            with trio.move_on_after(CLOSING_PATIENCE, shield=True):
-                await self._over.wait()
+            # Closing TCP with unread data resets the connection, and the peer may then not see the close frame.
+            with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+                await self._disconnected.wait()
         await super().app_send(message)
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():
             if isinstance(event, Message):
                 if not self._refused:
-                    await self._take(event)
+                    await self._receive_message(event)
             elif isinstance(event, Ping):
                 await self._send_wsproto_event(event.response())
             elif isinstance(event, CloseConnection):
                 if self.connection.state is ConnectionState.OPEN:
-                    # Not the peer's, but wsproto's verdict on what the peer has sent.
+                    # Not from the peer: wsproto has found a fault in what the peer sent.
                     await self._refuse(event.code)
                     continue
                 if self.connection.state is ConnectionState.REMOTE_CLOSING:
                     await self._send_wsproto_event(event.response())
                 await self.send(StreamClosed(stream_id=self.stream_id))
 
-    async def _take(self, event: Message[Any]) -> None:
+    async def _receive_message(self, event: Message[Any]) -> None:
         try:
             self.buffer.extend(event)
         except FrameTooLargeError:
@@ -132,27 +134,27 @@ class WebSocketStream(WSStream):
         if event.message_finished:
             message = self.buffer.to_message()
             self.buffer.clear()
-            await self._tell(message)
+            await self._deliver(message)
 
     async def _refuse(self, code: int) -> None:
-        """Close because of what came, and have the app leave; what comes from now on is read and dropped."""
+        """Close because of a fault of the peer, and report a disconnect to the app. Drop what still comes."""
         if self._refused:
             return
         self._refused = True
         self.buffer.clear()
         self.state = ASGIWebsocketState.CLOSED
         await self._send_wsproto_event(CloseConnection(code=code))
-        await self._tell({"type": "websocket.disconnect", "code": int(code)})
+        await self._deliver({"type": "websocket.disconnect", "code": int(code)})
 
-    async def _tell(self, message: dict[str, Any]) -> None:
-        """Hand something to the app; one that has left, or leaves while its queue is full, misses nothing by it."""
-        if self.app_put is not None and not self._app_has_left:
-            with trio.CancelScope() as telling:
-                self._telling.add(telling)
+    async def _deliver(self, message: dict[str, Any]) -> None:
+        """Pass a message to the app, and do not wait for an app that has returned, or returns meanwhile."""
+        if self.app_put is not None and not self._app_returned:
+            with trio.CancelScope() as delivery:
+                self._deliveries.add(delivery)
                 try:
                     await self.app_put(message)
                 finally:
-                    self._telling.discard(telling)
+                    self._deliveries.discard(delivery)
 
     async def _accept(self, message: WebsocketAcceptEvent) -> None:
         await super()._accept(message)
@@ -162,20 +164,11 @@ class WebSocketStream(WSStream):
     async def _send_pings(self) -> None:
         interval = self.config.websocket_ping_interval or PING_INTERVAL
         unanswered = 0
-        while unanswered < VANISHED:
-            self._heard = False
+        while unanswered < MAX_SILENT_INTERVALS:
+            self._received_any = False
             with trio.move_on_after(interval):
-                await self._over.wait()
+                await self._disconnected.wait()
                 return
-            unanswered = 0 if self._heard else unanswered + 1
+            unanswered = 0 if self._received_any else unanswered + 1
             await self._send_wsproto_event(Ping())
         await self.send(StreamClosed(stream_id=self.stream_id))
-
-
-def guard_websockets() -> None:
-    """Have Hypercorn use it.
-
-    Its protocols take the class from their modules when a request comes; they offer no other way in.
-    """
-    for module in (h11, h2):
-        module.WSStream = WebSocketStream  # type: ignore[attr-defined]

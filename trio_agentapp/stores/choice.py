@@ -1,4 +1,4 @@
-"""Which stores a URL means."""
+"""Chooses the stores for a `state_url`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ FORMS = "sqlite:///file, sqlite:////folder/file, or redis://host"
 
 @attrs.frozen
 class Stores:
-    """Both stores of one place.
+    """Both stores of one place. They can be used inside `async with stores.open()`, which may be entered again.
 
-    `open()`: an async context manager in which they can be used; it raises ConfigurationError for a place that
-    cannot work, and BackendUnavailable for one that cannot be reached. They may be opened again.
+    `open()` raises ConfigurationError if the place cannot work, and BackendUnavailable if it cannot be reached.
     """
 
     states: StateStore
@@ -32,16 +31,16 @@ class Stores:
 
 
 def stores_of(url: str | None, *, prefix: str = "agentapp", alone: bool = True) -> Stores:
-    """The stores that a `state_url` means; None: in memory. `prefix` is that of all keys in Redis.
+    """Return the stores for a `state_url`; None: in memory. `prefix` is that of all keys in Redis.
 
-    `alone=False`: other nodes may serve the same sessions, so states in memory want a warning.
+    With `alone=False` other nodes may serve the same sessions, so stores in memory log a warning.
 
     Raises:
-        ConfigurationError: it means none.
+        ConfigurationError: the URL has an unknown scheme.
     """
     if url is None:
         return Stores(MemoryStateStore(alone=alone), MemorySessionStore(), nullcontext)
-    # Each is loaded when it is wanted: an app on one node needs no Redis client.
+    # Each module is imported when it is needed: an app on one node needs no Redis client.
     if url.startswith("sqlite:"):
         from .sqlite import Database
 
@@ -62,7 +61,7 @@ def _over(shelf: Callable[[str], Shelf], open: Callable[[], AbstractAsyncContext
 
 @asynccontextmanager
 async def open_stores(url: str | None = None, *, prefix: str = "agentapp") -> AsyncIterator[Stores]:
-    """The stores of an app, opened without it: for scripts and tests.
+    """Open the stores of an app without the app, for scripts and tests.
 
     async with open_stores("sqlite:///chats.db") as stores:
         print(await stores.sessions.history("ann", "chat-1"))

@@ -1,4 +1,4 @@
-"""States and histories in the memory of this process: gone with it, and seen by no other node."""
+"""States and histories in the memory of this process. They end with it, and other nodes do not see them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["MAX_MEMORY_BYTES", "MAX_STATES", "MemorySessionStore", "MemoryStateS
 logger = logging.getLogger("trio_agentapp.stores")
 
 MAX_STATES = 10_000
-"""Sessions kept by one store; past it the one unused for longest is forgotten, with a warning."""
+"""Sessions of one store. Beyond it the least recently used one is forgotten, and a warning is logged."""
 
 MAX_MEMORY_BYTES = 256 * 2**20
-"""Bytes kept by one store, in the same way."""
+"""Bytes of one store, with the same rule."""
 
 
 class MemoryStateStore(ShelvedStates):
-    """States as JSON: as strict as the other stores, and nobody changes a saved state by accident.
+    """States as JSON. So the same values are accepted as in other stores, and a saved state cannot be changed.
 
-    `alone=False`: there may be other nodes, which do not see what is saved here; the first save warns of it.
+    With `alone=False` there may be other nodes, which do not see these states. The first save logs a warning.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class MemoryStateStore(ShelvedStates):
         if self._to_warn:
             self._to_warn = False
             logger.warning(
-                "states are in the memory of this process, where other nodes do not see them; set state_url "
+                "states are kept in the memory of this process, so other nodes do not see them; set state_url "
                 "(or AGENTAPP_STATE_URL), for instance to redis://localhost"
             )
         await super().save(user_id, session_id, state)
 
 
 class MemorySessionStore(ShelvedSessions):
-    """Histories and objects, in the same way."""
+    """Histories and states of objects in memory."""
 
     def __init__(self, *, max_sessions: int = MAX_STATES, max_bytes: int = MAX_MEMORY_BYTES) -> None:
         super().__init__(MemoryShelf(max_sessions, max_bytes))
@@ -70,7 +70,7 @@ class Entry:
 
 
 class MemoryShelf(Shelf):
-    """What was deleted keeps its place, so that a late writer is still refused."""
+    """A shelf in memory. A deleted session keeps its record, so that late writers are still refused."""
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
         self._max_entries = max_entries

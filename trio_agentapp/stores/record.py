@@ -1,4 +1,4 @@
-"""One thing that is kept, with the version before it and the fence: what memory and SQLite do, and Redis in Lua."""
+"""One kept value, with its earlier version and its fence. Memory and SQLite use it; Redis does the same in Lua."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def stale(token: int, fence: int) -> StaleToken:
 
 @attrs.define
 class Record:
-    """A value (None: deleted, or never there) and who wrote it.
+    """A value; None: deleted, or never written.
 
-    `writer` is the token of the run whose writes `before` undoes; None: there is nothing to go back to. `fence` is
-    the greatest token seen.
+    `before` is the version from before the writes of the run with the token `writer`; `writer` None: there is no
+    such version. `fence` is the greatest token so far.
     """
 
     value: bytes | None = None
@@ -29,10 +29,10 @@ class Record:
     fence: int = 0
 
     def admit(self, token: int | None) -> None:
-        """Refuse the write of a run that a later one has replaced. Code outside of runs has no token.
+        """Refuse the write of a run if a later run has written. Code outside of runs has no token.
 
         Raises:
-            StaleToken: nothing has changed.
+            StaleToken: `token` is below the fence. The record is unchanged.
         """
         if token is None:
             return
@@ -50,7 +50,7 @@ class Record:
         self.value = value
 
     def undo(self, token: int) -> bool:
-        """Go back to before the writes of the run with `token`, if they are the last ones."""
+        """Restore the version from before the writes of the run with `token`, if they are the last ones."""
         if self.writer != token:
             return False
         self.value, self.before, self.writer = self.before, None, None

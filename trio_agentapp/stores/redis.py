@@ -1,4 +1,4 @@
-"""States and histories in Redis, for the nodes of an app: scripts that are atomic and may be repeated."""
+"""States and histories in Redis, for all nodes of an app."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from importlib.resources import files
 from typing import Any
 
 import trio
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import RedisError
 
 from ..errors import BackendUnavailable, ConfigurationError
 from ..protocol.ids import SessionKey
-from ..redis import Command, LinkError, RedisClient, RedisURL, Script, ScriptCall
+from ..redis import Command, LinkError, RedisClient, RedisURL, Script, ScriptCall, is_full
 from .record import stale
 from .shelf import Shelf
 from .turns import MAX_HISTORY_BYTES, MAX_MESSAGES, Turn
@@ -27,22 +27,22 @@ START_TIMEOUT = 10.0
 """Seconds after which a start gives up on a server that does not answer."""
 
 CALL_TIMEOUT = 3.0
-"""Seconds for one call. A large state on a slow network takes longer than a heartbeat may."""
+"""Seconds for one call. A large state on a slow network takes longer than a heartbeat."""
 
-PATIENCE = 5.0
-"""Seconds for which a call is tried again, as a claim is: Redis is restarted in less."""
+RETRY_FOR = 5.0
+"""Seconds for which a call is repeated. A restart of Redis takes less."""
 
 RETRY = 0.2
-"""Seconds between two tries."""
+"""Seconds between two attempts."""
 
 FORGET_AFTER = 24 * 3600.0
-"""Seconds for which a deleted session still refuses late writers; by then the cleanup of any has ended long ago."""
+"""Seconds for which a deleted session refuses late writers. The cleanup of a run is much shorter."""
 
 
 class RedisPlace:
-    """One server, over one connection, whatever the number of sessions.
+    """One server, over one connection, for any number of sessions.
 
-    What is kept has no time to live: how long chats are wanted is the operator's to say.
+    Data do not expire: the operator decides how long chats are kept.
 
     Raises:
         ConfigurationError: a URL or prefix that cannot work.
@@ -65,7 +65,7 @@ class RedisPlace:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Raises BackendUnavailable: no answer; ConfigurationError: it lets nobody in, or may forget states."""
+        """Connect. Raises BackendUnavailable: no answer; ConfigurationError: log-in refused, or evicting server."""
         async with AsyncExitStack() as stack:
             try:
                 client = await stack.enter_async_context(
@@ -83,10 +83,10 @@ class RedisPlace:
                 self._client = None
 
     async def ask(self, call: Command | ScriptCall, verb: str) -> Any:
-        """The answer to a call that may be repeated."""
+        """Return the answer to a call, which may be sent several times."""
         if self._client is None:
             raise RuntimeError("the stores are not open; they are while the app runs")
-        give_up_at = trio.current_time() + PATIENCE
+        give_up_at = trio.current_time() + RETRY_FOR
         while True:
             left = give_up_at - trio.current_time()
             try:
@@ -94,8 +94,7 @@ class RedisPlace:
                 if isinstance(answer, RedisError):
                     raise answer
             except (LinkError, RedisError) as error:
-                full = isinstance(error, OutOfMemoryError) or "-OOM " in str(error)
-                if full or trio.current_time() + RETRY >= give_up_at:
+                if is_full(error) or trio.current_time() + RETRY >= give_up_at:
                     logger.warning("Redis at %s: %s", self._url, error)
                     raise BackendUnavailable(f"The state could not be {verb}.", retry_after=1.0) from error
             else:
@@ -108,7 +107,7 @@ async def _check(client: RedisClient) -> None:
     policy = memory.get("maxmemory_policy", "noeviction")
     if policy.startswith("allkeys"):
         raise ConfigurationError(
-            f"state_url: this Redis evicts keys when it is full (maxmemory-policy {policy}), states would vanish; "
+            f"state_url: this Redis evicts keys when it is full (maxmemory-policy {policy}), so states are lost; "
             "set maxmemory-policy to noeviction, or use another server"
         )
 
@@ -151,7 +150,7 @@ class RedisShelf(Shelf):
         return base, f"{base}:turns", f"{base}:messages"
 
     async def _run(self, script: Script, key: SessionKey, token: int | None, *args: str | int | bytes) -> bool:
-        # The nonce is that of this call, however often it is tried.
+        # All attempts of this call have the same nonce.
         fixed = (secrets.token_hex(8), "" if token is None else str(token), int(FORGET_AFTER * 1000))
         verdict, value = await self._place.ask(script.bind(self._keys(key), (*fixed, *args)), "kept")
         if verdict == b"STALE":

@@ -1,6 +1,6 @@
-"""The two stores over one narrow shelf: everything that is the same wherever things are kept.
+"""The two stores over a shelf, which keeps bytes at some place.
 
-A shelf keeps bytes for a session, in the way of `record.Record`, and a list of turns beside them.
+A shelf keeps for each session a record, as `Record` does, and a list of turns.
 """
 
 from __future__ import annotations
@@ -23,29 +23,37 @@ Ts = TypeVarTuple("Ts")
 
 
 class Shelf(ABC):
-    """Where bytes are kept. Every write is atomic, and raises StaleToken if its `token` is below the fence."""
+    """Keeps the record and the turns of sessions at one place, such as a database.
+
+    It must hold: every method is atomic, and may be repeated; a write with a `token` below the session's fence
+    raises StaleToken and changes nothing; a deleted session still remembers its fence for a day, to refuse late
+    writers.
+    """
 
     @abstractmethod
-    async def read(self, key: SessionKey) -> bytes | None: ...
+    async def read(self, key: SessionKey) -> bytes | None:
+        """Return the value; None if there is none."""
 
     @abstractmethod
     async def write(self, key: SessionKey, value: bytes | None, token: int | None) -> bool:
-        """Replace the value, or with None forget it and all turns. True if there was anything before."""
+        """Replace the value; with None, delete it and all turns. Return True if there was anything before."""
 
     @abstractmethod
     async def undo(self, key: SessionKey, undone: int, token: int | None) -> bool:
-        """Take back the value and the last turn where they are the run's with token `undone`."""
+        """Undo the value and the last turn if the run with token `undone` wrote them. Return True if so."""
 
     @abstractmethod
     async def add(self, key: SessionKey, turn: Turn) -> None:
-        """Append a turn, unless there is one of that run, and drop the surplus at the other end."""
+        """Append a turn, unless its run has one. Then remove the oldest turns that are `surplus`."""
 
     @abstractmethod
     async def turns(self, key: SessionKey, limit: int | None) -> Sequence[bytes]:
-        """The messages of the last `limit` turns (None: of all), oldest first."""
+        """Return the messages of the last `limit` turns (None: of all), oldest first."""
 
 
 class ShelvedStates(StateStore):
+    """A state store over a shelf."""
+
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
 
@@ -66,6 +74,8 @@ class ShelvedStates(StateStore):
 
 
 class ShelvedSessions(SessionStore):
+    """A session store over a shelf."""
+
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
 
@@ -101,13 +111,13 @@ class ShelvedSessions(SessionStore):
 
 
 def token_for(key: SessionKey) -> int | None:
-    """The fencing token of the run that writes, if it is one of this session; known in its threads, too."""
+    """Return the fencing token of the calling run, also in its threads; None if it is not a run of this session."""
     run = current_run.get(None)
     return run.token if run is not None and run.key == key else None
 
 
 async def _whole(write: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-    """A write that a stop does not cut."""
+    """Call a write so that a stop does not interrupt it."""
     async with shielded_write():
         return await write(*args)
-    raise AssertionError  # for the type checker: the scope swallows nothing
+    raise AssertionError  # for the type checker: the scope swallows no exception

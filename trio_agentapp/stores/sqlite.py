@@ -1,9 +1,9 @@
 """States and histories in one SQLite file, for the processes of one machine.
 
-A write is one transaction in write-ahead-log mode: a process that is killed leaves the old version or the new one.
-`synchronous=FULL` has each wait for the disk, so that what was saved is there after a power cut, too; with NORMAL
-SQLite would be whole then, but may have lost the last turns, which clients have seen. It costs a save some
-milliseconds in a thread, and a handler saves once or twice a turn.
+A write is one transaction in write-ahead-log mode: if the process is killed, the old version or the new one is
+there. With `synchronous=FULL` each write waits for the disk, so it also survives a power cut. With NORMAL the file
+would stay consistent, but the last turns, which clients have seen, could be lost. FULL costs some milliseconds in a
+thread for each save, and a handler saves once or twice a turn.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ logger = logging.getLogger("trio_agentapp.stores")
 T = TypeVar("T")
 
 Side: TypeAlias = tuple[sqlite3.Connection, trio.CapacityLimiter]
-"""A connection, and what lets one thread at a time use it."""
+"""A connection, and the limiter that lets one thread at a time use it."""
 
 BUSY_TIMEOUT = 5.0
-"""Seconds that a write waits for those of other processes: each takes milliseconds, so longer means trouble."""
+"""Seconds that a write waits for writes of other processes, which take milliseconds."""
 
 FORGET_AFTER = 24 * 3600.0
-"""Seconds for which a deleted session still refuses late writers; by then the cleanup of any has ended long ago."""
+"""Seconds for which a deleted session refuses late writers. The cleanup of a run is much shorter."""
 
 SCHEMA_VERSION = 1
 
@@ -94,10 +94,10 @@ DELETE FROM turns WHERE token = ? AND number = (
 
 
 class Database:
-    """One file. Reads do not wait for writes; each kind has a connection, used by one thread at a time.
+    """One file. Reads do not wait for writes: each have a connection, used by one thread at a time.
 
     Raises:
-        ConfigurationError: the URL names no file.
+        ConfigurationError: the URL does not name a file.
     """
 
     def __init__(self, url: str) -> None:
@@ -115,7 +115,7 @@ class Database:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Raises ConfigurationError: the file cannot be opened, or is none of ours."""
+        """Open the file. Raises ConfigurationError: it cannot be opened, or is not a file of this package."""
         async with self._connected() as self._writer, self._connected() as self._reader:
             try:
                 yield
@@ -129,7 +129,8 @@ class Database:
         try:
             yield connection, limiter
         finally:
-            # In its turn, after what a thread may still be doing. The last one moves the log into the file.
+            # The limiter makes it wait for a thread that is still working. The last close moves the log into the
+            # file.
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(connection.close, limiter=limiter)
 
@@ -154,7 +155,7 @@ class Database:
         mode = _write_ahead(connection)
         if mode != "wal":
             raise ConfigurationError(
-                f"state_url: {self._path} lies where SQLite can keep no write-ahead log ({mode})"
+                f"state_url: {self._path} is on a file system without support for SQLite's write-ahead log ({mode})"
             )
         connection.execute("PRAGMA synchronous = FULL")
         with transaction(connection):
@@ -165,8 +166,8 @@ class Database:
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             elif version != SCHEMA_VERSION:
                 raise ConfigurationError(
-                    f"state_url: {self._path} has the form of another version of trio-agentapp ({version}), "
-                    f"and this one knows {SCHEMA_VERSION}"
+                    f"state_url: {self._path} was written by another version of trio-agentapp (schema {version}); "
+                    f"this version needs schema {SCHEMA_VERSION}"
                 )
             connection.execute(FORGET, (time.time() - FORGET_AFTER,))
 
@@ -199,11 +200,11 @@ class Database:
 
 
 def _make_private(path: str) -> None:
-    """Make the file for its owner alone if there is none; SQLite gives its other files the same rights.
+    """Create the file, readable by its owner only, if there is none. SQLite gives its other files the same rights.
 
-    The file is never opened here: closing it would end all locks that this process has on it, those of SQLite's
-    connections too. Then the next process to close the file would take itself for the last one and remove the log
-    that this one still writes to.
+    The file must not be opened and closed here. Closing it would release all locks of this process on it, also
+    those of SQLite's connections. Then another process that closes the file could believe that it is the last one,
+    and remove the log to which this process still writes.
     """
     try:
         os.mknod(path, stat.S_IFREG | 0o600)
@@ -213,7 +214,7 @@ def _make_private(path: str) -> None:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> str:
-    """Change the mode of the file, for good. While another process does, SQLite refuses without waiting."""
+    """Set the mode of the file, permanently. While another process does so, SQLite refuses without waiting."""
     until = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:
@@ -226,7 +227,7 @@ def _write_ahead(connection: sqlite3.Connection) -> str:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Immediate, since one that reads first and then finds another writer could only fail."""
+    """Begin with the write lock: a transaction that reads first fails if another one writes before it."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

@@ -1,4 +1,4 @@
-"""Turns: the messages of one run in a session's history, and how much of it is kept."""
+"""Turns: the messages of one run in a session's history, and the bounds of a history."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["MAX_HISTORY_BYTES", "MAX_MESSAGES", "Turn", "make_turn", "messages_o
 logger = logging.getLogger("trio_agentapp.stores")
 
 MAX_MESSAGES = 1000
-"""Messages of one session's history: more than any model is given for its next turn."""
+"""Messages of one session's history: more than a model can use for its next turn."""
 
 MAX_HISTORY_BYTES = 4 * 2**20
-"""Bytes of one session's history as JSON: several of the largest requests (1 MiB), and short enough to be read and
-answered at once. The last turn is kept whatever its size: what a run has answered can be read."""
+"""Bytes of one session's history as JSON: several of the largest requests (1 MiB), and few enough for one answer.
+The last turn is always kept, so the answer of a run can be read."""
 
 MAX_TURN_BYTES = 8 * MAX_ANSWER_BYTES
-"""Bytes of one turn as JSON: the largest answer, of which a byte may take six in JSON, and its request."""
+"""Bytes of one turn as JSON: its request and the largest answer, of which a byte may take six in JSON."""
 
 
 @attrs.frozen
 class Turn:
-    """What one run appended; `messages` is a JSON list of `count`."""
+    """The messages that one run appended: `messages` is a JSON list with `count` items."""
 
     run_id: str
     token: int
@@ -40,10 +40,11 @@ class Turn:
 
 
 def make_turn(messages: Sequence[Message], run_id: str, token: int) -> Turn | None:
-    """A turn, None for no messages. One that is beyond the bounds alone loses its oldest messages.
+    """Return a turn; None if there are no messages. The oldest messages beyond the bounds of a turn are dropped.
 
     Raises:
-        TypeError: something is no message, or holds what is not JSON. ValueError: the run id is none.
+        TypeError: an item is not a message, or contains a value that is not JSON.
+        ValueError: the run id is invalid.
     """
     if (fault := identifier_fault(run_id)) is not None:
         raise ValueError(f"run_id {fault}")
@@ -53,7 +54,9 @@ def make_turn(messages: Sequence[Message], run_id: str, token: int) -> Turn | No
         first -= 1
         size += len(encoded[first]) + 1
     if first > 0:
-        logger.warning("run %r: %d of its %d messages are too much for a history", run_id, first, len(encoded))
+        logger.warning(
+            "run %r: %d of its %d messages are beyond the size of a history", run_id, first, len(encoded)
+        )
     kept = encoded[first:]
     return Turn(run_id, token, len(kept), b"[" + b",".join(kept) + b"]") if kept else None
 
@@ -68,7 +71,7 @@ def _encoded(message: Message) -> bytes:
 
 
 def surplus(turns: Sequence[tuple[int, int]]) -> int:
-    """How many of the oldest turns are beyond the bounds, for turns as (messages, bytes); never the last one."""
+    """Return how many of the oldest turns are beyond the bounds. A turn is (messages, bytes). The last stays."""
     count, size = sum(turn[0] for turn in turns), sum(turn[1] for turn in turns)
     dropped = 0
     while (count > MAX_MESSAGES or size > MAX_HISTORY_BYTES) and dropped < len(turns) - 1:

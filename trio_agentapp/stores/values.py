@@ -1,4 +1,4 @@
-"""What can be kept, and under which names: the same for every store, so that code moves between them."""
+"""Checks and encodes states and ids, in the same way for every store."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..protocol.payload import plain_json
 __all__ = ["MAX_STATE_BYTES", "decode_state", "encode_state", "key_of"]
 
 MAX_STATE_BYTES = 4 * 2**20
-"""Bytes of one state as JSON: some hundred thousand words. It is read and written as a whole, each turn; what is
-larger belongs into a store of files, and its name into the state."""
+"""Bytes of one state as JSON. It is read and written as a whole in each turn. Keep larger data in files, and their
+names in the state."""
 
 
 def key_of(user_id: str, session_id: str) -> SessionKey:
-    """Raises TypeError for an id that is no text, ValueError for one that breaks the rules of WIRE, section 6."""
+    """Return the key of a session. Raises TypeError for an id that is not text, ValueError for an invalid one."""
     for name, value in (("user_id", user_id), ("session_id", session_id)):
         if not isinstance(value, str):
             raise TypeError(f"{name} is a str, not {type(value).__name__}")
@@ -29,7 +29,7 @@ def key_of(user_id: str, session_id: str) -> SessionKey:
 
 
 def encode_state(state: Mapping[str, Any]) -> bytes:
-    """The JSON of a state. Raises TypeError or StateTooLarge for what cannot be kept."""
+    """Return the JSON of a state. Raises TypeError or StateTooLarge."""
     if not isinstance(state, Mapping):
         raise TypeError(f"a state is a mapping, not {type(state).__name__}")
     try:

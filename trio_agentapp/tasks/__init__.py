@@ -1,8 +1,8 @@
-"""Tasks: functions that are called now and whose results are read later, in this process or by Celery.
+"""Tasks: functions that are called now and whose results are read later, in this process or in Celery workers.
 
-function   the user's function, whatever its shape           task       one call of it, from its start to its end
-table      what is remembered of tasks, within bounds        local      the queue of this process
-background runs of the query handler that nobody watches     celery     the queue of many processes
+function    the user's function                    task      one call of it, from its start to its end
+table       task records, within bounds            local     the queue of this process
+background  background runs of the query handler   celery    the queue of many processes
 """
 
 from .background import BackgroundRuns

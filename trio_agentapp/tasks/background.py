@@ -1,4 +1,4 @@
-"""Runs of the query handler that nobody watches: started by one request, read by another."""
+"""Runs of the query handler in the background: started by one request, looked up by others."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ..protocol.lifecycle import RunState
 from ..protocol.request import AgentRequest
 from ..protocol.tasks import TaskCause, TaskError, TaskRecord, TaskState, error_of
 from ..runs import Run, RunRegistry, stop_run
+from ..runs.nursery import nursery_around
 from ..runs.runner import Runner
-from .nursery import nursery_around
 from .table import TaskTable
 from .task import TaskEnd
 
@@ -34,88 +34,94 @@ STATES = {
 
 
 class BackgroundRuns:
-    """Runs like any other: one a session, stopped by run id or session. A task's id is that of its run.
+    """Runs like all others, which can be looked up as tasks: a task has the id of its run.
 
-    They go on without a watcher, and their terminal response is kept for a day.
+    They continue without a watcher. Their terminal responses are kept for a day.
     """
 
-    def __init__(
-        self,
-        runner: Runner,
-        registry: RunRegistry,
-        backend: BaseInterruptBackend,
-        *,
-        name: str,
-        timeout: float | None = None,
-        table: TaskTable | None = None,
-    ) -> None:
-        self._runner = runner
-        self._registry = registry
-        self._backend = backend
+    def __init__(self, *, name: str, timeout: float | None = None) -> None:
         self._name = name
         self._timeout = timeout
-        self._table = table or TaskTable()
-        self._runs: dict[str, Run] = {}
-        self._nursery: trio.Nursery | None = None
+        self._opened: _Opened | None = None
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        """Keep account inside this block. The runs themselves are the registry's, and ended by it."""
+    async def open(
+        self, runner: Runner, registry: RunRegistry, backend: BaseInterruptBackend
+    ) -> AsyncIterator[None]:
+        """Take runs inside this block. The registry owns them and ends them."""
         async with nursery_around() as nursery:
-            self._nursery = nursery
+            self._opened = _Opened(runner, registry, backend, nursery)
             try:
                 yield
             finally:
-                self._nursery = None
                 nursery.cancel_scope.cancel(reason="the app is closed")
 
     async def start(self, request: AgentRequest, body: Mapping[str, Any]) -> TaskRecord:  # noqa: ARG002
-        """Start a run, or join the live one of its id. Raises what `Runner.start` does."""
-        run = await start_unwatched(self._runner, request, self._timeout)
+        """Start a run, or join the live run with its id. Raises what `Runner.start` does."""
+        opened = self._here
+        run = await start_unwatched(opened.runner, request, self._timeout)
         known = await self.status(run.run_id)
         if known is not None and not known.state.terminal:
             return known
         record = TaskRecord(task_id=run.run_id, name=self._name, user_id=run.user_id, created_at=run.created_at)
-        self._table.put(record)
-        self._runs[run.run_id] = run
-        assert self._nursery is not None  # noqa: S101  routes are served while it is open
-        self._nursery.start_soon(self._follow, run, name=f"account of run {run.run_id}")
-        return self._brought_up_to_date(record)
+        opened.table.put(record)
+        opened.runs[run.run_id] = run
+        opened.nursery.start_soon(self._follow, run, name=f"record of run {run.run_id}")
+        return self._with_state(record)
 
     async def status(self, task_id: str) -> TaskRecord | None:
         await trio.lowlevel.checkpoint()
-        record = self._table.get(task_id)
-        return None if record is None else self._brought_up_to_date(record)
-
-    def _brought_up_to_date(self, record: TaskRecord) -> TaskRecord:
-        """A run whose session is busy may wait for it, if its `multitask_strategy` says so."""
-        run = self._runs.get(record.task_id)
-        if run is None or record.state is not TaskState.PENDING or run.state is RunState.IDLE:
-            return record
-        return self._table.change(record.task_id, state=TaskState.RUNNING, started_at=time.time())
+        record = self._here.table.get(task_id)
+        return None if record is None else self._with_state(record)
 
     async def cancel(self, task_id: str) -> TaskRecord | None:
         record = await self.status(task_id)
         if record is None or record.state.terminal:
             return record
-        await stop_run(self._registry, self._backend, None, task_id)
-        record = self._table.get(task_id)
+        await stop_run(self._here.registry, self._here.backend, None, task_id)
+        record = self._here.table.get(task_id)
         if record is None or record.state.terminal:
             return record
-        return self._table.change(task_id, cancel_requested=True)
+        return self._here.table.change(task_id, cancel_requested=True)
+
+    @property
+    def _here(self) -> _Opened:
+        assert self._opened is not None  # noqa: S101  routes are served while it is open
+        return self._opened
+
+    def _with_state(self, record: TaskRecord) -> TaskRecord:
+        """Mark the record as running when its run has begun: it may have waited for its session before."""
+        run = self._here.runs.get(record.task_id)
+        if run is None or record.state is not TaskState.PENDING or run.lifecycle.state is RunState.IDLE:
+            return record
+        return self._here.table.change(record.task_id, state=TaskState.RUNNING, started_at=time.time())
 
     async def _follow(self, run: Run) -> None:
         await run.ended.wait()
-        del self._runs[run.run_id]
+        del self._here.runs[run.run_id]
         end = end_of_run(run)
-        self._table.change(run.run_id, state=end.state, result=end.result, error=end.error, ended_at=time.time())
+        self._here.table.change(
+            run.run_id, state=end.state, result=end.result, error=end.error, ended_at=time.time()
+        )
+
+
+@attrs.frozen
+class _Opened:
+    """The parts of one opening of the app."""
+
+    runner: Runner
+    registry: RunRegistry
+    backend: BaseInterruptBackend
+    nursery: trio.Nursery
+    table: TaskTable = attrs.field(factory=TaskTable)
+    runs: dict[str, Run] = attrs.field(factory=dict)
 
 
 async def start_unwatched(runner: Runner, request: AgentRequest, timeout: float | None) -> Run:
-    """Start a run that nobody's leaving ends, with `timeout` seconds at most. Raises what `Runner.start` does.
+    """Start a run that no disconnect stops, for `timeout` seconds at most. Raises what `Runner.start` does.
 
-    The request's own field `timeout` takes the place of `timeout`. A run whose session is busy waits for it, unless
-    the request or the app says otherwise: nobody looks at the answer who would try again.
+    The request's field `timeout` replaces `timeout`. If the session is busy, the run waits for it, unless the
+    request or the app sets another strategy: there is no client that would repeat a refused request.
     """
     own = timeout_of(request)
     limits = [seconds for seconds in (request.timeout_s, timeout if own is None else own) if seconds is not None]
@@ -128,14 +134,14 @@ async def start_unwatched(runner: Runner, request: AgentRequest, timeout: float 
         extra={name: value for name, value in request.extra.items() if name != "timeout"},
     )
     watched = await runner.start(asked)
-    # A reader who does not read would hold the run back; its terminal event is in the log, whoever reads.
+    # A reader that does not read would hold up the run. The log keeps the terminal event without it.
     watched.subscriber.close()
     assert watched.run is not None  # noqa: S101  it was started, or joined, on this node
     return watched.run
 
 
 def timeout_of(request: AgentRequest) -> float | None:
-    """Seconds that a request for a task gives it, in its field `timeout`. Raises ValidationError."""
+    """Return the seconds in the request's field `timeout`, None without it. Raises ValidationError."""
     timeout = request.extra.get("timeout")
     if timeout is None:
         return None
@@ -145,10 +151,10 @@ def timeout_of(request: AgentRequest) -> float | None:
 
 
 def end_of_run(run: Run) -> TaskEnd:
-    """The end of a run that has ended, with its terminal response."""
+    """The end of a run as that of a task. Its result is the terminal response."""
     last = run.log.kept[-1] if run.log.kept else None
-    if run.ending is None or not isinstance(last, ResponseEvent) or not last.terminal:
-        # The runtime failed to end it in order, and has logged why.
+    if run.lifecycle.ending is None or not isinstance(last, ResponseEvent) or not last.terminal:
+        # The runtime failed to end it, and has logged why.
         return TaskEnd(state=TaskState.FAILED, error=error_of(TaskCause.EXCEPTION))
     error = None if last.error is None else TaskError(last.error.code, last.error.message)
-    return TaskEnd(state=STATES[run.ending.state], result=encode_event(last), error=error)
+    return TaskEnd(state=STATES[run.lifecycle.ending.state], result=encode_event(last), error=error)

@@ -1,38 +1,38 @@
-"""The user's function, whatever its shape, as one thing that takes a JSON body and gives one result."""
+"""The user's task function. Its kinds are called in one way: with a JSON body, for one result."""
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import aclosing, closing
+from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import trio
 
 from ..errors import ConfigurationError, ValidationError
+from ..runs.generators import drive_generator, drive_in_thread
 from ..runs.handler import HandlerKind, kind_of
 
 __all__ = ["MAX_ITEMS", "NO_BODY", "TaskFunction", "TooManyItems"]
 
 MAX_ITEMS = 10_000
-"""What a generator may yield, since its result is the list of it."""
+"""Limit of the items of a generator, whose result is their list."""
 
 NO_BODY: Any = object()
-"""The request had none."""
+"""Marks a request without a body."""
 
 
 class TooManyItems(Exception):
-    """A generator yielded more than a result may hold."""
+    """A generator yielded more than `MAX_ITEMS`."""
 
 
 class TaskFunction:
     """A function that is called with the JSON body of a request.
 
-    One with a single parameter gets the whole body; one with several gets the members of an object by name; one
-    without any takes no body. A generator's result is the list of what it yields, `MAX_ITEMS` at most.
+    A single parameter gets the whole body. Several parameters get the members of an object by name. Without
+    parameters the body is ignored. The result of a generator is the list of its items, at most `MAX_ITEMS`.
 
-    `timeout`, in seconds, ends a call that takes longer.
+    `timeout`: seconds after which a call is stopped.
 
     Raises:
         ConfigurationError: it is not callable, or cannot be called by name.
@@ -66,10 +66,10 @@ class TaskFunction:
         return parameters
 
     def bind(self, body: object) -> tuple[tuple[object, ...], dict[str, Any]]:
-        """Positional and named arguments for a body.
+        """Return the positional and named arguments for a body.
 
         Raises:
-            ValidationError: the body does not fit; every fault is named.
+            ValidationError: the body does not fit the parameters; it lists every fault.
         """
         named = [each for each in self._parameters if each.kind is not each.VAR_KEYWORD]
         rest = len(named) < len(self._parameters)
@@ -79,7 +79,7 @@ class TaskFunction:
             if body is not NO_BODY:
                 return ((), {named[0].name: body}) if named[0].kind is named[0].KEYWORD_ONLY else ((body,), {})
             if named[0].default is named[0].empty and named[0].kind is not named[0].VAR_POSITIONAL:
-                raise ValidationError([("$", f"the body is empty; it is {named[0].name!r} of this task")])
+                raise ValidationError([("$", f"the body is empty; it must be the {named[0].name!r} of this task")])
             return (), {}
         members = {} if body is NO_BODY else body
         if not isinstance(members, Mapping):
@@ -98,61 +98,42 @@ class TaskFunction:
         return (), dict(members)
 
     async def __call__(self, body: object, *, threads: trio.CapacityLimiter) -> object:
-        """Call it; synchronous kinds in a thread. Raises what the function raises, and TooManyItems."""
+        """Call the function; synchronous kinds in a thread. Raises what it raises, and TooManyItems."""
         positional, named = self.bind(body)
-        call = functools.partial(self.fn, *positional, **named)
+        call = partial(self.fn, *positional, **named)
         if self._kind is HandlerKind.ASYNC_GENERATOR:
             return await _collect(call())
         if self._kind is HandlerKind.COROUTINE:
             return await call()
-        # In a tuple, since Trio takes a bare coroutine for a mistake of the caller.
+        # In a tuple, because Trio raises an error for a thread function that returns a coroutine.
         (result,) = await trio.to_thread.run_sync(_call_in_thread, call, limiter=threads)
         if inspect.isasyncgen(result):
             return await _collect(result)
         return await result if inspect.isawaitable(result) else result
 
 
-def _add(items: list[object], item: object) -> None:
-    if len(items) >= MAX_ITEMS:
-        raise TooManyItems(f"it yielded more than {MAX_ITEMS} items")
-    items.append(item)
-
-
 async def _collect(generator: AsyncGenerator[object, Any]) -> list[object]:
-    """The items. A yield is like an await: a stop is raised there."""
     items: list[object] = []
-    async with aclosing(generator):
-        raised: BaseException | None = None
-        while True:
-            try:
-                item = await (anext(generator) if raised is None else generator.athrow(raised))
-            except StopAsyncIteration:
-                return items
-            raised = None
-            _add(items, item)
-            try:
-                await trio.lowlevel.checkpoint()
-            except BaseException as exc:
-                raised = exc
+    await drive_generator(generator, partial(_add, items), trio.lowlevel.checkpoint, throws=trio.Cancelled)
+    return items
 
 
 def _call_in_thread(call: Callable[[], object]) -> tuple[object]:
     result = call()
-    return (_collect_in_thread(result),) if inspect.isgenerator(result) else (result,)
-
-
-def _collect_in_thread(generator: Generator[object, Any, object]) -> list[object]:
+    if not inspect.isgenerator(result):
+        return (result,)
     items: list[object] = []
-    with closing(generator):
-        raised: BaseException | None = None
-        while True:
-            try:
-                item = next(generator) if raised is None else generator.throw(raised)
-            except StopIteration:
-                return items
-            raised = None
-            _add(items, item)
-            try:
-                trio.from_thread.check_cancelled()
-            except BaseException as exc:
-                raised = exc
+
+    def add(item: object) -> None:
+        _add(items, item)
+        trio.from_thread.check_cancelled()
+
+    drive_in_thread(result, add, throws=trio.Cancelled)
+    return (items,)
+
+
+def _add(items: list[object], item: object) -> bool:
+    if len(items) >= MAX_ITEMS:
+        raise TooManyItems(f"it yielded more than {MAX_ITEMS} items")
+    items.append(item)
+    return True

@@ -1,4 +1,4 @@
-"""The queue of this process: bounded in what runs, in what waits, and in what is remembered."""
+"""The task queue of this process. Running tasks, waiting tasks and records are bounded."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ import trio
 from ..abc import TaskQueue
 from ..errors import Draining, QueueFull
 from ..protocol.ids import new_run_id
+from ..protocol.lifecycle import Cause
 from ..protocol.tasks import TaskCause, TaskError, TaskRecord, TaskState, error_of
 from ..runs.failures import ctrl_c_in, is_cancelled
+from ..runs.grace import grace_period
+from ..runs.nursery import nursery_around
 from .function import TaskFunction
-from .nursery import nursery_around
 from .table import TaskTable
 from .task import Task, execute
 
@@ -27,24 +29,24 @@ __all__ = ["MAX_RUNNING", "MAX_WAITING", "LocalTaskQueue"]
 logger = logging.getLogger("trio_agentapp.tasks")
 
 MAX_RUNNING = 32
-"""Tasks executed at once, and so threads for synchronous ones."""
+"""Limit of tasks executed at once, and so of threads for synchronous ones."""
 
 MAX_WAITING = 1000
-"""Tasks that wait for their turn; past that the sender is told to come again."""
+"""Limit of waiting tasks; more are refused (`queue_full`)."""
 
 OVERRUN = 1.0
-"""Seconds beyond the cleanup budget in which tasks whose shields have just ended may unwind."""
+"""Seconds beyond the cleanup budget in which tasks whose cleanup was just cut may unwind."""
 
 RETRY_AFTER = 1.0
 
 
 class LocalTaskQueue(TaskQueue):
-    """Executes tasks in this process, first come first served. What waits here does not survive the process.
+    """Executes tasks in this process, in order of submission. They do not survive the process.
 
     Args:
-        functions: by the name that a task is submitted with; may grow.
+        functions: by the name that a task is submitted with. Functions may be added later.
         cleanup_budget: seconds that a stopped task has for its cleanup.
-        debug: show the text of a task's exception to its client.
+        debug: show the text of an exception to the client.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class LocalTaskQueue(TaskQueue):
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """See the contract. On leaving, what waits is cancelled, what runs is stopped, cleaned up and joined."""
+        """See the contract. At the end waiting tasks are cancelled; running ones are stopped and joined."""
         self._draining = False
         async with nursery_around() as nursery:
             self._nursery = nursery
@@ -91,7 +93,7 @@ class LocalTaskQueue(TaskQueue):
         if self._nursery is None or self._draining:
             raise Draining
         if len(self._running) >= self._max_running and len(self._waiting) >= self._max_waiting:
-            raise QueueFull("As many tasks wait already as may.", retry_after=RETRY_AFTER)
+            raise QueueFull(f"The task queue is full ({self._max_waiting} tasks).", retry_after=RETRY_AFTER)
         task = Task(new_run_id(), name, cleanup_budget=self.cleanup_budget, timeout=function.timeout)
         record = TaskRecord(task_id=task.task_id, name=name, user_id=user_id, created_at=time.time())
         self._table.put(record)
@@ -107,21 +109,16 @@ class LocalTaskQueue(TaskQueue):
         await trio.lowlevel.checkpoint()
         if self._waiting.pop(task_id, None) is not None:
             return self._end(task_id, TaskState.CANCELLED, error=error_of(TaskCause.STOPPED))
-        if (task := self._running.get(task_id)) is not None and task.stop():
+        if (task := self._running.get(task_id)) is not None and task.scope.stop(Cause.STOPPED):
             return self._table.change(task_id, cancel_requested=True)
         return self._table.get(task_id)
 
     async def drain(self, timeout: float, hurry: trio.Event | None = None) -> None:
-        """See the contract: tasks may run and end for `timeout` seconds or until `hurry`; the rest is stopped."""
+        """See the contract: tasks may end within `timeout` seconds or until `hurry`; the rest is stopped."""
         self._draining = True
         if live := len(self._running) + len(self._waiting):
             logger.info("%d tasks may end within %g s; the rest is stopped then", live, timeout)
-        with trio.move_on_after(timeout) as grace:
-            async with trio.open_nursery() as nursery:
-                if hurry is not None:
-                    nursery.start_soon(_cancel_when, hurry, grace)
-                await self._wait_empty()
-                nursery.cancel_scope.cancel(reason="no task is left")
+        await grace_period(self._wait_empty, timeout, hurry)
         self.stop_all()
         with trio.move_on_after(self.cleanup_budget + OVERRUN):
             await self._wait_empty()
@@ -129,12 +126,12 @@ class LocalTaskQueue(TaskQueue):
             logger.error("task %s of %s has not ended within its cleanup budget", task.task_id, task.name)
 
     def stop_all(self) -> None:
-        """Cancel what waits, stop what runs."""
+        """Cancel waiting tasks, stop running ones."""
         while self._waiting:
             task_id, _ = self._waiting.popitem(last=False)
             self._end(task_id, TaskState.CANCELLED, error=error_of(TaskCause.SHUTDOWN))
         for task in self._running.values():
-            task.stop(TaskCause.SHUTDOWN)
+            task.scope.stop(Cause.SHUTDOWN)
 
     async def _wait_empty(self) -> None:
         while self._running or self._waiting:
@@ -144,17 +141,17 @@ class LocalTaskQueue(TaskQueue):
         while self._waiting and self._nursery is not None and len(self._running) < self._max_running:
             task_id, (task, function, body) = self._waiting.popitem(last=False)
             self._running[task_id] = task
-            # In a context of its own: nothing of the request that happened to make room for it.
-            start = partial(self._nursery.start_soon, self._live, task, function, body, name=f"task {task_id}")
+            # In an empty context, without the variables of the request whose end made room for this task.
+            start = partial(self._nursery.start_soon, self._run, task, function, body, name=f"task {task_id}")
             contextvars.Context().run(start)
 
-    async def _live(self, task: Task, function: TaskFunction, body: object) -> None:
+    async def _run(self, task: Task, function: TaskFunction, body: object) -> None:
         self._table.change(task.task_id, state=TaskState.RUNNING, started_at=time.time())
         try:
             end = await execute(task, lambda: function(body, threads=self._threads), debug=self._debug)
             self._end(task.task_id, end.state, result=end.result, error=end.error)
         except BaseException as exc:
-            # One task's failure stays its own, also where the fault is the runtime's.
+            # The failure of one task must not end others, even if the runtime is at fault.
             if is_cancelled(exc) or ctrl_c_in(exc) is not None:
                 raise
             logger.critical("task %s of %s: the runtime failed", task.task_id, task.name, exc_info=True)
@@ -162,20 +159,15 @@ class LocalTaskQueue(TaskQueue):
         finally:
             del self._running[task.task_id]
             self._start_waiting()
-            self._tell_changed()
+            self._note_change()
 
     def _end(
         self, task_id: str, state: TaskState, *, result: bytes | None = None, error: TaskError | None = None
     ) -> TaskRecord:
         record = self._table.change(task_id, state=state, result=result, error=error, ended_at=time.time())
-        self._tell_changed()
+        self._note_change()
         return record
 
-    def _tell_changed(self) -> None:
+    def _note_change(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
-
-
-async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel(reason="the drain was told to hurry")

@@ -1,4 +1,4 @@
-"""What this process remembers of tasks: bounded by number, by size, and by time."""
+"""The task records of this process, bounded by number, size and age."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..protocol.tasks import TaskRecord
 __all__ = ["MAX_RECORDS", "MAX_TOTAL_BYTES", "RETENTION", "TaskTable"]
 
 RETENTION = 24 * 3600.0
-"""Seconds that a record is kept after the task's end."""
+"""Seconds for which a record is kept after the end of its task."""
 
 MAX_RECORDS = 10_000
-"""Ended tasks that are remembered."""
+"""Limit of records of ended tasks."""
 
 MAX_TOTAL_BYTES = 64 * 1024 * 1024
-"""Of all results together; the oldest are forgotten first."""
+"""Limit of all results together; the oldest are dropped first."""
 
 
 class TaskTable:
-    """Records by task id. Live ones stay; ended ones go after `retention`, or sooner if there are too many."""
+    """Records by task id. Those of ended tasks are dropped after `retention`, or sooner if there are too many."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class TaskTable:
         self._max_bytes = max_bytes
         self._now = now
         self._live: dict[str, TaskRecord] = {}
-        # Oldest end first; the time is not Trio's, whose clock is another in each run.
+        # Oldest end first. Not in Trio's time, since each Trio run has another clock.
         self._ended: OrderedDict[str, tuple[float, TaskRecord]] = OrderedDict()
         self._bytes = 0
 
@@ -47,23 +47,23 @@ class TaskTable:
         self._live[record.task_id] = record
 
     def get(self, task_id: str) -> TaskRecord | None:
-        self._forget_old()
+        self._remove_old()
         if (record := self._live.get(task_id)) is not None:
             return record
         ended = self._ended.get(task_id)
         return None if ended is None else ended[1]
 
     def change(self, task_id: str, **changes: Any) -> TaskRecord:
-        """Change a live record; one whose state is terminal then is ended for good."""
+        """Change a live record. With a terminal state it becomes the final one."""
         record = self._live[task_id] = attrs.evolve(self._live[task_id], **changes)
         if record.state.terminal:
             del self._live[task_id]
             self._ended[task_id] = (self._now(), record)
             self._bytes += len(record.result or b"")
-            self._forget_old()
+            self._remove_old()
         return record
 
-    def _forget_old(self) -> None:
+    def _remove_old(self) -> None:
         too_old = self._now() - self._retention
         while self._ended:
             task_id, (ended_at, record) = next(iter(self._ended.items()))

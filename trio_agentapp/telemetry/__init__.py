@@ -1,4 +1,4 @@
-"""Telemetry: what operators read."""
+"""Logs and tracebacks for operators."""
 
 from .logging import LOG_FORMATS, JsonFormatter, LogFields, TextFormatter, configure_logging, format_handlers
 from .tracebacks import is_library, traceback_text

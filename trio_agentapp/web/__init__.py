@@ -1,4 +1,4 @@
-"""The routes of runs, sessions and tasks, and who may use them."""
+"""The routes of runs, sessions and tasks, and the check of who may use them."""
 
 from .identity import Principal
 

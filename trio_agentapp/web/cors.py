@@ -1,8 +1,8 @@
-"""Web pages of other origins: which of them may use the app (CORS).
+"""CORS: which web pages of other origins may use the app.
 
-A browser lets a page read an answer of another origin only if the answer names the page's origin. Before it sends
-what an HTML form could not, it asks by a preflight. Every answer of the app gets its headers here, also answers to
-requests that failed, and answers of middleware.
+A browser lets a page read a response of another origin only if the response names the page's origin. For requests
+that an HTML form could not send, the browser asks first, by a preflight request. The headers are added to every
+response here, also to those of failed requests and of middleware.
 """
 
 from __future__ import annotations
@@ -15,34 +15,31 @@ from hypercorn.typing import ASGISendCallable, ASGISendEvent, HTTPScope
 from quart import Quart, Response
 from werkzeug.exceptions import HTTPException
 
-from ..server.connection import HTTPConnection
+from ..server.http_connection import HTTPConnection
 
 __all__ = ["CrossOrigin"]
 
 EXPOSED = b"X-Run-Id, X-Session-Id, Location, Retry-After"
-"""The headers of answers that a page may read, beyond those that browsers always show."""
+"""Response headers that a page may read, beyond those that browsers always allow."""
 
 MAX_AGE = 600
-"""Seconds for which a browser may remember the answer to a preflight."""
+"""Seconds for which a browser may cache the response to a preflight."""
 
 TOKENS = re.compile(r"[\w!#$%&'*+.^`|~-]+(,[ \t]*[\w!#$%&'*+.^`|~-]+)*", re.ASCII)
-"""Names of methods or headers, as they may stand in a header."""
+"""A list of methods or header names, in a header."""
 
 
 @attrs.frozen
 class CrossOrigin:
-    """The origins whose pages may use the app, each as browsers spell it."""
+    """The origins whose pages may use the app, each as browsers send it."""
 
     origins: Collection[str]
 
     def sending(self, scope: HTTPScope, send: ASGISendCallable) -> ASGISendCallable:
-        """`send`, with the headers that this request's browser wants to see added to its answer.
-
-        An answer that names an allowed origin by itself keeps its own.
-        """
+        """Return a `send` that adds the CORS headers, except where the response has its own already."""
         if not self.origins:
             return send
-        # Also without an origin: a cache must not give this answer to a page of another one.
+        # Also without an origin: a cache must not serve this response to a page of another one.
         added = [(b"vary", b"Origin")]
         allowed = []
         if (origin := self._allowed(scope)) is not None:
@@ -62,10 +59,10 @@ class CrossOrigin:
         return send_with_headers
 
     def preflight(self, app: Quart, scope: HTTPScope, send: ASGISendCallable) -> Callable[[], Response] | None:
-        """The answer to a preflight of an allowed origin, unless the app has an OPTIONS route of its own there.
+        """Answer a preflight of an allowed origin; None if it is none, or the app has its own OPTIONS route there.
 
-        It is given before any middleware and hook: a preflight never carries credentials. Whatever method and
-        headers it names are allowed. Whether they lead anywhere, the request itself is told.
+        It is answered before all middleware and hooks, because a preflight carries no credentials. All methods and
+        headers are allowed; the route itself refuses those that it does not take.
         """
         if scope["method"] != "OPTIONS" or self._allowed(scope) is None:
             return None
@@ -79,7 +76,7 @@ class CrossOrigin:
         return lambda: Response(b"", status=204, headers=headers)
 
     def _allowed(self, scope: HTTPScope) -> str | None:
-        """The origin of the page that sent this request, if it may."""
+        """The origin of the page that sent this request, if it is allowed."""
         origin = _header(scope, b"origin")
         return origin if origin in self.origins else None
 
@@ -89,7 +86,7 @@ def _header(scope: HTTPScope, wanted: bytes) -> str | None:
 
 
 def _has_own_options(app: Quart, scope: HTTPScope, send: ASGISendCallable) -> bool:
-    """Whether the route of this path answers OPTIONS itself, and not Quart for it."""
+    """Whether a route of the user answers OPTIONS at this path, instead of Quart."""
     request = HTTPConnection(app, scope).request_from_scope(send)
     try:
         adapter = app.create_url_adapter(request)

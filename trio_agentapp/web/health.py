@@ -1,10 +1,9 @@
-"""What balancers and people look at first: `/`, `/health`, `/readiness`, `/liveness` (WIRE, section 3)."""
+"""The responses of `/`, `/health`, `/liveness` and `/readiness`."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from typing import Any
 
 from quart import Quart, Response
@@ -15,7 +14,7 @@ __all__ = ["welcome", "alive", "readiness"]
 
 
 def welcome(app: Quart, name: str, description: str) -> Response:
-    """Name, description, and the routes that exist."""
+    """The name and description of the app, and its routes."""
     routes: dict[str, set[str]] = {}
     for rule in app.url_map.iter_rules():
         path = re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"{\1}", rule.rule)
@@ -36,11 +35,10 @@ def alive(**more: Any) -> Response:
     return json_response({"status": "healthy", "timestamp": time.time(), **more})
 
 
-def readiness(reason: Callable[[], str | None]) -> Response:
-    """200, or 503 with the reason why no new runs should come here."""
-    why = reason()
-    if why is None:
+def readiness(reason: str | None) -> Response:
+    """200, or 503 with the reason why this node should get no new runs."""
+    if reason is None:
         return alive()
-    response = json_response({"status": "unready", "timestamp": time.time(), "reason": why}, 503)
+    response = json_response({"status": "unready", "timestamp": time.time(), "reason": reason}, 503)
     response.headers["Retry-After"] = "1"
     return response

@@ -1,8 +1,8 @@
-"""Which hosts a server answers for.
+"""The host names that a server answers requests for: protection against DNS rebinding.
 
-A web page can have the name of its own site lead to 127.0.0.1 (DNS rebinding). To the browser the agent of that
-machine is then of the page's own origin, and the page may use it and read its answers. But its requests name the
-page's host, which is not the agent's.
+In DNS rebinding, a web page lets the name of its own site resolve to 127.0.0.1. To the browser, an agent on that
+machine then has the page's origin, and the page may use it and read its responses. But the requests carry the host
+name of the page's site, which is not the agent's. So they can be refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hypercorn.typing import HTTPScope, WebsocketScope
 from quart import Response
 
 from ..errors import MisdirectedRequest
-from ..server.problems import problem_at
+from ..server.problems import problem_of
 
 __all__ = ["AllowedHosts"]
 
@@ -26,18 +26,18 @@ log = logging.getLogger(__name__)
 HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")
 
 LOCAL = ("localhost", "*.localhost")
-"""Names that browsers resolve to this machine by themselves."""
+"""Names that browsers resolve to this machine without DNS."""
 
 SHOWN = 100
-"""Characters of a host that an error repeats."""
+"""Characters of a host name that an error shows."""
 
 
 class AllowedHosts:
-    """The hosts that an app answers for, with any port. `*` stands for all, `*.name` for all below a name.
+    """The host names that an app answers for, with any port. `*` allows all, `*.name` all below a name.
 
-    Without any, and without `listen_on_loopback`, the app answers for all. Otherwise it also answers for IP
-    addresses and the names of this machine: a page of another site never has one of these as its host, and health
-    checks use them.
+    Without names, and without `listen_on_loopback`, the app answers for all. Otherwise it also answers for IP
+    addresses and names of this machine: health checks use them, and a page of another site cannot have one as its
+    host.
     """
 
     def __init__(self, allowed: Collection[str]) -> None:
@@ -46,27 +46,27 @@ class AllowedHosts:
         self._logged = False
 
     def listen_on_loopback(self, host: str) -> None:
-        """The app is served on a loopback address: only programs of this machine are to reach it."""
+        """Answer for this machine only, because the app is served on a loopback address."""
         self._listened = host.lower()
 
     def refusal(self, scope: HTTPScope | WebsocketScope) -> Callable[[], Response] | None:
-        """The answer to a request for a host that this server does not answer for; None: it does."""
+        """Return the response that refuses a request for a foreign host; None if the host is allowed."""
         for name, value in scope["headers"]:
-            # HTTP/1.0 has none, or an empty one. Over HTTP/2 the server puts it here.
+            # HTTP/1.0 may send none, or an empty one. For HTTP/2 the server sets it from the pseudo-header.
             if name == b"host" and not self._answers_for(host := _without_port(value.decode("latin-1"))):
                 self._log_once(host[:SHOWN])
                 error = MisdirectedRequest(
-                    f"This server does not answer for the host {host[:SHOWN]!r}. If it should, add that to "
-                    "allowed_hosts."
+                    f"This server does not answer for the host {host[:SHOWN]!r}. If it should, add that "
+                    "to allowed_hosts."
                 )
-                return partial(problem_at, scope["path"], error)
+                return partial(problem_of, error, scope["path"])
         return None
 
     def _answers_for(self, host: str) -> bool:
         try:
             host.partition(":")[0].encode("idna")
         except UnicodeError:
-            # Quart fails with it.
+            # Quart would fail with this name.
             return False
         if not host or "*" in self._allowed or not (self._allowed or self._listened):
             return True
@@ -84,14 +84,14 @@ class AllowedHosts:
         if not self._logged:
             self._logged = True
             log.warning(
-                "refused a request for the host %r (421); if this app is reached by that name, add it to "
-                "allowed_hosts or AGENTAPP_ALLOWED_HOSTS. Further ones are not logged",
+                "refused a request for the host %r (421); if clients use this name for the app, add it to "
+                "allowed_hosts or AGENTAPP_ALLOWED_HOSTS. Further refusals are not logged",
                 shown,
             )
 
 
 def _without_port(value: str) -> str:
-    """The host in lower case, or what came if it is none: then it is no name that is answered for."""
+    """The host name in lower case. A value that is no host name is returned as it is, and will not be allowed."""
     parsed = HOST.fullmatch(value.lower())
     if parsed is None or parsed[1] == ".":
         return value

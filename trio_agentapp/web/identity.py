@@ -1,4 +1,4 @@
-"""Who asks, and whether they may: the one place that every entry passes (WIRE, section 6)."""
+"""The identity of a client, and what it may do. Every route and protocol asks here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import Forbidden, RunNotFound, Unauthorized
 from ..protocol.ids import SessionKey
 from ..runs.containment import contain, unwrap
 
-__all__ = ["Action", "Gate", "Principal"]
+__all__ = ["Action", "Caller", "Gate", "Principal"]
 
 logger = logging.getLogger("trio_agentapp.web")
 
@@ -24,10 +24,27 @@ Action = Literal["start", "stop", "read", "list"]
 
 @attrs.frozen
 class Principal:
-    """Who sent a request. `claims` is for the hooks' own use."""
+    """The authenticated sender of a request. `claims` are for the user's hooks."""
 
     user_id: str
     claims: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Caller:
+    """Who asks for an operation, and for which user.
+
+    `principal` is None in an app that does not authenticate requests. `named_user` is the user that the request
+    names, if it does.
+    """
+
+    principal: Principal | None
+    named_user: str | None = None
+
+    @property
+    def user_id(self) -> str | None:
+        """The user that the request is about: the one it names, else its sender."""
+        return self.named_user or (None if self.principal is None else self.principal.user_id)
 
 
 Authenticate = Callable[[Request], Awaitable[Principal | None] | Principal | None]
@@ -35,9 +52,10 @@ Authorize = Callable[[Principal | None, str, str, str | None, str | None], bool 
 
 
 class Gate:
-    """The hooks of the app, and what holds without them: everything is allowed, and the user is the body's.
+    """Asks the `authenticate` and `authorize` hooks of the app.
 
-    With `authenticate` alone a principal acts for itself only. A hook that raises denies.
+    Without hooks everything is allowed, and the user is the one that the request names. With `authenticate` alone a
+    principal may act for itself only. A hook that raises refuses the request.
     """
 
     def __init__(self, authenticate: Authenticate | None, authorize: Authorize | None) -> None:
@@ -46,14 +64,14 @@ class Gate:
 
     @property
     def asks(self) -> bool:
-        """Whether requests have to prove anything."""
+        """Whether requests must be authenticated."""
         return self._authenticate is not None
 
     async def identify(self, request: Request | Websocket) -> Principal | None:
-        """The principal of a request, None if the app does not ask.
+        """Return the principal of a request, None if the app does not authenticate requests.
 
         Raises:
-            Unauthorized: the hook knows nobody, or failed.
+            Unauthorized: the hook returned no principal, or failed.
         """
         if self._authenticate is None:
             return None
@@ -61,61 +79,47 @@ class Gate:
             principal = await _call(self._authenticate, request)
         except Exception:
             logger.exception("the authenticate hook failed; the request is refused")
-            raise Unauthorized("Who you are could not be established.") from None
+            raise Unauthorized("The request could not be authenticated.") from None
         if not isinstance(principal, Principal):
             raise Unauthorized("Credentials are missing or not valid.")
         return principal
 
-    def user_of(self, principal: Principal | None, named: str | None) -> str | None:
-        """The user a request is about: the one it names, else its sender."""
-        return named or (None if principal is None else principal.user_id)
-
-    async def may_start(self, principal: Principal | None, key: SessionKey, run_id: str | None) -> None:
+    async def may_start(self, caller: Caller, key: SessionKey, run_id: str | None) -> None:
         """Raises Forbidden: the principal may not start runs of this user."""
-        if not await self._allowed(principal, "start", key.user_id, key.session_id, run_id):
+        if not await self._allows(caller, "start", key.user_id, key.session_id, run_id):
             raise Forbidden("You may not act for this user.")
 
-    async def may_submit(self, principal: Principal | None, user_id: str | None) -> None:
+    async def may_submit(self, caller: Caller) -> None:
         """Raises Forbidden: the principal may not start tasks, which belong to no session."""
-        if not await self._allowed(principal, "start", user_id, None, None):
+        if not await self._allows(caller, "start", caller.user_id, None, None):
             raise Forbidden("You may not start this task.")
 
-    async def may_see(
-        self,
-        principal: Principal | None,
-        action: Action,
-        user_id: str | None,
-        session_id: str | None,
-        run_id: str | None,
-    ) -> None:
-        """Raises RunNotFound: not allowed, and told as if it did not exist."""
-        if not await self._allowed(principal, action, user_id, session_id, run_id):
+    async def may_see(self, caller: Caller, action: Action, *target: str | None) -> None:
+        """Check an action on a target: a user id, a session id and a run id, each of which may be None.
+
+        Raises RunNotFound: not allowed. A forbidden run looks like one that does not exist.
+        """
+        if not await self._allows(caller, action, *target):
             raise RunNotFound
 
-    async def _allowed(
-        self,
-        principal: Principal | None,
-        action: Action,
-        user_id: str | None,
-        session_id: str | None,
-        run_id: str | None,
-    ) -> bool:
+    async def _allows(self, caller: Caller, action: Action, *target: str | None) -> bool:
+        principal = caller.principal
         if self._authorize is None:
-            return principal is None or principal.user_id == user_id
+            return principal is None or principal.user_id == target[0]
         try:
-            return await _call(self._authorize, principal, action, user_id, session_id, run_id) is True
+            return await _call(self._authorize, principal, action, *target) is True
         except Exception:
             logger.exception("the authorize hook failed; the request is refused")
             return False
 
 
 async def _call(hook: Callable[..., Any], *args: object) -> Any:
-    """Call a hook in a task of its own: one that leaves something open has failed."""
-    return unwrap(await contain(_answer_of, hook, *args))
+    """Call a hook in a task of its own. A hook that leaves a nursery or scope open counts as failed."""
+    return unwrap(await contain(_result_of, hook, *args))
 
 
-async def _answer_of(hook: Callable[..., Any], *args: object) -> Any:
-    """What a hook says; a synchronous one says it in a thread, since it may wait for a database."""
+async def _result_of(hook: Callable[..., Any], *args: object) -> Any:
+    """Call a hook; a synchronous one in a thread, because it may wait for a database."""
     if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(type(hook).__call__):
         return await hook(*args)
     result = await trio.to_thread.run_sync(hook, *args)

@@ -1,4 +1,4 @@
-"""A run as Server-Sent Events over HTTP (WIRE, section 1)."""
+"""A run as Server-Sent Events over HTTP."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ __all__ = ["EventStreamBody", "hold_watch", "release_watch"]
 
 
 WATCH = "trio_agentapp.watch"
-"""Where a request's scope holds the reader that was opened for it, until its response does."""
+"""The key in a request's scope of the reader that was opened for it, until the response holds the reader."""
 
 WINDOW = 0.002
-"""Seconds between two writes of a stream that is in a burst: what comes meanwhile goes out as one."""
+"""Seconds between two writes of a stream in a burst: the events of that time are sent in one write."""
 
 BURST = 8
-"""Writes in such quick succession that make a burst. Slower streams, and short ones, never wait."""
+"""Writes in quick succession that make a burst. Slower streams, and short ones, never wait."""
 
 
 class EventStreamBody(StreamBody):
-    """Reads in the request's own task: a batch of events is one write, and silence is a keep-alive comment."""
+    """Yields one chunk per batch of events, and a keep-alive comment when there were no events for a while."""
 
     def __init__(self, subscriber: Subscriber, *, on_wind_down: Callable[[], None], done: bool = False) -> None:
         self.subscriber = subscriber
         self._on_wind_down = on_wind_down
         self._pending = [PREAMBLE]
-        self._last_words = [DONE] if done else []
+        self._trailer = [DONE] if done else []
         self._written_at = 0.0
         self._in_succession = 0
-        # One that does not read is cut, and knows by the ids it got where to go on.
+        # A client that reads too slowly is disconnected. It can resume after the last id that it has received.
         subscriber.on_stalled = self.cut
         subscriber.deliver = self._deliver
 
@@ -65,11 +65,11 @@ class EventStreamBody(StreamBody):
         try:
             batch = await self._receive()
         except trio.EndOfChannel:
-            if self._last_words:
-                return self._last_words.pop()
+            if self._trailer:
+                return self._trailer.pop()
             raise StopAsyncIteration from None
         except trio.ClosedResourceError:
-            # Without a terminal event: the client knows that it was cut, and comes back.
+            # The stream ends without a terminal event, so the client knows that it must resume.
             raise StopAsyncIteration from None
         if not batch:
             return KEEP_ALIVE
@@ -107,12 +107,12 @@ def _gap(gap: Gap) -> bytes:
 
 
 def hold_watch(request: Request, subscriber: Subscriber) -> None:
-    """A reader was opened for a request: it is closed with it, unless the response carries it on."""
+    """Note the reader that was opened for a request, so that `release_watch` can close it."""
     _extras(request)[WATCH] = subscriber
 
 
 def release_watch(request: Request, response: object) -> None:
-    """Close the reader that was opened for a request, unless the response carries it to its client."""
+    """Close the reader that was opened for a request, unless the response streams from it."""
     subscriber = _extras(request).pop(WATCH, None)
     body = getattr(response, "response", None)
     if subscriber is not None and not (isinstance(body, EventStreamBody) and body.subscriber is subscriber):
@@ -120,5 +120,5 @@ def release_watch(request: Request, response: object) -> None:
 
 
 def _extras(request: Request) -> dict[str, Any]:
-    """The request's scope as ASGI defines it: a dict that servers and apps may add to."""
+    # ASGI defines the scope as a dict that servers and apps may add to.
     return cast(dict[str, Any], request.scope)

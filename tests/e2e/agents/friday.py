@@ -27,8 +27,8 @@ if "watchdog_margin" in OPTIONS:
 if "timings" in OPTIONS:
     OPTIONS["timings"] = Timings(**OPTIONS["timings"])
 for module, name in (
-    ("web.websocket", "SEND_PATIENCE"),
-    ("web.websocket", "MAX_RUNS_PER_SOCKET"),
+    ("web.websocket.writer", "SEND_TIMEOUT"),
+    ("web.websocket.socket", "MAX_RUNS_PER_SOCKET"),
     ("server.websocket_stream", "PING_INTERVAL"),
     ("runs.ticker", "STALLED"),
     ("runs.ticker", "KEEP_ALIVE"),

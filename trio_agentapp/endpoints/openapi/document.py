@@ -1,4 +1,4 @@
-"""What an app serves, as an OpenAPI 3.1 document."""
+"""The OpenAPI 3.1 document of an app: its mounted routes, and the schemas that they lead to."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from quart import Quart, Response
 from werkzeug.routing import Rule
 from werkzeug.wrappers import Response as WerkzeugResponse
 
+from ...errors import RequestError
 from ..annotations import alternatives, plain, result_of
 from ..arguments import Arguments, Parameter, Source
 from ..views import View
-from .models import MODELS, Schema, ref
-from .routes import BODY_ERRORS, FAULTY, JSON, PATH_PARAMETERS, SOCKET, SSE, Operation, frame_of, operation_of
+from .bodies import Schema, built_in, ref
+from .routes import BODY, FAULTY, JSON, PATH_PARAMETERS, SSE, Errors, Operation, frame_of, operation_of, response
 from .schemas import Schemas
 
 __all__ = ["document_of"]
 
 BUILT_IN = re.compile(r"trio_agentapp_(task )?[A-Z]+ /.*")
-"""How the routes of ours are named in Quart's map: by method and path."""
+"""The names of the built-in routes in Quart's map: method and path."""
 
 VARIABLE = re.compile(r"<(?:(\w+)(?:\([^)]*\))?:)?(\w+)>")
 CONVERTERS: dict[str, Schema] = {
@@ -35,27 +36,24 @@ STREAMS = (abc.AsyncIterator, abc.AsyncIterable, abc.AsyncGenerator, abc.Iterato
 TAGS = {
     "Runs": "Start, watch and stop runs of the agent.",
     "Sessions": "Conversations.",
-    "Tasks": "Work that goes on without a watcher.",
-    "Endpoints": "What this app offers beside its agent.",
-    "Health": "For balancers and people.",
+    "Tasks": "Work that is submitted now and read later.",
+    "Endpoints": "What this app serves beside its agent.",
+    "Health": "For load balancers and operators.",
     "Documentation": "",
 }
 PROBLEM = "application/problem+json"
 
-EXTRA: dict[str, Schema] = {
-    "validation_error": {"errors": {"type": "array", "items": ref("Fault")}},
-    "session_busy": {"active_run_id": {"type": "string"}},
-}
-"""Members that a problem of this code has beside the common ones."""
+OTHER_CODES = {400: ["malformed_request"]}
+"""Codes of problems that are made of Quart's own errors."""
 
-RETRY_AFTER = ("409", "429", "503")
+RETRY_AFTER = (409, 429, 503)
 
 
 def document_of(app: Quart, *, name: str, description: str, endpoint_path: str, root_path: str = "") -> Schema:
-    """The document. It is made of the routes that the app has when it is called; `root_path`: their prefix."""
-    made = _Document(app, endpoint_path, Schemas(reserved=MODELS))
+    """Return the document of the routes that are mounted now; `root_path` is their prefix."""
+    made = _Document(app, endpoint_path)
     paths = made.paths()
-    components = {**MODELS, **made.schemas.components}
+    components = {**built_in(), **made.schemas.components}
     used = {name: components[name] for name in _closure((paths, made.responses, ref("Problem")), components)}
     tags = {operation["tags"][0] for path in paths.values() for operation in path.values()}
     return {
@@ -78,48 +76,51 @@ def _version() -> str:
 
 
 class _Document:
-    def __init__(self, app: Quart, endpoint_path: str, schemas: Schemas) -> None:
+    def __init__(self, app: Quart, endpoint_path: str) -> None:
         self._app = app
         self._endpoint_path = endpoint_path
-        self.schemas = schemas
+        self._descriptions = {name: schema.get("description", name) for name, schema in built_in().items()}
+        self.schemas = Schemas(reserved=built_in())
         self.responses: dict[str, Schema] = {}
         self._ids: set[str] = set()
 
     def paths(self) -> dict[str, Schema]:
         paths: dict[str, Schema] = {}
         for rule in self._app.url_map.iter_rules():
-            view = self._app.view_functions.get(rule.endpoint)
             path = VARIABLE.sub(r"{\2}", rule.rule)
-            if rule.websocket:
-                if rule.endpoint == "trio_agentapp_WS /ws":
-                    paths.setdefault(path, {}).setdefault("get", self._of_ours(SOCKET, rule, "GET"))
-                continue
-            if view is None:
-                continue
-            for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-                # Of two routes alike the first one answers.
-                paths.setdefault(path, {}).setdefault(method.lower(), self._operation(rule, path, method, view))
+            for method in sorted((rule.methods or {"GET"}) - {"HEAD", "OPTIONS"}):
+                operation = self._operation(rule, path, method)
+                if operation is not None:
+                    # The first of two equal routes is the one that responds.
+                    paths.setdefault(path, {}).setdefault(method.lower(), operation)
         return dict(sorted(paths.items()))
 
-    def _operation(self, rule: Rule, path: str, method: str, view: Callable[..., Any]) -> Schema:
+    def _operation(self, rule: Rule, path: str, method: str) -> Schema | None:
         built_in = BUILT_IN.fullmatch(rule.endpoint)
         if built_in is None:
-            return self._of_user(rule, method, view)
+            view = self._app.view_functions.get(rule.endpoint)
+            return None if view is None or rule.websocket else self._of_user(rule, method, view)
         task_path = re.sub(r"/<task_id>(/cancel)?$", "", rule.rule) if built_in[1] else None
-        known = operation_of(method, path, endpoint_path=self._endpoint_path, task_path=task_path)
+        known = operation_of(
+            "WS" if rule.websocket else method, path, endpoint_path=self._endpoint_path, task_path=task_path
+        )
         if known is None:
-            known = Operation(summary=f"{method} {path}", tag="Health", answers={"200": {"description": "Done."}})
-        return self._of_ours(known, rule, method)
+            known = Operation("Health", f"{method} {path}", {"200": {"description": "Done."}})
+        return self._of_built_in(known, rule, method)
 
-    def _of_ours(self, known: Operation, rule: Rule, method: str) -> Schema:
+    def _of_built_in(self, known: Operation, rule: Rule, method: str) -> Schema:
+        responses = {
+            status: response(ref(each), self._descriptions[each]) if isinstance(each, str) else each
+            for status, each in known.responses.items()
+        }
         return {
             "tags": [known.tag],
             "summary": known.summary,
-            **({"description": known.description} if known.description else {}),
+            **_some(description=known.description),
             "operationId": self._id(method, rule),
             **_some(parameters=[*_path_parameters(rule), *known.parameters]),
             **(_body(known.body, required=known.body_required) if known.body is not None else {}),
-            "responses": {**known.answers, **self._problems(known.errors)},
+            "responses": {**responses, **self._problems(known.errors)},
         }
 
     def _of_user(self, rule: Rule, method: str, view: Callable[..., Any]) -> Schema:
@@ -128,11 +129,11 @@ class _Document:
         if described is not None:
             arguments = described.arguments.get(frozenset(rule.arguments), arguments)
         fn = view if described is None else described.fn
-        summary, description = _told(fn, rule.endpoint)
+        summary, description = _described(fn, rule.endpoint)
         body = arguments.of(Source.BODY)
-        errors: dict[str, tuple[str, ...]] = {}
+        errors: Errors = ()
         if any(each.source is not Source.REQUEST for each in arguments.parameters):
-            errors = dict(BODY_ERRORS if body else FAULTY)
+            errors = BODY if body else FAULTY
         return {
             "tags": ["Endpoints"],
             "summary": summary,
@@ -140,7 +141,7 @@ class _Document:
             "operationId": self._id(method, rule),
             **_some(parameters=self._parameters(rule, arguments)),
             **(self._body_of(arguments, body) if body else {}),
-            "responses": {"200": self._answer(described, fn), **self._problems(errors)},
+            "responses": {"200": self._response(described, fn), **self._problems(errors)},
         }
 
     def _parameters(self, rule: Rule, arguments: Arguments) -> list[Schema]:
@@ -172,36 +173,36 @@ class _Document:
         }
         return _body(schema, required=bool(needed))
 
-    def _answer(self, described: View | None, fn: Callable[..., Any]) -> Schema:
+    def _response(self, described: View | None, fn: Callable[..., Any]) -> Schema:
         returns = result_of(fn) if described is None else described.returns
         origin = get_origin(returns) or returns
         streamed = described is not None and described.endpoint and origin in STREAMS
         if described is not None and (described.streams or streamed):
             item = get_args(returns)[0] if origin in STREAMS and get_args(returns) else Any
             items = {"anyOf": [self.schemas.of(item), ref("EndpointFailure")]}
-            return {"description": "A stream of items.", "content": {SSE: {"schema": frame_of(items)}}}
+            return response(frame_of(items), "A stream of items.", SSE)
         if described is not None and described.endpoint and not _is_response(returns):
-            return {"description": "The result.", "content": {JSON: {"schema": self.schemas.of(returns)}}}
+            return response(self.schemas.of(returns), "The result.")
         schema = {} if _is_response(returns) or origin in (tuple, str, *STREAMS) else self.schemas.of(returns)
-        return {"description": "The answer.", **({"content": {JSON: {"schema": schema}}} if schema else {})}
+        return response(schema, "The response.") if schema else {"description": "The response."}
 
-    def _problems(self, errors: Mapping[str, tuple[str, ...]]) -> dict[str, Schema]:
-        answers = {status: self._problem(status, codes) for status, codes in sorted(errors.items())}
-        return {**answers, "default": self._problem("", ())}
+    def _problems(self, errors: Errors) -> dict[str, Schema]:
+        by_status: dict[int, list[type[RequestError]]] = {}
+        for error in errors:
+            by_status.setdefault(error.status, []).append(error)
+        problems = {str(status): self._problem(status, by_status[status]) for status in sorted(by_status)}
+        return {**problems, "default": self._problem(0, [])}
 
-    def _problem(self, status: str, codes: tuple[str, ...]) -> Schema:
+    def _problem(self, status: int, errors: list[type[RequestError]]) -> Schema:
+        codes = list(dict.fromkeys(error.code for error in errors)) + OTHER_CODES.get(status, [])
         name = "".join(word.capitalize() for code in codes for word in code.split("_")) or "Problem"
         if name not in self.responses:
             schema = ref("Problem")
             if codes:
-                members: Schema = {"code": {"enum": list(codes)}}
-                for code in codes:
-                    members |= EXTRA.get(code, {})
-                schema = {"allOf": [schema, {"type": "object", "properties": members}]}
-            words = " or ".join(f"`{code}`" for code in codes) or "Anything else that goes wrong."
+                schema = {"allOf": [schema, {"type": "object", "properties": {"code": {"enum": codes}}}]}
             retry = {"Retry-After": {"description": "Seconds.", "schema": {"type": "string"}}}
             self.responses[name] = {
-                "description": words,
+                "description": " or ".join(f"`{code}`" for code in codes) or "Any other error.",
                 **_some(headers=retry if status in RETRY_AFTER else {}),
                 "content": {PROBLEM: {"schema": schema}},
             }
@@ -219,7 +220,7 @@ class _Document:
 
 
 def _some(**members: Any) -> Schema:
-    """Those that say something."""
+    """Return the members that are not empty."""
     return {name: value for name, value in members.items() if value}
 
 
@@ -240,7 +241,7 @@ def _path_parameters(rule: Rule) -> list[Schema]:
 
 
 def _not_null(annotation: Any) -> Any:
-    """A query parameter is there or not; null has no spelling."""
+    """Take None off: no text in a query string stands for null."""
     members, nullable = alternatives(annotation)
     return members[0] if nullable and len(members) == 1 else annotation
 
@@ -250,18 +251,18 @@ def _is_response(annotation: Any) -> bool:
     return isinstance(bare, type) and issubclass(bare, Response | WerkzeugResponse)
 
 
-def _told(fn: Callable[..., Any], endpoint: str) -> tuple[str, str]:
-    """Summary and description: a docstring's first paragraph and the rest, else the name in words."""
-    said = inspect.getdoc(fn) if inspect.isroutine(fn) else None
-    if not said:
+def _described(fn: Callable[..., Any], endpoint: str) -> tuple[str, str]:
+    """Return summary and description: the docstring's first paragraph and the rest, or the function's name."""
+    doc = inspect.getdoc(fn) if inspect.isroutine(fn) else None
+    if not doc:
         name = str(getattr(fn, "__name__", endpoint))
         return name.replace("_", " ").strip().capitalize() or endpoint, ""
-    first, _, rest = said.partition("\n\n")
+    first, _, rest = doc.partition("\n\n")
     return " ".join(first.split()).removesuffix("."), rest.strip()
 
 
 def _closure(roots: Iterable[Any], components: Mapping[str, Schema]) -> set[str]:
-    """The names of all components that these lead to."""
+    """Return the names of all components that these refer to, also indirectly."""
     found: set[str] = set()
     pending = [name for root in roots for name in _references(root)]
     while pending:

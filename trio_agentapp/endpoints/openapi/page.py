@@ -11,12 +11,13 @@ from importlib.resources import files
 import orjson
 from quart import Quart, Response, request
 
-from .document import document_of
-
 __all__ = ["docs_page", "openapi_json"]
 
 
 def openapi_json(app: Quart, *, name: str, description: str, endpoint_path: str) -> Response:
+    # Not needed before somebody asks for the document: its classes would make each start slower.
+    from .document import document_of
+
     document = document_of(
         app,
         name=name,
@@ -28,7 +29,7 @@ def openapi_json(app: Quart, *, name: str, description: str, endpoint_path: str)
 
 
 def docs_page() -> Response:
-    """One page, which asks for nothing but what this server has: `openapi.json`, and what its reader tries."""
+    """Return a page that loads nothing but `openapi.json`, and sends the requests that its reader tries."""
     page, policy = _page()
     response = Response(page, content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = policy
@@ -47,7 +48,7 @@ def _page() -> tuple[str, str]:
 
 
 def _digest(page: str, tag: str) -> str:
-    """What a browser compares with before it follows the page's own style or script."""
+    """Return the digest that lets the browser apply the page's own style or script, and no other."""
     found = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
     assert found is not None  # noqa: S101
     digest = hashlib.sha256(found[1].encode()).digest()

@@ -1,9 +1,12 @@
--- EMIT: append events to the stream of a run, for its owner only (INTERRUPT-PROTOCOL, section 4).
--- KEYS: session, stream of the run
--- ARGV: run, token, number of the first event, time to live in ms, least number to keep, 1 to append after a hole,
---       channel, events...
---   -> {'OK' | 'STOP'} | {'LOST'} | {'GAP', number of the last event there}
--- Entry ids are sequence numbers plus one, since Redis refuses 0-0.
+-- EMIT: append events to the stream of a run.
+-- Keys: session record, stream of the run
+-- Arguments: run, token, number of the first event, time to live in ms, lowest number to keep, '1' to append after
+-- a gap,
+--   channel, events...
+-- Result: {'OK'} | {'STOP'}: appended, and a stop was requested | {'LOST'}: not the owner
+--   | {'GAP', number of the last event there}: events before these are missing
+-- Guarantees: only the session's owner appends. A repeated call appends nothing twice.
+-- An entry id is the sequence number plus one, since Redis refuses 0-0.
 local run, tok, first, ttl, least = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local stream = KEYS[2]
 
@@ -17,7 +20,7 @@ if first > last + 1 and ARGV[6] ~= '1' then return { 'GAP', string.format('%.0f'
 
 local number = first
 for i = 8, #ARGV do
-  -- What is there already came with a try whose answer was lost.
+  -- Events that are there were appended by an earlier attempt, whose answer was lost.
   if number > last then redis.call('XADD', stream, string.format('%.0f-0', number + 1), 'e', ARGV[i]) end
   number = number + 1
 end

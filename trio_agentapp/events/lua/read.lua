@@ -1,6 +1,8 @@
--- Reading the stream of a run. KEYS[1] is it.
--- ARGV: 'from', number, events at most, bytes at most -> events from that number on, at least one if there is one
---       'extent' -> {number of the first event, of the last, the last event}, or nothing if there are none
+-- READ: read the stream of a run.
+-- Key: the stream
+-- Arguments and results:
+--   'from', number, limit of events, limit of bytes -> events from this number on; at least one if there is one
+--   'extent' -> {number of the first event, number of the last event, the last event}, or {} if there are no events
 if ARGV[1] == 'extent' then
   local head = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
   if not head then return {} end

@@ -1,7 +1,8 @@
--- Which other nodes have readers of a run, so that its owner knows whether anybody watches.
--- KEYS[1]: zset of nodes and the ends of their words; KEYS[2]: when the last one was there
--- ARGV: 'here', node, ms for which it counts | 'gone', node | 'ask'
---   -> for 'ask': ms since a reader was last there, 0 if one is, -1 if none ever was
+-- VIEWERS: which other nodes have readers of a run. Its owner asks, to stop a run that nobody watches.
+-- Keys: sorted set of nodes, by the time at which their report expires; string with the time of the last reader
+-- Arguments, always with the time to live in ms at the end:
+--   'here', node, ms for which the report holds | 'gone', node | 'ask'
+-- Result of 'ask': ms since there was a reader; 0 if there is one, -1 if there never was one
 local time = redis.call('TIME')
 local now = math.floor((tonumber(time[1]) * 1000000 + tonumber(time[2])) / 1000)
 local function int(n) return string.format('%.0f', n) end

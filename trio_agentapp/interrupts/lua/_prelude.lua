@@ -1,8 +1,12 @@
--- What every script begins with (INTERRUPT-PROTOCOL, sections 3 and 4).
+-- The beginning of every script on a session. A script is atomic, and may be repeated if its answer was lost.
 --
--- KEYS[1] is the session record; all other keys share its hash tag, so one script touches one slot.
--- Deadlines are compared with the server's own TIME and with nothing else. Integers are printed with '%.0f':
--- tostring turns 1.7e15 into exponent form.
+-- KEYS[1]: the session record. All other keys have its hash tag, so a script uses one slot.
+-- ARGV[1]: the common beginning of these keys. ARGV[2]: the beginning of the names of the nodes' channels.
+-- ARGV[3..6]: durations in ms: lease, session record, record of an ended run, tombstone.
+-- ARGV[7..]: the arguments of the script.
+--
+-- Deadlines are compared with the server's TIME only, never with a node's clock. Integers are printed with '%.0f':
+-- tostring prints 1.7e15 with an exponent.
 local base, channel = ARGV[1], ARGV[2]
 local lease, session_ttl, retention, tombstone_ttl = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local session, tombstones = KEYS[1], base .. 'x'
@@ -15,14 +19,14 @@ local function int(n) return string.format('%.0f', n) end
 local function record(run) return base .. 'r:' .. run end
 local function terminal(state) return state == 'STOPPED' or state == 'FINISHED' or state == 'ERROR' end
 
--- The session as it stands; absent fields are false.
+-- Read the session record. Missing fields are false.
 local function read_session()
   local v = redis.call('HMGET', session, 'state', 'run', 'owner', 'tok', 'exp', 'nonce', 'stop')
   return { state = v[1], run = v[2], owner = v[3], tok = v[4], exp = tonumber(v[5] or 0), nonce = v[6], stop = v[7],
            running = v[1] == 'RUNNING' }
 end
 
--- Places in the queue of a session: who waits, in which order, and until when without a sign of life.
+-- The queue of a session: its runs in order, and when each place expires if the run does not claim again.
 local queue, queue_ends = base .. 'q', base .. 'qx'
 local function leave_queue(run)
   if redis.call('ZREM', queue, run) == 1 then redis.call('ZREM', queue_ends, run) end
@@ -32,8 +36,10 @@ local function first_in_queue()
   return redis.call('ZRANGE', queue, 0, 0)[1]
 end
 
--- Append the terminal event of a run to its stream, after all others: entry ids are sequence numbers plus one, and
--- the number in the event is made to fit. A farewell that was written down beforehand learns its time only now.
+-- Append the terminal event of a run to its stream. An entry id is the sequence number plus one (Redis refuses
+-- 0-0).
+-- The number in the event is set to follow the last event. A fallback event was made at the claim: set its time
+-- now.
 local function append_last(run, event)
   local key = base .. 'e:' .. run
   local tail = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
@@ -46,8 +52,9 @@ local function append_last(run, event)
   redis.call('PEXPIRE', key, retention)
 end
 
--- Write a terminal state into a run record, and its event where events are kept here, unless it has one: the first
--- writer wins.
+-- Write the terminal state of a run, and its terminal event if this server keeps events. The first writer wins: if
+-- the
+-- run has a terminal state already, nothing changes.
 local function conclude(run, state, reason, node, tok, more, event)
   local key = record(run)
   if terminal(redis.call('HGET', key, 'state')) then return end
@@ -60,18 +67,18 @@ local function conclude(run, state, reason, node, tok, more, event)
   redis.call('PUBLISH', base .. 'w', run)
 end
 
--- Take the session from its run: nobody owns it any more.
+-- Free the session: it has no owner any more.
 local function free(state)
   redis.call('HSET', session, 'state', state, 'exp', '0', 'last', int(now))
   redis.call('HDEL', session, 'owner', 'nonce', 'stop', 'stop_at', 'stop_by')
   redis.call('PEXPIRE', session, session_ttl)
 end
 
--- End the run whose owner let its lease expire.
+-- End the run of an expired lease with its fallback event, and free the session.
 local function reap(s)
   local more = {}
   if s.stop == s.run then more = { 'stop_requested', '1' } end
-  local farewell = redis.call('HGET', record(s.run), 'farewell')
-  conclude(s.run, 'ERROR', 'owner_lost', s.owner or '', s.tok or '0', more, farewell)
+  local fallback = redis.call('HGET', record(s.run), 'farewell')
+  conclude(s.run, 'ERROR', 'owner_lost', s.owner or '', s.tok or '0', more, fallback)
   free(redis.call('HGET', record(s.run), 'state'))
 end

@@ -1,10 +1,14 @@
--- CLAIM: run, node, nonce, place ('', 'last', 'first'), places at most, farewell, stillborn...
---   -> {'OK', token} | {'BUSY', run, ms left} | {'QUEUED', run, how many are ahead} | {'FULL', run}
---      | {'ENDED', state, reason}
--- farewell: the terminal event of a run whose owner dies; stillborn: all events of one that is stopped before it
--- starts. Empty where events are not kept here.
+-- CLAIM: ask for the session.
+-- Arguments: run, node, nonce, place ('', 'last' or 'first'), limit of queued runs, fallback, events...
+--   fallback: the terminal event for the run if its owner dies; the field 'farewell' of the run record.
+--   events: all events of the run if it is stopped before it starts. Both are empty if this server keeps no events.
+-- Result: {'OK', token} | {'BUSY', run, ms left} | {'QUEUED', run, runs ahead} | {'FULL', run}
+--   | {'ENDED', state, reason}
+-- Guarantees: a session has one owner at a time, and its tokens only grow. A repeated claim (same run, node and
+-- nonce)
+-- gets the same token. Queued runs are granted in order, and no other run before them.
 local run, node, nonce, place, places = ARGV[7], ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11])
-local farewell = ARGV[12]
+local fallback = ARGV[12]
 
 local known = redis.call('HMGET', record(run), 'state', 'reason')
 if terminal(known[1]) then return { 'ENDED', known[1], known[2] or '' } end
@@ -23,7 +27,7 @@ local s = read_session()
 local active, left = false, 0
 if s.running then
   if s.run == run and s.owner == node and s.nonce == nonce then
-    -- A retry: the first answer was lost.
+    -- The owner repeats its claim: the first answer was lost.
     redis.call('HSET', session, 'exp', int(now + lease), 'last', int(now))
     redis.call('PEXPIRE', session, session_ttl)
     return { 'OK', s.tok }
@@ -33,7 +37,7 @@ if s.running then
   else
     reap(s)
     if s.run == run then
-      -- It was this very run, claimed by another before: it has its end now, and terminal states have no way out.
+      -- The expired lease was that of this run, claimed by another node. The run has ended.
       local ended = redis.call('HMGET', record(run), 'state', 'reason')
       return { 'ENDED', ended[1], ended[2] or '' }
     end
@@ -41,20 +45,20 @@ if s.running then
 end
 
 local first = first_in_queue()
--- Asked of two nodes at once, it waits at the first: no node takes the turn of a request that another answers.
+-- The run is queued by another node, which got the same request. It keeps the place.
 if redis.call('ZSCORE', queue, run) and redis.call('HGET', record(run), 'node') ~= node then
   return { 'BUSY', run, int(left) }
 end
 if active or (first and first ~= run) then
-  -- Another claim of a run that is running: it must not wait for itself.
+  -- A second claim of the running run must not wait for itself.
   if place == '' or active == run then return { 'BUSY', active or first, int(left) } end
   if not redis.call('ZSCORE', queue, run) then
     if redis.call('ZCARD', queue) >= places then return { 'FULL', active or first } end
-    -- Who interrupts comes before all who wait in line, and after those who interrupted before.
+    -- The place 'first' is before all places 'last', and after earlier places 'first'.
     local order = micros
     if place == 'first' then order = micros - 5e15 end
     redis.call('ZADD', queue, int(order), run)
-    -- Nobody has the session, and those it came before have not had their turn yet: it is its own.
+    -- If the session is free, a run with the place 'first' may be the next one at once.
     first = redis.call('ZRANGE', queue, 0, 0)[1]
   end
 end
@@ -68,13 +72,13 @@ if active or (first and first ~= run) then
 end
 leave_queue(run)
 
--- The time part keeps tokens growing when the record had expired or was lost.
+-- The time lets tokens grow even if the record has expired or was lost.
 local tok = int(math.max(tonumber(s.tok or 0) + 1, micros))
 redis.call('HSET', session, 'state', 'RUNNING', 'run', run, 'owner', node, 'nonce', nonce, 'tok', tok,
            'exp', int(now + lease), 'last', int(now))
 redis.call('HDEL', session, 'stop', 'stop_at', 'stop_by')
 redis.call('PEXPIRE', session, session_ttl)
 redis.call('HSET', record(run), 'state', 'RUNNING', 'tok', tok, 'node', node, 'started', int(now))
-if farewell ~= '' then redis.call('HSET', record(run), 'farewell', farewell) end
+if fallback ~= '' then redis.call('HSET', record(run), 'farewell', fallback) end
 redis.call('PEXPIRE', record(run), session_ttl)
 return { 'OK', tok }

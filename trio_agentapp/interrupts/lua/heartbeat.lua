@@ -1,4 +1,7 @@
--- HEARTBEAT: run, token -> {'OK'} | {'STOP'} | {'LOST'}
+-- HEARTBEAT: renew a lease.
+-- Arguments: run, token
+-- Result: {'OK'} | {'STOP'}: renewed, and a stop was requested | {'LOST'}: not the owner
+-- Guarantee: only the owner's lease is renewed. Expired leases that no script has reaped yet are renewed, too.
 local run, tok = ARGV[7], ARGV[8]
 
 local s = read_session()

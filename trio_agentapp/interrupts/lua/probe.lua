@@ -1,5 +1,10 @@
--- PROBE: channel, 'all' or ''. Does what a claim needs: a script that writes. KEYS: five of the probe alone, in one slot.
--- 'all': also every command that any other script uses, so that a user who may not use one is found at the start.
+-- PROBE: try the commands that runs need.
+-- Keys: five keys of the probe, in one slot (hash, sorted set, stream, list, string)
+-- Arguments: channel, '' for one write, or 'all' for every command that the scripts use: a user who lacks the
+-- permission
+--   for one of them is found at the start
+-- Result: 1
+-- Guarantee: only the string is left behind, for a second.
 local hash, zset, stream, list, text = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 
 redis.call('SET', text, '1', 'PX', 1000)

@@ -1,4 +1,7 @@
--- STATUS: run or '' -> {state, run, node, last, record as HGETALL gives it}; what has expired is reaped first
+-- STATUS: read a session, and the record of a run.
+-- Arguments: run or ''
+-- Result: {state, run, node, time of the last activity, record as HGETALL returns it}
+-- Guarantee: an expired lease is reaped first, so a dead owner's run is never reported as running.
 local run = ARGV[7]
 
 local s = read_session()

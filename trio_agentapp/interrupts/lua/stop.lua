@@ -1,5 +1,10 @@
--- STOP: run or '*', by
---   -> {'ACCEPTED', run, node} | {'PENDING'} | {'ENDED', run, state, node} | {'NOT_RUNNING', state}
+-- STOP: request the stop of a run.
+-- Arguments: run, or '*' for the session's current run; who asks
+-- Result: {'ACCEPTED', run, node} | {'PENDING'}: a tombstone waits for the claim | {'ENDED', run, state, node}
+--   | {'NOT_RUNNING', state}
+-- Guarantees: a stop affects only the run that it was accepted for. It is stored before it is signalled, so the
+-- owner
+-- gets it with its next heartbeat if the signal is lost. Repeating it changes nothing.
 local run, by = ARGV[7], ARGV[8]
 
 local s = read_session()
@@ -26,6 +31,6 @@ if s.stop ~= run then
   redis.call('HSET', session, 'stop', run, 'stop_at', int(now), 'stop_by', by)
   redis.call('HSET', record(run), 'stop_requested', '1', 'stop_at', int(now))
 end
--- Also when it was accepted before: the first wake-up may have been lost.
+-- Signal again also if it was accepted before: the first signal may have been lost.
 redis.call('PUBLISH', channel .. s.owner, run .. ' ' .. s.tok)
 return { 'ACCEPTED', run, s.owner }

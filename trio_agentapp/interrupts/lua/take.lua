@@ -1,5 +1,7 @@
--- TAKE: run, token, n -> the messages that came for the run after its first n, which are forgotten
--- None for anybody but its owner. The number makes it repeatable: an answer that was lost loses no message.
+-- TAKE: fetch the messages for a run.
+-- Arguments: run, token, n (messages received so far)
+-- Result: the messages after the first n, which are forgotten; none if the caller does not own the session
+-- Guarantee: a repeated call with the same n gets the same messages, so a lost answer loses no message.
 local run, tok, received = ARGV[7], ARGV[8], tonumber(ARGV[9])
 
 local s = read_session()

@@ -1,4 +1,7 @@
--- ADD: count, messages, run, most messages, most bytes -> {'OK', '1'} | {'STALE', fence}
+-- ADD: append a turn, and remove the oldest turns beyond the limits.
+-- Arguments: count, messages, run, limit of messages, limit of bytes
+-- Result: {'OK', '1'} | {'STALE', fence}
+-- Guarantee: a run has one turn; a repeated call changes nothing.
 local count, added, run = ARGV[4], ARGV[5], ARGV[6]
 local most_messages, most_bytes = tonumber(ARGV[7]), tonumber(ARGV[8])
 

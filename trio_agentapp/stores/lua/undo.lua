@@ -1,4 +1,7 @@
--- UNDO: token of the run to undo -> {'OK', '1' if there was anything} | {'STALE', fence}
+-- UNDO: undo the writes of a run.
+-- Arguments: token of this run
+-- Result: {'OK', '1' or '0': whether there were any} | {'STALE', fence}
+-- Guarantee: only the last writer is undone.
 local undone, did = ARGV[4], '0'
 
 local before = answered()

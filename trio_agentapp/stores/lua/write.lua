@@ -1,4 +1,7 @@
--- WRITE: value, or nothing for a deletion -> {'OK', '1' if there was anything} | {'STALE', fence}
+-- WRITE: replace the value, or delete the session.
+-- Arguments: value, or none for a deletion
+-- Result: {'OK', '1' or '0': whether there was anything before} | {'STALE', fence}
+-- Guarantee: the version from before a run's first write is kept until another writer comes.
 local value = ARGV[4]
 
 local before = answered()

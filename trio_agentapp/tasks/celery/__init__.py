@@ -1,12 +1,13 @@
 """Tasks that Celery workers execute (the extra `celery`).
 
-application  Celery's own application        queue     giving out tasks, asking for them, stopping them
-records      what Redis remembers of them    publisher messages to the broker; sweeper: those that got lost
-work         executing one, in a worker      agent     runs of the query handler, given out like tasks
-lifeline     how tasks learn of a shutdown   worker    `run_worker`; embedded: a worker as a subprocess
+application  Celery's own application            queue      submits, looks up and cancels tasks
+records      the records of tasks in Redis       publisher  sends messages to the broker
+sweeper      sends lost messages again           work       executes one task in a worker
+agent        runs of the query handler as tasks  lifeline   stops a worker's tasks at its shutdown
+worker       `run_worker`                        embedded   a worker as a subprocess of the app
 """
 
-from .agent import AgentBody, CeleryBackground, ask_agent
+from .agent import AgentBody, ask_agent, submit_run
 from .application import add_function, celery_name, new_celery, on_logging_set_up
 from .embedded import EmbeddedWorker
 from .lifeline import Lifeline
@@ -16,7 +17,6 @@ from .worker import run_worker
 
 __all__ = [
     "AgentBody",
-    "CeleryBackground",
     "CeleryTaskQueue",
     "EmbeddedWorker",
     "Lifeline",
@@ -26,5 +26,6 @@ __all__ = [
     "celery_name",
     "new_celery",
     "on_logging_set_up",
+    "submit_run",
     "run_worker",
 ]

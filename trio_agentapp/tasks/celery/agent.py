@@ -1,4 +1,4 @@
-"""Runs of the query handler by Celery workers: given out as tasks, executed as runs like any other."""
+"""Runs of the query handler in Celery workers: sent as tasks, executed like all other runs."""
 
 from __future__ import annotations
 
@@ -21,40 +21,27 @@ from ..background import end_of_run, start_unwatched
 from ..task import Task, TaskEnd
 from .queue import CeleryTaskQueue
 
-__all__ = ["AgentBody", "CeleryBackground", "ask_agent"]
+__all__ = ["AgentBody", "ask_agent", "submit_run"]
 
 logger = logging.getLogger("trio_agentapp.tasks")
 
-CAUSES = {TaskCause.STOPPED: Cause.STOPPED, TaskCause.WORKER_LOST: Cause.LEASE_LOST}
-
 
 def ask_agent(request: object) -> None:
-    """What the body of a request is bound to. The worker executes `AgentBody` in its place."""
+    """Defines the parameter that a request is bound to. The worker executes `AgentBody` instead."""
 
 
-@attrs.frozen
-class CeleryBackground:
-    """The app's side. A task's id is that of its run."""
-
-    queue: CeleryTaskQueue
-    name: str
-
-    async def start(self, request: AgentRequest, body: Mapping[str, Any]) -> TaskRecord:
-        """Have a worker start the run. Whether its session is free, it finds out there."""
-        ids = {"id": request.id, "session_id": request.session_id, "user_id": request.user_id}
-        assert request.id is not None  # noqa: S101  filled in
-        return await self.queue.submit_as(request.id, self.name, {**body, **ids}, user_id=request.user_id)
-
-    async def status(self, task_id: str) -> TaskRecord | None:
-        return await self.queue.status(task_id)
-
-    async def cancel(self, task_id: str) -> TaskRecord | None:
-        return await self.queue.cancel(task_id)
+async def submit_run(
+    queue: CeleryTaskQueue, name: str, request: AgentRequest, body: Mapping[str, Any]
+) -> TaskRecord:
+    """Submit a run to a worker, which decides whether its session is free. The task has the id of its run."""
+    ids = {"id": request.id, "session_id": request.session_id, "user_id": request.user_id}
+    assert request.id is not None  # noqa: S101  filled in
+    return await queue.submit_as(request.id, name, {**body, **ids}, user_id=request.user_id)
 
 
 @attrs.frozen
 class AgentBody:
-    """The worker's side. The app is opened for each run, its lifespan too."""
+    """The worker's side. It opens the app, with its lifespan, for each run."""
 
     open_app: Callable[[], AbstractAsyncContextManager[Runner]]
     timeout: float | None
@@ -66,7 +53,7 @@ class AgentBody:
                 async with trio.open_nursery() as watchers:
                     watchers.start_soon(_stop_with, task, run)
                     await run.ended.wait()
-                    task.through = True
+                    task.scope.body_ended()
                     watchers.cancel_scope.cancel(reason="the run has ended")
                 return end_of_run(run)
         except RequestError as exc:
@@ -78,6 +65,7 @@ class AgentBody:
 
 async def _stop_with(task: Task, run: Run) -> None:
     """A task that is stopped stops its run."""
-    with task.scope:
+    with task.scope.cancel_scope:
         await trio.sleep_forever()
-    run.stop(CAUSES.get(task.cause or TaskCause.STOPPED, Cause.SHUTDOWN))
+    cause = task.lifecycle.cause
+    run.scope.stop(cause if cause in (Cause.STOPPED, Cause.LEASE_LOST) else Cause.SHUTDOWN)

@@ -1,4 +1,4 @@
-"""The Celery application of an app: its queues, and what it is told so that our promises hold."""
+"""The Celery application of an app: its queues and its configuration."""
 
 from __future__ import annotations
 
@@ -19,30 +19,34 @@ except ImportError as error:
     ) from error
 
 from ..function import TaskFunction
-from .failure import TaskFailed
 
-__all__ = ["DEFAULT_QUEUE", "add_function", "celery_name", "new_celery", "on_logging_set_up"]
+__all__ = ["TaskFailed", "add_function", "celery_name", "new_celery", "on_logging_set_up"]
 
 DEFAULT_QUEUE = "celery"
 
 SOCKET_TIMEOUT = 10.0
-"""Seconds for Celery's own sockets; longer than a worker's wait for a message, which is one second."""
+"""Seconds for Celery's own sockets. It must exceed a worker's wait for a message, which is one second."""
 
 CONNECT_TIMEOUT = 3.0
 
 
+class TaskFailed(Exception):
+    """Raised in a worker, so that Celery counts a task as failed. The record and the log say why."""
+
+
 def celery_name(prefix: str, path: str) -> str:
-    """What Celery calls the task of a path. The prefix keeps apps apart that share a broker."""
+    """The name that Celery has for the task of a path. The prefix separates apps that share a broker."""
     return f"{prefix}:{path}"
 
 
 def new_celery(name: str, broker_url: str, backend_url: str) -> Any:
-    """A Celery application without tasks of ours yet.
+    """Make a Celery application without tasks.
 
     Raises:
-        ConfigurationError: the backend is no Redis, where the records of tasks are kept.
+        ConfigurationError: the backend is not a Redis server. Records of tasks are kept in Redis only.
     """
     RedisURL.parse(backend_url)
+    timeouts = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
     celery = Celery(name, broker=broker_url, backend=backend_url, set_as_current=False)
     celery.conf.update(
         task_serializer="json",
@@ -50,14 +54,14 @@ def new_celery(name: str, broker_url: str, backend_url: str) -> Any:
         accept_content=["json"],
         task_default_queue=DEFAULT_QUEUE,
         task_queues=[_queue(DEFAULT_QUEUE)],
-        # A message waits at the broker, not in a worker that is busy.
+        # Messages wait at the broker, not in a busy worker.
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=broker_url.startswith(("redis", "sentinel", "unix")),
         broker_connection_retry_on_startup=True,
-        # What a function prints is its own, and no warning of Celery.
+        # A function's output is not a warning of Celery.
         worker_redirect_stdouts=False,
-        broker_transport_options=_bounded(),
-        result_backend_transport_options=_bounded(),
+        broker_transport_options=timeouts,
+        result_backend_transport_options=timeouts,
         redis_socket_timeout=SOCKET_TIMEOUT,
         redis_socket_connect_timeout=CONNECT_TIMEOUT,
     )
@@ -65,7 +69,7 @@ def new_celery(name: str, broker_url: str, backend_url: str) -> Any:
 
 
 def on_logging_set_up(change: Callable[[logging.Logger], None]) -> None:
-    """Have a worker of this process call `change` with each logger that Celery has set up."""
+    """Call `change` in a worker with each logger that Celery has set up."""
 
     def receive(logger: logging.Logger, **_: object) -> None:
         change(logger)
@@ -75,7 +79,7 @@ def on_logging_set_up(change: Callable[[logging.Logger], None]) -> None:
 
 
 def add_function(celery: Any, name: str, function: TaskFunction, perform: Callable[..., None]) -> None:
-    """Register `function` as a task of Celery whose body is `perform(request, *body)`, and its queue."""
+    """Register the function's queue, and a Celery task that calls `perform(request, *body)`."""
 
     def run(task: Any, *body: object) -> None:
         perform(task.request, *body)
@@ -84,28 +88,20 @@ def add_function(celery: Any, name: str, function: TaskFunction, perform: Callab
         run,
         name=name,
         bind=True,
-        # It is this app's, not of every Celery application in the process.
+        # The task belongs to this app, not to every Celery application in the process.
         shared=False,
-        # The record says whether a message that comes again is to be executed; it never is, once it has begun.
+        # A message may be delivered twice. Its record decides, so that a task is executed once.
         acks_late=True,
         reject_on_worker_lost=False,
-        # Status and result are in the record, and a producer would have to listen for each result of its own.
+        # Status and result are in the record. For Celery's result a producer would have to listen.
         ignore_result=True,
         throws=(TaskFailed,),
     )
-    add_queue(celery, function.queue)
-
-
-def add_queue(celery: Any, name: str) -> None:
-    """Have workers that are not told otherwise take from this queue, too."""
+    # By default, workers take tasks from all queues in this list.
     queues = celery.conf.task_queues
-    if name not in [queue.name for queue in queues]:
-        celery.conf.task_queues = [*queues, _queue(name)]
+    if function.queue not in [queue.name for queue in queues]:
+        celery.conf.task_queues = [*queues, _queue(function.queue)]
 
 
 def _queue(name: str) -> Any:
     return Queue(name, Exchange(name, type="direct"), routing_key=name)
-
-
-def _bounded() -> dict[str, float]:
-    return {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}

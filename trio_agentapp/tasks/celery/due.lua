@@ -1,5 +1,5 @@
--- Tasks whose message should have been taken by now: KEYS[1] is the index of those that wait. ARGV: age in ms, how many.
--- Each is told to one asker only, until it is as old again.
+-- Tasks that have waited for longer than an age. KEYS[1]: the index of waiting tasks. ARGV: the age in ms, a limit.
+-- Each task is returned to one caller only; it is returned again after the same age.
 --   -> {task id, ...}
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)

@@ -1,7 +1,7 @@
-"""How a worker's processes learn that it shuts down: a pipe whose writing end only the main process has.
+"""A pipe that stops a worker's tasks at its shutdown. Only the worker's main process has the writing end.
 
-Celery's warm shutdown waits for running tasks as long as they run. Here it waits for `grace` seconds; then the
-main process closes its end, and every task that still runs is stopped with its cleanup.
+Celery's warm shutdown waits without limit for running tasks. Here it waits for `grace` seconds. Then the main
+process closes its end of the pipe, and every task that still runs is stopped with its cleanup.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Lifeline"]
 
 
 class Lifeline:
-    """Installed once for a Celery application; acts in its worker's processes only."""
+    """Installed once for a Celery application. It acts in the processes of a worker only."""
 
     def __init__(self, grace: float) -> None:
         self._grace = grace
@@ -33,14 +33,14 @@ class Lifeline:
         signals.worker_shutting_down.connect(self._shutting_down, weak=False)
 
     async def wait_shutdown(self) -> None:
-        """Wait until tasks have to stop; for ever where no worker runs."""
+        """Wait until tasks must stop; for ever in a process that is no worker."""
         if self._reading is None:
             await trio.sleep_forever()
         else:
             await trio.lowlevel.wait_readable(self._reading)
 
     def cut(self) -> None:
-        """Have every task of this worker stopped now; may be repeated, from any thread of the main process."""
+        """Stop every task of this worker. It may be repeated, from any thread of the main process."""
         with self._lock:
             writing, self._writing = self._writing, None
         if writing is not None:
@@ -52,13 +52,13 @@ class Lifeline:
             self._main = os.getpid()
 
     def _leave_to_main(self, **_: Any) -> None:
-        """In a child, forked with both ends: its copy would keep the pipe open. Pools of threads have no child."""
+        """Close the writing end in a forked child, which would keep the pipe open. Thread pools have no child."""
         if os.getpid() != self._main:
             self._lock = threading.Lock()
             self.cut()
 
     def _shutting_down(self, **_: Any) -> None:
-        # In a signal's handler: no more than to start the clock.
+        # This is a signal handler, so it does nothing but start a timer.
         timer = threading.Timer(self._grace, self.cut)
         timer.daemon = True
         timer.start()

@@ -1,4 +1,4 @@
-"""Messages to the broker. Celery's client blocks: it works in threads of its own, and within a time."""
+"""Sends messages to the broker. Celery's client blocks, so it is used in threads and with a timeout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("trio_agentapp.tasks")
 T = TypeVar("T")
 
 PUBLISH_TIMEOUT = 6.0
-"""Seconds from the request to its refusal. A thread that hangs longer is left to its sockets' time-outs."""
+"""Seconds until a request is refused. A thread that hangs longer is ended by its socket's timeout."""
 
 SOCKET_TIMEOUT = 2.0
 
@@ -29,12 +29,12 @@ RETRY_AFTER = 2.0
 
 
 class Publisher:
-    """Sends messages of one Celery application. Connections are kept, one for each thread that was ever busy."""
+    """Sends messages of one Celery application, over kept connections: at most one per thread."""
 
     def __init__(self, celery: Any) -> None:
         self._celery = celery
         self._threads = trio.CapacityLimiter(MAX_THREADS)
-        # Appended and popped by threads; a deque does both atomically.
+        # Threads append and pop; a deque does both atomically.
         self._idle: deque[Any] = deque()
 
     async def send(
@@ -43,13 +43,14 @@ class Publisher:
         """Send one message.
 
         Raises:
-            BackendUnavailable: the broker did not take it in time. It may all the same: its record decides.
+            BackendUnavailable: the broker did not confirm the message in time. If it has the message all the same,
+                the task's record decides.
         """
         options = {"task_id": task_id, "queue": queue, "expires": expires, "time_limit": time_limit}
         await self._in_thread(partial(self._publish, name=name, args=args, options=options))
 
     async def count(self, queue: str) -> int:
-        """Messages that wait in a queue. Raises BackendUnavailable."""
+        """Count the messages in a queue. Raises BackendUnavailable."""
         return await self._in_thread(partial(self._count, queue=queue))
 
     async def _in_thread(self, use: Callable[[Any], T]) -> T:
@@ -59,14 +60,14 @@ class Publisher:
                     self._with_connection, use, abandon_on_cancel=True, limiter=self._threads
                 )
         except Exception as exc:
-            # kombu raises the errors of whatever transport the broker has, and these share no class.
-            logger.warning("the broker of tasks cannot be reached: %s: %s", type(exc).__name__, exc)
+            # kombu raises errors of its transports, which have no common base class.
+            logger.warning("the task broker does not answer: %s: %s", type(exc).__name__, exc)
             raise BackendUnavailable(
-                "The broker of tasks cannot be reached; the task will not be executed.", retry_after=RETRY_AFTER
+                "The task broker does not answer; the task will not be executed.", retry_after=RETRY_AFTER
             ) from exc
 
     async def aclose(self) -> None:
-        """Close the connections that are idle."""
+        """Close the idle connections."""
         with trio.move_on_after(SOCKET_TIMEOUT, shield=True):
             await trio.to_thread.run_sync(self._close_idle, abandon_on_cancel=True, limiter=self._threads)
 
@@ -79,8 +80,7 @@ class Publisher:
             try:
                 return self._use(kept, use)
             except Exception as exc:
-                # It may have been closed at the other end since it was last used. A message that comes twice is
-                # executed once.
+                # The broker may have closed it. If the message was sent all the same, its task is executed once.
                 logger.debug("a kept connection to the broker failed: %s", exc)
         return self._use(self._connect(), use)
 
@@ -112,7 +112,7 @@ class Publisher:
         try:
             declared = connection.default_channel.queue_declare(queue=queue, passive=True)
         except connection.channel_errors:
-            # With Redis, an empty queue does not exist.
+            # With Redis as the broker, an empty queue does not exist.
             return 0
         return int(declared.message_count)
 

@@ -1,22 +1,22 @@
-"""The queue of many processes, as the app sees it: records in Redis, messages at the broker."""
+"""The task queue of many processes, on the app's side: records in Redis, messages at the broker."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import trio
 from redis.exceptions import RedisError
 
 from ...abc import TaskQueue
-from ...errors import BackendUnavailable, Draining, ValidationError
+from ...errors import Draining, ValidationError
 from ...protocol.ids import new_run_id
 from ...protocol.tasks import TaskRecord
-from ...redis import LinkError, RedisClient
+from ...redis import LinkError, RedisClient, unavailable_on_error
 from ...redis.serving import serving_in_background
+from ...runs.nursery import nursery_around
 from ..function import NO_BODY, TaskFunction
-from ..nursery import nursery_around
 from ..table import RETENTION
 from .application import celery_name
 from .publisher import Publisher
@@ -28,18 +28,18 @@ __all__ = ["CeleryTaskQueue"]
 RETRY_AFTER = 2.0
 
 KILL_MARGIN = 10.0
-"""Seconds beyond its time-out and cleanup budget after which a task's process is killed by Celery."""
+"""Seconds beyond its timeout and cleanup budget after which Celery kills a task's process."""
 
 
 class CeleryTaskQueue(TaskQueue):
     """Tasks that Celery workers execute.
 
-    It opens without Redis or broker being there: what needs them is refused until they are.
+    It opens although Redis or the broker may not answer. Requests are refused until they do.
 
     Args:
         celery: the application, in which every function of `functions` is registered.
         redis_url: where records are kept.
-        lease: seconds that a worker is believed alive after its last sign of life.
+        lease: seconds for which a worker counts as alive after its last renewal.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class CeleryTaskQueue(TaskQueue):
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """See the contract. Nothing is executed in this process."""
+        """See `TaskQueue.open`. Tasks are not executed in this process."""
         client = RedisClient(self._redis_url, call_timeout=self._call_timeout, start_timeout=None)
         records = TaskRecords(client, prefix=self._prefix, lease=self._lease)
         async with serving_in_background(client.serve), nursery_around() as nursery:
@@ -85,7 +85,7 @@ class CeleryTaskQueue(TaskQueue):
         return await self.submit_as(new_run_id(), name, body, user_id=user_id)
 
     async def submit_as(self, task_id: str, name: str, body: object, *, user_id: str | None) -> TaskRecord:
-        """`submit` with an id of the caller's; a task of that id which the same user gave is joined.
+        """`submit` with a given id. If the same user has submitted a task with this id, return that.
 
         Raises also:
             ValidationError: another task has this id.
@@ -102,32 +102,36 @@ class CeleryTaskQueue(TaskQueue):
             expires=RETENTION,
             time_limit=limit,
         )
-        with _translated("The task could not be noted, and will not be executed."):
+        with unavailable_on_error(
+            "The task could not be recorded, and will not be executed.", retry_after=RETRY_AFTER
+        ):
             answer = await records.give(task_id, name, user_id, message)
         record = answer.record
-        assert record is not None  # noqa: S101  it was just given
+        assert record is not None  # noqa: S101  it was just written
         if answer.word != "given":
             if record.name == name and record.user_id == user_id:
                 return record
-            raise ValidationError([("$.id", "this id is taken by another task")])
+            raise ValidationError([("$.id", "another task has this id")])
         try:
             await send_message(self._publisher, task_id, message)
         except BaseException:
-            # Refused, or the client has hung up: either way nobody knows its id, so nobody could stop it.
+            # Without a response the client does not know the task's id, and could not stop it.
             await self._withdraw(records, task_id)
             raise
         return record
 
     async def status(self, task_id: str) -> TaskRecord | None:
-        with _translated("The task could not be looked up."):
+        with unavailable_on_error("The task could not be looked up.", retry_after=RETRY_AFTER):
             return await self._open_records().status(task_id)
 
     async def cancel(self, task_id: str) -> TaskRecord | None:
-        with _translated("The stop could not be delivered; it is safe to repeat."):
+        with unavailable_on_error(
+            "The stop could not be delivered; it is safe to repeat.", retry_after=RETRY_AFTER
+        ):
             return await self._open_records().cancel(task_id)
 
     async def drain(self, timeout: float, hurry: trio.Event | None = None) -> None:  # noqa: ARG002
-        """See the contract. There is nothing to wait for: others execute what was given."""
+        """See `TaskQueue.drain`. It does not wait, because other processes execute the tasks."""
         self._draining = True
         await trio.lowlevel.checkpoint()
 
@@ -137,14 +141,6 @@ class CeleryTaskQueue(TaskQueue):
         return self._records
 
     async def _withdraw(self, records: TaskRecords, task_id: str) -> None:
-        # What cannot be reached forgets it by itself in the end.
+        # If Redis does not answer, the record expires in the end.
         with trio.move_on_after(self._call_timeout, shield=True), suppress(LinkError, RedisError):
             await records.withdraw(task_id)
-
-
-@contextmanager
-def _translated(words: str) -> Iterator[None]:
-    try:
-        yield
-    except (LinkError, RedisError) as exc:
-        raise BackendUnavailable(words, retry_after=RETRY_AFTER) from exc

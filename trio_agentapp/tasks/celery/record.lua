@@ -1,8 +1,8 @@
--- The record of one task: KEYS[1] is its hash, KEYS[2] the index of tasks that wait, by when their message was sent.
--- ARGV: operation, task id, retention and lease in ms, then its own arguments.
--- Every operation may be repeated. Each first ends a task whose worker has given no sign of life for a whole lease,
--- so that any look at it finds out.
---   -> {answer, field, value, ...}: the record as it is now; no fields where there is none
+-- Operations on the record of one task.
+-- KEYS[1]: the hash of the record. KEYS[2]: the index of waiting tasks, by the time when their message was sent.
+-- ARGV: operation, task id, retention and lease in ms, then the arguments of the operation.
+-- Every operation may be repeated. Each first ends a task whose worker has not renewed its claim for a lease.
+--   -> {answer, field, value, ...}: the record after the operation, without fields if there is none
 local key, waiting = KEYS[1], KEYS[2]
 local operation, id = ARGV[1], ARGV[2]
 local retention, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -29,7 +29,7 @@ local answer = state or 'unknown'
 if state ~= 'pending' then redis.call('ZREM', waiting, id) end
 
 if operation == 'give' then
-  -- name, user or '', whether there is one, what its message is made of
+  -- name, user or '', whether there is a user, message
   if not state then
     redis.call('HSET', key, 'state', 'pending', 'name', ARGV[5], 'created', int(now), 'sent', ARGV[8])
     if ARGV[7] == '1' then redis.call('HSET', key, 'user', ARGV[6]) end
@@ -43,14 +43,14 @@ elseif operation == 'withdraw' then
     redis.call('ZREM', waiting, id)
   end
 elseif operation == 'claim' then
-  -- worker: fresh for each delivery
+  -- worker: a new id for each delivery
   if state == 'pending' then
     redis.call('HSET', key, 'state', 'running', 'worker', ARGV[5], 'started', int(now), 'until', int(now + lease))
     redis.call('HDEL', key, 'sent')
     redis.call('ZREM', waiting, id)
     answer = 'claimed'
   elseif state == 'running' and mine then
-    -- The answer was lost, and so it asks again.
+    -- The worker repeats its claim, because the answer was lost.
     redis.call('HSET', key, 'until', int(now + lease))
     answer = 'claimed'
   end

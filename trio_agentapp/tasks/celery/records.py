@@ -1,7 +1,7 @@
-"""What Redis remembers of tasks: the truth about them. Celery cannot tell an unknown task from a waiting one.
+"""The records of tasks in Redis. They decide: Celery itself cannot tell an unknown task from a waiting one.
 
-A task begins once its record is claimed, and that happens once, however often its message is delivered. The claim
-is a lease: who executes the task renews it, and learns of a stop from the answer.
+A worker claims the record before it executes the task. A claim succeeds once, however often the message is
+delivered. It is a lease: the worker renews it, and the answer to a renewal tells it whether the task was cancelled.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ __all__ = ["Answer", "TaskRecords"]
 
 @attrs.frozen
 class Answer:
-    """What an operation found: a word, and the record after it."""
+    """The result of an operation, as a word, and the record after the operation."""
 
     word: str
     record: TaskRecord | None
 
 
 class TaskRecords:
-    """The records, over a client that somebody else serves.
+    """Reads and writes the records. The caller serves the client.
 
     Args:
         prefix: of all keys.
-        lease: seconds that a worker is believed alive after its last renewal.
+        lease: seconds for which a worker counts as alive after its last renewal.
 
     Every call raises what `RedisClient.script` does, and may be repeated.
     """
@@ -46,25 +46,25 @@ class TaskRecords:
         self._due = Script((files(__package__) / "due.lua").read_text())
 
     async def give(self, task_id: str, name: str, user_id: str | None, message: bytes) -> Answer:
-        """Remember a task that waits. "given", or the state of the one that has this id already."""
+        """Record a task that waits. "given", or the state of a task that has this id already."""
         return await self._call(task_id, "give", name, user_id or "", _flag(user_id), message)
 
     async def due(self, age: float, count: int) -> list[str]:
-        """Tasks that have waited for `age` seconds since they were given, or were last told here."""
+        """Return tasks that have waited for `age` seconds, since they were given or were last returned here."""
         ids = await self._client.script(self._due, [self._waiting], [int(age * 1000), count])
         return [task_id.decode() for task_id in ids]
 
     async def message(self, task_id: str) -> bytes | None:
-        """What the message of a task is made of; None: it does not wait any more."""
+        """Return the message of a task, None if the task does not wait any more."""
         fields = (await self._ask(task_id, "status"))[1]
         return fields.get("sent")
 
     async def withdraw(self, task_id: str) -> None:
-        """Forget a task that waits: its message, should it exist, means nothing then."""
+        """Delete the record of a task that waits. Its message, if there is one, has no effect then."""
         await self._call(task_id, "withdraw")
 
     async def claim(self, task_id: str, worker: str) -> Answer:
-        """Begin a task. "claimed", or why not: "unknown", or its state."""
+        """Claim a task for execution: "claimed", else "unknown" or its state."""
         return await self._call(task_id, "claim", worker)
 
     async def beat(self, task_id: str, worker: str) -> str:
@@ -72,14 +72,14 @@ class TaskRecords:
         return (await self._call(task_id, "beat", worker)).word
 
     async def finish(self, task_id: str, worker: str, end: TaskEnd) -> Answer:
-        """Write the end, if the claim still holds."""
+        """Write the end of a task, if the claim is still valid."""
         code, message = ("", "") if end.error is None else (end.error.code, end.error.message)
         return await self._call(
             task_id, "finish", worker, end.state.value, _flag(end.result), end.result or b"", code, message
         )
 
     async def cancel(self, task_id: str) -> TaskRecord | None:
-        """One that waits never begins; who executes one that runs is told to stop it."""
+        """Cancel a task. One that waits never begins; the worker of a running one stops it at its next renewal."""
         return (await self._call(task_id, "cancel")).record
 
     async def status(self, task_id: str) -> TaskRecord | None:

@@ -1,7 +1,7 @@
-"""Messages that got lost, sent again.
+"""Sends lost messages again.
 
-A worker that dies with a message in its hands, or a broker that was restarted without its data, would leave a task
-waiting for ever. Its record says that it waits, and an empty queue says that nobody will ever begin it.
+If a worker dies with a message, or the broker restarts without its data, a task would wait for ever. Such a task is
+found by its record, which says that it waits, while its queue is empty.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ logger = logging.getLogger("trio_agentapp.tasks")
 SWEEP_EVERY = 1.0
 
 RESEND_AFTER = 5.0
-"""Seconds that a task waits, with its queue empty, until its message is sent again; more than a claim takes.
+"""Seconds for which a task waits, with its queue empty, until its message is sent again. A claim takes less time.
 
-One that comes twice is executed once.
+A task whose message is delivered twice is executed once.
 """
 
 AT_ONCE = 100
-"""Tasks looked after by one sweep."""
+"""Tasks that one sweep looks at."""
 
 
 def encode_message(name: str, args: list[object], *, queue: str, expires: float, time_limit: float | None) -> bytes:
-    """What `send_message` sends, to be kept until the task has begun."""
+    """Encode the arguments of `Publisher.send`, to be kept in the record until the task begins."""
     return orjson.dumps({"name": name, "args": args, "queue": queue, "expires": expires, "time_limit": time_limit})
 
 
@@ -44,13 +44,13 @@ async def send_message(publisher: Publisher, task_id: str, message: bytes) -> No
 
 
 async def sweep_forever(records: TaskRecords, publisher: Publisher) -> None:
-    """Look after tasks that wait, until cancelled. Any number of nodes may do so."""
+    """Send lost messages again until cancelled. Any number of nodes may do so."""
     while True:
         await trio.sleep(SWEEP_EVERY)
         try:
             await _sweep(records, publisher)
         except (LinkError, RedisError, BackendUnavailable) as exc:
-            logger.debug("tasks that wait could not be looked after: %s", exc)
+            logger.debug("waiting tasks could not be checked: %s", exc)
 
 
 async def _sweep(records: TaskRecords, publisher: Publisher) -> None:

@@ -11,7 +11,7 @@ __all__ = ["HasCelery", "run_worker"]
 
 
 class HasCelery(Protocol):
-    """What a worker needs to know of an app."""
+    """The part of an app that a worker needs."""
 
     @property
     def celery(self) -> Any:
@@ -27,12 +27,12 @@ def run_worker(
     options: Sequence[str] = (),
     quiet: bool = False,
 ) -> None:
-    """Execute tasks of `app` until SIGTERM or Ctrl-C; call it in the main thread.
+    """Execute tasks of `app` until SIGTERM or Ctrl-C. Call it in the main thread.
 
     Args:
-        queues: which to take from; all that the app knows by default.
-        concurrency: processes, each of which executes one task at a time; one per core by default.
-        options: further ones of `celery worker`, as on its command line.
+        queues: the queues to take tasks from; by default all queues of the app.
+        concurrency: number of processes, each executing one task at a time; by default one per core.
+        options: other options of the command `celery worker`.
 
     Raises:
         ConfigurationError: the app has no broker.
@@ -44,6 +44,6 @@ def run_worker(
     if concurrency is not None:
         arguments.append(f"--concurrency={concurrency}")
     if signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:
-        # Celery takes SIGHUP (a warm restart) and SIGUSR1 (it shows its threads); this one would end it at once.
+        # Celery handles SIGHUP (a warm restart) and SIGUSR1 (it prints its threads). SIGUSR2 would kill it.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     app.celery.worker_main([*arguments, *options])

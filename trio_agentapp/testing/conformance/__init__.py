@@ -1,7 +1,7 @@
-"""The contract of an interrupt backend as questions: what follows from `abc` and INTERRUPT-PROTOCOL, and no more.
+"""The contract of interrupt backends as questions. They ask for what `abc` promises, and for nothing else.
 
     async def test_my_backend():
-        await check_interrupt_backend(my_backend)       # `async with my_backend() as backend:` gives a fresh one
+        not_offered = await check_interrupt_backend(my_backend)   # `async with my_backend() as backend:` opens one
 
 or one test for each question:
 
@@ -9,8 +9,8 @@ or one test for each question:
     async def test_my_backend(question):
         await ask(my_backend, question)
 
-No question waits for time to pass, so they are the same on a real clock and on a virtual one; and each uses ids of
-its own, so a server that keeps what earlier questions left there serves as well as an empty one.
+No question waits for time to pass, so a real clock and a virtual one give the same answers. Each question uses new
+ids, so a server that still holds the data of earlier questions serves as well as an empty one.
 """
 
 from __future__ import annotations
@@ -23,56 +23,47 @@ import trio
 
 from ...abc import BaseInterruptBackend
 from . import claims, endings, offers, signals, stops
+from .asking import TIMEOUT, put
 
-__all__ = ["PATIENCE", "MakeBackend", "Question", "ask", "check_interrupt_backend", "interrupt_questions"]
+__all__ = ["MakeBackend", "Question", "ask", "check_interrupt_backend", "interrupt_questions"]
 
 MakeBackend: TypeAlias = Callable[[], AbstractAsyncContextManager[BaseInterruptBackend]]
-"""Gives a context manager around a fresh backend, which it closes; while a question is asked, its `serve` runs."""
+"""Opens a new backend and closes it. Its `serve` runs while a question is asked."""
 
 Question: TypeAlias = Callable[[BaseInterruptBackend], Awaitable[None]]
 
-PATIENCE = 20.0
-"""Seconds for the answer to one question."""
-
 
 def interrupt_questions() -> Sequence[Question]:
-    """All questions, the simple ones first."""
+    """Return all questions, the simple ones first, those about optional parts last."""
     return [*claims.QUESTIONS, *endings.QUESTIONS, *stops.QUESTIONS, *signals.QUESTIONS, *offers.QUESTIONS]
 
 
-async def ask(make: MakeBackend, question: Question, *, patience: float = PATIENCE) -> None:
-    """Put one question to a fresh backend.
+async def ask(make: MakeBackend, question: Question, *, timeout: float = TIMEOUT) -> bool:
+    """Put one question to a new backend. Return False if it is about a part that the backend does not offer.
 
     Raises:
-        AssertionError: the answer is wrong, is an exception, or did not come within `patience` seconds. The
-            message begins with the name of the question.
+        AssertionError: the answer is wrong, is an exception, or did not come within `timeout` seconds. The message
+            begins with the name of the question.
     """
-    name = getattr(question, "__name__", "question")
-    wrong: Exception | None = None
     async with make() as backend:
-        with trio.move_on_after(patience) as scope:
-            try:
-                async with trio.open_nursery() as nursery:
-                    await nursery.start(backend.serve)
-                    try:
-                        await question(backend)
-                    except Exception as exc:
-                        wrong = exc
-                    nursery.cancel_scope.cancel(reason="the question was answered")
-            except Exception as exc:
-                wrong = wrong or exc
-    if wrong is not None:
-        sentence = str(wrong) if isinstance(wrong, AssertionError) else f"the backend raised {wrong!r}"
-        raise AssertionError(f"{name}: {sentence}") from wrong
-    if scope.cancelled_caught:
-        raise AssertionError(f"{name}: no answer within {patience:g} s")
+
+        async def served() -> None:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(backend.serve)
+                await question(backend)
+                nursery.cancel_scope.cancel(reason="the question was answered")
+
+        return await put(served, getattr(question, "__name__", "question"), "backend", timeout)
 
 
-async def check_interrupt_backend(make: MakeBackend, *, patience: float = PATIENCE) -> None:
-    """Put every question to a backend of its own; the first wrong answer is raised.
+async def check_interrupt_backend(make: MakeBackend, *, timeout: float = TIMEOUT) -> Sequence[str]:
+    """Put every question to a backend of its own. Return the names of those about parts that it does not offer.
 
     Raises:
-        AssertionError: see `ask`.
+        AssertionError: the first wrong answer. See `ask`.
     """
-    for question in interrupt_questions():
-        await ask(make, question, patience=patience)
+    return [
+        getattr(question, "__name__", "question")
+        for question in interrupt_questions()
+        if not await ask(make, question, timeout=timeout)
+    ]

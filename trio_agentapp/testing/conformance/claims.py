@@ -8,11 +8,50 @@ import trio
 from ...abc import BaseInterruptBackend, Busy, Claim, Ended, Granted, Lease, Renewal, Taken
 from ...protocol.ids import SessionKey, new_run_id, new_session_id
 from ...protocol.lifecycle import RunState, SessionStatus
-from .parties import ENDED, FAILED, STOPPED, expect, fresh_lease, fresh_session, own
+from .asking import expect, questions_in
+from .parties import ENDED, FAILED, STOPPED, fresh_lease, fresh_session, own
 
 __all__ = ["QUESTIONS"]
 
 RIVALS = 40
+
+
+async def an_unknown_session_is_idle(backend: BaseInterruptBackend) -> None:
+    status = await backend.status(fresh_session())
+    expect(status == SessionStatus(), f"the status of an unused session is {status!r}")
+    record = await backend.run_status(new_run_id())
+    expect(record is None, f"the record of an unknown run is {record!r}")
+
+
+async def a_session_runs_until_its_run_has_ended(backend: BaseInterruptBackend) -> None:
+    lease = await own(backend)
+    status, record = await backend.status(lease.key), await backend.run_status(lease.run_id)
+    expect(
+        (status.state, status.run_id, status.node_id) == (RunState.RUNNING, lease.run_id, lease.node_id),
+        f"while its run runs, a session's status is {status!r}",
+    )
+    expect(record is not None, "a running run has no record")
+    assert record is not None  # noqa: S101  for the type checker
+    expect(
+        (record.state, record.key, record.token, record.node_id)
+        == (RunState.RUNNING, lease.key, lease.token, lease.node_id),
+        f"the record of a running run is {record!r}",
+    )
+    await backend.finish(lease, ENDED)
+    status = await backend.status(lease.key)
+    expect(
+        (status.state, status.run_id) == (RunState.FINISHED, lease.run_id),
+        f"after the end of its run, a session's status is {status!r}",
+    )
+
+
+async def busy_names_the_running_run(backend: BaseInterruptBackend) -> None:
+    owner = await own(backend)
+    answer = await backend.claim(fresh_lease(owner.key))
+    expect(isinstance(answer, Busy), f"a second run was answered with {answer!r} while the first ran")
+    assert isinstance(answer, Busy)  # noqa: S101  for the type checker
+    expect(answer.run_id == owner.run_id, f"Busy names {answer.run_id!r} and not the running run")
+    expect(answer.retry_after >= 0, f"Busy says to try again in {answer.retry_after!r} seconds")
 
 
 async def one_of_many_claims_is_granted(backend: BaseInterruptBackend) -> None:
@@ -33,15 +72,6 @@ async def one_of_many_claims_is_granted(backend: BaseInterruptBackend) -> None:
             isinstance(answer, Granted) or (isinstance(answer, Busy) and answer.run_id == owners[0]),
             f"a claim that was not granted was answered with {answer!r} and not with Busy that names the owner",
         )
-
-
-async def busy_names_the_running_run(backend: BaseInterruptBackend) -> None:
-    owner = await own(backend)
-    answer = await backend.claim(fresh_lease(owner.key))
-    expect(isinstance(answer, Busy), f"a second run was answered with {answer!r} while the first ran")
-    assert isinstance(answer, Busy)  # noqa: S101  for the type checker
-    expect(answer.run_id == owner.run_id, f"Busy names {answer.run_id!r} and not the running run")
-    expect(answer.retry_after >= 0, f"Busy says to try again in {answer.retry_after!r} seconds")
 
 
 async def a_repeated_claim_gets_the_same_token(backend: BaseInterruptBackend) -> None:
@@ -69,7 +99,7 @@ async def tokens_only_grow(backend: BaseInterruptBackend) -> None:
         await backend.finish(lease, ending)
 
 
-async def sessions_are_apart(backend: BaseInterruptBackend) -> None:
+async def sessions_are_separate(backend: BaseInterruptBackend) -> None:
     mark = new_session_id()
     keys = [
         SessionKey(mark + "a:b", "c"),
@@ -112,7 +142,7 @@ async def a_run_id_belongs_to_one_session(backend: BaseInterruptBackend) -> None
     expect(answer == Taken(), f"a claim with the id of another session's ended run got {answer!r}")
 
 
-async def renewals_tell_ownership(backend: BaseInterruptBackend) -> None:
+async def renewals_report_ownership(backend: BaseInterruptBackend) -> None:
     mine, ended = await own(backend), await own(backend)
     await backend.finish(ended, ENDED)
     stranger = attrs.evolve(fresh_lease(), token=1)
@@ -127,45 +157,4 @@ async def renewals_tell_ownership(backend: BaseInterruptBackend) -> None:
     expect(list(await backend.heartbeat([])) == [], "the renewal of nothing was answered with something")
 
 
-async def an_unknown_session_is_idle(backend: BaseInterruptBackend) -> None:
-    status = await backend.status(fresh_session())
-    expect(status == SessionStatus(), f"the status of a session that nobody has used is {status!r}")
-    record = await backend.run_status(new_run_id())
-    expect(record is None, f"the record of a run that nobody has started is {record!r}")
-
-
-async def a_session_runs_until_its_run_has_ended(backend: BaseInterruptBackend) -> None:
-    lease = await own(backend)
-    status, record = await backend.status(lease.key), await backend.run_status(lease.run_id)
-    expect(
-        (status.state, status.run_id, status.node_id) == (RunState.RUNNING, lease.run_id, lease.node_id),
-        f"while its run runs, a session's status is {status!r}",
-    )
-    expect(record is not None, "a running run has no record")
-    assert record is not None  # noqa: S101  for the type checker
-    expect(
-        (record.state, record.key, record.token, record.node_id)
-        == (RunState.RUNNING, lease.key, lease.token, lease.node_id),
-        f"the record of a running run is {record!r}",
-    )
-    await backend.finish(lease, ENDED)
-    status = await backend.status(lease.key)
-    expect(
-        (status.state, status.run_id) == (RunState.FINISHED, lease.run_id),
-        f"after the end of its run, a session's status is {status!r}",
-    )
-
-
-QUESTIONS = (
-    an_unknown_session_is_idle,
-    a_session_runs_until_its_run_has_ended,
-    busy_names_the_running_run,
-    one_of_many_claims_is_granted,
-    a_repeated_claim_gets_the_same_token,
-    another_claim_of_the_same_run_is_refused,
-    tokens_only_grow,
-    sessions_are_apart,
-    an_ended_run_cannot_be_claimed,
-    a_run_id_belongs_to_one_session,
-    renewals_tell_ownership,
-)
+QUESTIONS = questions_in(globals())

@@ -7,7 +7,8 @@ import attrs
 from ...abc import BaseInterruptBackend, Busy, Ended, Lease, Renewal
 from ...protocol.ids import new_run_id
 from ...protocol.lifecycle import Cause, CleanupResult, Ending, RunState
-from .parties import ENDED, FAILED, expect, fresh_lease, own
+from .asking import expect, questions_in
+from .parties import ENDED, FAILED, fresh_lease, own
 
 __all__ = ["QUESTIONS"]
 
@@ -24,14 +25,14 @@ async def the_first_terminal_state_stays(backend: BaseInterruptBackend) -> None:
     expect(status.state is RunState.FINISHED, f"a second finish made the session {status.state.value}")
 
 
-async def a_record_keeps_what_it_is_told(backend: BaseInterruptBackend) -> None:
+async def a_record_keeps_the_ending(backend: BaseInterruptBackend) -> None:
     lease = await own(backend)
     ending = Ending(cause=Cause.SHUTDOWN, cleanup=CleanupResult.DONE, cleanup_interrupted=True, stop_requested=True)
     await backend.finish(lease, ending)
     record = await backend.run_status(lease.run_id)
     expect(record is not None, "an ended run has no record")
     assert record is not None  # noqa: S101  for the type checker
-    told = (RunState.STOPPED, "shutdown", CleanupResult.DONE, True, True, lease.key, lease.node_id, lease.token)
+    given = (RunState.STOPPED, "shutdown", CleanupResult.DONE, True, True, lease.key, lease.node_id, lease.token)
     kept = (
         record.state,
         record.reason,
@@ -42,7 +43,7 @@ async def a_record_keeps_what_it_is_told(backend: BaseInterruptBackend) -> None:
         record.node_id,
         record.token,
     )
-    expect(kept == told, f"the record of an ended run is {record!r}")
+    expect(kept == given, f"the record of an ended run is {record!r}")
     expect(
         record.started_at is not None and record.ended_at is not None and record.started_at <= record.ended_at,
         f"the run is said to have run from {record.started_at!r} to {record.ended_at!r}",
@@ -118,13 +119,4 @@ async def _still_runs(backend: BaseInterruptBackend, owner: Lease, what: str) ->
     expect(isinstance(answer, Busy), f"{what} let a second owner in: {answer!r}")
 
 
-QUESTIONS = (
-    the_first_terminal_state_stays,
-    a_record_keeps_what_it_is_told,
-    the_end_of_a_run_frees_its_session,
-    a_stale_token_frees_nothing,
-    without_a_token_the_same_claim_frees,
-    without_a_token_another_claim_frees_nothing,
-    a_claim_that_was_given_up_ends_when_it_comes,
-    a_foreign_session_ends_nothing,
-)
+QUESTIONS = questions_in(globals())

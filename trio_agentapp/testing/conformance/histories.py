@@ -21,7 +21,8 @@ from ...protocol.content import (
 from ...protocol.ids import new_run_id, new_session_id
 from ...protocol.message import Message
 from ...stores import MAX_HISTORY_BYTES, MAX_MESSAGES
-from .parties import acting, expect, expect_refused, fresh_session, ids_of
+from .asking import expect, expect_refused, questions_in
+from .parties import acting, fresh_session, ids_of
 
 __all__ = ["QUESTIONS"]
 
@@ -59,10 +60,10 @@ def talk(words: str) -> list[Message]:
 async def an_unknown_session_has_nothing(store: SessionStore) -> None:
     user, session = ids_of(fresh_session())
     module = Module("untouched")
-    expect(await store.history(user, session) == [], "a session that nobody has used has messages")
-    expect(await store.load_modules(user, session) is None, "a session that nobody has used has objects")
+    expect(await store.history(user, session) == [], "a new session has messages")
+    expect(await store.load_modules(user, session) is None, "a new session has objects")
     await store.load_session_state(session, user, agent=module)
-    expect(module.memory == "untouched", "an object was changed by a session that nobody has used")
+    expect(module.memory == "untouched", "a new session changed an object")
     expect(await store.delete(user, session) is False, "there was something to delete in a new session")
     expect(await store.rollback(user, session, token=1) is False, "there was something to undo in a new session")
 
@@ -127,7 +128,7 @@ async def the_same_run_again_changes_nothing(store: SessionStore) -> None:
     await _expect_history(store, (user, session), [*talk("first"), *talk("second")])
 
 
-async def what_is_no_message_is_refused(store: SessionStore) -> None:
+async def only_messages_are_accepted(store: SessionStore) -> None:
     user, session = ids_of(fresh_session())
     await store.append(user, session, talk("hello"), run_id=new_run_id(), token=1)
     not_json = Message(content=[DataContent({1, 2})])
@@ -140,7 +141,7 @@ async def what_is_no_message_is_refused(store: SessionStore) -> None:
     await _expect_history(store, (user, session), talk("hello"))
 
 
-async def sessions_are_apart(store: SessionStore) -> None:
+async def sessions_are_separate(store: SessionStore) -> None:
     mark = new_session_id()
     keys = [(mark + "a:b", "c"), (mark + "a", "b:c"), (mark + "{a}", "b"), (mark + "A", "b:c")]
     run_id = new_run_id()
@@ -169,7 +170,7 @@ async def a_smaller_token_is_refused(store: SessionStore) -> None:
         await _expect_history(store, (user, session), [*talk("hello"), *talk("more")])
 
 
-async def objects_and_messages_have_one_fence(store: SessionStore) -> None:
+async def objects_and_messages_share_a_fence(store: SessionStore) -> None:
     key = fresh_session()
     user, session = ids_of(key)
     with acting(key, 2):
@@ -206,7 +207,7 @@ async def rollback_undoes_objects(store: SessionStore) -> None:
         expect(loaded == before, f"rollback brought {loaded!r} back, and before the run it was {before!r}")
 
 
-async def rollback_shuts_the_undone_run_out(store: SessionStore) -> None:
+async def rollback_fences_the_undone_run(store: SessionStore) -> None:
     for appended in (True, False):
         key = fresh_session()
         user, session = ids_of(key)
@@ -257,7 +258,7 @@ async def objects_keep_their_states(store: SessionStore) -> None:
     )
 
 
-async def without_a_user_it_is_the_sessions_id(store: SessionStore) -> None:
+async def without_a_user_the_session_id_is_used(store: SessionStore) -> None:
     session = new_session_id()
     await store.save_session_state(session, agent=Module("alone"))
     agent = Module()
@@ -265,7 +266,7 @@ async def without_a_user_it_is_the_sessions_id(store: SessionStore) -> None:
     expect(agent.memory == "alone", "without a user_id objects were not kept under the session's id")
 
 
-async def a_stop_does_not_cut_a_write(store: SessionStore) -> None:
+async def a_stop_does_not_interrupt_a_write(store: SessionStore) -> None:
     user, session = ids_of(fresh_session())
     with trio.CancelScope() as scope:
         scope.cancel(reason="the question wants it")
@@ -333,22 +334,4 @@ def _words(messages: Sequence[Message]) -> list[str]:
     return [message.text for message in messages]
 
 
-QUESTIONS = (
-    an_unknown_session_has_nothing,
-    turns_come_back_in_order,
-    messages_come_back_as_they_were,
-    the_same_run_again_changes_nothing,
-    what_is_no_message_is_refused,
-    sessions_are_apart,
-    a_smaller_token_is_refused,
-    objects_and_messages_have_one_fence,
-    rollback_removes_the_last_turn,
-    rollback_undoes_objects,
-    rollback_shuts_the_undone_run_out,
-    a_deleted_session_is_gone,
-    objects_keep_their_states,
-    without_a_user_it_is_the_sessions_id,
-    a_stop_does_not_cut_a_write,
-    histories_are_bounded,
-    concurrent_turns_do_not_mix,
-)
+QUESTIONS = questions_in(globals())

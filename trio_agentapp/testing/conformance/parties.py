@@ -1,8 +1,8 @@
-"""Who takes part in a question: sessions, runs and nodes with ids that nobody has used before."""
+"""Sessions, runs and leases for the questions, with ids that nothing has used before."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import attrs
@@ -12,28 +12,11 @@ from ...protocol.ids import SessionKey, new_run_id, new_session_id
 from ...protocol.lifecycle import Cause, Ending
 from ...runs import Run, current_run
 
-__all__ = [
-    "ENDED",
-    "FAILED",
-    "STOPPED",
-    "acting",
-    "expect",
-    "expect_refused",
-    "fresh_lease",
-    "fresh_session",
-    "ids_of",
-    "own",
-]
+__all__ = ["ENDED", "FAILED", "STOPPED", "acting", "fresh_lease", "fresh_session", "ids_of", "own"]
 
 ENDED = Ending(cause=Cause.RETURNED)
 FAILED = Ending(cause=Cause.EXCEPTION)
 STOPPED = Ending(cause=Cause.STOPPED, stop_requested=True)
-
-
-def expect(holds: object, sentence: str) -> None:
-    """Like `assert`, which an optimised interpreter leaves out."""
-    if not holds:
-        raise AssertionError(sentence)
 
 
 def fresh_session(user_id: str | None = None) -> SessionKey:
@@ -54,7 +37,7 @@ def fresh_lease(key: SessionKey | None = None, *, run_id: str | None = None, nod
 
 
 async def own(backend: BaseInterruptBackend, lease: Lease | None = None) -> Lease:
-    """Claim, and get what is free."""
+    """Claim a free session. Return the lease with its token."""
     lease = lease or fresh_lease()
     match await backend.claim(lease):
         case Granted(token):
@@ -64,24 +47,15 @@ async def own(backend: BaseInterruptBackend, lease: Lease | None = None) -> Leas
 
 
 @contextmanager
-def acting(key: SessionKey, token: int) -> Iterator[Run]:
-    """As a handler of a run of `key` that owns it under `token`."""
+def acting(key: SessionKey, token: int | None) -> Iterator[None]:
+    """Act as the handler of a run that owns the session `key` under `token`; None: change nothing."""
+    if token is None:
+        yield
+        return
     run = Run(run_id=new_run_id(), key=key)
     run.token = token
     before = current_run.set(run)
     try:
-        yield run
+        yield
     finally:
         current_run.reset(before)
-
-
-async def expect_refused(
-    error: type[Exception], attempt: Callable[..., Awaitable[object]], *args: object, **options: object
-) -> None:
-    """The attempt must raise `error`."""
-    name = getattr(attempt, "__name__", "it")
-    try:
-        answer = await attempt(*args, **options)
-    except error:
-        return
-    raise AssertionError(f"{name} was answered with {answer!r:.100} where {error.__name__} was due")

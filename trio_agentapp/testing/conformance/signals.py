@@ -1,4 +1,4 @@
-"""Questions about signals. They may be lost, so each question also takes a Resync for an answer and then renews."""
+"""Questions about signals. They may be lost, so a Resync is accepted as well if the renewal reports the stop."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import trio
 from ...abc import BaseInterruptBackend, Lease, Renewal, Resync, Signal, StopSignal
 from ...protocol.ids import new_run_id
 from ...protocol.lifecycle import RunState
-from .parties import STOPPED, expect, fresh_lease, own
+from .asking import expect, questions_in
+from .parties import STOPPED, fresh_lease, own
 
 __all__ = ["QUESTIONS"]
 
 
 class _Inbox:
-    """What one node was told."""
+    """The signals that one node got."""
 
     def __init__(self) -> None:
         self.signals: list[Signal] = []
@@ -32,7 +33,7 @@ class _Inbox:
         return [signal for signal in self.signals if isinstance(signal, StopSignal)]
 
     async def wait_stopped(self, backend: BaseInterruptBackend, owner: Lease) -> None:
-        """Wait for the signal that stops `owner`, or for a Resync, after which the renewal must tell of it."""
+        """Wait for the stop signal of `owner`, or for a Resync after which a renewal reports the stop."""
         read = 0
         while True:
             while read < len(self.signals):
@@ -53,6 +54,12 @@ async def _listening(backend: BaseInterruptBackend, node_id: str, inbox: _Inbox)
         nursery.cancel_scope.cancel(reason="the question was answered")
 
 
+async def a_stop_without_a_listener_is_kept(backend: BaseInterruptBackend) -> None:
+    owner = await own(backend)
+    await backend.request_stop(owner.key)
+    expect(await backend.heartbeat([owner]) == [Renewal.STOP], "a stop was lost since its node did not listen")
+
+
 async def a_stop_is_signalled_to_the_owner_only(backend: BaseInterruptBackend) -> None:
     here, there = _Inbox(), _Inbox()
     ours, theirs = await own(backend), await own(backend)
@@ -66,7 +73,7 @@ async def a_stop_is_signalled_to_the_owner_only(backend: BaseInterruptBackend) -
         await backend.request_stop(theirs.key)
     for inbox, lease in ((here, ours), (there, theirs)):
         wrong = [signal for signal in inbox.stops if signal != StopSignal(lease.run_id, lease.token)]
-        expect(not wrong, f"a node whose only run is {lease.run_id} (token {lease.token}) was told {wrong!r}")
+        expect(not wrong, f"a node whose only run is {lease.run_id} (token {lease.token}) got {wrong!r}")
 
 
 async def a_signal_names_the_run_that_runs(backend: BaseInterruptBackend) -> None:
@@ -85,13 +92,7 @@ async def a_signal_names_the_run_that_runs(backend: BaseInterruptBackend) -> Non
     expect(not about_second, "a late stop of an ended run was signalled to the run after it")
 
 
-async def a_stop_without_a_listener_is_kept(backend: BaseInterruptBackend) -> None:
-    owner = await own(backend)
-    await backend.request_stop(owner.key)
-    expect(await backend.heartbeat([owner]) == [Renewal.STOP], "a stop was lost since its node did not listen")
-
-
-async def a_listener_that_left_hears_nothing(backend: BaseInterruptBackend) -> None:
+async def a_cancelled_listener_gets_nothing(backend: BaseInterruptBackend) -> None:
     before, after, node_id = _Inbox(), _Inbox(), new_run_id()
     async with _listening(backend, node_id, before):
         pass
@@ -100,14 +101,9 @@ async def a_listener_that_left_hears_nothing(backend: BaseInterruptBackend) -> N
     async with _listening(backend, node_id, after):
         await backend.request_stop(owner.key)
         await after.wait_stopped(backend, owner)
-    expect(len(before.signals) == heard, "a listener was told of a stop after it had been cancelled")
+    expect(len(before.signals) == heard, "a listener got a stop after it had been cancelled")
     record = await backend.finish(owner, STOPPED)
     expect(record.state is RunState.STOPPED, f"its run ended as {record.state.value}")
 
 
-QUESTIONS = (
-    a_stop_without_a_listener_is_kept,
-    a_stop_is_signalled_to_the_owner_only,
-    a_signal_names_the_run_that_runs,
-    a_listener_that_left_hears_nothing,
-)
+QUESTIONS = questions_in(globals())

@@ -7,11 +7,20 @@ import trio
 from ...abc import BaseInterruptBackend, Claim, Ended, Granted, Lease, Renewal, StopAnswer, StopOutcome
 from ...protocol.ids import SessionKey, new_run_id
 from ...protocol.lifecycle import RunState
-from .parties import ENDED, STOPPED, expect, fresh_lease, fresh_session, own
+from .asking import expect, questions_in
+from .parties import ENDED, STOPPED, fresh_lease, fresh_session, own
 
 __all__ = ["QUESTIONS"]
 
 RACES = 20
+
+
+async def a_stop_of_nothing_is_an_error(backend: BaseInterruptBackend) -> None:
+    try:
+        answer = await backend.request_stop(None)
+    except ValueError:
+        return
+    raise AssertionError(f"a stop that names neither session nor run was answered with {answer!r}")
 
 
 async def a_stop_by_session_reaches_its_run(backend: BaseInterruptBackend) -> None:
@@ -101,7 +110,7 @@ async def a_run_stopped_before_its_start_ends_beside_a_running_one(backend: Base
 
 
 async def foreign_stops_before_the_start_have_no_effect(backend: BaseInterruptBackend) -> None:
-    for key, user_id in ((fresh_session(), None), (None, "somebody else")):
+    for key, user_id in ((fresh_session(), None), (None, "another user")):
         lease = fresh_lease()
         answer = await backend.request_stop(key, lease.run_id, user_id=user_id)
         expect(answer.outcome is StopOutcome.PENDING, f"the stop of an unknown run was answered with {answer!r}")
@@ -124,45 +133,37 @@ async def a_foreign_claim_that_was_stopped_ends_no_other_run(backend: BaseInterr
     await _is_stopping(backend, owner, await backend.request_stop(owner.key))
 
 
-async def foreign_stops_do_not_undo_others(backend: BaseInterruptBackend) -> None:
+async def foreign_stops_do_not_replace_others(backend: BaseInterruptBackend) -> None:
     for foreign_first in (False, True):
         lease = fresh_lease()
-        users = [lease.key.user_id, "somebody else"]
+        users = [lease.key.user_id, "another user"]
         for user_id in reversed(users) if foreign_first else users:
             await backend.request_stop(None, lease.run_id, user_id=user_id)
         await _ends_at_its_claim(backend, lease, "a stop by its user, with one by another user beside it,")
 
 
-async def foreign_stops_touch_nothing_and_tell_nothing(backend: BaseInterruptBackend) -> None:
+async def foreign_stops_touch_and_reveal_nothing(backend: BaseInterruptBackend) -> None:
     live, ended = await own(backend), await own(backend)
     await backend.finish(ended, ENDED)
     unknown = await backend.request_stop(fresh_session(), new_run_id())
-    told = (unknown.outcome, unknown.state, unknown.node_id)
+    revealed = (unknown.outcome, unknown.state, unknown.node_id)
     for lease in (live, ended):
         strangers: list[tuple[SessionKey | None, str | None]] = [
             (fresh_session(), None),
             (SessionKey(lease.key.user_id, "another"), None),
-            (None, "somebody else"),
+            (None, "another user"),
         ]
         for key, user_id in strangers:
             answer = await backend.request_stop(key, lease.run_id, user_id=user_id)
             expect(
-                (answer.outcome, answer.state, answer.node_id) == told,
+                (answer.outcome, answer.state, answer.node_id) == revealed,
                 f"a foreign stop was answered with {answer!r}, and that of an unknown run with {unknown!r}",
             )
     await _runs_on(backend, live, "a stop that names another session or user")
 
 
-async def a_stop_of_nothing_is_an_error(backend: BaseInterruptBackend) -> None:
-    try:
-        answer = await backend.request_stop(None)
-    except ValueError:
-        return
-    raise AssertionError(f"a stop that names neither session nor run was answered with {answer!r}")
-
-
-async def a_stop_never_falls_between(backend: BaseInterruptBackend) -> None:
-    """A stop by run id that races with its run's claim: the run ends at the claim, or learns of it afterwards."""
+async def a_stop_is_never_lost_in_a_race(backend: BaseInterruptBackend) -> None:
+    """A stop by run id that races with its run's claim: the claim or the next renewal reports the stop."""
     for _ in range(RACES):
         lease = fresh_lease()
         answers: list[Claim] = []
@@ -240,20 +241,4 @@ async def _ends_at_its_claim(backend: BaseInterruptBackend, lease: Lease, what: 
     expect(status.run_id != lease.run_id or status.state is not RunState.RUNNING, "a stopped run took its session")
 
 
-QUESTIONS = (
-    a_stop_of_nothing_is_an_error,
-    a_stop_by_session_reaches_its_run,
-    a_stop_by_run_reaches_it,
-    a_second_stop_changes_nothing,
-    a_finish_remembers_the_stop,
-    a_stop_of_an_idle_session_stores_nothing,
-    a_stop_does_not_reach_the_next_run,
-    a_run_stopped_before_its_start_never_starts,
-    a_run_stopped_before_its_start_ends_beside_a_running_one,
-    foreign_stops_before_the_start_have_no_effect,
-    a_foreign_claim_that_was_stopped_ends_no_other_run,
-    foreign_stops_do_not_undo_others,
-    foreign_stops_touch_nothing_and_tell_nothing,
-    a_stop_never_falls_between,
-    a_stop_that_races_with_the_end_reaches_no_other_run,
-)
+QUESTIONS = questions_in(globals())

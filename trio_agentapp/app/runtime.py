@@ -1,0 +1,163 @@
+"""The runtime of an app: the stores, hooks, runs and tasks that are open while the app runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import attrs
+import trio
+
+from ..interrupts import LocalInterruptBackend
+from ..runs import Handler, RunRegistry, Viewing, drain
+from ..runs.containment import noted
+from ..runs.runner import Runner
+from ..stores import stores_of
+from ..web.identity import Gate
+from ..web.run_access import RunAccess
+from ..web.runs import RunRoutes
+from ..web.sessions import SessionRoutes
+from ..web.websocket import SocketRoute
+from .backends import backend_of, event_store_of
+from .hooks import LifeHooks, shielded
+from .memory import Memory
+from .settings import Settings
+from .state import AppState
+from .tasks import AppTasks
+
+__all__ = ["Parts", "Runtime"]
+
+
+@attrs.frozen(kw_only=True)
+class Parts:
+    """What is made anew each time an app is opened."""
+
+    registry: RunRegistry
+    runner: Runner | None
+    """None in an app without a handler."""
+    run_routes: RunRoutes
+    session_routes: SessionRoutes
+    sockets: SocketRoute
+
+
+class Runtime:
+    """Opens and closes the parts of an app in order; they can be opened again after that."""
+
+    def __init__(self, settings: Settings, *, node_id: str, gate: Gate, hooks: LifeHooks, tasks: AppTasks) -> None:
+        self.backend = backend_of(settings)
+        self._event_store = event_store_of(settings, self.backend, node_id)
+        alone = isinstance(self.backend, LocalInterruptBackend)
+        self._stores = stores_of(settings.state_url, prefix=settings.redis_prefix, alone=alone)
+        self.state = AppState(self._stores.states, self._stores.sessions)
+        self._settings = settings
+        self._node_id = node_id
+        self._gate = gate
+        self._hooks = hooks
+        self._tasks = tasks
+        self.parts: Parts | None = None
+        """None while the app is not open."""
+        self._drained: trio.Event | None = None
+
+    @asynccontextmanager
+    async def open(self, app: object, handler: Handler | None, framework_type: str) -> AsyncIterator[None]:
+        """Open everything that handlers may use, and close it in the opposite order, also if opening fails midway.
+
+        The order is: the stores, `before_start`, `@app.init`, the user's lifespan, the run registry, tasks. So a
+        handler can use all of them until its cleanup is over.
+        """
+        async with AsyncExitStack() as stack:
+            stack.enter_context(noted())
+            await stack.enter_async_context(self._stores.open())
+            stack.push_async_callback(shielded, self.state.state_service.aclose)
+            stack.push_async_callback(shielded, self.state.session_service.aclose)
+            stack.push_async_callback(shielded, self.backend.aclose)
+            await stack.enter_async_context(self._hooks.around_all(app))
+            registry = self._make_registry()
+            # It is the handler's `self`, and made this early because `@app.init` sets attributes on it.
+            runner = None
+            if handler is not None:
+                runner = Runner(
+                    app=app,
+                    handler=handler,
+                    registry=registry,
+                    framework_type=framework_type,
+                    on_disconnect=self._settings.on_disconnect,
+                    multitask_strategy=self._settings.multitask_strategy,
+                )
+            await stack.enter_async_context(self._hooks.around_runs(app, runner))
+            await stack.enter_async_context(registry.open())
+            parts = self._make_parts(registry, runner)
+            await stack.enter_async_context(self._tasks.open(registry, self.backend, runner))
+            self.parts, self._drained = parts, None
+            try:
+                yield
+            finally:
+                self.parts = None
+
+    async def drain(self, hurry: trio.Event | None = None) -> None:
+        """Drain runs and tasks, and close the WebSockets without runs. A second call waits for the first."""
+        parts = self.parts
+        if self._drained is not None:
+            await self._drained.wait()
+        elif parts is not None:
+            self._drained = trio.Event()
+            parts.sockets.draining.set()
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._tasks.drain, hurry)
+                    nursery.start_soon(drain, parts.registry, self._settings.drain_timeout, hurry)
+            finally:
+                self._drained.set()
+
+    def unready_reason(self) -> str | None:
+        """Return why this node should get no new runs at present; None if it may get them."""
+        if self.parts is None:
+            return "starting"
+        statistics = self.parts.registry.statistics()
+        if statistics.draining:
+            return "draining"
+        if trouble := self.backend.trouble:
+            return trouble
+        if statistics.stuck:
+            return f"{len(statistics.stuck)} stopped run(s) have not ended within their cleanup budget"
+        return None
+
+    def _make_registry(self) -> RunRegistry:
+        memory = Memory(self.state)
+        return RunRegistry(
+            self.backend,
+            store=self._event_store,
+            remember=memory.remember,
+            undo=memory.undo,
+            node_id=self._node_id,
+            cleanup_budget=self._settings.cleanup_budget,
+            debug=self._settings.debug,
+        )
+
+    def _make_parts(self, registry: RunRegistry, runner: Runner | None) -> Parts:
+        settings = self._settings
+        access = RunAccess(
+            runner=runner,
+            registry=registry,
+            backend=self.backend,
+            viewing=Viewing(registry, self.backend, self._event_store),
+            gate=self._gate,
+        )
+        return Parts(
+            registry=registry,
+            runner=runner,
+            run_routes=RunRoutes(
+                access=access,
+                stream_by_default=settings.stream and settings.response_type == "sse",
+                sse_done=settings.sse_done,
+            ),
+            session_routes=SessionRoutes(
+                store=lambda: self.state.session_service, backend=self.backend, gate=self._gate
+            ),
+            sockets=SocketRoute(
+                access=access,
+                max_message=settings.max_body_bytes,
+                init_timeout=settings.read_timeout,
+                origins=settings.cors_origins,
+            ),
+        )

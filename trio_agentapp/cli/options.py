@@ -1,0 +1,98 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import ConfigurationError
+from .target import deployments
+
+__all__ = [
+    "App",
+    "AsJson",
+    "CertFile",
+    "Entrypoint",
+    "Format",
+    "Host",
+    "KeyFile",
+    "OutputFormat",
+    "Port",
+    "Query",
+    "Session",
+    "Target",
+    "Token",
+    "User",
+    "Workers",
+    "chosen",
+]
+
+App = Annotated[
+    str,
+    typer.Argument(
+        help="A file (agent.py), a folder or a module (package.module); with :NAME for a certain app in it."
+    ),
+]
+
+Entrypoint = Annotated[
+    str | None,
+    typer.Option("--entrypoint", "-e", help="The file of a folder.  [default: app.py, agent.py or main.py]"),
+]
+Host = Annotated[
+    str | None,
+    typer.Option("--host", "-h", help="Address to listen on; 0.0.0.0 for all.  [default: HOST, else 127.0.0.1]"),
+]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", "-p", min=0, max=65535, help="0 for a free one.  [default: PORT, else 8090]"),
+]
+Workers = Annotated[int, typer.Option(min=1, help="Processes behind the port; several need Redis.")]
+CertFile = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, help="For TLS: the certificate chain, as PEM.")
+]
+KeyFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="For TLS: its key, as PEM.")]
+Target = Annotated[
+    str,
+    typer.Argument(
+        help="A URL, the id of a deployment, or an app (agent.py, a folder) to serve for this command.",
+        autocompletion=deployments,
+    ),
+]
+Session = Annotated[
+    str | None,
+    typer.Option("--session", "--session-id", help="The session.  [default: a new one]"),
+]
+User = Annotated[
+    str | None, typer.Option("--user", "--user-id", help="The owner of the session.  [default: the session's id]")
+]
+Query = Annotated[str | None, typer.Option("--query", "-q", help="Send this message, print the answer and exit.")]
+Token = Annotated[
+    str | None, typer.Option(envvar="AGENTAPP_TOKEN", help="Sent as Authorization: Bearer.", show_envvar=True)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For scripts: print only JSON on stdout.")]
+
+
+class Format(StrEnum):
+    TEXT = "text"
+    TABLE = "table"
+    JSON = "json"
+
+
+OutputFormat = Annotated[Format, typer.Option("--output-format", "-f", help="json is the same as --json.")]
+
+
+def chosen(app: str, entrypoint: str | None) -> str:
+    """Return the file `entrypoint` of the folder `app`, or `app` itself if there is no entrypoint.
+
+    Raises:
+        ConfigurationError: `app` is not a folder.
+    """
+    if entrypoint is None:
+        return app
+    if not os.path.isdir(app):
+        raise ConfigurationError(f"--entrypoint {entrypoint} names a file of a folder, and {app} is not a folder")
+    return os.path.join(app, entrypoint)

@@ -1,0 +1,354 @@
+"""One run from its claim to its end: claim the session, wait in its queue, drive the handler, finish.
+
+`RunTask.claim` is awaited by the caller, who gets its refusals as exceptions. `RunTask.live` is the task of the
+run, which the registry starts in its nursery.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TypeVar
+
+import attrs
+import trio
+
+from ..abc import (
+    MAX_QUEUED,
+    BaseInterruptBackend,
+    Busy,
+    Claim,
+    Ended,
+    EventStore,
+    Granted,
+    Lease,
+    Queued,
+    QueueIsFull,
+)
+from ..errors import BackendUnavailable, QueueFull, RequestError, SessionBusy, ValidationError
+from ..protocol.codec import encode_event
+from ..protocol.events import Event, Failure, ResponseEvent
+from ..protocol.ids import SessionKey, new_run_id
+from ..protocol.lifecycle import Cause, Ending, Phase, RunState
+from ..protocol.request import MultitaskStrategy
+from .driver import Driven, drive
+from .end_writer import EndWriter
+from .failures import ctrl_c_in, is_cancelled
+from .handler import Handler
+from .inbox import InboxFetcher
+from .keeper import Keeper
+from .log_fields import add_log_fields
+from .run import Run, current_run
+from .session_queue import place_of, wait_in_queue
+from .terminal_events import (
+    adopted,
+    error_message,
+    fallback_terminal_events,
+    numbered_from,
+    restated,
+    terminal_events,
+)
+
+__all__ = ["Node", "Remember", "RunTask", "Undo"]
+
+logger = logging.getLogger("trio_agentapp.runs")
+
+T = TypeVar("T")
+
+Remember = Callable[[Run], Awaitable[None]]
+"""Called with a run that has unwound, before its end is written and its session is free."""
+
+Undo = Callable[[SessionKey, int], Awaitable[None]]
+"""Called with a session and the token of a run that was interrupted, before the handler of its successor starts."""
+
+MEMORY_TIMEOUT = 5.0
+"""Seconds by which adding a run's messages to the history of its session may delay the end of the run."""
+
+
+@attrs.define(kw_only=True)
+class Node:
+    """What the runs of one node share."""
+
+    node_id: str
+    backend: BaseInterruptBackend
+    store: EventStore | None
+    keeper: Keeper
+    inbox: InboxFetcher
+    end_writer: EndWriter
+    cleanup_budget: float
+    debug: bool
+    remember: Remember | None
+    undo: Undo | None
+    nursery: trio.Nursery | None = None
+    """Where runs live; None while the registry is closed."""
+
+
+class RunTask:
+    """The story of one run."""
+
+    __slots__ = ("_early_ending", "_handler", "_is_recorded", "_lease", "_node", "_offered", "_queued", "run")
+
+    def __init__(
+        self,
+        node: Node,
+        run: Run,
+        handler: Handler,
+        offered: Mapping[str, object],
+        *,
+        strategy: MultitaskStrategy,
+    ) -> None:
+        self.run = run
+        self._node = node
+        self._handler = handler
+        self._offered = offered
+        self._queued: Queued | None = None
+        self._early_ending: Ending | None = None
+        """How the run ended before its handler was started."""
+        self._is_recorded = False
+        """The backend has recorded this ending already: the run was stopped before its claim."""
+        run.shared = node.store is not None and node.store.shared
+        run.rolls_back_replaced = strategy == "rollback"
+        if node.backend.timings is not None:
+            run.on_input_wanted = node.inbox.fetch_soon
+        self._lease = Lease(
+            key=run.key,
+            run_id=run.run_id,
+            node_id=node.node_id,
+            nonce=new_run_id(),
+            place=place_of(strategy),
+            fallback_events=fallback_terminal_events(run.builder) if run.shared else {},
+        )
+
+    # Claim.
+
+    async def claim(self) -> None:
+        """Claim the session. On return the run owns it, is queued for it, or was stopped before its start.
+
+        Raises:
+            SessionBusy, QueueFull, BackendUnavailable, ValidationError: there is no run.
+        """
+        try:
+            self._accept(await self._ask(self._send_claim))
+        except BaseException:
+            if self.run.lifecycle.phase is Phase.CLAIMING:
+                self.run.lifecycle.refused()
+            self.run.close()
+            raise
+
+    async def _send_claim(self) -> Claim:
+        asked_at = trio.current_time()
+        claim = await self._node.backend.claim(self._lease)
+        if isinstance(claim, Granted):
+            self.run.token = claim.token
+            self.run.lifecycle.claimed()
+            self._node.keeper.granted(self.run, asked_at)
+        return claim
+
+    async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        """Await an answer to a claim. Without one the claim is taken back: it may have been granted."""
+        try:
+            return await question()
+        except BaseException as exc:
+            await self._node.end_writer.take_back(self._lease, self._node.nursery)
+            if isinstance(exc, RequestError) or not isinstance(exc, Exception):
+                raise
+            logger.exception("the interrupt backend failed to claim")
+            raise BackendUnavailable(
+                "The session could not be claimed; nothing was started.", retry_after=1.0
+            ) from exc
+
+    def _accept(self, claim: Claim) -> None:
+        run = self.run
+        match claim:
+            case Granted(token):
+                run.lease = self._lease = attrs.evolve(self._lease, token=token)
+                self._open_sink()
+            case Queued():
+                run.lifecycle.queued()
+                self._queued = claim
+            case Ended(RunState.STOPPED, Cause.STOPPED_BEFORE_START):
+                run.scope.stop(Cause.STOPPED_BEFORE_START)
+                self._early_ending = Ending(cause=Cause.STOPPED_BEFORE_START, stop_requested=True)
+                self._is_recorded = True
+            case Busy(active, retry_after):
+                raise SessionBusy(active, retry_after=retry_after)
+            case QueueIsFull():
+                raise QueueFull(f"The queue for this session is full ({MAX_QUEUED} runs).", retry_after=1.0)
+            case Ended():
+                raise ValidationError([("$.id", "a run of this id has ended already")])
+            case _:
+                raise ValidationError([("$.id", "this id is taken by another run")])
+
+    def _open_sink(self) -> None:
+        run, store = self.run, self._node.store
+        sink = None if store is None else store.sink(self._lease, run.log.put, run.apply_renewal)
+        if store is not None and sink is not None:
+            run.sink = sink
+            run.log.keep_in(partial(store.read, run.key, run.run_id))
+
+    # The task of the run.
+
+    async def live(self) -> None:
+        """Wait in the queue, drive the handler, finish.
+
+        The run ends by its own scope only. An exception of the runtime ends this run and no other: only what
+        concerns the process is raised.
+        """
+        run = self.run
+        add_log_fields(run_id=run.run_id, session_id=run.session_id, node_id=self._node.node_id)
+        try:
+            with trio.CancelScope(shield=True):
+                fatal = await self._live()
+        except BaseException as exc:
+            run.close()
+            if is_cancelled(exc) or ctrl_c_in(exc) is not None:
+                raise
+            logger.critical("run %s: the runtime failed; the run is abandoned", run.run_id, exc_info=True)
+            return
+        if fatal is not None:
+            raise fatal
+
+    async def _live(self) -> BaseException | None:
+        """Returns what the registry has to raise."""
+        if self._queued is not None:
+            await self._wait_in_queue(self._queued)
+        self._send_first_event()
+        if self._early_ending is not None:
+            self._skip_handler()
+            await self._finish(self._early_ending)
+            return None
+        logger.info("run %s has started (handler %r)", self.run.run_id, self.run.handler_name)
+        driven = await self._roll_back_replaced() or await drive(self.run, self._handler, self._offered)
+        await self._finish(driven.ending, error_message(driven.ending.cause, driven.error, debug=self._node.debug))
+        return driven.fatal
+
+    async def end_unstarted(self) -> None:
+        """End the run instead of starting it, because the registry was closed while it was claiming."""
+        self.run.scope.stop(Cause.SHUTDOWN)
+        self._skip_handler()
+        with trio.CancelScope(shield=True):
+            await self._finish(self._early_ending or Ending(cause=self.run.lifecycle.cause or Cause.SHUTDOWN))
+
+    # Wait in the queue.
+
+    async def _wait_in_queue(self, queued: Queued) -> None:
+        """Wait until the run owns its session, or has ended before."""
+        run = self.run
+        try:
+            claim = await self._ask(
+                partial(wait_in_queue, self._node.backend, run, self._lease, queued, self._send_claim)
+            )
+            if claim is not None:
+                self._accept(claim)
+                return
+        except RequestError as exc:
+            logger.warning("run %s: it cannot wait for its session any more: %s", run.run_id, exc)
+            self._early_ending = Ending(cause=Cause.CLAIM_FAILED)
+            return
+        cause = run.lifecycle.cause or Cause.SHUTDOWN
+        self._early_ending = Ending(
+            cause=Cause.STOPPED_BEFORE_START if cause is Cause.STOPPED else cause,
+            stop_requested=run.lifecycle.asked_to_stop,
+        )
+
+    # Drive the handler: see `driver`.
+
+    def _send_first_event(self) -> None:
+        # A drain may have sent the terminal event already, to readers of a run that was still claiming.
+        if not self.run.log.closed:
+            self.run.sink.put(self.run.builder.start())
+
+    def _skip_handler(self) -> None:
+        """The run ends before its handler was started."""
+        if self.run.lifecycle.phase in (Phase.RUNNING, Phase.STOPPING):
+            self.run.scope.body_ended(raised=True)
+            self.run.lifecycle.unwound(failed=True, cleanup_timed_out=False)
+
+    async def _roll_back_replaced(self) -> Driven | None:
+        """Roll back what the interrupted runs have saved. If that fails, the handler must not start."""
+        run, undo = self.run, self._node.undo
+        if not run.rolls_back_replaced or undo is None:
+            return None
+        token = current_run.set(run)
+        try:
+            with trio.fail_after(self._node.cleanup_budget):
+                for run_id in run.replaces:
+                    record = await self._node.backend.run_status(run_id)
+                    if record is not None and record.state is not RunState.FINISHED:
+                        await undo(run.key, record.token)
+        except Exception as exc:
+            logger.exception("run %s: what the run before it saved could not be rolled back", run.run_id)
+            self._skip_handler()
+            return Driven(Ending(cause=Cause.EXCEPTION), exc, None)
+        finally:
+            current_run.reset(token)
+        return None
+
+    # Finish.
+
+    async def _finish(self, ending: Ending, message: str = "") -> None:
+        """Write the terminal state, then send the terminal event: a client that gets it finds the session free."""
+        run, store = self.run, self._node.store
+        last: ResponseEvent | None = None
+        if not run.log.closed:  # otherwise a drain has sent the terminal event already
+            *closing, terminal = terminal_events(run.builder, ending, message)
+            assert isinstance(terminal, ResponseEvent)  # noqa: S101
+            last = terminal
+            run.sink.put(closing)
+        recorded = ending if self._is_recorded else await self._record(ending, last)
+        run.lifecycle.ended(recorded)
+        if last is not None and recorded.cause is not ending.cause:
+            last = restated(last, recorded)
+        if last is not None and not run.log.closed:
+            run.log.put(numbered_from(run.log.end, [last]))
+        if store is not None:
+            store.keep(run.key, run.run_id, run.log.kept)
+        run.close()
+        _log_end(run, recorded, None if last is None else last.error)
+
+    async def _record(self, ending: Ending, last: Event | None) -> Ending:
+        """Write the end of the run. Returns the ending that is recorded: the first one that was written."""
+        run, writer = self.run, self._node.end_writer
+        if run.lease is not None:
+            await self._remember()
+        until = writer.until(run, ending)
+        # A server that is full may refuse events for longer than that, and still take the end of the run.
+        with trio.move_on_at(min(until, writer.lease_end())):
+            await run.sink.flush()
+        run.sink.give_up()
+        if self._lease.fallback_events and last is not None:
+            [event] = numbered_from(run.log.end, [last])
+            ending = attrs.evolve(ending, terminal_event=encode_event(event))
+        record = await writer.write(self._lease, ending, until=until)
+        if record is not None:
+            return adopted(ending, record)
+        if self._node.backend.timings is None:
+            return ending
+        # The lease has expired in the meantime. Other nodes have seen the run end as an error.
+        return attrs.evolve(ending, cause=Cause.LEASE_LOST)
+
+    async def _remember(self) -> None:
+        run, remember = self.run, self._node.remember
+        if remember is None:
+            return
+        with trio.move_on_after(MEMORY_TIMEOUT) as limit:
+            try:
+                await remember(run)
+            except Exception:
+                logger.exception("run %s: its messages could not be added to the session's history", run.run_id)
+        if limit.cancelled_caught:
+            logger.error("run %s: adding its messages to the session's history took too long", run.run_id)
+
+
+def _log_end(run: Run, ending: Ending, failure: Failure | None) -> None:
+    """Log how a run has ended, with the message that its client got."""
+    logger.info(
+        "run %s has ended: %s (%s), %.3f s after its request%s",
+        run.run_id,
+        ending.state.value,
+        ending.cause.value,
+        time.time() - run.created_at,
+        f"; message to the client: {failure.message}" if failure and ending.state is RunState.ERROR else "",
+    )

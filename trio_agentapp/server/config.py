@@ -1,0 +1,128 @@
+"""Hypercorn's configuration with our defaults, and the sockets that it binds."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import socket
+
+from hypercorn.config import Config, Sockets
+
+__all__ = ["BindError", "ServerConfig", "bind_address", "bind_error"]
+
+log = logging.getLogger("trio_agentapp.server")
+
+
+class BindError(OSError):
+    """An address that cannot be listened on; the message names it."""
+
+
+class ServerConfig(Config):
+    """Hypercorn's configuration with defaults for long streams that are often quiet.
+
+    `read_timeout` stays None: it would cut a stream whose client has nothing to send.
+    """
+
+    accesslog = None
+    backlog = 2048
+    errorlog = log
+    force_close_after: float = 5.0
+    """Seconds that cancelled requests have for their last frames. The runs were drained before."""
+    graceful_timeout: float = 3.0
+    header_timeout: float = 15.0
+    """Seconds for the headers of a connection's first request, so that idle connections cannot pile up."""
+    include_server_header = False
+    keep_alive_timeout = 75.0  # above the usual 60 s of load balancers, which must be the ones to close
+    shutdown_timeout = math.inf  # the lifespan bounds itself, and the launcher's watchdog bounds everything
+    ssl_handshake_timeout = 15.0
+    startup_timeout = math.inf  # loading a model may take long; orchestrators have start-up probes
+    tcp_user_timeout: float = 25.0
+    """Seconds after which a peer counts as gone that acknowledges nothing or keeps its window shut (Linux)."""
+    websocket_max_message_size = 2**20
+
+    _sockets: Sockets | None = None
+
+    def create_sockets(self) -> Sockets:
+        """Bind the sockets, once: a busy port is reported before the app starts, and the server uses the same ones.
+
+        Raises:
+            BindError: an address cannot be bound.
+        """
+        if self._sockets is None:
+            self._sockets = super().create_sockets()
+        return self._sockets
+
+    def listen(self) -> socket.socket:
+        """Bind the one address of this configuration and listen on it; returns the socket.
+
+        Raises:
+            BindError: the address cannot be listened on. No socket is left open.
+        """
+        sockets = self.create_sockets()
+        [listener] = (*sockets.secure_sockets, *sockets.insecure_sockets)
+        try:
+            listener.listen(self.backlog)
+        except OSError as error:
+            self.close_sockets()
+            raise bind_error(self.bind[0], error) from error
+        return listener
+
+    def _create_sockets(self, binds: list[str], type_: int = socket.SOCK_STREAM) -> list[socket.socket]:
+        sockets: list[socket.socket] = []
+        for bind in binds:
+            try:
+                if bind.startswith(("unix:", "fd://")):
+                    sockets += super()._create_sockets([bind], type_)
+                else:
+                    sockets.append(self._tcp_socket(bind))
+            except OSError as error:
+                for sock in sockets:
+                    sock.close()
+                raise bind_error(bind, error) from error
+        for sock in sockets:
+            if hasattr(socket, "TCP_USER_TIMEOUT") and sock.family in (socket.AF_INET, socket.AF_INET6):
+                # Accepted sockets inherit it.
+                milliseconds = int(self.tcp_user_timeout * 1000)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        return sockets
+
+    def _tcp_socket(self, bind: str) -> socket.socket:
+        """Bind as Hypercorn does, except that a socket which cannot be bound is closed."""
+        host, _, port = bind.rpartition(":")
+        host = host.strip("[]")
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self.workers > 1:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.bind((host, int(port)))
+        except BaseException:
+            sock.close()
+            raise
+        sock.setblocking(False)
+        return sock
+
+    def close_sockets(self) -> None:
+        sockets, self._sockets = self._sockets, None
+        if sockets is not None:
+            for sock in (*sockets.secure_sockets, *sockets.insecure_sockets):
+                sock.close()
+
+
+def bind_address(host: str, port: int) -> str:
+    """Join host and port as URLs do."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def bind_error(bind: str, error: OSError) -> BindError:
+    if error.errno == errno.EADDRINUSE:
+        reason = "the port is in use; choose another one with app.run(port=...), --port or PORT"
+    elif error.errno == errno.EACCES:
+        reason = f"{error.strerror}; ports from 1024 on need no privileges: app.run(port=...), --port or PORT"
+    elif error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        reason = f"{error.strerror}; use an address of this machine: app.run(host=...), --host or HOST"
+    else:
+        reason = str(error.strerror)
+    return BindError(f"Cannot listen on {bind}: {reason}")

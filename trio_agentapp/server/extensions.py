@@ -1,0 +1,32 @@
+"""Extensions of ASGI scopes: objects that the server hands to the code that handles a request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypercorn.typing import Scope
+
+__all__ = ["ABORT", "DIRECT_WRITER", "SHUTDOWN_NOTICE", "WEBSOCKET_STREAM", "add_extension", "extension"]
+
+ABORT = "trio_agentapp.abort"
+"""A function that closes the socket at once, also while a task is blocked on it. It does not block."""
+
+DIRECT_WRITER = "trio_agentapp.direct"
+"""The `DirectWriter` of a response."""
+
+SHUTDOWN_NOTICE = "trio_agentapp.shutdown_notice"
+"""The `ShutdownNotice` of a WebSocket."""
+
+WEBSOCKET_STREAM = "trio_agentapp.websocket"
+"""The `WebSocketStream` of a WebSocket."""
+
+
+def add_extension(scope: Scope, name: str, value: object) -> None:
+    extended: Any = scope
+    extended["extensions"] = {**(extended.get("extensions") or {}), name: value}
+
+
+def extension(scope: Scope, name: str) -> Any:
+    """Return the extension `name` of a scope, or None if the server does not offer it."""
+    extended: Any = scope
+    return (extended.get("extensions") or {}).get(name)

@@ -1,0 +1,256 @@
+"""One HTTP request: who may end it, and when.
+
+Four things can end a request:
+
+- The client hangs up. The handling is cancelled at once.
+- The response is complete. Its last message closes or recycles the connection, and must not be cancelled; but
+  Hypercorn reports `http.disconnect` to the very task that is sending it, and quart-trio then cancels that task.
+  So from the last message on a disconnect cancels nothing (perhaps issue 330 of github.com/pgjones/hypercorn).
+- The server shuts down. Hypercorn cancels the request without a message. A cancel without a disconnect therefore
+  means shutdown, and a stream may still send its last frames.
+- The body raises. The error is logged here. Over HTTP/2 Hypercorn would not end the stream, and the client would
+  wait.
+
+Only `HTTPConnection._receive` uses quart-trio 0.12's API for request bodies, which 0.13 changes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from math import inf
+from typing import NoReturn
+
+import trio
+from hypercorn.typing import (
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    HTTPResponseBodyEvent,
+    HTTPResponseStartEvent,
+    HTTPScope,
+)
+from outcome import Error
+from quart import Quart
+from quart.typing import ResponseTypes
+from quart.utils import encode_headers
+from quart.wrappers import Request, Response
+from quart.wrappers.response import DataBody
+from quart_trio.asgi import TrioASGIHTTPConnection
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from ..runs.containment import contain, unwrap
+from ..runs.failures import is_cancelled
+from .direct import direct_writer_of
+from .extensions import ABORT, extension
+from .problems import assign_request_id, internal_error
+from .stream_body import WIND_DOWN_TIMEOUT, StreamBody
+
+__all__ = ["HTTPConnection"]
+
+log = logging.getLogger("trio_agentapp.server")
+
+CUT_TIMEOUT = 0.1
+"""Seconds to send the end of an HTTP/2 stream that was cut off, whose client does not read."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds to close once the peer has gone: local work, except for TLS and for an HTTP/2 stream that was reset."""
+
+END: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+class HTTPConnection(TrioASGIHTTPConnection):
+    """The `asgi_http_class` of the app.
+
+    The view runs, and its response is sent, in the request's own task; a child task receives messages.
+    """
+
+    def __init__(self, app: Quart, scope: HTTPScope, answer: Callable[[], Response] | None = None) -> None:
+        """`answer` makes the response in place of the app."""
+        super().__init__(app, scope)
+        self._answer = answer
+        self._responding = trio.CancelScope()
+        self._receiving = trio.CancelScope()
+        self._stream: StreamBody | None = None
+        self._started = False
+        self._ending = False
+        self._shutting_down = False
+        self._was_cut = False
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        assign_request_id(self.app)
+        request = self.request_from_scope(send)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, request, receive)
+            try:
+                with self._responding:
+                    await self._respond(request, send)
+                if self._was_cut and self.scope["http_version"] == "2":
+                    await self._end_cut(send)
+            finally:
+                self._receiving.cancel(reason="the response is over")
+
+    def request_from_scope(self, send: ASGISendCallable) -> Request:
+        return self._create_request_from_scope(send)
+
+    async def _watch(self, request: Request, receive: ASGIReceiveCallable) -> None:
+        """Receive the request's body, and notice when the client or the server ends this request."""
+        with self._receiving:
+            try:
+                await self._receive(request, receive)
+            except trio.Cancelled:
+                if self._receiving.cancel_called:
+                    raise
+                self._shutting_down = True
+                if not self._responding.shield:
+                    raise
+                self._wind_down()
+                # The client may still hang up before the response is complete.
+                self._receiving.shield = True
+                await self._receive(request, receive)
+
+    async def _receive(self, request: Request, receive: ASGIReceiveCallable) -> NoReturn:
+        while True:
+            message = await receive()
+            if message["type"] == "http.request":
+                request.body.append(message.get("body", b""))
+                if not message.get("more_body", False):
+                    request.body.set_complete()
+            elif message["type"] == "http.disconnect":
+                if self._ending:
+                    self._limit(CLOSE_TIMEOUT)
+                else:
+                    self._responding.cancel(reason="the client disconnected")
+                # No message follows; stay to see a cancel from outside.
+                await trio.sleep_forever()
+
+    async def _respond(self, request: Request, send: ASGISendCallable) -> None:
+        response = await self._handle(request)
+        stream = response.response if isinstance(response, Response) else None
+        if isinstance(stream, StreamBody):
+            # There is no checkpoint between the view's return and this, so a body that was made is always entered
+            # and left.
+            self._stream = stream
+            stream.bind(self._cut)
+            self._responding.shield = True
+            if self._shutting_down:
+                self._wind_down()
+        complete = False
+        try:
+            with trio.move_on_after(self._timeout(response)):
+                await self._send_answer(send, response)
+                complete = True
+        except* Exception:
+            if not self._started:
+                raise
+            log.exception("The response to %s %r failed half-way", request.method, request.path)
+        # HTTP/1.1 shows an incomplete response by closing. Over HTTP/2 Hypercorn sends nothing, and the client
+        # would wait for ever, so the stream is ended normally.
+        if complete or (self._started and self.scope["http_version"] == "2"):
+            await self._send_end(send)
+
+    async def _handle(self, request: Request) -> ResponseTypes:
+        """Let the app make the response. Views and hooks are user code, and run in a task of their own."""
+        if self._answer is not None:
+            return self._answer()
+        handled = await contain(self.app.handle_request, request, name=f"{request.method} {request.path}")
+        if isinstance(handled, Error) and not is_cancelled(handled.error):
+            # The app answers views that fail, so this is an error handler of the user's, or the like.
+            log.error("%s %r could not be handled", request.method, request.path, exc_info=handled.error)
+            return internal_error(request.path)
+        return handled.unwrap()
+
+    def _timeout(self, response: ResponseTypes) -> float:
+        timeout: float | None
+        if isinstance(response, Response) and not isinstance(response.timeout, type(Ellipsis)):
+            timeout = response.timeout
+        elif self._stream is not None:
+            timeout = None  # a stream lasts as long as its run; Quart would cut it after a minute, without an error
+        else:
+            timeout = self.app.config["RESPONSE_TIMEOUT"]
+        return inf if timeout is None else timeout
+
+    async def _send_answer(self, send: ASGISendCallable, response: ResponseTypes) -> None:
+        if isinstance(response, WerkzeugResponse) or isinstance(response.response, DataBody | StreamBody):
+            await self._send_body(send, response)
+        else:
+            # It may be a generator of the user's.
+            unwrap(await contain(self._send_body, send, response))
+
+    async def _send_body(self, send: ASGISendCallable, response: ResponseTypes) -> None:
+        if isinstance(response, WerkzeugResponse):
+            await self._send_start(send, response)
+            for data in response.response:
+                await self._send_data(send, data)
+        else:
+            # Entered before anything is sent, so that it is left also when sending fails.
+            async with response.response as body:
+                await self._send_start(send, response)
+                if isinstance(body, StreamBody) and self.scope["method"] != "HEAD":
+                    body.writer = direct_writer_of(self.scope, send)
+                # A response to HEAD has no body, and a stream could last for ever.
+                if self.scope["method"] != "HEAD" or isinstance(body, DataBody):
+                    async for data in body:
+                        await self._send_data(send, data)
+
+    async def _send_start(self, send: ASGISendCallable, response: ResponseTypes) -> None:
+        start: HTTPResponseStartEvent = {
+            "type": "http.response.start",
+            "status": response.status_code,
+            "headers": encode_headers(response.headers),
+        }
+        self._started = True
+        await send(start)
+
+    async def _send_data(self, send: ASGISendCallable, data: bytes | str) -> None:
+        body = data.encode() if isinstance(data, str) else data
+        message: HTTPResponseBodyEvent = {"type": "http.response.body", "body": body, "more_body": True}
+        await send(message)
+
+    async def _send_end(self, send: ASGISendCallable) -> None:
+        self._ending = True
+        self._responding.shield = True
+        if self._shutting_down:
+            self._wind_down()
+        await send(END)
+
+    def _wind_down(self) -> None:
+        """The server shuts down: limit the time of the response, and let a stream end by itself."""
+        if self._responding.cancel_called:
+            return
+        if self._stream is not None and not self._ending:
+            stream, self._stream = self._stream, None
+            try:
+                stream.wind_down()
+            except Exception:
+                log.exception("%s.wind_down() failed; the response is cut off", type(stream).__name__)
+                self._limit(0)
+        self._limit(self._wind_down_timeout())
+
+    def _wind_down_timeout(self) -> float:
+        if self.scope["http_version"] == "2" and not getattr(self.app, "launched", False):
+            # Hypercorn's own server has cancelled the connection's sending task together with this request, so no
+            # more bytes can leave the process. Our server cancels the requests only.
+            return 0
+        timeout: float = getattr(self.app, "wind_down_timeout", WIND_DOWN_TIMEOUT)
+        return timeout
+
+    def _cut(self) -> None:
+        """Break the response off. Over HTTP/1.1 only closing the socket ends a write that is blocked."""
+        log.info(
+            "A client does not read its response and is disconnected: %s %r",
+            self.scope["method"],
+            self.scope["path"],
+        )
+        self._was_cut = True
+        self._responding.cancel(reason="the client does not read")
+        abort = extension(self.scope, ABORT)
+        if abort is not None and self.scope["http_version"] != "2":
+            abort()
+
+    async def _end_cut(self, send: ASGISendCallable) -> None:
+        """End the HTTP/2 stream after the bytes in its buffer: a client that reads again must not wait for more."""
+        with trio.move_on_after(CUT_TIMEOUT):
+            await send(END)
+
+    def _limit(self, seconds: float) -> None:
+        self._responding.deadline = min(self._responding.deadline, trio.current_time() + seconds)

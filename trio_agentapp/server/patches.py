@@ -1,0 +1,38 @@
+"""Patches of Hypercorn: the classes that it looks up in its own modules and that no setting can replace.
+
+Everything else that differs from Hypercorn or quart-trio is a subclass that is passed in where they accept one. The
+faults were seen in Hypercorn 0.18; `docs/discussion/stack.md` describes each, with the test that holds the
+patch. Issue numbers are those of github.com/pgjones/hypercorn.
+"""
+
+from __future__ import annotations
+
+import hypercorn.trio.run as worker
+from hypercorn.protocol import h2, h11
+
+from .http2_buffer import BoundedBuffer
+from .tcp_connection import GuardedConnection
+from .websocket_stream import WebSocketStream
+
+__all__ = ["apply_patches"]
+
+
+def apply_patches() -> None:
+    """Replace the classes. Calling this again changes nothing.
+
+    The app's lifespan calls it, which every server starts before it accepts a connection. Hypercorn looks the
+    classes up later: the first when it begins to listen, the others when a request comes.
+    """
+    # All connections of a worker share a nursery, so an error in one ends the server (issues 225, 203, 329). A
+    # cancelled sender loses bytes that other streams need, and the idle timer keeps a connection whose client has
+    # gone (no issues known). Only the bare `hypercorn` command needs this one: our own server has its connection
+    # class.
+    worker.TCPServer = GuardedConnection  # type: ignore[attr-defined, assignment]
+
+    # The buffer of an HTTP/2 stream has no limit (no issue known): see `BoundedBuffer`.
+    h2.StreamBuffer = BoundedBuffer  # type: ignore[misc]
+
+    # WebSockets: pings without a look at the pongs, compression that cannot be switched off, no disconnect after a
+    # message that is too large, TCP closed under the close frame (no issue known): see `WebSocketStream`.
+    for module in (h11, h2):
+        module.WSStream = WebSocketStream  # type: ignore[attr-defined]

@@ -1,0 +1,163 @@
+"""The server: starts the app, accepts connections, and closes everything in bounded time.
+
+It uses Hypercorn's protocols, and replaces the loop around them. `docs/discussion/server.md` says why.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Sockets
+from hypercorn.trio.lifespan import Lifespan as LifespanDriver
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ASGIFramework, ASGISendEvent, ConnectionState, LifespanState
+from hypercorn.utils import LifespanFailureError
+
+from .config import ServerConfig, bind_address, bind_error
+from .listener import EagerListener
+from .tcp_connection import CLOSE_TIMEOUT, Connection
+
+__all__ = ["AppFailed", "serve"]
+
+log = logging.getLogger("trio_agentapp.server")
+
+Listener = trio.SSLListener[trio.SocketStream] | EagerListener
+
+
+class AppFailed(LifespanFailureError):
+    """The app could not start, or crashed. It has logged the reason, which is also the message of this error."""
+
+    def __init__(self, message: str) -> None:
+        Exception.__init__(self, message)
+
+
+class _LifespanDriver(LifespanDriver):
+    """Hypercorn's lifespan driver, which sets `startup` also when the start-up fails; `complete` is False then."""
+
+    complete = False
+
+    async def asgi_send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "lifespan.startup.complete":
+            self.complete = True
+        try:
+            await super().asgi_send(message)
+        except LifespanFailureError:
+            raise AppFailed(str(message.get("message", ""))) from None
+
+
+async def serve(
+    app: ASGIFramework,
+    config: ServerConfig,
+    *,
+    shutdown_trigger: Callable[[], Awaitable[object]],
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Start the app, listen, serve until `shutdown_trigger` returns, then close everything.
+
+    The listeners stay open while the trigger runs, so that it can drain the runs and new requests still get their
+    refusals. `task_status` receives the URLs.
+
+    Raises:
+        BindError: an address cannot be listened on.
+        AppFailed: in a group.
+    """
+    sockets = config.create_sockets()
+    wrapped = ASGIWrapper(app)
+    state: LifespanState = {}
+    driver = _LifespanDriver(wrapped, config, state)
+    try:
+        async with trio.open_nursery() as lifespan:
+            await lifespan.start(driver.handle_lifespan)
+            await driver.wait_for_startup()
+            if not driver.complete:
+                # Its failure is on the way to the nursery; Hypercorn wakes this task before it has arrived.
+                await trio.sleep(CLOSE_TIMEOUT)
+                raise RuntimeError("the app's lifespan ended without an answer")
+            listeners, urls = _listen(sockets, config)
+            async with trio.open_nursery() as server:
+                connections = _Connections(wrapped, config, ConnectionState(state))
+                task_status.started(urls)
+                await connections.run(server, listeners, shutdown_trigger)
+            await driver.wait_for_shutdown()
+            lifespan.cancel_scope.cancel(reason="the server is done")
+    finally:
+        config.close_sockets()
+
+
+class _Connections:
+    """All connections of a server, from the first accept to the last close."""
+
+    def __init__(self, app: AppWrapper, config: ServerConfig, state: ConnectionState) -> None:
+        self._app = app
+        self._config = config
+        self._state = state
+        self._context = WorkerContext(None)
+        self._live: set[Connection] = set()
+
+    async def run(
+        self,
+        owner: trio.Nursery,
+        listeners: list[Listener],
+        shutdown_trigger: Callable[[], Awaitable[object]],
+    ) -> None:
+        handler = partial(Connection, self._app, self._config, self._context, self._state, self._live)
+        closing = trio.CancelScope(shield=True)
+        try:
+            async with trio.open_nursery() as nursery:
+                accept = partial(trio.serve_listeners, handler, listeners, handler_nursery=nursery)
+                try:
+                    async with trio.open_nursery() as accepting:
+                        accepting.start_soon(accept)
+                        await shutdown_trigger()
+                        accepting.cancel_scope.cancel(reason="the server is shutting down")
+                finally:
+                    # Also when the lifespan has failed and everything is cancelled: a client that does not read
+                    # must not hold up the exit then either.
+                    await self._context.terminated.set()
+                    owner.start_soon(self._close, closing, nursery)
+        finally:
+            closing.cancel(reason="all connections are closed")
+
+    async def _close(self, scope: trio.CancelScope, nursery: trio.Nursery) -> None:
+        """Wait for requests, then cancel them, then close sockets. Cancelled as soon as no connection is left."""
+        with scope:
+            await trio.sleep(self._config.graceful_timeout)
+            for connection in self._live:
+                connection.requests.cancel()
+            await trio.sleep(self._config.force_close_after)
+            if self._live:
+                log.warning("Closing %d connections by force", len(self._live))
+            async with trio.open_nursery() as aborting:
+                for connection in tuple(self._live):
+                    aborting.start_soon(connection.abort)
+            await trio.sleep(CLOSE_TIMEOUT)
+            nursery.cancel_scope.cancel(reason="the server has shut down")
+
+
+def _listen(sockets: Sockets, config: ServerConfig) -> tuple[list[Listener], list[str]]:
+    listeners: list[Listener] = []
+    urls: list[str] = []
+    tls = config.create_ssl_context()
+    for sock in (*sockets.secure_sockets, *sockets.insecure_sockets):
+        try:
+            sock.listen(config.backlog)
+        except OSError as error:
+            raise bind_error(_name(sock), error) from error
+        plain = EagerListener(sock)
+        if tls is not None and sock in sockets.secure_sockets:
+            listeners.append(trio.SSLListener(plain, tls, https_compatible=True))
+            urls.append(f"https://{_name(sock)}")
+        else:
+            listeners.append(plain)
+            urls.append(f"http://{_name(sock)}")
+    return listeners, urls
+
+
+def _name(sock: socket.socket) -> str:
+    address = sock.getsockname()
+    return bind_address(*address[:2]) if sock.family in (socket.AF_INET, socket.AF_INET6) else f"unix:{address}"

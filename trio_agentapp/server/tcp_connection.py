@@ -1,0 +1,243 @@
+"""One TCP connection: it fails alone, loses no bytes when a request is cancelled, and can be closed by force."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ASGIReceiveCallable, ASGISendCallable, ConnectionState, Scope
+
+from ..runs.failures import is_cancelled
+from .config import ServerConfig
+from .direct import DirectConnection, DirectWriter
+from .extensions import ABORT, DIRECT_WRITER, add_extension
+from .read_ahead import ClientLeft, ReadAhead
+
+__all__ = ["CLOSE_TIMEOUT", "Connection", "GuardedConnection"]
+
+log = logging.getLogger("trio_agentapp.server")
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds for what is left to do once a socket is closed: local work only."""
+
+TURN_BYTES = 256 * 1024
+"""Bytes that one connection may send before other tasks get their turn, if its socket never blocks."""
+
+
+class _Requests:
+    """The app as one connection sees it: adds `ABORT` to scopes, and can cancel the requests in progress."""
+
+    def __init__(self, app: AppWrapper, abort: Callable[[], None]) -> None:
+        self._app = app
+        self._abort = abort
+        self._scopes: set[trio.CancelScope] = set()
+        self._cancelled = False
+        self.any_yet = False
+        self.direct: DirectConnection | None = None
+        """The connection, if its socket can be written to directly."""
+
+    async def __call__(
+        self,
+        scope: Scope,
+        receive: ASGIReceiveCallable,
+        send: ASGISendCallable,
+        sync_spawn: Callable[..., Any],
+        call_soon: Callable[..., Any],
+    ) -> None:
+        self.any_yet = True
+        add_extension(scope, ABORT, self._abort)
+        if self.direct is not None and scope["type"] == "http" and scope["http_version"] == "1.1":
+            add_extension(scope, DIRECT_WRITER, DirectWriter(self.direct, send))
+        with trio.CancelScope() as request:
+            self._scopes.add(request)
+            if self._cancelled:
+                request.cancel(reason="the server is shutting down")
+            try:
+                await self._app(scope, receive, send, sync_spawn, call_soon)
+            finally:
+                self._scopes.discard(request)
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        for request in self._scopes:
+            request.cancel(reason="the server is shutting down")
+
+
+class GuardedConnection(TCPServer):
+    """A connection of Hypercorn's own server, under the bare `hypercorn` command."""
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        state: ConnectionState,
+        stream: trio.SSLStream[trio.SocketStream],
+    ) -> None:
+        self.requests = _Requests(app, self.close_socket)
+        super().__init__(self.requests, config, context, state, stream)
+        self._client_left = False
+
+    async def protocol_send(self, event: Event) -> None:
+        """Send as Hypercorn does, except that a cancelled sender neither loses bytes nor hides a disconnect.
+
+        The tasks of several streams call this, each in its own cancel scope, but the bytes belong to the
+        connection: if a part were left out, the peer could not read the rest.
+        """
+        if isinstance(event, RawData):
+            try:
+                with trio.CancelScope(shield=True):
+                    async with self.send_lock:
+                        await self.stream.send_all(event.data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.report_disconnect()
+        elif isinstance(event, Closed):
+            try:
+                await self._close()
+            finally:
+                await self.report_disconnect()
+        else:
+            await super().protocol_send(event)
+
+    async def report_disconnect(self) -> None:
+        """Report to all streams that the peer has gone, in a task of the connection, which no sender cancels."""
+        self._task_group.spawn(self.protocol.handle, Closed())
+        # A sender that meets no other checkpoint would not let that task run.
+        await trio.lowlevel.checkpoint()
+
+    def close_socket(self) -> None:
+        """Close the socket at once, also while a task is blocked on it."""
+        stream: Any = self.stream
+        getattr(stream, "transport_stream", stream).socket.close()
+
+    async def _read_data(self) -> None:
+        protocol = self.protocol.protocol
+        if isinstance(protocol, H11Protocol):
+            protocol.can_read = ReadAhead(protocol, self.stream)
+        try:
+            await super()._read_data()
+        except ClientLeft:
+            await self.protocol.handle(Closed())
+        # Otherwise the idle timer keeps the connection until its time-out.
+        self._client_left = True
+        await self.idle_task.stop()
+
+    def _idle_seconds(self) -> float:
+        """Seconds after which a connection without a request is closed."""
+        return self.config.keep_alive_timeout
+
+    async def _idle_timeout(self) -> None:
+        with trio.move_on_after(0 if self._client_left else self._idle_seconds()):
+            await self.context.terminated.wait()
+        # Shielded, because closing sends `Updated` events, and these stop the task that runs this. Bounded, because
+        # the closing message of TLS can block.
+        with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+            await self._initiate_server_close()
+
+    async def run(self) -> None:
+        try:
+            await super().run()
+        except BaseException as exc:
+            if is_cancelled(exc):
+                raise
+            log.exception("A connection failed")
+
+
+class Connection(GuardedConnection):
+    """A connection of our own server: its requests can be cancelled while it still sends."""
+
+    config: ServerConfig
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: ServerConfig,
+        context: WorkerContext,
+        state: ConnectionState,
+        live: set[Connection],
+        stream: trio.SSLStream[trio.SocketStream],
+    ) -> None:
+        super().__init__(app, config, context, state, stream)
+        self._live = live
+        self._plain = isinstance(stream, trio.SocketStream)
+        self.unsent = b""
+        if self._plain:
+            self.requests.direct = self
+        self._since_checkpoint = 0
+
+    async def run(self) -> None:
+        self._live.add(self)
+        try:
+            await super().run()
+        finally:
+            self._live.discard(self)
+
+    async def abort(self) -> None:
+        """Close the socket at once, and report to the requests that their client has gone."""
+        self.close_socket()
+        with trio.move_on_after(CLOSE_TIMEOUT):
+            if hasattr(self, "protocol"):
+                await self.protocol.handle(Closed())
+
+    async def protocol_send(self, event: Event) -> None:
+        """Write to the socket directly; only what it does not accept at once is sent Hypercorn's way, and waits.
+
+        Most writes of a stream fit, and then cost one system call in place of a lock, a shield and two checkpoints
+        (`docs/discussion/hot-path.md`). TLS and WebSockets always go Hypercorn's way.
+        """
+        if type(event) is not RawData or not self._plain or self.send_lock.locked() or self._is_websocket():
+            await super().protocol_send(event)
+            return
+        # The rest of a direct write comes first. No other task can have sent since: that write found the lock free.
+        data, self.unsent = self.unsent + event.data, b""
+        try:
+            sent = os.write(self.stream.socket.fileno(), data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            await self.report_disconnect()
+            return
+        if sent < len(data):
+            # No other task may send between a part and its rest. The lock is free, and a shielded task gets it at
+            # once.
+            with trio.CancelScope(shield=True):
+                await super().protocol_send(RawData(data=data[sent:]))
+            return
+        self._since_checkpoint += sent
+        if self._since_checkpoint > TURN_BYTES:
+            self._since_checkpoint = 0
+            await trio.lowlevel.checkpoint()
+
+    def write_now(self, data: bytes) -> bool:
+        """Write `data` to the socket from any task, without blocking. Returns False if it accepted nothing.
+
+        The rest that it does not accept is sent before anything else.
+        """
+        if self.unsent or self.send_lock.locked():
+            return False
+        try:
+            sent = os.write(self.stream.socket.fileno(), data)
+        except OSError:
+            # It accepts nothing now, or the peer has gone: the task of the response notices which.
+            return False
+        self.unsent = data[sent:]
+        return True
+
+    async def send_unsent(self) -> None:
+        await self.protocol_send(RawData(data=b""))
+
+    def _is_websocket(self) -> bool:
+        """Whether this is a WebSocket: the task of a refused one closes it, and needs the checkpoints to run."""
+        return isinstance(getattr(self.protocol.protocol, "stream", None), WSStream)
+
+    def _idle_seconds(self) -> float:
+        return self.config.keep_alive_timeout if self.requests.any_yet else self.config.header_timeout

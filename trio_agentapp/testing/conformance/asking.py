@@ -1,0 +1,78 @@
+"""Puts one question to an implementation. Every failure becomes an AssertionError with the name of the question."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar
+
+import trio
+
+from ...runs.failures import leaves
+
+__all__ = ["TIMEOUT", "NotApplicable", "expect", "expect_refused", "offered", "put", "questions_in"]
+
+T = TypeVar("T")
+
+TIMEOUT = 20.0
+"""Seconds for the answer to one question."""
+
+
+class NotApplicable(Exception):
+    """A question is about a part that the implementation does not offer."""
+
+
+async def put(question: Callable[[], Awaitable[object]], name: str, kind: str, timeout: float) -> bool:
+    """Ask one question of a `kind`, such as "backend". Return False if it is about a part that is not offered.
+
+    Raises:
+        AssertionError: the answer is wrong, is an exception, or did not come within `timeout` seconds.
+    """
+    wrong: BaseException | None = None
+    with trio.move_on_after(timeout) as scope:
+        try:
+            await question()
+        except Exception as exc:
+            wrong = next(leaves(exc))  # a question, and the caller, may have wrapped it with a nursery
+    if isinstance(wrong, NotApplicable):
+        return False
+    if wrong is not None:
+        sentence = str(wrong) if isinstance(wrong, AssertionError) else f"the {kind} raised {wrong!r}"
+        raise AssertionError(f"{name}: {sentence}") from wrong
+    if scope.cancelled_caught:
+        raise AssertionError(f"{name}: no answer within {timeout:g} s")
+    return True
+
+
+def offered(part: T | None) -> T:
+    """Return an optional part; without it, end the question as not applicable."""
+    if part is None:
+        raise NotApplicable
+    return part
+
+
+def expect(holds: object, sentence: str) -> None:
+    """Like `assert`, which an optimised interpreter leaves out."""
+    if not holds:
+        raise AssertionError(sentence)
+
+
+async def expect_refused(
+    error: type[Exception], attempt: Callable[..., Awaitable[object]], *args: object, **options: object
+) -> None:
+    """Expect that the attempt raises `error`."""
+    name = getattr(attempt, "__name__", "it")
+    try:
+        answer = await attempt(*args, **options)
+    except error:
+        return
+    raise AssertionError(f"{name} returned {answer!r:.100}, and {error.__name__} was expected")
+
+
+def questions_in(module: Mapping[str, Any]) -> Sequence[Callable[[Any], Awaitable[None]]]:
+    """Return the questions of a module, given its `globals()`: its own public async functions, in order."""
+    return [
+        value
+        for name, value in module.items()
+        if iscoroutinefunction(value) and value.__module__ == module["__name__"] and not name.startswith("_")
+    ]

@@ -1,0 +1,81 @@
+"""The view of `/ws`: accepts a socket, serves it, and closes it with the right code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from typing import cast
+from urllib.parse import urlsplit
+
+import attrs
+import trio
+from quart.wrappers import Websocket
+
+from ...runs.failures import leaves
+from ..run_access import RunAccess
+from .socket import Close, Socket
+
+__all__ = ["SUBPROTOCOL", "SocketRoute"]
+
+log = logging.getLogger(__name__)
+
+SUBPROTOCOL = "trio-agentapp.v1"
+
+
+@attrs.frozen(kw_only=True)
+class SocketRoute:
+    """Serves WebSockets.
+
+    Args:
+        max_message: bytes that a message from the client may have.
+        init_timeout: seconds in which a client must authenticate, if the app asks for that.
+        origins: other origins than the server's own whose web pages may connect.
+    """
+
+    access: RunAccess
+    max_message: int
+    init_timeout: float
+    origins: Collection[str] = ()
+    draining: trio.Event = attrs.field(factory=trio.Event)
+    """Set when the node takes no new runs: a socket closes when it has no run left."""
+
+    async def serve(self, websocket: Websocket) -> None:
+        """Serve one socket until either side closes it."""
+        proposed = websocket.requested_subprotocols
+        await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in proposed else None)
+        code, reason = 1000, ""
+        try:
+            check_origin(websocket, self.origins)
+            socket = Socket(
+                self.access,
+                websocket,
+                max_message=self.max_message,
+                init_timeout=self.init_timeout,
+                draining=self.draining,
+            )
+            await socket.run()
+        except* Close as group:
+            close = cast(Close, next(leaves(group)))
+            code, reason = close.code, close.reason
+        except* Exception:
+            log.exception("a WebSocket failed")
+            code, reason = 1011, "internal error"
+        await websocket.close(code, reason)
+
+
+def check_origin(websocket: Websocket, allowed: Collection[str]) -> None:
+    """Raise Close if a web page of a foreign origin connects. Clients other than browsers send no `Origin`."""
+    origin = websocket.headers.get("Origin")
+    if origin is not None and origin not in allowed and not _is_own(origin, websocket.headers.get("Host", "")):
+        raise Close(4403, "this origin is not allowed")
+
+
+def _is_own(origin: str, host: str) -> bool:
+    try:
+        page, here = urlsplit(origin), urlsplit(f"//{host}")
+        # The schemes are not compared, because a proxy may terminate TLS.
+        default = {"http": 80, "https": 443}.get(page.scheme)
+        own = (page.hostname, page.port or default) == (here.hostname, here.port or default)
+    except ValueError:
+        return False
+    return own and page.hostname is not None
