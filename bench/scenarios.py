@@ -136,11 +136,13 @@ def slow_over_redis(bench: Bench, *, keep: bool) -> Figures:
             server.wait_ready_for_runs()
             warm_up(server)
             before = server.cpu_s()
-            with server.hold("slow", chats=200, rate=20, count=100, ramp=RAMP) as client:
-                client.wait_holding()
+            with server.chats("slow", chats=200, rate=20, count=100, ramp=RAMP, deadline=20) as client:
+                time.sleep(RAMP + 1)  # all have begun, none has ended
                 connections = connections_of(redis)
-                report = checked(client.report())
+                report = client.report()
             report["cpu_s"] = server.cpu_s() - before
+    if bench.side == OURS:
+        checked(report)  # the replaced product refuses some: how many complete is one of the figures
     return slow_figures(report) | {"redis_connections": connections}
 
 
@@ -179,7 +181,7 @@ def idle(bench: Bench, chats: int = 1000, pause: float = 10) -> Figures:
     with bench.start() as server:
         warm_up(server)
         before = server.rss_kib()
-        with server.hold("idle", chats=chats, ramp=4) as client:
+        with server.chats("idle", "--hold", chats=chats, ramp=4) as client:
             client.wait_holding()
             time.sleep(1)
             grown = server.rss_kib() - before

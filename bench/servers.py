@@ -104,13 +104,13 @@ class Server:
     def load(self, model: str, *flags: str, client: str = "client.py", **options: float) -> dict[str, Any]:
         """Chats of one kind to their end, and the client's report; `cpu_s` is what they cost the server."""
         before = self.cpu_s()
-        with LoadClient(self.url, model, options, *flags, client=client) as running:
+        with self.chats(model, *flags, client=client, **options) as running:
             report = running.report()
         return report | {"cpu_s": self.cpu_s() - before}
 
-    def hold(self, model: str, **options: float) -> "LoadClient":
-        """Chats that stay open until the end of the `with`."""
-        return LoadClient(self.url, model, options, "--hold")
+    def chats(self, model: str, *flags: str, client: str = "client.py", **options: float) -> "LoadClient":
+        """Chats of one kind that run meanwhile; with `--hold` they stay open until the end of the `with`."""
+        return LoadClient(self.url, model, options, *flags, client=client)
 
 
 class LoadClient:

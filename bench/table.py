@@ -87,6 +87,7 @@ TABLES = {
     "Memory and connections": [
         Row("start-up", "idle_rss_mib", "idle server: RSS MiB", 65),
         Row("idle-1000", "kib_per_chat", "1,000 idle chats: RSS KiB/chat", 45),
+        Row("redis-200", "completed", "200 chats, stops over Redis: completed", 200, more_is_better=True),
         Row("redis-200", "redis_connections", "Redis connections of a process with 200 chats"),
     ],
     "Stops": [
