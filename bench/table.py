@@ -104,7 +104,7 @@ TABLES = {
     ],
     "Growth of cost": [
         *(
-            Row("growth-chats", f"us_per_event_at_{chats}", f"{chats:,} chats: CPU us/event")
+            Row("growth-chats", f"us_per_event_at_{chats}", f"{chats:,} at a time: CPU us/event")
             for chats in (1, 10, 100, 1000)
         ),
         Row("growth-past", THEN, "short chat, fresh server: CPU ms"),
@@ -116,7 +116,7 @@ TABLES = {
         Row("growth-history", "growth", "the second in units of the first", 1.05),
         Row("growth-history", "ready_s", "start with 10,000 sessions in Redis, s"),
         *(
-            Row("growth-workers", f"{figure}_at_{workers}", f"{workers} workers: {what}", more_is_better=more)
+            Row("growth-workers", f"{figure}_at_{workers}", f"workers {workers}: {what}", more_is_better=more)
             for figure, what, more in (
                 ("ms_per_chat", "short chat, CPU ms", False),
                 ("chats_per_s", "short chats per second", True),
@@ -126,6 +126,9 @@ TABLES = {
         ),
     ],
 }
+
+UNEVEN = 0.2
+"""Of the machine: about as much as half a core of two."""
 
 HEADINGS = ("what", "ours", "replaced", "ratio", "floor", "times floor", "client CPU", "aim")
 
@@ -140,7 +143,7 @@ def cells(row: Row, rounds: Sequence[Slice]) -> tuple[str, ...] | None:
         row.what,
         spread(ours.values()),
         spread(values(row, rounds, REPLACED).values()),
-        f"{median(ratio):.2f}" if ratio else "",
+        f"{median(ratio):.2f}{' uneven' if uneven(rounds) else ''}" if ratio else "",
         spread(values(row, rounds, FLOOR).values()),
         f"{median(times):.2f}" if times else "",
         " / ".join(busy(rounds, side) for side in (OURS, REPLACED) if busy(rounds, side)),
@@ -157,6 +160,13 @@ def values(row: Row, rounds: Sequence[Slice], side: str) -> dict[int, float]:
 def ratios(row: Row, rounds: Sequence[Slice], side: str) -> list[float]:
     ours, others = values(row, rounds, OURS), values(row, rounds, side)
     return [ours[number] / other for number, other in others.items() if number in ours and other]
+
+
+def uneven(rounds: Sequence[Slice]) -> bool:
+    """Whether other processes took much more of the machine beside one side than beside the other."""
+    shares = ([taken["others"][side] for taken in rounds if side in taken["others"]] for side in (OURS, REPLACED))
+    ours, others = (median(share) if share else 0.0 for share in shares)
+    return abs(ours - others) > UNEVEN
 
 
 def spread(figures: Sequence[float] | Any) -> str:
@@ -229,10 +239,11 @@ PREFACE = """\
 # Benchmarks
 
 Written by `make bench`; do not edit. What is measured and how to read it: [bench/README.md](../../bench/README.md).
-"Replaced" is {replaced} with the same agent, one process each, measured in turn in the same run. "Floor" is a bare
-Trio program that sleeps and sends. A figure is the median; with several rounds, minimum and maximum follow. The
-ratio is ours to the replaced product's. "Client CPU" is the share of a core that the load client took (ours /
-replaced). The aims are those for a machine that is otherwise idle.
+"Replaced" is {replaced} with the same agent, one process each, in the same run, one
+after the other. "Floor" is a bare Trio program that sleeps and sends. A figure is the median; with several rounds,
+minimum and maximum follow. The ratio is ours to the replaced product's; "uneven" marks one that says little, because
+other processes took much more of the machine beside one of the two. "Client CPU" is the share of a core that the load
+client took (ours / replaced). The aims are those for a machine that is otherwise idle.
 """
 
 
@@ -262,7 +273,7 @@ def taken(results: Mapping[str, Sequence[Slice]]) -> str:
         return "nothing"
     times = sorted(taken["taken"] for taken in slices)
     codes = sorted({taken["revision"] for taken in slices})
-    return f"{times[0]} to {times[-1]}, revision {', '.join(codes)}, {max(map(len, results.values()))} rounds"
+    return f"{times[0]} to {times[-1]}, revision {', '.join(codes)}, rounds: {max(map(len, results.values()))}"
 
 
 def company(results: Mapping[str, Sequence[Slice]]) -> str:

@@ -41,6 +41,12 @@ def test_medians_and_ratios_of_rounds() -> None:
     )
 
 
+def test_a_ratio_is_marked_if_the_machine_was_busier_beside_one_side() -> None:
+    row = Row("slow-200", "us_per_event", "CPU")
+    busy = round_of(90, 300, others={"ours": 0.0, "replaced": 0.9})
+    assert table.cells(row, [busy])[3] == "0.30 uneven"
+
+
 def test_ours_alone() -> None:
     row = Row("slow-200", "us_per_event", "CPU", of_other=0.4)
     assert table.cells(row, [round_of(1234.5)]) == ("CPU", "1,234", "", "", "", "", "25%", "")
