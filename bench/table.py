@@ -241,8 +241,8 @@ PREFACE = """\
 Written by `make bench`; do not edit. What is measured and how to read it: [bench/README.md](../../bench/README.md).
 "Replaced" is {replaced} with the same agent, one process each, in the same run, one
 after the other. "Floor" is a bare Trio program that sleeps and sends. A figure is the median; with several rounds,
-minimum and maximum follow. The ratio is ours to the replaced product's; "uneven" marks one that says little, because
-other processes took much more of the machine beside one of the two. "Client CPU" is the share of a core that the load
+minimum and maximum follow. The ratio is ours to the replaced product's. An "uneven" ratio says little: other
+processes took much more of the machine beside one of the two. "Client CPU" is the share of a core that the load
 client took (ours / replaced). The aims are those for a machine that is otherwise idle.
 """
 
