@@ -31,7 +31,7 @@ help:
 	@echo 'make test-python   run a quick part of them on another Python: PYTHON=python3.13 VENV=.venv-3.13'
 	@echo 'make test-frameworks   run the tests of agent frameworks, each in an environment of its own'
 	@echo 'make check         check style, formatting, types and layers'
-	@echo 'make bench         measure speed and memory (6 minutes; can be interrupted and continued)'
+	@echo 'make bench         measure this project and the replaced one (RUNS=1: 15 minutes; can be continued)'
 	@echo 'make chaos         break nodes, Redis and networks (30 minutes; can be interrupted and continued)'
 	@echo 'make kills         kill processes while they save (10 minutes; can be interrupted and continued)'
 	@echo 'make chaos-tasks   stop Celery tasks and kill workers (4 minutes; can be interrupted and continued)'

@@ -1,4 +1,7 @@
-"""The app that is measured. `model` in a request selects the kind of chat; `rate` and `count` set it up."""
+"""The app that is measured. A request names the kind of chat in `model`; `rate` and `count` stand beside.
+
+`replaced.py` is the same agent on the replaced product.
+"""
 
 import argparse
 import time
@@ -13,16 +16,11 @@ app = AgentApp(app_name="bench")
 
 
 @app.query()
-async def chat(self, msgs, request=None, run=None, **kwargs):  # noqa: ARG001 - a signature with all parameters
+async def chat(self, msgs, request=None, run=None, **kwargs):  # noqa: ARG001 - every handler may be written so
     count = request.extra.get("count", 100)
     match request.model:
         case "slow":
-            pause = 1 / request.extra.get("rate", 20)
-            for _ in range(count):
-                await trio.sleep(pause)
-                yield DELTA
-        case "stamped":
-            # Each delta contains the time at which it was made, on the clock that the client also reads.
+            # Each delta says when it was made, on the clock that the client reads too.
             pause = 1 / request.extra.get("rate", 20)
             for _ in range(count):
                 await trio.sleep(pause)
@@ -44,4 +42,6 @@ async def chat(self, msgs, request=None, run=None, **kwargs):  # noqa: ARG001 - 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--port", type=int, default=0)
-    app.run(host="127.0.0.1", port=arguments.parse_args().port)
+    arguments.add_argument("--workers", type=int, default=1)
+    options = arguments.parse_args()
+    app.run(host="127.0.0.1", port=options.port, workers=options.workers)

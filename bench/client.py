@@ -1,67 +1,90 @@
-"""A load client in a separate process: raw sockets on one epoll, so that it needs less CPU than the server.
+"""A load client in a process of its own: raw sockets on one epoll, to cost less than what it measures.
 
     python bench/client.py http://127.0.0.1:8090 --model slow --rate 20 --count 100 --chats 500 --ramp 2
 
-Each chat has a connection of its own, opened when the chat starts (one that waits for its first request runs
-into the server's keep-alive timer) and closed after the last byte of the answer. Of every event the client
-checks the number, of every chat the terminal status; it prints one JSON object, its own CPU time included.
+Each chat has a connection of its own, opened when the chat starts and closed after the last byte of the answer.
+With `--kept` the next chat takes the connection over. The client checks the number of every event and the terminal
+status of every chat. It prints one JSON object, its own CPU time included.
 """
 
 import argparse
 import errno
 import json
-import re
 import resource
 import select
 import socket
 import sys
 import time
+import uuid
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import ceil
 from urllib.parse import urlsplit
 
-DELTA = b'"delta":true'
-MADE = re.compile(rb"\"text\":\"token @([0-9.]+) \"}$")
-"""Finds the time stamp of a delta. The final events, which repeat it, do not match."""
+from wire import DELTA, MADE, Answer, Events, ProtocolError, chat_body, request
 
 ONE_READ = 256 * 1024
 
 
-class Chat:
-    """One request, and its response as far as it has arrived."""
+class Times:
+    """What a client notes of one chat, on the clock that the handlers read too."""
 
     def __init__(self) -> None:
-        self.socket = socket.socket()
-        self.socket.setblocking(False)
         self.began = 0.0
+        self.first_event = 0.0
         self.ended = 0.0
         self.deltas = array("d")
         """When each delta arrived."""
         self.delays = array("d")
-        """The time from the handler to the client, for each stamped delta."""
+        """How long each stamped delta was on its way."""
         self.events = 0
         self.problem: str | None = None
-        self._in_head = True
-        self._wire = bytearray()
-        self._text = b""
-        self._last = b""
+
+    def note(self, frames: list[bytes], now: float) -> None:
+        if frames and not self.events:
+            self.first_event = now
+        self.events += len(frames)
+        for frame in frames:
+            if DELTA in frame:
+                self.deltas.append(now)
+                if made := MADE.search(frame):
+                    self.delays.append(now - float(made[1]))
+
+
+class Chat:
+    """One request and its answer."""
+
+    def __init__(self, request: bytes, connection: socket.socket | None) -> None:
+        self.times = Times()
+        self.times.began = time.perf_counter()
+        self.kept = connection is not None
+        self.socket = connection or socket.socket()
+        self.socket.setblocking(False)
+        self._request = request
+        self._answer = Answer()
+        self._events = Events()
+
+    @property
+    def ended(self) -> bool:
+        return self.times.ended > 0
 
     def connect(self, address: tuple[str, int]) -> None:
-        self.began = time.perf_counter()
         error = self.socket.connect_ex(address)
         if error not in (0, errno.EINPROGRESS):
             self.end(f"cannot connect: {errno.errorcode[error]}")
 
-    def ask(self, request: bytes) -> None:
-        """Handle a writable socket: the connection was made or has failed."""
+    def ask(self) -> None:
+        """The socket is writable: the connection stands, or will not."""
         error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             self.end(f"cannot connect: {errno.errorcode[error]}")
-        else:
-            self.socket.sendall(request)
+            return
+        try:
+            self.socket.sendall(self._request)
+        except OSError as lost:
+            self.end(f"connection lost: {lost.strerror}")
 
     def read(self) -> None:
         try:
@@ -73,89 +96,32 @@ class Chat:
         if not data:
             self.end("the answer ends too early")
             return
-        self._wire += data
-        if self._in_head:
-            self._head()
-        if not self._in_head and not self.ended:
-            finished = self._chunks()
-            self._frames(now)
-            if finished and not self.ended:
-                self.end(self._verdict())
-
-    def _head(self) -> None:
-        head, separator, rest = self._wire.partition(b"\r\n\r\n")
-        if not separator:
-            return
-        status = head.split(b"\r\n", 1)[0].decode()
-        if " 200" not in status:
-            self.end(f"answered {status}")
-        elif b"transfer-encoding: chunked" not in head.lower():
-            self.end("the answer is not chunked")
-        self._in_head = False
-        self._wire = rest
-
-    def _chunks(self) -> bool:
-        """Move the content of whole chunks to the text; True after the last one."""
-        wire, at = self._wire, 0
-        parts = [self._text]
-        finished = False
-        while not finished and (line := wire.find(b"\r\n", at)) != -1:
-            start = line + 2
-            stop = start + int(wire[at:line], 16)
-            if len(wire) < stop + 2:
-                break
-            parts.append(bytes(wire[start:stop]))
-            finished = start == stop
-            at = stop + 2
-        del wire[:at]
-        self._text = b"".join(parts)
-        return finished
-
-    def _frames(self, now: float) -> None:
-        *frames, self._text = self._text.split(b"\n\n")
-        for frame in frames:
-            number = self.events
-            if frame.startswith(b'id: %d\ndata: {"sequence_number":%d,' % (number, number)):
-                self.events += 1
-                self._last = frame
-                if DELTA in frame:
-                    self.deltas.append(now)
-                    if made := MADE.search(frame):
-                        self.delays.append(now - float(made[1]))
-            elif b"data:" in frame:
-                self.end(f"event {number} expected, not {frame[:40]!r}")
+        try:
+            content = self._answer.feed(data)
+            if self._answer.status not in (0, 200):
+                self.end(f"answered {self._answer.status}")
                 return
-
-    def _verdict(self) -> str | None:
-        if not self._last:
-            return "no event at all"
-        event = json.loads(self._last.partition(b"data: ")[2])
-        if event["object"] == "response" and event["status"] == "completed":
-            return None
-        return f"ended by {event['object']} {event['status']}: {event.get('error')}"
+            self.times.note(self._events.feed(content), now)
+        except ProtocolError as error:
+            self.end(str(error))
+            return
+        if self._answer.finished:
+            self.end(self._events.verdict())
 
     def end(self, problem: str | None) -> None:
-        self.ended = time.perf_counter()
-        self.problem = problem
-        self.socket.close()
+        self.times.ended = time.perf_counter()
+        self.times.problem = problem
 
 
 class Load:
-    """Chats of one kind, started one after the other over `ramp` seconds."""
+    """Chats of one kind, started over `ramp` seconds, with at most `parallel` at a time."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         url = urlsplit(options.url)
         self.options = options
         self.address = (url.hostname or "127.0.0.1", url.port or 80)
-        body = {"input": [{"role": "user", "content": "x"}], "model": options.model}
-        body |= {"rate": options.rate, "count": options.count}
-        encoded = json.dumps(body).encode()
-        self.request = (
-            b"POST /process HTTP/1.1\r\nhost: %b\r\naccept: text/event-stream\r\n"
-            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-            % (url.netloc.encode(), len(encoded), encoded)
-        )
-        self.chats: list[Chat] = []
+        self.requests = requests_of(options)
+        self.chats: list[Times] = []
 
     def run(self) -> None:
         for _ in range(self.options.rounds):
@@ -173,54 +139,87 @@ class Load:
             now = time.perf_counter()
             if now > deadline:
                 break
-            while starts and starts[-1] <= now:
+            while starts and starts[-1] <= now and len(live) < options.parallel:
                 starts.pop()
                 self._start(epoll, live)
-            for descriptor, event in epoll.poll((starts[-1] if starts else deadline) - now):
+            wake = starts[-1] if starts and len(live) < options.parallel else deadline
+            for descriptor, event in epoll.poll(max(0, wake - now)):
                 chat = live.get(descriptor)
-                if chat is None:  # standard input was closed: end the held chats
+                if chat is None:  # standard input: the end of the holding
                     return self._end(live, None)
                 if event & select.EPOLLOUT:
-                    chat.ask(self.request)
+                    chat.ask()
                     if not chat.ended:
                         epoll.modify(descriptor, select.EPOLLIN)
                 else:
                     chat.read()
                 if chat.ended:
-                    del live[descriptor]
-            if options.hold and not holding and not starts and all(chat.deltas for chat in live.values()):
+                    self._leave(epoll, live, descriptor, starts)
+            if options.hold and not holding and not starts and all(chat.times.deltas for chat in live.values()):
                 holding = True
                 print(json.dumps({"holding": len(live)}), flush=True)
                 epoll.register(sys.stdin, select.EPOLLIN)
         return self._end(live, f"still open after {options.deadline:.0f} s")
 
-    def _start(self, epoll: select.epoll, live: dict[int, Chat]) -> None:
-        chat = Chat()
-        self.chats.append(chat)
-        chat.connect(self.address)
-        if not chat.ended:
-            live[chat.socket.fileno()] = chat
+    def _leave(self, epoll: select.epoll, live: dict[int, Chat], descriptor: int, starts: list[float]) -> None:
+        """A chat has ended: close its connection, or give it to the next chat."""
+        chat = live.pop(descriptor)
+        if self.options.kept and starts and chat.times.problem is None:
+            starts.pop()
+            self._start(epoll, live, chat.socket)
+        else:
+            chat.socket.close()
+
+    def _start(self, epoll: select.epoll, live: dict[int, Chat], kept: socket.socket | None = None) -> None:
+        chat = Chat(self.requests(), kept)
+        self.chats.append(chat.times)
+        if kept:
+            chat.ask()
+        else:
+            chat.connect(self.address)
+        if chat.ended:
+            chat.socket.close()  # takes it out of the epoll, too
+            return
+        live[chat.socket.fileno()] = chat
+        if not kept:
             epoll.register(chat.socket, select.EPOLLOUT)
 
     def _end(self, live: dict[int, Chat], problem: str | None) -> None:
         for chat in live.values():
             chat.end(problem)
+            chat.socket.close()
 
-    def report(self) -> dict[str, object]:
-        good = [chat for chat in self.chats if chat.problem is None]
-        pause = 1 / self.options.rate
-        late = [(after - before - pause) * 1000 for chat in self.chats for before, after in pairwise(chat.deltas)]
-        firsts = [(chat.deltas[0] - chat.began) * 1000 for chat in self.chats if chat.deltas]
-        return {
-            "chats": len(self.chats),
-            "completed": len(good),
-            "problems": Counter(chat.problem for chat in self.chats if chat.problem is not None),
-            "events": sum(chat.events for chat in self.chats),
-            "gap_late_ms": spread(late),
-            "delay_ms": spread([1000 * delay for chat in self.chats for delay in chat.delays]),
-            "first_delta_ms": spread(firsts),
-            "chat_s": spread([chat.ended - chat.began for chat in good]),
-        }
+
+def requests_of(options: argparse.Namespace) -> Callable[[], bytes]:
+    """Makes the requests of this process: each has a session of its own."""
+    name, number = uuid.uuid4().hex[:12], 0
+    host = urlsplit(options.url).netloc
+
+    def make() -> bytes:
+        nonlocal number
+        number += 1
+        body = chat_body(f"{name}-{number}", options.model, options.rate, options.count)
+        return request(host, "/process", body)
+
+    return make
+
+
+def report(chats: Sequence[Times], rate: float) -> dict[str, object]:
+    good = [chat for chat in chats if chat.problem is None]
+    pause = 1 / rate
+    late = [1000 * (after - before - pause) for chat in chats for before, after in pairwise(chat.deltas)]
+    return {
+        "chats": len(chats),
+        "completed": len(good),
+        "problems": Counter(chat.problem for chat in chats if chat.problem is not None),
+        "events": sum(chat.events for chat in chats),
+        "gap_late_ms": spread(late),
+        "delay_ms": spread([1000 * delay for chat in chats for delay in chat.delays]),
+        "first_event_ms": spread([1000 * (chat.first_event - chat.began) for chat in chats if chat.events]),
+        "first_delta_ms": spread([1000 * (chat.deltas[0] - chat.began) for chat in chats if chat.deltas]),
+        "chat_s": spread([chat.ended - chat.began for chat in good]),
+        "all_s": round(max(chat.ended for chat in chats) - min(chat.began for chat in chats), 3),
+    }
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -231,28 +230,46 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def raise_limit_of_open_files() -> None:
-    """Raise the limit of open files as far as allowed: each chat needs one here and one in the server."""
+    """As far as allowed: every chat is a connection here and one in the server, which inherits the limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
     parser.add_argument("--model", required=True, help="the kind of chat, see agents.py")
     parser.add_argument("--rate", type=float, default=20.0, help="deltas per second of a slow chat")
     parser.add_argument("--count", type=int, default=100, help="deltas of a chat")
     parser.add_argument("--chats", type=int, default=1)
     parser.add_argument("--ramp", type=float, default=0.0, help="seconds over which the chats start")
+    return parser
+
+
+def run_and_print(run: Callable[[], Sequence[Times]], rate: float) -> None:
+    """Print the report with the CPU time and the seconds that `run` took in this process."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    chats = run()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(json.dumps(report(chats, rate) | {"client_cpu_s": round(cpu, 3), "wall_s": round(wall, 3)}))
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--parallel", type=int, default=sys.maxsize, help="chats at a time")
+    parser.add_argument("--kept", action="store_true", help="the next chat takes over the connection")
     parser.add_argument("--rounds", type=int, default=1, help="how often all of it, one after the other")
     parser.add_argument("--hold", action="store_true", help="keep the chats open until standard input ends")
-    parser.add_argument("--deadline", type=float, default=60.0, help="seconds for one round")
+    parser.add_argument("--deadline", type=float, default=120.0, help="seconds for one round")
     raise_limit_of_open_files()
-    load = Load(parser.parse_args())
-    wall, cpu = time.perf_counter(), time.process_time()
-    load.run()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    print(json.dumps(load.report() | {"client_cpu_s": round(cpu, 3), "wall_s": round(wall, 3)}))
+    options = parser.parse_args()
+    load = Load(options)
+
+    def run() -> Sequence[Times]:
+        load.run()
+        return load.chats
+
+    run_and_print(run, options.rate)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The floor: a bare Trio server that does one `send_all` per event, and nothing else.
+"""The floor under every figure: a bare Trio server that does one `send_all` per event, and nothing else.
 
 It answers the same requests with frames of the same size, so the same client can load it. What it costs on a
 machine at a given minute is the unit in which `measure.py` states the cost of the app.
@@ -6,6 +6,7 @@ machine at a given minute is the unit in which `measure.py` states the cost of t
 
 import argparse
 import json
+import time
 from functools import partial
 
 import trio
@@ -13,19 +14,19 @@ import trio
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 FRAME = (
     b'id: %d\ndata: {"sequence_number":%d,"object":"content","status":"in_progress","error":null,'
-    b'"type":"text","index":0,"delta":true,"msg_id":"msg_0123456789abcdef0123456789ab","text":"token "}\n\n'
+    b'"type":"text","index":0,"delta":true,"msg_id":"msg_0123456789abcdef0123456789ab","text":"%b"}\n\n'
 )
 LAST_FRAME = b'id: %d\ndata: {"sequence_number":%d,"object":"response","status":"completed"}\n\n'
 END = b"0\r\n\r\n"
 
 
-def chunk(template: bytes, number: int) -> bytes:
-    frame = template % (number, number)
+def chunk(template: bytes, number: int, *text: bytes) -> bytes:
+    frame = template % (number, number, *text)
     return b"%x\r\n%b\r\n" % (len(frame), frame)
 
 
 async def order(stream: trio.SocketStream) -> dict:
-    """Read the JSON body of the only request of this connection."""
+    """The JSON body of the one request of this connection."""
     received = b""
     while b"\r\n\r\n" not in received:
         received += await stream.receive_some()
@@ -41,14 +42,16 @@ async def answer(stream: trio.SocketStream) -> None:
         chat = await order(stream)
         await stream.send_all(HEAD)
         if chat["model"] == "idle":
-            await stream.send_all(chunk(FRAME, 0))
-            await stream.receive_some()  # until the client closes the connection
+            await stream.send_all(chunk(FRAME, 0, b"token "))
+            await stream.receive_some()  # the end of the connection
             return
         pause = 1 / chat["rate"] if chat["model"] == "slow" else 0
         for number in range(chat["count"]):
+            text = b"token "
             if pause:
                 await trio.sleep(pause)
-            await stream.send_all(chunk(FRAME, number))
+                text = b"token @%.6f " % time.perf_counter()
+            await stream.send_all(chunk(FRAME, number, text))
         await stream.send_all(chunk(LAST_FRAME, chat["count"]))
         await stream.send_all(END)
 

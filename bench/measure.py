@@ -1,324 +1,185 @@
-"""Measure the figures that the documentation states about speed, and print them; see bench/README.md.
+"""Takes the figures that speed claims rest on, one slice at a time, and prints them; see README.md beside it.
 
-python bench/measure.py                     what is still missing, then the table
+python bench/measure.py                     what is still missing, then the tables
 python bench/measure.py slow-200 --again    one scenario anew
 """
 
 import argparse
+import hashlib
 import json
 import os
-import platform
+import resource
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean, median
 from typing import Any
 
-import trio
-
 from client import raise_limit_of_open_files
-from servers import HERE, Server
-from trio_agentapp.testing.redis_server import RedisServer
+from environment import PINS, machine, replaced_python, versions
+from scenarios import FLOOR, OURS, REPLACED, SCENARIOS, Bench, Figures, us_per_floor_event
+from servers import HERE, Program
+from table import page, remarks, tables
 
-FLOOR = HERE / "floor.py"
-CODE = HERE.parent / "trio_agentapp"
-PYTHONS_OWN_GC = {"AGENTAPP_GC_THRESHOLD": "0"}
-
-Figures = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """How to measure one slice: `take` gets a function that starts the server, and returns figures."""
-
-    take: Callable[[Callable[[], Server]], Figures]
-    settings: dict[str, str] = field(default_factory=dict)
-    server: Path | None = None
-    """The server to start; None: the app that is measured."""
-    redis: bool = False
-    """Start a Redis for sessions and events."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    scenario: str
-    figure: str
-    what: str
-    aim: float | None = None
-    to_us: float = 0
-    """Factor from the figure to CPU us per event, for the comparison with the floor; 0: not such a cost."""
-
-
-def start_up(start: Callable[[], Server]) -> Figures:
-    with start():
-        pass  # fills the file cache and writes the compiled modules
-    seconds, rss = [], []
-    for _ in range(5):
-        with start() as server:
-            seconds.append(server.start_s)
-            time.sleep(0.5)
-            rss.append(server.rss_kib() / 1024)
-    return {"ready_s": median(seconds), "idle_rss_mib": median(rss)}
-
-
-def idle(start: Callable[[], Server], chats: int = 1000) -> Figures:
-    with start() as server:
-        warm_up(server)
-        before = server.rss_kib()
-        with server.hold("idle", chats=chats, ramp=4) as client:
-            client.wait_holding()
-            time.sleep(1)
-            grown = server.rss_kib() - before
-            cpu, pause = server.cpu_s(), 10
-            time.sleep(pause)
-            cpu = server.cpu_s() - cpu
-            report = checked(client.report())
-    return {"kib_per_chat": grown / chats, "idle_cpu_percent": 100 * cpu / pause, "client": report}
-
-
-def slow(start: Callable[[], Server], chats: int) -> Figures:
-    with start() as server:
-        warm_up(server)
-        report = checked(server.load("slow", chats=chats, rate=20, count=100, ramp=2))
-    return {
-        "us_per_event": 1e6 * report["cpu_s"] / report["events"],
-        "gap_late_p99_ms": report["gap_late_ms"]["p99"],
-        "chat_p50_s": report["chat_s"].get("p50"),
-        "completed": report["completed"],
-        "client": report,
-    }
-
-
-def stamped(start: Callable[[], Server]) -> Figures:
-    with start() as server:
-        server.wait_ready_for_runs()
-        warm_up(server)
-        report = checked(server.load("stamped", chats=200, rate=20, count=100, ramp=2))
-    return {
-        "us_per_event": 1e6 * report["cpu_s"] / report["events"],
-        "delay_p50_ms": report["delay_ms"]["p50"],
-        "delay_p99_ms": report["delay_ms"]["p99"],
-        "client": report,
-    }
-
-
-def burst(start: Callable[[], Server], model: str, rounds: int) -> Figures:
-    with start() as server:
-        warm_up(server)
-        report = checked(server.load(model, count=20_000, rounds=rounds))
-    return {
-        "cpu_s_per_1000": 1000 * report["cpu_s"] / report["events"],
-        "first_delta_ms": report["first_delta_ms"]["p50"],
-        "client": report,
-    }
-
-
-def checked(report: Figures) -> Figures:
-    """Check a report: a few chats may be lost, and are then listed under the table."""
-    if report["completed"] < 0.95 * report["chats"]:
-        raise RuntimeError(f"{report['completed']} of {report['chats']} chats completed: {report['problems']}")
-    return report
-
-
-def warm_up(server: Server) -> None:
-    checked(server.load("burst", count=10))
-
-
-def us_per_floor_event(logs: Path) -> float:
-    """Measure the unit: CPU us of one `send_all` of a bare Trio server, on this machine, now."""
-    with Server(FLOOR, logs / "unit.log") as server:
-        warm_up(server)
-        report = checked(server.load("burst", count=20_000, rounds=2))
-    return 1e6 * report["cpu_s"] / report["events"]
-
-
-SCENARIOS = {
-    "floor": Scenario(lambda start: slow(start, 200), server=FLOOR),
-    "start-up": Scenario(start_up),
-    "idle-1000": Scenario(idle),
-    "slow-200": Scenario(lambda start: slow(start, 200)),
-    "slow-200-python-gc": Scenario(lambda start: slow(start, 200), PYTHONS_OWN_GC),
-    "slow-500": Scenario(lambda start: slow(start, 500)),
-    "slow-500-python-gc": Scenario(lambda start: slow(start, 500), PYTHONS_OWN_GC),
-    "stamped-200-local": Scenario(stamped),
-    "stamped-200-redis": Scenario(stamped, redis=True),
-    "burst": Scenario(lambda start: burst(start, "burst", rounds=3)),
-    "burst-never-awaiting": Scenario(lambda start: burst(start, "burst-never-awaiting", rounds=10)),
-}
-
-ROWS = [
-    Row("floor", "floor_us_per_event", "bare Trio, one send_all per event: CPU us/event", to_us=1),
-    Row("floor", "us_per_event", "bare Trio, 200 chats of 20 tokens/s: CPU us/event", to_us=1),
-    Row("start-up", "ready_s", "start to ready line: s", 1.0),
-    Row("start-up", "idle_rss_mib", "idle server: RSS MiB", 65),
-    Row("idle-1000", "kib_per_chat", "1,000 idle chats: RSS KiB/chat", 60),
-    Row("idle-1000", "idle_cpu_percent", "1,000 idle chats: CPU %"),
-    Row("slow-200", "us_per_event", "200 chats of 20 tokens/s: CPU us/event", 180, to_us=1),
-    Row("slow-200", "gap_late_p99_ms", "200 chats of 20 tokens/s: gap late p99 ms"),
-    Row("slow-500", "us_per_event", "500 chats of 20 tokens/s: CPU us/event", to_us=1),
-    Row("slow-500", "gap_late_p99_ms", "500 chats of 20 tokens/s: gap late p99 ms", 60),
-    Row("slow-500", "chat_p50_s", "500 chats of 20 tokens/s: chat p50 s (5 is ideal)"),
-    Row("slow-500", "completed", "500 chats of 20 tokens/s: completed", 500),
-    Row("slow-200-python-gc", "us_per_event", "200 chats, Python's gc: CPU us/event", to_us=1),
-    Row("slow-200-python-gc", "gap_late_p99_ms", "200 chats, Python's gc: gap late p99 ms"),
-    Row("slow-500-python-gc", "us_per_event", "500 chats, Python's gc: CPU us/event", to_us=1),
-    Row("slow-500-python-gc", "gap_late_p99_ms", "500 chats, Python's gc: gap late p99 ms"),
-    Row("slow-500-python-gc", "completed", "500 chats, Python's gc: completed"),
-    Row("stamped-200-local", "us_per_event", "200 stamped chats, local events: CPU us/event", to_us=1),
-    Row("stamped-200-local", "delay_p50_ms", "200 stamped chats, local events: delay p50 ms"),
-    Row("stamped-200-local", "delay_p99_ms", "200 stamped chats, local events: delay p99 ms"),
-    Row("stamped-200-redis", "us_per_event", "200 stamped chats, events in Redis: CPU us/event", to_us=1),
-    Row("stamped-200-redis", "delay_p50_ms", "200 stamped chats, events in Redis: delay p50 ms"),
-    Row("stamped-200-redis", "delay_p99_ms", "200 stamped chats, events in Redis: delay p99 ms"),
-    Row("burst", "cpu_s_per_1000", "burst, awaiting: CPU s/1,000 events", 0.040, to_us=1000),
-    Row(
-        "burst-never-awaiting",
-        "cpu_s_per_1000",
-        "burst, never awaiting: CPU s/1,000 events",
-        0.006,
-        to_us=1000,
-    ),
-    Row("burst-never-awaiting", "first_delta_ms", "burst, never awaiting: first delta ms", 20),
-]
-MORE_IS_BETTER = {"completed"}
+ROOT = HERE.parent
+PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
+MEASURED_WITH = (
+    "agents.py",
+    "client.py",
+    "floor.py",
+    "reader.py",
+    "replaced.py",
+    "scenarios.py",
+    "stops.py",
+    "wire.py",
+)
+FLOOR_PROGRAM = Program(HERE / "floor.py")
 
 
 class Results:
-    """The folder of finished slices: one file for each run of each scenario."""
+    """The folder of finished slices: one file for each round of each scenario.
 
-    def __init__(self, folder: Path) -> None:
+    A slice is valid for the code with which it was taken.
+    """
+
+    def __init__(self, folder: Path, code: str) -> None:
         self.folder = folder
+        self.code = code
 
-    def file(self, scenario: str, run: int) -> Path:
-        return self.folder / f"{scenario}-{run}.json"
+    def file(self, scenario: str, number: int) -> Path:
+        return self.folder / f"{scenario}-{number}.json"
 
-    def runs(self, scenario: str) -> dict[int, Figures]:
-        numbers = (path.stem.removeprefix(f"{scenario}-") for path in self.folder.glob(f"{scenario}-*.json"))
-        runs = sorted(int(number) for number in numbers if number.isdigit())
-        return {run: json.loads(self.file(scenario, run).read_text()) for run in runs}
+    def slice(self, scenario: str, number: int) -> dict[str, Any] | None:
+        """None if it is missing or was taken with other code."""
+        try:
+            taken = json.loads(self.file(scenario, number).read_text())
+        except FileNotFoundError:
+            return None
+        return taken if taken.get("code") == self.code else None
+
+    def keep(self, taken: dict[str, Any], number: int) -> None:
+        self.file(taken["scenario"], number).write_text(json.dumps(taken | {"code": self.code}, indent=2) + "\n")
+
+    def valid(self, rounds: int) -> dict[str, list[dict[str, Any]]]:
+        slices = {name: [self.slice(name, number) for number in range(1, rounds + 1)] for name in SCENARIOS}
+        return {name: found for name, taken in slices.items() if (found := [one for one in taken if one])}
+
+    def missing(self, names: list[str], rounds: int) -> Iterator[tuple[str, int]]:
+        """Every scenario once, then every one again: noise comes in waves."""
+        for number in range(1, rounds + 1):
+            yield from ((name, number) for name in names if not self.slice(name, number))
 
 
-@contextmanager
-def redis_settings() -> Iterator[dict[str, str]]:
-    """A Redis for the length of the block, and the settings that have an app use it."""
-    server = RedisServer()
-    trio.run(server.__aenter__)
+def code_of(app: Path) -> str:
+    """Changes with every line that decides the figures."""
+    digest = hashlib.sha256(repr(PINS).encode())
+    for path in (*sorted((ROOT / "trio_agentapp").rglob("*.py")), *(HERE / name for name in MEASURED_WITH), app):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def revision() -> str:
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def programs(app: Path) -> dict[str, Program]:
+    """The sides that can be measured here; without the replaced product only the others."""
+    sides = {OURS: Program(app), FLOOR: FLOOR_PROGRAM}
     try:
-        yield {"AGENTAPP_INTERRUPT_REDIS_URL": server.url, "AGENTAPP_EVENT_STORE": "redis"}
-    finally:
-        trio.run(server.aclose)
+        sides[REPLACED] = Program(HERE / "replaced.py", replaced_python())
+    except OSError as error:
+        print(f"The replaced product cannot be installed; only ours is measured: {error}", file=sys.stderr)
+    return sides
 
 
-def take(name: str, app: Path, logs: Path) -> Figures:
-    """Measure one slice: a scenario between two measurements of the floor, and the load of the machine."""
+def take(name: str, sides: dict[str, Program], logs: Path) -> dict[str, Any]:
+    """One slice: the figures of each side, one after the other, between two looks at the floor."""
     scenario = SCENARIOS[name]
-    script = scenario.server or app
     load = os.getloadavg()[0]
-    floors = [us_per_floor_event(logs)]
-    with redis_settings() if scenario.redis else nullcontext({}) as more:
-        figures = scenario.take(lambda: Server(script, logs / f"{name}.log", scenario.settings | more))
-    floors.append(us_per_floor_event(logs))
+    units = [us_per_floor_event(FLOOR_PROGRAM, logs / "unit.log")]
+    figures: dict[str, Figures] = {}
+    others: dict[str, float] = {}
+    for side in (side for side in scenario.sides if side in sides):
+        bench = Bench(side, sides[side], logs / f"{name}-{side}.log", scenario.settings)
+        watch = Others()
+        try:
+            figures[side] = scenario.take(bench)
+        except (RuntimeError, LookupError) as error:
+            if side == OURS:
+                raise
+            figures[side] = {"failed": str(error)[:300]}
+        others[side] = watch.share()
+    units.append(us_per_floor_event(FLOOR_PROGRAM, logs / "unit.log"))
     return {
         "scenario": name,
-        "figures": figures | {"floor_us_per_event": mean(floors)},
-        "floors": floors,
-        "machine": {"load": load, "cores": os.cpu_count(), "python": platform.python_version()},
+        "sides": figures,
+        "units": units,
+        "load": load,
+        "others": others,
+        "revision": revision(),
         "taken": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
 
-def take_missing(names: list[str], results: Results, runs: int, app: Path, *, again: bool) -> bool:
-    """Measure all slices; True if all succeeded.
+class Others:
+    """What else ran: the machine's busy time without this process and its children, which all end meanwhile."""
 
-    Each scenario is measured once, then each again, because noise comes in waves.
-    """
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._busy, self._own = busy_s(), own_s()
+
+    def share(self) -> float:
+        """Of all cores."""
+        wall = time.monotonic() - self._began
+        others = (busy_s() - self._busy) - (own_s() - self._own)
+        return max(0.0, others / (wall * (os.cpu_count() or 1)))
+
+
+def busy_s() -> float:
+    user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = Path("/proc/stat").read_text().split()[1:]
+    return sum(map(int, (user, nice, system, irq, softirq, steal))) / os.sysconf("SC_CLK_TCK")
+
+
+def own_s() -> float:
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def take_missing(
+    names: list[str], results: Results, rounds: int, sides: dict[str, Program], *, again: bool
+) -> bool:
+    """True if every slice could be taken."""
     complete = True
-    for run in range(1, runs + 1):
+    if again:
         for name in names:
-            file = results.file(name, run)
-            if file.exists() and not again:
-                continue
-            print(f"{name}, run {run} of {runs} ...", file=sys.stderr, flush=True)
-            try:
-                result = take(name, app, results.folder)
-            except (RuntimeError, LookupError) as error:
-                print(f"{name} failed: {error!r}", file=sys.stderr)
-                complete = False
-            else:
-                file.write_text(json.dumps(result, indent=2) + "\n")
+            for number in range(1, rounds + 1):
+                results.file(name, number).unlink(missing_ok=True)
+    for name, number in list(results.missing(names, rounds)):
+        print(f"{name}, round {number} of {rounds} ...", file=sys.stderr, flush=True)
+        try:
+            results.keep(take(name, sides, results.folder), number)
+        except (RuntimeError, LookupError) as error:
+            print(f"{name} failed: {error!r}", file=sys.stderr)
+            complete = False
     return complete
 
 
-def table(results: Results) -> Iterator[str]:
-    yield line("figure", "median", "all runs", "runs", "aim", "x floor", "client")
-    for row in ROWS:
-        runs = [run["figures"] for run in results.runs(row.scenario).values()]
-        runs = [figures for figures in runs if figures.get(row.figure) is not None]
-        if not runs:
-            yield line(row.what, "-")
-            continue
-        values = [figures[row.figure] for figures in runs]
-        ratios = [row.to_us * figures[row.figure] / figures["floor_us_per_event"] for figures in runs]
-        busy = median(client_busy(figures) for figures in runs)
-        yield line(
-            row.what,
-            f"{median(values):.4g}",
-            f"{min(values):.4g} to {max(values):.4g}",
-            str(len(runs)),
-            judged(row, median(values)),
-            f"{median(ratios):.2f}" if row.to_us else "",
-            f"{busy:.0%}" if busy else "",
-        )
-
-
-def line(*cells: str) -> str:
-    widths = (-51, 8, 18, 4, 11, 7, 6)
-    padded = (
-        cell.rjust(width) if width > 0 else cell.ljust(-width) for cell, width in zip(cells, widths, strict=False)
-    )
-    return "  ".join(padded).rstrip()
-
-
-def judged(row: Row, value: float) -> str:
-    if row.aim is None:
-        return ""
-    reached = value >= row.aim if row.figure in MORE_IS_BETTER else value <= row.aim
-    return f"{row.aim:g} {'ok' if reached else 'MISS':4}"
-
-
-def client_busy(figures: Figures) -> float:
-    """The part of one core that the load client needed. Near 1 the client was measured, not the server."""
-    report = figures.get("client")
-    return report["client_cpu_s"] / report["wall_s"] if report else 0.0
-
-
-def remarks(results: Results) -> Iterator[str]:
-    """Remarks under the table that a reader has to know."""
-    newest_code = max((path.stat().st_mtime for path in CODE.rglob("*.py")), default=0.0)
-    outdated = []
-    for name in SCENARIOS:
-        for run, result in results.runs(name).items():
-            if results.file(name, run).stat().st_mtime < newest_code and name != "floor":
-                outdated.append(f"{name} {run}")
-            low, high = sorted(result["floors"])
-            if high > 1.25 * low:
-                yield f"{name}, run {run}: a noisy machine, the floor went from {low:.1f} to {high:.1f} us"
-            report = result["figures"].get("client", {})
-            for problem, count in report.get("problems", {}).items():
-                yield f"{name}, run {run}: {count} of {report['chats']} chats: {problem}"
-    if outdated:
-        yield f"older than the code, take them with --again: {', '.join(outdated)}"
+def about(sides: dict[str, Program]) -> dict[str, Any]:
+    return {
+        "machine": machine(),
+        "replaced": PINS[0].replace("==", " "),
+        "ours": versions(),
+        "theirs": versions(sides[REPLACED].python) if REPLACED in sides else {"not": "installed"},
+    }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the server; see bench/README.md.")
     parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}; default: all")
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=3, help="rounds: each takes every side once")
     parser.add_argument("--again", action="store_true", help="also what has been measured already")
     parser.add_argument("--app", type=Path, help="another server to measure; needs --results")
     parser.add_argument("--results", type=Path, help="where finished slices are kept")
@@ -327,14 +188,20 @@ def main() -> int:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     if options.app and not options.results:
         parser.error("the figures of another server must not mix with ours: name their folder with --results")
-    results = Results(options.results or HERE / "results")
+    app = options.app or HERE / "agents.py"
+    results = Results(options.results or HERE / "results", code_of(app))
     results.folder.mkdir(parents=True, exist_ok=True)
     raise_limit_of_open_files()
+    sides = programs(app)
     names = options.scenarios or list(SCENARIOS)
-    app = options.app or HERE / "agents.py"
-    complete = take_missing(names, results, options.runs, app, again=options.again)
-    for line in (*table(results), *remarks(results)):
+    complete = take_missing(names, results, options.runs, sides, again=options.again)
+    valid = results.valid(options.runs)
+    for line in (*tables(valid), *remarks(valid)):
         print(line)
+    if not options.results:
+        missing = [f"{name} {number}" for name, number in results.missing(list(SCENARIOS), options.runs)]
+        PAGE.write_text(page(valid, about(sides), missing))
+        print(f"written to {PAGE.relative_to(ROOT)}")
     return 0 if complete else 1
 
 

@@ -30,6 +30,7 @@ def test_one_question(shell: Shell, parrot: str, command: str) -> None:
     assert "the agent failed" in shell.call(command, parrot, "-q", "fail", code=1).stderr.lower()
     for words in ((), ("one", "-q", "two")):
         assert "give one message" in shell.call("invoke", parrot, *words, code=2).stderr
+    assert "the message is empty" in shell.call("invoke", parrot, " ", code=2).stderr
 
 
 def test_stop_a_session(shell: Shell, parrot: str) -> None:
