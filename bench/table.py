@@ -238,7 +238,8 @@ def remarks(results: Mapping[str, Sequence[Slice]]) -> Iterator[str]:
 PREFACE = """\
 # Benchmarks
 
-Written by `make bench`; do not edit. What is measured and how to read it: [bench/README.md]({root}/bench/README.md).
+Written by `make bench`; do not edit. What is measured and how to read it:
+[bench/README.md]({root}/bench/README.md).
 "Replaced" is {replaced} with the same agent, one process each, in the same run, one
 after the other. "Floor" is a bare Trio program that sleeps and sends. A figure is the median; with several rounds,
 minimum and maximum follow. The ratio is ours to the replaced product's. An "uneven" ratio says little: other
