@@ -339,6 +339,46 @@ async def test_a_stop_is_one_cancelled_error_wherever_the_handler_is(bridge: Bri
     assert log.entries == ["cancelled", "finally"]
 
 
+@pytest.mark.parametrize("awaits", [True, False])
+async def test_a_stop_at_a_yield_may_wait_for_an_await(bridge: Bridge, awaits: bool) -> None:
+    """So a stream that the handler iterates over ends first; one that never awaits is stopped all the same."""
+    log = Log()
+
+    async def stream() -> AsyncIterator[int]:
+        try:
+            for number in range(10**9):
+                if awaits:
+                    await asyncio.sleep(0)
+                yield number
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.01)
+            log("stream")
+            raise
+
+    async def handler() -> AsyncIterator[int]:
+        try:
+            async for number in stream():
+                if number == HIGH_WATER - 2:
+                    log.reach()
+                yield number
+        except asyncio.CancelledError:
+            log("handler")
+            task = asyncio.current_task()
+            assert task is not None
+            log(f"cancelled {task.cancelling()} times")
+            raise
+
+    with trio.CancelScope() as scope:
+        async with bridge.items(handler, "handler", in_stream=True) as items:
+            assert await anext(items) == 0
+            await log.reached.wait()
+            await trio.sleep(0.05)  # the queue is full, and the handler waits at its yield
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+    assert log.entries == [*(["stream"] if awaits else []), "handler", "cancelled 1 times"]
+
+
 async def test_tasks_of_a_handler_may_be_stopped_before_it(bridge: Bridge) -> None:
     """So what an agent saves when it is stopped is there when its handler saves it."""
     log = Log()

@@ -46,6 +46,10 @@ class FrameworkAdapter(ABC):
     """Whether a stop ends the asyncio tasks of a handler, in which the framework runs its agents, before it gets a
     CancelledError itself. What it saves then is complete."""
 
+    stops_in_stream: ClassVar[bool] = False
+    """Whether a stop that finds a handler at a `yield` waits for its next `await`. That is within the framework's
+    stream, which then ends what it has started before the handler goes on."""
+
     def __init__(self, type_converters: TypeConverters | None = None) -> None:
         self.type_converters: TypeConverters = type_converters or {}
 

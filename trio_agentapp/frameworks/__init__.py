@@ -17,6 +17,7 @@ __all__ = ["FRAMEWORKS", "Bridge", "adapter_of", "open_bridge"]
 _ADAPTERS = {
     "asyncio": ("plain", "AsyncioAdapter", ""),
     "agentscope": ("agentscope", "AgentScopeAdapter", "agentscope"),
+    "langgraph": ("langgraph", "LangGraphAdapter", "langgraph"),
 }
 """For each framework: the module here, the class in it, and the extra that installs it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from agentscope.message import Msg
@@ -21,6 +21,7 @@ from ..protocol.content import (
     VideoContent,
 )
 from ..protocol.message import OUTPUT_OF, Message
+from .tool_messages import data_of, object_of
 
 __all__ = ["AgentScopeAdapter"]
 
@@ -63,15 +64,15 @@ def _blocks_of(message: Message) -> Iterator[Any]:
     if message.type == "reasoning":
         yield {"type": "thinking", "thinking": message.text}
     elif message.type in CALLS:
-        data = _data_of(message)
+        data = data_of(message)
         yield {
             "type": "tool_use",
             "id": data.get("call_id"),
             "name": data.get("name"),
-            "input": _object_of(data.get("arguments")),
+            "input": object_of(data.get("arguments")),
         }
     elif message.type in OUTPUTS:
-        data = _data_of(message)
+        data = data_of(message)
         output = data.get("output")
         if not isinstance(output, str):
             output = output if _is_blocks(output) else json.dumps(output)
@@ -79,22 +80,6 @@ def _blocks_of(message: Message) -> Iterator[Any]:
     else:
         for part in message.content:
             yield _block_of(part)
-
-
-def _data_of(message: Message) -> Mapping[str, Any]:
-    for part in reversed(message.content):
-        if isinstance(part, DataContent) and isinstance(part.data, Mapping):
-            return part.data
-    return {}
-
-
-def _object_of(arguments: Any) -> dict[str, Any]:
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments or "{}")
-        except ValueError:
-            return {}
-    return dict(arguments) if isinstance(arguments, Mapping) else {}
 
 
 def _is_blocks(output: Any) -> bool:

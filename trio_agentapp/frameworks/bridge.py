@@ -45,6 +45,9 @@ LOW_WATER = 64
 TURN = 0.01
 """Seconds for which a generator that never awaits may keep the loop from other tasks."""
 
+YIELDS_AFTER_STOP = 1000
+"""Items that a generator may yield without an await until a stop is raised at its yield after all."""
+
 CLOSE_TIMEOUT = 5.0
 """Seconds that tasks which are left when the app ends have, and then the thread."""
 
@@ -258,15 +261,17 @@ class Bridge:
         call.unwrap()
 
     @asynccontextmanager
-    async def items(self, fn: Callable[[], Any], name: str, *, tasks_first: bool = False) -> AsyncIterator[Items]:
+    async def items(
+        self, fn: Callable[[], Any], name: str, *, tasks_first: bool = False, in_stream: bool = False
+    ) -> AsyncIterator[Items]:
         """Call `fn` on the loop, and iterate over what it yields.
 
         `fn` is an asynchronous generator function, or a coroutine function, whose result is the one item. If the
         block is left before the last item, `fn` gets one `asyncio.CancelledError` at its await or yield, and is
         waited for. `tasks_first`: the asyncio tasks that it has started get theirs before, and have ended when `fn`
-        gets its own.
+        gets its own. `in_stream`: never at a yield, if an await follows.
         """
-        items = Items(self, fn, name, tasks_first=tasks_first)
+        items = Items(self, fn, name, tasks_first=tasks_first, in_stream=in_stream)
         try:
             yield items
         finally:
@@ -371,12 +376,15 @@ async def open_bridge() -> AsyncIterator[Bridge]:
 class Items:
     """What an asyncio handler yields, as a Trio task reads it."""
 
-    def __init__(self, bridge: Bridge, fn: Callable[[], Any], name: str, *, tasks_first: bool) -> None:
+    def __init__(
+        self, bridge: Bridge, fn: Callable[[], Any], name: str, *, tasks_first: bool, in_stream: bool
+    ) -> None:
         self._bridge = bridge
         self._queue: deque[object] = deque()
         self._announced = False
         self._room: asyncio.Event | None = None
         self._turn_began = 0.0
+        self._yields_left = YIELDS_AFTER_STOP if in_stream else 0
         self._changed = trio.Event()
         self.call = _Call(bridge, name, tasks_first=tasks_first)
         self.call.on_done = self._note_change
@@ -414,7 +422,7 @@ class Items:
             result = await result
         if inspect.isasyncgen(result):
             # A cancellation that arrives meanwhile is raised in the generator, at its yield.
-            await drive_generator(result, self._put, self._pause)
+            await drive_generator(result, self._put, self._pause_of_generator)
         elif isinstance(result, AsyncIterator):
             async for item in result:
                 await self.send(item)
@@ -434,6 +442,19 @@ class Items:
                 self._announced = True
                 self._bridge.call_trio(self._note_change)
         return len(self._queue) >= HIGH_WATER or self._bridge.loop.time() - self._turn_began > TURN
+
+    async def _pause_of_generator(self) -> None:
+        try:
+            await self._pause()
+        except asyncio.CancelledError:
+            if not self._yields_left:
+                raise
+            self._yields_left -= 1
+            # Raise it at the next await instead. The count of cancellations stays what it was.
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101  this is a coroutine of the loop
+            task.uncancel()
+            task.cancel()
 
     async def _pause(self) -> None:
         if len(self._queue) >= HIGH_WATER and not self.call.cancelled:

@@ -40,7 +40,10 @@ def bridged(
             return fn(**arguments)
 
         async with bridge.items(
-            call, f"handler {run.handler_name!r}", tasks_first=adapter.stops_tasks_first
+            call,
+            f"handler {run.handler_name!r}",
+            tasks_first=adapter.stops_tasks_first,
+            in_stream=adapter.stops_in_stream,
         ) as items:
             async for item in items:
                 for translated in reader.read(item):

@@ -1,0 +1,313 @@
+"""Graphs of LangGraph 1: messages of LangChain in, what `astream(stream_mode="messages")` yields out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    RemoveMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.messages.ai import add_usage
+
+from ..abc.frameworks import FrameworkAdapter, ItemReader, TypeConverters
+from ..errors import ItemError
+from ..protocol.content import (
+    AudioContent,
+    Content,
+    DataContent,
+    FileContent,
+    ImageContent,
+    RefusalContent,
+    TextContent,
+    VideoContent,
+)
+from ..protocol.message import OUTPUT_OF, Message, Role
+from .tool_messages import data_of, object_of
+
+__all__ = ["LangGraphAdapter"]
+
+MODES = frozenset({"messages", "custom", "updates", "values"})
+"""The stream modes whose items are translated, if `stream_mode` is a list."""
+
+SPEAKERS: Mapping[str, Role] = {"human": "user", "system": "system", "developer": "system"}
+"""Our role for the type of a message that no model has written."""
+
+PARTS_OF_CALLS = frozenset({"tool_call", "tool_call_chunk", "invalid_tool_call"})
+"""Blocks that a chunk repeats in `tool_call_chunks`."""
+
+
+class LangGraphAdapter(FrameworkAdapter):
+    """Runs handlers that iterate over `graph.astream(..., stream_mode="messages")`.
+
+    A stop is raised within `astream`, which cancels its nodes and tools, and waits for them, before it reaches the
+    handler. At a `yield` of the handler it would reach only the handler: `async for` leaves its iterator open.
+    """
+
+    name = "langgraph"
+    stops_in_stream = True
+
+    def messages(self, messages: Sequence[Message]) -> list[BaseMessage]:
+        """One AIMessage has the text and all tool calls of a turn, as model providers require."""
+        made: list[BaseMessage] = []
+        for message in messages:
+            if (converter := self.type_converters.get(message.type)) is not None:
+                made.append(converter(message))
+            elif message.type in OUTPUT_OF:
+                data = data_of(message)
+                call = {
+                    "id": data.get("call_id"),
+                    "name": data.get("name"),
+                    "args": object_of(data.get("arguments")),
+                }
+                if not made or type(made[-1]) is not AIMessage:
+                    made.append(AIMessage(""))
+                made[-1] = made[-1].model_copy(update={"tool_calls": [*made[-1].tool_calls, call]})
+            else:
+                made.append(_message_of(message))
+        return made
+
+    def reader(self) -> ItemReader:
+        return _Reader(self.type_converters)
+
+
+# In.
+
+
+def _message_of(message: Message) -> BaseMessage:
+    metadata = message.metadata or {}
+    given = {"id": metadata.get("original_id") or message.id, "name": metadata.get("original_name")}
+    if message.type in OUTPUT_OF.values():
+        data = data_of(message)
+        output = data.get("output")
+        text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+        return ToolMessage(text, tool_call_id=str(data.get("call_id")), name=data.get("name"))
+    content = _content_of(message)
+    if message.role == "user":
+        return HumanMessage(content, **given)
+    if message.role in ("system", "tool"):
+        return SystemMessage(content, **given)
+    return AIMessage(content, **given)
+
+
+def _content_of(message: Message) -> str | list[str | dict[str, Any]]:
+    if message.type == "reasoning":
+        return [{"type": "reasoning", "reasoning": message.text}]
+    blocks = [_block_of(part) for part in message.content]
+    if all(block["type"] == "text" for block in blocks):
+        return "".join(block["text"] for block in blocks)
+    return [*blocks]
+
+
+def _block_of(part: Content) -> dict[str, Any]:
+    """A standard content block of LangChain 1."""
+    match part:
+        case TextContent(text=text) | RefusalContent(refusal=text):
+            return {"type": "text", "text": text}
+        case DataContent(data=data):
+            return {"type": "text", "text": json.dumps(data, ensure_ascii=False)}
+        case ImageContent(image_url=url):
+            return {"type": "image", **_source_of(url, "image/png")}
+        case VideoContent(video_url=url):
+            return {"type": "video", **_source_of(url, "video/mp4")}
+        case AudioContent(data=data, format=form):
+            return {"type": "audio", **_source_of(data, f"audio/{form or 'wav'}")}
+        case FileContent(file_url=url, file_data=data, filename=name):
+            extras = {"extras": {"filename": name}} if name else {}
+            return {"type": "file", **_source_of(url or data, "application/octet-stream"), **extras}
+
+
+def _source_of(value: str | None, media_type: str) -> dict[str, str]:
+    value = value or ""
+    if value.startswith("data:"):
+        head, _, data = value.partition(",")
+        return {"base64": data, "mime_type": head[5:].partition(";")[0] or media_type}
+    return {"url": value} if "://" in value else {"base64": value, "mime_type": media_type}
+
+
+# Out.
+
+
+@attrs.define
+class _Turn:
+    """What one AI message has streamed so far."""
+
+    text: str = ""
+    reasoning: str = ""
+    calls: AIMessageChunk | None = None
+    """The chunks with parts of tool calls, joined."""
+
+
+class _Reader(ItemReader):
+    """Joins the chunks of each AI message. Those of messages that are written side by side may alternate."""
+
+    def __init__(self, converters: TypeConverters) -> None:
+        self._converters = converters
+        self._turns: dict[str, _Turn] = {}
+
+    def read(self, item: Any) -> Iterable[object]:
+        if not isinstance(item, tuple):
+            return self._message(item) if isinstance(item, BaseMessage) else (item,)
+        if item and isinstance(item[0], tuple):
+            # With `subgraphs=True` the path of the subgraph comes first.
+            item = item[1:] if len(item) == 3 else item[1]
+        match item:
+            case (BaseMessage() as message, Mapping() | bool()):
+                return self._message(message)
+            case (str() as mode, data) if mode in MODES:
+                return self._of_mode(mode, data)
+            case (Message(), bool()):
+                return (item,)
+        shown = ", ".join(type(part).__name__ for part in item) if isinstance(item, tuple) else type(item).__name__
+        raise ItemError(
+            f"a handler of langgraph yields what astream(stream_mode='messages') yields, not ({shown}); "
+            f"of other stream modes only {', '.join(sorted(MODES))} are translated"
+        )
+
+    def end(self) -> Iterable[object]:
+        """Tool calls whose message was not completed."""
+        for id in [*self._turns]:
+            yield from self._complete(id, {})
+
+    def _of_mode(self, mode: str, data: Any) -> Iterator[object]:
+        if mode == "messages":
+            yield from self.read(data)
+        elif mode == "custom":
+            converter = self._converters.get("custom")
+            if converter is not None:
+                yield from converter(data)
+            else:
+                yield data if isinstance(data, str | Content | Message) else DataContent(data)
+        elif isinstance(data, Mapping):
+            # The state itself has nothing that the messages have not shown.
+            for interrupt in data.get("__interrupt__", ()):
+                content = DataContent({"interrupt": interrupt.value, "interrupt_id": interrupt.id})
+                yield Message("assistant", "message", [content])
+
+    def _message(self, message: BaseMessage) -> Iterator[object]:
+        if (converter := self._converters.get(type(message))) is not None:
+            yield from converter(message)
+        elif isinstance(message, ToolMessage):
+            yield from self.end()
+            output = message.content
+            if not isinstance(output, str):
+                output = json.dumps(output, ensure_ascii=False)
+            data = {"call_id": message.tool_call_id, "name": message.name, "output": output}
+            yield Message("tool", "plugin_call_output", [DataContent(data)], metadata=_metadata_of(message))
+        elif isinstance(message, AIMessage):
+            yield from self._ai(message)
+        elif message.type in SPEAKERS:
+            metadata = _metadata_of(message)
+            yield Message(SPEAKERS[message.type], "message", [TextContent(str(message.text))], metadata=metadata)
+        elif not isinstance(message, RemoveMessage):
+            raise ItemError(
+                f"langgraph streamed a {type(message).__name__}, which has no translation; give one by "
+                f"query(framework='langgraph', type_converters={{{type(message).__name__}: function}})"
+            )
+
+    def _ai(self, message: AIMessage) -> Iterator[object]:
+        # Chunks of one message have one id; a model that gives none writes one message at a time.
+        id = message.id or ""
+        turn = self._turns.setdefault(id, _Turn())
+        metadata = _metadata_of(message)
+        if message.usage_metadata is not None:
+            self.usage = dict(add_usage(self.usage, message.usage_metadata))
+        if isinstance(message.content, str) and not message.additional_kwargs:
+            yield from self._grown(id, turn, "text", message.content, metadata)
+        else:
+            for block in message.content_blocks:
+                yield from self._block(id, turn, block, metadata)
+        if not isinstance(message, AIMessageChunk):
+            yield from self._complete(id, metadata)
+            for call in message.tool_calls:
+                yield _call_of(call["id"], call["name"], json.dumps(call["args"], ensure_ascii=False), metadata)
+            for invalid in message.invalid_tool_calls:
+                yield _call_of(invalid["id"], invalid["name"], invalid["args"] or "", metadata)
+            return
+        if message.tool_call_chunks:
+            turn.calls = message if turn.calls is None else turn.calls + message
+        if message.chunk_position == "last":
+            yield from self._complete(id, metadata)
+
+    def _block(self, id: str, turn: _Turn, block: Any, metadata: dict[str, Any]) -> Iterator[object]:
+        kind = block["type"]
+        if (converter := self._converters.get(kind)) is not None:
+            yield from converter(block)
+        elif kind == "text":
+            yield from self._grown(id, turn, "text", block.get("text") or "", metadata)
+        elif kind == "reasoning":
+            yield from self._grown(id, turn, "reasoning", block.get("reasoning") or "", metadata)
+        elif kind in ("image", "audio", "video", "file"):
+            yield Message("assistant", "message", [_media_of(block)], metadata=metadata)
+        elif kind not in PARTS_OF_CALLS:
+            raise ItemError(
+                f"langgraph streamed a block of type {kind!r}, which has no translation; give one by "
+                f"query(framework='langgraph', type_converters={{{kind!r}: function}})"
+            )
+
+    def _grown(self, id: str, turn: _Turn, kind: str, delta: str, metadata: dict[str, Any]) -> Iterator[object]:
+        if not delta:
+            return
+        if kind == "text":
+            turn.text += delta
+            yield (
+                Message("assistant", "message", [TextContent(turn.text)], id or "text", metadata=metadata),
+                False,
+            )
+        else:
+            turn.reasoning += delta
+            parts = [TextContent(turn.reasoning)]
+            yield (Message("assistant", "reasoning", parts, f"{id}-reasoning", metadata=metadata), False)
+
+    def _complete(self, id: str, metadata: dict[str, Any]) -> Iterator[object]:
+        turn = self._turns.pop(id)
+        if turn.reasoning:
+            parts = [TextContent(turn.reasoning)]
+            yield (Message("assistant", "reasoning", parts, f"{id}-reasoning", metadata=metadata), True)
+        if turn.text:
+            yield (Message("assistant", "message", [TextContent(turn.text)], id or "text", metadata=metadata), True)
+        if turn.calls is not None:
+            for chunk in turn.calls.tool_call_chunks:
+                yield _call_of(chunk["id"], chunk["name"], chunk["args"] or "{}", metadata)
+
+
+def _metadata_of(message: BaseMessage) -> dict[str, Any]:
+    given = {"original_id": message.id, "original_name": message.name}
+    return {name: value for name, value in given.items() if value}
+
+
+def _text_of(id: str, text: str, metadata: dict[str, Any]) -> Message:
+    return Message("assistant", "message", [TextContent(text)], id or "text", metadata=metadata)
+
+
+def _reasoning_of(id: str, text: str, metadata: dict[str, Any]) -> Message:
+    return Message("assistant", "reasoning", [TextContent(text)], f"{id}-reasoning", metadata=metadata)
+
+
+def _call_of(id: str | None, name: str | None, arguments: str, metadata: dict[str, Any]) -> Message:
+    data = {"call_id": id, "name": name, "arguments": arguments}
+    return Message("assistant", "plugin_call", [DataContent(data)], metadata=metadata)
+
+
+def _media_of(block: Mapping[str, Any]) -> Content:
+    media_type = str(block.get("mime_type") or "")
+    data = block.get("base64")
+    url = block.get("url") or f"data:{media_type};base64,{data or ''}"
+    match block["type"]:
+        case "image":
+            return ImageContent(url)
+        case "video":
+            return VideoContent(url)
+        case "audio":
+            return AudioContent(data or url, media_type.rpartition("/")[2] or None)
+        case _:
+            name = (block.get("extras") or {}).get("filename")
+            return FileContent(file_url=block.get("url"), file_data=data, filename=name)
