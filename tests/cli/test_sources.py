@@ -85,7 +85,7 @@ SAYS = "project/app.py has several apps, {}; say which: project/app.py:"
         (
             {"app": "async def create_app(): 1"},
             ("project",),
-            "has no AgentApp among its global names, and no function",
+            "create_app() is async, so the app cannot be made with it",
         ),
     ],
 )
