@@ -95,7 +95,9 @@ def test_python_blocks_run(path: Path, namespace: dict[str, Any], monkeypatch: p
                 trio.run(value)
         if "@app.query" in code and not namespace["app"].settings.require_auth:
             # Processes and sleeping threads do not work with a virtual clock.
-            real = any(name in code for name in ("open_process", "time.sleep", "to_thread", "framework="))
+            real = any(
+                name in code for name in ("open_process", "time.sleep", "to_thread", "framework=", "bridge.")
+            )
             clock = None if real else trio.testing.MockClock(autojump_threshold=0)
             assert trio.run(last_status, namespace["app"], clock=clock) == "completed"
 
