@@ -372,7 +372,8 @@ async def test_a_stop_at_a_yield_may_wait_for_an_await(bridge: Bridge, awaits: b
         async with bridge.items(handler, "handler", in_stream=True) as items:
             assert await anext(items) == 0
             await log.reached.wait()
-            await trio.sleep(0.05)  # the queue is full, and the handler waits at its yield
+            while items._room is None:  # set by the other thread when the queue is full
+                await trio.sleep(0.001)
             scope.cancel()
             await trio.lowlevel.checkpoint()
     assert scope.cancelled_caught

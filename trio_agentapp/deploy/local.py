@@ -60,9 +60,9 @@ class LocalDeployManager(DeployManager):
         shutdown_timeout: float | None = None,
         startup_timeout: float = READY_TIMEOUT,
     ) -> None:
-        for name, seconds in (("shutdown_timeout", shutdown_timeout), ("startup_timeout", startup_timeout)):
-            if name == "startup_timeout" or seconds is not None:
-                _check_seconds(name, seconds)
+        if shutdown_timeout is not None:
+            _check_seconds("shutdown_timeout", shutdown_timeout)
+        _check_seconds("startup_timeout", startup_timeout)
         if port is not None and (type(port) is not int or not 0 <= port <= 65535):
             raise ValueError(f"port must be a number from 0 to 65535, not {port!r}")
         self.host = host

@@ -53,10 +53,8 @@ def converter_of(annotation: Any, *, strict: bool = True) -> Convert:
     if is_pydantics(annotation):
         return _pydantic_converter(annotation)
     kind = stand_in_for(annotation)
-    try:
-        msgspec.json.Decoder(kind)
-    except (TypeError, ValueError, NameError) as exc:
-        raise Unservable(f"no JSON value can become this: {exc}") from exc
+    if (refusal := _refusal_of(kind)) is not None:
+        raise Unservable(f"no JSON value can become this: {refusal}") from refusal
     return partial(_converted, kind, strict=strict)
 
 
@@ -112,7 +110,7 @@ def stand_in_for(annotation: Any) -> Any:
         return _CLASSES[annotation]
     if (fields := fields_of(annotation)) is not None:
         return _CLASSES.get(annotation) or _of_class(annotation, fields)
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum) and not _is_known(annotation):
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum) and _refusal_of(annotation):
         return _of_choices(annotation, tuple(annotation))
     kind: Any = origin[tuple(map(stand_in_for, arguments))] if arguments and origin is not None else annotation
     try:
@@ -130,17 +128,18 @@ def _made(of: Any, convert: Convert, schema: dict[str, Any] | None = None) -> St
     return made
 
 
-def _is_known(kind: Any) -> bool:
+def _refusal_of(kind: Any) -> Exception | None:
+    """Why msgspec cannot convert to this type; None if it can."""
     try:
         msgspec.json.Decoder(kind)
-    except (TypeError, ValueError):
-        return False
-    return True
+    except (TypeError, ValueError, NameError) as exc:
+        return exc
+    return None
 
 
 def _union(arguments: tuple[Any, ...]) -> Any:
     kind: Any = Union[tuple(map(stand_in_for, arguments))]  # noqa: UP007
-    if _is_known(kind):
+    if _refusal_of(kind) is None:
         return kind
     members = tuple(member for member in arguments if member is not NoneType)
     converters = [converter_of(member) for member in members]

@@ -174,7 +174,8 @@ class Connection(GuardedConnection):
         if self._plain:
             self.requests.direct = self
         self._since_checkpoint = 0
-        self._handshake = trio.CancelScope()
+        self._handshake: trio.CancelScope | None = None
+        """While the handshake of TLS is done, and after it."""
 
     async def run(self) -> None:
         self._live.add(self)
@@ -189,9 +190,9 @@ class Connection(GuardedConnection):
 
         Returns False if it failed.
         """
-        with self._handshake:
-            if self.context.terminated.is_set():
-                return False
+        if self.context.terminated.is_set():
+            return False
+        with trio.CancelScope() as self._handshake:
             try:
                 with trio.fail_after(self.config.ssl_handshake_timeout):
                     await self.stream.do_handshake()
@@ -202,7 +203,8 @@ class Connection(GuardedConnection):
 
     def stop_handshake(self) -> None:
         """Close the connection if its client has not finished the handshake of TLS: it has no request yet."""
-        self._handshake.cancel(reason="the server is shutting down")
+        if self._handshake is not None:
+            self._handshake.cancel(reason="the server is shutting down")
 
     async def abort(self) -> None:
         """Close the socket at once, and report to the requests that their client has gone."""
