@@ -34,6 +34,8 @@ MISTAKES = [
     ("app.run(keyfile='agent.py')", {}, "keyfile was given without certfile: TLS needs both."),
     ("app.run(workers=2)", {}, "set interrupt_redis_url"),
     ("app.run(host='')", {}, "host must not be empty"),
+    ("app.run(port=99999)", {}, "port must be a number from 0 to 65535, not 99999"),
+    ("app.run(port='80')", {}, "port must be a number from 0 to 65535, not '80'"),
     ("app.run()", {"HOST": ""}, "HOST='' of the environment cannot be listened on: it is empty."),
     ("app.run()", {"HOST": "x86_64-conda-linux-gnu"}, "HOST='x86_64-conda-linux-gnu' of the environment"),
     ("app.run()", {"PORT": "http"}, "PORT must be a number from 0 to 65535, not 'http'"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ConfigurationError
 from ..interrupts import LocalInterruptBackend
-from ..protocol.hosts import is_loopback
+from ..protocol.hosts import is_loopback, port_fault
 from ..telemetry import configure_logging
 from ..web.hosts import AllowedHosts
 from .settings import Settings, read_port
@@ -49,10 +49,12 @@ def address(host: str | None, port: int | None) -> tuple[str, int]:
     """Return the arguments, else `HOST` and `PORT` of the environment, else 127.0.0.1:8090.
 
     Raises:
-        ConfigurationError: `HOST` cannot be listened on, or `PORT` is not a port.
+        ConfigurationError: `HOST` cannot be listened on, or the port is none.
     """
     if host == "":
         raise ConfigurationError("host must not be empty; for all addresses use 0.0.0.0")
+    if port is not None and (fault := port_fault(port)) is not None:
+        raise ConfigurationError(fault)
     return (
         _host_of_environment() if host is None else host,
         read_port(os.environ, DEFAULT_PORT) if port is None else port,

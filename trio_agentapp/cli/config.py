@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
+from ..protocol.hosts import port_fault
 from .environment import opened
 
 __all__ = ["read_config"]
@@ -31,8 +32,8 @@ def read_config(path: Path) -> dict[str, Any]:
             raise ConfigurationError(f"{path} has an unknown key {key!r}; the keys are {', '.join(KEYS)}")
         if type(value) is not KEYS[key]:
             raise ConfigurationError(f"{path}: {key} must be {NAMES[KEYS[key]]}")
-    if not 0 <= found.get("port", 0) <= 65535:
-        raise ConfigurationError(f"{path}: port must be a number from 0 to 65535, not {found['port']}")
+    if (fault := port_fault(found.get("port", 0))) is not None:
+        raise ConfigurationError(f"{path}: {fault}")
     if "environment" in found:
         found["environment"] = {name: _text(path, name, value) for name, value in found["environment"].items()}
     return found

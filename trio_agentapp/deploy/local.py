@@ -15,6 +15,7 @@ import trio
 from ..abc import DeployManager
 from ..errors import ConfigurationError, DeployError
 from ..protocol.deployment import Deployment, DeploymentMode, DeploymentStatus
+from ..protocol.hosts import port_fault
 from .asyncio_bridge import run_trio
 from .detached import DetachedService
 from .processes import Identity
@@ -63,8 +64,8 @@ class LocalDeployManager(DeployManager):
         if shutdown_timeout is not None:
             _check_seconds("shutdown_timeout", shutdown_timeout)
         _check_seconds("startup_timeout", startup_timeout)
-        if port is not None and (type(port) is not int or not 0 <= port <= 65535):
-            raise ValueError(f"port must be a number from 0 to 65535, not {port!r}")
+        if port is not None and (fault := port_fault(port)) is not None:
+            raise ValueError(fault)
         self.host = host
         self.port = port
         self.mode = _mode(mode)
