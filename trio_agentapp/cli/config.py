@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..protocol.hosts import port_fault
 from .environment import opened
 
 __all__ = ["read_config"]
@@ -24,6 +23,9 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ConfigurationError: it cannot be read, or has a wrong key or value. The message holds no value.
     """
+    # Imported here: what only shows its help does not load the protocol.
+    from ..protocol.hosts import port_fault
+
     found = _parsed(path)
     if not isinstance(found, dict):
         raise ConfigurationError(f"{path} must hold keys and values: {', '.join(KEYS)}")
