@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from ..errors import ConfigurationError
 from ..protocol.message import Message
 
-__all__ = ["FrameworkAdapter", "ItemReader", "TypeConverters"]
+__all__ = ["AgentCopy", "FrameworkAdapter", "ItemReader", "TypeConverters"]
 
 TypeConverters = Mapping[Any, Callable[..., Any]]
 """Converters of a user's own, asked first: by the type of a message on the way in (`Message -> framework object`),
@@ -31,6 +32,28 @@ class ItemReader(ABC):
     def end(self) -> Iterable[object]:
         """What is still to be sent when the handler has ended."""
         return ()
+
+
+class AgentCopy(ABC):
+    """A ready agent in one run. It continues the conversation of its session, and no other run uses it.
+
+    Its methods are called on the asyncio loop.
+    """
+
+    @abstractmethod
+    def stream(self, messages: Any) -> AsyncIterator[Any]:
+        """Answer `messages`, which the adapter has made, with items that its reader understands.
+
+        A stop raises `asyncio.CancelledError` in it, as in a handler. When it ends, nothing of the agent runs.
+        """
+
+    @abstractmethod
+    async def state(self) -> Any:
+        """What the next run of the session continues with, as JSON values.
+
+        Called when `stream` has ended, also by a stop or with an error. The partial answer of a stop is part of it,
+        and open tool calls have a result, because model providers refuse a conversation without.
+        """
 
 
 class FrameworkAdapter(ABC):
@@ -60,3 +83,16 @@ class FrameworkAdapter(ABC):
     @abstractmethod
     def reader(self) -> ItemReader:
         """A reader for the items of one run."""
+
+    def open_agent(self, agent: Any, state: Any, *, user_id: str, session_id: str) -> AgentCopy:
+        """A copy of a ready agent for one run.
+
+        `state`: what an earlier run of the session returned from `AgentCopy.state`; None if there was none.
+
+        Raises:
+            ConfigurationError: an object of this type cannot be copied or run; the message says what to do instead.
+                It is raised when the app is made, because a copy is opened there, too.
+        """
+        raise ConfigurationError(
+            f"agent= cannot be a {type(agent).__name__}; run it in a handler: @app.query(framework={self.name!r})"
+        )

@@ -19,14 +19,15 @@ from quart.typing import ResponseTypes
 from quart.wrappers import Request
 
 from ..abc import DeployManager
-from ..abc.frameworks import TypeConverters
+from ..abc.frameworks import FrameworkAdapter, TypeConverters
 from ..endpoints.fastapi import refuse_fastapi, refuse_fastapi_options, refuse_others
 from ..endpoints.routing import RoutingApp
 from ..endpoints.views import Endpoints
 from ..errors import ConfigurationError
-from ..frameworks import adapter_of
+from ..frameworks import AGENT_PACKAGES, adapter_of, framework_of
 from ..frameworks.bridge import Bridge
 from ..frameworks.handlers import bridged
+from ..frameworks.ready import handler_of_agent
 from ..protocol.deployment import Deployment
 from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id
@@ -132,7 +133,7 @@ class AgentApp(RoutingApp):
         self._unknown_variables = unknown_variables(os.environ)
         install_problems(self)
         if settings.agent is not None:
-            self.query()(settings.agent)
+            self._serve_agent(settings.agent)
 
     # What users register.
 
@@ -169,11 +170,26 @@ class AgentApp(RoutingApp):
                 self._handler = Handler(fn)
                 warn_of_cancelled_error(fn, f"handler {self._handler.name}")
             else:
-                self._handler = Handler(bridged(fn, adapter, lambda: self.bridge))
-                self._framework = adapter.name
+                self._serve_on_loop(fn, adapter)
             return fn
 
         return register
+
+    def _serve_on_loop(self, fn: Callable[..., Any], adapter: FrameworkAdapter) -> None:
+        self._handler = Handler(bridged(fn, adapter, lambda: self.bridge))
+        self._framework = adapter.name
+
+    def _serve_agent(self, agent: Any) -> None:
+        framework = framework_of(agent)
+        if framework is not None:
+            adapter = adapter_of(framework)
+            self._serve_on_loop(handler_of_agent(agent, adapter, lambda: self.state.session_service), adapter)
+        elif callable(agent):
+            self.query()(agent)
+        else:
+            raise ConfigurationError(
+                f"agent must be a function or an agent of {', '.join(AGENT_PACKAGES)}, not {type(agent).__name__}"
+            )
 
     def task(
         self, path: str, queue: str = "celery", *, timeout: float | None = None, **others: Any

@@ -63,7 +63,7 @@ class Options(TypedDict, total=False):
 
     app_name: str
     app_description: str
-    agent: Callable[..., Any] | None
+    agent: Any
     endpoint_path: str
     response_type: str
     stream: bool
@@ -269,7 +269,7 @@ class Settings:
 
     app_name: str = _setting("Agent", TEXT)
     app_description: str = _setting("", TEXT)
-    agent: Callable[..., Any] | None = _setting(None, _function)
+    agent: Any = _setting(None)
     endpoint_path: str = _setting("/process", PATH)
     response_type: str = _setting("sse", _one_of("sse", "json"))
     stream: bool = _setting(True, YES_OR_NO)

@@ -12,7 +12,7 @@ from ..abc.frameworks import FrameworkAdapter, TypeConverters
 from ..errors import ConfigurationError
 from .bridge import Bridge, open_bridge
 
-__all__ = ["FRAMEWORKS", "Bridge", "adapter_of", "open_bridge"]
+__all__ = ["AGENT_PACKAGES", "FRAMEWORKS", "Bridge", "adapter_of", "framework_of", "open_bridge"]
 
 _ADAPTERS = {
     "asyncio": ("plain", "AsyncioAdapter", ""),
@@ -20,6 +20,12 @@ _ADAPTERS = {
     "langgraph": ("langgraph", "LangGraphAdapter", "langgraph"),
 }
 """For each framework: the module here, the class in it, and the extra that installs it."""
+
+AGENT_PACKAGES = {
+    "agentscope": "agentscope",
+    "langgraph": "langgraph",
+}
+"""For each package with classes of agents: the framework that runs them."""
 
 FRAMEWORKS = ("text", *_ADAPTERS)
 """What `framework=` may be. "text" is a Trio handler."""
@@ -45,3 +51,9 @@ def adapter_of(framework: str, type_converters: TypeConverters | None = None) ->
         ) from error
     adapter: FrameworkAdapter = getattr(found, name)(type_converters)
     return adapter
+
+
+def framework_of(agent: object) -> str | None:
+    """The framework that an agent belongs to, by the package of its class or of a base; None if it is unknown."""
+    packages = (base.__module__.partition(".")[0] for base in type(agent).__mro__)
+    return next((AGENT_PACKAGES[package] for package in packages if package in AGENT_PACKAGES), None)

@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
-
-import trio
+from typing import Any
 
 from ..protocol.message import Message
 from ..runs import Run, StopFlag
 from .bridge import Bridge, current_items
 
 __all__ = ["AsyncioRun"]
-
-T = TypeVar("T")
 
 
 class AsyncioRun:
@@ -50,7 +46,7 @@ class AsyncioRun:
 
     async def receive(self) -> Message:
         """The next message that was sent to this run."""
-        return await self._await_trio(self._run.receive)
+        return await self._bridge.await_trio(self._run.receive)
 
     def on_exit(self, fn: Callable[[], Awaitable[object] | object]) -> None:
         """Call `fn` on the loop when the handler has ended; a coroutine function is awaited."""
@@ -69,30 +65,3 @@ class AsyncioRun:
     @asynccontextmanager
     async def cleanup(self) -> AsyncIterator[None]:
         yield
-
-    async def _await_trio(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Await a Trio function in a child task of the run. Raises what it raises."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        scope = trio.CancelScope()
-
-        async def call() -> None:
-            with scope:
-                try:
-                    result = await fn(*args)
-                except Exception as exc:
-                    _settle(future.set_exception, exc)
-                else:
-                    _settle(future.set_result, result)
-                return
-            _settle(future.cancel)
-
-        def _settle(change: Callable[..., object], *values: object) -> None:
-            loop.call_soon_threadsafe(lambda: None if future.done() else change(*values))
-
-        self._bridge.call_trio(lambda: self._run.start_soon(call))
-        try:
-            return await future
-        except asyncio.CancelledError:
-            self._bridge.call_trio(lambda: scope.cancel(reason="the asyncio task was cancelled"))
-            raise

@@ -19,18 +19,20 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import outcome
 import trio
 
 from ..errors import AgentAppError
+from ..nursery import nursery_around
 from ..runs import current_run
 from ..runs.generators import drive_generator
 from ..runs.log_fields import add_log_fields, log_fields
 
-__all__ = ["Bridge", "BridgeClosed", "Items", "open_bridge"]
+__all__ = ["Bridge", "BridgeClosed", "Items", "bridge_here", "open_bridge"]
 
 logger = logging.getLogger("trio_agentapp.frameworks")
 
@@ -68,7 +70,7 @@ class _Call:
         self._tasks_first = tasks_first
         self._children: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self.fields = log_fields()
-        self._bridge = bridge
+        self.bridge = bridge
         self._result: outcome.Outcome[Any] | None = None
         self._task: asyncio.Task[None] | None = None
         self._turn_of_tasks = False
@@ -77,12 +79,12 @@ class _Call:
 
     def begin(self, fn: Callable[[], Awaitable[Any]]) -> None:
         """Await `fn()` on the loop, with the context variables of this Trio task."""
-        self._bridge.call_asyncio(self._begin, fn)
+        self.bridge.call_asyncio(self._begin, fn)
 
     def cancel(self) -> None:
         """Raise one `asyncio.CancelledError` in the task, at its next await."""
         self.cancelled = True
-        self._bridge.call_asyncio(self._cancel)
+        self.bridge.call_asyncio(self._cancel)
 
     async def end(self) -> None:
         """Cancel the task and wait for its end, whatever it does.
@@ -118,7 +120,7 @@ class _Call:
     # In the thread of the loop.
 
     def _begin(self, fn: Callable[[], Awaitable[Any]]) -> None:
-        task = asyncio.Task(self._carry_out(fn), loop=self._bridge.loop, name=self.name, context=self._context)
+        task = asyncio.Task(self._carry_out(fn), loop=self.bridge.loop, name=self.name, context=self._context)
         # Not at the end of the coroutine: one that is cancelled before its first step never runs.
         task.add_done_callback(self._ended)
         self._task = task
@@ -171,7 +173,7 @@ class _Call:
     def _ended(self, _task: asyncio.Task[None]) -> None:
         if self._result is None:
             self._result = outcome.Error(asyncio.CancelledError())
-        self._bridge.call_trio(self._finish)
+        self.bridge.call_trio(self._finish)
 
     def _log(self, level: int, message: str, error: BaseException | None = None) -> None:
         """Log with the fields of the run that the call belongs to."""
@@ -195,12 +197,21 @@ class _Call:
 _call: contextvars.ContextVar[_Call | None] = contextvars.ContextVar("trio_agentapp_bridge_call", default=None)
 
 
+def bridge_here() -> Bridge | None:
+    """The bridge on whose loop this code runs; None in Trio tasks and in threads."""
+    call = _call.get()
+    return call.bridge if call is not None and asyncio._get_running_loop() is call.bridge.loop else None
+
+
 class Bridge:
     """Awaits asyncio code from Trio. The app has one as `app.bridge`; its thread starts with the first use."""
 
-    def __init__(self) -> None:
+    def __init__(self, nursery: trio.Nursery) -> None:
+        """`nursery`: where Trio functions run that asyncio code awaits."""
         self.loop: asyncio.AbstractEventLoop
         """Made with its thread, by the first call."""
+        self._nursery = nursery
+        self._awaited: set[trio.CancelScope] = set()
         self._trio = trio.lowlevel.current_trio_token()
         self._thread = threading.Thread(target=self._serve, name="asyncio loop of trio-agentapp", daemon=True)
         self._started = False
@@ -280,6 +291,27 @@ class Bridge:
                 # What it raised while it was stopped.
                 items.call.unwrap()
 
+    async def await_trio(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Await the Trio function `fn(*args)` from a task of the loop. Returns or raises what it does.
+
+        It sees the context variables of the asyncio task. Only a cancellation of that task cancels it, so an
+        asyncio handler can also await in `finally`.
+        """
+        future: asyncio.Future[T] = self.loop.create_future()
+        scope = trio.CancelScope(shield=True)
+        self.call_trio(contextvars.copy_context().run, self._start_awaited, fn, args, scope, future)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if future.done():
+                raise
+            self.call_trio(lambda: scope.cancel(reason="the asyncio task was cancelled"))
+            # It may be in a write, which is completed.
+            await asyncio.wait([future])
+            if not future.cancelled():
+                future.exception()  # asyncio logs those that nobody reads
+            raise
+
     # Between the threads.
 
     def call_asyncio(self, fn: Callable[..., object], *args: Any) -> None:
@@ -297,6 +329,27 @@ class Bridge:
     def call_trio(self, fn: Callable[..., object], *args: Any) -> None:
         """Call `fn` in Trio's thread soon."""
         self._trio.run_sync_soon(fn, *args)
+
+    # In Trio's thread.
+
+    def _start_awaited(
+        self, fn: Callable[..., Awaitable[T]], args: Any, scope: trio.CancelScope, future: asyncio.Future[T]
+    ) -> None:
+        async def call() -> None:
+            change: Callable[[], object] = future.cancel
+            with scope:
+                try:
+                    change = partial(future.set_result, await fn(*args))
+                except Exception as exc:
+                    change = partial(future.set_exception, exc)
+            self._awaited.discard(scope)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                self.loop.call_soon_threadsafe(lambda: None if future.done() else change())
+
+        if self._closed:
+            scope.cancel(reason="the app ends")
+        self._awaited.add(scope)
+        self._nursery.start_soon(call, name=_name_of(fn))
 
     # The thread of the loop.
 
@@ -346,6 +399,8 @@ class Bridge:
             await trio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
         if scope.cancelled_caught:
             logger.error("the asyncio loop is blocked; its thread ends with the process")
+        for awaited in self._awaited:
+            awaited.cancel(reason="the app ends")
 
     def _stop(self) -> None:
         stopping = self.loop.create_task(self._wind_up(), context=contextvars.Context())
@@ -366,11 +421,12 @@ class Bridge:
 @asynccontextmanager
 async def open_bridge() -> AsyncIterator[Bridge]:
     """Open a bridge. At the end of the block tasks that are left are cancelled, and the thread is joined."""
-    bridge = Bridge()
-    try:
-        yield bridge
-    finally:
-        await bridge._close()
+    async with nursery_around() as nursery:
+        bridge = Bridge(nursery)
+        try:
+            yield bridge
+        finally:
+            await bridge._close()
 
 
 class Items:

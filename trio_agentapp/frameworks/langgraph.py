@@ -18,7 +18,7 @@ from langchain_core.messages import (
 )
 from langchain_core.messages.ai import add_usage
 
-from ..abc.frameworks import FrameworkAdapter, ItemReader, TypeConverters
+from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TypeConverters
 from ..errors import ItemError
 from ..protocol.content import (
     AudioContent,
@@ -31,6 +31,7 @@ from ..protocol.content import (
     VideoContent,
 )
 from ..protocol.message import OUTPUT_OF, Message, Role
+from .langgraph_agent import GraphCopy
 from .tool_messages import data_of, object_of
 
 __all__ = ["LangGraphAdapter"]
@@ -77,6 +78,9 @@ class LangGraphAdapter(FrameworkAdapter):
 
     def reader(self) -> ItemReader:
         return _Reader(self.type_converters)
+
+    def open_agent(self, agent: Any, state: Any, *, user_id: str, session_id: str) -> AgentCopy:
+        return GraphCopy(agent, state, user_id, session_id)
 
 
 # In.

@@ -1,0 +1,138 @@
+"""A compiled graph of LangGraph as a ready agent: `AgentApp(agent=graph)`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import StateGraph
+from langgraph.pregel import Pregel
+from langgraph.types import Command
+
+from ..abc.frameworks import AgentCopy
+from ..errors import ConfigurationError
+
+__all__ = ["GraphCopy"]
+
+INTERRUPTED = "This call was stopped before it had a result."
+"""The result of a tool call that a stop has ended."""
+
+MODES = ("messages", "custom", "updates")
+
+
+class GraphCopy(AgentCopy):
+    """A graph and the thread of one session. Graphs keep no state themselves, so runs share the nodes.
+
+    A graph with a checkpointer of its own keeps its threads there. For any other the last checkpoint of the session
+    is the state. In both cases the state has the messages of the thread that are in no checkpoint: the partial
+    answer of a stopped run, and results for its open tool calls. The next run sends them first.
+    """
+
+    def __init__(self, graph: Any, state: Any, user_id: str, session_id: str) -> None:
+        if not isinstance(graph, Pregel):
+            hint = "; call its compile()" if isinstance(graph, StateGraph) else ""
+            raise ConfigurationError(f"agent= must be a compiled graph, not a {type(graph).__name__}{hint}")
+        saved = state or {}
+        # A list: "a/b" and "c" are not "a" and "b/c".
+        self._config: Any = {"configurable": {"thread_id": json.dumps([user_id, session_id])}}
+        self._saver: InMemorySaver | None = None
+        if not graph.checkpointer:
+            if any(type(channel).__name__ == "DeltaChannel" for channel in graph.channels.values()):
+                raise ConfigurationError(
+                    "agent= needs all earlier checkpoints of a graph with a DeltaChannel; "
+                    "compile it with a checkpointer of your own: graph.compile(checkpointer=...)"
+                )
+            self._saver = InMemorySaver()
+            graph = graph.copy({"checkpointer": self._saver})
+            for kept in saved.get("checkpoints", ()):
+                self._restore(kept)
+        self._graph: Pregel[Any, Any, Any, Any] = graph
+        serde = self._serde = (self._saver or InMemorySaver()).serde
+        self._waiting: list[BaseMessage] = [_loaded(serde, kept) for kept in saved.get("waiting", ())]
+        self._partial: dict[str, str] = {}
+        """The text so far of each message that is being written."""
+
+    async def stream(self, messages: list[BaseMessage]) -> AsyncIterator[Any]:
+        """A graph that waits because of `interrupt()` gets the text of the last message as its answer."""
+        before = await self._graph.aget_state(self._config)
+        given: Any = {"messages": [*self._waiting, *messages]}
+        if before.interrupts:
+            given = Command(resume=messages[-1].text if messages else "")
+        stream: Any = self._graph.astream(given, self._config, stream_mode=list(MODES))
+        async with aclosing(stream):
+            async for mode, item in stream:
+                if mode == "messages":
+                    self._note(item[0])
+                yield mode, item
+
+    async def state(self) -> Any:
+        snapshot = await self._graph.aget_state(self._config)
+        messages = snapshot.values.get("messages", []) if isinstance(snapshot.values, Mapping) else []
+        ids = {message.id for message in messages}
+        waiting = [message for message in self._waiting if message.id not in ids]
+        if not snapshot.interrupts:
+            waiting += [
+                ToolMessage(
+                    INTERRUPTED, tool_call_id=call["id"], name=call["name"], status="error", id=str(uuid.uuid4())
+                )
+                for call in _open_calls([*messages, *waiting])
+            ]
+            waiting += [
+                AIMessage(text, id=id or str(uuid.uuid4())) for id, text in self._partial.items() if id not in ids
+            ]
+        state: dict[str, Any] = {"waiting": [_dumped(self._serde, message) for message in waiting]}
+        if self._saver is not None:
+            state["checkpoints"] = [self._dump(self._saver, namespace) for namespace in self._namespaces()]
+        return state
+
+    def _note(self, message: Any) -> None:
+        if isinstance(message, AIMessageChunk):
+            id = message.id or ""
+            if message.chunk_position == "last":
+                self._partial.pop(id, None)
+            elif text := str(message.text):
+                self._partial[id] = self._partial.get(id, "") + text
+
+    # The last checkpoint of the graph, and of each subgraph.
+
+    def _namespaces(self) -> list[str]:
+        assert self._saver is not None  # noqa: S101
+        return [
+            name for name, found in self._saver.storage[self._config["configurable"]["thread_id"]].items() if found
+        ]
+
+    def _dump(self, saver: InMemorySaver, namespace: str) -> dict[str, Any]:
+        config: Any = {"configurable": {**self._config["configurable"], "checkpoint_ns": namespace}}
+        found = saver.get_tuple(config)
+        assert found is not None  # noqa: S101  its namespace has one
+        whole = (found.checkpoint, found.metadata, found.pending_writes or [])
+        return {"namespace": namespace, "checkpoint": _dumped(saver.serde, whole)}
+
+    def _restore(self, kept: Mapping[str, Any]) -> None:
+        assert self._saver is not None  # noqa: S101
+        checkpoint, metadata, writes = _loaded(self._saver.serde, kept["checkpoint"])
+        config: Any = {"configurable": {**self._config["configurable"], "checkpoint_ns": kept["namespace"]}}
+        config = self._saver.put(config, checkpoint, metadata, checkpoint["channel_versions"])
+        for task_id, channel, value in writes:
+            self._saver.put_writes(config, [(channel, value)], task_id)
+
+
+def _open_calls(messages: list[BaseMessage]) -> list[Any]:
+    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
+    calls = [call for message in messages if isinstance(message, AIMessage) for call in message.tool_calls]
+    return [call for call in calls if call["id"] not in answered]
+
+
+def _dumped(serde: Any, value: Any) -> list[str]:
+    kind, data = serde.dumps_typed(value)
+    return [kind, base64.b64encode(data).decode()]
+
+
+def _loaded(serde: Any, kept: list[str]) -> Any:
+    return serde.loads_typed((kept[0], base64.b64decode(kept[1])))
