@@ -56,7 +56,7 @@ test-frameworks: $(BIN)/python
 	  if [ ! -e $$stamp ]; then \
 	    echo "Installing $$name in $$venv."; \
 	    $(BIN)/python -m venv --clear $$venv; \
-	    $$venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$$name]" pytest pytest-trio; \
+	    $$venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$$name]" pytest pytest-trio fakeredis; \
 	    touch $$stamp; \
 	  fi; \
 	  $$venv/bin/pytest -W default tests/frameworks/$$name $(ARGS); \
