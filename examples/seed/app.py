@@ -35,8 +35,7 @@ agent_app = AgentApp(
     app_description="A helpful assistant",
     lifespan=lifespan,
     # Note: Using local interrupt backend as no redis url is provided.
-    # To support distributed interrupts, add:
-    # interrupt_redis_url="redis://localhost",
+    # `interrupt_redis_url` supports distributed interrupts.
 )
 
 
