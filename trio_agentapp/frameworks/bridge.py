@@ -4,9 +4,9 @@ Why a thread: a handler that blocks its loop then stalls other asyncio handlers 
 `/health` and stops go on. One wake-up of Trio serves all items that arrived meanwhile, so an item is cheap.
 
 Who owns what: each call from Trio is one asyncio task, which the Trio side waits for, also after it has cancelled
-it. asyncio tasks that this one started and did not await are cancelled and awaited when it ends. So when a call
-returns, nothing of it runs, as with a nursery. A client that is to outlive a run belongs into the app's lifespan,
-made by `Bridge.run` or `Bridge.open`.
+it. asyncio tasks that this one started and did not await are cancelled and awaited when it ends, and processes of a
+run are ended. So when a call returns, nothing of it runs, as with a nursery. A client that is to outlive a run
+belongs into the app's lifespan, made by `Bridge.run` or `Bridge.open`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from ..nursery import nursery_around
 from ..runs import current_run
 from ..runs.generators import drive_generator
 from ..runs.log_fields import add_log_fields, log_fields
+from .processes import ProcessGroup, ProcessLoop
 
 __all__ = ["Bridge", "BridgeClosed", "Items", "bridge_here", "open_bridge"]
 
@@ -69,11 +70,13 @@ class _Call:
         self.on_done: Callable[[], None] = lambda: None
         self._tasks_first = tasks_first
         self._children: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self.processes: list[ProcessGroup] = []
         self.fields = log_fields()
         self.bridge = bridge
         self._result: outcome.Outcome[Any] | None = None
         self._task: asyncio.Task[None] | None = None
         self._turn_of_tasks = False
+        self._cancellations = 0
         self._context = contextvars.copy_context()
         self._context.run(_call.set, self)
 
@@ -128,6 +131,7 @@ class _Call:
     def _cancel(self) -> None:
         if self._task is None or self._task.done():
             return
+        self._cancellations += 1
         if self._tasks_first and not self._turn_of_tasks and (left := self._unfinished()):
             self._turn_of_tasks = True
             for task in left:
@@ -157,6 +161,24 @@ class _Call:
             # Also SystemExit, which would end the loop and with it all other calls.
             self._result = outcome.Error(exc)
         await self._end_children()
+        await self._end_processes()
+
+    async def _end_processes(self) -> None:
+        left = [process for process in self.processes if process.is_alive]
+        if not left:
+            return
+        if not self.cancelled:
+            pids = ", ".join(str(process.pid) for process in left)
+            self._log(logging.WARNING, f"{self.name} left processes running, which are ended: {pids}")
+        ending = asyncio.gather(*(process.end() for process in left))
+        while not ending.done():
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                # The first one is the stop, the second one says that the cleanup budget is spent.
+                if self._cancellations > 1:
+                    for process in left:
+                        process.kill()
 
     async def _end_children(self) -> None:
         self._turn_of_tasks = False
@@ -320,7 +342,7 @@ class Bridge:
             raise BridgeClosed("The asyncio loop does not run: it lives from the start of the app to its end.")
         if not self._started:
             self._started = True
-            self.loop = asyncio.new_event_loop()
+            self.loop = ProcessLoop(self._note_process)
             self.loop.set_task_factory(self._make_task)  # type: ignore[arg-type]  # options differ by Python version
             self.loop.set_exception_handler(self._on_error)
             self._thread.start()
@@ -378,6 +400,12 @@ class Bridge:
             call.adopt(task)
             self._owners[task] = call
         return task
+
+    @staticmethod
+    def _note_process() -> Callable[[ProcessGroup], object] | None:
+        call = _call.get()
+        # A process that a lifespan starts, such as a tool server, is not of a run, and outlives the call.
+        return None if call is None or current_run.get(None) is None else call.processes.append
 
     def _on_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log an error that no code awaits: of a stray task, a callback, a transport."""

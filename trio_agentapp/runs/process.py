@@ -16,7 +16,7 @@ import trio
 
 from .cleanup import Cleanup
 
-__all__ = ["GRACE", "Command", "open_group"]
+__all__ = ["GRACE", "KILLED_WITHIN", "POLL", "Command", "open_group", "signal_group"]
 
 logger = logging.getLogger("trio_agentapp.runs")
 
@@ -56,14 +56,14 @@ async def _end(process: trio.Process, cleanup: Cleanup, grace: float) -> None:
             async with cleanup.open():
                 until = cleanup.deadline() - KILLED_WITHIN
                 with trio.move_on_at(min(trio.current_time() + grace, until)):
-                    _signal(process, signal.SIGTERM)
+                    signal_group(process.pid, signal.SIGTERM)
                     # A process that is stopped, as by SIGTTIN, would not handle SIGTERM.
-                    _signal(process, signal.SIGCONT)
+                    signal_group(process.pid, signal.SIGCONT)
                     await _wait_gone(process)
                     gone = True
     finally:
         if not gone:
-            _signal(process, signal.SIGKILL)
+            signal_group(process.pid, signal.SIGKILL)
         with trio.CancelScope(shield=True, deadline=trio.current_time() + KILLED_WITHIN) as closing:
             for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None:
@@ -81,7 +81,7 @@ def _is_alive(process: trio.Process) -> bool:
         with suppress(ChildProcessError):
             while os.waitpid(-process.pid, os.WNOHANG)[0]:
                 pass
-    return _signal(process, 0)
+    return signal_group(process.pid, 0)
 
 
 async def _wait_gone(process: trio.Process) -> None:
@@ -89,10 +89,10 @@ async def _wait_gone(process: trio.Process) -> None:
         await trio.sleep(POLL)
 
 
-def _signal(process: trio.Process, number: int) -> bool:
-    """Send a signal to the group. Returns False if the group has no process left."""
+def signal_group(pid: int, number: int) -> bool:
+    """Send a signal to the group that process `pid` leads. Returns False if the group has no process left."""
     try:
-        os.killpg(process.pid, number)
+        os.killpg(pid, number)
     except ProcessLookupError:
         return False
     except PermissionError:

@@ -1,0 +1,70 @@
+"""Processes that asyncio code of a run starts. They end with the run, and their descendants with them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..runs.process import GRACE, KILLED_WITHIN, POLL, signal_group
+
+__all__ = ["ProcessGroup", "ProcessLoop"]
+
+logger = logging.getLogger("trio_agentapp.frameworks")
+
+
+class ProcessGroup:
+    """A process that leads a group of its own, and the processes that it has started."""
+
+    def __init__(self, transport: asyncio.SubprocessTransport) -> None:
+        self._transport = transport
+        self.pid = transport.get_pid()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._transport.get_returncode() is None or signal_group(self.pid, 0)
+
+    def kill(self) -> None:
+        signal_group(self.pid, signal.SIGKILL)
+
+    async def end(self) -> None:
+        """Send SIGTERM, and SIGKILL after `GRACE` seconds, and wait until the group is gone."""
+        signal_group(self.pid, signal.SIGTERM)
+        # A process that is stopped would not handle SIGTERM.
+        signal_group(self.pid, signal.SIGCONT)
+        if not await self._is_gone_within(GRACE):
+            self.kill()
+            if not await self._is_gone_within(KILLED_WITHIN):
+                logger.error("processes of the group %d could not be ended", self.pid)
+        self._transport.close()
+
+    async def _is_gone_within(self, seconds: float) -> bool:
+        until = asyncio.get_running_loop().time() + seconds
+        while self.is_alive and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110  no event
+            await asyncio.sleep(POLL)
+        return not self.is_alive
+
+
+class ProcessLoop(asyncio.SelectorEventLoop):
+    """An event loop that makes processes of runs lead groups, and notes them."""
+
+    def __init__(self, note: Callable[[], Callable[[ProcessGroup], object] | None]) -> None:
+        """`note()` returns what is called with a process that the current task starts; None if it is of no run."""
+        super().__init__()
+        self._note = note
+
+    async def subprocess_exec(self, *args: Any, **options: Any) -> Any:
+        return await self._start(super().subprocess_exec, *args, **options)
+
+    async def subprocess_shell(self, *args: Any, **options: Any) -> Any:
+        return await self._start(super().subprocess_shell, *args, **options)
+
+    async def _start(self, start: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
+        note = self._note()
+        if note is None:
+            return await start(*args, **options)
+        transport, protocol = await start(*args, **{**options, "start_new_session": True})
+        note(ProcessGroup(transport))
+        return transport, protocol
