@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from ..protocol.message import Message
 from ..runs import Run, StopFlag
 from .bridge import Bridge, current_items
 
 __all__ = ["AsyncioRun"]
+
+
+INSTEAD = {
+    "open_process": "a process of asyncio.create_subprocess_exec ends with the run, and its descendants, too",
+}
 
 
 class AsyncioRun:
@@ -27,6 +32,11 @@ class AsyncioRun:
         self.user_id = run.user_id
         self.session_id = run.session_id
         self.token = run.token
+        self.deadline = run.deadline
+
+    def __getattr__(self, name: str) -> NoReturn:
+        hint = f"; {INSTEAD[name]}" if name in INSTEAD else ""
+        raise AttributeError(f"run.{name} does not exist in asyncio handlers{hint}")
 
     @property
     def stopping(self) -> StopFlag:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from ..abc.frameworks import FrameworkAdapter
+from ..protocol.message import Message
 from ..runs import HandlerKind, current_run
 from ..runs.handler import kind_of
 from .asyncio_run import AsyncioRun
@@ -34,9 +35,10 @@ def bridged(
         if "run" in arguments:
             arguments["run"] = AsyncioRun(run, bridge)
 
+        refused: list[Message] = []
+
         def call() -> Any:
-            if "msgs" in arguments:
-                arguments["msgs"] = adapter.messages(arguments["msgs"])
+            _convert(arguments, adapter, refused)
             return fn(**arguments)
 
         async with bridge.items(
@@ -45,9 +47,14 @@ def bridged(
             tasks_first=adapter.stops_tasks_first,
             in_stream=adapter.stops_in_stream,
         ) as items:
-            async for item in items:
-                for translated in reader.read(item):
-                    yield translated
+            try:
+                async for item in items:
+                    for translated in reader.read(item):
+                        yield translated
+            except Exception:
+                for message in refused:
+                    yield message
+                raise
         for translated in reader.end():
             yield translated
         if reader.usage is not None and run.usage is None:
@@ -56,12 +63,28 @@ def bridged(
     return handler
 
 
+def _convert(arguments: dict[str, Any], adapter: FrameworkAdapter, refused: list[Message]) -> None:
+    """Put the messages in the framework's types. If that fails, the client is told that it is due to its input."""
+    if "msgs" not in arguments:
+        return
+    try:
+        arguments["msgs"] = adapter.messages(arguments["msgs"])
+    except Exception:
+        text = f"The input cannot be converted to messages of {adapter.name}."
+        refused.append(Message("assistant", "error", code="validation_error", message=text))
+        raise
+
+
 def _in_thread(fn: Callable[..., Any], adapter: FrameworkAdapter) -> Callable[..., Any]:
     @functools.wraps(fn)
     def handler(**arguments: Any) -> Iterator[object]:
         reader = adapter.reader()
-        if "msgs" in arguments:
-            arguments["msgs"] = adapter.messages(arguments["msgs"])
+        refused: list[Message] = []
+        try:
+            _convert(arguments, adapter, refused)
+        except Exception:
+            yield from refused
+            raise
         result = fn(**arguments)
         for item in result if inspect.isgenerator(result) else (result,):
             if item is not None:

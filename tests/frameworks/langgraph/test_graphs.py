@@ -424,3 +424,27 @@ def test_converters_come_first() -> None:
     assert read(("custom", 5), custom=lambda data: [str(data)]) == ["5"]
     reader = adapter_of("langgraph", {ChatMessage: lambda message: [message.role]}).reader()
     assert [*reader.read(ChatMessage("hi", role="judge"))] == ["judge"]
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_input_that_cannot_be_converted_is_told_to_the_client(sync: bool) -> None:
+    app = AgentApp()
+    if sync:
+
+        @app.query(framework="langgraph")
+        def chat(msgs: Any) -> str:
+            return "never"
+
+    else:
+
+        @app.query(framework="langgraph")
+        async def chat(msgs: Any) -> str:
+            return "never"
+
+    wrong = {"role": "user", "content": "hi", "metadata": {"original_name": 8}}
+    with trio.fail_after(30):
+        async with app.stream_query({"input": [wrong]}) as events:
+            *_, end = [event async for event in events]
+    assert end.status == "failed"
+    [message] = end.output
+    assert (message.type, message.code) == ("error", "validation_error")
