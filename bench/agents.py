@@ -1,9 +1,12 @@
 """The app that is measured. A request names the kind of chat in `model`; `rate` and `count` stand beside.
 
-`replaced.py` is the same agent on the replaced product.
+With `BENCH_ASYNCIO` in the environment the same handler runs on the asyncio loop. `replaced.py` is the same agent on the
+replaced product.
 """
 
 import argparse
+import asyncio
+import os
 import time
 
 import trio
@@ -12,10 +15,13 @@ from trio_agentapp import AgentApp
 
 DELTA = "token "
 
+FRAMEWORK = "asyncio" if os.environ.get("BENCH_ASYNCIO") else "text"
+sleep = asyncio.sleep if FRAMEWORK == "asyncio" else trio.sleep
+
 app = AgentApp(app_name="bench")
 
 
-@app.query()
+@app.query(framework=FRAMEWORK)
 async def chat(self, msgs, request=None, run=None, **kwargs):  # noqa: ARG001 - every handler may be written so
     count = request.extra.get("count", 100)
     match request.model:
@@ -23,18 +29,18 @@ async def chat(self, msgs, request=None, run=None, **kwargs):  # noqa: ARG001 - 
             # Each delta says when it was made, on the clock that the client reads too.
             pause = 1 / request.extra.get("rate", 20)
             for _ in range(count):
-                await trio.sleep(pause)
+                await sleep(pause)
                 yield f"{DELTA}@{time.perf_counter():.6f} "
         case "burst":
             for _ in range(count):
-                await trio.lowlevel.checkpoint()
+                await sleep(0)
                 yield DELTA
         case "burst-never-awaiting":
             for _ in range(count):
                 yield DELTA
         case "idle":
             yield DELTA
-            await trio.sleep_forever()
+            await sleep(86_400)
         case other:
             raise ValueError(f"no such kind of chat: {other!r}")
 

@@ -224,6 +224,19 @@ def stop_figures(bench: Bench, runs: Server, stopping: Server) -> Figures:
     return figures
 
 
+def bridge(bench: Bench) -> Figures:
+    """The same chats of a Trio handler and of one on the asyncio loop."""
+    figures: Figures = {}
+    for name, settings in (("trio", {}), ("asyncio", {"BENCH_ASYNCIO": "1"})):
+        with replace(bench, settings=bench.settings | settings).start() as server:
+            warm_up(server)
+            report = checked(server.load("slow", chats=200, rate=20, count=200, ramp=RAMP))
+            figures |= {f"us_per_event_of_{name}": us_per_event(report), "client": report}
+            burst = checked(server.load("burst", count=20_000, rounds=2))
+            figures |= {f"us_per_burst_event_of_{name}": us_per_event(burst)}
+    return figures | {"more_us": figures["us_per_event_of_asyncio"] - figures["us_per_event_of_trio"]}
+
+
 def growth_with_chats(bench: Bench) -> Figures:
     figures: Figures = {}
     with bench.start() as server:
@@ -319,6 +332,7 @@ SCENARIOS = {
     "redis-200": Scenario(partial(slow_over_redis, keep=False)),
     "redis-events-200": Scenario(partial(slow_over_redis, keep=True), (OURS,)),
     "asyncio-reader-200": Scenario(partial(slow, chats=200, client="reader.py")),
+    "bridge-200": Scenario(bridge, (OURS,)),
     "growth-chats": Scenario(growth_with_chats),
     "growth-past": Scenario(growth_with_past, (OURS,)),
     "growth-history": Scenario(growth_with_history, (OURS,)),
