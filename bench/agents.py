@@ -1,7 +1,7 @@
 """The app that is measured. A request names the kind of chat in `model`; `rate` and `count` stand beside.
 
-With `BENCH_ASYNCIO` in the environment the same handler runs on the asyncio loop. `replaced.py` is the same agent on
-the replaced product.
+With `BENCH_ASYNCIO` in the environment the same handler runs on the asyncio loop. `replaced.py` is the same agent
+on the replaced product.
 """
 
 import argparse

@@ -129,6 +129,22 @@ def slow_figures(report: Figures) -> Figures:
     }
 
 
+def starts_beside(bench: Bench) -> Figures:
+    """200 chats that run while 500 more start within a second, each on a connection of its own."""
+    with bench.start() as server:
+        warm_up(server)
+        with server.chats("slow", chats=200, rate=20, count=120, ramp=RAMP, deadline=60) as client:
+            time.sleep(RAMP + 1)
+            starts = checked(server.load("burst", count=1, chats=500, ramp=1))
+            report = checked(client.report())
+    return {
+        "gap_late_p99_ms": report["gap_late_ms"]["p99"],
+        "gap_late_max_ms": report["gap_late_ms"]["max"],
+        "first_event_p99_ms": starts["first_event_ms"]["p99"],
+        "client": report,
+    }
+
+
 def slow_over_redis(bench: Bench, *, keep: bool) -> Figures:
     with redis_server() as redis:
         bench = bench.with_redis(redis, keep=keep)
@@ -321,6 +337,7 @@ SCENARIOS = {
     "steady-200": Scenario(partial(slow, chats=200, count=400), WITH_FLOOR),
     "slow-500": Scenario(partial(slow, chats=500)),
     "slow-1000": Scenario(partial(slow, chats=1000, ramp=0), WITH_FLOOR),
+    "starts-beside-200": Scenario(starts_beside),
     "short-new": Scenario(short),
     "short-kept": Scenario(lambda bench: short(bench, "--kept")),
     "burst": Scenario(partial(burst, model="burst", rounds=3)),

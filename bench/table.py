@@ -79,6 +79,9 @@ TABLES = {
     ],
     "Time": [
         *(row for row in SLOW if row.figure != "us_per_event"),
+        Row("starts-beside-200", "gap_late_p99_ms", "200 chats while 500 start in 1 s: gap late p99, ms", 30),
+        Row("starts-beside-200", "gap_late_max_ms", "200 chats while 500 start in 1 s: gap late max, ms"),
+        Row("starts-beside-200", "first_event_p99_ms", "500 starts beside 200 chats: first event p99, ms"),
         Row("redis-events-200", "delay_p50_ms", "200 chats, events in Redis too: handler to client p50, ms"),
         Row("redis-events-200", "delay_p99_ms", "200 chats, events in Redis too: handler to client p99, ms"),
         Row("short-new", "chats_per_s", "short chats, new connections: per second", more_is_better=True),

@@ -170,6 +170,11 @@ class Subscriber:
         return taken
 
     @property
+    def ready(self) -> bool:
+        """Whether `receive` returns events of the log without waiting."""
+        return not self._closed and self._log.first <= self.position < self._log.end
+
+    @property
     def waiting(self) -> bool:
         """Whether this reader waits for more events."""
         return self._waiting is not None

@@ -20,11 +20,15 @@ class DirectConnection(Protocol):
     def write_now(self, data: bytes) -> bool:
         """Write `data` to the socket; returns False if it accepted nothing."""
 
-    async def send_unsent(self) -> None: ...
+    def hold(self) -> None:
+        """Let the next bytes wait for those after them, to send both in one write."""
+
+    async def send(self, data: bytes) -> None:
+        """Send what is unsent, and `data`."""
 
 
 class DirectWriter:
-    """Sends chunks of an HTTP/1.1 response whose head was sent and whose end was not.
+    """Sends chunks of an HTTP/1.1 response whose end was not sent.
 
     h11 frames the head and the end of a response and counts nothing between them, so chunks may bypass it. A chunk
     then costs one system call, in place of a task switch, a lock, a shield and two checkpoints.
@@ -39,13 +43,25 @@ class DirectWriter:
         """Whether a part of the last chunk waits for `flush`."""
         return bool(self._connection.unsent)
 
+    def hold_head(self) -> None:
+        """Call this before the head is sent, if a chunk follows at once: one write sends both."""
+        self._connection.hold()
+
     def write(self, data: bytes) -> bool:
-        """Send `data` as one chunk, without blocking. Returns False if nothing was sent; use `send` then."""
-        return self._connection.write_now(b"%x\r\n%b\r\n" % (len(data), data))
+        """Send `data` as one chunk, without blocking. Returns False if nothing was sent; use `write_all` then."""
+        return self._connection.write_now(_chunk(data))
+
+    async def write_all(self, data: bytes) -> None:
+        """Send `data` as one chunk. Waits if the socket does not accept it at once."""
+        await self._connection.send(_chunk(data))
 
     async def flush(self) -> None:
         """Wait until the socket has accepted the rest of the last chunk."""
-        await self._connection.send_unsent()
+        await self._connection.send(b"")
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def direct_writer_of(scope: HTTPScope, send: ASGISendCallable) -> DirectWriter | None:

@@ -184,12 +184,21 @@ class HTTPConnection(TrioASGIHTTPConnection):
         else:
             # Entered before anything is sent, so that it is left also when sending fails.
             async with response.response as body:
+                head_only = self.scope["method"] == "HEAD"
+                stream = body if isinstance(body, StreamBody) and not head_only else None
+                writer = None if stream is None else direct_writer_of(self.scope, send)
+                if stream is not None and writer is not None and stream.begins_at_once:
+                    writer.hold_head()
                 await self._send_start(send, response)
-                if isinstance(body, StreamBody) and self.scope["method"] != "HEAD":
-                    body.writer = direct_writer_of(self.scope, send)
+                if stream is not None:
+                    stream.writer = writer
                 # A response to HEAD has no body, and a stream could last for ever.
-                if self.scope["method"] != "HEAD" or isinstance(body, DataBody):
-                    async for data in body:
+                if head_only and not isinstance(body, DataBody):
+                    return
+                async for data in body:
+                    if writer is not None:
+                        await writer.write_all(data)
+                    else:
                         await self._send_data(send, data)
 
     async def _send_start(self, send: ASGISendCallable, response: ResponseTypes) -> None:

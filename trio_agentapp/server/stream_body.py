@@ -27,6 +27,9 @@ class StreamBody(ResponseBody):
     writer: DirectWriter | None = None
     """Set while the body is sent, if other tasks than the one that iterates it may write parts of it."""
 
+    begins_at_once = False
+    """Whether the first part is there before anything can be waited for. The head is then sent with it."""
+
     _cut: Callable[[], None] | None = None
 
     def bind(self, cut: Callable[[], None]) -> None:

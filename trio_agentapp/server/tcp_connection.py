@@ -171,6 +171,7 @@ class Connection(GuardedConnection):
         self._live = live
         self._plain = isinstance(stream, trio.SocketStream)
         self.unsent = b""
+        self._holding = False
         if self._plain:
             self.requests.direct = self
         self._since_checkpoint = 0
@@ -220,10 +221,14 @@ class Connection(GuardedConnection):
         (`docs/discussion/hot-path.md`). TLS and WebSockets always go Hypercorn's way.
         """
         if type(event) is not RawData or not self._plain or self.send_lock.locked() or self._is_websocket():
+            self._holding = False
             await super().protocol_send(event)
             return
         # The rest of a direct write comes first. No other task can have sent since: that write found the lock free.
         data, self.unsent = self.unsent + event.data, b""
+        if self._holding:
+            self._holding, self.unsent = False, data
+            return
         try:
             sent = os.write(self.stream.socket.fileno(), data)
         except BlockingIOError:
@@ -257,8 +262,11 @@ class Connection(GuardedConnection):
         self.unsent = data[sent:]
         return True
 
-    async def send_unsent(self) -> None:
-        await self.protocol_send(RawData(data=b""))
+    def hold(self) -> None:
+        self._holding = True
+
+    async def send(self, data: bytes) -> None:
+        await self.protocol_send(RawData(data=data))
 
     def _is_websocket(self) -> bool:
         """Whether this is a WebSocket: the task of a refused one closes it, and needs the checkpoints to run."""

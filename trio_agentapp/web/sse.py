@@ -32,6 +32,8 @@ BURST = 8
 class EventStreamBody(StreamBody):
     """Yields one chunk per batch of events, and a keep-alive comment when there were no events for a while."""
 
+    begins_at_once = True
+
     def __init__(self, subscriber: Subscriber, *, on_wind_down: Callable[[], None], done: bool = False) -> None:
         self.subscriber = subscriber
         self._on_wind_down = on_wind_down
@@ -59,7 +61,9 @@ class EventStreamBody(StreamBody):
 
     async def __anext__(self) -> bytes:
         if self._pending:
-            return self._pending.pop()
+            beginning = self._pending.pop()
+            # What there is already belongs into the same write.
+            return beginning + _spelled(await self.subscriber.receive()) if self.subscriber.ready else beginning
         if self._in_succession >= BURST:
             await trio.sleep_until(self._written_at + WINDOW)
         try:
@@ -74,7 +78,7 @@ class EventStreamBody(StreamBody):
         if not batch:
             return KEEP_ALIVE
         self._note_write()
-        return b"".join([_gap(event) if isinstance(event, Gap) else frame(event) for event in batch])
+        return _spelled(batch)
 
     async def _receive(self) -> list[Event | Gap]:
         while not (batch := await self.subscriber.receive()):
@@ -100,6 +104,10 @@ class EventStreamBody(StreamBody):
 
     def wind_down(self) -> None:
         self._on_wind_down()
+
+
+def _spelled(batch: list[Event | Gap]) -> bytes:
+    return b"".join([_gap(event) if isinstance(event, Gap) else frame(event) for event in batch])
 
 
 def _gap(gap: Gap) -> bytes:
