@@ -218,3 +218,23 @@ async def test_clients_that_come_at_once_are_accepted_in_few_turns_of_the_loop()
         for client in clients:
             client.close()
     assert turns < 100
+
+
+async def test_a_head_waits_for_the_chunk_behind_it_and_an_empty_part_is_no_chunk() -> None:
+    async def respond(_scope: Any, send: Any, writer: DirectWriter | None) -> None:
+        assert writer is not None
+        writer.hold_head()
+        await start(send)
+        assert writer.pending
+        await writer.write_all(b"")
+        assert not writer.pending
+        await writer.write_all(b"first ")
+        await writer.write_all(b"")
+        assert writer.write(b"second")
+        await end(send)
+
+    async with served(respond) as address, connected(address) as client:
+        for _ in range(2):
+            await client.ask()
+            assert await client.body() == b"first second"
+            client.http.start_next_cycle()

@@ -61,7 +61,8 @@ class DirectWriter:
 
 
 def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    # An empty chunk would be the end of the response.
+    return data and b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def direct_writer_of(scope: HTTPScope, send: ASGISendCallable) -> DirectWriter | None:
