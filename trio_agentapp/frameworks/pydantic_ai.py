@@ -50,7 +50,7 @@ from pydantic_graph import End
 
 from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TypeConverters
 from ..errors import ItemError
-from ..protocol.content import Content, DataContent, RefusalContent, TextContent
+from ..protocol.content import Content, DataContent, FileContent, RefusalContent, TextContent
 from ..protocol.ids import new_message_id
 from ..protocol.message import OUTPUT_OF, Message
 from .media import Media, MediaContent, media_of
@@ -70,7 +70,7 @@ IGNORED = frozenset(
 )
 """Kinds of events that are not sent."""
 
-URLS = {"image": ImageUrl, "audio": AudioUrl, "video": VideoUrl, "file": DocumentUrl}
+URLS: Mapping[Any, Any] = {"image": ImageUrl, "audio": AudioUrl, "video": VideoUrl, "file": DocumentUrl}
 
 
 class PydanticAIAdapter(FrameworkAdapter):
@@ -400,14 +400,14 @@ def _output_of(part: Any) -> Message:
 
 
 def _content_of(file: Any) -> Content:
-    """A BinaryContent, a URL, or a file of the provider, which has neither data nor a URL."""
-    media_type = str(getattr(file, "media_type", None) or "")
-    kind: Any = media_type.partition("/")[0]
-    if kind not in URLS:
-        kind = "file"
-    kind = next((name for name, cls in URLS.items() if isinstance(file, cls)), kind)
-    data = file.base64 if isinstance(file, BinaryContent) else None
-    return Media(kind, getattr(file, "url", None), data, media_type).content()
+    for kind, cls in URLS.items():
+        if isinstance(file, cls):
+            return Media(kind, url=file.url).content()
+    if not isinstance(file, BinaryContent):
+        # An UploadedFile is at the model provider.
+        return FileContent(file_id=file.file_id)
+    kind = file.media_type.partition("/")[0]
+    return Media(kind if kind in URLS else "file", data=file.base64, media_type=file.media_type).content()
 
 
 def _usage_of(usage: Any) -> dict[str, Any]:
