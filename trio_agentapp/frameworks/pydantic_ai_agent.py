@@ -154,7 +154,7 @@ def _answered(following: Sequence[ModelMessage]) -> set[str]:
 
 def _is_half(part: Any) -> bool:
     try:
-        json.loads(part.args_as_json_str())
+        json.loads(part.args if isinstance(part.args, str) else "{}")
     except ValueError:
         return True
     return False
