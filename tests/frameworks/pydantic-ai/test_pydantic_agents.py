@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -163,13 +164,10 @@ async def streams_of_nodes(agent: Agent[Any, Any], msgs: Any) -> AsyncIterator[A
         yield run.result
 
 
-async def text_of(agent: Agent[Any, Any], msgs: Any) -> AsyncIterator[Any]:
+async def text_of(agent: Agent[Any, Any], msgs: Any, debounce_by: float | None = None) -> AsyncIterator[Any]:
     async with agent.run_stream(message_history=msgs) as result:
-        async for text in result.stream_text(delta=True, debounce_by=None):
+        async for text in result.stream_text(delta=True, debounce_by=debounce_by):
             yield text
-
-
-WAYS = (events_of, nodes_of, streams_of_nodes, text_of)
 
 
 def app_with(
@@ -355,8 +353,10 @@ async def test_a_stop_while_the_model_talks(at: str, way: Any) -> None:
     assert answer.parts[1].content.startswith("The ")
 
 
-async def test_a_stop_of_plain_text() -> None:
-    end = await stop_at(app_with([], tool="", endless=True, way=text_of), "sky ")
+@pytest.mark.parametrize("debounce_by", [None, 0.02])
+async def test_a_stop_of_plain_text(debounce_by: float | None) -> None:
+    way = partial(text_of, debounce_by=debounce_by)
+    end = await stop_at(app_with([], tool="", endless=True, way=way), "sky ")
     assert end.status == "canceled"
     assert ENDED == ["model", "handler"]
 

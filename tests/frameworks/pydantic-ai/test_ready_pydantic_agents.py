@@ -16,6 +16,7 @@ from pydantic_ai.agent import WrapperAgent
 from pydantic_ai.exceptions import CallDeferred
 from pydantic_ai.messages import (
     ModelMessage,
+    ModelMessagesTypeAdapter,
     ModelRequest,
     ModelResponse,
     NativeToolCallPart,
@@ -323,6 +324,26 @@ def copy_of(agent: Any, state: Any = None) -> Any:
 async def test_a_run_that_has_not_begun_has_a_state() -> None:
     copy = copy_of(agent_with())
     assert await copy.state() == {"messages": []}
+
+
+async def test_an_approval_is_no_output_of_a_call_that_did_not_run() -> None:
+    class Broken(WrapperAgent[Any, Any]):
+        def run_stream_events(self, *args: Any, **options: Any) -> Any:
+            raise RuntimeError("it does not begin")
+
+    asked = [ModelRequest([UserPromptPart("hi")]), ModelResponse([ToolCallPart("pay", {"a": 1}, "1")])]
+    state = {
+        "messages": ModelMessagesTypeAdapter.dump_python(asked, mode="json"),
+        "deferred": {"approvals": ["1"], "calls": []},
+    }
+    copy = copy_of(Broken(agent_with()), state)
+    with pytest.raises(RuntimeError, match="begin"):
+        await anext(copy.stream([ModelRequest([ToolReturnPart("", True, "1"), UserPromptPart("Well?")])]))
+    after = ModelMessagesTypeAdapter.validate_python((await copy.state())["messages"])
+    assert [part.content for message in after[2:] for part in message.parts] == [
+        "This call was stopped before it had a result.",
+        "Well?",
+    ]
 
 
 def test_calls_of_the_provider_without_a_result_are_dropped() -> None:
