@@ -330,7 +330,8 @@ class _Reader(ItemReader):
         self._calls.clear()
 
     def _output(self, part: Any) -> Iterator[object]:
-        yield from self._flush()
+        if (call := self._calls.pop(part.tool_call_id, None)) is not None:
+            yield _call_of(call)
         yield _output_of(part)
 
     def _response(self, response: Any) -> Iterator[object]:

@@ -282,7 +282,9 @@ async def test_a_call_that_runs_elsewhere_gets_its_output(app: AgentApp) -> None
 
 async def test_text_in_place_of_an_answer(app: AgentApp) -> None:
     async with app.runtime():
-        await play(app, "call pay ask look")
+        end = await play(app, "call pay ask look")
+        # Of one turn, some calls begin when others have ended. Each is shown once.
+        assert [message.type for message in end.output].count("plugin_call") == 3
         await play(app, "Forget it.")
         await play(app, "two")
     assert ENDED == []
