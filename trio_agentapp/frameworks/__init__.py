@@ -18,12 +18,14 @@ _ADAPTERS = {
     "asyncio": ("plain", "AsyncioAdapter", ""),
     "agentscope": ("agentscope", "AgentScopeAdapter", "agentscope"),
     "langgraph": ("langgraph", "LangGraphAdapter", "langgraph"),
+    "pydantic-ai": ("pydantic_ai", "PydanticAIAdapter", "pydantic-ai"),
 }
 """For each framework: the module here, the class in it, and the extra that installs it."""
 
 AGENT_PACKAGES = {
     "agentscope": "agentscope",
     "langgraph": "langgraph",
+    "pydantic_ai": "pydantic-ai",
 }
 """For each package with classes of agents: the framework that runs them."""
 

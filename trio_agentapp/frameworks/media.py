@@ -1,0 +1,67 @@
+"""Images, audio, video and files: our content, and a kind with a URL or base64 text, as frameworks have it."""
+
+from __future__ import annotations
+
+import base64
+from typing import Literal, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+import attrs
+
+from ..protocol.content import AudioContent, Content, FileContent, ImageContent, VideoContent
+
+__all__ = ["Media", "MediaContent", "media_of"]
+
+MediaContent: TypeAlias = ImageContent | VideoContent | AudioContent | FileContent
+
+
+@attrs.frozen
+class Media:
+    """An image, a sound, a video or a file. It has a URL, or data as base64 text."""
+
+    kind: Literal["image", "audio", "video", "file"]
+    url: str | None = None
+    data: str | None = None
+    media_type: str = ""
+    filename: str | None = None
+
+    def content(self) -> Content:
+        """The same as content."""
+        url = self.url or f"data:{self.media_type};base64,{self.data or ''}"
+        match self.kind:
+            case "image":
+                return ImageContent(url)
+            case "video":
+                return VideoContent(url)
+            case "audio":
+                return AudioContent(self.url or self.data, self.media_type.rpartition("/")[2] or None)
+            case "file":
+                data = None if self.url else self.data
+                return FileContent(file_url=self.url, file_data=data, filename=self.filename)
+
+
+def media_of(part: MediaContent) -> Media:
+    """What a content object has. A `data:` URL is taken apart; text that is no URL is base64."""
+    match part:
+        case ImageContent(image_url=url):
+            return _media("image", url, "image/png")
+        case VideoContent(video_url=url):
+            return _media("video", url, "video/mp4")
+        case AudioContent(data=data, format=form):
+            return _media("audio", data, f"audio/{form or 'wav'}")
+        case FileContent(file_url=url, file_data=data, filename=name):
+            return _media("file", url or data, "application/octet-stream", name)
+
+
+def _media(
+    kind: Literal["image", "audio", "video", "file"], value: str | None, media_type: str, name: str | None = None
+) -> Media:
+    value = value or ""
+    if value.startswith("data:"):
+        head, _, data = value[5:].partition(",")
+        if not head.endswith(";base64"):
+            data = base64.b64encode(unquote_to_bytes(data)).decode()
+        return Media(kind, data=data, media_type=head.partition(";")[0] or media_type, filename=name)
+    if "://" in value:
+        return Media(kind, url=value, media_type=media_type, filename=name)
+    return Media(kind, data=value, media_type=media_type, filename=name)
