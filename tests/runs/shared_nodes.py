@@ -46,12 +46,12 @@ class SharedStore(EventStore):
     def keep(self, key: SessionKey, run_id: str, events: Sequence[Event]) -> None:
         pass
 
-    def append_last(self, run_id: str, raw: bytes) -> None:
+    def append_last(self, run_id: str, raw: bytes, ended_at: float) -> None:
         stream = self.streams[run_id]
         event = decode_event(raw)
         assert isinstance(event, ResponseEvent)
-        number = stream[-1].sequence_number + 1 if stream else 0
-        stream.append(attrs.evolve(event, sequence_number=max(number, event.sequence_number)))
+        number = max(stream[-1].sequence_number + 1 if stream else 0, event.sequence_number)
+        stream.append(attrs.evolve(event, sequence_number=number, completed_at=int(ended_at)))
 
     async def _answer(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -135,5 +135,6 @@ class SharedBackend(LocalInterruptBackend):
         record = await super().finish(lease, ending)
         news = record.state.terminal and (before is None or not before.state.terminal)
         if news and ending.terminal_event is not None:
-            self._store.append_last(lease.run_id, ending.terminal_event)
+            assert record.ended_at is not None
+            self._store.append_last(lease.run_id, ending.terminal_event, record.ended_at)
         return record

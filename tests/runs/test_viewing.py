@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from trio_agentapp.events import LocalEventStore
 from trio_agentapp.interrupts import LocalInterruptBackend
 from trio_agentapp.protocol.events import Event, ResponseEvent
 from trio_agentapp.protocol.lifecycle import Cause, RunRecord, RunState
-from trio_agentapp.runs import Gap, Run, Subscriber, drain, viewing
+from trio_agentapp.runs import Gap, Run, Subscriber, drain, terminal_events, viewing
 from trio_agentapp.runs.viewing import Viewing
 from trio_agentapp.testing import Script, UnrulyBackend, say, wait
 
@@ -138,6 +140,22 @@ async def test_the_end_alone(autojump_clock) -> None:
             with await attach_end(node, run) as reader:
                 [only] = await reader.receive()
                 assert only.sequence_number == run.log.end - 1
+
+
+async def test_all_readers_are_shown_the_time_of_the_record(
+    autojump_clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of the run's node is another one than that of the server which records the end."""
+    store = SharedStore()
+    monkeypatch.setattr(terminal_events, "time", SimpleNamespace(time=lambda: time.time() + 100))
+    async with open_nodes(store) as (here, there):
+        run = await here.house.start(chat())
+        with trio.fail_after(60):
+            ends = [await last_of(await attach_end(node, run)) for node in (here, there)]
+        ends += [await last_of(await here.attach(run))]
+        ended_at = (await here.record(run)).ended_at
+        assert ended_at is not None
+        assert [end.completed_at for end in ends] == [int(ended_at)] * 3
 
 
 async def attach_end(node: Node, run: Run) -> Subscriber:

@@ -81,8 +81,8 @@ class Lease:
         place: where the run waits if the session is busy; None: it does not wait. Each further claim keeps the
             place.
         fallback_events: the last events of the run (JSON) by cause, with the terminal event at the end. A backend
-            that ends the run without its owner appends them to the run's events, and sets the number of the
-            terminal event. Empty if the backend's server keeps no events.
+            that ends the run without its owner appends them to the run's events, and sets the number and the time
+            (`completed_at`, which is 0) of the terminal event. Empty if the backend's server keeps no events.
     """
 
     key: SessionKey

@@ -348,7 +348,10 @@ class Ending:
     """The stop cut an await of the handler's cleanup that was not shielded. Not all such awaits are found."""
     stop_requested: bool = False
     terminal_event: bytes | None = None
-    """Its JSON, if the server that keeps the state keeps the events too: both are written in one step."""
+    """Its JSON, if the server that keeps the state keeps the events too: both are written in one step.
+
+    Its `completed_at` is 0; the server sets the time of the record.
+    """
 
     @property
     def state(self) -> RunState:

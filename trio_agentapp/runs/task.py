@@ -29,7 +29,7 @@ from ..abc import (
 )
 from ..errors import BackendUnavailable, QueueFull, RequestError, SessionBusy, ValidationError
 from ..protocol.codec import encode_event
-from ..protocol.events import Event, Failure, ResponseEvent
+from ..protocol.events import Failure, ResponseEvent
 from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
 from ..protocol.request import MultitaskStrategy
@@ -38,7 +38,7 @@ from .end_writer import EndWriter
 from .failures import ctrl_c_in, is_cancelled
 from .handler import Handler
 from .inbox import InboxFetcher
-from .keeper import Keeper
+from .keeper import Keeper, call_limit
 from .log_fields import add_log_fields
 from .run import Run, current_run
 from .session_queue import place_of, wait_in_queue
@@ -299,10 +299,16 @@ class RunTask:
             assert isinstance(terminal, ResponseEvent)  # noqa: S101
             last = terminal
             run.sink.put(closing)
-        recorded = ending if self._is_recorded else await self._record(ending, last)
+        if self._is_recorded:
+            recorded, ended_at = ending, await self._recorded_time()
+        else:
+            recorded, ended_at = await self._record(ending, last)
         run.lifecycle.ended(recorded)
         if last is not None and recorded.cause is not ending.cause:
             last = restated(last, recorded)
+        if last is not None and ended_at is not None:
+            # The time of the record, as readers on other nodes are shown it.
+            last = attrs.evolve(last, completed_at=int(ended_at))
         if last is not None and not run.log.closed:
             run.log.put(numbered_from(run.log.end, [last]))
         if store is not None:
@@ -310,8 +316,19 @@ class RunTask:
         run.close()
         _log_end(run, recorded, None if last is None else last.error)
 
-    async def _record(self, ending: Ending, last: Event | None) -> Ending:
-        """Write the end of the run. Returns the ending that is recorded: the first one that was written."""
+    async def _recorded_time(self) -> float | None:
+        try:
+            with call_limit(self._node.backend.timings):
+                record = await self._node.backend.run_status(self.run.run_id)
+        except (BackendUnavailable, trio.TooSlowError):
+            return None
+        return None if record is None else record.ended_at
+
+    async def _record(self, ending: Ending, last: ResponseEvent | None) -> tuple[Ending, float | None]:
+        """Write the end of the run.
+
+        Returns the ending that is recorded, which is the first one that was written, and its time (Unix time).
+        """
         run, writer = self.run, self._node.end_writer
         if run.lease is not None:
             await self._remember()
@@ -321,15 +338,15 @@ class RunTask:
             await run.sink.flush()
         run.sink.give_up()
         if self._lease.fallback_events and last is not None:
-            [event] = numbered_from(run.log.end, [last])
+            [event] = numbered_from(run.log.end, [attrs.evolve(last, completed_at=0)])
             ending = attrs.evolve(ending, terminal_event=encode_event(event))
         record = await writer.write(self._lease, ending, until=until)
         if record is not None:
-            return adopted(ending, record)
+            return adopted(ending, record), record.ended_at
         if self._node.backend.timings is None:
-            return ending
+            return ending, None
         # The lease has expired in the meantime. Other nodes have seen the run end as an error.
-        return attrs.evolve(ending, cause=Cause.LEASE_LOST)
+        return attrs.evolve(ending, cause=Cause.LEASE_LOST), None
 
     async def _remember(self) -> None:
         run, remember = self.run, self._node.remember

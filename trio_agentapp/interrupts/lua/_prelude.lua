@@ -38,8 +38,7 @@ end
 
 -- Append the terminal event of a run to its stream. An entry id is the sequence number plus one (Redis refuses
 -- 0-0).
--- The number in the event is set to follow the last event. A fallback event was made at the claim: set its time
--- now.
+-- The number in the event is set to follow the last event, and its time to that of the record.
 local function append_last(run, event)
   local key = base .. 'e:' .. run
   local tail = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
@@ -53,8 +52,7 @@ local function append_last(run, event)
 end
 
 -- Write the terminal state of a run, and its terminal event if this server keeps events. The first writer wins: if
--- the
--- run has a terminal state already, nothing changes.
+-- the run has a terminal state already, nothing changes.
 local function conclude(run, state, reason, node, tok, more, event)
   local key = record(run)
   if terminal(redis.call('HGET', key, 'state')) then return end
