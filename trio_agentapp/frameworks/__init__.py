@@ -18,12 +18,14 @@ _ADAPTERS = {
     "asyncio": ("plain", "AsyncioAdapter", ""),
     "agentscope": ("agentscope", "AgentScopeAdapter", "agentscope"),
     "langgraph": ("langgraph", "LangGraphAdapter", "langgraph"),
+    "agno": ("agno", "AgnoAdapter", "agno"),
 }
 """For each framework: the module here, the class in it, and the extra that installs it."""
 
 AGENT_PACKAGES = {
     "agentscope": "agentscope",
     "langgraph": "langgraph",
+    "agno": "agno",
 }
 """For each package with classes of agents: the framework that runs them."""
 

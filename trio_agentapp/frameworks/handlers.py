@@ -44,6 +44,7 @@ def bridged(
             f"handler {run.handler_name!r}",
             tasks_first=adapter.stops_tasks_first,
             in_stream=adapter.stops_in_stream,
+            saves_in=adapter.saves_in,
         ) as items:
             async for item in items:
                 for translated in reader.read(item):
