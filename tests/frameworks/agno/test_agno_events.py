@@ -156,8 +156,10 @@ def team_with(tools: list[Callable[..., Any]], **options: Any) -> Team:
     return Team(name="Team", members=[member], model=leader, db=InMemoryDb())
 
 
-async def play(app: AgentApp, text: str = "What is above?", *, stop_at: str = "", **ids: str) -> Any:
-    """The last event of a chat, which is stopped when a text or the name of a tool has been sent."""
+async def play(
+    app: AgentApp, text: str = "What is above?", *, stop_at: str = "", after: trio.Event | None = None, **ids: str
+) -> Any:
+    """The last event of a chat. It is stopped when a text, or a part of a tool call, has been sent, and `after`."""
     ids = {"user_id": "u", "session_id": "s", **ids}
     with trio.fail_after(30):
         async with app.stream_query({"input": text, **ids}) as stream:
@@ -165,21 +167,17 @@ async def play(app: AgentApp, text: str = "What is above?", *, stop_at: str = ""
                 shown = getattr(event, "text", None) or str(getattr(event, "data", None) or "")
                 if stop_at and stop_at in shown:
                     stop_at = ""
+                    if after is not None:
+                        await after.wait()
                     await app.stop_chat(ids["user_id"], ids["session_id"])
     return event
 
 
 async def play_and_stop_in_tool(app: AgentApp) -> Any:
-    async def stop() -> None:
-        await waits.wait()
-        await app.stop_chat("u", "s")
-
     waits = trio.Event()
     WAITS.append(lambda: app.bridge.call_trio(waits.set))
-    with trio.fail_after(30):
-        async with app.runtime(), trio.open_nursery() as nursery:
-            nursery.start_soon(stop)
-            return await play(app)
+    async with app.runtime():
+        return await play(app, stop_at="'c1'", after=waits)
 
 
 def said(end: Any) -> list[tuple[str, Any]]:
