@@ -133,7 +133,7 @@ class RunnableCopy(AgentCopy):
 
         Agno adds its whole text to the last assistant message that has none, or to none at all.
         """
-        messages = [message for message in run.messages or self._given if not message.from_history]
+        messages = [*(run.messages or self._given)]
         said = {id: message for message in self._said for id in _call_ids(message)}
         known = {id for message in messages for id in _call_ids(message)}
         for message in messages:

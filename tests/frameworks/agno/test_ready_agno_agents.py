@@ -43,7 +43,8 @@ def _nothing_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Scripted(Model):
-    """Says "word word "; "endless" makes it talk without end, "fail" fail, "call NAME" call a tool."""
+    """Says "word word ". It takes one step of the user's text for each request, such as "call look wait, endless":
+    "endless" makes it talk without end, "fail" fail, "call NAME" call tools."""
 
     id: str = "scripted"
 
@@ -60,20 +61,18 @@ class Scripted(Model):
     async def ainvoke_stream(self, messages: list[Any], **options: Any) -> AsyncIterator[ModelResponse]:
         refuse_invalid(messages)
         SEEN.append([(message.role, message.content) for message in messages if message.role != "system"])
-        last = messages[-1]
-        said = str(last.content) if last.role == "user" else ""
-        if said.startswith("call "):
-            # "call A B" calls both tools; "call A, endless" talks without end when it has the output.
-            names = said[5:].partition(",")[0].split()
-            functions = [{"name": name, "arguments": '{"what": "sky"}'} for name in names]
+        asked = next(number for number in range(len(messages) - 1, -1, -1) if messages[number].role == "user")
+        done = sum(bool(message.tool_calls) for message in messages[asked:])
+        step = [*str(messages[asked].content).split(", "), "", ""][done]
+        if step.startswith("call "):
+            functions = [{"name": name, "arguments": '{"what": "sky"}'} for name in step[5:].split()]
             calls = [{"id": f"c-{each['name']}", "type": "function", "function": each} for each in functions]
             yield ModelResponse(tool_calls=calls)
             return
-        asked = next(str(message.content) for message in reversed(messages) if message.role == "user")
-        for word in ["word "] * (10_000 if asked.endswith("endless") else 2):
+        for word in ["word "] * (10_000 if step == "endless" else 2):
             yield ModelResponse(content=word)
             await asyncio.sleep(0.01)
-            if said == "fail":
+            if step == "fail":
                 raise RuntimeError("the provider is down")
 
 
@@ -238,12 +237,15 @@ async def test_the_next_message_answers_what_a_run_waits_for(
 
 async def test_a_stop_after_an_answer_leaves_no_open_call(app: AgentApp) -> None:
     async with app.runtime():
-        await play(app, "call paint, endless")
+        await play(app, "call paint, call look, endless")
         assert (await play(app, "yes", stop_at="word")).status == "canceled"
         await play(app, "two")
-    assert [role for role, _ in SEEN[-1]] == ["user", "assistant", "tool", "assistant", "user"]
-    assert SEEN[-1][2][1] == "sky: painted"
-    assert str(SEEN[-1][3][1]).startswith("word")
+    assert [role for role, _ in SEEN[-1]] == [
+        *("user", "assistant", "tool"),
+        *("assistant", "tool", "assistant", "user"),
+    ]
+    assert (SEEN[-1][2][1], SEEN[-1][4][1]) == ("sky: painted", "sky: blue")
+    assert str(SEEN[-1][5][1]).startswith("word")
 
 
 async def test_a_request_may_have_several_messages() -> None:
@@ -251,10 +253,12 @@ async def test_a_request_may_have_several_messages() -> None:
     given = [{"role": role, "content": role} for role in ("user", "assistant", "user")]
     async with app.runtime():
         await play(app, given)
-        await play(app, "endless", stop_at="word")
+        begun = [{"role": "user", "content": "endless"}, {"role": "assistant", "content": "Well, "}]
+        await play(app, begun, stop_at="word")
         await play(app, "two")
     assert SEEN[0] == [("user", "user"), ("assistant", "assistant"), ("user", "user")]
-    assert [role for role, _ in SEEN[-1]] == ["user", "assistant", "user", "assistant", "user", "assistant", "user"]
+    assert [role for role, _ in SEEN[-1]][4:] == ["user", "assistant", "assistant", "user"]
+    assert str(SEEN[-1][6][1]).startswith("word")
 
 
 async def test_state_is_json_and_the_variables_of_a_session_are_kept() -> None:
