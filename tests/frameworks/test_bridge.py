@@ -18,7 +18,7 @@ import trio
 
 from trio_agentapp.errors import ConfigurationError
 from trio_agentapp.frameworks import Bridge, adapter_of, open_bridge
-from trio_agentapp.frameworks.bridge import HIGH_WATER, BridgeClosed
+from trio_agentapp.frameworks.bridge import HIGH_WATER, BridgeClosed, wait_saved
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -409,6 +409,46 @@ async def test_tasks_of_a_handler_may_be_stopped_before_it(bridge: Bridge) -> No
             scope.cancel()
             await trio.lowlevel.checkpoint()
     assert log.entries == ["agent has ended", "handler is cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("waits", "expected"),
+    [
+        (False, ["handler ends", "saved", "stray task is cancelled"]),
+        (True, ["saved", "handler ends", "stray task is cancelled"]),
+    ],
+)
+async def test_a_task_that_saves_is_waited_for(bridge: Bridge, waits: bool, expected: list[str]) -> None:
+    """By the bridge, or by the handler."""
+    log = Log()
+
+    async def save() -> None:
+        await asyncio.sleep(0.05)
+        log("saved")
+
+    async def stray() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            log("stray task is cancelled")
+
+    async def handler() -> AsyncIterator[str]:
+        tasks = [asyncio.create_task(stray())]
+        try:
+            yield "begun"
+            await asyncio.sleep(60)
+        finally:
+            tasks.append(asyncio.create_task(save()))
+            if waits:
+                await wait_saved()
+            log("handler ends")
+
+    with trio.CancelScope() as scope:
+        async with bridge.items(handler, "handler", saves_in=frozenset({save.__qualname__})) as items:
+            assert await anext(items) == "begun"
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert log.entries == expected
 
 
 async def test_what_a_handler_yields_and_raises_after_a_stop(bridge: Bridge) -> None:

@@ -73,6 +73,10 @@ class FrameworkAdapter(ABC):
     """Whether a stop that finds a handler at a `yield` waits for its next `await`. That is within the framework's
     stream, which then ends what it has started before the handler goes on."""
 
+    saves_in: ClassVar[frozenset[str]] = frozenset()
+    """Coroutine functions, by `__qualname__`, in whose tasks the framework saves because of a stop. Tasks that a
+    handler has left running are cancelled, but these are waited for."""
+
     def __init__(self, type_converters: TypeConverters | None = None) -> None:
         self.type_converters: TypeConverters = type_converters or {}
 

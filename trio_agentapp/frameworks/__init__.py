@@ -19,6 +19,7 @@ _ADAPTERS = {
     "agentscope": ("agentscope", "AgentScopeAdapter", "agentscope"),
     "langgraph": ("langgraph", "LangGraphAdapter", "langgraph"),
     "pydantic-ai": ("pydantic_ai", "PydanticAIAdapter", "pydantic-ai"),
+    "agno": ("agno", "AgnoAdapter", "agno"),
 }
 """For each framework: the module here, the class in it, and the extra that installs it."""
 
@@ -26,6 +27,7 @@ AGENT_PACKAGES = {
     "agentscope": "agentscope",
     "langgraph": "langgraph",
     "pydantic_ai": "pydantic-ai",
+    "agno": "agno",
 }
 """For each package with classes of agents: the framework that runs them."""
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from ..protocol.message import Message
 from ..runs import Run, StopFlag
-from .bridge import Bridge, current_items
+from .bridge import Bridge, current_items, wait_saved
 
 __all__ = ["AsyncioRun"]
 
@@ -22,7 +22,8 @@ INSTEAD = {
 class AsyncioRun:
     """A `Run`, usable from the asyncio loop: the same attributes, and methods that await there.
 
-    An asyncio handler may await in `except` and `finally` as it likes, so `cleanup()` does nothing here.
+    An asyncio handler may await in `except` and `finally` as it likes, so `cleanup()` only waits until the
+    framework has saved what it saves because of a stop.
     """
 
     def __init__(self, run: Run, bridge: Bridge) -> None:
@@ -74,4 +75,5 @@ class AsyncioRun:
 
     @asynccontextmanager
     async def cleanup(self) -> AsyncIterator[None]:
+        await wait_saved()
         yield

@@ -33,7 +33,7 @@ from ..runs.generators import drive_generator
 from ..runs.log_fields import add_log_fields, log_fields
 from .processes import ProcessGroup, ProcessLoop
 
-__all__ = ["Bridge", "BridgeClosed", "Items", "bridge_here", "open_bridge"]
+__all__ = ["Bridge", "BridgeClosed", "Items", "bridge_here", "open_bridge", "wait_saved"]
 
 logger = logging.getLogger("trio_agentapp.frameworks")
 
@@ -62,13 +62,19 @@ class BridgeClosed(AgentAppError):
 class _Call:
     """One asyncio task that a Trio task waits for."""
 
-    def __init__(self, bridge: Bridge, name: str, *, tasks_first: bool = False) -> None:
-        """`tasks_first`: a cancellation reaches the tasks that this one has started, and then this one."""
+    def __init__(
+        self, bridge: Bridge, name: str, *, tasks_first: bool = False, saves_in: frozenset[str] = frozenset()
+    ) -> None:
+        """`tasks_first`: a cancellation reaches the tasks that this one has started, and then this one.
+
+        `saves_in`: names of coroutine functions whose tasks are waited for at the end, and not cancelled.
+        """
         self.name = name
         self.done = trio.Event()
         self.cancelled = False
         self.on_done: Callable[[], None] = lambda: None
         self._tasks_first = tasks_first
+        self._saves_in = saves_in
         self._children: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self.processes: list[ProcessGroup] = []
         self.fields = log_fields()
@@ -180,8 +186,16 @@ class _Call:
                     for process in left:
                         process.kill()
 
+    async def wait_saved(self) -> None:
+        """Wait for the tasks in which a framework saves."""
+        while left := [task for task in self._unfinished() if _name_of(task.get_coro()) in self._saves_in]:
+            await asyncio.wait(left)
+
     async def _end_children(self) -> None:
         self._turn_of_tasks = False
+        # If it is cancelled because the cleanup budget is spent, these tasks are cancelled as all others are.
+        with suppress(asyncio.CancelledError):
+            await self.wait_saved()
         while left := self._unfinished():
             for task in left:
                 text = f"{self.name} left the asyncio task {task.get_name()!r} running; it is cancelled"
@@ -223,6 +237,13 @@ def bridge_here() -> Bridge | None:
     """The bridge on whose loop this code runs; None in Trio tasks and in threads."""
     call = _call.get()
     return call.bridge if call is not None and asyncio._get_running_loop() is call.bridge.loop else None
+
+
+async def wait_saved() -> None:
+    """Wait until the framework of the running handler has saved what it saves because of a stop."""
+    call = _call.get()
+    if call is not None:
+        await call.wait_saved()
 
 
 class Bridge:
@@ -295,16 +316,23 @@ class Bridge:
 
     @asynccontextmanager
     async def items(
-        self, fn: Callable[[], Any], name: str, *, tasks_first: bool = False, in_stream: bool = False
+        self,
+        fn: Callable[[], Any],
+        name: str,
+        *,
+        tasks_first: bool = False,
+        in_stream: bool = False,
+        saves_in: frozenset[str] = frozenset(),
     ) -> AsyncIterator[Items]:
         """Call `fn` on the loop, and iterate over what it yields.
 
         `fn` is an asynchronous generator function, or a coroutine function, whose result is the one item. If the
         block is left before the last item, `fn` gets one `asyncio.CancelledError` at its await or yield, and is
         waited for. `tasks_first`: the asyncio tasks that it has started get theirs before, and have ended when `fn`
-        gets its own. `in_stream`: never at a yield, if an await follows.
+        gets its own. `in_stream`: never at a yield, if an await follows. `saves_in`: names of coroutine functions
+        whose tasks are not cancelled when `fn` has ended, but waited for.
         """
-        items = Items(self, fn, name, tasks_first=tasks_first, in_stream=in_stream)
+        items = Items(self, fn, name, tasks_first=tasks_first, in_stream=in_stream, saves_in=saves_in)
         try:
             yield items
         finally:
@@ -461,7 +489,14 @@ class Items:
     """What an asyncio handler yields, as a Trio task reads it."""
 
     def __init__(
-        self, bridge: Bridge, fn: Callable[[], Any], name: str, *, tasks_first: bool, in_stream: bool
+        self,
+        bridge: Bridge,
+        fn: Callable[[], Any],
+        name: str,
+        *,
+        tasks_first: bool,
+        in_stream: bool,
+        saves_in: frozenset[str],
     ) -> None:
         self._bridge = bridge
         self._queue: deque[object] = deque()
@@ -470,7 +505,7 @@ class Items:
         self._turn_began = 0.0
         self._yields_left = YIELDS_AFTER_STOP if in_stream else 0
         self._changed = trio.Event()
-        self.call = _Call(bridge, name, tasks_first=tasks_first)
+        self.call = _Call(bridge, name, tasks_first=tasks_first, saves_in=saves_in)
         self.call.on_done = self._note_change
         self.call.begin(lambda: self._pump(fn))
 
@@ -557,5 +592,5 @@ current_items: contextvars.ContextVar[Items] = contextvars.ContextVar("trio_agen
 """Where the running asyncio handler, and tasks that it has started, send items."""
 
 
-def _name_of(fn: Callable[..., object]) -> str:
+def _name_of(fn: object) -> str:
     return getattr(fn, "__qualname__", None) or repr(fn)

@@ -46,6 +46,7 @@ def bridged(
             f"handler {run.handler_name!r}",
             tasks_first=adapter.stops_tasks_first,
             in_stream=adapter.stops_in_stream,
+            saves_in=adapter.saves_in,
         ) as items:
             try:
                 async for item in items:

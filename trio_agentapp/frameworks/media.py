@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import mimetypes
 from typing import Literal, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -63,5 +64,5 @@ def _media(
             data = base64.b64encode(unquote_to_bytes(data)).decode()
         return Media(kind, data=data, media_type=head.partition(";")[0] or media_type, filename=name)
     if "://" in value:
-        return Media(kind, url=value, media_type=media_type, filename=name)
+        return Media(kind, url=value, media_type=mimetypes.guess_type(value)[0] or media_type, filename=name)
     return Media(kind, data=value, media_type=media_type, filename=name)
