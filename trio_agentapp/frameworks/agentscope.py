@@ -10,17 +10,9 @@ from agentscope.message import Msg
 
 from ..abc.frameworks import FrameworkAdapter, ItemReader, TypeConverters
 from ..errors import ItemError
-from ..protocol.content import (
-    AudioContent,
-    Content,
-    DataContent,
-    FileContent,
-    ImageContent,
-    RefusalContent,
-    TextContent,
-    VideoContent,
-)
+from ..protocol.content import Content, DataContent, RefusalContent, TextContent
 from ..protocol.message import OUTPUT_OF, Message
+from .media import Media
 from .tool_messages import data_of, object_of
 
 __all__ = ["AgentScopeAdapter"]
@@ -92,25 +84,10 @@ def _block_of(part: Content) -> dict[str, Any]:
             return {"type": "text", "text": text}
         case DataContent(data=data):
             return {"type": "text", "text": json.dumps(data)}
-        case ImageContent(image_url=url):
-            return {"type": "image", "source": _source_of(url, "image/png")}
-        case VideoContent(video_url=url):
-            return {"type": "video", "source": _source_of(url, "video/mp4")}
-        case AudioContent(data=data, format=form):
-            return {"type": "audio", "source": _source_of(data, f"audio/{form or 'wav'}")}
-        case FileContent(file_url=url, file_data=data, filename=name):
-            return {"type": "file", "source": _source_of(url or data, "application/octet-stream"), "filename": name}
-
-
-def _source_of(value: str | None, media_type: str) -> dict[str, str]:
-    """A URL, a `data:` URL, or base64 text, as agentscope spells it."""
-    value = value or ""
-    if value.startswith("data:"):
-        head, _, data = value.partition(",")
-        return {"type": "base64", "media_type": head[5:].partition(";")[0] or media_type, "data": data}
-    if "://" in value:
-        return {"type": "url", "url": value}
-    return {"type": "base64", "media_type": media_type, "data": value}
+    media = Media.of(part)
+    source = {"type": "base64", "media_type": media.media_type, "data": media.data}
+    block = {"type": media.kind, "source": {"type": "url", "url": media.url} if media.url else source}
+    return {**block, "filename": media.name} if media.kind == "file" else block
 
 
 # Out.
@@ -203,17 +180,5 @@ class _Reader(ItemReader):
 
 def _media_of(block: Any) -> Content:
     source = block.get("source") or {}
-    url = source.get("url")
     media_type = source.get("media_type") or ""
-    data_url = f"data:{media_type};base64,{source.get('data', '')}"
-    match block["type"]:
-        case "image":
-            return ImageContent(url or data_url)
-        case "video":
-            return VideoContent(url or data_url)
-        case "audio":
-            return AudioContent(url or source.get("data", ""), media_type.rpartition("/")[2] or None)
-        case _:
-            return FileContent(
-                file_url=url, file_data=None if url else source.get("data"), filename=block.get("filename")
-            )
+    return Media(block["type"], media_type, source.get("url"), source.get("data"), block.get("filename")).content

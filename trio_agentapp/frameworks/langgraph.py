@@ -20,18 +20,10 @@ from langchain_core.messages.ai import add_usage
 
 from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TypeConverters
 from ..errors import ItemError
-from ..protocol.content import (
-    AudioContent,
-    Content,
-    DataContent,
-    FileContent,
-    ImageContent,
-    RefusalContent,
-    TextContent,
-    VideoContent,
-)
+from ..protocol.content import Content, DataContent, RefusalContent, TextContent
 from ..protocol.message import OUTPUT_OF, Message, Role
 from .langgraph_agent import GraphCopy
+from .media import Media
 from .tool_messages import data_of, object_of
 
 __all__ = ["LangGraphAdapter"]
@@ -118,23 +110,9 @@ def _block_of(part: Content) -> dict[str, Any]:
             return {"type": "text", "text": text}
         case DataContent(data=data):
             return {"type": "text", "text": json.dumps(data, ensure_ascii=False)}
-        case ImageContent(image_url=url):
-            return {"type": "image", **_source_of(url, "image/png")}
-        case VideoContent(video_url=url):
-            return {"type": "video", **_source_of(url, "video/mp4")}
-        case AudioContent(data=data, format=form):
-            return {"type": "audio", **_source_of(data, f"audio/{form or 'wav'}")}
-        case FileContent(file_url=url, file_data=data, filename=name):
-            extras = {"extras": {"filename": name}} if name else {}
-            return {"type": "file", **_source_of(url or data, "application/octet-stream"), **extras}
-
-
-def _source_of(value: str | None, media_type: str) -> dict[str, str]:
-    value = value or ""
-    if value.startswith("data:"):
-        head, _, data = value.partition(",")
-        return {"base64": data, "mime_type": head[5:].partition(";")[0] or media_type}
-    return {"url": value} if "://" in value else {"base64": value, "mime_type": media_type}
+    media = Media.of(part)
+    source = {"url": media.url} if media.url else {"base64": media.data, "mime_type": media.media_type}
+    return {"type": media.kind, **source, **({"extras": {"filename": media.name}} if media.name else {})}
 
 
 # Out.
@@ -302,16 +280,6 @@ def _call_of(id: str | None, name: str | None, arguments: str, metadata: dict[st
 
 
 def _media_of(block: Mapping[str, Any]) -> Content:
+    name = (block.get("extras") or {}).get("filename")
     media_type = str(block.get("mime_type") or "")
-    data = block.get("base64")
-    url = block.get("url") or f"data:{media_type};base64,{data or ''}"
-    match block["type"]:
-        case "image":
-            return ImageContent(url)
-        case "video":
-            return VideoContent(url)
-        case "audio":
-            return AudioContent(data or url, media_type.rpartition("/")[2] or None)
-        case _:
-            name = (block.get("extras") or {}).get("filename")
-            return FileContent(file_url=block.get("url"), file_data=data, filename=name)
+    return Media(block["type"], media_type, block.get("url"), block.get("base64"), name).content
