@@ -44,7 +44,7 @@ def adapter_of(framework: str, type_converters: TypeConverters | None = None) ->
     if framework not in _ADAPTERS:
         raise ValueError(f"framework {framework!r} is not known; known are {', '.join(FRAMEWORKS)}")
     module, name, extra = _ADAPTERS[framework]
-    if framework in _SECOND_VERSIONS and _major_version(framework) != 1:
+    if framework in _SECOND_VERSIONS and _major_version(framework) == 2:
         module, name, extra = _SECOND_VERSIONS[framework]
     try:
         found = importlib.import_module(f".{module}", __name__)

@@ -253,7 +253,8 @@ class _Reader(ItemReader):
         names = ("input_tokens", "output_tokens", "cache_input_tokens", "cache_creation_input_tokens")
         before = self.usage or {}
         usage = {name: before.get(name, 0) + getattr(event, name) for name in names}
-        self.usage = {**usage, "total_tokens": usage["input_tokens"] + usage["output_tokens"]}
+        if any(usage.values()):
+            self.usage = {**usage, "total_tokens": usage["input_tokens"] + usage["output_tokens"]}
 
     def _grown(self, kind: str, id: str, delta: str, metadata: dict[str, Any], *, last: bool) -> object:
         text = self._texts.pop(id, "") + delta
