@@ -23,6 +23,9 @@ _ADAPTERS = {
 }
 """For each framework: the module here, the class in it, and the extra that installs it."""
 
+_SECOND_VERSIONS = {"agentscope": ("agentscope2", "AgentScope2Adapter", "agentscope2")}
+"""The same for version 2 of a package that has changed its interface. Version 1 is the one above."""
+
 AGENT_PACKAGES = {
     "agentscope": "agentscope",
     "langgraph": "langgraph",
@@ -45,6 +48,8 @@ def adapter_of(framework: str, type_converters: TypeConverters | None = None) ->
     if framework not in _ADAPTERS:
         raise ValueError(f"framework {framework!r} is not known; known are {', '.join(FRAMEWORKS)}")
     module, name, extra = _ADAPTERS[framework]
+    if framework in _SECOND_VERSIONS and _major_version(framework) == 2:
+        module, name, extra = _SECOND_VERSIONS[framework]
     try:
         found = importlib.import_module(f".{module}", __name__)
     except ModuleNotFoundError as error:
@@ -61,3 +66,12 @@ def framework_of(agent: object) -> str | None:
     """The framework that an agent belongs to, by the package of its class or of a base; None if it is unknown."""
     packages = (base.__module__.partition(".")[0] for base in type(agent).__mro__)
     return next((AGENT_PACKAGES[package] for package in packages if package in AGENT_PACKAGES), None)
+
+
+def _major_version(package: str) -> int | None:
+    from importlib import metadata  # 25 ms, which an app without such a framework does not need
+
+    try:
+        return int(metadata.version(package).partition(".")[0])
+    except metadata.PackageNotFoundError:
+        return None

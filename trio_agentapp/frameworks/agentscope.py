@@ -8,10 +8,11 @@ from typing import Any
 
 from agentscope.message import Msg
 
-from ..abc.frameworks import FrameworkAdapter, ItemReader, TypeConverters
+from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TypeConverters
 from ..errors import ItemError
 from ..protocol.content import Content, DataContent, RefusalContent, TextContent
 from ..protocol.message import OUTPUT_OF, Message
+from .agentscope_agent import MemoryCopy
 from .media import Media, media_of
 from .tool_messages import data_of, object_of
 
@@ -36,6 +37,9 @@ class AgentScopeAdapter(FrameworkAdapter):
 
     def reader(self) -> ItemReader:
         return _Reader(self.type_converters)
+
+    def open_agent(self, agent: Any, state: Any, *, user_id: str, session_id: str) -> AgentCopy:  # noqa: ARG002
+        return MemoryCopy(agent, state)
 
     def _msg(self, message: Message) -> Msg:
         if (converter := self.type_converters.get(message.type)) is not None:

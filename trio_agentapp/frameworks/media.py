@@ -11,7 +11,9 @@ import attrs
 
 from ..protocol.content import AudioContent, Content, FileContent, ImageContent, VideoContent
 
-__all__ = ["Media", "MediaContent", "media_of"]
+__all__ = ["Kind", "Media", "MediaContent", "media_of"]
+
+Kind: TypeAlias = Literal["image", "audio", "video", "file"]
 
 MediaContent: TypeAlias = ImageContent | VideoContent | AudioContent | FileContent
 
@@ -20,7 +22,7 @@ MediaContent: TypeAlias = ImageContent | VideoContent | AudioContent | FileConte
 class Media:
     """An image, a sound, a video or a file. It has a URL, or data as base64 text."""
 
-    kind: Literal["image", "audio", "video", "file"]
+    kind: Kind
     url: str | None = None
     data: str | None = None
     media_type: str = ""
@@ -54,9 +56,7 @@ def media_of(part: MediaContent) -> Media:
             return _media("file", url or data, "application/octet-stream", name)
 
 
-def _media(
-    kind: Literal["image", "audio", "video", "file"], value: str | None, media_type: str, name: str | None = None
-) -> Media:
+def _media(kind: Kind, value: str | None, media_type: str, name: str | None = None) -> Media:
     value = value or ""
     if value.startswith("data:"):
         head, _, data = value[5:].partition(",")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-pytest.importorskip("agentscope", reason="it has an environment of its own: make test-frameworks")
+pytest.importorskip("agentscope.memory", reason="agentscope 1 has an environment of its own: make test-frameworks")
 
 from agentscope.agent import ReActAgent
 from agentscope.formatter import OpenAIChatFormatter
@@ -24,37 +24,59 @@ from trio_agentapp.errors import ItemError
 from trio_agentapp.frameworks import adapter_of
 from trio_agentapp.protocol.message import Message
 
+ENDED: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_has_ended() -> None:
+    ENDED.clear()
+
 
 class Model(ChatModelBase):
-    """Asks for the tool first, and then talks without end, or to the end of its sentence."""
+    """Asks for the tool first, if it has one, and then talks without end, or to the end of its sentence."""
 
-    def __init__(self, *, endless: bool = False) -> None:
+    def __init__(self, *, tool: str = "look", endless: bool = False, fails: bool = False) -> None:
         super().__init__("scripted", True)
-        self.turn = 0
+        self.tool = tool
         self.endless = endless
+        self.fails = fails
 
-    async def __call__(self, *_: Any, **__: Any) -> AsyncIterator[ChatResponse]:
-        self.turn += 1
-        return self._call_tool() if self.turn == 1 else self._talk()
+    async def __call__(self, prompt: Any, *_: Any, **__: Any) -> AsyncIterator[ChatResponse]:
+        return self._call_tool() if self.tool and prompt[-1]["role"] != "tool" else self._talk()
 
     async def _call_tool(self) -> AsyncIterator[ChatResponse]:
         text = TextBlock(type="text", text="Let me look.")
         yield ChatResponse(content=[text])
         yield ChatResponse(
-            content=[text, ToolUseBlock(type="tool_use", id="c1", name="look", input={"what": "sky"})]
+            content=[text, ToolUseBlock(type="tool_use", id="c1", name=self.tool, input={"what": "sky"})]
         )
 
     async def _talk(self) -> AsyncIterator[ChatResponse]:
         text = ""
-        for word in ["The ", "sky ", "is ", "blue "] * (1000 if self.endless else 1):
-            text += word
-            yield ChatResponse(content=[TextBlock(type="text", text=text)])
-            await asyncio.sleep(0.01)
+        try:
+            for word in ["The ", "sky ", "is ", "blue "] * (1000 if self.endless else 1):
+                text += word
+                yield ChatResponse(content=[TextBlock(type="text", text=text)])
+                await asyncio.sleep(0.01)
+                if self.fails:
+                    raise RuntimeError("the provider is down")
+        finally:
+            ENDED.append("model")
 
 
 async def look(what: str) -> ToolResponse:
     """Look at a thing."""
     return ToolResponse(content=[TextBlock(type="text", text=f"{what}: blue")])
+
+
+async def wait(what: str) -> AsyncIterator[ToolResponse]:
+    """Wait for ever."""
+    yield ToolResponse(content=[TextBlock(type="text", text="begun")], stream=True)
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0)
+        ENDED.append("tool")
 
 
 def app_with(saved: list[Any], **options: Any) -> AgentApp:
@@ -64,6 +86,7 @@ def app_with(saved: list[Any], **options: Any) -> AgentApp:
     async def chat(self: Any, msgs: Any, **kwargs: Any) -> AsyncIterator[Any]:
         memory, toolkit = InMemoryMemory(), Toolkit()
         toolkit.register_tool_function(look)
+        toolkit.register_tool_function(wait)
         agent = ReActAgent(
             name="Friday",
             model=Model(**options),
@@ -80,7 +103,8 @@ def app_with(saved: list[Any], **options: Any) -> AgentApp:
             await agent.interrupt()
             raise
         finally:
-            saved.extend(msg.get_text_content() or "" for msg in await memory.get_memory())
+            ENDED.append("handler")
+            saved.extend(await memory.get_memory())
 
     return app
 
@@ -95,17 +119,48 @@ async def test_an_agent_streams_text_a_call_and_its_output() -> None:
     assert end.output[-1].content[0].text.strip() == "The sky is blue"
 
 
-async def test_the_partial_answer_is_saved_after_a_stop() -> None:
-    saved: list[Any] = []
-    app = app_with(saved, endless=True)
+async def play(app: AgentApp, stop_at: str = "") -> Any:
+    """Stop the chat where text or data has `stop_at`."""
     request = {"input": "What is above?", "user_id": "u", "session_id": "s"}
     with trio.fail_after(30):
         async with app.runtime(), app.stream_query(request) as events:
             async for event in events:
-                if "sky" in getattr(event, "text", ""):
+                shown = event.text or str(event.data) if event.object == "content" else ""
+                if stop_at and stop_at in shown:
+                    stop_at = ""
                     await app.stop_chat("u", "s")
-    assert event.status == "canceled"
-    assert any("The sky" in text for text in saved), saved
+    return event
+
+
+@pytest.mark.parametrize(("at", "endless"), [("The ", True), ("sky ", True), ("blue ", False)])
+@pytest.mark.parametrize("tool", ["look", ""])
+async def test_the_partial_answer_is_saved_after_a_stop(at: str, endless: bool, tool: str) -> None:
+    saved: list[Any] = []
+    end = await play(app_with(saved, tool=tool, endless=endless), at)
+    assert end.status == "canceled"
+    assert ENDED == ["model", "handler"]
+    # The last one is the agent's note that it was interrupted.
+    answer = saved[-2]
+    assert (answer.role, at in answer.get_text_content()) == ("assistant", True)
+
+
+async def test_a_stop_in_a_tool_ends_the_tool_and_closes_its_call() -> None:
+    saved: list[Any] = []
+    end = await play(app_with(saved, tool="wait"), "begun")
+    assert end.status == "canceled"
+    assert ENDED == ["tool", "handler"]
+    [call] = [block for msg in saved for block in msg.get_content_blocks("tool_use")]
+    [result] = [block for msg in saved for block in msg.get_content_blocks("tool_result")]
+    assert call["id"] == result["id"]
+    assert "interrupted" in str(result["output"])
+
+
+async def test_the_partial_answer_of_a_model_that_fails_is_saved() -> None:
+    saved: list[Any] = []
+    end = await play(app_with(saved, tool="", fails=True))
+    assert (end.status, end.error.code) == ("failed", "exception")
+    assert ENDED == ["model", "handler"]
+    assert [msg.get_text_content() for msg in saved] == ["What is above?", "The "]
 
 
 def test_messages_arrive_in_its_types() -> None:
