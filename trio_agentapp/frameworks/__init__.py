@@ -18,14 +18,16 @@ _ADAPTERS = {
     "asyncio": ("plain", "AsyncioAdapter", ""),
     "agentscope": ("agentscope", "AgentScopeAdapter", "agentscope"),
     "langgraph": ("langgraph", "LangGraphAdapter", "langgraph"),
+    "openai-agents": ("openai_agents", "OpenAIAgentsAdapter", "openai-agents"),
 }
 """For each framework: the module here, the class in it, and the extra that installs it."""
 
 AGENT_PACKAGES = {
     "agentscope": "agentscope",
     "langgraph": "langgraph",
+    "agents.agent": "openai-agents",
 }
-"""For each package with classes of agents: the framework that runs them."""
+"""For each package or module with classes of agents: the framework that runs them."""
 
 FRAMEWORKS = ("text", *_ADAPTERS)
 """What `framework=` may be. "text" is a Trio handler."""
@@ -54,6 +56,12 @@ def adapter_of(framework: str, type_converters: TypeConverters | None = None) ->
 
 
 def framework_of(agent: object) -> str | None:
-    """The framework that an agent belongs to, by the package of its class or of a base; None if it is unknown."""
-    packages = (base.__module__.partition(".")[0] for base in type(agent).__mro__)
-    return next((AGENT_PACKAGES[package] for package in packages if package in AGENT_PACKAGES), None)
+    """The framework that an agent belongs to, by the module of its class or of a base; None if it is unknown."""
+    modules = [f"{base.__module__}." for base in type(agent).__mro__]
+    found = (
+        framework
+        for module in modules
+        for package, framework in AGENT_PACKAGES.items()
+        if module.startswith(f"{package}.")
+    )
+    return next(found, None)
