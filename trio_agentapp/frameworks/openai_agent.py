@@ -54,6 +54,7 @@ class OpenAIAgentCopy(AgentCopy):
         self._waiting: Any = saved.get("waiting")
         self._result: Any = None
         self._refused = False
+        """Whether an output guardrail has refused the answer. Sessions of the SDK do not keep it either."""
         self._turn = _Turn()
 
     async def stream(self, messages: list[Any]) -> AsyncIterator[Any]:
@@ -88,7 +89,10 @@ class OpenAIAgentCopy(AgentCopy):
         items = self._items
         if result is not None:
             items = result.to_input_list(mode="normalized")
-            if not self._refused:
+            if self._refused:
+                while items[-1].get("role") == "assistant" or items[-1].get("type") == "reasoning":
+                    items = items[:-1]
+            else:
                 items = [*items, *self._turn.rest(len(result.raw_responses))]
             self._name = result.last_agent.name
             self._waiting = result.to_state().to_json() if result.interruptions else None
