@@ -59,7 +59,7 @@ class OpenAIAgentCopy(AgentCopy):
 
     async def stream(self, messages: list[Any]) -> AsyncIterator[Any]:
         """Messages of type `mcp_approval_response` answer the approvals that the last run has asked for."""
-        before = self._items
+        before = self._items, self._waiting
         given: Any = await self._resumed(messages)
         if given is None:
             given = self._items = [*self._items, *messages]
@@ -76,7 +76,7 @@ class OpenAIAgentCopy(AgentCopy):
                 raise result.run_loop_exception
         except InputGuardrailTripwireTriggered:
             # What a guardrail refuses is no part of the conversation, or it would refuse the next turn, too.
-            self._items, self._result = before, None
+            (self._items, self._waiting), self._result = before, None
             raise
         except OutputGuardrailTripwireTriggered:
             self._refused = True
@@ -90,7 +90,7 @@ class OpenAIAgentCopy(AgentCopy):
         if result is not None:
             items = result.to_input_list(mode="normalized")
             if self._refused:
-                while items[-1].get("role") == "assistant" or items[-1].get("type") == "reasoning":
+                while items and (items[-1].get("role") == "assistant" or items[-1].get("type") == "reasoning"):
                     items = items[:-1]
             else:
                 items = [*items, *self._turn.rest(len(result.raw_responses))]
