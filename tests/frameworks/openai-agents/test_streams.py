@@ -13,6 +13,7 @@ pytest.importorskip("agents.items", reason="it has an environment of its own: ma
 
 from agents import (
     Agent,
+    AgentUpdatedStreamEvent,
     GuardrailFunctionOutput,
     RawResponsesStreamEvent,
     RunItemStreamEvent,
@@ -21,10 +22,15 @@ from agents import (
     input_guardrail,
     set_tracing_disabled,
 )
-from agents.items import CompactionItem, ToolCallItem, ToolCallOutputItem
+from agents.items import CompactionItem, InputItem, ToolApprovalItem, ToolCallItem, ToolCallOutputItem
 from agents.models.interface import Model
 from openai.types import responses as r
-from openai.types.responses.response_output_item import ImageGenerationCall, McpCall, McpListTools
+from openai.types.responses.response_output_item import (
+    ImageGenerationCall,
+    McpApprovalRequest,
+    McpCall,
+    McpListTools,
+)
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 from pydantic import TypeAdapter
 
@@ -110,9 +116,10 @@ class Scripted(Model):
     """Calls its tool, if it has one, and then talks to the end of its sentence, or without end."""
 
     def __init__(
-        self, sentence: str = "The sky is blue ", *, tool: str = "", endless: bool = False, fails: bool = False
+        self, *, tool: str = "", arguments: str = '{"what": "sky"}', endless: bool = False, fails: bool = False
     ) -> None:
-        self.sentence, self.tool, self.endless, self.fails = sentence, tool, endless, fails
+        self.sentence = "The sky is blue "
+        self.tool, self.arguments, self.endless, self.fails = tool, arguments, endless, fails
 
     async def get_response(self, *args: Any, **options: Any) -> Any:
         raise NotImplementedError
@@ -143,8 +150,8 @@ class Scripted(Model):
         yield text_delta("look.")
         yield done(message("Let me look."))
         yield event("function_call_arguments.delta", delta="{", item_id="fc-c1", output_index=1)
-        yield done(call(self.tool), 1)
-        yield completed(message("Let me look."), call(self.tool))
+        yield done(call(self.tool, self.arguments), 1)
+        yield completed(message("Let me look."), call(self.tool, self.arguments))
 
 
 @function_tool
@@ -302,9 +309,16 @@ async def test_a_handler_keeps_the_partial_answer() -> None:
     assert saved[1]["content"].startswith("The sky ")
 
 
-async def test_a_stop_in_a_tool_ends_the_tool_and_closes_its_call(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("nested", [False, True], ids=["tool", "agent as a tool"])
+async def test_a_stop_in_a_tool_ends_the_tool_and_closes_its_call(
+    nested: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     WAITS.event, WAITS.token = trio.Event(), trio.lowlevel.current_trio_token()
     app = app_with(Scripted(tool="wait"), [wait])
+    if nested:
+        inner = Agent(name="inner", model=Scripted(tool="wait"), tools=[wait])
+        asked = inner.as_tool("ask", "Ask another agent.", on_stream=lambda _: None)
+        app = app_with(Scripted(tool="ask", arguments='{"input": "sky"}'), [asked])
     end: Any = None
 
     async def chat() -> None:
@@ -317,7 +331,7 @@ async def test_a_stop_in_a_tool_ends_the_tool_and_closes_its_call(caplog: pytest
             await WAITS.event.wait()
             await app.stop_chat("u", "s")
     assert end.status == "canceled"
-    assert ENDED == ["model", "tool", "handler"]
+    assert [*["model"] * (1 + nested), "tool", "handler"] == ENDED
     assert [each.type for each in end.output] == ["message", "plugin_call", "plugin_call_output"]
     assert not caplog.records
     # A strict provider takes this as the beginning of the next turn.
@@ -431,9 +445,7 @@ def test_messages_arrive_in_its_types() -> None:
                 ],
             ),
             Message("assistant", "reasoning", "Hm."),
-            Message(
-                "assistant", content=[TextContent("Let me look."), RefusalContent("No."), ImageContent("AA==")]
-            ),
+            Message("assistant", content=[TextContent("Look."), RefusalContent("No."), ImageContent("AA==")]),
             Message("assistant", "plugin_call", [_data(call_id="1", name="look", arguments='{"a": 1}')]),
             Message("assistant", "mcp_call", [_data(call_id="2", name="look", arguments={"a": 1})]),
             Message("tool", "plugin_call_output", [_data(call_id="1", name="look", output="blue")]),
@@ -519,6 +531,8 @@ REFUSAL = r.ResponseOutputMessage(
 )
 SHELL = {"commands": ["ls"]}
 TYPED = {"type": "type", "text": "a"}
+EXEC = {"type": "exec", "command": [], "env": {}}
+APPROVAL = McpApprovalRequest(id="t", type="mcp_approval_request", server_label="l", name="look", arguments="{}")
 LOGS = {"type": "logs", "logs": "2"}
 PATCH = {"type": "delete_file", "path": "a"}
 ROWS: list[tuple[list[Any], list[Any]]] = [
@@ -609,6 +623,39 @@ ROWS: list[tuple[list[Any], list[Any]]] = [
         both(McpListTools(id="t", type="mcp_list_tools", server_label="l", tools=[])),
         [("mcp_list_tools", {"id": "t", "server_label": "l", "tools": []})],
     ),
+    (
+        both(APPROVAL),
+        [("mcp_approval_request", {"id": "t", "server_label": "l", "name": "look", "arguments": "{}"})],
+    ),
+    (
+        [
+            *both(item_of("local_shell_call", id="s", call_id="1", action=EXEC)),
+            output(type="local_shell_call_output", call_id="1", output="x"),
+        ],
+        [
+            call_data("1", "local_shell", '{"action": {"command": [], "env": {}, "type": "exec"}}'),
+            output_data("1", "local_shell", "x"),
+        ],
+    ),
+    (
+        [
+            *both(item_of("program", id="s", call_id="1", code="1", fingerprint="f")),
+            *both(item_of("program_output", id="s", call_id="1", result="x")),
+        ],
+        [call_data("1", "program", '{"code": "1"}'), output_data("1", "program", "x")],
+    ),
+    (
+        both(item_of("tool_search_call", id="1", arguments={"query": "q"}, execution="server"))
+        + both(item_of("tool_search_output", id="1", tools=[], execution="server")),
+        [call_data("1", "tool_search", '{"arguments": {"query": "q"}}'), output_data("1", "tool_search", "[]")],
+    ),
+    (
+        [ToolApprovalItem(AGENT, call("look"))],
+        [("message", {"interrupt": {"name": "look", "arguments": '{"what": "sky"}'}, "interrupt_id": "c1"})],
+    ),
+    ([RawResponsesStreamEvent(event("function_call_arguments.delta", delta="{", item_id="1", output_index=0))], []),
+    ([RunItemStreamEvent("tool_called", InputItem(AGENT, {"role": "user", "content": "hi"}))], []),
+    ([AgentUpdatedStreamEvent(AGENT)], []),
     ([RunItemStreamEvent("tool_called", CompactionItem(AGENT, {"type": "compaction"}))], []),
     ([ToolCallItem(AGENT, call("look"))], [CALL]),
     (["text"], [("str", "text")]),
