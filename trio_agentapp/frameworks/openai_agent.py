@@ -59,11 +59,10 @@ class OpenAIAgentCopy(AgentCopy):
 
     async def stream(self, messages: list[Any]) -> AsyncIterator[Any]:
         """Messages of type `mcp_approval_response` answer the approvals that the last run has asked for."""
-        before = self._items, self._waiting
+        before = self._items
         given: Any = await self._resumed(messages)
         if given is None:
             given = self._items = [*self._items, *messages]
-            self._waiting = None
         result: Any = Runner.run_streamed(_reachable(self._agent, self._name), given)
         self._turn.expected = len(result.raw_responses)
         self._result = result
@@ -76,7 +75,7 @@ class OpenAIAgentCopy(AgentCopy):
                 raise result.run_loop_exception
         except InputGuardrailTripwireTriggered:
             # What a guardrail refuses is no part of the conversation, or it would refuse the next turn, too.
-            (self._items, self._waiting), self._result = before, None
+            self._items, self._result = before, None
             raise
         except OutputGuardrailTripwireTriggered:
             self._refused = True

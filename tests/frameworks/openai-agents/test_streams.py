@@ -116,9 +116,15 @@ class Scripted(Model):
     """Calls its tool, if it has one, and then talks to the end of its sentence, or without end."""
 
     def __init__(
-        self, *, tool: str = "", arguments: str = '{"what": "sky"}', endless: bool = False, fails: bool = False
+        self,
+        *,
+        tool: str = "",
+        arguments: str = '{"what": "sky"}',
+        endless: bool = False,
+        fails: bool = False,
+        pause: float = 0.01,
     ) -> None:
-        self.sentence = "The sky is blue "
+        self.sentence, self.pause = "The sky is blue ", pause
         self.tool, self.arguments, self.endless, self.fails = tool, arguments, endless, fails
 
     async def get_response(self, *args: Any, **options: Any) -> Any:
@@ -136,7 +142,7 @@ class Scripted(Model):
             yield done(reasoning(thought))
             for word in words * (1000 if self.endless else 1):
                 yield text_delta(f"{word} ", "m2", 1)
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(self.pause)
             if self.fails:
                 raise RuntimeError("the provider is down")
             yield done(message(self.sentence, "m2"), 1)
@@ -268,6 +274,30 @@ async def test_a_stop_while_the_model_talks(at: str) -> None:
             assert ENDED == ["model", "handler"]
             assert saved == [{"role": "user", "content": [{"type": "input_text", "text": "hi"}]}]
     assert each.status == "canceled"
+
+
+async def test_a_stop_while_the_handler_is_behind(caplog: pytest.LogCaptureFixture) -> None:
+    """It is at a `yield`. The stream ends before it goes on."""
+    app, closed = AgentApp(), False
+    agent = Agent(name="painter", model=Scripted(endless=True, pause=0))
+
+    @app.query(framework="openai-agents")
+    async def chat(msgs: Any) -> AsyncIterator[Any]:
+        nonlocal closed
+        events = Runner.run_streamed(agent, input=msgs).stream_events()
+        try:
+            async for each in events:
+                yield each
+        finally:
+            closed = events.ag_frame is None
+
+    with trio.fail_after(30):
+        async with app.runtime():
+            async with app.stream_query({"input": "hi", "user_id": "u", "session_id": "s"}) as events:
+                async for each in events:
+                    if getattr(each, "text", "") == "The " and each.delta:
+                        await app.stop_chat("u", "s")
+    assert (each.status, closed, caplog.messages) == ("canceled", True, [])
 
 
 async def test_a_stop_with_the_last_token() -> None:
