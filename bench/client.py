@@ -238,7 +238,7 @@ def raise_limit_of_open_files() -> None:
 def arguments(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
-    parser.add_argument("--model", required=True, help="the kind of chat, see agents.py")
+    parser.add_argument("--model", required=True, help="the kind of chat, see measured.py")
     parser.add_argument("--rate", type=float, default=20.0, help="deltas per second of a slow chat")
     parser.add_argument("--count", type=int, default=100, help="deltas of a chat")
     parser.add_argument("--chats", type=int, default=1)

@@ -25,9 +25,9 @@ from table import page, remarks, tables
 ROOT = HERE.parent
 PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
 MEASURED_WITH = (
-    "agents.py",
     "client.py",
     "floor.py",
+    "measured.py",
     "reader.py",
     "replaced.py",
     "scenarios.py",
@@ -188,7 +188,7 @@ def main() -> int:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     if options.app and not options.results:
         parser.error("the figures of another server must not mix with ours: name their folder with --results")
-    app = options.app or HERE / "agents.py"
+    app = options.app or HERE / "measured.py"
     results = Results(options.results or HERE / "results", code_of(app))
     results.folder.mkdir(parents=True, exist_ok=True)
     raise_limit_of_open_files()

@@ -1,6 +1,6 @@
 """The same agent on the replaced product, agentscope-runtime 1.1.6, started the way its documentation says.
 
-Runs in a virtual environment of its own, see `environment.py`. The kinds of chat are those of `agents.py`.
+Runs in a virtual environment of its own, see `environment.py`. The kinds of chat are those of `measured.py`.
 """
 
 import argparse

@@ -95,7 +95,7 @@ def test_without_the_replaced_product_ours_is_measured(monkeypatch, capsys) -> N
         raise OSError("no index")
 
     monkeypatch.setattr(measure, "replaced_python", fails)
-    assert set(measure.programs(measure.HERE / "agents.py")) == {"ours", "floor"}
+    assert set(measure.programs(measure.HERE / "measured.py")) == {"ours", "floor"}
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -451,6 +451,51 @@ async def test_a_task_that_saves_is_waited_for(bridge: Bridge, waits: bool, expe
     assert log.entries == expected
 
 
+async def test_a_handler_waits_for_tasks_of_its_tasks_each_of_which_is_cancelled_once(bridge: Bridge) -> None:
+    """Its agent leaves a tool, which cleans up, and ends the stream: the handler does not see that end."""
+    log = Log()
+
+    async def cleanup() -> None:
+        await asyncio.sleep(0.01)
+        log("after the agent")
+
+    async def tool(name: str, seconds: float) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(seconds)
+            log(name)
+            raise
+
+    async def agent(stream: asyncio.Queue[str]) -> None:
+        cancelled, left = (asyncio.create_task(tool(*each)) for each in (("tool", 0.05), ("tool left alone", 0.1)))
+        try:
+            await asyncio.wait([cancelled, left])
+        finally:
+            cancelled.cancel()
+            stream.put_nowait("end")
+
+    async def handler() -> AsyncIterator[str]:
+        stream: asyncio.Queue[str] = asyncio.Queue()
+        task = asyncio.create_task(agent(stream))
+        task.add_done_callback(lambda _: asyncio.create_task(cleanup()))
+        yield "begun"
+        try:
+            log(await stream.get())
+        except asyncio.CancelledError:
+            log(f"handler is cancelled {asyncio.current_task().cancelling()} time")  # type: ignore[union-attr]
+            raise
+
+    with trio.CancelScope() as scope:
+        async with bridge.items(handler, "handler", tasks_first=True) as items:
+            assert await anext(items) == "begun"
+            await trio.sleep(0.01)
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+    assert log.entries == ["after the agent", "tool", "tool left alone", "handler is cancelled 1 time"]
+
+
 async def test_what_a_handler_yields_and_raises_after_a_stop(bridge: Bridge) -> None:
     async def yielding() -> AsyncIterator[str]:
         try:

@@ -39,31 +39,32 @@ def app_with(command: str, *, wait: bool = True, **options: Any) -> AgentApp:
     return app
 
 
-async def pids_of_stopped(app: AgentApp) -> list[int]:
+async def pids_of(app: AgentApp, *, stop: bool = True) -> list[int]:
     pids: list[int] = []
     with trio.fail_after(20):
         async with app.runtime(), app.stream_query({"input": "", "user_id": "u", "session_id": "s"}) as events:
             async for event in events:
                 if event.object == "content" and event.delta:
                     pids = [int(pid) for pid in event.text.split()]
-                    await app.stop_chat("u", "s")
+                    if stop:
+                        await app.stop_chat("u", "s")
     return pids
 
 
 async def test_a_stop_ends_a_process_and_its_descendants() -> None:
-    pids = await pids_of_stopped(app_with(DESCENDANTS))
+    pids = await pids_of(app_with(DESCENDANTS))
     assert len(pids) == 2
     assert not any(map(is_alive, pids))
 
 
 async def test_a_process_that_ignores_sigterm_is_killed_within_the_cleanup_budget() -> None:
-    pids = await pids_of_stopped(app_with(STUBBORN, cleanup_budget=1.0))
+    pids = await pids_of(app_with(STUBBORN, cleanup_budget=1.0))
     assert pids
     assert not any(map(is_alive, pids))
 
 
 async def test_a_process_that_a_handler_leaves_is_ended_and_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    pids = await pids_of_stopped(app_with(DESCENDANTS, wait=False))
+    pids = await pids_of(app_with(DESCENDANTS, wait=False), stop=False)
     assert not any(map(is_alive, pids))
     assert "left processes" in caplog.text
 

@@ -187,9 +187,8 @@ class AgentApp(RoutingApp):
         elif callable(agent):
             self.query()(agent)
         else:
-            raise ConfigurationError(
-                f"agent must be a function or an agent of {', '.join(AGENT_PACKAGES)}, not {type(agent).__name__}"
-            )
+            known = ", ".join(AGENT_PACKAGES.values())
+            raise ConfigurationError(f"agent must be a function or an agent of {known}, not {type(agent).__name__}")
 
     def task(
         self, path: str, queue: str = "celery", *, timeout: float | None = None, **others: Any

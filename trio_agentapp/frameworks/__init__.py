@@ -20,6 +20,7 @@ _ADAPTERS = {
     "langgraph": ("langgraph", "LangGraphAdapter", "langgraph"),
     "pydantic-ai": ("pydantic_ai", "PydanticAIAdapter", "pydantic-ai"),
     "agno": ("agno", "AgnoAdapter", "agno"),
+    "openai-agents": ("openai_agents", "OpenAIAgentsAdapter", "openai-agents"),
 }
 """For each framework: the module here, the class in it, and the extra that installs it."""
 
@@ -31,8 +32,9 @@ AGENT_PACKAGES = {
     "langgraph": "langgraph",
     "pydantic_ai": "pydantic-ai",
     "agno": "agno",
+    "agents.agent": "openai-agents",
 }
-"""For each package with classes of agents: the framework that runs them."""
+"""For each package or module with classes of agents: the framework that runs them."""
 
 FRAMEWORKS = ("text", *_ADAPTERS)
 """What `framework=` may be. "text" is a Trio handler."""
@@ -63,9 +65,15 @@ def adapter_of(framework: str, type_converters: TypeConverters | None = None) ->
 
 
 def framework_of(agent: object) -> str | None:
-    """The framework that an agent belongs to, by the package of its class or of a base; None if it is unknown."""
-    packages = (base.__module__.partition(".")[0] for base in type(agent).__mro__)
-    return next((AGENT_PACKAGES[package] for package in packages if package in AGENT_PACKAGES), None)
+    """The framework that an agent belongs to, by the module of its class or of a base; None if it is unknown."""
+    modules = [f"{base.__module__}." for base in type(agent).__mro__]
+    found = (
+        framework
+        for module in modules
+        for package, framework in AGENT_PACKAGES.items()
+        if module.startswith(f"{package}.")
+    )
+    return next(found, None)
 
 
 def _major_version(package: str) -> int | None:

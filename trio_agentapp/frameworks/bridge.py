@@ -16,9 +16,10 @@ import contextvars
 import inspect
 import logging
 import threading
+import types
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -75,13 +76,16 @@ class _Call:
         self.on_done: Callable[[], None] = lambda: None
         self._tasks_first = tasks_first
         self._saves_in = saves_in
-        self._children: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._children: weakref.WeakKeyDictionary[asyncio.Task[Any], asyncio.Task[Any] | None]
+        """Tasks that were started within this one, and by which task."""
+        self._children = weakref.WeakKeyDictionary()
         self.processes: list[ProcessGroup] = []
         self.fields = log_fields()
         self.bridge = bridge
         self._result: outcome.Outcome[Any] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._turn_of_tasks = False
+        self._turn: list[asyncio.Task[Any]] = []
+        """The tasks that end before this one is cancelled."""
         self._cancellations = 0
         self._context = contextvars.copy_context()
         self._context.run(_call.set, self)
@@ -138,23 +142,35 @@ class _Call:
         if self._task is None or self._task.done():
             return
         self._cancellations += 1
-        if self._tasks_first and not self._turn_of_tasks and (left := self._unfinished()):
-            self._turn_of_tasks = True
-            for task in left:
-                task.cancel()
+        if self._tasks_first and not self._turn and (left := self._unfinished()):
+            self._turn = left
+            self._cancel_tasks()
         else:
-            self._turn_of_tasks = False
+            self._turn = []
             self._task.cancel()
+
+    def _cancel_tasks(self) -> None:
+        """Cancel each task once. A task whose parent still runs is left to the parent.
+
+        Frameworks cancel their tasks themselves. A second CancelledError would break the cleanup of a tool.
+        """
+        for task in self._turn:
+            parent = self._children.get(task)
+            orphan = parent is None or parent not in self._children or parent.done()
+            if orphan and not task.done() and not task.cancelling():
+                task.cancel()
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
         """A task was started by this one, or by another that it has started."""
-        self._children.add(task)
+        self._children[task] = asyncio.current_task(self.bridge.loop)
         if self._tasks_first:
-            # The first of its callbacks: it comes before what tells the handler that its task has ended.
-            task.add_done_callback(self._note_end)
+            # Other callbacks of the task come first: they may start tasks that clean up after it.
+            task.add_done_callback(lambda _: self.bridge.loop.call_soon(self._note_end))
 
-    def _note_end(self, _task: asyncio.Task[Any]) -> None:
-        if self._turn_of_tasks and not self._unfinished():
+    def _note_end(self) -> None:
+        if self._turn and self._unfinished():
+            self._cancel_tasks()
+        elif self._turn:
             self._cancel()
 
     def _unfinished(self) -> list[asyncio.Task[Any]]:
@@ -162,7 +178,8 @@ class _Call:
 
     async def _carry_out(self, fn: Callable[[], Awaitable[Any]]) -> None:
         try:
-            self._result = outcome.Value(await fn())
+            coro = fn()
+            self._result = outcome.Value(await (self._held(coro.__await__()) if self._tasks_first else coro))
         except BaseException as exc:
             # Also SystemExit, which would end the loop and with it all other calls.
             self._result = outcome.Error(exc)
@@ -191,8 +208,29 @@ class _Call:
         while left := [task for task in self._unfinished() if _name_of(task.get_coro()) in self._saves_in]:
             await asyncio.wait(left)
 
+    @types.coroutine
+    def _held(self, steps: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        """Await what has these steps. From a stop until the tasks have ended nothing wakes it up.
+
+        Frameworks end the stream of a task that is cancelled, which a handler would take for the end of the answer.
+        """
+        error: BaseException | None = None
+        while True:
+            try:
+                awaited = steps.send(None) if error is None else steps.throw(error)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            error = None
+            try:
+                yield awaited
+                if self._turn:
+                    yield from self.bridge.loop.create_future()  # it ends by `_cancel`
+            except BaseException as exc:
+                error = exc
+
     async def _end_children(self) -> None:
-        self._turn_of_tasks = False
+        self._turn = []
         # If it is cancelled because the cleanup budget is spent, these tasks are cancelled as all others are.
         with suppress(asyncio.CancelledError):
             await self.wait_saved()

@@ -1,0 +1,357 @@
+"""Agents of the OpenAI Agents SDK: input items of the Responses API in, what `stream_events()` yields out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import attrs
+from agents import AgentUpdatedStreamEvent, RawResponsesStreamEvent, RunItemStreamEvent
+from agents.items import CompactionItem, InputItem, RunItemBase, ToolApprovalItem
+
+from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TypeConverters
+from ..errors import ItemError
+from ..protocol.content import (
+    AudioContent,
+    Content,
+    DataContent,
+    FileContent,
+    ImageContent,
+    RefusalContent,
+    TextContent,
+    VideoContent,
+)
+from ..protocol.message import OUTPUT_OF, Message
+from .openai_agent import OpenAIAgentCopy, plain_of
+from .tool_messages import data_of
+
+__all__ = ["OpenAIAgentsAdapter"]
+
+MCP = frozenset({"mcp_list_tools", "mcp_approval_request", "mcp_approval_response"})
+"""Items of hosted MCP servers that are messages of the same type here."""
+
+DELTAS: Mapping[str, tuple[Literal["message", "reasoning"], type[TextContent | RefusalContent]]] = {
+    "response.output_text.delta": ("message", TextContent),
+    "response.refusal.delta": ("message", RefusalContent),
+    "response.reasoning_summary_text.delta": ("reasoning", TextContent),
+    "response.reasoning_text.delta": ("reasoning", TextContent),
+}
+"""Raw events with text: the type of the message that grows, and of its content."""
+
+BOUNDS = frozenset({"response.created", "response.completed", "response.incomplete", "response.failed"})
+"""Raw events at which no item of a response is open. After a failure the SDK may begin another."""
+
+CALLS: Mapping[str, tuple[str, ...]] = {
+    "function_call": (),
+    "custom_tool_call": ("input",),
+    "computer_call": ("action", "actions"),
+    "shell_call": ("action",),
+    "local_shell_call": ("action",),
+    "apply_patch_call": ("operation",),
+    "tool_search_call": ("arguments",),
+    "program": ("code",),
+    "web_search_call": ("action",),
+    "file_search_call": ("queries",),
+    "code_interpreter_call": ("code",),
+    "image_generation_call": ("action", "revised_prompt"),
+}
+"""Items that call a tool, and their fields that are its arguments."""
+
+RESULTS: Mapping[str, tuple[str, ...]] = {
+    "web_search_call": ("status",),
+    "file_search_call": ("results", "status"),
+    "code_interpreter_call": ("outputs", "status"),
+    "image_generation_call": ("error", "status"),
+}
+"""Calls of tools that the model provider runs. They have their result: the first of these fields with a value."""
+
+OUTPUTS: Mapping[str, str] = {
+    "function_call_output": "output",
+    "custom_tool_call_output": "output",
+    "computer_call_output": "output",
+    "shell_call_output": "output",
+    "local_shell_call_output": "output",
+    "apply_patch_call_output": "output",
+    "tool_search_output": "tools",
+    "program_output": "result",
+}
+"""Items with the output of a tool, and the field that has it."""
+
+IGNORED = frozenset({"compaction", "additional_tools"})
+"""Items that are bookkeeping of the model provider."""
+
+
+class OpenAIAgentsAdapter(FrameworkAdapter):
+    """Runs handlers that iterate over `Runner.run_streamed(...).stream_events()`.
+
+    The SDK runs its agent, and each tool, in asyncio tasks beside the handler. `stream_events` does not wait for
+    them when it is cancelled. So a stop ends these tasks first, and is then raised within `stream_events`.
+    """
+
+    name = "openai-agents"
+    stops_tasks_first = True
+    stops_in_stream = True
+
+    def messages(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        made: list[dict[str, Any]] = []
+        for message in messages:
+            converter = self.type_converters.get(message.type)
+            made.append(_input_item(message) if converter is None else converter(message))
+        return made
+
+    def reader(self) -> ItemReader:
+        return _Reader(self.type_converters)
+
+    def open_agent(self, agent: Any, state: Any, **_ids: str) -> AgentCopy:
+        return OpenAIAgentCopy(agent, state)
+
+
+# In.
+
+
+def _input_item(message: Message) -> dict[str, Any]:
+    data = data_of(message)
+    if message.type in OUTPUT_OF:
+        call = {"call_id": data.get("call_id"), "name": data.get("name")}
+        return {"type": "function_call", **call, "arguments": _json(data.get("arguments") or {})}
+    if message.type in OUTPUT_OF.values():
+        return {"type": "function_call_output", "call_id": data.get("call_id"), "output": _json(data.get("output"))}
+    if message.type in MCP:
+        return {"type": message.type, **data}
+    if message.type == "reasoning":
+        # Without the id of the provider, which refuses one whose next item is not the original.
+        return {"type": "reasoning", "summary": [{"type": "summary_text", "text": message.text}]}
+    if message.role == "user":
+        return {"role": "user", "content": [_input_part(part) for part in message.content]}
+    # Providers accept media from users only.
+    texts = [part["text"] for part in map(_input_part, message.content) if part["type"] == "input_text"]
+    return {"role": "assistant" if message.role == "assistant" else "system", "content": "".join(texts)}
+
+
+def _input_part(part: Content) -> dict[str, Any]:
+    match part:
+        case TextContent(text=text) | RefusalContent(refusal=text):
+            return {"type": "input_text", "text": text}
+        case DataContent(data=data):
+            return {"type": "input_text", "text": json.dumps(data, ensure_ascii=False)}
+        case ImageContent(image_url=url):
+            return {"type": "input_image", "image_url": _url_of(url, "image/png"), "detail": "auto"}
+        case AudioContent(data=data, format=form):
+            audio = {"data": data.rpartition(",")[2], "format": form or "wav"}
+            return {"type": "input_audio", "input_audio": audio}
+        case FileContent(file_url=url, file_id=id, filename=name, file_data=data):
+            given = {
+                "file_url": url,
+                "file_id": id,
+                "filename": name,
+                "file_data": data and _url_of(data, "application/octet-stream"),
+            }
+            return {"type": "input_file", **{key: value for key, value in given.items() if value}}
+        case VideoContent():
+            raise ItemError(
+                "the Responses API takes no video; convert the message: "
+                "query(framework='openai-agents', type_converters={'message': function})"
+            )
+
+
+def _url_of(value: str | None, media_type: str) -> str:
+    """A URL as it is, base64 text as a `data:` URL."""
+    value = value or ""
+    return value if ":" in value else f"data:{media_type};base64,{value}"
+
+
+# Out.
+
+
+@attrs.define
+class _Growing:
+    """What an item has streamed so far: its contents by the place in it."""
+
+    kind: Literal["message", "reasoning"]
+    id: str
+    parts: dict[tuple[str, int], TextContent | RefusalContent] = attrs.field(factory=dict)
+
+
+class _Reader(ItemReader):
+    """Translates raw events and run items, which show each finished item once more."""
+
+    def __init__(self, converters: TypeConverters) -> None:
+        self._converters = converters
+        self._growing: dict[tuple[str, int], _Growing] = {}
+        """By the id of the item and its place in the response. Some models give all items one id."""
+        self._shown: Counter[tuple[str, str, str]] = Counter()
+        """Items that raw events have shown, and whose run item may follow."""
+        self._names: dict[str, str] = {}
+        """Names of tools, by the ids of their calls."""
+        self._agent: str | None = None
+
+    def read(self, item: Any) -> Iterator[object]:
+        if (converter := self._converters.get(type(item))) is not None:
+            yield from converter(item)
+        elif isinstance(item, RawResponsesStreamEvent):
+            yield from self._raw(item.data)
+        elif isinstance(item, RunItemStreamEvent):
+            yield from self._run_item(item.item)
+        elif isinstance(item, RunItemBase):
+            yield from self._run_item(item)
+        elif isinstance(item, AgentUpdatedStreamEvent):
+            self._agent = item.new_agent.name
+        elif isinstance(item, str | Message | Content | Mapping | tuple | None):
+            yield item
+        else:
+            raise _refused(f"a {type(item).__name__}", type(item).__name__)
+
+    def end(self) -> Iterator[object]:
+        """Texts whose item was not completed."""
+        for key in [*self._growing]:
+            yield self._close(key, None)
+
+    # Raw events.
+
+    def _raw(self, event: Any) -> Iterator[object]:
+        kind = event.type
+        if (converter := self._converters.get(kind)) is not None:
+            yield from converter(event)
+        elif kind in DELTAS:
+            yield from self._grown(event)
+        elif kind == "response.output_item.done":
+            yield from self._item(event.item, raw=True, place=event.output_index)
+        elif kind in BOUNDS:
+            if event.response.usage is not None:
+                self.usage = _added(self.usage or {}, plain_of(event.response.usage))
+            yield from self.end()
+
+    def _grown(self, event: Any) -> Iterator[object]:
+        kind, content = DELTAS[event.type]
+        if not event.delta:
+            return
+        growing = self._growing.setdefault((event.item_id, event.output_index), _Growing(kind, event.item_id))
+        index = event.summary_index if "summary" in event.type else event.content_index
+        part = growing.parts.get((event.type, index))
+        growing.parts[event.type, index] = content((_text_of(part) if part else "") + event.delta)
+        yield (self._text(kind, growing.id, [*growing.parts.values()]), False)
+
+    def _close(self, key: tuple[str, int], whole: list[Content] | None) -> tuple[Message, bool]:
+        growing = self._growing.pop(key)
+        content: list[Content] = whole or [*growing.parts.values()]
+        if whole is None:
+            self._shown[growing.kind, growing.id, _joined(content)] += 1
+        return (self._text(growing.kind, growing.id, content), True)
+
+    # Items.
+
+    def _run_item(self, item: Any) -> Iterator[object]:
+        if (converter := self._converters.get(type(item))) is not None:
+            yield from converter(item)
+        elif isinstance(item, ToolApprovalItem):
+            waiting = {"interrupt": {"name": item.name, "arguments": item.arguments}, "interrupt_id": item.call_id}
+            yield Message("assistant", "message", [DataContent(waiting)])
+        elif not isinstance(item, CompactionItem | InputItem):
+            yield from self._item(item.raw_item, raw=False)
+
+    def _item(self, given: Any, *, raw: bool, place: int = 0) -> Iterator[object]:
+        item = plain_of(given)
+        kind, id = item["type"], item.get("call_id") or item.get("id") or ""
+        content = _contents(item) if kind in ("message", "reasoning") else []
+        shown = (kind, id, _joined(content))
+        if raw:
+            self._shown[shown] += 1
+        elif self._shown[shown]:
+            self._shown[shown] -= 1
+            return
+        if (converter := self._converters.get(type(given))) is not None:
+            yield from converter(given)
+        elif kind in ("message", "reasoning"):
+            if (id, place) in self._growing and raw:
+                yield self._close((id, place), content)
+            elif content:
+                yield self._text(kind, id, content)
+        elif kind in CALLS:
+            yield from self._call(kind, id, item)
+        elif kind in OUTPUTS:
+            data = {"call_id": id, "name": self._names.get(id), "output": _json(item.get(OUTPUTS[kind]))}
+            yield Message("tool", "plugin_call_output", [DataContent(data)], metadata=self._metadata(item))
+        elif kind == "mcp_call":
+            call = {key: item.get(key) for key in ("name", "arguments", "server_label")}
+            metadata = self._metadata(item)
+            yield Message("assistant", "mcp_call", [DataContent({"call_id": id, **call})], metadata=metadata)
+            output = item.get("error") or item.get("output")
+            data = {"call_id": id, "name": item.get("name"), "output": _json(output)}
+            yield Message("tool", "mcp_call_output", [DataContent(data)], metadata=metadata)
+        elif kind in MCP:
+            data = {key: value for key, value in item.items() if key != "type"}
+            yield Message("assistant", kind, [DataContent(data)], metadata=self._metadata(item))
+        elif (converter := self._converters.get(kind)) is not None:
+            # Last, because the names of known items are also types of messages.
+            yield from converter(given)
+        elif kind not in IGNORED:
+            raise _refused(f"an item of type {kind!r}", repr(kind))
+
+    def _call(self, kind: str, id: str, item: dict[str, Any]) -> Iterator[object]:
+        name = self._names[id] = item.get("name") or kind.removesuffix("_call")
+        arguments = item.get("arguments")
+        if kind != "function_call":
+            given = {field: item[field] for field in CALLS[kind] if item.get(field) is not None}
+            arguments = json.dumps(given, ensure_ascii=False)
+        data = {"call_id": id, "name": name, "arguments": arguments or "{}"}
+        yield Message("assistant", "plugin_call", [DataContent(data)], metadata=self._metadata(item))
+        if kind in RESULTS:
+            output = next((item[field] for field in RESULTS[kind] if item.get(field)), "")
+            data = {"call_id": id, "name": name, "output": _json(output)}
+            yield Message("tool", "plugin_call_output", [DataContent(data)], metadata=self._metadata(item))
+        if kind == "image_generation_call" and item.get("result"):
+            url = _url_of(item["result"], f"image/{item.get('output_format') or 'png'}")
+            yield Message("assistant", "message", [ImageContent(url)], metadata=self._metadata(item))
+
+    def _text(self, kind: str, id: str, content: list[Content]) -> Message:
+        # Some models give all items one id.
+        name = id if kind == "message" else f"{id}-reasoning"
+        return Message("assistant", kind, content, name or None, metadata=self._metadata({"id": id}))
+
+    def _metadata(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        given = {"original_id": item.get("id"), "original_name": self._agent}
+        return {name: value for name, value in given.items() if value}
+
+
+def _contents(item: Mapping[str, Any]) -> list[Content]:
+    parts = [*(item.get("summary") or ()), *(item.get("content") or ())]
+    return [
+        RefusalContent(part["refusal"]) if part["type"] == "refusal" else TextContent(part.get("text"))
+        for part in parts
+        if part.get("text") or part.get("refusal")
+    ]
+
+
+def _joined(content: Iterable[Content]) -> str:
+    return "".join(_text_of(part) for part in content)
+
+
+def _text_of(part: Content) -> str:
+    match part:
+        case TextContent(text=text) | RefusalContent(refusal=text):
+            return text
+    return ""
+
+
+def _json(output: Any) -> str:
+    return output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+
+
+def _added(usage: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """The sum of two usages, also of the numbers within their details."""
+    total = dict(usage)
+    for name, value in more.items():
+        if isinstance(value, Mapping):
+            total[name] = _added(total.get(name, {}), value)
+        elif isinstance(value, int):
+            total[name] = total.get(name, 0) + value
+    return total
+
+
+def _refused(what: str, key: str) -> ItemError:
+    return ItemError(
+        f"a handler of openai-agents yielded {what}, which has no translation; give one by "
+        f"query(framework='openai-agents', type_converters={{{key}: function}})"
+    )
