@@ -403,7 +403,7 @@ async def test_tasks_of_a_handler_may_be_stopped_before_it(bridge: Bridge) -> No
             assert task.done()
 
     with trio.CancelScope() as scope:
-        async with bridge.items(handler, "handler", tasks_first=True) as items:
+        async with bridge.items(handler, "handler", tasks_first=lambda task: "cancel") as items:
             assert await anext(items) == "begun"
             await trio.sleep(0.01)
             scope.cancel()

@@ -17,12 +17,14 @@ __all__ = ["AGENT_PACKAGES", "FRAMEWORKS", "Bridge", "adapter_of", "framework_of
 _ADAPTERS = {
     "asyncio": ("plain", "AsyncioAdapter", ""),
     "agentscope": ("agentscope", "AgentScopeAdapter", "agentscope"),
+    "autogen": ("autogen", "AutoGenAdapter", "autogen"),
     "langgraph": ("langgraph", "LangGraphAdapter", "langgraph"),
 }
 """For each framework: the module here, the class in it, and the extra that installs it."""
 
 AGENT_PACKAGES = {
     "agentscope": "agentscope",
+    "autogen_agentchat": "autogen",
     "langgraph": "langgraph",
 }
 """For each package with classes of agents: the framework that runs them."""

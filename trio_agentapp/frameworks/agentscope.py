@@ -21,6 +21,7 @@ from ..protocol.content import (
     VideoContent,
 )
 from ..protocol.message import OUTPUT_OF, Message
+from .media import source_of
 from .tool_messages import data_of, object_of
 
 __all__ = ["AgentScopeAdapter"]
@@ -104,13 +105,10 @@ def _block_of(part: Content) -> dict[str, Any]:
 
 def _source_of(value: str | None, media_type: str) -> dict[str, str]:
     """A URL, a `data:` URL, or base64 text, as agentscope spells it."""
-    value = value or ""
-    if value.startswith("data:"):
-        head, _, data = value.partition(",")
-        return {"type": "base64", "media_type": head[5:].partition(";")[0] or media_type, "data": data}
-    if "://" in value:
-        return {"type": "url", "url": value}
-    return {"type": "base64", "media_type": media_type, "data": value}
+    source = source_of(value, media_type)
+    if source.url:
+        return {"type": "url", "url": source.url}
+    return {"type": "base64", "media_type": source.media_type, "data": source.data}
 
 
 # Out.

@@ -58,6 +58,10 @@ class AsyncioRun:
 
         self._bridge.call_trio(self._run.on_exit, lambda: self._bridge.run(call))
 
+    def on_stop(self, fn: Callable[[], object]) -> None:
+        """Call `fn` on the loop as soon as the run is stopped, before the handler gets its CancelledError."""
+        current_items.get().call.on_stop(fn)
+
     def start_soon(self, fn: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> asyncio.Task[Any]:
         """Start an asyncio task that ends with the run."""
         return asyncio.get_running_loop().create_task(fn(*args))

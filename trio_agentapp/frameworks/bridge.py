@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 import outcome
 import trio
 
+from ..abc.frameworks import TaskStop
 from ..errors import AgentAppError
 from ..nursery import nursery_around
 from ..runs import current_run
@@ -37,6 +38,8 @@ __all__ = ["Bridge", "BridgeClosed", "Items", "bridge_here", "open_bridge"]
 logger = logging.getLogger("trio_agentapp.frameworks")
 
 T = TypeVar("T")
+
+AtStop = Callable[["asyncio.Task[Any]"], TaskStop]
 
 HIGH_WATER = 256
 """Items on their way to Trio at which the asyncio side waits."""
@@ -61,14 +64,16 @@ class BridgeClosed(AgentAppError):
 class _Call:
     """One asyncio task that a Trio task waits for."""
 
-    def __init__(self, bridge: Bridge, name: str, *, tasks_first: bool = False) -> None:
+    def __init__(self, bridge: Bridge, name: str, *, tasks_first: AtStop | None = None) -> None:
         """`tasks_first`: a cancellation reaches the tasks that this one has started, and then this one."""
         self.name = name
         self.done = trio.Event()
         self.cancelled = False
         self.on_done: Callable[[], None] = lambda: None
         self._tasks_first = tasks_first
-        self._children: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._children: weakref.WeakKeyDictionary[asyncio.Task[Any], None] = weakref.WeakKeyDictionary()
+        """The tasks that this one has started, and those that they have, in the order in which they were."""
+        self._on_stop: list[Callable[[], object]] = []
         self.fields = log_fields()
         self.bridge = bridge
         self._result: outcome.Outcome[Any] | None = None
@@ -125,27 +130,61 @@ class _Call:
         task.add_done_callback(self._ended)
         self._task = task
 
+    def on_stop(self, fn: Callable[[], object]) -> None:
+        """Call `fn` when this call is cancelled, before any task is; at once if it has been."""
+        if self.cancelled:
+            fn()
+        else:
+            self._on_stop.append(fn)
+
     def _cancel(self) -> None:
         if self._task is None or self._task.done():
             return
-        if self._tasks_first and not self._turn_of_tasks and (left := self._unfinished()):
-            self._turn_of_tasks = True
-            for task in left:
-                task.cancel()
-        else:
-            self._turn_of_tasks = False
+        first_tasks = not self._turn_of_tasks and bool(self._awaited())
+        self._turn_of_tasks = first_tasks
+        if first_tasks:
+            for task in self._unfinished():
+                self._stop_task(task)
+        while self._on_stop:
+            try:
+                self._on_stop.pop(0)()
+            except Exception as exc:
+                self.note_error("a function given to run.on_stop failed", exc)
+        if not first_tasks:
             self._task.cancel()
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
         """A task was started by this one, or by another that it has started."""
-        self._children.add(task)
-        if self._tasks_first:
+        self._children[task] = None
+        if self._tasks_first is not None:
             # The first of its callbacks: it comes before what tells the handler that its task has ended.
             task.add_done_callback(self._note_end)
+        if self._turn_of_tasks:
+            # One that a cancelled task starts belongs to its cleanup.
+            starter = asyncio.current_task(self.bridge.loop)
+            if starter is None or not starter.cancelling():
+                self._stop_task(task)
+
+    def _stop_task(self, task: asyncio.Task[Any]) -> None:
+        """Cancel a task soon, unless it is left alone, or was cancelled until then by the task that awaits it, or
+        by a function given to `on_stop`: a second cancellation would break its cleanup."""
+
+        def cancel(before: int) -> None:
+            if task.cancelling() == before:
+                task.cancel()
+
+        if self._tasks_first is not None and self._tasks_first(task) == "cancel":
+            # Not at once: a task that is cancelled before its first step never runs, and its cleanup neither.
+            self.bridge.loop.call_soon(cancel, task.cancelling())
 
     def _note_end(self, _task: asyncio.Task[Any]) -> None:
-        if self._turn_of_tasks and not self._unfinished():
+        if self._turn_of_tasks and not self._awaited():
             self._cancel()
+
+    def _awaited(self) -> list[asyncio.Task[Any]]:
+        """The tasks that have to end before this one is cancelled."""
+        first = self._tasks_first
+        return [] if first is None else [task for task in self._unfinished() if first(task) != "ignore"]
 
     def _unfinished(self) -> list[asyncio.Task[Any]]:
         return [task for task in self._children if not task.done()]
@@ -273,14 +312,15 @@ class Bridge:
 
     @asynccontextmanager
     async def items(
-        self, fn: Callable[[], Any], name: str, *, tasks_first: bool = False, in_stream: bool = False
+        self, fn: Callable[[], Any], name: str, *, tasks_first: AtStop | None = None, in_stream: bool = False
     ) -> AsyncIterator[Items]:
         """Call `fn` on the loop, and iterate over what it yields.
 
         `fn` is an asynchronous generator function, or a coroutine function, whose result is the one item. If the
         block is left before the last item, `fn` gets one `asyncio.CancelledError` at its await or yield, and is
         waited for. `tasks_first`: the asyncio tasks that it has started get theirs before, and have ended when `fn`
-        gets its own. `in_stream`: never at a yield, if an await follows.
+        gets its own; it is called with each of them, and may exempt some. `in_stream`: never at a yield, if an
+        await follows.
         """
         items = Items(self, fn, name, tasks_first=tasks_first, in_stream=in_stream)
         try:
@@ -433,7 +473,7 @@ class Items:
     """What an asyncio handler yields, as a Trio task reads it."""
 
     def __init__(
-        self, bridge: Bridge, fn: Callable[[], Any], name: str, *, tasks_first: bool, in_stream: bool
+        self, bridge: Bridge, fn: Callable[[], Any], name: str, *, tasks_first: AtStop | None, in_stream: bool
     ) -> None:
         self._bridge = bridge
         self._queue: deque[object] = deque()

@@ -35,6 +35,8 @@ def bridged(
             arguments["run"] = AsyncioRun(run, bridge)
 
         def call() -> Any:
+            if "run" in arguments:
+                adapter.prepare_run(arguments["run"])
             if "msgs" in arguments:
                 arguments["msgs"] = adapter.messages(arguments["msgs"])
             return fn(**arguments)
@@ -42,7 +44,7 @@ def bridged(
         async with bridge.items(
             call,
             f"handler {run.handler_name!r}",
-            tasks_first=adapter.stops_tasks_first,
+            tasks_first=adapter.at_stop if adapter.stops_tasks_first else None,
             in_stream=adapter.stops_in_stream,
         ) as items:
             async for item in items:

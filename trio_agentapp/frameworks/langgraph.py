@@ -32,6 +32,7 @@ from ..protocol.content import (
 )
 from ..protocol.message import OUTPUT_OF, Message, Role
 from .langgraph_agent import GraphCopy
+from .media import source_of
 from .tool_messages import data_of, object_of
 
 __all__ = ["LangGraphAdapter"]
@@ -130,11 +131,8 @@ def _block_of(part: Content) -> dict[str, Any]:
 
 
 def _source_of(value: str | None, media_type: str) -> dict[str, str]:
-    value = value or ""
-    if value.startswith("data:"):
-        head, _, data = value.partition(",")
-        return {"base64": data, "mime_type": head[5:].partition(";")[0] or media_type}
-    return {"url": value} if "://" in value else {"base64": value, "mime_type": media_type}
+    source = source_of(value, media_type)
+    return {"url": source.url} if source.url else {"base64": source.data, "mime_type": source.media_type}
 
 
 # Out.

@@ -17,11 +17,9 @@ from langgraph.types import Command
 
 from ..abc.frameworks import AgentCopy
 from ..errors import ConfigurationError
+from .tool_messages import INTERRUPTED
 
 __all__ = ["GraphCopy"]
-
-INTERRUPTED = "This call was stopped before it had a result."
-"""The result of a tool call that a stop has ended."""
 
 MODES = ("messages", "custom", "updates")
 
