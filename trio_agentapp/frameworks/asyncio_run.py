@@ -18,6 +18,7 @@ class AsyncioRun:
     """A `Run`, usable from the asyncio loop: the same attributes, and methods that await there.
 
     An asyncio handler may await in `except` and `finally` as it likes, so `cleanup()` does nothing here.
+    Handlers of AutoGen also have `cancellation_token`, which a stop cancels.
     """
 
     def __init__(self, run: Run, bridge: Bridge) -> None:

@@ -7,6 +7,7 @@ import base64
 import io
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -41,6 +42,7 @@ from autogen_core import CancellationToken, FunctionCall, Image
 from autogen_core.code_executor import CodeResult
 from autogen_core.memory import MemoryContent
 from autogen_core.models import (
+    AssistantMessage,
     ChatCompletionClient,
     CreateResult,
     FunctionExecutionResult,
@@ -54,6 +56,7 @@ from pydantic import BaseModel
 from trio_agentapp import AgentApp
 from trio_agentapp.errors import ItemError
 from trio_agentapp.frameworks import adapter_of
+from trio_agentapp.frameworks.bridge import current_items
 from trio_agentapp.protocol.content import AudioContent, DataContent, FileContent, ImageContent, TextContent
 from trio_agentapp.protocol.message import Message
 
@@ -76,13 +79,18 @@ class Model(ChatCompletionClient):
     )
     capabilities: Any = model_info
 
-    def __init__(self, *, tool: str = "", endless: bool = False, fails: bool = False, thought: str = "") -> None:
+    def __init__(
+        self, *, tool: str = "", endless: bool = False, fails: bool = False, thought: str = "", pace: float = 0.01
+    ) -> None:
+        self.pace = pace
+        self.talks = False
         self.tool = tool
         self.endless = endless
         self.fails = fails
         self.thought = thought
 
     async def create_stream(self, messages: Any, **options: Any) -> AsyncIterator[str | CreateResult]:
+        self.talks = True
         try:
             if self.tool and not isinstance(messages[-1], FunctionExecutionResultMessage):
                 yield "Let me "
@@ -97,9 +105,10 @@ class Model(ChatCompletionClient):
             words = ["The ", "sky ", "is ", "blue"]
             for word in words * (1000 if self.endless else 1):
                 yield word
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(self.pace)
             yield self.result("".join(words), self.thought)
         finally:
+            self.talks = False
             ENDED.append("model")
 
     def result(self, content: Any, thought: str) -> CreateResult:
@@ -157,6 +166,11 @@ def pair(*options: Mapping[str, Any], **limits: Any) -> RoundRobinGroupChat:
     return RoundRobinGroupChat(members, **(limits or {"max_turns": 2}))  # type: ignore[arg-type]
 
 
+def talks(agent: Any) -> bool:
+    members = getattr(agent, "_participants", None)
+    return any(map(talks, members)) if members else agent._model_client.talks
+
+
 def app_with(make: Callable[[], Any], *, token: bool = True, saved: list[Any] | None = None) -> AgentApp:
     app = AgentApp()
 
@@ -170,7 +184,7 @@ def app_with(make: Callable[[], Any], *, token: bool = True, saved: list[Any] | 
         finally:
             task = asyncio.current_task()
             assert task is not None
-            ENDED.append(f"handler {task.cancelling()}")
+            ENDED.append("too early" if talks(agent) else f"handler {task.cancelling()}")
             if saved is not None:
                 saved.append(await agent.save_state())
 
@@ -261,6 +275,8 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "team": lambda: pair({"endless": True}, {}),
     "second of a team": lambda: pair({}, {"endless": True}),
     "team without end": lambda: pair({}, {}, max_turns=1000),
+    "busy agent": lambda: assistant(endless=True, pace=0),
+    "busy team": lambda: pair({"pace": 0}, {"pace": 0}, max_turns=1000),
     "selector": selecting,
     "nested": nested,
 }
@@ -282,6 +298,61 @@ async def test_a_stop_while_the_model_talks(
     assert saved
     ours = [record.message for record in caplog.records if record.name.startswith(("trio_agentapp", "asyncio"))]
     assert not [text for text in ours if "left the asyncio task" in text or "exception" in text.lower()]
+
+
+async def test_a_handler_keeps_the_partial_answer() -> None:
+    """As the manual says."""
+    app = AgentApp()
+    agent = assistant(endless=True)
+
+    @app.query(framework="autogen")
+    async def chat(msgs: Any) -> AsyncIterator[Any]:
+        text = ""
+        try:
+            async for item in agent.run_stream(task=msgs):
+                if isinstance(item, ModelClientStreamingChunkEvent):
+                    text += item.content
+                yield item
+        except asyncio.CancelledError:
+            await agent.model_context.add_message(AssistantMessage(content=text, source=agent.name))
+            raise
+
+    async with app.runtime():
+        assert (await play(app, "hi", stop_at="sky")).status == "canceled"
+    question, answer = (await agent.save_state())["llm_context"]["messages"]
+    assert question["content"] == "hi"
+    assert answer["content"].startswith("The sky ")
+
+
+@pytest.mark.parametrize("token", [True, False], ids=["token", "no token"])
+@pytest.mark.parametrize("kind", ["agent", "team without end", "nested"])
+async def test_a_stop_before_the_first_message(kind: str, token: bool) -> None:
+    app = AgentApp()
+
+    @app.query(framework="autogen")
+    async def chat(msgs: Any, run: Any) -> AsyncIterator[Any]:
+        agent = MAKERS[kind]()
+        yield "begun"
+        block_until_stopped()
+        options = {"cancellation_token": run.cancellation_token} if token else {}
+        try:
+            async for item in agent.run_stream(task=msgs, **options):
+                yield item
+        finally:
+            ENDED.append("too early" if talks(agent) else "handler")
+
+    async with app.runtime():
+        end = await play(app, stop_at="begun")
+    assert end.status == "canceled"
+    assert ENDED[-1] == "handler"
+
+
+def block_until_stopped() -> None:
+    """Keep the loop from its work until a stop has been sent to it."""
+    call = current_items.get().call
+    while not call.cancelled:
+        time.sleep(0.001)
+    time.sleep(0.02)
 
 
 TOOLS: dict[str, Callable[[], Any]] = {
@@ -381,7 +452,7 @@ async def test_two_users_at_once() -> None:
 
 
 @pytest.mark.parametrize("token", [True, False], ids=["token", "no token"])
-@pytest.mark.parametrize("kind", ["agent", "team", "team without end"])
+@pytest.mark.parametrize("kind", ["agent", "team", "busy agent", "busy team"])
 async def test_fifty_chats_stopped_at_once(kind: str, token: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, logger="autogen_core")
     app = app_with(MAKERS[kind], token=token)
