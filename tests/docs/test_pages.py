@@ -19,6 +19,7 @@ import trio.testing
 from trio_agentapp import AgentApp, Run, RunState, StopReceipt, errors
 from trio_agentapp.app import Settings
 from trio_agentapp.app.settings import PREFIX
+from trio_agentapp.frameworks.asyncio_run import AsyncioRun
 from trio_agentapp.interrupts.redis import RedisInterruptBackend
 from trio_agentapp.protocol.content import CONTENT_TYPES, FIELDS
 from trio_agentapp.protocol.events import TERMINAL
@@ -282,4 +283,7 @@ def test_nothing_is_documented_that_does_not_exist() -> None:
         for name in re.findall(r"`(?:await )?app\.(?!py\b)(\w+)", text):
             assert name in known, (named(path), name)
         for name in re.findall(r"`(?:async with )?(?:await )?run\.(?!py\b)(\w+)", text):
-            assert hasattr(Run, name) or name in (Run.__doc__ or ""), (named(path), name)
+            assert any(hasattr(run, name) or name in (run.__doc__ or "") for run in (Run, AsyncioRun)), (
+                named(path),
+                name,
+            )

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 import trio
 
+from trio_agentapp.abc.frameworks import TaskStop
 from trio_agentapp.errors import ConfigurationError
 from trio_agentapp.frameworks import Bridge, adapter_of, open_bridge
-from trio_agentapp.frameworks.bridge import HIGH_WATER, BridgeClosed, wait_saved
+from trio_agentapp.frameworks.bridge import HIGH_WATER, BridgeClosed, current_items, wait_saved
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -403,7 +404,7 @@ async def test_tasks_of_a_handler_may_be_stopped_before_it(bridge: Bridge) -> No
             assert task.done()
 
     with trio.CancelScope() as scope:
-        async with bridge.items(handler, "handler", tasks_first=True) as items:
+        async with bridge.items(handler, "handler", tasks_first=lambda _: "cancel") as items:
             assert await anext(items) == "begun"
             await trio.sleep(0.01)
             scope.cancel()
@@ -443,8 +444,11 @@ async def test_a_task_that_saves_is_waited_for(bridge: Bridge, waits: bool, expe
                 await wait_saved()
             log("handler ends")
 
+    def at_stop(task: asyncio.Task[Any]) -> TaskStop:
+        return "wait" if "save" in task.get_coro().__qualname__.rpartition(".")[2] else "ignore"
+
     with trio.CancelScope() as scope:
-        async with bridge.items(handler, "handler", saves_in=frozenset({save.__qualname__})) as items:
+        async with bridge.items(handler, "handler", tasks_first=at_stop) as items:
             assert await anext(items) == "begun"
             scope.cancel()
             await trio.lowlevel.checkpoint()
@@ -487,13 +491,179 @@ async def test_a_handler_waits_for_tasks_of_its_tasks_each_of_which_is_cancelled
             raise
 
     with trio.CancelScope() as scope:
-        async with bridge.items(handler, "handler", tasks_first=True) as items:
+        async with bridge.items(handler, "handler", tasks_first=lambda _: "cancel") as items:
             assert await anext(items) == "begun"
             await trio.sleep(0.01)
             scope.cancel()
             await trio.lowlevel.checkpoint()
     assert scope.cancelled_caught
     assert log.entries == ["after the agent", "tool", "tool left alone", "handler is cancelled 1 time"]
+
+
+async def stopped(bridge: Bridge, handler: Any, tasks_first: Any = lambda task: "cancel") -> None:
+    """Stop a handler after its first item."""
+    with trio.CancelScope() as scope:
+        async with bridge.items(handler, "handler", tasks_first=tasks_first) as items:
+            assert await anext(items) == "begun"
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("how", ["gathered", "grouped"])
+async def test_each_task_gets_one_cancelled_error(bridge: Bridge, how: str) -> None:
+    """Also one that its starter cancels, too, and so it is not disturbed in its cleanup."""
+    log = Log()
+
+    async def work(depth: int) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            if depth and how == "gathered":
+                await asyncio.gather(work(depth - 1), work(depth - 1))
+            elif depth:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(work(depth - 1))
+                    group.create_task(work(depth - 1))
+            await asyncio.sleep(60)
+        finally:
+            if how == "gathered":
+                assert task.cancelling() == 1
+            await asyncio.sleep(0.02)  # a second CancelledError would be raised here
+            log("work")
+
+    async def handler() -> AsyncIterator[str]:
+        tasks = [asyncio.create_task(work(3)) for _ in range(10)]
+        await asyncio.sleep(0.01)
+        try:
+            yield "begun"
+            await asyncio.sleep(60)
+        finally:
+            assert all(task.done() for task in tasks)
+            log("handler")
+
+    await stopped(bridge, handler)
+    assert log.entries == ["work"] * 10 * (1 + 2 + 4 + 8) + ["handler"]
+
+
+async def test_a_task_that_has_just_been_started_runs_its_cleanup(bridge: Bridge) -> None:
+    log = Log()
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            log("work")
+
+    async def handler() -> AsyncIterator[str]:
+        asyncio.create_task(work()).add_done_callback(lambda _: log("done"))
+        try:
+            yield "begun"
+            # The stop comes while the loop is here, and before the task has taken its first step.
+            while not current_items.get().call.cancelled:
+                time.sleep(0.001)  # noqa: ASYNC251
+            time.sleep(0.02)  # noqa: ASYNC251
+            await asyncio.sleep(60)
+        finally:
+            log("handler")
+
+    await stopped(bridge, handler)
+    assert log.entries == ["work", "done", "handler"]
+
+
+async def test_tasks_that_are_started_while_a_handler_is_stopped(bridge: Bridge) -> None:
+    """Those of tasks that go on are cancelled, too; those of cancelled tasks are their cleanup."""
+    log = Log()
+    queue: asyncio.Queue[str] = asyncio.Queue()
+
+    async def work(name: str) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            log(f"{name} is cancelled")
+            queue.put_nowait("more")
+            await asyncio.wait_for(clean(name), 10)
+            raise
+
+    async def clean(name: str) -> None:
+        await asyncio.sleep(0.02)
+        log(f"{name} is clean")
+
+    async def pump() -> None:
+        await queue.get()
+        _kept.append(asyncio.create_task(work("second")))
+
+    async def handler() -> AsyncIterator[str]:
+        _kept.append(asyncio.create_task(work("first")))
+        _kept.append(asyncio.create_task(pump(), name="pump"))
+        await asyncio.sleep(0.01)
+        try:
+            yield "begun"
+            await asyncio.sleep(60)
+        finally:
+            log("handler")
+
+    await stopped(bridge, handler, lambda task: "wait" if task.get_name() == "pump" else "cancel")
+    assert log.entries == [
+        "first is cancelled",
+        "second is cancelled",
+        "first is clean",
+        "second is clean",
+        "handler",
+    ]
+
+
+async def test_a_task_may_be_left_to_the_handler(bridge: Bridge) -> None:
+    log = Log()
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            log("work")
+
+    async def handler() -> AsyncIterator[str]:
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0.01)
+        try:
+            yield "begun"
+            await asyncio.sleep(60)
+        finally:
+            log("handler")
+            task.cancel()
+
+    await stopped(bridge, handler, lambda task: "ignore")
+    assert log.entries == ["handler", "work"]
+
+
+async def test_functions_are_called_at_a_stop(bridge: Bridge, caplog: pytest.LogCaptureFixture) -> None:
+    log = Log()
+
+    def fail() -> None:
+        log("fails")
+        raise ValueError("no token")
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            log("work")
+
+    async def handler() -> AsyncIterator[str]:
+        call = current_items.get().call
+        call.on_stop(fail)
+        call.on_stop(lambda: log("called"))
+        _kept.append(asyncio.create_task(work()))
+        await asyncio.sleep(0.01)
+        try:
+            yield "begun"
+            await asyncio.sleep(60)
+        finally:
+            call.on_stop(lambda: log("called at once"))
+
+    await stopped(bridge, handler)
+    assert log.entries == ["fails", "called", "work", "called at once"]
+    assert "no token" in caplog.text
 
 
 async def test_what_a_handler_yields_and_raises_after_a_stop(bridge: Bridge) -> None:

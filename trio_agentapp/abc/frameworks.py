@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from ..errors import ConfigurationError
 from ..protocol.message import Message
 
-__all__ = ["AgentCopy", "FrameworkAdapter", "ItemReader", "TypeConverters"]
+__all__ = ["AgentCopy", "FrameworkAdapter", "ItemReader", "TaskStop", "TypeConverters"]
 
 TypeConverters = Mapping[Any, Callable[..., Any]]
 """Converters of a user's own, asked first: by the type of a message on the way in (`Message -> framework object`),
 and by the name of a block or the class of an item on the way out (`block or item -> items of ours`)."""
+
+TaskStop: TypeAlias = Literal["cancel", "wait", "ignore"]
+"""What a stop does with an asyncio task of a handler before the handler gets its CancelledError: cancel it and wait
+for its end, wait for it to end by itself, or nothing."""
 
 
 class ItemReader(ABC):
@@ -73,10 +77,6 @@ class FrameworkAdapter(ABC):
     """Whether a stop that finds a handler at a `yield` waits for its next `await`. That is within the framework's
     stream, which then ends what it has started before the handler goes on."""
 
-    saves_in: ClassVar[frozenset[str]] = frozenset()
-    """Coroutine functions, by `__qualname__`, in whose tasks the framework saves because of a stop. Tasks that a
-    handler has left running are cancelled, but these are waited for."""
-
     def __init__(self, type_converters: TypeConverters | None = None) -> None:
         self.type_converters: TypeConverters = type_converters or {}
 
@@ -87,6 +87,17 @@ class FrameworkAdapter(ABC):
     @abstractmethod
     def reader(self) -> ItemReader:
         """A reader for the items of one run."""
+
+    def prepare_run(self, run: Any) -> None:  # noqa: B027  most need nothing
+        """Add to `run`, the `AsyncioRun` that a handler gets, what handlers of this framework need."""
+
+    def at_stop(self, task: Any) -> TaskStop:
+        """What a stop does with this asyncio task, with `stops_tasks_first`.
+
+        A handler that has ended is followed by the end of its tasks: one of "wait" is waited for, others are
+        cancelled.
+        """
+        return "cancel"
 
     def open_agent(self, agent: Any, state: Any, *, user_id: str, session_id: str) -> AgentCopy:
         """A copy of a ready agent for one run.

@@ -17,6 +17,7 @@ __all__ = ["AGENT_PACKAGES", "FRAMEWORKS", "Bridge", "adapter_of", "framework_of
 _ADAPTERS = {
     "asyncio": ("plain", "AsyncioAdapter", ""),
     "agentscope": ("agentscope", "AgentScopeAdapter", "agentscope"),
+    "autogen": ("autogen", "AutoGenAdapter", "autogen"),
     "langgraph": ("langgraph", "LangGraphAdapter", "langgraph"),
     "pydantic-ai": ("pydantic_ai", "PydanticAIAdapter", "pydantic-ai"),
     "agno": ("agno", "AgnoAdapter", "agno"),
@@ -29,6 +30,7 @@ _SECOND_VERSIONS = {"agentscope": ("agentscope2", "AgentScope2Adapter", "agentsc
 
 AGENT_PACKAGES = {
     "agentscope": "agentscope",
+    "autogen_agentchat": "autogen",
     "langgraph": "langgraph",
     "pydantic_ai": "pydantic-ai",
     "agno": "agno",

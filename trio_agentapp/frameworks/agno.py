@@ -17,7 +17,7 @@ from agno.run.team import BaseTeamRunEvent, TeamRunOutput
 from agno.run.team import CustomEvent as TeamCustomEvent
 from pydantic import BaseModel
 
-from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TypeConverters
+from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TaskStop, TypeConverters
 from ..errors import ItemError
 from ..protocol.content import (
     AudioContent,
@@ -57,6 +57,15 @@ MEDIA = {"images": "image", "videos": "video", "audio": "audio", "files": "file"
 """Fields with media, and the type of our content for each."""
 
 
+SAVES = frozenset(
+    (
+        "_persist_cancelled_run_in_background.<locals>._persist",
+        "_persist_cancelled_team_run_in_background.<locals>._persist",
+    )
+)
+"""The tasks in which Agno saves a cancelled run."""
+
+
 class AgnoAdapter(FrameworkAdapter):
     """Runs handlers that iterate over `agent.arun(..., stream=True, stream_events=True)`.
 
@@ -67,12 +76,6 @@ class AgnoAdapter(FrameworkAdapter):
     name = "agno"
     stops_tasks_first = True
     stops_in_stream = True
-    saves_in = frozenset(
-        (
-            "_persist_cancelled_run_in_background.<locals>._persist",
-            "_persist_cancelled_team_run_in_background.<locals>._persist",
-        )
-    )
 
     def messages(self, messages: Sequence[Message]) -> list[AgnoMessage]:
         """One assistant message has the reasoning, the text and all tool calls of a turn."""
@@ -94,6 +97,9 @@ class AgnoAdapter(FrameworkAdapter):
                 made[-1].reasoning_content = reasoning or made[-1].reasoning_content
             reasoning = ""
         return made
+
+    def at_stop(self, task: Any) -> TaskStop:
+        return "wait" if getattr(task.get_coro(), "__qualname__", "") in SAVES else "cancel"
 
     def reader(self) -> ItemReader:
         return _Reader(self.type_converters)

@@ -23,7 +23,8 @@ class AsyncioRun:
     """A `Run`, usable from the asyncio loop: the same attributes, and methods that await there.
 
     An asyncio handler may await in `except` and `finally` as it likes, so `cleanup()` only waits until the
-    framework has saved what it saves because of a stop.
+    framework has saved what it saves because of a stop. Handlers of AutoGen also have `cancellation_token`, which a
+    stop cancels.
     """
 
     def __init__(self, run: Run, bridge: Bridge) -> None:
@@ -68,6 +69,10 @@ class AsyncioRun:
                 await result
 
         self._bridge.call_trio(self._run.on_exit, lambda: self._bridge.run(call))
+
+    def on_stop(self, fn: Callable[[], object]) -> None:
+        """Call `fn` on the loop as soon as the run is stopped, before the handler gets its CancelledError."""
+        current_items.get().call.on_stop(fn)
 
     def start_soon(self, fn: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> asyncio.Task[Any]:
         """Start an asyncio task that ends with the run."""

@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 import outcome
 import trio
 
+from ..abc.frameworks import TaskStop
 from ..errors import AgentAppError
 from ..nursery import nursery_around
 from ..runs import current_run
@@ -40,6 +41,8 @@ logger = logging.getLogger("trio_agentapp.frameworks")
 
 T = TypeVar("T")
 
+AtStop = Callable[["asyncio.Task[Any]"], TaskStop]
+
 HIGH_WATER = 256
 """Items on their way to Trio at which the asyncio side waits."""
 
@@ -49,7 +52,7 @@ LOW_WATER = 64
 TURN = 0.01
 """Seconds for which a generator that never awaits may keep the loop from other tasks."""
 
-YIELDS_AFTER_STOP = 1000
+YIELDS_AFTER_STOP = 20_000
 """Items that a generator may yield without an await until a stop is raised at its yield after all."""
 
 CLOSE_TIMEOUT = 5.0
@@ -63,29 +66,25 @@ class BridgeClosed(AgentAppError):
 class _Call:
     """One asyncio task that a Trio task waits for."""
 
-    def __init__(
-        self, bridge: Bridge, name: str, *, tasks_first: bool = False, saves_in: frozenset[str] = frozenset()
-    ) -> None:
-        """`tasks_first`: a cancellation reaches the tasks that this one has started, and then this one.
-
-        `saves_in`: names of coroutine functions whose tasks are waited for at the end, and not cancelled.
-        """
+    def __init__(self, bridge: Bridge, name: str, *, tasks_first: AtStop | None = None) -> None:
+        """`tasks_first`: a cancellation reaches the tasks that this one has started, and then this one."""
         self.name = name
         self.done = trio.Event()
         self.cancelled = False
         self.on_done: Callable[[], None] = lambda: None
         self._tasks_first = tasks_first
-        self._saves_in = saves_in
         self._children: weakref.WeakKeyDictionary[asyncio.Task[Any], asyncio.Task[Any] | None]
-        """Tasks that were started within this one, and by which task."""
+        """Tasks that were started within this one, in this order, and by which task."""
         self._children = weakref.WeakKeyDictionary()
+        self._cleanups: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        """Tasks that were started because a stop has ended others."""
+        self._on_stop: list[Callable[[], object]] = []
         self.processes: list[ProcessGroup] = []
         self.fields = log_fields()
         self.bridge = bridge
         self._result: outcome.Outcome[Any] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._turn: list[asyncio.Task[Any]] = []
-        """The tasks that end before this one is cancelled."""
+        self._turn_of_tasks = False
         self._cancellations = 0
         self._context = contextvars.copy_context()
         self._context.run(_call.set, self)
@@ -138,40 +137,75 @@ class _Call:
         task.add_done_callback(self._ended)
         self._task = task
 
+    def on_stop(self, fn: Callable[[], object]) -> None:
+        """Call `fn` when this call is cancelled, before any task is; at once if it has been."""
+        if self.cancelled:
+            fn()
+        else:
+            self._on_stop.append(fn)
+
     def _cancel(self) -> None:
         if self._task is None or self._task.done():
             return
         self._cancellations += 1
-        if self._tasks_first and not self._turn and (left := self._unfinished()):
-            self._turn = left
+        first_tasks = not self._turn_of_tasks and bool(self._awaited())
+        self._turn_of_tasks = first_tasks
+        if first_tasks:
             self._cancel_tasks()
-        else:
-            self._turn = []
+        while self._on_stop:
+            try:
+                self._on_stop.pop(0)()
+            except Exception as exc:
+                self.note_error("a function given to run.on_stop failed", exc)
+        if not first_tasks:
             self._task.cancel()
 
     def _cancel_tasks(self) -> None:
-        """Cancel each task once. A task whose parent still runs is left to the parent.
+        """Cancel each task once, soon. One whose parent is cancelled and still runs is left to the parent.
 
         Frameworks cancel their tasks themselves. A second CancelledError would break the cleanup of a tool.
         """
-        for task in self._turn:
-            parent = self._children.get(task)
-            orphan = parent is None or parent not in self._children or parent.done()
-            if orphan and not task.done() and not task.cancelling():
-                task.cancel()
+        for task in self._unfinished():
+            wanted = task not in self._cleanups and self._at_stop(task) == "cancel"
+            if wanted and not self._is_cancelled_by_parent(task):
+                # Not at once: a task that is cancelled before its first step never runs, and its cleanup neither.
+                self.bridge.loop.call_soon(self._cancel_once, task)
+
+    def _is_cancelled_by_parent(self, task: asyncio.Task[Any]) -> bool:
+        parent = self._children.get(task)
+        if parent is None or parent not in self._children:
+            return False
+        return not parent.done() and self._at_stop(parent) == "cancel"
+
+    def _cancel_once(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelling():
+            task.cancel()
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
         """A task was started by this one, or by another that it has started."""
-        self._children[task] = asyncio.current_task(self.bridge.loop)
-        if self._tasks_first:
-            # Other callbacks of the task come first: they may start tasks that clean up after it.
-            task.add_done_callback(lambda _: self.bridge.loop.call_soon(self._note_end))
+        starter = self._children[task] = asyncio.current_task(self.bridge.loop)
+        if self._tasks_first is None:
+            return
+        # Other callbacks of the task come first: they may start tasks that clean up after it.
+        task.add_done_callback(lambda _: self.bridge.loop.call_soon(self._note_end))
+        if self._turn_of_tasks:
+            if starter is None or starter.cancelling():
+                self._cleanups.add(task)
+            else:
+                self._cancel_tasks()
 
     def _note_end(self) -> None:
-        if self._turn and self._unfinished():
+        if self._turn_of_tasks and self._awaited():
             self._cancel_tasks()
-        elif self._turn:
+        elif self._turn_of_tasks:
             self._cancel()
+
+    def _awaited(self) -> list[asyncio.Task[Any]]:
+        """The tasks that have to end before this one is cancelled."""
+        return [task for task in self._unfinished() if self._at_stop(task) != "ignore"]
+
+    def _at_stop(self, task: asyncio.Task[Any]) -> TaskStop:
+        return "ignore" if self._tasks_first is None else self._tasks_first(task)
 
     def _unfinished(self) -> list[asyncio.Task[Any]]:
         return [task for task in self._children if not task.done()]
@@ -204,8 +238,8 @@ class _Call:
                         process.kill()
 
     async def wait_saved(self) -> None:
-        """Wait for the tasks in which a framework saves."""
-        while left := [task for task in self._unfinished() if _name_of(task.get_coro()) in self._saves_in]:
+        """Wait for the tasks that end by themselves, in which a framework saves."""
+        while left := [task for task in self._unfinished() if self._at_stop(task) == "wait"]:
             await asyncio.wait(left)
 
     @types.coroutine
@@ -224,13 +258,13 @@ class _Call:
             error = None
             try:
                 yield awaited
-                if self._turn:
+                if self._turn_of_tasks:
                     yield from self.bridge.loop.create_future()  # it ends by `_cancel`
             except BaseException as exc:
                 error = exc
 
     async def _end_children(self) -> None:
-        self._turn = []
+        self._turn_of_tasks = False
         # If it is cancelled because the cleanup budget is spent, these tasks are cancelled as all others are.
         with suppress(asyncio.CancelledError):
             await self.wait_saved()
@@ -358,19 +392,18 @@ class Bridge:
         fn: Callable[[], Any],
         name: str,
         *,
-        tasks_first: bool = False,
+        tasks_first: AtStop | None = None,
         in_stream: bool = False,
-        saves_in: frozenset[str] = frozenset(),
     ) -> AsyncIterator[Items]:
         """Call `fn` on the loop, and iterate over what it yields.
 
         `fn` is an asynchronous generator function, or a coroutine function, whose result is the one item. If the
         block is left before the last item, `fn` gets one `asyncio.CancelledError` at its await or yield, and is
         waited for. `tasks_first`: the asyncio tasks that it has started get theirs before, and have ended when `fn`
-        gets its own. `in_stream`: never at a yield, if an await follows. `saves_in`: names of coroutine functions
-        whose tasks are not cancelled when `fn` has ended, but waited for.
+        gets its own; it is called with each of them, and may exempt some. `in_stream`: never at a yield, if an
+        await follows.
         """
-        items = Items(self, fn, name, tasks_first=tasks_first, in_stream=in_stream, saves_in=saves_in)
+        items = Items(self, fn, name, tasks_first=tasks_first, in_stream=in_stream)
         try:
             yield items
         finally:
@@ -532,9 +565,8 @@ class Items:
         fn: Callable[[], Any],
         name: str,
         *,
-        tasks_first: bool,
+        tasks_first: AtStop | None,
         in_stream: bool,
-        saves_in: frozenset[str],
     ) -> None:
         self._bridge = bridge
         self._queue: deque[object] = deque()
@@ -543,7 +575,7 @@ class Items:
         self._turn_began = 0.0
         self._yields_left = YIELDS_AFTER_STOP if in_stream else 0
         self._changed = trio.Event()
-        self.call = _Call(bridge, name, tasks_first=tasks_first, saves_in=saves_in)
+        self.call = _Call(bridge, name, tasks_first=tasks_first)
         self.call.on_done = self._note_change
         self.call.begin(lambda: self._pump(fn))
 

@@ -38,15 +38,16 @@ def bridged(
         refused: list[Message] = []
 
         def call() -> Any:
+            if "run" in arguments:
+                adapter.prepare_run(arguments["run"])
             _convert(arguments, adapter, refused)
             return fn(**arguments)
 
         async with bridge.items(
             call,
             f"handler {run.handler_name!r}",
-            tasks_first=adapter.stops_tasks_first,
+            tasks_first=adapter.at_stop if adapter.stops_tasks_first else None,
             in_stream=adapter.stops_in_stream,
-            saves_in=adapter.saves_in,
         ) as items:
             try:
                 async for item in items:

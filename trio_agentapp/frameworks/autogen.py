@@ -1,0 +1,319 @@
+"""Agents and teams of AutoGen 0.7: chat messages in, what `run_stream` yields out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import attrs
+from autogen_agentchat.base import Response, TaskResult
+from autogen_agentchat.messages import (
+    BaseChatMessage,
+    BaseMessage,
+    BaseTextChatMessage,
+    CodeExecutionEvent,
+    CodeGenerationEvent,
+    HandoffMessage,
+    MemoryQueryEvent,
+    ModelClientStreamingChunkEvent,
+    MultiModalMessage,
+    SelectorEvent,
+    SelectSpeakerEvent,
+    StructuredMessage,
+    TextMessage,
+    ThoughtEvent,
+    ToolCallExecutionEvent,
+    ToolCallRequestEvent,
+    ToolCallSummaryMessage,
+    UserInputRequestedEvent,
+)
+from autogen_core import FunctionCall, Image
+from autogen_core.models import FunctionExecutionResult
+
+from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TaskStop, TypeConverters
+from ..errors import ItemError
+from ..protocol.content import Content, DataContent, ImageContent, RefusalContent, TextContent
+from ..protocol.message import OUTPUT_OF, Message, MessageType
+from .autogen_agent import AutoGenCopy
+from .autogen_stop import StopToken, at_stop
+from .media import media_of
+from .reasoning import parts_of
+from .tool_messages import INTERRUPTED, data_of
+
+__all__ = ["AutoGenAdapter"]
+
+GIVEN = {"origin": "request"}
+"""Metadata of the messages of a request, which `run_stream` repeats."""
+
+
+class AutoGenAdapter(FrameworkAdapter):
+    """Runs handlers that iterate over `agent.run_stream(task=msgs)` or `team.run_stream(task=msgs)`.
+
+    A team runs its agents in tasks of their own and an agent its tools, and neither cancels them when `run_stream`
+    is cancelled. So a stop cancels these tasks first.
+    """
+
+    name = "autogen"
+    stops_tasks_first = True
+    stops_in_stream = True
+
+    def messages(self, messages: Sequence[Message]) -> list[BaseChatMessage]:
+        """A tool call and its output are one message. Reasoning is left out: no chat message has a place for it."""
+        made: list[BaseChatMessage] = []
+        calls: dict[Any, ToolCallSummaryMessage] = {}
+        for message in messages:
+            data = data_of(message)
+            if (converter := self.type_converters.get(message.type)) is not None:
+                made.append(converter(message))
+            elif message.type in OUTPUT_OF:
+                calls[data.get("call_id")] = summary = _summary_of(message)
+                made.append(summary)
+            elif message.type in OUTPUT_OF.values():
+                summary = calls.get(data.get("call_id"))
+                if summary is None:
+                    made.append(summary := _summary_of(message))
+                _add_output(summary, data)
+            elif message.type != "reasoning":
+                made.append(_message_of(message))
+        return made
+
+    def reader(self) -> ItemReader:
+        return _Reader(self.type_converters)
+
+    def prepare_run(self, run: Any) -> None:
+        """`run.cancellation_token` is cancelled by a stop."""
+        run.cancellation_token = token = StopToken()
+        run.on_stop(token.stop)
+
+    def at_stop(self, task: Any) -> TaskStop:
+        return at_stop(task)
+
+    def open_agent(self, agent: Any, state: Any, *, user_id: str, session_id: str) -> AgentCopy:  # noqa: ARG002
+        return AutoGenCopy(agent, state)
+
+
+# In.
+
+
+def _source_of(message: Message) -> str:
+    return str((message.metadata or {}).get("original_name") or message.role)
+
+
+def _summary_of(message: Message) -> ToolCallSummaryMessage:
+    data = data_of(message)
+    name, arguments = str(data.get("name") or ""), data.get("arguments")
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments or {}, ensure_ascii=False)
+    calls = [FunctionCall(str(data.get("call_id")), arguments, name)] if message.type in OUTPUT_OF else []
+    return ToolCallSummaryMessage(
+        content=_summary(name, arguments, INTERRUPTED),
+        source=_source_of(message),
+        tool_calls=calls,
+        results=[],
+        metadata=GIVEN,
+    )
+
+
+def _add_output(summary: ToolCallSummaryMessage, data: Any) -> None:
+    output = data.get("output")
+    if not isinstance(output, str):
+        output = json.dumps(output, ensure_ascii=False)
+    call = summary.tool_calls[0] if summary.tool_calls else None
+    name = call.name if call else str(data.get("name") or "")
+    summary.content = _summary(name, call.arguments if call else "", output)
+    summary.results = [FunctionExecutionResult(content=output, name=name, call_id=str(data.get("call_id")))]
+
+
+def _summary(name: str, arguments: str, output: str) -> str:
+    """What a model reads of a call, in which it did not take part."""
+    return f"{name}({arguments}): {output}"
+
+
+def _message_of(message: Message) -> BaseChatMessage:
+    parts = [_part_of(part) for part in message.content]
+    given = {"source": _source_of(message), "metadata": GIVEN}
+    if all(isinstance(part, str) for part in parts):
+        return TextMessage(content="".join(parts), **given)
+    return MultiModalMessage(content=parts, **given)
+
+
+def _part_of(part: Content) -> Any:
+    """Text or an Image. AutoGen has no other media, and no images by URL: their URL is given as text."""
+    match part:
+        case TextContent(text=text) | RefusalContent(refusal=text):
+            return text
+        case DataContent(data=data):
+            return json.dumps(data, ensure_ascii=False)
+    media = media_of(part)
+    if media.url:
+        return f"[{media.filename or media.kind}: {media.url}]"
+    if part.type == "image":
+        try:
+            return Image.from_base64(media.data or "")
+        except (ValueError, OSError) as error:
+            raise ItemError(f"an image of the request cannot be read: {error}") from error
+    raise ItemError(
+        f"AutoGen has no messages with {part.type} data; send a URL, or convert the message: "
+        "query(framework='autogen', type_converters={'message': function})"
+    )
+
+
+# Out.
+
+
+@attrs.define
+class _Turn:
+    """What one agent has streamed of a message."""
+
+    source: str
+    text: str = ""
+    reasoned: bool = False
+    """Whether its reasoning is complete."""
+
+
+class _Reader(ItemReader):
+    """Joins the chunks of each message, and leaves out what was sent before: the messages of a TaskResult."""
+
+    def __init__(self, converters: TypeConverters) -> None:
+        self._converters = converters
+        self._turns: dict[str, _Turn] = {}
+        self._seen: set[tuple[type, str]] = set()
+
+    def read(self, item: Any) -> Iterable[object]:
+        if isinstance(item, Response):
+            yield from self._message(item.chat_message)
+        elif isinstance(item, TaskResult):
+            for message in item.messages:
+                yield from self._message(message)
+        elif isinstance(item, BaseMessage):
+            yield from self._message(item)
+        else:
+            yield item
+
+    def end(self) -> Iterable[object]:
+        """Text whose message did not come."""
+        for key in [*self._turns]:
+            yield from self._complete(key)
+
+    def _message(self, item: Any) -> Iterator[object]:
+        chunk = isinstance(item, ModelClientStreamingChunkEvent)
+        if not chunk:
+            if (type(item), item.id) in self._seen:
+                return
+            self._seen.add((type(item), item.id))
+            self._count(item.models_usage)
+        if item.source == "user" or item.metadata == GIVEN:
+            return
+        if (converter := self._converters.get(type(item))) is not None:
+            yield from converter(item)
+        elif chunk:
+            key = item.full_message_id or item.source
+            turn = self._turns.setdefault(key, _Turn(item.source))
+            turn.text += item.content
+            yield from _grown(key, turn, last=False)
+        else:
+            yield from self._translate(item)
+
+    def _translate(self, item: Any) -> Iterator[object]:
+        match item:
+            case ThoughtEvent():
+                yield from self._thought(item)
+            case ToolCallRequestEvent():
+                # The text that came with the calls.
+                yield from self._complete(self._key_of(item))
+                for call in item.content:
+                    data = {"call_id": call.id, "name": call.name, "arguments": call.arguments}
+                    yield _data(item, data, kind="plugin_call")
+            case ToolCallExecutionEvent():
+                for result in item.content:
+                    data = {"call_id": result.call_id, "name": result.name, "output": result.content}
+                    yield _data(item, data, kind="plugin_call_output")
+            case HandoffMessage():
+                yield _data(item, {"handoff": item.target, "text": item.content})
+            case BaseTextChatMessage() | CodeGenerationEvent():
+                yield from self._text(item)
+            case StructuredMessage():
+                if (key := self._key_of(item)) is not None:
+                    yield from self._complete(key)
+                else:
+                    yield _data(item, item.content.model_dump(mode="json"))
+            case MultiModalMessage():
+                parts = [
+                    TextContent(part) if isinstance(part, str) else ImageContent(part.data_uri)
+                    for part in item.content
+                ]
+                yield Message("assistant", "message", parts, metadata=_metadata_of(item.source, item.id))
+            case CodeExecutionEvent():
+                yield _data(item, {"exit_code": item.result.exit_code, "output": item.result.output})
+            case UserInputRequestedEvent():
+                yield _data(item, {"input_requested_by": item.source, "request_id": item.request_id})
+            case SelectorEvent():
+                yield from self._complete(self._key_of(item))
+            case SelectSpeakerEvent() | MemoryQueryEvent():
+                pass
+            case _:
+                name = type(item).__name__
+                raise ItemError(
+                    f"autogen streamed a {name}, which has no translation; give one by "
+                    f"query(framework='autogen', type_converters={{{name}: function}})"
+                )
+
+    def _key_of(self, item: Any) -> str | None:
+        """The chunks that belong to a message. After a thought it has another id than they."""
+        if item.id in self._turns:
+            return str(item.id)
+        return next((key for key, turn in self._turns.items() if turn.source == item.source), None)
+
+    def _thought(self, item: Any) -> Iterator[object]:
+        key = self._key_of(item)
+        if key is None:
+            yield Message("assistant", "reasoning", item.content, metadata=_metadata_of(item.source, item.id))
+        elif not parts_of(self._turns[key].text).reasoning:
+            # Not reasoning, but the text that came with tool calls.
+            yield from self._complete(key)
+
+    def _text(self, item: Any) -> Iterator[object]:
+        key = self._key_of(item)
+        if key is not None and item.content.strip() == parts_of(self._turns[key].text).text.strip():
+            yield from self._complete(key)
+        elif key is not None and item.content.startswith(parts_of(self._turns[key].text).text):
+            yield from self._complete(key, item.content)
+        else:
+            yield from self._complete(key)
+            if item.content:
+                yield Message("assistant", "message", item.content, metadata=_metadata_of(item.source, item.id))
+
+    def _complete(self, key: str | None, text: str | None = None) -> Iterator[object]:
+        if key is not None:
+            yield from _grown(key, self._turns.pop(key), last=True, whole=text)
+
+    def _count(self, usage: Any) -> None:
+        if usage is not None:
+            before = self.usage or {"input_tokens": 0, "output_tokens": 0}
+            given, made = (
+                before["input_tokens"] + usage.prompt_tokens,
+                before["output_tokens"] + usage.completion_tokens,
+            )
+            self.usage = {"input_tokens": given, "output_tokens": made, "total_tokens": given + made}
+
+
+def _grown(key: str, turn: _Turn, *, last: bool, whole: str | None = None) -> Iterator[object]:
+    parts = parts_of(turn.text, last=last)
+    metadata = _metadata_of(turn.source, key)
+    text = parts.text if whole is None else whole
+    if parts.reasoning and not turn.reasoned:
+        turn.reasoned = last or bool(text)
+        message = Message("assistant", "reasoning", parts.reasoning, f"{key}-reasoning", metadata=metadata)
+        yield (message, turn.reasoned)
+    if text:
+        yield (Message("assistant", "message", text, key, metadata=metadata), last)
+
+
+def _data(item: Any, data: Any, kind: MessageType = "message") -> Message:
+    role: Any = "tool" if kind == "plugin_call_output" else "assistant"
+    return Message(role, kind, [DataContent(data)], metadata=_metadata_of(item.source, item.id))
+
+
+def _metadata_of(source: str, id: str) -> dict[str, Any]:
+    return {"original_id": id, "original_name": source}

@@ -1,0 +1,51 @@
+"""How a stop reaches agents and teams of AutoGen."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from autogen_core import CancellationToken
+
+from ..abc.frameworks import TaskStop
+
+__all__ = ["StopToken", "at_stop"]
+
+IGNORED = frozenset({"RunContext._run", "Queue.get"})
+"""The tasks in which a team delivers messages to its agents, and waits for theirs. `run_stream` ends them."""
+
+AWAITED = "BaseGroupChat.run_stream.<locals>.stop_runtime"
+"""The task that ends when no agent of a team works any more. `run_stream` waits for it, too."""
+
+
+def at_stop(task: asyncio.Task[Any]) -> TaskStop:
+    """What a stop does with a task. Those of a team's message queue end by themselves when the agents have ended:
+    a team whose queue is cut off in its work cannot run again.
+    """
+    name = getattr(task.get_coro(), "__qualname__", "")
+    if name in IGNORED:
+        return "ignore"
+    return "wait" if name == AWAITED else "cancel"
+
+
+class StopToken(CancellationToken):  # type: ignore[misc]  # the framework is not installed where types are checked
+    """A token that is cancelled by a stop.
+
+    A stop leaves the task alone in which `run_stream` of a team waits for messages. Its end would end `run_stream`,
+    and the handler would go on while tools are still being cancelled.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stopped = False
+
+    def stop(self) -> None:
+        self._stopped = True
+        self.cancel()
+
+    def link_future(self, future: asyncio.Future[Any]) -> asyncio.Future[Any]:
+        if isinstance(future, asyncio.Task) and at_stop(future) == "ignore":
+            self.add_callback(lambda: self._stopped or future.cancel())
+        else:
+            super().link_future(future)
+        return future
