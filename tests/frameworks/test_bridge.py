@@ -491,7 +491,7 @@ async def test_a_handler_waits_for_tasks_of_its_tasks_each_of_which_is_cancelled
             raise
 
     with trio.CancelScope() as scope:
-        async with bridge.items(handler, "handler", tasks_first=lambda _: "cancel") as items:
+        async with bridge.items(handler, "handler", tasks_first=lambda _: "cancel_last") as items:
             assert await anext(items) == "begun"
             await trio.sleep(0.01)
             scope.cancel()

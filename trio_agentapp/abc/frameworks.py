@@ -15,9 +15,10 @@ TypeConverters = Mapping[Any, Callable[..., Any]]
 """Converters of a user's own, asked first: by the type of a message on the way in (`Message -> framework object`),
 and by the name of a block or the class of an item on the way out (`block or item -> items of ours`)."""
 
-TaskStop: TypeAlias = Literal["cancel", "wait", "ignore"]
+TaskStop: TypeAlias = Literal["cancel", "cancel_last", "wait", "ignore"]
 """What a stop does with an asyncio task of a handler before the handler gets its CancelledError: cancel it and wait
-for its end, wait for it to end by itself, or nothing."""
+for its end; the same, but only when the task that has started it has ended without doing so; wait for it to end by
+itself; or nothing."""
 
 
 class ItemReader(ABC):

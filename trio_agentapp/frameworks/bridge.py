@@ -161,21 +161,24 @@ class _Call:
             self._task.cancel()
 
     def _cancel_tasks(self) -> None:
-        """Cancel each task once, soon. One whose parent is cancelled and still runs is left to the parent.
+        """Cancel each task once, soon; in its cleanup a second CancelledError would break it.
 
-        Frameworks cancel their tasks themselves. A second CancelledError would break the cleanup of a tool.
+        asyncio joins cancellations of one turn of the loop. So all of these take place in one turn, together with
+        those of the functions given to `on_stop`.
         """
         for task in self._unfinished():
-            wanted = task not in self._cleanups and self._at_stop(task) == "cancel"
-            if wanted and not self._is_cancelled_by_parent(task):
+            if task not in self._cleanups and self._is_due(task):
                 # Not at once: a task that is cancelled before its first step never runs, and its cleanup neither.
                 self.bridge.loop.call_soon(self._cancel_once, task)
 
-    def _is_cancelled_by_parent(self, task: asyncio.Task[Any]) -> bool:
-        parent = self._children.get(task)
-        if parent is None or parent not in self._children:
-            return False
-        return not parent.done() and self._at_stop(parent) == "cancel"
+    def _is_due(self, task: asyncio.Task[Any]) -> bool:
+        match self._at_stop(task):
+            case "cancel":
+                return True
+            case "cancel_last":
+                parent = self._children.get(task)
+                return parent is None or parent not in self._children or parent.done()
+        return False
 
     def _cancel_once(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelling():

@@ -11,7 +11,7 @@ import attrs
 from agents import AgentUpdatedStreamEvent, RawResponsesStreamEvent, RunItemStreamEvent
 from agents.items import CompactionItem, InputItem, RunItemBase, ToolApprovalItem
 
-from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TypeConverters
+from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TaskStop, TypeConverters
 from ..errors import ItemError
 from ..protocol.content import (
     AudioContent,
@@ -93,6 +93,10 @@ class OpenAIAgentsAdapter(FrameworkAdapter):
     name = "openai-agents"
     stops_tasks_first = True
     stops_in_stream = True
+
+    def at_stop(self, task: Any) -> TaskStop:  # noqa: ARG002
+        """The SDK cancels the tasks of tools itself, most of them."""
+        return "cancel_last"
 
     def messages(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         made: list[dict[str, Any]] = []
