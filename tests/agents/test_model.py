@@ -154,7 +154,7 @@ async def served(response: bytes, **options: Any) -> list[Chunk]:
     [
         ([refuse(401, "Wrong key sk-1")], "The model's server answered 401 Unauthorized. It said: Wrong key sk-1"),
         ([refuse(404, "")], "The model's server answered 404 Not Found. It said: {'message': ''}"),
-        (["Half a ", hang_up()], "The model's server cannot be reached, or hung up."),
+        (["Half a ", hang_up()], "The model's server broke off before the end of its answer."),
         (
             ["a", b"data: {oops\n\n"],
             "The model's server sent something that is not JSON. It said: JSON is malformed",
@@ -210,6 +210,15 @@ async def test_a_line_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> Non
 async def test_a_silent_server_takes_too_long() -> None:
     with pytest.raises(ModelError, match="The model's server took too long"):
         await answer(["a", wait()], timeout=0.1)
+
+
+async def test_a_url_that_is_wrong() -> None:
+    async with model_server(["a"]) as server:
+        async with ChatModel("m", base_url=server.url + "/chat") as model:
+            with pytest.raises(
+                ModelError, match=r"404 Not Found\. It said: there is no POST /v1/chat/chat/completions"
+            ):
+                await chunks_of(model)
 
 
 async def test_a_server_that_is_not_there() -> None:

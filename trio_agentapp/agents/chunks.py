@@ -11,10 +11,12 @@ import msgspec
 from ..errors import ModelError
 from ..protocol.ids import new_call_id
 
-__all__ = ["AnswerReader", "Chunk", "text_of_error"]
+__all__ = ["BROKEN_OFF", "AnswerReader", "Chunk", "text_of_error"]
 
 MAX_DETAIL = 500
 """Characters of the server's own message in an error."""
+
+BROKEN_OFF = "The model's server broke off before the end of its answer."
 
 
 @attrs.frozen
@@ -90,7 +92,7 @@ class AnswerReader:
     def end(self) -> Chunk:
         """Return the last chunk. Raises ModelError if the answer is not complete."""
         if not self.finished:
-            raise ModelError("The model's server broke off before the end of its answer.", retryable=True)
+            raise ModelError(BROKEN_OFF, retryable=True)
         return Chunk(tool_calls=tuple(map(_whole, self._calls)), usage=self._usage)
 
     def _join(self, piece: _Call) -> None:

@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from ..errors import ConfigurationError, ModelError
-from .chunks import AnswerReader, Chunk, text_of_error
+from .chunks import BROKEN_OFF, AnswerReader, Chunk, text_of_error
 
 __all__ = ["ChatModel"]
 
@@ -143,10 +143,12 @@ class ChatModel:
         if self._client is None:
             raise RuntimeError(f"{self!r} is not open; use `async with`, for instance in the lifespan of the app")
         reader = AnswerReader()
+        begun = False
         try:
             async with self._client.stream("POST", "chat/completions", content=body) as response:
                 if not response.is_success:
                     raise await _refusal(response)
+                begun = True
                 async with aclosing(_events(response)) as events:
                     async for data in events:
                         if data == DONE:
@@ -156,7 +158,8 @@ class ChatModel:
         except httpx.TimeoutException as error:
             raise ModelError("The model's server took too long.") from error
         except httpx.HTTPError as error:
-            raise ModelError("The model's server cannot be reached, or hung up.", retryable=True) from error
+            summary = BROKEN_OFF if begun else "The model's server cannot be reached, or hung up."
+            raise ModelError(summary, retryable=True) from error
         yield reader.end()
 
 

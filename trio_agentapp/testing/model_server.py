@@ -85,15 +85,17 @@ class ModelServer:
             while (body := await connection.receive()) is not None:
                 self.requests.append(body)
                 self.headers.append(connection.headers)
-                if not await self._answer(connection, body):
+                right = connection.target == "POST /v1/chat/completions"
+                answer = self._next(body) if right else [refuse(404, f"there is no {connection.target}")]
+                if not await self._play(answer, connection, body):
                     return
 
-    def _answer_to(self, body: dict[str, Any]) -> Answer:
+    def _next(self, body: dict[str, Any]) -> Answer:
         if callable(self._script):
             return self._script(body)
         return next(self._script, [refuse(400, "the script has no more answers")])
 
-    async def _answer(self, connection: _Connection, body: dict[str, Any]) -> bool:
+    async def _play(self, answer: Answer, connection: _Connection, body: dict[str, Any]) -> bool:
         """Send the answer. Return False if the connection cannot be used again."""
         done = False
         async with trio.open_nursery() as nursery:
@@ -105,7 +107,7 @@ class ModelServer:
 
             nursery.start_soon(watch)
             try:
-                done = await _play(self._answer_to(body), connection, body)
+                done = await _play(answer, connection, body)
             except trio.BrokenResourceError:
                 self.left.set()
             nursery.cancel_scope.cancel()
@@ -176,6 +178,7 @@ class _Connection:
         self._stream = stream
         self._http = h11.Connection(h11.SERVER)
         self.headers: dict[str, str] = {}
+        self.target = ""
 
     async def receive(self) -> dict[str, Any] | None:
         """Return the body of the next request; None if there is none."""
@@ -190,6 +193,7 @@ class _Connection:
                 except trio.BrokenResourceError:
                     return None
             elif isinstance(event, h11.Request):
+                self.target = f"{event.method.decode()} {event.target.decode()}"
                 self.headers = {name.decode(): value.decode() for name, value in event.headers}
             elif isinstance(event, h11.Data):
                 body += event.data
