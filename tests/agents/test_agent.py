@@ -245,6 +245,8 @@ async def test_an_agent_without_an_app(strict: Any) -> None:
                 async for item in items:
                     strict(talk)  # at every moment
                     valid.append(item)
+                    if isinstance(item, Message) and item.type == "plugin_call":
+                        assert talk[-1]["content"] == "This call was stopped before it had a result."
     assert [item for item in valid if isinstance(item, str)] == ["Hm. ", "One."]
     assert talk[-1] == {"role": "assistant", "content": "One."}
     assert server.requests[0]["seed"] == 1
