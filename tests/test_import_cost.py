@@ -25,6 +25,8 @@ def loaded_by(statement: str) -> set[str]:
         ("import trio_agentapp.runs", {"quart", "quart_trio", "hypercorn", "redis", "httpx"}),
         ("from trio_agentapp import AgentClient", {"quart", "quart_trio", "hypercorn", "redis", "typer"}),
         ("import trio_agentapp.cli", {"trio", "asyncio", "quart", "hypercorn", "redis", "httpx", "rich", "attrs"}),
+        ("import trio_agentapp.agents", {"trio", "httpx", "msgspec", "quart", "redis"}),
+        ("from trio_agentapp.agents import Agent", {"asyncio", "quart", "hypercorn", "redis", "typer"}),
         ("from trio_agentapp import LocalDeployManager", {"asyncio", "quart", "hypercorn", "redis", "typer"}),
         (
             "from trio_agentapp import AgentApp",

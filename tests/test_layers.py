@@ -47,6 +47,7 @@ def test_the_layers_hold() -> None:
         ("endpoints", "trio_agentapp.web"),
         ("web", "trio_agentapp.app"),
         ("app", "trio_agentapp.testing"),
+        ("agents", "trio_agentapp.app"),
     ],
 )
 def test_a_forbidden_import_is_found(copy: Path, module: str, forbidden: str) -> None:

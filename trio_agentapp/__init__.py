@@ -15,7 +15,7 @@ other:
     endpoints                                   functions as routes, and the OpenAPI document
     web                                         routes of runs, sessions and tasks
     app                                         AgentApp, which knows all of them
-    client, deploy                              AgentClient; deployment into a process of its own
+    client, deploy, agents                      AgentClient; deployment into a process of its own; a small agent
     cli                                         the command line
     testing                                     what users test their own parts with
 

@@ -9,6 +9,8 @@
     ├── ConnectionLost                a client cannot reach any server, or lost it for good
     ├── EventsMissed                  a client asked too late for some events of a run
     ├── UnexpectedAnswer              a client got a response that no server of this package sends
+    ├── ModelError                    the server of a model refused, failed or broke off
+    ├── TurnLimitReached              a model still calls tools after the last turn it may take
     └── RequestError                  refused before any run starts or answers
         ├── MalformedBody             400
         ├── ValidationError           422  carries every fault with its JSON path
@@ -56,6 +58,7 @@ __all__ = [
     "MalformedBody",
     "MethodNotAllowed",
     "MisdirectedRequest",
+    "ModelError",
     "NotFound",
     "NotOffered",
     "PayloadTooLarge",
@@ -70,6 +73,7 @@ __all__ = [
     "StateTooLarge",
     "StreamExpired",
     "TooManyRuns",
+    "TurnLimitReached",
     "Unauthorized",
     "UnexpectedAnswer",
     "UnsupportedMediaType",
@@ -119,6 +123,43 @@ class EventsMissed(AgentAppError):
 
 class UnexpectedAnswer(AgentAppError):
     """The response is not one of this package's servers: the URL is wrong, or a proxy has answered."""
+
+
+class ModelError(AgentAppError):
+    """The server of a model refused, failed, broke off, or sent something else than an answer.
+
+    `summary` may be shown to clients. `detail` is the server's own message, which may name accounts and limits;
+    it is part of `str(error)`, so it is in the log. `status`: that of HTTP, if the server answered with one.
+    """
+
+    code = "model_error"
+
+    def __init__(
+        self,
+        summary: str,
+        *,
+        detail: str = "",
+        status: int | None = None,
+        retryable: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(f"{summary} It said: {detail}" if detail else summary)
+        self.summary = summary
+        self.detail = detail
+        self.status = status
+        self.retryable = retryable
+        self.retry_after = retry_after
+        """Seconds after which the server wants the request again; None: no advice."""
+
+
+class TurnLimitReached(AgentAppError):
+    """A model still calls tools after the last turn it may take for one answer."""
+
+    code = "turn_limit_reached"
+
+    def __init__(self, turns: int) -> None:
+        self.summary = f"The agent had no answer after {turns} turns."
+        super().__init__(f"{self.summary} Raise max_turns, or tell the model when to stop calling tools.")
 
 
 class RequestError(AgentAppError):

@@ -2,7 +2,7 @@
 
 `check_interrupt_backend`, `check_state_store` and `check_session_store` ask an implementation the questions of its
 contract. `UnrulyBackend` is slow, fails or loses answers on demand. `Script` is an agent that follows a list of
-steps.
+steps, `model_server` a server of chat completions that follows a list of answers.
 """
 
 from .conformance import Question, ask, check_interrupt_backend, interrupt_questions
@@ -13,6 +13,7 @@ from .conformance.stores import (
     session_questions,
     state_questions,
 )
+from .model_server import ModelServer, call, hang_up, model_server, refuse, think
 from .script import Script, Step, ask_for_exit, cleanup, fail, say, swallow, wait
 from .unruly import UnrulyBackend
 
@@ -38,4 +39,11 @@ __all__ = [
     "say",
     "swallow",
     "wait",
+    # models
+    "ModelServer",
+    "call",
+    "hang_up",
+    "model_server",
+    "refuse",
+    "think",
 ]

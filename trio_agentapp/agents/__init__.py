@@ -1,0 +1,48 @@
+"""Agents without a framework: a model, tools, and a loop. Small on purpose, so that it can be copied and changed.
+
+    model           `ChatModel`, a client of any server with OpenAI's chat completions
+    chunks          `Chunk`, a piece of an answer
+    tools           `Tool`: a function, its JSON schema, and its call
+    conversation    messages as the model gets them; a conversation is valid at every moment
+    agent           `Agent`, the loop; a handler, a tool of another agent, or a function to call
+
+It uses only what any user of the package could use. Names are looked up when they are asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..errors import ModelError, TurnLimitReached
+    from .agent import Agent
+    from .chunks import Chunk
+    from .conversation import chat_messages
+    from .model import ChatModel
+    from .tools import Tool, tool
+
+__all__ = ["Agent", "ChatModel", "Chunk", "ModelError", "Tool", "TurnLimitReached", "chat_messages", "tool"]
+
+_HOMES = {
+    "Agent": ".agent",
+    "ChatModel": ".model",
+    "Chunk": ".chunks",
+    "ModelError": "..errors",
+    "Tool": ".tools",
+    "TurnLimitReached": "..errors",
+    "chat_messages": ".conversation",
+    "tool": ".tools",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
