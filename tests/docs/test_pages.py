@@ -31,7 +31,12 @@ from trio_agentapp.server.problems import KNOWN, OTHERS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-PAGES += [path for folder in ("docs", "examples", "bench") for path in sorted((ROOT / folder).rglob("*.md"))]
+PAGES += [
+    path
+    for folder in ("docs", "examples", "bench")
+    for path in sorted((ROOT / folder).rglob("*.md"))
+    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)  # bench has an environment of its own
+]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 REFERENCE = ROOT / "docs/reference"

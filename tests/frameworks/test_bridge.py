@@ -19,7 +19,9 @@ import trio
 from trio_agentapp.abc.frameworks import TaskStop
 from trio_agentapp.errors import ConfigurationError
 from trio_agentapp.frameworks import Bridge, adapter_of, open_bridge
-from trio_agentapp.frameworks.bridge import HIGH_WATER, BridgeClosed, current_items, wait_saved
+from trio_agentapp.frameworks.bridge import BridgeClosed
+from trio_agentapp.frameworks.call import wait_saved
+from trio_agentapp.frameworks.items import HIGH_WATER, current_items
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 

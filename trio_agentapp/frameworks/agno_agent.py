@@ -20,7 +20,7 @@ from agno.utils.serialize import json_serializer
 
 from ..abc.frameworks import AgentCopy
 from ..errors import ConfigurationError
-from .bridge import wait_saved
+from .call import wait_saved
 from .tool_messages import INTERRUPTED, object_of
 
 __all__ = ["RunnableCopy"]

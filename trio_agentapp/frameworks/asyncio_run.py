@@ -9,7 +9,9 @@ from typing import Any, NoReturn
 
 from ..protocol.message import Message
 from ..runs import Run, StopFlag
-from .bridge import Bridge, current_items, wait_saved
+from .bridge import Bridge
+from .call import wait_saved
+from .items import current_items
 
 __all__ = ["AsyncioRun"]
 

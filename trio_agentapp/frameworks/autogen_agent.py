@@ -29,7 +29,7 @@ from autogen_core.tools import BaseTool, StaticWorkbench, Workbench
 from ..abc.frameworks import AgentCopy
 from ..errors import ConfigurationError
 from .autogen_stop import StopToken
-from .bridge import current_items
+from .items import current_items
 from .reasoning import parts_of
 from .tool_messages import INTERRUPTED
 

@@ -56,7 +56,7 @@ from pydantic import BaseModel
 from trio_agentapp import AgentApp
 from trio_agentapp.errors import ItemError
 from trio_agentapp.frameworks import adapter_of
-from trio_agentapp.frameworks.bridge import current_items
+from trio_agentapp.frameworks.items import current_items
 from trio_agentapp.protocol.content import AudioContent, DataContent, FileContent, ImageContent, TextContent
 from trio_agentapp.protocol.message import Message
 
