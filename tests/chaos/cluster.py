@@ -54,6 +54,9 @@ SHORT = Timings(
     claim_patience=0.9,
 )
 
+LONG_LEASE = attrs.evolve(SHORT, lease=6.0, cutoff=4.5)
+"""For runs that must keep their lease through lost answers, also on a machine that is busy."""
+
 STATES = {"completed": "FINISHED", "canceled": "STOPPED", "failed": "ERROR", "rejected": "ERROR"}
 
 _processes: set[subprocess.Popen[bytes]] = set()

@@ -9,11 +9,12 @@ from typing import Any
 import attrs
 import trio
 
+from trio_agentapp.protocol.timings import Timings
 from trio_agentapp.testing.redis_server import RedisServer
 
 from . import burdens, faults, line, load, once, sockets, streams, watching
 from .checker import Verdict
-from .cluster import SHORT, Cluster
+from .cluster import LONG_LEASE, SHORT, Cluster
 
 __all__ = ["SCENARIOS", "Outcome", "Scenario", "run_scenario"]
 
@@ -48,6 +49,7 @@ class Scenario:
     """Many readers, and few stops or none."""
     node: dict[str, Any] = attrs.field(factory=dict, eq=False)
     """What its nodes are to be like; see `Node`."""
+    timings: Timings = SHORT
 
     def slices(self) -> list[int]:
         """The trials of each slice."""
@@ -215,7 +217,7 @@ SCENARIOS = {
         _fault(faults.claim_replies_lost, proxied=True),
         _fault(faults.owner_killed, nodes=3),
         _fault(faults.owner_terminated),
-        _fault(faults.heartbeat_replies_lost, proxied=True),
+        _fault(faults.heartbeat_replies_lost, proxied=True, timings=LONG_LEASE),
         _fault(faults.redis_restarted_with_data),
         _fault(faults.finish_replies_lost_for_a_lease, proxied=True),
         _fault(faults.redis_restarted_without_data),
@@ -249,7 +251,7 @@ async def _run_once(scenario: Scenario, trials: int, outcome: Outcome, server: R
             await _run_once(scenario, trials, outcome, fresh)
         return
     cluster_of_its_kind = Cluster.open(
-        server, nodes=scenario.nodes, timings=SHORT, proxied=scenario.proxied, **scenario.node
+        server, nodes=scenario.nodes, timings=scenario.timings, proxied=scenario.proxied, **scenario.node
     )
     async with cluster_of_its_kind as cluster:
         try:
