@@ -68,6 +68,26 @@ async def test_states_are_loaded_and_saved_on_the_loop_also_after_a_stop() -> No
         assert await app.state.state_service.load("u", "s") == {"texts": ["one", "wait", "three"]}
 
 
+async def test_objects_may_have_the_methods_of_autogen() -> None:
+    class Team:
+        def __init__(self, count: int) -> None:
+            self.count = count
+
+        async def save_state(self) -> Any:
+            return {"count": self.count}
+
+        async def load_state(self, state: Any) -> None:
+            self.count = state["count"]
+
+    app, team = AgentApp(), Team(0)
+    async with app.runtime():
+        await app.state.session.save_session_state("s", "u", team=Team(3))
+        await app.state.session.load_session_state("s", "u", team=team)
+        assert team.count == 3
+        with pytest.raises(TypeError, match=r"no state_dict\(\) and no save_state\(\)"):
+            await app.state.session.save_session_state("s", "u", team=object())
+
+
 async def test_an_error_of_a_store_reaches_the_asyncio_code() -> None:
     app = AgentApp()
     async with app.runtime():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
@@ -118,41 +118,47 @@ class SessionStore(ABC):
         return nullcontext()
 
     async def save_session_state(self, session_id: str, user_id: str = "", **modules: Any) -> None:
-        """Save `state_dict()` of each object (sync or async) under its name. Earlier states are replaced.
+        """Save what each object returns from `state_dict()`, or else `save_state()`, under its name.
 
-        Without `user_id` the session id is used, as for requests without a user.
+        Both may be sync or async. Earlier states are replaced. Without `user_id` the session id is used, as for
+        requests without a user.
 
         Raises:
-            TypeError: an object has no `state_dict`. `save_modules` may raise other errors.
+            TypeError: an object has neither. `save_modules` may raise other errors.
         """
-        _check_methods(modules, "state_dict")
+        savers = _methods_of(modules, "state_dict", "save_state")
         async with self.shield():
-            states = {name: await _result_of(module.state_dict()) for name, module in modules.items()}
+            states = {name: await _result_of(save()) for name, save in savers.items()}
             await self.save_modules(user_id or session_id, session_id, states)
 
     async def load_session_state(self, session_id: str, user_id: str = "", **modules: Any) -> None:
-        """Call `load_state_dict(state)` (sync or async) of each object with the state saved under its name.
+        """Call `load_state_dict`, or else `load_state`, of each object with the state saved under its name.
 
-        Objects without a saved state are left unchanged.
+        Both may be sync or async. Objects without a saved state are left unchanged.
 
         Raises:
-            TypeError: an object has no `load_state_dict`.
+            TypeError: an object has neither.
         """
-        _check_methods(modules, "load_state_dict")
+        loaders = _methods_of(modules, "load_state_dict", "load_state")
         states = await self.load_modules(user_id or session_id, session_id) or {}
-        for name, module in modules.items():
+        for name, load in loaders.items():
             if name in states:
-                await _result_of(module.load_state_dict(states[name]))
+                await _result_of(load(states[name]))
 
     async def aclose(self) -> None:
         """Release resources."""
         await trio.lowlevel.checkpoint()
 
 
-def _check_methods(modules: Mapping[str, Any], method: str) -> None:
+def _methods_of(modules: Mapping[str, Any], *names: str) -> dict[str, Callable[..., Any]]:
+    """The first of these methods that each object has: those of agentscope and PyTorch, or those of AutoGen."""
+    found: dict[str, Callable[..., Any]] = {}
     for name, module in modules.items():
-        if not callable(getattr(module, method, None)):
-            raise TypeError(f"{name}={type(module).__name__}(...) has no {method}()")
+        methods = [method for each in names if callable(method := getattr(module, each, None))]
+        if not methods:
+            raise TypeError(f"{name}={type(module).__name__}(...) has no {names[0]}() and no {names[1]}()")
+        found[name] = methods[0]
+    return found
 
 
 async def _result_of(value: Any) -> Any:

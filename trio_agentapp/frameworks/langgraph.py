@@ -23,10 +23,11 @@ from ..errors import ItemError
 from ..protocol.content import Content, DataContent, RefusalContent, TextContent
 from ..protocol.message import OUTPUT_OF, Message, Role
 from .langgraph_agent import GraphCopy
+from .langgraph_thread import StoreSaver
 from .media import Media, media_of
 from .tool_messages import data_of, object_of
 
-__all__ = ["LangGraphAdapter"]
+__all__ = ["LangGraphAdapter", "StoreSaver"]
 
 MODES = frozenset({"messages", "custom", "updates", "values"})
 """The stream modes whose items are translated, if `stream_mode` is a list."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -10,13 +9,13 @@ from contextlib import aclosing
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
-from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 from langgraph.types import Command
 
 from ..abc.frameworks import AgentCopy
 from ..errors import ConfigurationError
+from .langgraph_thread import Thread, dumped, loaded
 from .tool_messages import INTERRUPTED
 
 __all__ = ["GraphCopy"]
@@ -39,20 +38,17 @@ class GraphCopy(AgentCopy):
         saved = state or {}
         # A list: "a/b" and "c" are not "a" and "b/c".
         self._config: Any = {"configurable": {"thread_id": json.dumps([user_id, session_id])}}
-        self._saver: InMemorySaver | None = None
+        self._thread: Thread | None = None
         if not graph.checkpointer:
             if any(type(channel).__name__ == "DeltaChannel" for channel in graph.channels.values()):
                 raise ConfigurationError(
                     "agent= needs all earlier checkpoints of a graph with a DeltaChannel; "
                     "compile it with a checkpointer of your own: graph.compile(checkpointer=...)"
                 )
-            self._saver = InMemorySaver()
-            graph = graph.copy({"checkpointer": self._saver})
-            for kept in saved.get("checkpoints", ()):
-                self._restore(kept)
+            self._thread = Thread(self._config["configurable"]["thread_id"], saved.get("checkpoints", ()))
+            graph = graph.copy({"checkpointer": self._thread.saver})
         self._graph: Pregel[Any, Any, Any, Any] = graph
-        serde = self._serde = (self._saver or InMemorySaver()).serde
-        self._waiting: list[BaseMessage] = [_loaded(serde, kept) for kept in saved.get("waiting", ())]
+        self._waiting: list[BaseMessage] = [loaded(kept) for kept in saved.get("waiting", ())]
         self._partial: dict[str, str] = {}
         """The text so far of each message that is being written."""
 
@@ -84,9 +80,9 @@ class GraphCopy(AgentCopy):
             waiting += [
                 AIMessage(text, id=id or str(uuid.uuid4())) for id, text in self._partial.items() if id not in ids
             ]
-        state: dict[str, Any] = {"waiting": [_dumped(self._serde, message) for message in waiting]}
-        if self._saver is not None:
-            state["checkpoints"] = [self._dump(self._saver, namespace) for namespace in self._namespaces()]
+        state: dict[str, Any] = {"waiting": [dumped(message) for message in waiting]}
+        if self._thread is not None:
+            state["checkpoints"] = self._thread.dump()
         return state
 
     def _note(self, message: Any) -> None:
@@ -97,40 +93,8 @@ class GraphCopy(AgentCopy):
             elif text := str(message.text):
                 self._partial[id] = self._partial.get(id, "") + text
 
-    # The last checkpoint of the graph, and of each subgraph.
-
-    def _namespaces(self) -> list[str]:
-        assert self._saver is not None  # noqa: S101
-        return [
-            name for name, found in self._saver.storage[self._config["configurable"]["thread_id"]].items() if found
-        ]
-
-    def _dump(self, saver: InMemorySaver, namespace: str) -> dict[str, Any]:
-        config: Any = {"configurable": {**self._config["configurable"], "checkpoint_ns": namespace}}
-        found = saver.get_tuple(config)
-        assert found is not None  # noqa: S101  its namespace has one
-        whole = (found.checkpoint, found.metadata, found.pending_writes or [])
-        return {"namespace": namespace, "checkpoint": _dumped(saver.serde, whole)}
-
-    def _restore(self, kept: Mapping[str, Any]) -> None:
-        assert self._saver is not None  # noqa: S101
-        checkpoint, metadata, writes = _loaded(self._saver.serde, kept["checkpoint"])
-        config: Any = {"configurable": {**self._config["configurable"], "checkpoint_ns": kept["namespace"]}}
-        config = self._saver.put(config, checkpoint, metadata, checkpoint["channel_versions"])
-        for task_id, channel, value in writes:
-            self._saver.put_writes(config, [(channel, value)], task_id)
-
 
 def _open_calls(messages: list[BaseMessage]) -> list[Any]:
     answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
     calls = [call for message in messages if isinstance(message, AIMessage) for call in message.tool_calls]
     return [call for call in calls if call["id"] not in answered]
-
-
-def _dumped(serde: Any, value: Any) -> list[str]:
-    kind, data = serde.dumps_typed(value)
-    return [kind, base64.b64encode(data).decode()]
-
-
-def _loaded(serde: Any, kept: list[str]) -> Any:
-    return serde.loads_typed((kept[0], base64.b64decode(kept[1])))

@@ -38,6 +38,8 @@ def handler_of_agent(
                     yield item
         finally:
             state = await copy.state()
+            # A checkpointer may have saved something meanwhile.
+            states = await sessions.load_modules(run.user_id, run.session_id) or {}
             await sessions.save_modules(run.user_id, run.session_id, {**states, NAME: state})
 
     answer.__qualname__ = type(agent).__qualname__

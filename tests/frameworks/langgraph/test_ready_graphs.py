@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from langgraph.types import interrupt
 
 from trio_agentapp import AgentApp
 from trio_agentapp.errors import ConfigurationError
+from trio_agentapp.frameworks.langgraph import StoreSaver
 
 SEEN: list[list[tuple[str, str]]] = []
 """What the model was given, call by call."""
@@ -73,9 +75,25 @@ def graph(**options: Any) -> Any:
     return create_agent(Model(), [wait, ask], **options)
 
 
-@pytest.fixture(params=["stored", "own checkpointer"])
+@pytest.fixture(params=["stored", "own checkpointer", "checkpointer of the app"])
 def app(request: pytest.FixtureRequest) -> AgentApp:
+    if request.param == "checkpointer of the app":
+        shared: dict[str, Any] = {}
+        app = AgentApp(agent=graph(checkpointer=StoreSaver(Later(shared))))
+        shared["app"] = app
+        return app
     return AgentApp(agent=graph(checkpointer=InMemorySaver() if request.param == "own checkpointer" else None))
+
+
+class Later:
+    """An app that is made after its checkpointer."""
+
+    def __init__(self, shared: dict[str, Any]) -> None:
+        self._shared = shared
+
+    @property
+    def state(self) -> Any:
+        return self._shared["app"].state
 
 
 async def play(app: AgentApp, text: str, *, stop_at: str = "", **ids: str) -> Any:
@@ -153,3 +171,36 @@ async def test_a_failed_model_keeps_the_question(app: AgentApp, monkeypatch: pyt
             assert (await play(app, "one")).status == "failed"
         await play(app, "two")
     assert SEEN[-1] == [("human", "one"), ("ai", "half "), ("human", "two")]
+
+
+async def test_a_handler_keeps_its_threads_in_the_stores_of_the_app(tmp_path: Path) -> None:
+    """Also for another process, and with one `thread_id` for all."""
+
+    def make() -> AgentApp:
+        app = AgentApp(state_url=f"sqlite:///{tmp_path}/states.db")
+        agent = graph(checkpointer=StoreSaver(app))
+
+        @app.query(framework="langgraph")
+        async def chat(msgs: Any) -> AsyncIterator[Any]:
+            config: Any = {"configurable": {"thread_id": "the thread"}}
+            async for item in agent.astream({"messages": msgs}, config, stream_mode="messages"):
+                yield item
+
+        return app
+
+    app = make()
+    async with app.runtime():
+        await play(app, "one")
+        await play(app, "of another user", user_id="v")
+    app = make()
+    async with app.runtime():
+        await play(app, "two")
+        assert SEEN[-1] == [("human", "one"), ("ai", "word word "), ("human", "two")]
+        await play(app, "three", user_id="v")
+        assert SEEN[-1] == [("human", "of another user"), ("ai", "word word "), ("human", "three")]
+
+
+async def test_threads_are_of_a_run() -> None:
+    saver = StoreSaver(AgentApp())
+    with pytest.raises(RuntimeError, match="in handlers only"):
+        saver.aget_tuple({"configurable": {"thread_id": "t"}}).send(None)
