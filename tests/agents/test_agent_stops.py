@@ -14,7 +14,7 @@ import trio.testing
 
 from trio_agentapp import AgentApp, Message, Run
 from trio_agentapp.agents import Agent, ChatModel, Tool, chat_messages
-from trio_agentapp.agents.conversation import INTERRUPTED
+from trio_agentapp.protocol.message import INTERRUPTED
 from trio_agentapp.testing import call, model_server, think, wait
 
 SESSION = {"user_id": "u1", "session_id": "s1"}

@@ -17,7 +17,8 @@ from trio_agentapp import (
     VideoContent,
 )
 from trio_agentapp.agents import chat_messages
-from trio_agentapp.agents.conversation import INTERRUPTED, recent
+from trio_agentapp.agents.conversation import recent
+from trio_agentapp.protocol.message import INTERRUPTED
 
 
 def test_roles_and_types() -> None:

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from trio_agentapp import AgentApp
+from trio_agentapp.stores import MemoryStateStore
 
 
 class Counter:
@@ -97,3 +98,20 @@ async def test_an_error_of_a_store_reaches_the_asyncio_code() -> None:
 
         with trio.fail_after(10), pytest.raises(TypeError, match="object"):
             await app.bridge.run(save)
+
+
+async def test_what_would_end_the_node_ends_the_call_only() -> None:
+    """A store of the user's raises it, in the nursery that all runs share."""
+
+    class Leaving(MemoryStateStore):
+        async def load(self, user_id: str, session_id: str) -> Any:
+            raise SystemExit(f"no state of {user_id}")
+
+    app = app_that_counts()
+    app.state.state_service = Leaving()
+    with trio.fail_after(10):
+        async with app.runtime():
+            async with app.stream_query({"input": "one"}) as events:
+                *_, end = [event async for event in events]
+            assert end.status == "failed"
+            assert await app.bridge.run(asyncio.sleep, 0, "alive") == "alive"

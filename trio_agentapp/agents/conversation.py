@@ -20,15 +20,12 @@ from ..protocol.content import (
     TextContent,
     payload_of,
 )
-from ..protocol.message import OUTPUT_OF, Message
+from ..protocol.message import INTERRUPTED, OUTPUT_OF, Message
 
-__all__ = ["INTERRUPTED", "Answer", "ChatMessage", "chat_messages", "recent"]
+__all__ = ["Answer", "ChatMessage", "chat_messages", "recent"]
 
 ChatMessage: TypeAlias = dict[str, Any]
 """A message of OpenAI's chat completions: `role`, `content`, and `tool_calls` or `tool_call_id`."""
-
-INTERRUPTED = "This call was stopped before it had a result."
-"""The result of a tool call until it has its own."""
 
 MAX_BYTES = 2 * 1024 * 1024
 """Of the JSON of a conversation. Stores keep states of 4 MiB, and the next answer has to fit, too."""

@@ -22,7 +22,7 @@ from agentscope.state import AgentState
 
 from ..abc.frameworks import AgentCopy
 from ..errors import ConfigurationError
-from .tool_messages import INTERRUPTED
+from ..protocol.message import INTERRUPTED
 
 __all__ = ["StateCopy"]
 

@@ -16,7 +16,7 @@ from agentscope.tool import Toolkit
 
 from ..abc.frameworks import AgentCopy
 from ..errors import ConfigurationError
-from .tool_messages import INTERRUPTED
+from ..protocol.message import INTERRUPTED
 
 __all__ = ["MemoryCopy"]
 

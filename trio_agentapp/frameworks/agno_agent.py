@@ -20,8 +20,9 @@ from agno.utils.serialize import json_serializer
 
 from ..abc.frameworks import AgentCopy
 from ..errors import ConfigurationError
+from ..protocol.message import INTERRUPTED
 from .call import wait_saved
-from .tool_messages import INTERRUPTED, object_of
+from .tool_messages import object_of
 
 __all__ = ["RunnableCopy"]
 

@@ -34,12 +34,12 @@ from autogen_core.models import FunctionExecutionResult
 from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TaskStop, TypeConverters
 from ..errors import ItemError
 from ..protocol.content import Content, DataContent, ImageContent, RefusalContent, TextContent
-from ..protocol.message import OUTPUT_OF, Message, MessageType
+from ..protocol.message import INTERRUPTED, OUTPUT_OF, Message, MessageType
 from .autogen_agent import AutoGenCopy
 from .autogen_stop import StopToken, at_stop
 from .media import media_of
 from .reasoning import parts_of
-from .tool_messages import INTERRUPTED, data_of
+from .tool_messages import data_of
 
 __all__ = ["AutoGenAdapter"]
 

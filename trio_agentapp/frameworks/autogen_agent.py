@@ -28,10 +28,10 @@ from autogen_core.tools import BaseTool, StaticWorkbench, Workbench
 
 from ..abc.frameworks import AgentCopy
 from ..errors import ConfigurationError
+from ..protocol.message import INTERRUPTED
 from .autogen_stop import StopToken
 from .items import current_items
 from .reasoning import parts_of
-from .tool_messages import INTERRUPTED
 
 __all__ = ["AutoGenCopy"]
 

@@ -26,6 +26,7 @@ import trio
 from ..errors import AgentAppError
 from ..nursery import nursery_around
 from ..runs import current_run
+from ..runs.failures import is_cancelled
 from .call import AtStop, Call, current_call, name_of
 from .items import Items
 from .processes import ProcessGroup, ProcessLoop
@@ -187,7 +188,10 @@ class Bridge:
             with scope:
                 try:
                     change = partial(future.set_result, await fn(*args))
-                except Exception as exc:
+                except BaseException as exc:
+                    # All runs share the nursery: nothing but the cancellation of this scope may get there.
+                    if is_cancelled(exc):
+                        raise
                     change = partial(future.set_exception, exc)
             self._awaited.discard(scope)
             with suppress(RuntimeError):  # the loop is closed: nobody waits

@@ -15,8 +15,8 @@ from langgraph.types import Command
 
 from ..abc.frameworks import AgentCopy
 from ..errors import ConfigurationError
+from ..protocol.message import INTERRUPTED
 from .langgraph_thread import Thread, dumped, loaded
-from .tool_messages import INTERRUPTED
 
 __all__ = ["GraphCopy"]
 

@@ -101,20 +101,20 @@ class StoreSaver(BaseCheckpointSaver[str]):  # type: ignore[misc]  # not install
     async def aput(self, config: Any, *args: Any) -> Any:
         async with self._lock:
             result = (await self._thread_of(config)).saver.put(config, *args)
-            await self._save()
+            await self._save(config)
         return result
 
     async def aput_writes(self, config: Any, *args: Any) -> None:
         async with self._lock:
             (await self._thread_of(config)).saver.put_writes(config, *args)
-            await self._save()
+            await self._save(config)
 
     async def adelete_thread(self, thread_id: str) -> None:
         async with self._lock:
             threads = await self._threads_of_run()
             threads.kept.pop(thread_id, None)
             threads.used.pop(thread_id, None)
-            await self._save()
+            await self._write(threads)
 
     def get_next_version(self, current: Any, channel: None) -> str:
         version: str = InMemorySaver.get_next_version(self, current, channel)
@@ -137,9 +137,14 @@ class StoreSaver(BaseCheckpointSaver[str]):  # type: ignore[misc]  # not install
             self._threads[run] = _Threads(states.get(NAME, {}))
         return self._threads[run]
 
-    async def _save(self) -> None:
+    async def _save(self, config: Any) -> None:
+        """Save the thread of a config. The others have not changed."""
+        threads = await self._threads_of_run()
+        thread_id = config["configurable"]["thread_id"]
+        threads.kept[thread_id] = threads[thread_id].dump()
+        await self._write(threads)
+
+    async def _write(self, threads: _Threads) -> None:
         run = current_run.get()
-        threads = self._threads[run]
-        threads.kept |= {thread_id: thread.dump() for thread_id, thread in threads.used.items()}
         states = await self._sessions.load_modules(run.user_id, run.session_id) or {}
         await self._sessions.save_modules(run.user_id, run.session_id, {**states, NAME: threads.kept})

@@ -21,7 +21,7 @@ from pydantic_core import to_jsonable_python
 
 from ..abc.frameworks import AgentCopy
 from ..errors import ConfigurationError
-from .tool_messages import INTERRUPTED
+from ..protocol.message import INTERRUPTED
 
 __all__ = ["OpenAIAgentCopy", "plain_of"]
 

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ..runs.process import GRACE, KILLED_WITHIN, POLL, signal_group
+from ..runs.process import GRACE, KILLED_WITHIN, POLL, signal_group, terminate_group
 
 __all__ = ["ProcessGroup", "ProcessLoop"]
 
@@ -31,9 +31,7 @@ class ProcessGroup:
 
     async def end(self) -> None:
         """Send SIGTERM, and SIGKILL after `GRACE` seconds, and wait until the group is gone."""
-        signal_group(self.pid, signal.SIGTERM)
-        # A process that is stopped would not handle SIGTERM.
-        signal_group(self.pid, signal.SIGCONT)
+        terminate_group(self.pid)
         if not await self._is_gone_within(GRACE):
             self.kill()
             if not await self._is_gone_within(KILLED_WITHIN):

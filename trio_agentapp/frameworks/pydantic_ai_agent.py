@@ -25,7 +25,7 @@ from pydantic_ai.messages import (
 
 from ..abc.frameworks import AgentCopy
 from ..errors import ConfigurationError
-from .tool_messages import INTERRUPTED
+from ..protocol.message import INTERRUPTED
 
 __all__ = ["RunCopy", "closed"]
 

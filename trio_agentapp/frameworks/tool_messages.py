@@ -9,10 +9,7 @@ from typing import Any
 from ..protocol.content import DataContent
 from ..protocol.message import Message
 
-__all__ = ["INTERRUPTED", "data_of", "object_of"]
-
-INTERRUPTED = "This call was stopped before it had a result."
-"""The result of a tool call that a stop has ended."""
+__all__ = ["data_of", "object_of"]
 
 
 def data_of(message: Message) -> Mapping[str, Any]:

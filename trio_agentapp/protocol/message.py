@@ -11,7 +11,7 @@ from .content import Content, DataContent, TextContent
 from .ids import identifier_fault, new_call_id
 from .payload import json_bytes
 
-__all__ = ["MESSAGE_FIELDS", "MESSAGE_TYPES", "Message", "MessageType", "OUTPUT_OF", "ROLES", "Role"]
+__all__ = ["INTERRUPTED", "MESSAGE_FIELDS", "MESSAGE_TYPES", "Message", "MessageType", "OUTPUT_OF", "ROLES", "Role"]
 
 Role: TypeAlias = Literal["user", "assistant", "system", "tool"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -52,6 +52,9 @@ OUTPUT_OF: Mapping[str, MessageType] = {
     "mcp_call": "mcp_call_output",
 }
 """For each type of tool call, the type of the message that answers it."""
+
+INTERRUPTED = "This call was stopped before it had a result."
+"""What a model is given as the result of such a call, because providers refuse a conversation without one."""
 
 
 def _contents(value: str | Iterable[Content] | None) -> list[Content]:

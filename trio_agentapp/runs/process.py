@@ -16,7 +16,7 @@ import trio
 
 from .cleanup import Cleanup
 
-__all__ = ["GRACE", "KILLED_WITHIN", "POLL", "Command", "open_group", "signal_group"]
+__all__ = ["GRACE", "KILLED_WITHIN", "POLL", "Command", "open_group", "signal_group", "terminate_group"]
 
 logger = logging.getLogger("trio_agentapp.runs")
 
@@ -56,9 +56,7 @@ async def _end(process: trio.Process, cleanup: Cleanup, grace: float) -> None:
             async with cleanup.open():
                 until = cleanup.deadline() - KILLED_WITHIN
                 with trio.move_on_at(min(trio.current_time() + grace, until)):
-                    signal_group(process.pid, signal.SIGTERM)
-                    # A process that is stopped, as by SIGTTIN, would not handle SIGTERM.
-                    signal_group(process.pid, signal.SIGCONT)
+                    terminate_group(process.pid)
                     await _wait_gone(process)
                     gone = True
     finally:
@@ -87,6 +85,13 @@ def _is_alive(process: trio.Process) -> bool:
 async def _wait_gone(process: trio.Process) -> None:
     while _is_alive(process):  # noqa: ASYNC110  there is no event for grandchildren
         await trio.sleep(POLL)
+
+
+def terminate_group(pid: int) -> None:
+    """Ask the group that process `pid` leads to end."""
+    signal_group(pid, signal.SIGTERM)
+    # A process that is stopped, as by SIGTTIN, would not handle SIGTERM.
+    signal_group(pid, signal.SIGCONT)
 
 
 def signal_group(pid: int, number: int) -> bool:

@@ -30,7 +30,7 @@ from pydantic import TypeAdapter
 from trio_agentapp import AgentApp
 from trio_agentapp.errors import ConfigurationError
 from trio_agentapp.frameworks.openai_agent import OpenAIAgentCopy
-from trio_agentapp.frameworks.tool_messages import INTERRUPTED
+from trio_agentapp.protocol.message import INTERRUPTED
 
 set_tracing_disabled(True)
 
