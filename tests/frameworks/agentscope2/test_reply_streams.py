@@ -41,6 +41,8 @@ from trio_agentapp.frameworks import adapter_of
 from trio_agentapp.protocol.content import AudioContent, DataContent, ImageContent, TextContent
 from trio_agentapp.protocol.message import Message
 
+from ..chats import fifty_stopped, said
+
 ENDED: list[str] = []
 SEEN: list[list[Msg]] = []
 """What the model was given, call by call."""
@@ -179,13 +181,6 @@ async def play(app: AgentApp, text: str = "What is above?", *, stop_at: str = ""
     return event
 
 
-def said(end: Any) -> list[tuple[str, Any]]:
-    return [
-        (message.type, getattr(message.content[0], "text", None) or message.content[0].data)
-        for message in end.output
-    ]
-
-
 CALL = ("plugin_call", {"call_id": "c1", "name": "look", "arguments": '{"what": "sky"}'})
 OUTPUT = ("plugin_call_output", {"call_id": "c1", "name": "look", "output": "sky: blue"})
 
@@ -298,28 +293,7 @@ async def test_two_users_at_once() -> None:
 
 async def test_fifty_chats_stopped_at_once() -> None:
     app = app_with(agent_with("", endless=True, react=ReActConfig(interruption_raise_cancelled_error=True)))
-    begun = 0
-    ends: list[str] = []
-    all_talk = trio.Event()
-
-    async def chat(number: int) -> None:
-        nonlocal begun
-        async with app.stream_query({"input": "hi", "user_id": "u", "session_id": str(number)}) as stream:
-            async for event in stream:
-                if getattr(event, "text", "") == "The " and event.delta:
-                    begun += 1
-                    if begun >= 50:
-                        all_talk.set()
-        ends.append(event.status)
-
-    with trio.fail_after(60):
-        async with app.runtime(), trio.open_nursery() as nursery:
-            for number in range(50):
-                nursery.start_soon(chat, number)
-            await all_talk.wait()
-            for number in range(50):
-                nursery.start_soon(app.stop_chat, "u", str(number))
-    assert ends == ["canceled"] * 50
+    assert await fifty_stopped(app) == ["canceled"] * 50
     assert ENDED.count("handler") == ENDED.count("model") == ENDED.count("caught") == 50
 
 

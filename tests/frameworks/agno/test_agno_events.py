@@ -41,6 +41,8 @@ from trio_agentapp.protocol.content import (
 )
 from trio_agentapp.protocol.message import Message
 
+from ..chats import fifty_stopped, said
+
 ENDED: list[str] = []
 WAITS: list[Callable[[], object]] = []
 """Called when a tool has begun to wait."""
@@ -180,13 +182,6 @@ async def play_and_stop_in_tool(app: AgentApp) -> Any:
         return await play(app, stop_at="'c1'", after=waits)
 
 
-def said(end: Any) -> list[tuple[str, Any]]:
-    return [
-        (message.type, getattr(message.content[0], "text", None) or message.content[0].data)
-        for message in end.output
-    ]
-
-
 CALL = ("plugin_call", {"call_id": "c1", "name": "look", "arguments": '{"what": "sky"}'})
 OUTPUT = ("plugin_call_output", {"call_id": "c1", "name": "look", "output": "sky: blue"})
 
@@ -301,28 +296,7 @@ async def test_a_handler_that_does_nothing_leaves_a_saved_run() -> None:
 
 async def test_fifty_chats_stopped_at_once() -> None:
     app = app_with([], calls="", endless=True)
-    begun = 0
-    ends: list[str] = []
-    all_talk = trio.Event()
-
-    async def chat(number: int) -> None:
-        nonlocal begun
-        async with app.stream_query({"input": "hi", "user_id": "u", "session_id": str(number)}) as stream:
-            async for event in stream:
-                if getattr(event, "text", "") == "The " and event.delta:
-                    begun += 1
-                    if begun >= 50:
-                        all_talk.set()
-        ends.append(event.status)
-
-    with trio.fail_after(60):
-        async with app.runtime(), trio.open_nursery() as nursery:
-            for number in range(50):
-                nursery.start_soon(chat, number)
-            await all_talk.wait()
-            for number in range(50):
-                nursery.start_soon(app.stop_chat, "u", str(number))
-    assert ends == ["canceled"] * 50
+    assert await fifty_stopped(app) == ["canceled"] * 50
     assert ENDED.count("handler") == ENDED.count("model") == 50
 
 

@@ -60,6 +60,8 @@ from trio_agentapp.frameworks.items import current_items
 from trio_agentapp.protocol.content import AudioContent, DataContent, FileContent, ImageContent, TextContent
 from trio_agentapp.protocol.message import Message
 
+from ..chats import said, sent_back
+
 BEGUN: list[str] = []
 ENDED: list[str] = []
 
@@ -208,13 +210,6 @@ async def play(
     return event
 
 
-def said(end: Any) -> list[tuple[str, Any]]:
-    return [
-        (message.type, getattr(message.content[0], "text", None) or message.content[0].data)
-        for message in end.output
-    ]
-
-
 CALL = ("plugin_call", {"call_id": "c1", "name": "look", "arguments": '{"what": "sky"}'})
 OUTPUT = ("plugin_call_output", {"call_id": "c1", "name": "look", "output": "sky: blue"})
 
@@ -248,7 +243,7 @@ async def test_a_team() -> None:
     assert end.usage["total_tokens"] == 14
 
 
-async def test_a_result_alone_has_all_messages() -> None:
+async def test_a_result_alone_has_allsent_back() -> None:
     app = AgentApp()
 
     @app.query(framework="autogen")
@@ -372,21 +367,9 @@ async def test_a_stop_in_a_tool_ends_the_tool_and_closes_its_call(kind: str, tok
     assert ENDED[-2:] == ["tool", "handler 1"]
     assert [kind for kind, _ in said(end)][-2:] == ["plugin_call", "plugin_call_output"]
     # The next turn begins with it.
-    history = adapter_of("autogen").messages([Message("user", content="hi"), *_messages(end.output)])
+    history = adapter_of("autogen").messages([Message("user", content="hi"), *sent_back(end.output)])
     assert [(call.id, call.name) for call in history[-1].tool_calls] == [("c1", "wait")]
     assert [result.call_id for result in history[-1].results] == ["c1"]
-
-
-def _messages(output: Any) -> list[Message]:
-    """The messages of a response, as a client sends them back."""
-    return [
-        Message(
-            each.role,
-            each.type,
-            [DataContent(part.data) if part.type == "data" else TextContent(part.text) for part in each.content],
-        )
-        for each in output
-    ]
 
 
 @pytest.mark.parametrize("token", [True, False], ids=["token", "no token"])

@@ -34,6 +34,8 @@ from trio_agentapp.frameworks import adapter_of
 from trio_agentapp.protocol.content import DataContent, ImageContent, TextContent
 from trio_agentapp.protocol.message import Message
 
+from ..chats import fifty_stopped, said, sent_back
+
 ENDED: list[str] = []
 
 
@@ -132,13 +134,6 @@ async def play(app: AgentApp, text: str = "What is above?", **ids: str) -> Any:
         async with app.stream_query({"input": text, **ids}) as events:
             *_, end = [event async for event in events]
     return end
-
-
-def said(end: Any) -> list[tuple[str, Any]]:
-    return [
-        (message.type, getattr(message.content[0], "text", None) or message.content[0].data)
-        for message in end.output
-    ]
 
 
 CALL = ("plugin_call", {"call_id": "c1", "name": "look", "arguments": '{"what": "sky"}'})
@@ -242,22 +237,10 @@ async def test_a_stop_in_a_tool_ends_the_tool_and_closes_its_call() -> None:
     kinds = [message.type for message in event.output]
     assert kinds == ["message", "plugin_call", "message", "plugin_call_output"]
     # A strict provider takes this as the beginning of the next turn.
-    history = adapter_of("langgraph").messages([Message("user", content="hi"), *_messages(event.output)])
+    history = adapter_of("langgraph").messages([Message("user", content="hi"), *sent_back(event.output)])
     history.pop(2)  # what the tool has shown
     assert [type(message) for message in history] == [HumanMessage, AIMessage, ToolMessage]
     assert history[1].tool_calls[0]["id"] == history[2].tool_call_id == "c1"
-
-
-def _messages(output: Any) -> list[Message]:
-    """The messages of a response, as a client sends them back."""
-    return [
-        Message(
-            each.role,
-            each.type,
-            [DataContent(part.data) if part.type == "data" else TextContent(part.text) for part in each.content],
-        )
-        for each in output
-    ]
 
 
 async def test_a_model_that_fails() -> None:
@@ -282,28 +265,7 @@ async def test_two_users_at_once_have_their_own_threads() -> None:
 
 async def test_fifty_chats_stopped_at_once() -> None:
     app = app_with([], tool="", endless=True)
-    begun = 0
-    ends: list[str] = []
-    all_talk = trio.Event()
-
-    async def chat(number: int) -> None:
-        nonlocal begun
-        async with app.stream_query({"input": "hi", "user_id": "u", "session_id": str(number)}) as events:
-            async for event in events:
-                if getattr(event, "text", "") == "The " and event.delta:
-                    begun += 1
-                    if begun >= 50:
-                        all_talk.set()
-        ends.append(event.status)
-
-    with trio.fail_after(60):
-        async with app.runtime(), trio.open_nursery() as nursery:
-            for number in range(50):
-                nursery.start_soon(chat, number)
-            await all_talk.wait()
-            for number in range(50):
-                nursery.start_soon(app.stop_chat, "u", str(number))
-    assert ends == ["canceled"] * 50
+    assert await fifty_stopped(app) == ["canceled"] * 50
     assert ENDED.count("handler") == ENDED.count("model") == 50
 
 

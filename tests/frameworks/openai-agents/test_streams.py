@@ -48,6 +48,8 @@ from trio_agentapp.protocol.content import (
 )
 from trio_agentapp.protocol.message import Message
 
+from ..chats import said, sent_back
+
 set_tracing_disabled(True)
 
 ENDED: list[str] = []
@@ -220,13 +222,6 @@ async def play(app: AgentApp, text: str = "What is above?", **ids: str) -> Any:
     return end
 
 
-def said(end: Any) -> list[tuple[str, Any]]:
-    return [
-        (each.type, getattr(each.content[0], "text", None) or getattr(each.content[0], "data", None))
-        for each in end.output
-    ]
-
-
 CALL = ("plugin_call", {"call_id": "c1", "name": "look", "arguments": '{"what": "sky"}'})
 OUTPUT = ("plugin_call_output", {"call_id": "c1", "name": "look", "output": "sky: blue"})
 WHOLE = [("message", "Let me look."), CALL, OUTPUT, ("reasoning", "Hm."), ("message", "The sky is blue ")]
@@ -361,21 +356,9 @@ async def test_a_stop_in_a_tool_ends_the_tool_and_closes_its_call(
     assert [each.type for each in end.output] == ["message", "plugin_call", "plugin_call_output"]
     assert not caplog.records
     # A strict provider takes this as the beginning of the next turn.
-    history = adapter_of("openai-agents").messages(_messages(end.output))
+    history = adapter_of("openai-agents").messages(sent_back(end.output))
     assert [each.get("type") for each in history] == [None, "function_call", "function_call_output"]
     assert history[1]["call_id"] == history[2]["call_id"] == "c1"
-
-
-def _messages(output: Any) -> list[Message]:
-    """The messages of a response, as a client sends them back."""
-    return [
-        Message(
-            each.role,
-            each.type,
-            [DataContent(part.data) if part.type == "data" else TextContent(part.text) for part in each.content],
-        )
-        for each in output
-    ]
 
 
 async def test_a_model_that_fails() -> None:

@@ -72,6 +72,8 @@ from trio_agentapp.protocol.content import (
 )
 from trio_agentapp.protocol.message import Message
 
+from ..chats import said
+
 ENDED: list[str] = []
 
 
@@ -198,13 +200,6 @@ async def play(app: AgentApp, text: str = "What is above?", **ids: str) -> Any:
         async with app.stream_query({"input": text, **ids}) as events:
             *_, end = [event async for event in events]
     return end
-
-
-def said(end: Any) -> list[tuple[str, Any]]:
-    return [
-        (message.type, getattr(message.content[0], "text", None) or message.content[0].data)
-        for message in end.output
-    ]
 
 
 CALL = ("plugin_call", {"call_id": "c1", "name": "look", "arguments": '{"what":"sky"}'})
