@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import trio
+
+from trio_agentapp import AgentApp
 from trio_agentapp.protocol.content import DataContent, TextContent
 from trio_agentapp.protocol.message import Message
 
