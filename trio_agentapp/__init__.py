@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .app import AgentApp
     from .client import AgentClient
     from .deploy import LocalDeployManager
-    from .errors import AgentAppError
+    from .errors import AgentAppError, Rejected
     from .interrupts import LocalInterruptBackend
     from .protocol import (
         AgentRequest,
@@ -49,8 +49,10 @@ if TYPE_CHECKING:
     from .protocol.lifecycle import RunState, StopReceipt
     from .protocol.timings import Timings
     from .runs import Run
+    from .runs.questions import Answer
     from .tasks import current_task
     from .web import Principal
+    from .web.protocol_adapter import ProtocolAdapter
 
 __all__ = [
     "AgentApp",
@@ -71,6 +73,9 @@ __all__ = [
     "StopReceipt",
     "RunState",
     "Principal",
+    "ProtocolAdapter",
+    "Answer",
+    "Rejected",
     "BaseInterruptBackend",
     "LocalInterruptBackend",
     "StateStore",
@@ -86,7 +91,10 @@ _HOMES = {
     "BaseInterruptBackend": "abc",
     "LocalDeployManager": "deploy",
     "LocalInterruptBackend": "interrupts",
+    "Answer": "runs.questions",
     "Principal": "web",
+    "ProtocolAdapter": "web.protocol_adapter",
+    "Rejected": "errors",
     "Run": "runs",
     "RunState": "protocol.lifecycle",
     "SessionStore": "abc",

@@ -4,6 +4,7 @@
     ├── ConfigurationError            a setting or a call that must be corrected before the start
     ├── DeployError                   a deployment could not be started, found or ended
     ├── ItemError                     a handler yielded something that cannot be sent
+    ├── Rejected                      a handler refuses its request
     ├── StaleToken                    a write by a run that has lost its session (fencing)
     ├── StateTooLarge                 a state beyond the limit of the store
     ├── ConnectionLost                a client cannot reach any server, or lost it for good
@@ -63,6 +64,7 @@ __all__ = [
     "NotOffered",
     "PayloadTooLarge",
     "QueueFull",
+    "Rejected",
     "RequestError",
     "RequestTimeout",
     "RunEnded",
@@ -95,6 +97,10 @@ class DeployError(AgentAppError):
 
 class ItemError(AgentAppError, TypeError):
     """A handler yielded, returned or emitted something that is not an item of a stream."""
+
+
+class Rejected(AgentAppError):
+    """Raise it in a handler to refuse the request. The run ends as `rejected`, and its client gets the text."""
 
 
 class StaleToken(AgentAppError):

@@ -65,7 +65,6 @@ async def test_an_option_of_the_app_says_so(manager: DeployManager, name: str, v
     ("name", "instead"),
     [
         ("custom_endpoints", "@app.endpoint(path)"),
-        ("protocol_adapters", "@app.endpoint(path)"),
         ("runner", "@app.query()"),
         ("request_model", "AgentRequest"),
         ("requirements", "pip"),

@@ -48,12 +48,21 @@ from .deploy_options import check_deploy_options
 from .entrypoint import entrypoint_of
 from .hooks import LifeHooks
 from .middleware import Middleware, layered
-from .mounting import current_request, mount_health, mount_runs, mount_sessions, mount_socket
+from .mounting import (
+    add_builtin,
+    current_request,
+    mount_health,
+    mount_runs,
+    mount_sessions,
+    mount_socket,
+    view_of,
+)
 from .reminder import refuse_positional, remind_to_serve
 from .runtime import Parts, Runtime
 from .serving import run_app
 from .settings import Options, Settings, UnknownParameter, named_by_variable, unknown_variables
 from .tasks import AppTasks
+from .wires import adapters_of
 
 __all__ = ["AgentApp"]
 
@@ -122,7 +131,15 @@ class AgentApp(RoutingApp):
             entrypoint=partial(entrypoint_of, self),
             open_app=self.runtime,
         )
-        self._runtime = Runtime(settings, node_id=self.node_id, gate=gate, hooks=self._hooks, tasks=self._tasks)
+        self._adapters = adapters_of(settings)
+        self._runtime = Runtime(
+            settings,
+            node_id=self.node_id,
+            gate=gate,
+            hooks=self._hooks,
+            tasks=self._tasks,
+            adapters=self._adapters,
+        )
         self.state = self._runtime.state
         self._handler: Handler | None = None
         self._framework = "text"
@@ -393,6 +410,9 @@ class AgentApp(RoutingApp):
             mount_sessions(self, lambda: self._open().session_routes)
             mount_socket(self, lambda: self._open().sockets)
             self._tasks.mount_background(self)
+            for adapter in self._adapters:
+                for method, path, view in adapter.routes():
+                    add_builtin(self, method, path, view_of(view))
 
     # How a request passes through the app.
 

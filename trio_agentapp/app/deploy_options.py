@@ -16,7 +16,6 @@ __all__ = ["check_deploy_options", "refuse_deploy_options"]
 
 ELSEWHERE = {
     "custom_endpoints": "register routes with @app.endpoint(path), @app.get(path) or @app.post(path)",
-    "protocol_adapters": "the app serves its own protocol only; add other routes with @app.endpoint(path)",
     "runner": "register the agent with @app.query() or AgentApp(agent=...)",
     "request_model": "the agent gets an AgentRequest; a route with a model of its own is @app.endpoint(path)",
     "requirements": "the service uses the packages of this Python; install them with pip",

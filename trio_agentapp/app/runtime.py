@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
@@ -15,6 +16,7 @@ from ..runs.containment import noted
 from ..runs.runner import Runner
 from ..stores import stores_of
 from ..web.identity import Gate
+from ..web.protocol_adapter import ProtocolAdapter, ServedApp
 from ..web.run_access import RunAccess
 from ..web.runs import RunRoutes
 from ..web.sessions import SessionRoutes
@@ -27,6 +29,11 @@ from .state import AppState
 from .tasks import AppTasks
 
 __all__ = ["Parts", "Runtime"]
+
+logger = logging.getLogger("trio_agentapp.app")
+
+BEFORE_DRAIN = 3.0
+"""Seconds that protocols may delay a drain, for instance to leave a registry."""
 
 
 @attrs.frozen(kw_only=True)
@@ -44,7 +51,16 @@ class Parts:
 class Runtime:
     """Opens and closes the parts of an app in order; they can be opened again after that."""
 
-    def __init__(self, settings: Settings, *, node_id: str, gate: Gate, hooks: LifeHooks, tasks: AppTasks) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        node_id: str,
+        gate: Gate,
+        hooks: LifeHooks,
+        tasks: AppTasks,
+        adapters: Sequence[ProtocolAdapter],
+    ) -> None:
         self.backend = backend_of(settings)
         self._event_store = event_store_of(settings, self.backend, node_id)
         alone = isinstance(self.backend, LocalInterruptBackend)
@@ -55,6 +71,7 @@ class Runtime:
         self._gate = gate
         self._hooks = hooks
         self._tasks = tasks
+        self._adapters = adapters
         self.parts: Parts | None = None
         """None while the app is not open."""
         self._bridge: Bridge | None = None
@@ -100,9 +117,23 @@ class Runtime:
             await stack.enter_async_context(self._tasks.open(registry, self.backend, runner))
             self.parts, self._drained = parts, None
             try:
+                if runner is not None:
+                    await self._open_adapters(stack, parts.run_routes.access)
                 yield
             finally:
                 self.parts = None
+
+    async def _open_adapters(self, stack: AsyncExitStack, access: RunAccess) -> None:
+        app = ServedApp(
+            name=self._settings.app_name,
+            description=self._settings.app_description,
+            access=access,
+            node_id=self._node_id,
+            max_body_bytes=self._settings.max_body_bytes,
+            unready_reason=self.unready_reason,
+        )
+        for adapter in self._adapters:
+            await stack.enter_async_context(adapter.opened(app))
 
     async def drain(self, hurry: trio.Event | None = None) -> None:
         """Drain runs and tasks, and close the WebSockets without runs. A second call waits for the first."""
@@ -113,11 +144,20 @@ class Runtime:
             self._drained = trio.Event()
             parts.sockets.draining.set()
             try:
+                await self._announce_drain()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._tasks.drain, hurry)
                     nursery.start_soon(drain, parts.registry, self._settings.drain_timeout, hurry)
             finally:
                 self._drained.set()
+
+    async def _announce_drain(self) -> None:
+        with trio.move_on_after(BEFORE_DRAIN):
+            for adapter in self._adapters:
+                try:
+                    await adapter.before_drain()
+                except Exception:
+                    logger.exception("the adapter for %s failed before the drain", adapter.name)
 
     def unready_reason(self) -> str | None:
         """Return why this node should get no new runs at present; None if it may get them."""

@@ -23,6 +23,7 @@ from ..protocol.text import masked_url
 from ..protocol.timings import Timings
 from ..telemetry import LOG_FORMATS
 from ..web.identity import Authenticate, Authorize
+from ..web.protocol_adapter import ProtocolAdapter
 
 __all__ = [
     "Options",
@@ -86,6 +87,7 @@ class Options(TypedDict, total=False):
     multitask_strategy: MultitaskStrategy
     authenticate: Authenticate | None
     authorize: Authorize | None
+    protocol_adapters: Sequence[ProtocolAdapter] | None
     require_auth: bool
     cors_origins: Sequence[str]
     allowed_hosts: Sequence[str]
@@ -192,6 +194,18 @@ def _backend(value: object) -> str | None:
     return f"must be a BaseInterruptBackend, not {type(value).__name__}"
 
 
+def _adapters(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        return f"must be a list of ProtocolAdapter objects, not {type(value).__name__}"
+    for adapter in value:
+        if not isinstance(adapter, ProtocolAdapter):
+            hint = f"; write {adapter.__name__}()" if isinstance(adapter, type) else ""
+            return f"must be a list of ProtocolAdapter objects, and has one of {type(adapter).__name__}{hint}"
+    return None
+
+
 def _redis_url(value: object) -> str | None:
     if value is None:
         return None
@@ -294,6 +308,7 @@ class Settings:
     multitask_strategy: MultitaskStrategy = _setting("reject", _one_of(*STRATEGIES))
     authenticate: Authenticate | None = _setting(None, _function)
     authorize: Authorize | None = _setting(None, _function)
+    protocol_adapters: Sequence[ProtocolAdapter] | None = _setting(None, _adapters)
     require_auth: bool = _setting(False, YES_OR_NO)
     cors_origins: tuple[str, ...] = _setting((), _texts("origins such as 'https://app.example.com'"), _origins)
     allowed_hosts: tuple[str, ...] = _setting((), _texts("host names such as 'agent.example.com'"), _hosts)

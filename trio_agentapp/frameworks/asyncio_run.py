@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from ..protocol.message import Message
 from ..runs import Run, StopFlag
+from ..runs.questions import Answer, Question
 from .bridge import Bridge
 from .call import wait_saved
 from .items import current_items
@@ -61,6 +62,22 @@ class AsyncioRun:
     async def receive(self) -> Message:
         """The next message that was sent to this run."""
         return await self._bridge.await_trio(self._run.receive)
+
+    async def ask(
+        self, question: str | Message, *, schema: Any = None, timeout: float | None = None, auth: bool = False
+    ) -> Answer:
+        """Ask the client a question, and wait for the answer, as `Run.ask` does. Raises TimeoutError: no answer."""
+
+        async def opened() -> Question:
+            return self._run.open_question(question, schema=schema, timeout=timeout, auth=auth)
+
+        asked = await self._bridge.await_trio(opened)
+        # After what the handler has yielded before.
+        await current_items.get().send(asked.message())
+        answer = await self._bridge.await_trio(self._run.wait_answered, asked, timeout, self._run.emit)
+        if answer is None:
+            raise TimeoutError
+        return answer
 
     def on_exit(self, fn: Callable[[], Awaitable[object] | object]) -> None:
         """Call `fn` on the loop when the handler has ended; a coroutine function is awaited."""

@@ -104,6 +104,8 @@ class Cause(StrEnum):
     SHUTDOWN = "shutdown"
     STOPPED_BEFORE_START = "stopped_before_start"
     EXCEPTION = "exception"
+    REJECTED = "rejected"
+    """The handler has refused the request."""
     DEADLINE_EXCEEDED = "deadline_exceeded"
     ANSWER_TOO_LARGE = "answer_too_large"
     LEASE_LOST = "lease_lost"
@@ -120,6 +122,7 @@ ENDS: Mapping[Cause, RunState] = MappingProxyType(
         Cause.SHUTDOWN: RunState.STOPPED,
         Cause.STOPPED_BEFORE_START: RunState.STOPPED,
         Cause.EXCEPTION: RunState.ERROR,
+        Cause.REJECTED: RunState.ERROR,
         Cause.DEADLINE_EXCEEDED: RunState.ERROR,
         Cause.ANSWER_TOO_LARGE: RunState.ERROR,
         Cause.LEASE_LOST: RunState.ERROR,
@@ -269,9 +272,9 @@ class RunLifecycle:
         """The handler has returned."""
         self._end_body(Event.RETURNED, Cause.RETURNED, at)
 
-    def raised(self, *, at: float) -> None:
-        """The handler has ended with an exception, `Cancelled` included."""
-        self._end_body(Event.RAISED, Cause.EXCEPTION, at)
+    def raised(self, *, at: float, rejected: bool = False) -> None:
+        """The handler has ended with an exception, `Cancelled` included. `rejected`: it refuses the request."""
+        self._end_body(Event.RAISED, Cause.REJECTED if rejected else Cause.EXCEPTION, at)
 
     def unwound(self, *, failed: bool, cleanup_timed_out: bool, interrupted: bool = False) -> Cause:
         """Nothing of the handler runs any more, its child tasks and exit callbacks included.

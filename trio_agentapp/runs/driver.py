@@ -17,6 +17,7 @@ from collections.abc import Mapping
 import attrs
 import trio
 
+from ..errors import Rejected
 from ..protocol.exception_groups import leaves, unwrapped
 from ..protocol.lifecycle import Cause, Ending, Phase
 from .containment import orderly
@@ -101,7 +102,7 @@ async def _execute_body(run: Run, handler: Handler, offered: Mapping[str, object
     finally:
         run.children = None
     if run.lifecycle.phase is not Phase.FINISHING:
-        run.scope.body_ended(raised=True)
+        run.scope.body_ended(raised=True, rejected=error is not None and _is_rejection(error))
     if error is None and run.lifecycle.cause is Cause.EXCEPTION:
         # The handler raised a Cancelled that it had kept, as from the outcome of another task. Trio takes it for
         # the nursery's own.
@@ -119,8 +120,8 @@ async def _execute_handler(
     except trio.Cancelled:
         # The body ends when the child tasks have unwound, too.
         raise
-    except BaseException:
-        run.scope.body_ended(raised=True)
+    except BaseException as exc:
+        run.scope.body_ended(raised=True, rejected=_is_rejection(exc))
         raise
     run.scope.body_ended()
     children.cancel_scope.cancel(reason=f"the handler of run {run.run_id} has returned")
@@ -134,8 +135,14 @@ def _split_fatal(error: BaseException | None) -> tuple[BaseException | None, Bas
     return ctrl_c, error if other else None
 
 
+def _is_rejection(error: BaseException) -> bool:
+    return isinstance(unwrapped(error), Rejected)
+
+
 def _log_error(run: Run, cause: Cause, error: BaseException) -> None:
-    if cause is Cause.EXCEPTION:
+    if cause is Cause.REJECTED:
+        logger.info("run %s (handler %r): it has rejected the request", run.run_id, run.handler_name)
+    elif cause is Cause.EXCEPTION:
         _log_failure(run, "the handler failed", error)
     else:
         logger.warning(

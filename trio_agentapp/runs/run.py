@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import os
 import subprocess
@@ -24,10 +25,13 @@ from .cleanup import Cleanup, CleanupScope
 from .containment import contain
 from .log import EventLog
 from .process import GRACE, Command, open_group
+from .questions import MAX_QUESTIONS, Answer, Question, question_named_in
 from .stoppable import StopFlag, StoppableScope
 from .stream import Subscriber
 
 __all__ = ["TURN", "OnDisconnect", "Run", "current_run", "shielded_write"]
+
+logger = logging.getLogger("trio_agentapp.runs")
 
 Ts = TypeVarTuple("Ts")
 
@@ -110,6 +114,7 @@ class Run:
         # A list, since an empty deque takes 700 bytes. It is short.
         self._inbox: list[Message] = []
         self._input_arrived = trio.Event()
+        self._questions: tuple[Question, ...] = ()
         # Long ago: the first item is followed by a pause, so that it is sent before a busy handler continues.
         self._turn_began = 0.0
 
@@ -216,13 +221,79 @@ class Run:
         while not self._inbox:
             if self._input_arrived.is_set():
                 self._input_arrived = trio.Event()
-            with trio.move_on_after(INPUT_POLL):
-                await self._input_arrived.wait()
-            if not self._inbox and self.on_input_wanted is not None:
-                self.on_input_wanted(self)
+            await self._wait_for_input(self._input_arrived)
         message = self._inbox.pop(0)
         await trio.lowlevel.cancel_shielded_checkpoint()
         return message
+
+    async def ask(
+        self, question: str | Message, *, schema: Any = None, timeout: float | None = None, auth: bool = False
+    ) -> Answer:
+        """Ask the client a question, and wait for the answer, from whichever client, on whichever node.
+
+            if (await run.ask("Delete all files?", schema=bool)).approved: ...
+
+        Clients see a message of type `mcp_approval_request`, or what their protocol has for it. They answer in
+        their protocol, or by `POST /runs/{id}/input`. A stop ends this await like every other one.
+
+        Args:
+            schema: the type of the answer: `bool` for an approval; `str`, `Literal[...]`, a dataclass, an attrs or
+                pydantic class and so on. An answer of another form is refused, and the question asked again. A JSON
+                Schema (a dict) is shown to clients; the answer is not checked against it.
+            timeout: seconds to wait at most.
+            auth: the client has to log in somewhere first; the question says where.
+
+        Raises:
+            trio.TooSlowError: nobody answered in time.
+            ItemError: the question cannot be sent.
+            ConfigurationError: there is no JSON Schema of `schema`.
+            RuntimeError: 64 questions of this run are open.
+        """
+        asked = self.open_question(question, schema=schema, timeout=timeout, auth=auth)
+        await self.emit(asked.message())
+        answer = await self.wait_answered(asked, timeout, self.emit)
+        if answer is None:
+            raise trio.TooSlowError
+        return answer
+
+    # What `ask` is made of.
+
+    def open_question(
+        self, question: str | Message, *, schema: Any = None, timeout: float | None = None, auth: bool = False
+    ) -> Question:
+        """Return a question that answers are given to from now on. The caller sends its message."""
+        if len(self._questions) >= MAX_QUESTIONS:
+            raise RuntimeError(f"the limit of open questions of a run is reached ({MAX_QUESTIONS})")
+        asked = Question(question, schema=schema, timeout=timeout, auth=auth)
+        self._questions += (asked,)
+        return asked
+
+    async def wait_answered(
+        self, asked: Question, timeout: float | None, emit: Callable[[Message], Awaitable[object]]
+    ) -> Answer | None:
+        """Wait for the answer, and send it to the readers. Returns None if there is none in time."""
+        answer = None
+        try:
+            with trio.move_on_after(math.inf if timeout is None else timeout):
+                while answer is None:
+                    while (given := asked.take()) is None:
+                        assert isinstance(asked.answer, trio.Event)  # noqa: S101  nothing was given
+                        await self._wait_for_input(asked.answer)
+                    try:
+                        answer = asked.read(given)
+                    except ValueError as fault:
+                        await emit(asked.message(str(fault)))
+        finally:
+            self._questions = tuple(each for each in self._questions if each is not asked)
+        await emit(asked.reply(answer))
+        return answer
+
+    async def _wait_for_input(self, arrived: trio.Event) -> None:
+        """Wait for the event, or until it is time to look again; then fetch what other nodes were sent."""
+        with trio.move_on_after(INPUT_POLL):
+            await arrived.wait()
+        if not arrived.is_set() and self.on_input_wanted is not None:
+            self.on_input_wanted(self)
 
     # What the runtime calls.
 
@@ -244,16 +315,33 @@ class Run:
         )
 
     def give_input(self, message: Message) -> bool:
-        """Put a message into the inbox. Returns False if the inbox is full."""
-        if not self.has_room_for_input:
+        """Give a message to the question that it answers, else put it into the inbox.
+
+        Returns False if the inbox is full. An answer that comes after another one, or too late, is dropped.
+        """
+        if (named := question_named_in(message)) is not None:
+            waiting = [asked for asked in self._questions if asked.id == named and asked.waits]
+        else:
+            waiting = [asked for asked in self._questions if asked.waits]
+        if waiting:
+            waiting[0].give(message)
+        elif named is not None:
+            logger.info("run %s: an answer was dropped, because its question is not open", self.run_id)
+        elif len(self._inbox) < MAX_INPUT:
+            self._inbox.append(message)
+            self._input_arrived.set()
+        else:
             return False
-        self._inbox.append(message)
-        self._input_arrived.set()
         return True
+
+    def expects(self, message: Message) -> bool:
+        """Whether the message names no question, or one that is open."""
+        named = question_named_in(message)
+        return named is None or any(asked.id == named and asked.waits for asked in self._questions)
 
     @property
     def has_room_for_input(self) -> bool:
-        return len(self._inbox) < MAX_INPUT
+        return bool(self._questions) or len(self._inbox) < MAX_INPUT
 
     def emit_nowait(self, item: object) -> bool:
         """Send an item. Returns True if the sender has to `pause` before its next one."""

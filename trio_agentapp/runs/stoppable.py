@@ -101,11 +101,11 @@ class StoppableScope:
         self._lease_ends_at = lease_ends_at
         self.cancel_scope.deadline = self.ends_at = min(self.deadline, lease_ends_at)
 
-    def body_ended(self, *, raised: bool = False) -> None:
-        """The handler has returned or raised. From now on a stop comes too late."""
+    def body_ended(self, *, raised: bool = False, rejected: bool = False) -> None:
+        """The handler has returned, raised, or rejected its request. From now on a stop comes too late."""
         self.note_deadline()
-        if raised:
-            self.lifecycle.raised(at=trio.current_time())
+        if raised or rejected:
+            self.lifecycle.raised(at=trio.current_time(), rejected=rejected)
         else:
             self.lifecycle.returned(at=trio.current_time())
 

@@ -26,6 +26,7 @@ __all__ = [
 
 MESSAGES = {
     Cause.EXCEPTION: "The agent failed.",
+    Cause.REJECTED: "The agent has rejected the request.",
     Cause.DEADLINE_EXCEEDED: "The run took longer than its timeout.",
     Cause.ANSWER_TOO_LARGE: f"The answer is larger than {MAX_ANSWER_BYTES:,} bytes, the limit for one run.",
     Cause.LEASE_LOST: "The node that executed this run lost its lease.",
@@ -36,7 +37,9 @@ MESSAGES = {
 
 
 def error_message(cause: Cause, error: BaseException | None, *, debug: bool) -> str:
-    """The message of an ERROR for the client. It has the text of the exception in debug mode only."""
+    """The message of an ERROR for the client: the text of a rejection; that of an exception in debug mode only."""
+    if cause is Cause.REJECTED and error is not None:
+        return str(printable(error)) or MESSAGES[cause]
     if debug and cause is Cause.EXCEPTION and error is not None:
         return describe_exception(printable(error))
     return MESSAGES.get(cause, "")
@@ -59,6 +62,8 @@ def terminal_events(builder: ResponseBuilder, ending: Ending, message: str = "")
             return builder.complete(completed_at=now)
         case RunState.STOPPED:
             return builder.stop(ending.cause.value, completed_at=now)
+        case _ if ending.cause is Cause.REJECTED:
+            return builder.reject(ending.cause.value, message or MESSAGES[ending.cause], completed_at=now)
         case _:
             return builder.fail(ending.cause.value, message or MESSAGES[ending.cause], completed_at=now)
 
@@ -76,6 +81,8 @@ def _status(ending: Ending, message: str = "") -> tuple[Status, Failure | None]:
             return "completed", None
         case RunState.STOPPED:
             return "canceled", Failure("stopped", ending.cause.value)
+        case _ if ending.cause is Cause.REJECTED:
+            return "rejected", Failure(ending.cause.value, message or MESSAGES[ending.cause])
         case _:
             return "failed", Failure(ending.cause.value, message or MESSAGES[ending.cause])
 

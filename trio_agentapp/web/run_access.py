@@ -239,9 +239,12 @@ class RunAccess:
         Raises:
             RunNotFound: unknown, or not for this caller. RunEnded: the run is not running.
             QueueFull: the run has not received earlier messages yet.
+            ValidationError: it answers a question that is not open.
         """
         known = await self.look(caller, run_id, "start")
         if known.run is not None and known.run.lifecycle.state is RunState.RUNNING:
+            if not known.run.expects(message):
+                raise ValidationError([("$", "answers a question that is not open")])
             answer = InputAnswer.OK if known.run.give_input(message) else InputAnswer.FULL
         elif known.run is None and known.as_record.state is RunState.RUNNING:
             answer = await RunInbox.needed_from(self.backend).send_input(known.key, run_id, encode_message(message))

@@ -12,7 +12,6 @@ from ..protocol.codec import encode_event
 from ..protocol.events import ResponseEvent
 from ..protocol.message_json import message_of
 from ..runs.runner import Watched
-from ..server.stream_body import event_stream_response
 from .identity import Caller
 from .parameters import (
     MAX_SELECTED,
@@ -28,8 +27,8 @@ from .parameters import (
     state_of,
 )
 from .responses import json_response, receipt_body, run_body, run_headers
-from .run_access import Known, RunAccess, wind_down
-from .sse import EventStreamBody, hold_watch
+from .run_access import Known, RunAccess
+from .sse import OwnEvents, hold_watch, run_stream
 
 __all__ = ["RunRoutes"]
 
@@ -160,8 +159,7 @@ class RunRoutes:
         return response
 
     def _stream(self, watched: Watched, headers: dict[str, str]) -> Response:
-        body = EventStreamBody(watched.subscriber, on_wind_down=lambda: wind_down(watched), done=self.sse_done)
-        return event_stream_response(body, headers)
+        return run_stream(watched, OwnEvents(done=self.sse_done), headers)
 
 
 async def _terminal_json(watched: Watched) -> bytes:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import orjson
 import trio
+from quart import Response
 from quart.wrappers import Request
 
 from ..protocol.events import Event
 from ..protocol.sse import DONE, KEEP_ALIVE, PREAMBLE, frame, spell
 from ..runs import Delivery, Gap, Subscriber
+from ..runs.runner import Watched
 from ..runs.stream import BATCH_WEIGHT
-from ..server.stream_body import StreamBody
+from ..server.stream_body import StreamBody, event_stream_response
+from .run_access import wind_down
 
-__all__ = ["EventStreamBody", "hold_watch", "release_watch"]
+__all__ = ["EventStreamBody", "OwnEvents", "Spelling", "hold_watch", "release_watch", "run_stream"]
 
 
 WATCH = "trio_agentapp.watch"
@@ -29,16 +32,51 @@ BURST = 8
 """Writes in quick succession that make a burst. Slower streams, and short ones, never wait."""
 
 
+class Spelling(Protocol):
+    """How one protocol writes the events of a run into a stream. Made anew for each stream; it may keep state."""
+
+    preamble: bytes
+    """What the stream begins with: at least a comment, so that a client sees at once that it was accepted."""
+
+    ended: bool
+    """The protocol's last frame was spelled: the stream ends after it, although the run may go on."""
+
+    def spell(self, event: Event | Gap) -> bytes:
+        """Return the frames of an event; no bytes if the protocol has none for it. It must not raise or block."""
+
+    def trailer(self) -> bytes:
+        """Return what follows the terminal event."""
+
+
+class OwnEvents:
+    """The events themselves, as `POST /process` sends them."""
+
+    preamble = PREAMBLE
+    ended = False
+
+    def __init__(self, *, done: bool = False) -> None:
+        self._trailer = DONE if done else b""
+
+    def spell(self, event: Event | Gap) -> bytes:
+        return _gap(event) if isinstance(event, Gap) else frame(event)
+
+    def trailer(self) -> bytes:
+        return self._trailer
+
+
 class EventStreamBody(StreamBody):
     """Yields one chunk per batch of events, and a keep-alive comment when there were no events for a while."""
 
     begins_at_once = True
 
-    def __init__(self, subscriber: Subscriber, *, on_wind_down: Callable[[], None], done: bool = False) -> None:
+    def __init__(self, subscriber: Subscriber, spelling: Spelling, *, on_wind_down: Callable[[], None]) -> None:
         self.subscriber = subscriber
+        self._spelling = spelling
+        self._spell = spelling.spell
         self._on_wind_down = on_wind_down
-        self._pending = [PREAMBLE]
-        self._trailer = [DONE] if done else []
+        self._begun = self._over = False
+        self._unsent = b""
+        """Frames of events that were taken and could not be written at once."""
         self._written_at = 0.0
         self._in_succession = 0
         # A client that reads too slowly is disconnected. It can resume after the last id that it has received.
@@ -60,29 +98,34 @@ class EventStreamBody(StreamBody):
         return self
 
     async def __anext__(self) -> bytes:
-        if self._pending:
-            beginning = self._pending.pop()
+        if not self._begun:
+            self._begun = True
             # What there is already belongs into the same write.
-            return beginning + _spelled(await self.subscriber.receive()) if self.subscriber.ready else beginning
-        if self._in_succession >= BURST:
-            await trio.sleep_until(self._written_at + WINDOW)
-        try:
-            batch = await self._receive()
-        except trio.EndOfChannel:
-            if self._trailer:
-                return self._trailer.pop()
-            raise StopAsyncIteration from None
-        except trio.ClosedResourceError:
-            # The stream ends without a terminal event, so the client knows that it must resume.
-            raise StopAsyncIteration from None
-        if not batch:
-            return KEEP_ALIVE
-        self._note_write()
-        return _spelled(batch)
+            first = self._spelled(await self.subscriber.receive()) if self.subscriber.ready else b""
+            return self._spelling.preamble + first
+        while not self._over and (self._unsent or not self._spelling.ended):
+            if self._in_succession >= BURST:
+                await trio.sleep_until(self._written_at + WINDOW)
+            try:
+                batch = await self._receive()
+            except trio.EndOfChannel:
+                self._over = True
+                if trailer := self._taken() + self._spelling.trailer():
+                    return trailer
+                break
+            except trio.ClosedResourceError:
+                # The stream ends without a terminal event, so the client knows that it must resume.
+                break
+            if data := self._taken() + self._spelled(batch):
+                self._note_write()
+                return data
+            if not batch and not self._spelling.ended:
+                return KEEP_ALIVE
+        raise StopAsyncIteration
 
     async def _receive(self) -> list[Event | Gap]:
         while not (batch := await self.subscriber.receive()):
-            if self.writer is None or not self.writer.pending:
+            if self._unsent or self._spelling.ended or self.writer is None or not self.writer.pending:
                 break
             await self.writer.flush()
         return batch
@@ -91,11 +134,21 @@ class EventStreamBody(StreamBody):
         """Write new events from the run's task, while this body waits for them and has nothing else to send."""
         if self.writer is None or self._in_succession >= BURST:
             return Delivery.REFUSED
-        data = frame(events[0]) if len(events) == 1 else b"".join(map(frame, events))
-        if len(data) > BATCH_WEIGHT or not self.writer.write(data):
-            return Delivery.REFUSED
-        self._note_write()
-        return Delivery.BEGUN if self.writer.pending else Delivery.SENT
+        data = self._spelled(events)
+        sent = not data or (len(data) <= BATCH_WEIGHT and self.writer.write(data))
+        if data and sent:
+            self._note_write()
+        if not sent:
+            # A spelling keeps state, so nothing is spelled twice.
+            self._unsent = data
+        return Delivery.SENT if sent and not self.writer.pending and not self._spelling.ended else Delivery.BEGUN
+
+    def _spelled(self, events: Sequence[Event | Gap]) -> bytes:
+        return self._spell(events[0]) if len(events) == 1 else b"".join(map(self._spell, events))
+
+    def _taken(self) -> bytes:
+        unsent, self._unsent = self._unsent, b""
+        return unsent
 
     def _note_write(self) -> None:
         now = trio.current_time()
@@ -106,8 +159,13 @@ class EventStreamBody(StreamBody):
         self._on_wind_down()
 
 
-def _spelled(batch: list[Event | Gap]) -> bytes:
-    return b"".join([_gap(event) if isinstance(event, Gap) else frame(event) for event in batch])
+def run_stream(watched: Watched, spelling: Spelling, headers: Mapping[str, str]) -> Response:
+    """Return the response that streams a run until its end, or until `spelling` has ended.
+
+    The reader is closed with the response; `on_disconnect` decides what becomes of the run then.
+    """
+    body = EventStreamBody(watched.subscriber, spelling, on_wind_down=lambda: wind_down(watched))
+    return event_stream_response(body, dict(headers))
 
 
 def _gap(gap: Gap) -> bytes:

@@ -1,0 +1,217 @@
+"""Questions of a handler: who is asked, what counts as an answer, and what ends the wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+import trio
+
+from trio_agentapp.errors import ConfigurationError, ItemError
+from trio_agentapp.protocol.content import DataContent
+from trio_agentapp.protocol.events import MessageEvent
+from trio_agentapp.protocol.message import Message
+from trio_agentapp.protocol.message_json import encode_message
+from trio_agentapp.runs import Run
+from trio_agentapp.runs.questions import MAX_QUESTIONS, Answer
+from trio_agentapp.testing import UnrulyBackend
+
+from .conftest import House, events_of, how, open_a_house
+from .test_receive import Postbox
+
+
+def said(text: str) -> Message:
+    return Message(role="user", content=text)
+
+
+def answer_to(question_id: str, **data: Any) -> Message:
+    content = [DataContent({"approval_request_id": question_id, **data})]
+    return Message(role="user", type="mcp_approval_response", content=content)
+
+
+async def asked_of(run: Run, place: int = 0) -> dict[str, Any]:
+    """The data of the question at `place` in what the run has sent, when it is there."""
+    with trio.fail_after(10):
+        while True:
+            asked = [each for each in run.builder.messages if each.type == "mcp_approval_request"]
+            if len(asked) > place:
+                content = asked[place].content[-1]
+                assert isinstance(content, DataContent)
+                data: dict[str, Any] = content.data
+                return data
+            await trio.sleep(0.01)
+
+
+def asking(got: list[Any], *args: Any, **options: Any) -> Any:
+    async def ask(run: Run) -> None:
+        got.append(await run.ask(*args, **options))
+
+    return ask
+
+
+async def test_a_text_is_the_answer(autojump_clock, house: House) -> None:
+    got: list[Answer] = []
+    run = await house.start(asking(got, "Which city?"))
+    question = await asked_of(run)
+    assert question["question"] == "Which city?"
+    assert (question["name"], question["schema"], question["expires_at"]) == ("input", None, None)
+    assert run.give_input(said("Rome"))
+    await run.ended.wait()
+    assert how(run) == ("FINISHED", "returned")
+    assert (got[0].value, str(got[0]), got[0].approved) == ("Rome", "Rome", False)
+    sent = [(event.type, event.role) for event in await events_of(run) if isinstance(event, MessageEvent)]
+    assert sent[::2] == [("mcp_approval_request", "assistant"), ("mcp_approval_response", "user")]
+
+
+@pytest.mark.parametrize(
+    ("given", "approved"),
+    [
+        ({"approve": True}, True),
+        ({"approve": False, "reason": "no"}, False),
+        ({"answer": "yes"}, True),
+        ({"answer": "No "}, False),
+        ({"answer": "true"}, True),
+        ({"approve": 0}, False),
+    ],
+)
+async def test_an_approval(autojump_clock, house: House, given: dict[str, Any], approved: bool) -> None:
+    got: list[Answer] = []
+    run = await house.start(asking(got, "Delete it?", schema=bool))
+    question = await asked_of(run)
+    assert (question["name"], question["schema"]) == ("approval", {"type": "boolean"})
+    run.give_input(answer_to(question["id"], **given))
+    await run.ended.wait()
+    assert got[0].approved is approved
+    replies = [event for event in await events_of(run) if getattr(event, "type", "") == "mcp_approval_response"]
+    assert replies[-1].content[0].data["approve"] is approved
+
+
+@dataclass
+class Trip:
+    city: str
+    days: int
+
+
+@pytest.mark.parametrize(
+    ("schema", "wrong", "right", "value"),
+    [
+        (Trip, {"city": "Rome"}, {"city": "Rome", "days": "3"}, Trip("Rome", 3)),
+        (Literal["a", "b"], "c", "b", "b"),
+        (bool, "perhaps", True, True),
+        (int, "many", "12", 12),
+    ],
+)
+async def test_a_wrong_answer_is_asked_for_again(
+    autojump_clock, house: House, schema: Any, wrong: Any, right: Any, value: Any
+) -> None:
+    got: list[Answer] = []
+    run = await house.start(asking(got, "What?", schema=schema))
+    question = await asked_of(run)
+    run.give_input(answer_to(question["id"], answer=wrong))
+    again = await asked_of(run, 1)
+    assert again["id"] == question["id"]
+    assert again["fault"]
+    assert "fault" not in question
+    run.give_input(answer_to(question["id"], answer=right))
+    await run.ended.wait()
+    assert got[0].value == value
+
+
+async def test_answers_find_their_questions(autojump_clock, house: House) -> None:
+    got: dict[str, Any] = {}
+
+    async def ask(run: Run) -> None:
+        async def one(name: str) -> None:
+            got[name] = (await run.ask(name)).value
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one, "first")
+            await asked_of(run)
+            nursery.start_soon(one, "second")
+
+    run = await house.start(ask)
+    first, second = await asked_of(run), await asked_of(run, 1)
+    assert run.expects(answer_to(second["id"], answer=2))
+    run.give_input(answer_to(second["id"], answer=2))
+    run.give_input(answer_to(second["id"], answer="too late"))
+    run.give_input(said("plain text goes to the oldest open question"))
+    await run.ended.wait()
+    assert got == {first["question"]: "plain text goes to the oldest open question", second["question"]: 2}
+    assert not run.expects(answer_to(first["id"], answer=1))
+
+
+async def test_input_without_an_open_question_is_received(autojump_clock, house: House) -> None:
+    got: list[Any] = []
+
+    async def ask(run: Run) -> None:
+        got.append((await run.ask("now?")).value)
+        got.append((await run.receive()).text)
+
+    run = await house.start(ask)
+    question = await asked_of(run)
+    run.give_input(said("yes"))
+    await trio.sleep(0.1)
+    run.give_input(answer_to(question["id"], answer="an answer to a closed question is dropped"))
+    run.give_input(said("more"))
+    await run.ended.wait()
+    assert got == ["yes", "more"]
+
+
+async def test_nobody_answers(autojump_clock, house: House) -> None:
+    async def ask(run: Run) -> Any:
+        began = trio.current_time()
+        with pytest.raises(trio.TooSlowError):
+            await run.ask("anybody?", timeout=30)
+        return f"waited {trio.current_time() - began:.0f}"
+
+    run = await house.play(ask)
+    assert how(run) == ("FINISHED", "returned")
+    *_, reply, text = run.builder.messages
+    assert reply.content[0].data["reason"] == "timeout"  # type: ignore[union-attr]
+    assert text.text == "waited 30"
+
+
+async def test_a_stop_ends_the_wait(autojump_clock, house: House) -> None:
+    got: list[Any] = []
+    run = await house.start(asking(got, "stop me"))
+    await asked_of(run)
+    await house.stop(run, wait=True)
+    assert how(run) == ("STOPPED", "stopped")
+    assert got == []
+
+
+async def test_the_time_limit_ends_the_wait(autojump_clock, house: House) -> None:
+    run = await house.start(asking([], "slow?"), timeout_s=5)
+    await run.ended.wait()
+    assert how(run) == ("ERROR", "deadline_exceeded")
+
+
+async def test_an_answer_that_reached_another_node(autojump_clock) -> None:
+    got: list[Answer] = []
+    server = Postbox()
+    async with open_a_house(backend=UnrulyBackend(server)) as house:
+        run = await house.start(asking(got, "from elsewhere?"))
+        question = await asked_of(run)
+        server.sent.append(encode_message(answer_to(question["id"], answer="here")))
+        await run.ended.wait()
+    assert got[0].value == "here"
+
+
+async def test_what_cannot_be_asked(autojump_clock, house: House) -> None:
+    async def ask(run: Run) -> None:
+        with pytest.raises(ItemError, match="must be a text or a Message, not int"):
+            await run.ask(3)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="a form in JSON"):
+            await run.ask("what?", schema=object)
+        async with trio.open_nursery() as nursery:
+            for number in range(MAX_QUESTIONS):
+                nursery.start_soon(run.ask, f"question {number}")
+            await asked_of(run, MAX_QUESTIONS - 1)
+            with pytest.raises(RuntimeError, match="64"):
+                await run.ask("one more?")
+            nursery.cancel_scope.cancel()
+        assert run.expects(said("x"))
+        assert run._questions == ()
+
+    assert how(await house.play(ask)) == ("FINISHED", "returned")

@@ -1,0 +1,107 @@
+"""What an adapter for a protocol is: routes that speak another protocol over the same runs.
+
+    class Shout(ProtocolAdapter):
+        name = "shout"
+
+        def routes(self):
+            return [("POST", "/shout", self.shout)]
+
+        async def shout(self, request):
+            asked = AgentRequest(input=(await request.get_data()).decode())
+            watched = await self.app.access.start(await self.caller(request), asked)
+            return self.stream(request, watched, ShoutedText())
+
+A stop, a limit or a drain reaches a run by whichever protocol it was started, because all of them start it here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import ClassVar
+
+import attrs
+from quart import Response
+from quart.wrappers import Request
+
+from ..runs.runner import Watched
+from .identity import Caller
+from .responses import run_headers
+from .run_access import RunAccess
+from .sse import Spelling, hold_watch, run_stream
+
+__all__ = ["ProtocolAdapter", "ServedApp", "WireRoute"]
+
+WireRoute = tuple[str, str, Callable[..., Awaitable[Response]]]
+"""A method, a path as Quart writes it, and the view. The view gets the request and, by name, the path's values."""
+
+
+@attrs.frozen(kw_only=True)
+class ServedApp:
+    """What an adapter knows of the app that it serves, while the app is open."""
+
+    name: str
+    description: str
+    access: RunAccess
+    """Starts, finds, watches and stops runs for a caller, and checks what the caller may do."""
+    node_id: str
+    max_body_bytes: int
+    unready_reason: Callable[[], str | None]
+    """Why the app takes no new runs at present; None: it is ready."""
+
+
+class ProtocolAdapter(ABC):
+    """Routes that speak another protocol. An adapter belongs to one app."""
+
+    name: ClassVar[str]
+    """Of the protocol, for log lines and error messages."""
+
+    _app: ServedApp | None = None
+
+    @property
+    def app(self) -> ServedApp:
+        """The app. Raises RuntimeError: it is not open."""
+        if self._app is None:
+            raise RuntimeError(f"the app of the adapter for {self.name} is not open")
+        return self._app
+
+    @abstractmethod
+    def routes(self) -> Sequence[WireRoute]:
+        """The routes of the protocol. Called once,
+        when the app is first opened. A route of the user goes before.
+        """
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """The block around the time in which `app` is open. Override it to run services of the protocol."""
+        yield
+
+    async def before_drain(self) -> None:  # noqa: B027  most adapters have nothing to do here
+        """Called when the app is about to take no new runs. The drain waits for it, for 3 s at most."""
+
+    @asynccontextmanager
+    async def opened(self, app: ServedApp) -> AsyncIterator[None]:
+        """Open the adapter for an app. The app calls it."""
+        self._app = app
+        try:
+            async with self.serving():
+                yield
+        finally:
+            self._app = None
+
+    async def caller(self, request: Request, *, user_id: str | None = None) -> Caller:
+        """Return who sends a request, on behalf of `user_id` if it names one. Raises Unauthorized."""
+        return Caller(await self.app.access.gate.identify(request), user_id)
+
+    def stream(
+        self, request: Request, watched: Watched, spelling: Spelling, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """Return the response that streams a run, written as `spelling` writes it.
+
+        The reader is closed with the response. Call it right after the reader was opened, without an await between.
+        """
+        hold_watch(request, watched.subscriber)
+        return run_stream(
+            watched, spelling, {**run_headers(request, watched.run_id, watched.session_id), **(headers or {})}
+        )
