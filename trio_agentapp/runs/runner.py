@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 import trio
 
-from ..errors import ItemError
+from ..errors import BackendUnavailable, ItemError
 from ..protocol.codec import request_from
-from ..protocol.events import Event
+from ..protocol.events import Event, ResponseEvent
 from ..protocol.ids import SessionKey, new_run_id, new_session_id
 from ..protocol.lifecycle import Phase
 from ..protocol.request import AgentRequest, MultitaskStrategy, OnDisconnect
@@ -36,6 +36,23 @@ class Watched:
     @property
     def session_id(self) -> str:
         return self.key.session_id
+
+    async def terminal(self) -> ResponseEvent:
+        """Read until the end of the run, close the reader, and return the terminal event.
+
+        Raises BackendUnavailable: the reader was cut off from the events.
+        """
+        with self.subscriber as subscriber:
+            while True:
+                try:
+                    batch = await subscriber.receive()
+                except (trio.EndOfChannel, trio.ClosedResourceError):
+                    raise BackendUnavailable(
+                        "The end of this run cannot be read at present.", retry_after=1.0
+                    ) from None
+                last = batch[-1] if batch else None
+                if isinstance(last, ResponseEvent) and last.terminal:
+                    return last
 
 
 class Runner:

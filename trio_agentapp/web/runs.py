@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import attrs
-import trio
 from quart import Response
 from quart.wrappers import Request
 
-from ..errors import BackendUnavailable, RunNotFound
+from ..errors import RunNotFound
 from ..protocol.codec import encode_event
-from ..protocol.events import ResponseEvent
 from ..protocol.message_json import message_of
 from ..runs.runner import Watched
 from .identity import Caller
@@ -54,7 +52,7 @@ class RunRoutes:
         if asked.background:
             response = json_response(run_body(await self.access.describe(watched), self._node_id), 202)
         else:
-            response = Response(await _terminal_json(watched), content_type="application/json")
+            response = Response(encode_event(await watched.terminal()), content_type="application/json")
         response.headers.update(headers)
         return response
 
@@ -108,7 +106,7 @@ class RunRoutes:
             return await self._head(caller, request, run_id, "application/json")
         watched = await self.access.attach_end(caller, run_id)
         hold_watch(request, watched.subscriber)
-        response = Response(await _terminal_json(watched), content_type="application/json")
+        response = Response(encode_event(await watched.terminal()), content_type="application/json")
         response.headers.update(run_headers(request, watched.run_id, watched.session_id))
         return response
 
@@ -160,17 +158,3 @@ class RunRoutes:
 
     def _stream(self, watched: Watched, headers: dict[str, str]) -> Response:
         return run_stream(watched, OwnEvents(done=self.sse_done), headers)
-
-
-async def _terminal_json(watched: Watched) -> bytes:
-    with watched.subscriber as subscriber:
-        while True:
-            try:
-                batch = await subscriber.receive()
-            except (trio.EndOfChannel, trio.ClosedResourceError):
-                raise BackendUnavailable(
-                    "The end of this run cannot be read at present.", retry_after=1.0
-                ) from None
-            last = batch[-1] if batch else None
-            if isinstance(last, ResponseEvent) and last.terminal:
-                return encode_event(last)
