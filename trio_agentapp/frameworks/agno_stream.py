@@ -16,10 +16,10 @@ from agno.run.team import CustomEvent as TeamCustomEvent
 from pydantic import BaseModel
 
 from ..abc.frameworks import ItemReader, TypeConverters
-from ..errors import ItemError
 from ..protocol.content import AudioContent, DataContent, TextContent
 from ..protocol.message import Message
 from .media import Media
+from .untranslated import untranslated
 
 __all__ = ["AgnoReader"]
 
@@ -84,7 +84,7 @@ class AgnoReader(ItemReader):
         if isinstance(item, RunOutput | TeamRunOutput):
             return self._output(item)
         if type(item).__module__.partition(".")[0] == "agno":
-            raise self._unknown(type(item).__name__)
+            raise untranslated("agno", f"a {type(item).__name__}", type(item).__name__)
         return (item,)
 
     def end(self) -> Iterable[object]:
@@ -93,12 +93,6 @@ class AgnoReader(ItemReader):
             yield from self._complete(run_id)
         if self._error is not None:
             raise self._error
-
-    def _unknown(self, name: str) -> ItemError:
-        return ItemError(
-            f"agno streamed a {name}, which has no translation; give one by "
-            f"query(framework='agno', type_converters={{{name}: function}})"
-        )
 
     def _event(self, event: Any, name: str) -> Iterator[object]:
         run_id = event.run_id or ""
@@ -146,7 +140,7 @@ class AgnoReader(ItemReader):
                 yield from self._media(event)
                 self._count_all(run_id, event.metrics)
             case _ if name not in IGNORED:
-                raise self._unknown(type(event).__name__)
+                raise untranslated("agno", f"a {type(event).__name__}", type(event).__name__)
 
     # Text, and what comes with it.
 

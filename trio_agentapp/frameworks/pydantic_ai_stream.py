@@ -42,11 +42,11 @@ from pydantic_core import to_jsonable_python
 from pydantic_graph import End
 
 from ..abc.frameworks import ItemReader, TypeConverters
-from ..errors import ItemError
 from ..protocol.content import Content, DataContent, FileContent, TextContent
 from ..protocol.ids import new_message_id
 from ..protocol.message import Message
 from .media import Media
+from .untranslated import untranslated
 
 __all__ = ["PydanticAIReader", "URLS"]
 
@@ -137,7 +137,7 @@ class PydanticAIReader(ItemReader):
             del data["event_kind"]
             yield DataContent({name: value for name, value in data.items() if value is not None})
         elif type(item).__module__.startswith(("pydantic_ai.", "pydantic_graph.")):
-            raise _unknown(item)
+            raise untranslated("pydantic-ai", f"a {type(item).__name__}", type(item).__name__)
         else:
             # Text, and our own messages and content, as in a handler without a framework.
             yield item
@@ -201,7 +201,7 @@ class PydanticAIReader(ItemReader):
             case CompactionPart():
                 pass
             case _:
-                raise _unknown(part)
+                raise untranslated("pydantic-ai", f"a {type(part).__name__}", type(part).__name__)
 
     def _flush(self) -> Iterator[object]:
         for part in self._calls.values():
@@ -245,14 +245,6 @@ class PydanticAIReader(ItemReader):
         elif output is not None:
             data = to_jsonable_python(output, bytes_mode="base64", serialize_unknown=True)
             yield Message("assistant", "message", [DataContent(data)])
-
-
-def _unknown(item: object) -> ItemError:
-    name = type(item).__name__
-    return ItemError(
-        f"pydantic-ai streamed a {name}, which has no translation; give one by "
-        f"query(framework='pydantic-ai', type_converters={{{name}: function}})"
-    )
 
 
 def _kind_of(part: Any) -> str:
