@@ -12,6 +12,7 @@ from trio_agentapp.testing.redis_server import RedisServer
 
 from .conftest import Start
 from .harness import READY, WAYS, Server, fresh, say
+from .http2 import http2
 from .sockets import connect
 
 FORM = b'--B\r\nContent-Disposition: form-data; name="f"; filename="f.txt"\r\n\r\n%b\r\n--B--\r\n' % (
@@ -37,6 +38,11 @@ async def use_each_route(server: Server) -> None:
         await server.call("POST", "/process", body)
     for path in ("/stop", "/stop?wait=1", "/runs/cancel", f"{run}/cancel", f"{run}/input", "/echo"):
         await server.call("POST", path, {"input": say(), "session_id": fresh()})
+    for path, body in (("/double", 3), ("/double", None), ("/process/task", {"input": say()}), ("/count", None)):
+        task = (await server.call("POST", path, body)).header("location")
+        if task:
+            await server.call("GET", task)
+            await server.call("POST", f"{task}/cancel?wait=1")
     for kind in ("multipart/form-data; boundary=B", "application/x-www-form-urlencoded", "text/plain"):
         await server.call("POST", "/echo", FORM, headers={"Content-Type": kind})
     await server.call("DELETE", "/process")
@@ -45,6 +51,8 @@ async def use_each_route(server: Server) -> None:
     await server.call(
         "OPTIONS", "/process", headers={"Origin": "http://a", "Access-Control-Request-Method": "POST"}
     )
+    async with http2(server) as client:
+        await client.answer(await client.request("GET", "/health"))
     async with connect(server) as socket:
         await socket.start("a", session_id=fresh())
         await socket.wait_for("a", "done")

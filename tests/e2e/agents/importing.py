@@ -1,4 +1,4 @@
-"""An agent that marks each module that is imported, or looked for, after its start."""
+"""An agent that marks each module that is imported, or looked for, after its start. It has routes of every kind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ async def lifespan(_app: Any) -> AsyncIterator[None]:
     yield
 
 
-app = AgentApp(app_name="Importing", lifespan=lifespan, **json.loads(os.environ["AGENT_OPTIONS"]))
+app = AgentApp(
+    app_name="Importing", lifespan=lifespan, enable_stream_task=True, **json.loads(os.environ["AGENT_OPTIONS"])
+)
 
 
 @app.query()
@@ -40,6 +42,17 @@ async def chat(msgs: Any) -> AsyncIterator[str]:
 @app.endpoint("/echo")
 async def echo(data: dict[str, Any]) -> dict[str, Any]:
     return data
+
+
+@app.endpoint("/count")
+async def count() -> AsyncIterator[int]:
+    yield 1
+    raise ValueError("bad weather")
+
+
+@app.task("/double")
+async def double(number: int) -> int:
+    return 2 * number
 
 
 @app.get("/fail")
