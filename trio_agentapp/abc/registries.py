@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 import trio
@@ -94,8 +94,10 @@ class AgentRegistry(ABC):
     A registry that is not async may define its methods without `async`. They are called in a thread.
     """
 
-    renew_every: ClassVar[float | None] = None
-    """Seconds between two calls of `renew`; None: the registration stays until `deregister`."""
+    @property
+    def renew_every(self) -> float | None:
+        """Seconds between two calls of `renew`; None: the registration stays until `deregister`."""
+        return None
 
     @abstractmethod
     def registry_name(self) -> str:

@@ -22,7 +22,7 @@ import trio
 from ..abc import A2ATransportsProperties, AgentCard, AgentDirectory, AgentRegistry, RegisteredAgent
 from ..errors import ConfigurationError, RegistryError
 from ..protocol.text import describe_exception
-from .watching import MAX_LISTED, Wakeup, snapshots
+from .watching import MAX_LISTED, Snapshots, Wakeup
 
 if TYPE_CHECKING:
     from zeroconf import ServiceBrowser, ServiceInfo, Zeroconf
@@ -181,7 +181,7 @@ class DnsSdRegistry(AgentRegistry, AgentDirectory):
         wakeup = Wakeup()
         self._wakeups.add(wakeup)
         try:
-            yield snapshots(read, wakeup, poll=self._ttl / 2)
+            yield Snapshots(read, wakeup, poll=self._ttl / 2)
         finally:
             self._wakeups.discard(wakeup)
 

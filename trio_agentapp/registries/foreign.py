@@ -48,7 +48,7 @@ class ForeignRegistry(AgentRegistry):
         return repr(self.registry)
 
     @property
-    def renew_every(self) -> float | None:  # type: ignore[override]  # each registry has its own value
+    def renew_every(self) -> float | None:
         """The object's own `renew_every`."""
         return getattr(self.registry, "renew_every", None)
 

@@ -18,7 +18,7 @@ import orjson
 from ..abc import A2ATransportsProperties, AgentCard, AgentDirectory, AgentRegistry, RegisteredAgent
 from ..errors import ConfigurationError, RegistryError
 from .nacos_http import NacosHTTP, NacosLogin, NacosRefusal
-from .watching import MAX_LISTED, Wakeup, snapshots
+from .watching import MAX_LISTED, Snapshots, Wakeup
 
 __all__ = ["NacosRegistry"]
 
@@ -36,9 +36,6 @@ MAX_NAME = 64
 PAGE = 100
 """Agents of one page."""
 
-POLL = 5.0
-"""Seconds between two reads while watching. Nacos wants clients over HTTP to poll."""
-
 METADATA = "__nacos.agent.endpoint.{}__"
 """Names of what Nacos reads from an endpoint to make its URL."""
 
@@ -53,12 +50,11 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
         namespace_id: `NACOS_NAMESPACE_ID`, else `public`.
         access_key, secret_key: of Alibaba Cloud. `NACOS_ACCESS_KEY`, `NACOS_SECRET_KEY`.
         context_path: of the server; only if its URL has no path.
+        poll: seconds between two reads while watching. Nacos wants clients over HTTP to poll.
 
     Raises:
         ConfigurationError: an address that cannot work, or one half of a log-in.
     """
-
-    renew_every = 5.0
 
     def __init__(
         self,
@@ -70,7 +66,11 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
         access_key: str | None = None,
         secret_key: str | None = None,
         context_path: str = "/nacos",
+        poll: float = 5.0,
     ) -> None:
+        if not 0 < poll <= 3600:
+            raise ConfigurationError(f"NacosRegistry: poll must be above 0 and at most 3600 seconds, not {poll!r}")
+
         def setting(value: str | None, variable: str, default: str | None = None) -> str | None:
             return value if value is not None else os.environ.get(variable) or default
 
@@ -83,11 +83,17 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
         address = setting(server_addr, "NACOS_SERVER_ADDR", "localhost:8848")
         self._namespace = setting(namespace_id, "NACOS_NAMESPACE_ID", "public") or "public"
         self._http = NacosHTTP(address or "", login, context_path=context_path)
+        self._poll = poll
         self._endpoints: list[dict[str, str]] = []
         """What was registered, or may have been: the parameters of each endpoint."""
 
     def __repr__(self) -> str:
         return f"NacosRegistry({str(self._http)!r})"
+
+    @property
+    def renew_every(self) -> float:
+        """Nacos' own interval; it calls an instance unhealthy after 15 s without a renewal."""
+        return 5.0
 
     def registry_name(self) -> str:
         return "nacos"
@@ -152,8 +158,8 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
 
     @asynccontextmanager
     async def watch(self, name: str | None = None) -> AsyncIterator[AsyncIterator[Sequence[RegisteredAgent]]]:
-        """See AgentDirectory. It asks every 5 s."""
-        yield snapshots(self.list if name is None else partial(self.resolve, name), Wakeup(), poll=POLL)
+        """See AgentDirectory. It asks every `poll` seconds."""
+        yield Snapshots(self.list if name is None else partial(self.resolve, name), Wakeup(), poll=self._poll)
 
     async def _publish(self, card: Mapping[str, Any]) -> None:
         form = {

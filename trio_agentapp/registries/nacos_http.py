@@ -1,6 +1,6 @@
 """Calls of a Nacos server over HTTP: log-in, signatures, answers and errors.
 
-The source is Nacos' own documentation of its HTTP APIs (version 3.1): all answers are an object of `code`, `message`
+The source is Nacos' own documentation of its HTTP APIs (version 3.1): an answer is an object of `code`, `message`
 and `data`, and a code other than 0 is an error.
 """
 

@@ -29,7 +29,7 @@ from ..protocol.ids import digest_of
 from ..protocol.keys import Layout
 from ..redis import Command, LinkError, RedisClient, RedisListener, RedisURL, Script
 from ..redis.serving import serving_in_background
-from .watching import MAX_LISTED, Wakeup, snapshots
+from .watching import MAX_LISTED, Snapshots, Wakeup
 
 __all__ = ["RedisRegistry"]
 
@@ -90,7 +90,7 @@ class RedisRegistry(AgentRegistry, AgentDirectory):
         return f"RedisRegistry({str(self._url)!r})"
 
     @property
-    def renew_every(self) -> float:  # type: ignore[override]  # it depends on the ttl
+    def renew_every(self) -> float:
         """A third of `ttl`: two renewals may fail."""
         return self._ttl / 3
 
@@ -168,7 +168,7 @@ class RedisRegistry(AgentRegistry, AgentDirectory):
         async with serving_in_background(listen):
             with self._translating():
                 await listener.subscribe(self._channel)
-            yield snapshots(read, wakeup, poll=min(POLL, self._ttl / 3))
+            yield Snapshots(read, wakeup, poll=min(POLL, self._ttl / 3))
 
     @property
     def _channel(self) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Self
 
 import trio
 
 from ..abc import RegisteredAgent
 from ..errors import RegistryError
 
-__all__ = ["MAX_LISTED", "Wakeup", "snapshots"]
+__all__ = ["MAX_LISTED", "Snapshots", "Wakeup"]
 
 logger = logging.getLogger("trio_agentapp.registries")
 
@@ -38,27 +39,46 @@ class Wakeup:
         self._event = trio.Event()
 
 
-async def snapshots(
-    read: Callable[[], Awaitable[Sequence[RegisteredAgent]]], wakeup: Wakeup, *, poll: float
-) -> AsyncIterator[Sequence[RegisteredAgent]]:
-    """Yield what `read` returns, again whenever it has changed. It is called every `poll` seconds at least.
+class Snapshots:
+    """Iterates over what `read` returns: the first answer, and then each one that differs from the one before.
 
-    A RegistryError is logged once, until a call succeeds again.
+    `read` is called every `poll` seconds at least. A RegistryError is logged once, until a call succeeds again.
+    An iterator and no generator, so a reader may leave its loop without closing it.
     """
-    seen: dict[str, RegisteredAgent] | None = None
-    reachable = True
-    while True:
+
+    def __init__(
+        self, read: Callable[[], Awaitable[Sequence[RegisteredAgent]]], wakeup: Wakeup, *, poll: float
+    ) -> None:
+        self._read = read
+        self._wakeup = wakeup
+        self._poll = poll
+        self._seen: dict[str, RegisteredAgent] | None = None
+        self._reachable = True
+        self._begun = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Sequence[RegisteredAgent]:
+        while True:
+            if self._begun:
+                await trio.sleep(PAUSE)
+                await self._wakeup.wait(self._poll * random.uniform(0.8, 1))  # noqa: S311  spreads load
+            self._begun = True
+            agents = await self._try_read()
+            if agents is not None:
+                found = {agent.instance_id: agent for agent in agents}
+                if found != self._seen:
+                    self._seen = found
+                    return agents
+
+    async def _try_read(self) -> Sequence[RegisteredAgent] | None:
         try:
-            agents = await read()
+            agents = await self._read()
         except RegistryError as error:
-            if reachable:
+            if self._reachable:
                 logger.warning("changes of agents cannot be read at present: %s", error)
-            reachable = False
-        else:
-            reachable = True
-            found = {agent.instance_id: agent for agent in agents}
-            if found != seen:
-                seen = found
-                yield agents
-        await trio.sleep(PAUSE)
-        await wakeup.wait(poll * random.uniform(0.8, 1))  # noqa: S311  spreads load, protects nothing
+            self._reachable = False
+            return None
+        self._reachable = True
+        return agents
