@@ -21,7 +21,8 @@ async def main(kind: str, place: str, port: int) -> None:
         keeper.announce()
         while keeper.statuses()[0].state != "registered":
             await trio.sleep(0.01)
-        print("registered", flush=True)
+        sys.stdout.write("registered\n")
+        sys.stdout.flush()
         await trio.sleep_forever()
 
 

@@ -32,10 +32,10 @@ def transport(port: int = 8090) -> A2ATransportsProperties:
     return A2ATransportsProperties("127.0.0.1", port, "/a2a")
 
 
-async def until(condition: Callable[[], object], within: float = WITHIN) -> None:
+async def until(condition: Callable[[], object], within: float = WITHIN, *, every: float = 0.005) -> None:
     with trio.fail_after(within):
         while not condition():
-            await trio.sleep(0.005)
+            await trio.sleep(every)
 
 
 async def until_async(condition: Callable[[], Awaitable[object]], within: float = WITHIN) -> None:

@@ -6,6 +6,7 @@ redis        RedisRegistry: a key for each instance, which expires
 nacos        NacosRegistry: Nacos 3.1 and newer, over HTTP (nacos_http)
 dns_sd       DnsSdRegistry: DNS service discovery in the local network, by zeroconf
 foreign      a user's own registry, also with methods that are not async
+card         an agent card as JSON
 watching     the instances of an agent, again after each change
 
 Names are looked up when they are asked for, so that a registry loads only the libraries that it needs.

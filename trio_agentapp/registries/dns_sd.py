@@ -22,6 +22,7 @@ import trio
 from ..abc import A2ATransportsProperties, AgentCard, AgentDirectory, AgentRegistry, RegisteredAgent
 from ..errors import ConfigurationError, RegistryError
 from ..protocol.text import describe_exception
+from .card import name_of
 from .watching import MAX_LISTED, Snapshots, Wakeup
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class DnsSdRegistry(AgentRegistry, AgentDirectory):
                 f"DnsSdRegistry: ttl must be 1 to 3600 s and settle 0 to 60 s: {ttl!r}, {settle!r}"
             )
         self._library = zeroconf
-        self._interfaces = zeroconf.InterfaceChoice.All if interfaces is None else [*interfaces]
+        self._interfaces = None if interfaces is None else [*interfaces]
         self._ttl = ttl
         self._settle = settle
         self._instance = secrets.token_hex(6)
@@ -98,15 +99,28 @@ class DnsSdRegistry(AgentRegistry, AgentDirectory):
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Take part in mDNS inside the block. Raises RegistryError if no interface can be used."""
-        make = partial(self._library.Zeroconf, interfaces=self._interfaces)
         # Not interrupted between the start of its thread and our knowledge of it.
         with trio.CancelScope(shield=True):
-            self._zeroconf = await self._in_thread(make)
+            self._zeroconf = await self._in_thread(self._make)
         try:
             yield
         finally:
             with trio.CancelScope(shield=True):  # it takes less than a second
                 await self._in_thread(self._close)
+
+    def _make(self) -> Zeroconf:
+        """In a thread. The library leaks a socket for an unknown interface, so they are checked here."""
+        if self._interfaces is None:
+            return self._library.Zeroconf()
+        from ifaddr import get_adapters  # the library's own way to find them
+
+        known = {str(ip.ip) for adapter in get_adapters() for ip in adapter.ips}
+        for interface in self._interfaces:
+            if interface not in known:
+                raise OSError(
+                    f"no network interface has the address {interface}; there are {', '.join(sorted(known))}"
+                )
+        return self._library.Zeroconf(interfaces=self._interfaces)
 
     def _close(self) -> None:
         """Deregister, and join the threads of the library."""
@@ -138,7 +152,7 @@ class DnsSdRegistry(AgentRegistry, AgentDirectory):
             self._own.pop()
 
     async def _info(self, agent_card: AgentCard, number: int, properties: A2ATransportsProperties) -> ServiceInfo:
-        name = str(agent_card["name"])
+        name = name_of(agent_card)
         text = {
             "name": name,
             "version": str(agent_card.get("version", "")),

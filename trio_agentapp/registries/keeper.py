@@ -5,7 +5,6 @@ Each registry has a task of its own, so one that fails or hangs delays neither t
 
 from __future__ import annotations
 
-import copy
 import logging
 import random
 import time
@@ -15,6 +14,7 @@ from functools import partial
 from typing import Literal
 
 import attrs
+import orjson
 import trio
 
 from ..abc import A2ATransportsProperties, AgentCard, AgentRegistry
@@ -22,6 +22,7 @@ from ..errors import AgentAppError, ConfigurationError
 from ..nursery import nursery_around
 from ..protocol.text import describe_exception, escaped, safe_text
 from ..redis import Backoff
+from .card import json_of, name_of
 from .foreign import as_registry
 
 __all__ = ["Keeper", "RegistryStatus", "keeping"]
@@ -115,17 +116,12 @@ async def keeping(
         withdraw_within, call_timeout: in seconds; for all deregistrations together, and for one call.
 
     Raises:
-        ConfigurationError: the card has no name, or an object is no registry.
+        ConfigurationError: the card has no name or is no JSON, or an object is no registry.
     """
-    name = agent_card.get("name")
-    if not isinstance(name, str) or not name.strip():
-        raise ConfigurationError(
-            f"agent card: name must be text that is not empty, not {name!r}; it is registered by it"
-        )
+    name_of(agent_card)
+    card = json_of(agent_card)
     found = [as_registry(registry) for registry in _listed(registries)]
-    registrations = [
-        _Registration(registry, agent_card, tuple(transports), call_timeout, backoff) for registry in found
-    ]
+    registrations = [_Registration(registry, card, tuple(transports), call_timeout, backoff) for registry in found]
     keeper = Keeper(registrations, withdraw_within)
     async with nursery_around() as nursery:
         for registration in registrations:
@@ -152,7 +148,7 @@ class _Registration:
     def __init__(
         self,
         registry: AgentRegistry,
-        agent_card: AgentCard,
+        card: bytes,
         transports: Sequence[A2ATransportsProperties],
         call_timeout: float,
         backoff: Backoff,
@@ -161,7 +157,8 @@ class _Registration:
         self.announced = trio.Event()
         self.ended = trio.Event()
         self._registry = registry
-        self._agent_card = agent_card
+        self._card = card
+        self._name = name_of(orjson.loads(card))
         self._transports = transports
         self._call_timeout = call_timeout
         self._backoff = backoff
@@ -215,8 +212,8 @@ class _Registration:
         while True:
             try:
                 self._attempted = True
-                # A copy: a user's registry may change what it gets.
-                await self._call(self._registry.register, copy.deepcopy(dict(self._agent_card)), self._transports)
+                # Each call gets a new copy: a user's registry may change what it gets.
+                await self._call(self._registry.register, orjson.loads(self._card), self._transports)
                 while True:
                     self._succeeded()
                     await self._wait_due()
@@ -238,13 +235,13 @@ class _Registration:
     async def _deregister(self) -> None:
         await self._registry.deregister()
         self._become("deregistered")
-        logger.info("%s: the agent %r is deregistered", self.status.registry, self._agent_card["name"])
+        logger.info("%s: the agent %r is deregistered", self.status.registry, self._name)
 
     def _succeeded(self) -> None:
         if self.status.state != "registered":
             self._become("registered")
             self._logged = None
-            logger.info("%s: the agent %r is registered", self.status.registry, self._agent_card["name"])
+            logger.info("%s: the agent %r is registered", self.status.registry, self._name)
 
     def _failed(self, error: BaseException) -> None:
         """Note a failure. It is logged when the state or the kind of error changes, and not at each attempt."""
@@ -259,7 +256,7 @@ class _Registration:
             logger.warning(
                 "%s: the agent %r is not %s: %s",
                 self.status.registry,
-                self._agent_card["name"],
+                self._name,
                 verb,
                 text,
                 exc_info=None if known else error,

@@ -11,12 +11,14 @@ import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import orjson
 
 from ..abc import A2ATransportsProperties, AgentCard, AgentDirectory, AgentRegistry, RegisteredAgent
 from ..errors import ConfigurationError, RegistryError
+from .card import json_of, name_of
 from .nacos_http import NacosHTTP, NacosLogin, NacosRefusal
 from .watching import MAX_LISTED, Snapshots, Wakeup
 
@@ -140,7 +142,7 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
         return found[:MAX_LISTED]
 
     async def resolve(self, name: str) -> Sequence[RegisteredAgent]:
-        """Return the live instances of the latest version, and its card as it was published."""
+        """Return the live instances of the latest version, at most `MAX_LISTED`, with its card as published."""
         if not _is_valid(name):
             return []
         query = {"agentName": name, "namespaceId": self._namespace, "registrationType": "URL"}
@@ -165,7 +167,7 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
         form = {
             "namespaceId": self._namespace,
             "agentName": card["name"],
-            "agentCard": orjson.dumps(card).decode(),
+            "agentCard": json_of(card).decode(),
             "registrationType": "SERVICE",
         }
         try:
@@ -227,7 +229,7 @@ def _complete(agent_card: AgentCard, transports: Sequence[A2ATransportsPropertie
     Raises:
         ConfigurationError: Nacos does not take the name, or there is no transport.
     """
-    name = str(agent_card["name"])
+    name = name_of(agent_card)
     if not transports:
         raise ConfigurationError(f"Nacos finds agents by their transports, and {name!r} has none")
     if not _is_valid(name):
@@ -271,7 +273,7 @@ def _agents_of(card: Mapping[str, Any], instances: Sequence[Mapping[str, Any]]) 
         RegisteredAgent(
             name=card["name"], instance_id=f"{card['name']}@{place}", agent_card=card, transports=transports
         )
-        for place, transports in found.items()
+        for place, transports in islice(found.items(), MAX_LISTED)
     ]
 
 

@@ -194,7 +194,7 @@ def _base_url(address: str, context_path: str) -> str:
     text = address.strip()
     parts = urlsplit(text if "://" in text else f"http://{text}")
     try:
-        port = parts.port or (443 if parts.scheme == "https" else 8848)
+        port = (443 if parts.scheme == "https" else 8848) if parts.port is None else parts.port
     except ValueError:
         port = 0
     if parts.scheme not in ("http", "https") or not parts.hostname or not port:

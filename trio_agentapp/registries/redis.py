@@ -29,6 +29,7 @@ from ..protocol.ids import digest_of
 from ..protocol.keys import Layout
 from ..redis import Command, LinkError, RedisClient, RedisListener, RedisURL, Script
 from ..redis.serving import serving_in_background
+from .card import json_of, name_of
 from .watching import MAX_LISTED, Snapshots, Wakeup
 
 __all__ = ["RedisRegistry"]
@@ -113,9 +114,10 @@ class RedisRegistry(AgentRegistry, AgentDirectory):
     async def register(
         self, agent_card: AgentCard, a2a_transports_properties: Sequence[A2ATransportsProperties]
     ) -> None:
-        name = str(agent_card["name"])
+        name = name_of(agent_card)
         transports = [attrs.asdict(properties) for properties in a2a_transports_properties]
-        entry = orjson.dumps({"name": name, "card": dict(agent_card), "transports": transports})
+        card = orjson.Fragment(json_of(agent_card))
+        entry = orjson.dumps({"name": name, "card": card, "transports": transports})
         if len(entry) > MAX_ENTRY_BYTES:
             raise ConfigurationError(
                 f"the card of {name!r} has {len(entry):,} bytes as JSON; RedisRegistry takes {MAX_ENTRY_BYTES:,}"
