@@ -135,7 +135,7 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
     async def list(self) -> Sequence[RegisteredAgent]:
         """Return all live instances, at most `MAX_LISTED`. It takes two calls for each agent."""
         found: list[RegisteredAgent] = []
-        async for name in self._names():
+        for name in await self._names():
             found += await self.resolve(name)
             if len(found) >= MAX_LISTED:
                 break
@@ -177,19 +177,18 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
                 raise
             await self._call("PUT", AGENTS, {**form, "setAsLatest": "true"})
 
-    async def _names(self) -> AsyncIterator[str]:
+    async def _names(self) -> Sequence[str]:
+        names: list[str] = []
         for page in range(1, MAX_LISTED // PAGE + 1):
             query = {"namespaceId": self._namespace, "search": "blur", "agentName": ""}
             answer = await self._call(
                 "GET", f"{AGENTS}/list", {**query, "pageNo": str(page), "pageSize": str(PAGE)}
             )
             with _expecting_answer(f"{AGENTS}/list"):
-                names = [item["name"] for item in answer["pageItems"]]
-                last = page >= answer["pagesAvailable"]
-            for name in names:
-                yield name
-            if last:
-                return
+                names += [item["name"] for item in answer["pageItems"]]
+                if page >= answer["pagesAvailable"]:
+                    break
+        return names
 
     def _endpoint(self, service: str, properties: A2ATransportsProperties) -> dict[str, str]:
         metadata = {
