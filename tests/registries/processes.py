@@ -10,13 +10,15 @@ from pathlib import Path
 
 import trio
 
+from .conftest import NAME
+
 PROGRAM = Path(__file__).parent / "agent.py"
 
 
 @asynccontextmanager
-async def registered_process(kind: str, place: str, port: int) -> AsyncIterator[trio.Process]:
+async def registered_process(kind: str, place: str, port: int, name: str = NAME) -> AsyncIterator[trio.Process]:
     """Start a process; the block begins when its agent is registered. It is killed at the end."""
-    command = [sys.executable, str(PROGRAM), kind, place, str(port)]
+    command = [sys.executable, str(PROGRAM), kind, place, str(port), name]
     process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:

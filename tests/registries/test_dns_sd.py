@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from trio_agentapp.errors import ConfigurationError, RegistryError
 from trio_agentapp.registries import DnsSdRegistry, keeping
 from trio_agentapp.registries.watching import MAX_LISTED
 
-from .conftest import CARD, NAME, loopback, opened, transport, until_async
+from .conftest import CARD, loopback, opened, transport, until_async
 from .processes import registered_process
 
 
@@ -25,10 +26,10 @@ def threads_of_zeroconf() -> list[str]:
 
 
 async def test_a_killed_instance_is_forgotten_and_a_watcher_sees_it() -> None:
-    name = NAME
+    name = f"Friday-{os.getpid()}"  # all processes of this machine share one network
     async with opened(loopback()) as registry:
-        async with registry.watch(name) as changes, registered_process("dns-sd", "", 7001) as first:
-            async with registered_process("dns-sd", "", 7002):
+        async with registry.watch(name) as changes, registered_process("dns-sd", "", 7001, name) as first:
+            async with registered_process("dns-sd", "", 7002, name):
                 with trio.fail_after(60):
                     async for agents in changes:
                         if len(agents) == 2:
@@ -63,13 +64,14 @@ async def test_a_cancelled_start_or_call_leaves_no_thread() -> None:
 
 
 async def test_a_deregistered_instance_says_so_at_once() -> None:
-    card = {**CARD, "name": "Saturday"}
+    name = f"Saturday-{os.getpid()}"
+    card = {**CARD, "name": name}
     async with opened(loopback()) as other:
         async with keeping(card, [transport()], loopback()) as keeper:
             keeper.announce()
 
             async def found(count: int) -> bool:
-                return len(await other.resolve("Saturday")) == count
+                return len(await other.resolve(name)) == count
 
             await until_async(partial(found, 1))
             await keeper.withdraw()
@@ -87,13 +89,14 @@ async def test_no_interface(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_names_of_hosts_and_ipv6() -> None:
-    card = {**CARD, "name": "Sunday"}
+    name = f"Sunday-{os.getpid()}"
+    card = {**CARD, "name": name}
     transports = [A2ATransportsProperties("localhost", 7007, "a2a"), A2ATransportsProperties("::1", 7007)]
     async with opened(loopback()) as one, opened(loopback()) as other:
         await one.register(card, transports)
 
         async def found() -> bool:
-            agents = await other.resolve("Sunday")
+            agents = await other.resolve(name)
             urls = sorted(each.url for agent in agents for each in agent.transports)
             return urls == ["http://[::1]:7007", "http://localhost:7007/a2a"]
 

@@ -274,6 +274,31 @@ async def test_a_users_sync_registry_is_called_in_a_thread() -> None:
     assert threading.main_thread() not in registry.threads
 
 
+class SyncInside(AgentRegistry):
+    """A subclass with a connection of its own, whose `register` is sync all the same."""
+
+    opened = registered = False
+
+    def registry_name(self) -> str:
+        return "inside"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        self.opened = True
+        yield
+
+    def register(self, agent_card: Any, a2a_transports_properties: Any) -> None:  # type: ignore[override]
+        self.registered = self.opened
+
+
+async def test_a_subclass_with_sync_methods_is_opened() -> None:
+    registry = SyncInside()
+    async with keeping(CARD, [transport()], registry) as keeper:
+        keeper.announce()
+        await until(lambda: states(keeper) == ["registered"])
+    assert registry.registered
+
+
 async def test_a_sync_registry_that_hangs_has_one_thread_and_delays_nothing() -> None:
     registry = Sync()
     registry.release.clear()
@@ -296,6 +321,15 @@ class NoRegister:
 async def test_what_is_no_registry_is_refused(wrong: object) -> None:
     with pytest.raises(ConfigurationError, match=r"is no registry, it has no method regist(er|ry_name)\(\)"):
         async with keeping(CARD, [transport()], wrong):
+            pytest.fail("it was accepted")
+
+
+@pytest.mark.parametrize("every", [0, -1, float("nan")])
+async def test_a_registry_is_not_renewed_without_pause(every: float) -> None:
+    registry = Recorded()
+    registry.renew_every = every  # type: ignore[assignment]
+    with pytest.raises(ConfigurationError, match="registry recorded: renew_every must be None, or seconds above 0"):
+        async with keeping(CARD, [], registry):
             pytest.fail("it was accepted")
 
 

@@ -219,6 +219,14 @@ async def test_unhealthy_instances_are_left_out(nacos: NacosServer) -> None:
             instance[field] = True
 
 
+async def test_an_odd_endpoint_hides_no_other(nacos: NacosServer) -> None:
+    async with opened(NacosRegistry(nacos.address)) as registry:
+        await registry.register(CARD, [transport()])
+        [(key, instance)] = nacos.instances.items()
+        nacos.instances[(*key[:4], "", "0")] = {**instance, "ip": "", "port": 0}
+        assert len(await registry.resolve(NAME)) == 1
+
+
 async def test_names_that_nacos_does_not_take(nacos: NacosServer) -> None:
     async with opened(NacosRegistry(nacos.address)) as registry:
         for name in ("x" * 65, "Frédéric", "a\nb"):
@@ -234,6 +242,12 @@ async def test_names_that_nacos_does_not_take(nacos: NacosServer) -> None:
 def test_addresses_that_cannot_work(address: str) -> None:
     with pytest.raises(ConfigurationError, match="NACOS_SERVER_ADDR"):
         NacosRegistry(address)
+
+
+def test_a_wrong_address_does_not_show_its_password() -> None:
+    with pytest.raises(ConfigurationError, match="is no address") as caught:
+        NacosRegistry("ftp://nacos:secret@host")
+    assert "secret" not in str(caught.value)
 
 
 def test_half_a_log_in_is_refused() -> None:

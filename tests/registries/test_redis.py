@@ -152,17 +152,24 @@ async def test_what_cannot_be_kept_is_refused(redis_server: RedisServer, prefix:
         assert await registry.list() == []
 
 
-async def test_an_entry_of_another_program_is_named(redis_server: RedisServer, prefix: str) -> None:
-    async with (
-        RedisClient.open(redis_server.url) as client,
-        opened(RedisRegistry(redis_server.url, prefix=prefix)) as r,
-    ):
-        for entry in (b"text", b"[]", orjson.dumps({"name": "x", "card": {}, "transports": [{"host": "x"}]})):
-            await client.pipeline(
-                [("SET", f"{prefix}:{{agents}}:d:1", entry), ("ZADD", f"{prefix}:{{agents}}", 0, "d:1")]
-            )
-            with pytest.raises(RegistryError, match=r"the entry 'd:1' in Redis is not one of an agent"):
-                await r.list()
+async def test_entries_of_other_programs_hide_no_agent(
+    redis_server: RedisServer, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = RedisRegistry(redis_server.url, prefix=prefix)
+    entry = {"name": "x", "card": {}, "transports": [{"host": "x", "port": 1}]}
+    wrong = [b"text", b"[]", b"7", b"{}", *(orjson.dumps({**entry, key: None}) for key in entry)]
+    wrong.append(orjson.dumps({**entry, "transports": [{"host": "x"}]}))
+    newer = orjson.dumps({**entry, "new": 1, "transports": [{"host": "x", "port": 1, "new": 1}]})
+    async with RedisClient.open(redis_server.url) as client, opened(registry):
+        await registry.register(CARD, [transport()])
+        for number, value in enumerate([*wrong, newer]):
+            await client.call("SET", f"{prefix}:{{agents}}:d:{number}", value)
+            await client.call("ZADD", f"{prefix}:{{agents}}", 0, f"d:{number}")
+        for _ in range(2):
+            assert sorted(agent.name for agent in await registry.list()) == [NAME, "x"]
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == len(wrong)
+    assert all("in Redis is not one of an agent" in message for message in messages)
 
 
 def test_settings_that_cannot_work() -> None:

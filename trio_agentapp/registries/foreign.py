@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any
 
@@ -34,7 +35,7 @@ def as_registry(registry: object) -> AgentRegistry:
 
 
 class ForeignRegistry(AgentRegistry):
-    """Calls the methods of a user's object that are not async in a thread. `deregister` and `renew` may be missing.
+    """Calls methods of a user's `registry` that are not async in a thread. `deregister` and `renew` may be missing.
 
     A call that exceeds its time limit goes on in its thread: Python cannot end a thread. There is one thread at
     most, since the next call waits for it.
@@ -51,6 +52,9 @@ class ForeignRegistry(AgentRegistry):
     def renew_every(self) -> float | None:
         """The object's own `renew_every`."""
         return getattr(self.registry, "renew_every", None)
+
+    def open(self) -> AbstractAsyncContextManager[object]:
+        return self.registry.open() if isinstance(self.registry, AgentRegistry) else nullcontext()
 
     def registry_name(self) -> str:
         return str(self.registry.registry_name())

@@ -116,7 +116,7 @@ async def keeping(
         withdraw_within, call_timeout: in seconds; for all deregistrations together, and for one call.
 
     Raises:
-        ConfigurationError: the card has no name or is no JSON, or an object is no registry.
+        ConfigurationError: the card has no name or is no JSON, an object is no registry, or there are too many.
     """
     name_of(agent_card)
     card = json_of(agent_card)
@@ -156,7 +156,13 @@ class _Registration:
         self.status = RegistryStatus(registry=registry.registry_name(), state="waiting", since=time.time())
         self.announced = trio.Event()
         self.ended = trio.Event()
+        every = registry.renew_every
+        if every is not None and not every > 0:
+            raise ConfigurationError(
+                f"registry {self.status.registry}: renew_every must be None, or seconds above 0, not {every!r}"
+            )
         self._registry = registry
+        self._renew_every = every
         self._card = card
         self._name = name_of(orjson.loads(card))
         self._transports = transports
@@ -223,8 +229,9 @@ class _Registration:
             await trio.sleep(self._backoff.delay(self.status.failures - 1))
 
     async def _wait_due(self) -> None:
-        every = self._registry.renew_every
-        await trio.sleep_forever() if every is None else await trio.sleep(every * random.uniform(0.8, 1))  # noqa: S311
+        if self._renew_every is None:
+            await trio.sleep_forever()
+        await trio.sleep(self._renew_every * random.uniform(0.8, 1))  # noqa: S311  spreads load, protects nothing
 
     async def _call(self, method: Callable[..., Awaitable[object]], *args: object) -> None:
         with trio.move_on_after(self._call_timeout) as scope:

@@ -7,6 +7,7 @@ API, `/v3/client/ns/instance`); it is renewed every 5 s, and Nacos forgets it 30
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -23,6 +24,8 @@ from .nacos_http import NacosHTTP, NacosLogin, NacosRefusal
 from .watching import MAX_LISTED, Snapshots, Wakeup
 
 __all__ = ["NacosRegistry"]
+
+logger = logging.getLogger("trio_agentapp.registries")
 
 AGENTS = "/v3/admin/ai/a2a"
 INSTANCES = "/v3/client/ns/instance"
@@ -267,7 +270,12 @@ def _agents_of(card: Mapping[str, Any], instances: Sequence[Mapping[str, Any]]) 
     found: dict[str, list[A2ATransportsProperties]] = {}
     for instance in instances:
         if instance.get("healthy", True) and instance.get("enabled", True):
-            found.setdefault(f"{instance['ip']}:{instance['port']}", []).append(_transport_of(instance))
+            try:
+                transport = _transport_of(instance)
+            except ConfigurationError as exc:  # another client has registered it; it must not hide the others
+                logger.debug("an endpoint of %r in Nacos is left out: %s", card["name"], exc)
+                continue
+            found.setdefault(f"{transport.host}:{transport.port}", []).append(transport)
     return [
         RegisteredAgent(
             name=card["name"], instance_id=f"{card['name']}@{place}", agent_card=card, transports=transports

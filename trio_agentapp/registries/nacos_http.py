@@ -21,7 +21,7 @@ import orjson
 import trio
 
 from ..errors import ConfigurationError, RegistryError
-from ..protocol.text import describe_exception
+from ..protocol.text import describe_exception, masked_url
 
 __all__ = ["NacosHTTP", "NacosLogin", "NacosRefusal"]
 
@@ -199,7 +199,7 @@ def _base_url(address: str, context_path: str) -> str:
         port = 0
     if parts.scheme not in ("http", "https") or not parts.hostname or not port:
         raise ConfigurationError(
-            f"NACOS_SERVER_ADDR: {text!r} is no address; give host:port, such as localhost:8848"
+            f"NACOS_SERVER_ADDR: {masked_url(text)!r} is no address; give host:port, such as localhost:8848"
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/') or context_path}"

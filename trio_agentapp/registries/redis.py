@@ -11,6 +11,7 @@ An instance that dies leaves its member in the sorted set. The next reader that 
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -34,6 +35,8 @@ from .watching import MAX_LISTED, Snapshots, Wakeup
 
 __all__ = ["RedisRegistry"]
 
+logger = logging.getLogger("trio_agentapp.registries")
+
 MAX_ENTRY_BYTES = 256 * 1024
 """Bytes of one instance as JSON. A card with 100 skills has 50,000."""
 
@@ -42,6 +45,9 @@ CALL_TIMEOUT = 3.0
 
 READ_AT_ONCE = 500
 """Instances of one round trip. With the largest cards it is 128 MB, and usually 1 MB."""
+
+MAX_STRANGE = 100
+"""Entries of other programs that are logged."""
 
 POLL = 5.0
 """Seconds between two reads while watching. Only an instance that has died is found this way."""
@@ -86,6 +92,7 @@ class RedisRegistry(AgentRegistry, AgentDirectory):
         self._client: RedisClient | None = None
         self._entry: tuple[str, bytes] | None = None
         """The member of this instance and its JSON, once it has been registered."""
+        self._strange: set[str] = set()
 
     def __repr__(self) -> str:
         return f"RedisRegistry({str(self._url)!r})"
@@ -187,11 +194,21 @@ class RedisRegistry(AgentRegistry, AgentDirectory):
             keys = [f"{self._index}:{member}" for member in members]
             [entries] = await self._ask(("MGET", *keys))
             for member, entry in zip(members, entries, strict=True):
-                if entry is not None:
-                    found[member] = _agent_of(member, entry)
+                if entry is not None and (agent := self._agent_of(member, entry)) is not None:
+                    found[member] = agent
             await self._forget([member for member, entry in zip(members, entries, strict=True) if entry is None])
             first = f"({members[-1]}"
         return [*found.values()]
+
+    def _agent_of(self, member: str, entry: bytes) -> RegisteredAgent | None:
+        """None, and one log message, if another program has written the entry: it must not hide all others."""
+        try:
+            return _agent_of(member, entry)
+        except (ValueError, TypeError, KeyError) as exc:
+            if member not in self._strange and len(self._strange) < MAX_STRANGE:
+                self._strange.add(member)
+                logger.warning("the entry %r in Redis is not one of an agent: %r", member, exc)
+            return None
 
     async def _forget(self, members: Sequence[str]) -> None:
         if members:
@@ -225,14 +242,21 @@ class RedisRegistry(AgentRegistry, AgentDirectory):
 
 
 def _agent_of(member: str, entry: bytes) -> RegisteredAgent:
-    """Raises RegistryError if another program has written the key."""
-    try:
-        value = orjson.loads(entry)
-        return RegisteredAgent(
-            name=value["name"],
-            instance_id=member,
-            agent_card=value["card"],
-            transports=[A2ATransportsProperties(**properties) for properties in value["transports"]],
-        )
-    except (ValueError, TypeError, KeyError) as exc:
-        raise RegistryError(f"the entry {member!r} in Redis is not one of an agent: {exc!r}") from exc
+    """Read an entry. Fields that a newer version has added are left out.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is none.
+    """
+    value = orjson.loads(entry)
+    if not isinstance(value["name"], str) or not isinstance(value["card"], dict):
+        raise TypeError("name or card has the wrong type")
+    known = [field.name for field in attrs.fields(A2ATransportsProperties)]
+    return RegisteredAgent(
+        name=value["name"],
+        instance_id=member,
+        agent_card=value["card"],
+        transports=[
+            A2ATransportsProperties(**{key: properties[key] for key in known if key in properties})
+            for properties in value["transports"]
+        ],
+    )

@@ -24,7 +24,7 @@ import trio
 
 from ...abc import A2ATransportsProperties, AgentDirectory, AgentRegistry, RegisteredAgent
 from ...errors import ConfigurationError
-from ...registries.foreign import as_registry
+from ...registries.foreign import ForeignRegistry, as_registry
 from .asking import expect, offered, put, questions_in
 
 __all__ = ["MakeRegistry", "ask_registry", "check_agent_registry", "registry_questions"]
@@ -224,7 +224,8 @@ async def _opened(make: MakeRegistry) -> AsyncIterator[AgentRegistry]:
 
 
 def _directory(registry: AgentRegistry) -> AgentDirectory:
-    return offered(registry if isinstance(registry, AgentDirectory) else None)
+    found: object = registry.registry if isinstance(registry, ForeignRegistry) else registry
+    return offered(found if isinstance(found, AgentDirectory) else None)
 
 
 def _name() -> str:
