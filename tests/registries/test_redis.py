@@ -143,6 +143,35 @@ async def test_ten_thousand_instances_of_one_name(redis_server: RedisServer, pre
             assert await registry.resolve("another") == []
 
 
+async def test_other_agents_do_not_crowd_out_one(redis_server: RedisServer, prefix: str) -> None:
+    async with RedisClient.open(redis_server.url) as client:
+        async with opened(RedisRegistry(redis_server.url, prefix=prefix)) as registry:
+            await registry.register(CARD, [transport()])
+            [member] = await client.call("ZRANGE", f"{prefix}:{{agents}}", 0, -1)
+            entry = await client.call("GET", f"{prefix}:{{agents}}:{member.decode()}")
+            other = entry.replace(NAME.encode(), b"other")
+            for start in range(0, MAX_LISTED, 1000):
+                names = [f"!:{number:06}" for number in range(start, start + 1000)]  # "!" is before all digests
+                commands = [("SET", f"{prefix}:{{agents}}:{name}", other, "PX", 600_000) for name in names]
+                scores = [part for name in names for part in (0, name)]
+                await client.pipeline([*commands, ("ZADD", f"{prefix}:{{agents}}", *scores)])
+            assert NAME not in {agent.name for agent in await registry.list()}
+            assert [agent.name for agent in await registry.resolve(NAME)] == [NAME]
+
+
+async def test_a_watcher_is_woken(redis_server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the channel it would see a change an hour later."""
+    monkeypatch.setattr("trio_agentapp.registries.redis.POLL", 3600.0)
+    one, two = (RedisRegistry(redis_server.url, prefix=prefix, ttl=86400) for _ in range(2))
+    async with opened(one), opened(two), one.watch(NAME) as changes:
+        with trio.fail_after(20):
+            assert len(await anext(changes)) == 0
+            await two.register(CARD, [transport()])
+            assert len(await anext(changes)) == 1
+            await two.deregister()
+            assert len(await anext(changes)) == 0
+
+
 async def test_what_cannot_be_kept_is_refused(redis_server: RedisServer, prefix: str) -> None:
     async with opened(RedisRegistry(redis_server.url, prefix=prefix)) as registry:
         with pytest.raises(ConfigurationError, match=r"300,\d+ bytes as JSON; RedisRegistry takes 262,144"):
