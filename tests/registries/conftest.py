@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import pytest
 import trio
 
-from trio_agentapp.abc import A2ATransportsProperties
+from trio_agentapp.abc import A2ATransportsProperties, RegisteredAgent
 from trio_agentapp.registries import DnsSdRegistry, NacosRegistry, RedisRegistry
 from trio_agentapp.testing.redis_server import RedisServer
 
@@ -42,6 +42,15 @@ async def until_async(condition: Callable[[], Awaitable[object]], within: float 
     with trio.fail_after(within):
         while not await condition():
             await trio.sleep(0.02)
+
+
+async def watched(changes: AsyncIterator[Sequence[RegisteredAgent]], count: int) -> Sequence[RegisteredAgent]:
+    """Read changes until there are so many instances."""
+    with trio.fail_after(3 * WITHIN):
+        async for agents in changes:
+            if len(agents) == count:
+                return agents
+    raise AssertionError("there are no more changes")
 
 
 @pytest.fixture(scope="session")

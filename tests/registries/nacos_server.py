@@ -81,7 +81,7 @@ class NacosServer:
 
     def publish(self, method: str, parameters: Mapping[str, str]) -> str:
         card = json.loads(parameters["agentCard"])
-        for field in ("name", "version", "protocolVersion", "preferredTransport", "url"):
+        for field in ("name", "description", "version", "protocolVersion", "preferredTransport", "url"):
             if not card.get(field):
                 raise Refused(400, 10000, f"Required parameter `agentCard.{field}` not present")
         key = parameters["namespaceId"], card["name"]

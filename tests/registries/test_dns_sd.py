@@ -17,7 +17,7 @@ from trio_agentapp.errors import ConfigurationError, RegistryError
 from trio_agentapp.registries import DnsSdRegistry, keeping
 from trio_agentapp.registries.watching import MAX_LISTED
 
-from .conftest import CARD, loopback, opened, transport, until_async
+from .conftest import CARD, loopback, opened, transport, until_async, watched
 from .processes import registered_process
 
 
@@ -32,14 +32,9 @@ async def test_a_killed_instance_is_forgotten_and_a_watcher_sees_it() -> None:
     async with opened(loopback()) as registry:
         async with registry.watch(name) as changes, registered_process("dns-sd", "", 7001, name) as first:
             async with registered_process("dns-sd", "", 7002, name):
-                with trio.fail_after(60):
-                    async for agents in changes:
-                        if len(agents) == 2:
-                            break
-                    first.kill()
-                    async for agents in changes:
-                        if len(agents) == 1:
-                            break
+                await watched(changes, 2)
+                first.kill()
+                agents = await watched(changes, 1)
                 assert [agent.url for agent in agents] == ["http://127.0.0.1:7002/a2a"]
                 assert not agents[0].card_is_whole
 

@@ -16,7 +16,7 @@ from trio_agentapp.errors import ConfigurationError, RegistryError
 from trio_agentapp.registries import NacosRegistry, keeping
 from trio_agentapp.registries.watching import MAX_LISTED
 
-from .conftest import CARD, NAME, opened, transport, until, until_async
+from .conftest import CARD, NAME, opened, transport, until, until_async, watched
 from .nacos_server import NacosServer, nacos_server
 from .processes import registered_process
 
@@ -82,13 +82,9 @@ async def test_a_killed_instance_expires_and_the_other_stays(monkeypatch: pytest
         async with opened(NacosRegistry(nacos.address, poll=0.2)) as registry:
             async with registry.watch(NAME) as changes, registered_process("nacos", nacos.address, 7001) as first:
                 async with registered_process("nacos", nacos.address, 7002):
-                    async for agents in changes:
-                        if len(agents) == 2:
-                            break
+                    await watched(changes, 2)
                     first.kill()
-                    async for agents in changes:
-                        if len(agents) == 1:
-                            break
+                    agents = await watched(changes, 1)
                     assert [agent.url for agent in agents] == ["http://127.0.0.1:7002/a2a"]
 
 

@@ -10,12 +10,13 @@ import pytest
 import trio
 
 from trio_agentapp.errors import ConfigurationError, RegistryError
+from trio_agentapp.protocol.ids import digest_of
 from trio_agentapp.redis import RedisClient
 from trio_agentapp.registries import RedisRegistry, keeping
 from trio_agentapp.registries.watching import MAX_LISTED
 from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer
 
-from .conftest import CARD, NAME, opened, transport, until, until_async
+from .conftest import CARD, NAME, opened, transport, until, until_async, watched
 from .processes import registered_process
 
 
@@ -30,13 +31,9 @@ async def test_a_killed_instance_expires_and_a_watcher_sees_it(redis_server: Red
     async with opened(RedisRegistry(redis_server.url, prefix=prefix, ttl=0.6)) as registry:
         async with registry.watch(NAME) as changes, registered_process("redis", place, 7001) as first:
             async with registered_process("redis", place, 7002):
-                async for agents in changes:
-                    if len(agents) == 2:
-                        break
+                await watched(changes, 2)
                 first.kill()
-                async for agents in changes:
-                    if len(agents) == 1:
-                        break
+                agents = await watched(changes, 1)
                 assert [agent.url for agent in agents] == ["http://127.0.0.1:7002/a2a"]
                 # It outlives several ttls, since it is renewed.
                 await trio.sleep(1.5)
@@ -124,39 +121,37 @@ async def test_a_wrong_password(own_server: RedisServer, caplog: pytest.LogCaptu
             assert len(logged) == 2  # once by the link, and once by the keeper
 
 
+async def fill(client: RedisClient, prefix: str, digest: str, count: int, name: str) -> None:
+    """Make copies of the only entry, as instances of `name`."""
+    [member] = await client.call("ZRANGE", f"{prefix}:{{agents}}", 0, -1)
+    entry = await client.call("GET", f"{prefix}:{{agents}}:{member.decode()}")
+    entry = entry.replace(NAME.encode(), name.encode())
+    for start in range(0, count, 1000):
+        names = [f"{digest}:i{number:06}" for number in range(start, min(start + 1000, count))]
+        commands = [("SET", f"{prefix}:{{agents}}:{name}", entry, "PX", 600_000) for name in names]
+        scores = [part for name in names for part in (0, name)]
+        await client.pipeline([*commands, ("ZADD", f"{prefix}:{{agents}}", *scores)])
+
+
 async def test_ten_thousand_instances_of_one_name(redis_server: RedisServer, prefix: str) -> None:
-    async with RedisClient.open(redis_server.url) as client:
-        async with opened(RedisRegistry(redis_server.url, prefix=prefix)) as registry:
-            await registry.register(CARD, [transport()])
-            [member] = await client.call("ZRANGE", f"{prefix}:{{agents}}", 0, -1)
-            entry = await client.call("GET", f"{prefix}:{{agents}}:{member.decode()}")
-            digest = member.decode().partition(":")[0]
-            for start in range(0, MAX_LISTED + 10, 1000):
-                names = [f"{digest}:i{number:06}" for number in range(start, min(start + 1000, MAX_LISTED + 10))]
-                commands = [("SET", f"{prefix}:{{agents}}:{name}", entry, "PX", 600_000) for name in names]
-                scores = [part for name in names for part in (0, name)]
-                await client.pipeline([*commands, ("ZADD", f"{prefix}:{{agents}}", *scores)])
-            found = await registry.resolve(NAME)
-            assert len(found) == MAX_LISTED
-            assert len({agent.instance_id for agent in found}) == MAX_LISTED
-            assert len(await registry.list()) == MAX_LISTED
-            assert await registry.resolve("another") == []
+    registry = RedisRegistry(redis_server.url, prefix=prefix)
+    async with RedisClient.open(redis_server.url) as client, opened(registry):
+        await registry.register(CARD, [transport()])
+        await fill(client, prefix, digest_of(NAME), MAX_LISTED + 10, NAME)
+        found = await registry.resolve(NAME)
+        assert len(found) == MAX_LISTED
+        assert len({agent.instance_id for agent in found}) == MAX_LISTED
+        assert len(await registry.list()) == MAX_LISTED
+        assert await registry.resolve("another") == []
 
 
 async def test_other_agents_do_not_crowd_out_one(redis_server: RedisServer, prefix: str) -> None:
-    async with RedisClient.open(redis_server.url) as client:
-        async with opened(RedisRegistry(redis_server.url, prefix=prefix)) as registry:
-            await registry.register(CARD, [transport()])
-            [member] = await client.call("ZRANGE", f"{prefix}:{{agents}}", 0, -1)
-            entry = await client.call("GET", f"{prefix}:{{agents}}:{member.decode()}")
-            other = entry.replace(NAME.encode(), b"other")
-            for start in range(0, MAX_LISTED, 1000):
-                names = [f"!:{number:06}" for number in range(start, start + 1000)]  # "!" is before all digests
-                commands = [("SET", f"{prefix}:{{agents}}:{name}", other, "PX", 600_000) for name in names]
-                scores = [part for name in names for part in (0, name)]
-                await client.pipeline([*commands, ("ZADD", f"{prefix}:{{agents}}", *scores)])
-            assert NAME not in {agent.name for agent in await registry.list()}
-            assert [agent.name for agent in await registry.resolve(NAME)] == [NAME]
+    registry = RedisRegistry(redis_server.url, prefix=prefix)
+    async with RedisClient.open(redis_server.url) as client, opened(registry):
+        await registry.register(CARD, [transport()])
+        await fill(client, prefix, "!", MAX_LISTED, "other")  # "!" is before all digests
+        assert NAME not in {agent.name for agent in await registry.list()}
+        assert [agent.name for agent in await registry.resolve(NAME)] == [NAME]
 
 
 async def test_a_watcher_is_woken(redis_server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -238,9 +238,15 @@ def _complete(agent_card: AgentCard, transports: Sequence[A2ATransportsPropertie
         raise ConfigurationError(
             f"Nacos takes names of 1 to {MAX_NAME} printable ASCII characters; {name!r} cannot be registered there"
         )
-    card = {"version": "1.0.0", "protocolVersion": "0.3.0", **agent_card, "name": name}
-    card.setdefault("url", transports[0].url)
-    card.setdefault("preferredTransport", transports[0].transport_type)
+    needed = {
+        "description": name,
+        "version": "1.0.0",
+        "protocolVersion": "0.3.0",
+        "url": transports[0].url,
+        "preferredTransport": transports[0].transport_type,
+    }
+    card = {**agent_card, **{key: value for key, value in needed.items() if not agent_card.get(key)}}
+    card["version"] = str(card["version"])  # it is a part of the service's name
     return card
 
 
