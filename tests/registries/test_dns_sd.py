@@ -76,7 +76,7 @@ async def test_a_deregistered_instance_says_so_at_once() -> None:
             await until_async(partial(found, 0))
 
 
-async def test_no_interface(caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_interface() -> None:
     registry = DnsSdRegistry(interfaces=["192.0.2.1"])
     with pytest.raises(
         RegistryError, match=r"no network interface has the address 192\.0\.2\.1; there are .*127\.0\.0\.1"

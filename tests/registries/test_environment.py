@@ -69,6 +69,13 @@ def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.Monke
     assert "10.0.0.9" in repr(registry)
 
 
+def test_another_environment_is_not_mixed_with_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NACOS_SERVER_ADDR", "10.0.0.9:8848")
+    monkeypatch.setenv("NACOS_USERNAME", "nacos")
+    [registry] = registries_from_environment({"NACOS_NAMESPACE_ID": "team"})
+    assert "localhost" in repr(registry)
+
+
 @pytest.mark.parametrize("host", ["", " ", "0.0.0.0", "::", None])
 def test_hosts_that_others_cannot_reach(host: str) -> None:
     with pytest.raises(ConfigurationError, match="A2ATransportsProperties: "):

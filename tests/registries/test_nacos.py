@@ -270,8 +270,58 @@ async def test_the_environment_is_read(nacos: NacosServer, monkeypatch: pytest.M
     assert "secret" not in repr(registry) + str(registry.__dict__)
 
 
-async def test_a_slow_piece_of_an_answer_is_no_hang(nacos: NacosServer) -> None:
-    """A caller's own limit ends a call, also without the keeper."""
+class Credentials:
+    def __init__(self, key: str | None, secret: str | None) -> None:
+        self.key, self.secret = key, secret
+
+    def get_credentials(self) -> Credentials:
+        return self
+
+    def get_access_key_id(self) -> str | None:
+        return self.key
+
+    def get_access_key_secret(self) -> str | None:
+        return self.secret
+
+
+class ClientConfig:
+    """The fields of the SDK's class that are read. The SDK itself is not installed here."""
+
+    def __init__(self, address: str, **fields: object) -> None:
+        self.server_list = [address]
+        self.namespace_id = "team"
+        self.username: object = None
+        self.password: object = None
+        self.credentials_provider = Credentials(None, None)
+        self.__dict__ |= fields
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_config_of_the_sdk_is_read(
+    nacos: NacosServer, first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NACOS_USERNAME", "somebody")  # a config is not mixed with the environment
+    nacos.users["ann"] = "secret"
+    config = ClientConfig(
+        f"http://{nacos.address}", username="ann", password="secret", credentials_provider=Credentials("key", "s")
+    )
+    registry = NacosRegistry(config) if first else NacosRegistry(nacos_client_config=config)
+    async with opened(registry):
+        await registry.register(CARD, [transport()])
+    assert list(nacos.cards) == [("team", NAME)]
+    assert nacos.requests[1][3]["spas-accesskey"] == "key"
+    assert "spas-accesskey" not in nacos.requests[0][3]
+
+
+def test_configs_that_are_none_or_contradict() -> None:
+    with pytest.raises(ConfigurationError, match="neither an address nor a ClientConfig"):
+        NacosRegistry(7)
+    with pytest.raises(ConfigurationError, match="not both"):
+        NacosRegistry("localhost", nacos_client_config=ClientConfig("localhost"))
+    NacosRegistry(ClientConfig("localhost", credentials_provider=None))
+
+
+async def test_a_call_that_was_cut_harms_no_later_one(nacos: NacosServer) -> None:
     nacos.hangs = True
     async with opened(NacosRegistry(nacos.address)) as registry:
         with trio.move_on_after(0.1) as scope:

@@ -85,7 +85,7 @@ def _nacos(values: Mapping[str, str]) -> AgentRegistry:
 
     addr, username, password, namespace, access_key, secret_key = (values.get(variable, "") for variable in NACOS)
     return NacosRegistry(
-        addr or None,
+        addr or "localhost:8848",
         username=username,
         password=password,
         namespace_id=namespace,

@@ -55,6 +55,8 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
         namespace_id: `NACOS_NAMESPACE_ID`, else `public`.
         access_key, secret_key: of Alibaba Cloud. `NACOS_ACCESS_KEY`, `NACOS_SECRET_KEY`.
         context_path: of the server; only if its URL has no path.
+        nacos_client_config: a `ClientConfig` of Nacos' own SDK, in place of the arguments above; it may also be the
+            first argument. Servers, namespace, log-in and access key are read; its other fields are about gRPC.
         poll: seconds between two reads while watching. Nacos wants clients over HTTP to poll.
 
     Raises:
@@ -63,7 +65,7 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
 
     def __init__(
         self,
-        server_addr: str | None = None,
+        server_addr: str | object | None = None,
         *,
         username: str | None = None,
         password: str | None = None,
@@ -71,23 +73,33 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
         access_key: str | None = None,
         secret_key: str | None = None,
         context_path: str = "/nacos",
+        nacos_client_config: object | None = None,
         poll: float = 5.0,
     ) -> None:
         if not 0 < poll <= 3600:
             raise ConfigurationError(f"NacosRegistry: poll must be above 0 and at most 3600 seconds, not {poll!r}")
-
-        def setting(value: str | None, variable: str, default: str | None = None) -> str | None:
-            return value if value is not None else os.environ.get(variable) or default
-
-        login = NacosLogin(
-            username=setting(username, "NACOS_USERNAME"),
-            password=setting(password, "NACOS_PASSWORD"),
-            access_key=setting(access_key, "NACOS_ACCESS_KEY"),
-            secret_key=setting(secret_key, "NACOS_SECRET_KEY"),
-        )
-        address = setting(server_addr, "NACOS_SERVER_ADDR", "localhost:8848")
-        self._namespace = setting(namespace_id, "NACOS_NAMESPACE_ID", "public") or "public"
-        self._http = NacosHTTP(address or "", login, context_path=context_path)
+        given = {
+            "NACOS_SERVER_ADDR": server_addr,
+            "NACOS_USERNAME": username,
+            "NACOS_PASSWORD": password,
+            "NACOS_NAMESPACE_ID": namespace_id,
+            "NACOS_ACCESS_KEY": access_key,
+            "NACOS_SECRET_KEY": secret_key,
+        }
+        if server_addr is not None and not isinstance(server_addr, str):
+            nacos_client_config, given["NACOS_SERVER_ADDR"] = server_addr, None
+        if nacos_client_config is not None:
+            if any(value is not None for value in given.values()):
+                raise ConfigurationError("NacosRegistry: give nacos_client_config or the other arguments, not both")
+            given = _settings_of(nacos_client_config)
+        settings = {
+            variable: str(os.environ.get(variable, "") if value is None else value)
+            for variable, value in given.items()
+        }
+        address, username, password, namespace, access_key, secret_key = settings.values()
+        login = NacosLogin(username=username, password=password, access_key=access_key, secret_key=secret_key)
+        self._namespace = namespace or "public"
+        self._http = NacosHTTP(address or "localhost:8848", login, context_path=context_path)
         self._poll = poll
         self._endpoints: list[dict[str, str]] = []
         """What was registered, or may have been: the parameters of each endpoint."""
@@ -219,6 +231,25 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
 
     async def _call(self, method: str, path: str, parameters: Mapping[str, str], *, service: str = "") -> Any:
         return await self._http.call(method, path, parameters, namespace=self._namespace, service=service)
+
+
+def _settings_of(config: Any) -> dict[str, Any]:
+    """What a `ClientConfig` of nacos-sdk-python has; empty text where it has nothing."""
+    try:
+        credentials = config.credentials_provider.get_credentials() if config.credentials_provider else None
+        found = {
+            "NACOS_SERVER_ADDR": ",".join(config.server_list),
+            "NACOS_USERNAME": config.username,
+            "NACOS_PASSWORD": config.password,
+            "NACOS_NAMESPACE_ID": config.namespace_id,
+            "NACOS_ACCESS_KEY": credentials and credentials.get_access_key_id(),
+            "NACOS_SECRET_KEY": credentials and credentials.get_access_key_secret(),
+        }
+    except (AttributeError, TypeError) as exc:
+        raise ConfigurationError(
+            f"NacosRegistry: {config!r:.100} is neither an address nor a ClientConfig of nacos-sdk-python: {exc}"
+        ) from exc
+    return {variable: value or "" for variable, value in found.items()}
 
 
 def _is_valid(name: str) -> bool:
