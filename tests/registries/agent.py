@@ -11,7 +11,7 @@ from trio_agentapp.registries import DnsSdRegistry, NacosRegistry, RedisRegistry
 async def main(kind: str, place: str, port: int, name: str) -> None:
     if kind == "redis":
         url, prefix = place.split(" ")
-        registry = RedisRegistry(url, prefix=prefix, ttl=0.6)
+        registry = RedisRegistry(url, prefix=prefix, ttl=2.0)
     elif kind == "nacos":
         registry = NacosRegistry(place)
     else:

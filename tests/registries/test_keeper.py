@@ -101,6 +101,15 @@ async def test_a_whole_life(autojump_clock: trio.testing.MockClock, caplog: pyte
     ]
 
 
+async def test_transports_that_are_known_late(autojump_clock: trio.testing.MockClock) -> None:
+    registry = Recorded()
+    async with keeping(CARD, [], registry) as keeper:
+        keeper.announce([transport(7001)])
+        keeper.announce([transport(7002)])
+        await trio.testing.wait_all_tasks_blocked()
+        assert list(registry.transports) == [transport(7001)]
+
+
 async def test_nothing_is_called_for_an_app_that_was_never_ready(autojump_clock: trio.testing.MockClock) -> None:
     registry = Recorded()
     async with keeping(CARD, [transport()], [registry]) as keeper:

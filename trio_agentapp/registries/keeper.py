@@ -70,9 +70,14 @@ class Keeper:
         self._registrations = registrations
         self._withdraw_within = withdraw_within
 
-    def announce(self) -> None:
-        """The app is ready: register it, in the background. A second call does nothing."""
+    def announce(self, transports: Sequence[A2ATransportsProperties] | None = None) -> None:
+        """The app is ready: register it, in the background. A second call does nothing.
+
+        `transports` replace those that `keeping` got, for an app that learns its port when it listens.
+        """
         for registration in self._registrations:
+            if transports is not None and not registration.announced.is_set():
+                registration.transports = tuple(transports)
             registration.announced.set()
 
     async def withdraw(self) -> None:
@@ -165,7 +170,7 @@ class _Registration:
         self._renew_every = every
         self._card = card
         self._name = name_of(orjson.loads(card))
-        self._transports = transports
+        self.transports = transports
         self._call_timeout = call_timeout
         self._backoff = backoff
         self._attempted = False
@@ -219,7 +224,7 @@ class _Registration:
             try:
                 self._attempted = True
                 # Each call gets a new copy: a user's registry may change what it gets.
-                await self._call(self._registry.register, orjson.loads(self._card), self._transports)
+                await self._call(self._registry.register, orjson.loads(self._card), self.transports)
                 while True:
                     self._succeeded()
                     await self._wait_due()
