@@ -27,6 +27,9 @@ def loaded_by(statement: str) -> set[str]:
         ("import trio_agentapp.cli", {"trio", "asyncio", "quart", "hypercorn", "redis", "httpx", "rich", "attrs"}),
         ("import trio_agentapp.agents", {"trio", "httpx", "msgspec", "quart", "redis"}),
         ("from trio_agentapp.agents import Agent", {"asyncio", "quart", "hypercorn", "redis", "typer"}),
+        ("import trio_agentapp.registries", {"trio", "asyncio", "redis", "httpx", "zeroconf"}),
+        ("from trio_agentapp.registries import RedisRegistry, keeping", {"quart", "httpx", "zeroconf"}),
+        ("from trio_agentapp.registries import NacosRegistry", {"quart", "redis", "zeroconf"}),
         ("from trio_agentapp import LocalDeployManager", {"asyncio", "quart", "hypercorn", "redis", "typer"}),
         (
             "from trio_agentapp import AgentApp",

@@ -11,7 +11,7 @@ other:
     runs                                        a run from its claim to its terminal event; Trio only
     redis                                       the Trio link to a Redis server
     interrupts, events, stores, tasks,
-    frameworks, telemetry                       implementations of the contracts
+    frameworks, registries, telemetry           implementations of the contracts
     server                                      the process: server loop, workers, connections
     endpoints                                   functions as routes, and the OpenAPI document
     web                                         routes of runs, sessions and tasks

@@ -10,6 +10,7 @@
     ├── ConnectionLost                a client cannot reach any server, or lost it for good
     ├── EventsMissed                  a client asked too late for some events of a run
     ├── UnexpectedAnswer              a client got a response that no server of this package sends
+    ├── RegistryError                 a registry of agents cannot be reached, or refuses
     ├── ModelError                    the server of a model refused, failed or broke off
     ├── TurnLimitReached              a model still calls tools after the last turn it may take
     └── RequestError                  refused before any run starts or answers
@@ -65,6 +66,7 @@ __all__ = [
     "PayloadTooLarge",
     "QueueFull",
     "Rejected",
+    "RegistryError",
     "RequestError",
     "RequestTimeout",
     "RunEnded",
@@ -129,6 +131,10 @@ class EventsMissed(AgentAppError):
 
 class UnexpectedAnswer(AgentAppError):
     """The response is not one of this package's servers: the URL is wrong, or a proxy has answered."""
+
+
+class RegistryError(AgentAppError):
+    """A registry of agents cannot be reached, refuses, or answers with something else. The message says which."""
 
 
 class ModelError(AgentAppError):

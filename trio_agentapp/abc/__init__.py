@@ -28,12 +28,17 @@ from .interrupts import (
     StopSignal,
     Taken,
 )
+from .registries import A2ATransportsProperties, AgentCard, AgentDirectory, AgentRegistry, RegisteredAgent
 from .stores import SessionStore, StateStore
 from .tasks import TaskQueue
 
 __all__ = [
     "MAX_INPUT",
     "MAX_QUEUED",
+    "A2ATransportsProperties",
+    "AgentCard",
+    "AgentDirectory",
+    "AgentRegistry",
     "BaseInterruptBackend",
     "Busy",
     "Capability",
@@ -51,6 +56,7 @@ __all__ = [
     "Place",
     "QueueIsFull",
     "Queued",
+    "RegisteredAgent",
     "Renewal",
     "Resync",
     "RunInbox",

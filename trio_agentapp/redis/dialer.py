@@ -79,7 +79,8 @@ class Dialer:
                 # At the start an operator can correct it. Later it may be a password that changes on all nodes.
                 if not refusals_pass:
                     raise
-                log.error("No connection to Redis: %s", error)  # noqa: TRY400  a traceback says no more than the text
+                if str(error) != str(self.last_error):  # not at each attempt
+                    log.error("No connection to Redis: %s", error)  # noqa: TRY400  a traceback says no more
                 self.last_error = error
             else:
                 self._since = trio.current_time()

@@ -1,0 +1,50 @@
+"""Registries of agents: an app registers its agent card, so that other agents find it by name.
+
+keeper       registers an app in its registries, and keeps it registered
+environment  the registries that environment variables name
+redis        RedisRegistry: a key for each instance, which expires
+nacos        NacosRegistry: Nacos 3.1 and newer, over HTTP (nacos_http)
+dns_sd       DnsSdRegistry: DNS service discovery in the local network, by zeroconf
+foreign      a user's own registry, also with methods that are not async
+card         an agent card as JSON
+watching     the instances of an agent, again after each change
+
+Names are looked up when they are asked for, so that a registry loads only the libraries that it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .dns_sd import DnsSdRegistry
+    from .environment import registries_from_environment
+    from .keeper import Keeper, RegistryStatus, keeping
+    from .nacos import NacosRegistry
+    from .redis import RedisRegistry
+
+__all__ = [
+    "DnsSdRegistry",
+    "Keeper",
+    "NacosRegistry",
+    "RedisRegistry",
+    "RegistryStatus",
+    "keeping",
+    "registries_from_environment",
+]
+
+_HOMES = {
+    "DnsSdRegistry": "dns_sd",
+    "NacosRegistry": "nacos",
+    "RedisRegistry": "redis",
+    "registries_from_environment": "environment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES.get(name, 'keeper')}", __name__), name)
+    globals()[name] = value
+    return value
