@@ -75,8 +75,8 @@ class JsonFormatter(logging.Formatter):
 
 
 TELL_TOO_MUCH = ("httpx", "autogen_core")
-"""Loggers that are shown from WARNING: httpx logs the whole URL of each request, which may hold keys, and AutoGen each
-message of each user, also every token of an answer, several times."""
+"""Loggers that are shown from WARNING: httpx logs the whole URL of each request, which may hold keys, and AutoGen
+each message of each user, also every token of an answer, several times."""
 
 LOG_FORMATS: dict[str, type[logging.Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
 
