@@ -32,8 +32,8 @@ class UnfinishedTurn:
     def rest(self, state: Any, waiting: list[BaseMessage] | None = None) -> list[BaseMessage]:
         """The messages that complete the thread, so that a model provider accepts it in the next turn.
 
-        Results for open tool calls, and the partial answer; nothing if the graph waits because of `interrupt()`. Give
-        them to `aupdate_state` with `as_node=START`, because no node of the graph is to be followed by others.
+        Results for open tool calls, and the partial answer; nothing if the graph waits because of `interrupt()`.
+        Give them to `aupdate_state` with `as_node=START`: the edges of other nodes may not expect them.
 
         Args:
             state: what `aget_state` of the graph has returned. waiting: further messages behind those of the state.
