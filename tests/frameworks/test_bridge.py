@@ -739,10 +739,11 @@ async def test_a_handler_that_blocks_stalls_asyncio_only(bridge: Bridge) -> None
 
 
 async def test_many_handlers_are_stopped_at_once(bridge: Bridge) -> None:
-    ended = 0
+    begun = ended = 0
 
     async def handler() -> AsyncIterator[int]:
-        nonlocal ended
+        nonlocal begun, ended
+        begun += 1
         try:
             while True:
                 await asyncio.sleep(0.01)
@@ -754,7 +755,8 @@ async def test_many_handlers_are_stopped_at_once(bridge: Bridge) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(200):
             nursery.start_soon(collect, bridge, handler)
-        await trio.sleep(0.1)
+        while begun < 200:  # noqa: ASYNC110  the other thread counts
+            await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
     assert ended == 200
 
