@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -37,7 +38,9 @@ def check_strict(messages: list[dict[str, Any]]) -> None:
             assert message["content"] or message.get("tool_calls"), "an empty answer"
         for call in message.get("tool_calls", ()):
             assert call["type"] == "function"
+            assert re.fullmatch("[a-zA-Z0-9_-]{1,64}", call["function"]["name"])
             assert isinstance(json.loads(call["function"]["arguments"]), dict)
+            assert call["id"] not in open_calls, "two calls with one id"
             open_calls.append(call["id"])
     assert not open_calls, "a call without a result"
     json.dumps(messages)

@@ -142,6 +142,34 @@ async def test_what_goes_wrong_in_tools_is_told_to_the_model(asked: Any) -> None
     ]
 
 
+async def test_calls_that_a_model_makes_up_leave_a_conversation_that_servers_accept(asked: Any) -> None:
+    twins = [call("clock", city="Rome"), call("clock", city="Oslo")]
+    twins[1].id = twins[0].id
+    nested = call("clock", '{"city": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    calls = [call("functions.clock", city="Rome"), call("", ""), call("x" * 100), nested, *twins]
+    async with asked(calls, ["I see."], ["Yes."], agent=with_tools(clock)) as app:
+        assert (await app.ask("Go")).status == "completed"
+        first, second, third, fourth, *others = [
+            message["content"] for message in await app.saved() if message["role"] == "tool"
+        ]
+        assert first == "Error: there is no tool 'functions.clock'; there are: clock"
+        assert second == "Error: there is no tool ''; there are: clock"
+        assert third.startswith("Error: there is no tool 'xxx")
+        assert fourth == "Error: the arguments of clock are not valid: Expected `str`, got `array` - at `$.city`"
+        assert others == ["13:00", "14:00"]
+        assert (await app.ask("Really?")).status == "completed"
+
+
+async def test_usage_that_is_not_a_number_is_not_counted(asked: Any) -> None:
+    usage = (
+        b'data: {"choices": [], "usage": {"prompt_tokens": "12", "completion_tokens": [], "total_tokens": 3}}\n\n'
+    )
+    async with asked(["Yes.", usage], agent=lambda model: Agent(model, options={"stream_options": None})) as app:
+        end = await app.ask("Hello")
+        assert end.status == "completed"
+        assert end.usage == {"input_tokens": 0, "output_tokens": 0, "total_tokens": 3}
+
+
 async def test_a_tool_gets_the_run(asked: Any) -> None:
     async def whose(run: Run) -> str:
         await run.emit(Message.reasoning("I look it up."))

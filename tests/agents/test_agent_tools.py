@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import math
 import threading
 import time
 from typing import Annotated, Any, Literal
@@ -120,6 +121,38 @@ def test_the_decorator() -> None:
     assert (second.name, second.timeout) == ("b", 2)
 
 
+@dataclasses.dataclass
+class Arguments:
+    """Its name is that of the type which has the arguments of a tool."""
+
+    x: int
+
+
+async def test_names_of_types_and_parameters_do_not_matter() -> None:
+    def give(given: Arguments, __private: int, argument_0: int, __struct_fields__: int = 4) -> list[int]:
+        return [given.x, __private, argument_0, __struct_fields__]
+
+    made = Tool(give)
+    assert list(properties_of(made)) == ["given", "__private", "argument_0", "__struct_fields__"]
+    assert await made.use('{"given": {"x": 1}, "__private": 2, "argument_0": 3}') == "[1,2,3,4]"
+    assert (await made.use('{"given": {"x": 1}}')).endswith("Object missing required field `__private`")
+
+
+def test_a_default_that_is_not_json_is_not_shown() -> None:
+    def wait(at_most: float = math.inf, at_least: float = 1.5) -> None: ...
+
+    assert properties_of(Tool(wait)) == {
+        "at_most": {"type": "number"},
+        "at_least": {"type": "number", "default": 1.5},
+    }
+
+
+def test_a_partial_function_has_the_docstring_of_its_function() -> None:
+    function = Tool(functools.partial(weather, days=1), name="today").schema["function"]
+    assert function["description"] == Tool(weather).description
+    assert function["parameters"]["properties"]["place"]["description"] == "where, with its names"
+
+
 class Adder:
     async def __call__(self, x: int) -> int:
         return x + 1
@@ -137,6 +170,8 @@ def test_functions_that_cannot_be_tools() -> None:
 
     def ambiguous(x: Place | Square) -> None: ...
 
+    def half(x: str = "\ud83d") -> None: ...
+
     for fn, said in (
         (lambda x: x, r"tool '<lambda>': a name has 1 to 64 letters, digits, '_' and '-'"),
         (unknown, r"tool unknown: no JSON can become an argument: .*NotJson"),
@@ -144,6 +179,7 @@ def test_functions_that_cannot_be_tools() -> None:
         (positional, "arguments are given by name, so none is positional-only"),
         (local, r"its signature cannot be read: name 'Somewhere' is not defined; define its types at module level"),
         (ambiguous, r"tool ambiguous: no JSON can become an argument"),
+        (half, "tool half: its texts and defaults cannot be sent as JSON: .* surrogates not allowed"),
     ):
         with pytest.raises(ConfigurationError, match=said):
             Tool(fn)
@@ -173,10 +209,16 @@ async def test_arguments_are_converted() -> None:
         ('{"place": {"lat": 1}, "city": "Rome"}', "Object contains unknown field `city`"),
         ('{"place": {"la', "Input data was truncated"),
         ("[]", "Expected `object`, got `array`"),
+        ('{"x": "\ud83d"}', "'utf-8' codec can't encode character '\\ud83d' in position 7: surrogates not allowed"),
     ],
 )
 async def test_bad_arguments_are_told(arguments: str, said: str) -> None:
     assert await Tool(weather).use(arguments) == f"Error: the arguments of weather are not valid: {said}"
+
+
+async def test_arguments_that_are_nested_too_deep_are_told() -> None:
+    said = await Tool(lambda value: "got it", name="take").use('{"value": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    assert said.startswith("Error: the arguments of take are not valid: maximum recursion depth exceeded")
 
 
 async def test_results_become_text() -> None:

@@ -169,6 +169,17 @@ async def served(response: bytes, **options: Any) -> list[Chunk]:
             "The model's server reported an error in the middle of its answer. It said: overloaded",
         ),
         (["a", b'data: {"error": "text"}\n\n'], "It said: text"),
+        (
+            ["a", b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n'],
+            "something that is not JSON. It said: 'utf-8'",
+        ),
+        (
+            ["a", b'data: {"choices": [{"delta": {"reasoning": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}]}\n\n"],
+            "something that is not JSON. It said: maximum recursion depth exceeded",
+        ),
+        (["a", *[call("clock")] * 129], "The model called more than 128 tools at once."),
+        (["a" * 2**20, think("b" * 2**20), "c", wait()], "The model's answer has more than 2097152 characters."),
+        ([call("clock", "a" * 2**21), wait()], "The model's answer has more than 2097152 characters."),
     ],
 )
 async def test_failures_are_told_with_the_message_of_the_server(parts: Any, said: str) -> None:
@@ -185,6 +196,7 @@ async def test_failures_are_told_with_the_message_of_the_server(parts: Any, said
         ('{"detail": "of FastAPI"}', "It said: of FastAPI"),
         ("<html>a page</html>", "It said: <html>a page</html>"),
         ("x" * 100_000, "It said: " + "x" * 500),
+        ("[" * 50_000, "It said: " + "[" * 500),
         ("", "answered 400 Bad Request."),
     ],
 )

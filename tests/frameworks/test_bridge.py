@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
 import sys
 import threading
@@ -195,6 +196,33 @@ async def test_an_error_in_a_stray_task_is_logged_and_harms_no_other(
         nursery.start_soon(look)
         await bridge.run(work)
     assert repr(error) in caplog.text or str(error) in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["task", "callback"])
+async def test_an_error_that_is_found_late_is_logged_with_its_call(
+    bridge: Bridge, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    async def fail(around: list[Any]) -> None:
+        around.append(asyncio.current_task())
+        kept = around  # only the garbage collector frees this task, because its error has it
+        raise ValueError(f"lost {len(kept)}")
+
+    async def stray() -> None:
+        if kind == "task":
+            around: list[Any] = []
+            around.append(around)
+            asyncio.create_task(fail(around))  # noqa: RUF006  a stray one
+        else:
+            asyncio.get_running_loop().call_soon(lambda: [][0])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    await bridge.run(stray)
+    gc.collect()
+    [record] = caplog.records
+    assert record.getMessage().startswith(
+        "in test_an_error_that_is_found_late_is_logged_with_its_call.<locals>.stray: "
+    )
 
 
 async def test_a_bridge_that_is_closed_says_so() -> None:
@@ -711,10 +739,11 @@ async def test_a_handler_that_blocks_stalls_asyncio_only(bridge: Bridge) -> None
 
 
 async def test_many_handlers_are_stopped_at_once(bridge: Bridge) -> None:
-    ended = 0
+    begun = ended = 0
 
     async def handler() -> AsyncIterator[int]:
-        nonlocal ended
+        nonlocal begun, ended
+        begun += 1
         try:
             while True:
                 await asyncio.sleep(0.01)
@@ -726,7 +755,8 @@ async def test_many_handlers_are_stopped_at_once(bridge: Bridge) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(200):
             nursery.start_soon(collect, bridge, handler)
-        await trio.sleep(0.1)
+        while begun < 200:
+            await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
     assert ended == 200
 

@@ -81,7 +81,7 @@ def test_a_traceback_begins_with_the_users_code() -> None:
 def unconfigured() -> Iterator[logging.Logger]:
     """The root logger of a program that has configured nothing; pytest's own handlers are back in the end."""
     root = logging.getLogger()
-    changed = [root, *map(logging.getLogger, ("httpx", "hypercorn.error", "hypercorn.access"))]
+    changed = [root, *map(logging.getLogger, ("httpx", "autogen_core", "hypercorn.error", "hypercorn.access"))]
     before = [(each, each.handlers, each.level, each.filters) for each in changed]
     for each in changed:
         each.handlers, each.filters = [], []
@@ -102,6 +102,7 @@ def test_it_is_configured_once(capsys: pytest.CaptureFixture[str]) -> None:
         logging.getLogger("somebody").info("hello")
         assert root.level == logging.INFO
         assert logging.getLogger("httpx").level == logging.WARNING
+        assert not logging.getLogger("autogen_core.events").isEnabledFor(logging.INFO)
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["node_id"] == "n1"
     assert (json.loads(line)["logger"], json.loads(line)["message"]) == ("somebody", "hello")

@@ -203,5 +203,6 @@ def _add_usage(usage: Mapping[str, Any]) -> None:
         return
     total = dict(run.usage or {})
     for theirs, name in USAGE.items():
-        total[name] = total.get(name, 0) + (usage.get(theirs) or 0)
+        count = usage.get(theirs)
+        total[name] = total.get(name, 0) + (count if isinstance(count, int) else 0)
     run.usage = total

@@ -11,10 +11,20 @@ import msgspec
 from ..errors import ModelError
 from ..protocol.ids import new_call_id
 
-__all__ = ["BROKEN_OFF", "AnswerReader", "Chunk", "text_of_error"]
+__all__ = ["BROKEN_OFF", "MALFORMED", "AnswerReader", "Chunk", "text_of_error"]
 
 MAX_DETAIL = 500
 """Characters of the server's own message in an error."""
+
+MAX_ANSWER = 2 * 1024 * 1024
+"""Characters of text, reasoning and tool calls of one answer: several times what the longest answers have. A model
+that sends more does not end by itself."""
+
+MAX_CALLS = 128
+"""Tool calls of one answer. All of them run at the same time."""
+
+MALFORMED = (msgspec.DecodeError, RecursionError, UnicodeError)
+"""What decoding JSON raises for bytes of others: also if they are nested too deep, or are not UTF-8."""
 
 BROKEN_OFF = "The model's server broke off before the end of its answer."
 
@@ -65,16 +75,30 @@ class _Event(msgspec.Struct):
     error: Any = None
 
 
+@attrs.define
+class _OpenCall:
+    """A tool call, as far as it has arrived."""
+
+    index: int | None
+    id: str
+    name: str = ""
+    arguments: list[str] = attrs.field(factory=list)
+
+
 class AnswerReader:
     """Reads the events of one answer."""
 
     def __init__(self) -> None:
         self.finished = False
-        self._calls: list[_Call] = []
+        self._length = 0
+        self._calls: list[_OpenCall] = []
         self._usage: Mapping[str, Any] | None = None
 
     def read(self, data: bytes) -> Chunk:
-        """Return the text in an event. Tool calls and usage are kept for `end`. Raises ModelError."""
+        """Return the text in an event. Tool calls and usage are kept for `end`.
+
+        Raises ModelError: it is not an event, or the answer has become too long.
+        """
         text, thought = "", ""
         event = _decoded(data)
         self._usage = event.usage or self._usage
@@ -87,24 +111,43 @@ class AnswerReader:
             thought += reasoning if isinstance(reasoning, str) else ""
             for piece in delta.tool_calls or ():
                 self._join(piece)
+        self._count(len(text) + len(thought))
         return Chunk(text, thought)
 
     def end(self) -> Chunk:
         """Return the last chunk. Raises ModelError if the answer is not complete."""
         if not self.finished:
             raise ModelError(BROKEN_OFF, retryable=True)
-        return Chunk(tool_calls=tuple(map(_whole, self._calls)), usage=self._usage)
+        return Chunk(tool_calls=self._whole_calls(), usage=self._usage)
 
     def _join(self, piece: _Call) -> None:
         """Add a piece to its call. Some servers repeat the id in each piece, and some give all calls one index."""
         for call in reversed(self._calls):
             if call.index == piece.index and (not piece.id or piece.id == call.id):
-                known, more = call.function, piece.function
-                known.name = known.name or more.name
-                known.arguments = (known.arguments or "") + (more.arguments or "")
-                return
-        piece.id = piece.id or new_call_id()
-        self._calls.append(piece)
+                break
+        else:
+            call = _OpenCall(piece.index, piece.id or new_call_id())
+            self._calls.append(call)
+            if len(self._calls) > MAX_CALLS:
+                raise ModelError(f"The model called more than {MAX_CALLS} tools at once.")
+        name, arguments = piece.function.name or "", piece.function.arguments or ""
+        self._count(len(name) + len(arguments))
+        call.name = call.name or name
+        call.arguments.append(arguments)
+
+    def _count(self, characters: int) -> None:
+        self._length += characters
+        if self._length > MAX_ANSWER:
+            raise ModelError(f"The model's answer has more than {MAX_ANSWER} characters.")
+
+    def _whole_calls(self) -> tuple[dict[str, Any], ...]:
+        """The calls, each with an id of its own: some servers give one id to several."""
+        calls: dict[str, dict[str, Any]] = {}
+        for call in self._calls:
+            unique = new_call_id() if call.id in calls else call.id
+            function = {"name": call.name, "arguments": "".join(call.arguments) or "{}"}
+            calls[unique] = {"id": unique, "type": "function", "function": function}
+        return tuple(calls.values())
 
 
 def _decoded(data: bytes) -> _Event:
@@ -112,17 +155,12 @@ def _decoded(data: bytes) -> _Event:
         event = msgspec.json.decode(data, type=_Event)
     except msgspec.ValidationError as error:
         raise ModelError("The model's server sent something that is not an answer.", detail=str(error)) from error
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         raise ModelError("The model's server sent something that is not JSON.", detail=str(error)) from error
     if event.error is not None:
         summary = "The model's server reported an error in the middle of its answer."
         raise ModelError(summary, detail=text_of_error(event.error), retryable=True)
     return event
-
-
-def _whole(call: _Call) -> dict[str, Any]:
-    function = {"name": call.function.name or "", "arguments": call.function.arguments or "{}"}
-    return {"id": call.id, "type": "function", "function": function}
 
 
 def text_of_error(error: Any) -> str:

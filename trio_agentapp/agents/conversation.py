@@ -6,6 +6,7 @@ stopped anywhere, and a server accepts what is saved then.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -21,6 +22,7 @@ from ..protocol.content import (
     payload_of,
 )
 from ..protocol.message import INTERRUPTED, OUTPUT_OF, Message
+from .chunks import MALFORMED
 
 __all__ = ["Answer", "ChatMessage", "chat_messages", "recent"]
 
@@ -29,6 +31,9 @@ ChatMessage: TypeAlias = dict[str, Any]
 
 MAX_BYTES = 2 * 1024 * 1024
 """Of the JSON of a conversation. Stores keep states of 4 MiB, and the next answer has to fit, too."""
+
+_NOT_OF_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+"""Servers refuse a conversation with a tool call whose name has one of these."""
 
 
 class Answer:
@@ -45,8 +50,9 @@ class Answer:
 
     def call(self, calls: Iterable[ChatMessage]) -> list[ChatMessage]:
         """Add tool calls, and return their results, whose `content` is to be set."""
+        acceptable = [_acceptable(call) for call in calls]
         message = self._begun(None)
-        message["tool_calls"] = [_parsable(call) for call in calls]
+        message["tool_calls"] = acceptable
         results = [_result(call["id"]) for call in message["tool_calls"]]
         self._conversation += results
         return results
@@ -62,14 +68,19 @@ def _result(call_id: str) -> ChatMessage:
     return {"role": "tool", "tool_call_id": call_id, "content": INTERRUPTED}
 
 
-def _parsable(call: ChatMessage) -> ChatMessage:
-    """The call, without arguments if they are not a JSON object: servers refuse a conversation with others."""
+def _acceptable(call: ChatMessage) -> ChatMessage:
+    """The call as servers accept it in a conversation, whatever the model has made up.
+
+    Its name has the characters that names of tools may have, and arguments that are not a JSON object are left out.
+    """
     function = call["function"]
+    name = _NOT_OF_NAMES.sub("_", function["name"])[:64] or "unknown"
+    arguments = function["arguments"]
     try:
-        msgspec.json.decode(function["arguments"], type=dict)
-    except msgspec.DecodeError:
-        return {**call, "function": {**function, "arguments": "{}"}}
-    return call
+        msgspec.json.decode(arguments, type=dict)
+    except MALFORMED:
+        arguments = "{}"
+    return {**call, "function": {**function, "name": name, "arguments": arguments}}
 
 
 def recent(conversation: Sequence[ChatMessage], limit: int) -> list[ChatMessage]:
@@ -101,7 +112,7 @@ def chat_messages(messages: Iterable[Message]) -> list[ChatMessage]:
             arguments = data.get("arguments") or "{}"
             if not isinstance(arguments, str):
                 arguments = msgspec.json.encode(arguments).decode()
-            function = {"name": data.get("name") or "unknown", "arguments": arguments}
+            function = {"name": str(data.get("name") or ""), "arguments": arguments}
             call = {"id": data["call_id"], "type": "function", "function": function}
             (results[data["call_id"]],) = Answer(conversation).call([call])
         elif message.type in OUTPUT_OF.values() and data.get("call_id") in results:

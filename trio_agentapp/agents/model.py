@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from ..errors import ConfigurationError, ModelError
-from .chunks import BROKEN_OFF, AnswerReader, Chunk, text_of_error
+from .chunks import BROKEN_OFF, MALFORMED, AnswerReader, Chunk, text_of_error
 
 __all__ = ["ChatModel"]
 
@@ -217,7 +217,7 @@ async def _refusal(response: httpx.Response) -> ModelError:
                 break
     try:
         detail = text_of_error(msgspec.json.decode(body))
-    except msgspec.DecodeError:
+    except MALFORMED:
         detail = text_of_error(body.decode(errors="replace"))
     status = response.status_code
     return ModelError(

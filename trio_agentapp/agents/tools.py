@@ -16,6 +16,7 @@ import trio
 from ..errors import ConfigurationError
 from ..protocol.exception_groups import leaves
 from ..runs import current_run
+from .chunks import MALFORMED
 
 __all__ = ["Tool", "tool"]
 
@@ -26,6 +27,9 @@ MAX_THREADS = 40
 
 RUN = "run"
 """A parameter of this name gets the `Run`, or None outside of one. Models do not see it."""
+
+_DEFINED = "#/$defs/"
+"""Where a schema has those of named types."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SECTION = re.compile(r"^(?:Args|Arguments|Parameters):[ ]*$", re.MULTILINE)
@@ -60,8 +64,10 @@ class Tool:
         self._threads = trio.CapacityLimiter(MAX_THREADS)
         parameters = self._parameters()
         self._takes_run = parameters.pop(RUN, None) is not None
-        documented, arguments = _documented(inspect.getdoc(fn) or "", parameters)
+        documented, arguments = _documented(_doc_of(fn), parameters)
         self.description = documented if description is None else description
+        self._names = {f"argument_{number}": name for number, name in enumerate(parameters)}
+        """The parameter for each field of `_struct`, which cannot have fields of any name."""
         self._struct = self._arguments(parameters.values())
         self.schema = self._schema(parameters, arguments)
         """How the tool is shown to a model, as a member of `tools`."""
@@ -77,10 +83,10 @@ class Tool:
         """Call the function with arguments in JSON. Return its result as text, or what went wrong."""
         try:
             given = msgspec.json.decode(arguments, type=self._struct)
-        except msgspec.DecodeError as error:
+        except MALFORMED as error:
             return f"Error: the arguments of {self.name} are not valid: {error}"
-        values = msgspec.structs.asdict(given)
-        values = {name: value for name, value in values.items() if value is not msgspec.UNSET}
+        fields = msgspec.structs.asdict(given).items()
+        values = {self._names[field]: value for field, value in fields if value is not msgspec.UNSET}
         if self._takes_run:
             values[RUN] = current_run.get(None)
         try:
@@ -115,31 +121,38 @@ class Tool:
 
     def _arguments(self, parameters: Iterable[inspect.Parameter]) -> type[msgspec.Struct]:
         fields: list[Any] = []
-        for each in parameters:
+        for field, each in zip(self._names, parameters, strict=True):
             kind = Any if each.annotation in (each.empty, object) else each.annotation
             if each.default is each.empty:
-                fields.append((each.name, kind))
+                fields.append((field, kind))
             else:
                 # The function has its default itself.
-                fields.append((each.name, kind | msgspec.UnsetType, msgspec.UNSET))
-        return msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
+                fields.append((field, kind | msgspec.UnsetType, msgspec.UNSET))
+        return msgspec.defstruct("Arguments", fields, rename=self._names, kw_only=True, forbid_unknown_fields=True)
 
     def _schema(self, parameters: dict[str, inspect.Parameter], texts: dict[str, str]) -> dict[str, Any]:
         try:
-            _, components = msgspec.json.schema_components([self._struct], ref_template="#/$defs/{name}")
+            (own,), components = msgspec.json.schema_components([self._struct], ref_template=_DEFINED + "{name}")
         except TypeError as error:
             said = str(error).splitlines()
             raise ConfigurationError(f"tool {self.name}: no JSON can become an argument: {said[-1]}") from error
-        schema = components.pop("Arguments")
+        schema = components.pop(own["$ref"].removeprefix(_DEFINED))
         del schema["title"]
         for name, parameter in parameters.items():
             if name in texts:
                 schema["properties"][name]["description"] = texts[name]
-            if isinstance(parameter.default, str | int | float):
-                schema["properties"][name]["default"] = parameter.default
+            default = parameter.default
+            if isinstance(default, str | int) or (isinstance(default, float) and math.isfinite(default)):
+                schema["properties"][name]["default"] = default
         if components:
             schema["$defs"] = components
         function = {"name": self.name, "description": self.description, "parameters": schema}
+        try:
+            msgspec.json.encode(function)
+        except UnicodeError as error:
+            raise ConfigurationError(
+                f"tool {self.name}: its texts and defaults cannot be sent as JSON: {error}"
+            ) from error
         return {"type": "function", "function": function}
 
 
@@ -156,6 +169,11 @@ def tool(
 def tool(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a tool of the decorated function: `@tool`, or `@tool(timeout=5)` with the options of `Tool`."""
     return functools.partial(Tool, **options) if fn is None else Tool(fn)
+
+
+def _doc_of(fn: Callable[..., Any]) -> str:
+    """The docstring; that of `functools.partial` is about the class."""
+    return inspect.getdoc(fn.func if isinstance(fn, functools.partial) else fn) or ""
 
 
 def _documented(doc: str, parameters: Iterable[str]) -> tuple[str, dict[str, str]]:

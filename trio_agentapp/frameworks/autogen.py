@@ -36,7 +36,7 @@ from ..errors import ItemError
 from ..protocol.content import Content, DataContent, ImageContent, RefusalContent, TextContent
 from ..protocol.message import INTERRUPTED, OUTPUT_OF, Message, MessageType
 from .autogen_agent import AutoGenCopy
-from .autogen_stop import StopToken, at_stop
+from .autogen_stop import StopToken, at_stop, let_stops_be_no_errors
 from .media import media_of
 from .reasoning import parts_of
 from .tool_messages import data_of
@@ -58,6 +58,10 @@ class AutoGenAdapter(FrameworkAdapter):
     name = "autogen"
     stops_tasks_first = True
     stops_in_stream = True
+
+    def __init__(self, type_converters: TypeConverters | None = None) -> None:
+        super().__init__(type_converters)
+        let_stops_be_no_errors()
 
     def messages(self, messages: Sequence[Message]) -> list[BaseChatMessage]:
         """A tool call and its output are one message. Reasoning is left out: no chat message has a place for it."""

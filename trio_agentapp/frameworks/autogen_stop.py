@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from autogen_core import CancellationToken
 
 from ..abc.frameworks import TaskStop
+from .call import current_call
 
-__all__ = ["StopToken", "at_stop"]
+__all__ = ["StopToken", "at_stop", "let_stops_be_no_errors"]
 
 IGNORED = frozenset({"RunContext._run", "Queue.get"})
 """The tasks in which a team delivers messages to its agents, and waits for theirs. `run_stream` ends them."""
@@ -26,6 +28,22 @@ def at_stop(task: asyncio.Task[Any]) -> TaskStop:
     if name in IGNORED:
         return "ignore"
     return "wait" if name == AWAITED else "cancel"
+
+
+class _NoStops(logging.Filter):
+    """Leaves out the CancelledError of a stop, which AutoGen logs as an error of the agent that was stopped."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        call = current_call.get()
+        return not (isinstance(error, asyncio.CancelledError) and call is not None and call.cancelled)
+
+
+def let_stops_be_no_errors() -> None:
+    """Add the filter to AutoGen's logger, once."""
+    logger = logging.getLogger("autogen_core")
+    if not any(isinstance(each, _NoStops) for each in logger.filters):
+        logger.addFilter(_NoStops())
 
 
 class StopToken(CancellationToken):  # type: ignore[misc]  # the framework is not installed where types are checked

@@ -15,7 +15,6 @@ import asyncio
 import contextvars
 import logging
 import threading
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
@@ -45,6 +44,16 @@ class BridgeClosed(AgentAppError):
     """The asyncio loop of the app does not run: the app has not started, or has ended."""
 
 
+class Task(asyncio.Task[T]):
+    """A task that knows the call which has started it.
+
+    asyncio reports an error that no code awaits when the task is freed. The garbage collector clears weak
+    references before that, so the task has to know its call itself.
+    """
+
+    call: Call | None = None
+
+
 class Bridge:
     """Awaits asyncio code from Trio. The app has one as `app.bridge`; its thread starts with the first use."""
 
@@ -58,7 +67,6 @@ class Bridge:
         self._thread = threading.Thread(target=self._serve, name="asyncio loop of trio-agentapp", daemon=True)
         self._started = False
         self._closed = False
-        self._owners: weakref.WeakKeyDictionary[asyncio.Task[Any], Call] = weakref.WeakKeyDictionary()
 
     async def run(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Await `fn(*args)` on the asyncio loop. Returns what it returns, and raises what it raises.
@@ -223,11 +231,11 @@ class Bridge:
         context: contextvars.Context | None = None,
         **options: Any,
     ) -> asyncio.Task[T]:
-        task = asyncio.Task(coro, loop=loop, context=context, **options)
         call = current_call.get() if context is None else context.get(current_call)
+        task = Task(coro, loop=loop, context=context, **options)
+        task.call = call
         if call is not None:
             call.adopt(task)
-            self._owners[task] = call
         return task
 
     @staticmethod
@@ -239,7 +247,12 @@ class Bridge:
     def _on_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log an error that no code awaits: of a stray task, a callback, a transport."""
         task = context.get("task") or context.get("future")
-        call = self._owners.get(task) if isinstance(task, asyncio.Task) else current_call.get()
+        # A callback is known by its handle, whose context has a public name only since Python 3.12.
+        around = getattr(context.get("handle"), "_context", None)
+        if isinstance(task, asyncio.Task):
+            call = getattr(task, "call", None)
+        else:
+            call = current_call.get() if around is None else around.get(current_call)
         if call is not None:
             call.note_error(context["message"], context.get("exception"))
         else:

@@ -24,11 +24,12 @@ from ..protocol.content import Content, DataContent, RefusalContent, TextContent
 from ..protocol.message import OUTPUT_OF, Message, Role
 from .langgraph_agent import GraphCopy
 from .langgraph_thread import StoreSaver
+from .langgraph_turn import UnfinishedTurn
 from .media import Media, media_of
 from .tool_messages import data_of, object_of
 from .untranslated import untranslated
 
-__all__ = ["LangGraphAdapter", "StoreSaver"]
+__all__ = ["LangGraphAdapter", "StoreSaver", "UnfinishedTurn"]
 
 MODES = frozenset({"messages", "custom", "updates", "values"})
 """The stream modes whose items are translated, if `stream_mode` is a list."""

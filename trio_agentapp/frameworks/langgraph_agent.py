@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+from langchain_core.messages import BaseMessage
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 from langgraph.types import Command
 
 from ..abc.frameworks import AgentCopy
 from ..errors import ConfigurationError
-from ..protocol.message import INTERRUPTED
 from .langgraph_thread import Thread, dumped, loaded
+from .langgraph_turn import UnfinishedTurn
 
 __all__ = ["GraphCopy"]
 
@@ -49,8 +48,7 @@ class GraphCopy(AgentCopy):
             graph = graph.copy({"checkpointer": self._thread.saver})
         self._graph: Pregel[Any, Any, Any, Any] = graph
         self._waiting: list[BaseMessage] = [loaded(kept) for kept in saved.get("waiting", ())]
-        self._partial: dict[str, str] = {}
-        """The text so far of each message that is being written."""
+        self._turn = UnfinishedTurn()
 
     async def stream(self, messages: list[BaseMessage]) -> AsyncIterator[Any]:
         """A graph that waits because of `interrupt()` gets the text of the last message as its answer."""
@@ -62,7 +60,7 @@ class GraphCopy(AgentCopy):
         async with aclosing(stream):
             async for mode, item in stream:
                 if mode == "messages":
-                    self._note(item[0])
+                    self._turn.note(item[0])
                 yield mode, item
 
     async def state(self) -> Any:
@@ -70,31 +68,8 @@ class GraphCopy(AgentCopy):
         messages = snapshot.values.get("messages", []) if isinstance(snapshot.values, Mapping) else []
         ids = {message.id for message in messages}
         waiting = [message for message in self._waiting if message.id not in ids]
-        if not snapshot.interrupts:
-            waiting += [
-                ToolMessage(
-                    INTERRUPTED, tool_call_id=call["id"], name=call["name"], status="error", id=str(uuid.uuid4())
-                )
-                for call in _open_calls([*messages, *waiting])
-            ]
-            waiting += [
-                AIMessage(text, id=id or str(uuid.uuid4())) for id, text in self._partial.items() if id not in ids
-            ]
+        waiting += self._turn.rest(snapshot, waiting)
         state: dict[str, Any] = {"waiting": [dumped(message) for message in waiting]}
         if self._thread is not None:
             state["checkpoints"] = self._thread.dump()
         return state
-
-    def _note(self, message: Any) -> None:
-        if isinstance(message, AIMessageChunk):
-            id = message.id or ""
-            if message.chunk_position == "last":
-                self._partial.pop(id, None)
-            elif text := str(message.text):
-                self._partial[id] = self._partial.get(id, "") + text
-
-
-def _open_calls(messages: list[BaseMessage]) -> list[Any]:
-    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
-    calls = [call for message in messages if isinstance(message, AIMessage) for call in message.tool_calls]
-    return [call for call in calls if call["id"] not in answered]

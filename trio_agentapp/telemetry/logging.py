@@ -74,6 +74,10 @@ class JsonFormatter(logging.Formatter):
         return escaped(orjson.dumps(line).decode())
 
 
+TELL_TOO_MUCH = ("httpx", "autogen_core")
+"""Loggers that are shown from WARNING: httpx logs the whole URL of each request, which may hold keys, and AutoGen
+each message of each user, also every token of an answer, several times."""
+
 LOG_FORMATS: dict[str, type[logging.Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
 
 
@@ -99,9 +103,9 @@ def configure_logging(log_format: str = "text", *, node_id: str = "", level: int
     root.addHandler(handler)
     if root.level == logging.WARNING:
         root.setLevel(level)
-    # It logs the whole URL of each request, and URLs may hold keys.
-    if (httpx := logging.getLogger("httpx")).level == logging.NOTSET:
-        httpx.setLevel(logging.WARNING)
+    for name in TELL_TOO_MUCH:
+        if (logger := logging.getLogger(name)).level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)
     logging.captureWarnings(True)
     for name in HYPERCORN:
         logging.getLogger(name).addFilter(_HypercornFormat(name, log_format, node_id))

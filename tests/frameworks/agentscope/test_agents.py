@@ -19,7 +19,7 @@ from agentscope.model import ChatModelBase, ChatResponse
 from agentscope.pipeline import stream_printing_messages
 from agentscope.tool import Toolkit, ToolResponse
 
-from trio_agentapp import AgentApp
+from trio_agentapp import AgentApp, AgentRequest
 from trio_agentapp.errors import ItemError
 from trio_agentapp.frameworks import adapter_of
 from trio_agentapp.protocol.message import Message
@@ -161,6 +161,76 @@ async def test_the_partial_answer_of_a_model_that_fails_is_saved() -> None:
     assert (end.status, end.error.code) == ("failed", "exception")
     assert ENDED == ["model", "handler"]
     assert [msg.get_text_content() for msg in saved] == ["What is above?", "The "]
+
+
+class Hangs(ReActAgent):
+    """An agent that does not come back from a method which a stop calls."""
+
+    def __init__(self, at: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.at = at
+
+    async def interrupt(self, msg: Any = None) -> None:
+        await self._hang_at("interrupt")
+        await super().interrupt(msg)
+
+    async def handle_interrupt(self, *args: Any, **options: Any) -> Msg:
+        await self._hang_at("handle_interrupt")
+        return await super().handle_interrupt(*args, **options)
+
+    async def _hang_at(self, place: str) -> None:
+        if self.at == place:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ENDED.append(place)
+
+
+@pytest.mark.parametrize("at", ["interrupt", "handle_interrupt"])
+async def test_an_agent_that_hangs_in_interrupt_ends_with_the_cleanup_budget(at: str) -> None:
+    """The partial answer is saved, other chats go on, and the session is free afterwards."""
+    saved: list[Any] = []
+    app = AgentApp(cleanup_budget=0.5)
+
+    @app.query(framework="agentscope")
+    async def chat(self: Any, msgs: Any, request: AgentRequest, **kwargs: Any) -> AsyncIterator[Any]:
+        memory = InMemoryMemory()
+        agent = Hangs(
+            at if request.session_id == "s" else "",
+            name="Friday",
+            model=Model(tool="", endless=msgs[-1].get_text_content() == "Talk."),
+            sys_prompt="You talk.",
+            memory=memory,
+            formatter=OpenAIChatFormatter(),
+        )
+        agent.set_console_output_enabled(enabled=False)
+        try:
+            async for msg, last in stream_printing_messages(agents=[agent], coroutine_task=agent(msgs)):
+                yield msg, last
+        except asyncio.CancelledError:
+            await agent.interrupt()
+            raise
+        finally:
+            saved.extend(await memory.get_memory())
+
+    async def ask(text: str, session: str, stop: bool = False) -> Any:
+        async with app.stream_query({"input": text, "user_id": "u", "session_id": session}) as events:
+            async for event in events:
+                if stop and event.object == "content" and "sky " in event.text:
+                    stop = False
+                    await app.stop_chat("u", "s")
+                    assert (await ask("Hello.", "other")).status == "completed"
+                    saved.clear()
+        return event
+
+    with trio.fail_after(30):
+        async with app.runtime():
+            end = await ask("Talk.", "s", stop=True)
+            assert (end.status, end.error.code) == ("failed", "cleanup_timeout")
+            assert at in ENDED
+            assert [msg.role for msg in saved][:2] == ["user", "assistant"]
+            assert "sky " in saved[1].get_text_content()
+            assert (await ask("Hello.", "s")).status == "completed"
 
 
 def test_messages_arrive_in_its_types() -> None:

@@ -293,6 +293,7 @@ async def test_a_stop_while_the_model_talks(
     assert saved
     ours = [record.message for record in caplog.records if record.name.startswith(("trio_agentapp", "asyncio"))]
     assert not [text for text in ours if "left the asyncio task" in text or "exception" in text.lower()]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def test_a_handler_keeps_the_partial_answer() -> None:
@@ -409,6 +410,25 @@ async def test_a_tool_in_a_thread_sees_the_stop() -> None:
     assert end.status == "canceled"
     # The end of the app waits for the threads of its loop.
     assert "thread" in ENDED
+
+
+async def test_a_cancellation_that_is_no_stop_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Leaves(Model):
+        async def create_stream(self, messages: Any, **options: Any) -> AsyncIterator[str | CreateResult]:
+            yield "The "
+            raise asyncio.CancelledError
+
+    team = RoundRobinGroupChat([AssistantAgent("ann", Leaves(), model_client_stream=True)], max_turns=1)
+    app = app_with(lambda: team)
+
+    def errors() -> set[str]:
+        return {record.name for record in caplog.records if record.levelno == logging.ERROR}
+
+    with trio.fail_after(30):
+        async with app.runtime(), app.stream_query({"input": "hi", "user_id": "u", "session_id": "s"}):
+            while "autogen_core" not in errors():
+                await trio.sleep(0.01)
+            await app.stop_chat("u", "s")
 
 
 async def test_a_model_that_fails() -> None:

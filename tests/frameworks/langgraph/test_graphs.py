@@ -26,11 +26,13 @@ from langchain_core.messages import (
 from langchain_core.outputs import ChatGenerationChunk
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
+from langgraph.graph import START
 from langgraph.types import Command, interrupt
 
 from trio_agentapp import AgentApp
 from trio_agentapp.errors import ItemError
 from trio_agentapp.frameworks import adapter_of
+from trio_agentapp.frameworks.langgraph import UnfinishedTurn
 from trio_agentapp.protocol.content import DataContent, ImageContent, TextContent
 from trio_agentapp.protocol.message import Message
 
@@ -205,13 +207,14 @@ async def test_a_handler_keeps_the_partial_answer() -> None:
 
     @app.query(framework="langgraph")
     async def chat(msgs: Any) -> AsyncIterator[Any]:
-        text = ""
+        turn = UnfinishedTurn()
         try:
-            async for chunk, metadata in agent.astream({"messages": msgs}, config, stream_mode="messages"):
-                text += chunk.text
-                yield chunk, metadata
+            async for item in agent.astream({"messages": msgs}, config, stream_mode="messages"):
+                turn.note(item[0])
+                yield item
         except asyncio.CancelledError:
-            await agent.aupdate_state(config, {"messages": [AIMessage(text)]})
+            if rest := turn.rest(await agent.aget_state(config)):
+                await agent.aupdate_state(config, {"messages": rest}, as_node=START)
             raise
 
     with trio.fail_after(30):
@@ -241,6 +244,49 @@ async def test_a_stop_in_a_tool_ends_the_tool_and_closes_its_call() -> None:
     history.pop(2)  # what the tool has shown
     assert [type(message) for message in history] == [HumanMessage, AIMessage, ToolMessage]
     assert history[1].tool_calls[0]["id"] == history[2].tool_call_id == "c1"
+
+
+async def test_a_stop_in_a_tool_leaves_a_thread_that_a_strict_provider_accepts() -> None:
+    """As the manual says, with a checkpointer of one's own."""
+    prompts: list[list[BaseMessage]] = []
+
+    class Strict(Model):
+        async def _astream(self, messages: list[BaseMessage], *args: Any, **options: Any) -> AsyncIterator[Any]:
+            prompts.append(messages)
+            if messages[-1].text == "And now?":
+                yield ChatGenerationChunk(message=AIMessageChunk("Well."))
+                return
+            async for chunk in super()._astream(messages, *args, **options):
+                yield chunk
+
+    app = AgentApp()
+    agent = create_agent(Strict(tool="wait"), [wait], checkpointer=InMemorySaver())
+
+    @app.query(framework="langgraph")
+    async def chat(msgs: Any) -> AsyncIterator[Any]:
+        config = {"configurable": {"thread_id": "1"}}
+        turn = UnfinishedTurn()
+        try:
+            async for mode, item in agent.astream({"messages": msgs}, config, stream_mode=["messages", "custom"]):
+                if mode == "messages":
+                    turn.note(item[0])
+                yield mode, item
+        except asyncio.CancelledError:
+            if rest := turn.rest(await agent.aget_state(config)):
+                await agent.aupdate_state(config, {"messages": rest}, as_node=START)
+            raise
+
+    async with app.runtime():
+        with trio.fail_after(30):
+            async with app.stream_query({"input": "hi", "user_id": "u", "session_id": "s"}) as events:
+                async for event in events:
+                    if event.object == "content" and event.data == {"waits": True}:
+                        await app.stop_chat("u", "s")
+        assert event.status == "canceled"
+        assert (await play(app, "And now?", user_id="u", session_id="s")).status == "completed"
+    assert [type(message) for message in prompts[-1]] == [HumanMessage, AIMessage, ToolMessage, HumanMessage]
+    assert prompts[-1][2].tool_call_id == "c1"  # type: ignore[attr-defined]
+    assert prompts[-1][1].text == "Let me look."
 
 
 async def test_a_model_that_fails() -> None:

@@ -1,0 +1,61 @@
+"""What a turn of LangGraph that was stopped leaves behind, and is in no checkpoint."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+
+from ..protocol.message import INTERRUPTED
+
+__all__ = ["UnfinishedTurn"]
+
+
+class UnfinishedTurn:
+    """Collects the text of messages that are being written, and closes tool calls that have no result."""
+
+    def __init__(self) -> None:
+        self._partial: dict[str, str] = {}
+        """The text so far of each message that is being written."""
+
+    def note(self, message: Any) -> None:
+        """Note a message, or a chunk of one, of `stream_mode="messages"`. Others are passed over."""
+        if isinstance(message, AIMessageChunk):
+            id = message.id or ""
+            if message.chunk_position == "last":
+                self._partial.pop(id, None)
+            elif text := str(message.text):
+                self._partial[id] = self._partial.get(id, "") + text
+
+    def rest(self, state: Any, waiting: list[BaseMessage] | None = None) -> list[BaseMessage]:
+        """The messages that complete the thread, so that a model provider accepts it in the next turn.
+
+        Results for open tool calls, and the partial answer; nothing if the graph waits because of `interrupt()`.
+        Give them to `aupdate_state` with `as_node=START`: the edges of other nodes may not expect them.
+
+        Args:
+            state: what `aget_state` of the graph has returned. waiting: further messages behind those of the state.
+        """
+        if state.interrupts:
+            return []
+        messages = state.values.get("messages", []) if isinstance(state.values, Mapping) else []
+        ids = {message.id for message in messages}
+        results = [_result_of(call) for call in _open_calls([*messages, *(waiting or ())])]
+        partial = [AIMessage(text, id=id or _new_id()) for id, text in self._partial.items() if id not in ids]
+        return [*results, *partial]
+
+
+def _result_of(call: Any) -> ToolMessage:
+    return ToolMessage(INTERRUPTED, tool_call_id=call["id"], name=call["name"], status="error", id=_new_id())
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def _open_calls(messages: list[BaseMessage]) -> list[Any]:
+    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
+    calls = [call for message in messages if isinstance(message, AIMessage) for call in message.tool_calls]
+    return [call for call in calls if call["id"] not in answered]
