@@ -5,7 +5,8 @@ other:
 
     errors                                      the error tree
     protocol                                    types and JSON of what crosses the network; no I/O, no Trio
-    nursery                                     a nursery that does not change exceptions of its block
+    nursery, restarts                           a nursery that does not change exceptions of its block; restarts of
+                                                subprocesses
     abc                                         contracts of backends, stores and adapters
     runs                                        a run from its claim to its terminal event; Trio only
     redis                                       the Trio link to a Redis server

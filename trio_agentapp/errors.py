@@ -175,10 +175,12 @@ class RequestError(AgentAppError):
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     retryable: ClassVar[bool] = False
+    sentence: ClassVar[str] = ""
+    """The `detail`, unless another one is given; empty: the title."""
 
     def __init__(self, detail: str = "", *, retry_after: float | None = None) -> None:
-        super().__init__(detail or self.title)
-        self.detail = detail or self.title
+        self.detail = detail or self.sentence or self.title
+        super().__init__(self.detail)
         self.retry_after = retry_after
         """Seconds after which the request may be repeated; None: no advice."""
 
@@ -238,18 +240,14 @@ class RunNotFound(NotFound):
     """The run is unknown, or another user's. Both get the same response, byte for byte."""
 
     code, title = "run_not_found", "Run not found"
-
-    def __init__(self) -> None:
-        super().__init__("There is no such run.")
+    sentence = "There is no such run."
 
 
 class TaskNotFound(NotFound):
     """The task is unknown, expired, of another path, or another user's. All get the same response."""
 
     code, title = "task_not_found", "Task not found"
-
-    def __init__(self) -> None:
-        super().__init__("There is no such task.")
+    sentence = "There is no such task."
 
 
 class MethodNotAllowed(RequestError):
@@ -273,9 +271,7 @@ class IdempotencyConflict(RequestError):
     """An idempotency key was used again, with another body."""
 
     code, status, title = "idempotency_conflict", 409, "Idempotency conflict"
-
-    def __init__(self) -> None:
-        super().__init__("This Idempotency-Key was used with another body.")
+    sentence = "This Idempotency-Key was used with another body."
 
 
 class Elsewhere(RequestError):
@@ -295,18 +291,14 @@ class RunEnded(RequestError):
     """The run has ended, or has not begun, so it takes no input."""
 
     code, status, title = "run_ended", 409, "Run not running"
-
-    def __init__(self) -> None:
-        super().__init__("This run is not running, so it takes no input.")
+    sentence = "This run is not running, so it takes no input."
 
 
 class StreamExpired(RequestError):
     """The run has ended, and its events are no longer kept."""
 
     code, status, title = "stream_expired", 410, "Stream expired"
-
-    def __init__(self) -> None:
-        super().__init__("This run has ended, and its events are no longer kept.")
+    sentence = "This run has ended, and its events are no longer kept."
 
 
 class MisdirectedRequest(RequestError):

@@ -1,4 +1,4 @@
-"""A nursery around a block of other code, which does not change what that code raises."""
+"""A nursery that raises an exception of its block as it is, and not in an exception group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ __all__ = ["nursery_around"]
 
 @asynccontextmanager
 async def nursery_around() -> AsyncIterator[trio.Nursery]:
-    """Open a nursery. An exception of the block is raised as it is, not in a group, unless a task failed, too."""
+    """Open a nursery for tasks that accompany the block.
+
+    `trio.open_nursery` puts every exception of its block into an ExceptionGroup. Here an exception of the block
+    leaves it unchanged, so that callers can catch it with a plain `except`. If a task of the nursery has failed,
+    too, all exceptions are raised in a group, as Trio does.
+    """
     own: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:

@@ -27,7 +27,8 @@ import trio
 from trio_agentapp.protocol.ids import SessionKey
 from trio_agentapp.protocol.keys import Layout
 from trio_agentapp.protocol.timings import Timings
-from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer
+from trio_agentapp.testing.faulty_proxy import FaultyProxy
+from trio_agentapp.testing.redis_server import RedisServer
 
 from .checker import Rules, Verdict, judge
 from .client import Broken, Exchange, call

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import redis
 import trio
 
-from trio_agentapp.testing.redis_server import FaultyProxy
+from trio_agentapp.testing.faulty_proxy import FaultyProxy
 
 from .cluster import Chat, Cluster, Node
 from .history import TERMINAL, Freed

@@ -180,18 +180,38 @@ async def stops_around_the_claim(cluster: Cluster, trials: int) -> None:
         await repeat(cluster, trials, trial)
 
 
-async def stops_around_the_finish(cluster: Cluster, trials: int) -> None:
+class Border:
+    """The time after the first event of a run at which stops begin to come too late; it depends on the machine.
+
+    It follows the answers, a millisecond for each, so that about half of the stops come in time. More equal answers
+    in a row than there are workers mean that it is far away. Then the steps grow.
+    """
+
+    def __init__(self, guess: float) -> None:
+        self.seconds = guess
+        self._in_time = False
+        self._in_a_row = 0
+
+    def note(self, *, in_time: bool) -> None:
+        self._in_a_row = self._in_a_row + 1 if in_time is self._in_time else 1
+        self._in_time = in_time
+        step = 0.001 * 2 ** min(max(0, self._in_a_row - WORKERS), 4)
+        self.seconds += step if in_time else -step
+
+
+async def stops_around_the_finish(cluster: Cluster, trials: int, *, guess: float = 0.045) -> None:
     """About half of them come in time: where the border is, on this machine, the answers tell."""
-    border = 0.045
+    border = Border(guess)
 
     async def trial(cluster: Cluster, session: str) -> None:
-        nonlocal border
-        chat = await cluster.start(cluster.any_node(), session, seconds=0.05, period=0.01)
+        # If a stop comes too late even without a pause, the run takes longer.
+        seconds, pause = 0.05 - min(0.0, border.seconds), border.seconds + random.uniform(-0.004, 0.004)
+        chat = await cluster.start(cluster.any_node(), session, seconds=seconds, period=0.01)
         await chat.begun.wait()
-        await trio.sleep(max(0.0, border + random.uniform(-0.004, 0.004)))
+        await trio.sleep(max(0.0, pause))
         named = {"run": chat.run} if random.random() < 0.5 else {"session": session}
         stop = await cluster.stop(cluster.any_node(), wait=random.random() < 0.5, **named)
-        border += 0.001 if stop.accepted else -0.001
+        border.note(in_time=stop.accepted)
         await wait_accepted(cluster, chat, stop)
         await cluster.wait_done(chat)
 

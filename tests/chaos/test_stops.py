@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from statistics import median
 
+import attrs
 import pytest
 import trio
 
 from trio_agentapp.testing.redis_server import RedisServer
 
+from . import load
 from .cluster import SHORT
 from .scenarios import SCENARIOS, Scenario, run_scenario
 
@@ -34,3 +37,11 @@ async def test_nothing_is_lost_doubled_or_stuck(scenario: Scenario, server: Redi
         assert median(outcome.latencies) < SHORT.heartbeat / 3
     if scenario.name == "connections":
         assert outcome.figures == {"processes": 2, "connections of one": 2}
+
+
+@pytest.mark.parametrize("guess", [0.0, 0.16])
+async def test_stops_around_the_finish_find_it_on_a_machine_of_any_speed(guess: float, server: RedisServer) -> None:
+    """A machine that is faster, or slower, than the one for which the first guess was made."""
+    scenario = SCENARIOS["stops-around-the-finish"]
+    slow = attrs.evolve(scenario, load=partial(load.stops_around_the_finish, guess=guess))
+    (await run_scenario(slow, scenario.short, server=server)).assert_clean()

@@ -9,7 +9,8 @@ import pytest
 
 from trio_agentapp import AgentClient, errors
 from trio_agentapp.client import EventStream, Retries
-from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer
+from trio_agentapp.testing.faulty_proxy import FaultyProxy
+from trio_agentapp.testing.redis_server import RedisServer
 
 from .conftest import Start
 from .harness import Server, check_events, fresh, say

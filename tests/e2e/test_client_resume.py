@@ -10,7 +10,7 @@ import trio
 
 from trio_agentapp import AgentClient, errors
 from trio_agentapp.client import EventStream, Retries
-from trio_agentapp.testing.redis_server import FaultyProxy
+from trio_agentapp.testing.faulty_proxy import FaultyProxy
 
 from .conftest import Start
 from .harness import Server, check_events, free_port, fresh

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 import trio
 
-from trio_agentapp.testing.redis_server import FaultyProxy
+from trio_agentapp.testing.faulty_proxy import FaultyProxy
 
 from .conftest import Start
 from .harness import TIMEOUT, WAYS, Client, Server, check_events, fresh

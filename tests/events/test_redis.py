@@ -34,7 +34,8 @@ from trio_agentapp.redis.serving import serving_in_background
 from trio_agentapp.runs import Gap, Handler, Run, RunRegistry, Subscriber, stop_run
 from trio_agentapp.runs.viewing import Viewing
 from trio_agentapp.testing import Script, UnrulyBackend, say, wait
-from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer, installed_kinds
+from trio_agentapp.testing.faulty_proxy import FaultyProxy
+from trio_agentapp.testing.redis_server import RedisServer, installed_kinds
 
 from ..interrupts.redis_house import (
     LONG,

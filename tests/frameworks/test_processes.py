@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -61,6 +62,24 @@ async def test_a_process_that_ignores_sigterm_is_killed_within_the_cleanup_budge
     pids = await pids_of(app_with(STUBBORN, cleanup_budget=1.0))
     assert pids
     assert not any(map(is_alive, pids))
+
+
+@pytest.fixture
+def adopts_orphans() -> Iterator[None]:
+    """This process inherits orphaned descendants, as process 1 of a container does."""
+    libc, set_child_subreaper = ctypes.CDLL(None), 36
+    assert libc.prctl(set_child_subreaper, 1) == 0
+    yield
+    assert libc.prctl(set_child_subreaper, 0) == 0
+
+
+async def test_descendants_that_this_process_inherits_are_reaped(
+    adopts_orphans: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    pids = await pids_of(app_with(DESCENDANTS))
+    assert len(pids) == 2
+    assert not any(map(is_alive, pids))
+    assert "could not be ended" not in caplog.text
 
 
 async def test_a_process_that_a_handler_leaves_is_ended_and_told_of(caplog: pytest.LogCaptureFixture) -> None:

@@ -34,7 +34,8 @@ from trio_agentapp.protocol.timings import Timings
 from trio_agentapp.redis import LinkError, RedisClient
 from trio_agentapp.runs import Handler, Run, RunRegistry, stop_run
 from trio_agentapp.testing import Question, ask, interrupt_questions
-from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer, installed_kinds
+from trio_agentapp.testing.faulty_proxy import FaultyProxy
+from trio_agentapp.testing.redis_server import RedisServer, installed_kinds
 
 from .redis_house import (
     LONG,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer, TLSFiles, installed_kinds
+from trio_agentapp.testing.faulty_proxy import FaultyProxy
+from trio_agentapp.testing.redis_server import RedisServer, TLSFiles, installed_kinds
 
 WITHIN = 10.0
 """Seconds that a condition may take to come true; far more than it should."""

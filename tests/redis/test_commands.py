@@ -28,7 +28,8 @@ from trio_agentapp.redis import (
     Script,
     ServerChanged,
 )
-from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer
+from trio_agentapp.testing.faulty_proxy import FaultyProxy
+from trio_agentapp.testing.redis_server import RedisServer
 
 ECHO = Script("return {KEYS[1], ARGV[1]}")
 COUNT = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")

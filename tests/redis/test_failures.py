@@ -10,7 +10,8 @@ import trio
 import trio.testing
 
 from trio_agentapp.redis import Backoff, LinkDown, LinkError, LinkTimeout, RedisClient
-from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer
+from trio_agentapp.testing.faulty_proxy import FaultyProxy
+from trio_agentapp.testing.redis_server import RedisServer
 
 Until = Callable[..., Awaitable[None]]
 

@@ -13,7 +13,8 @@ import trio.testing
 from redis.exceptions import NoPermissionError
 
 from trio_agentapp.redis import Backoff, LinkClosed, LinkDown, RedisClient, RedisListener
-from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer
+from trio_agentapp.testing.faulty_proxy import FaultyProxy
+from trio_agentapp.testing.redis_server import RedisServer
 
 Until = Callable[..., Awaitable[None]]
 

@@ -14,7 +14,8 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 
 from trio_agentapp.errors import ConfigurationError
 from trio_agentapp.redis import Backoff, LinkDown, RedisClient, RedisListener, Script
-from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer, TLSFiles, installed_kinds
+from trio_agentapp.testing.faulty_proxy import FaultyProxy
+from trio_agentapp.testing.redis_server import RedisServer, TLSFiles, installed_kinds
 
 Until = Callable[..., Awaitable[None]]
 

@@ -13,7 +13,8 @@ import pytest
 import trio
 
 from trio_agentapp.redis import RedisClient
-from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer, executable_of, installed_kinds
+from trio_agentapp.testing.faulty_proxy import FaultyProxy
+from trio_agentapp.testing.redis_server import RedisServer, executable_of, installed_kinds
 
 Until = Callable[..., Awaitable[None]]
 

@@ -133,6 +133,28 @@ async def test_the_body_ends_f_after_the_last_confirmed_renewal_was_sent(
         assert (await house.backend.run_status(run.run_id)).reason == "lease_lost"
 
 
+async def test_a_rollback_ends_before_the_lease_does(
+    autojump_clock, open_house, unruly, backend: Leasing, how
+) -> None:
+    """It writes for a session that is then another run's. Its budget would be longer."""
+    undone_until: list[float] = []
+
+    async def undo(key: SessionKey, token: int) -> None:
+        backend.down = BackendUnavailable("down")
+        try:
+            await trio.sleep_forever()
+        finally:
+            undone_until.append(trio.current_time())
+
+    async with open_house(backend=unruly, undo=undo, cleanup_budget=60.0) as house:
+        first = await house.start(Body())
+        run = await house.start(Body(), key=first.key, strategy="rollback")
+        await run.ended.wait()
+        last = backend.confirmed_at.get(run.run_id, run.renewed_at)
+        assert undone_until == [pytest.approx(last + T.cutoff + T.offline_cleanup, abs=1e-6)]
+        assert how(run) == ("ERROR", "cleanup_timeout")
+
+
 @pytest.mark.parametrize("way", ["there", "back"])
 async def test_it_counts_from_the_sending_and_not_from_the_answer(
     autojump_clock, open_house, unruly, backend: Leasing, way: str

@@ -14,7 +14,7 @@ from trio_agentapp.abc import MAX_QUEUED, Busy, Claim, Lease, RunWakeups, StopOu
 from trio_agentapp.errors import Draining, QueueFull, SessionBusy
 from trio_agentapp.interrupts import LocalInterruptBackend
 from trio_agentapp.protocol.ids import SessionKey
-from trio_agentapp.protocol.lifecycle import Cause, Phase, RunState
+from trio_agentapp.protocol.lifecycle import Cause, CleanupResult, Phase, RunState
 from trio_agentapp.protocol.request import AgentRequest
 from trio_agentapp.runs import Handler, Run, drain, stop_run
 from trio_agentapp.runs.runner import Runner
@@ -488,6 +488,67 @@ async def test_a_stop_during_a_rollback_that_fails(autojump_clock) -> None:
         await back.ended.wait()
         assert how_it_ended(back) == ("STOPPED", "stopped")
         assert back.lifecycle.ending.stop_requested
+
+
+async def test_a_stop_waits_for_a_rollback_and_the_handler_does_not_start(autojump_clock) -> None:
+    begun, undone = trio.Event(), []
+
+    async def undo(key: SessionKey, token: int) -> None:
+        begun.set()
+        await trio.sleep(3)
+        undone.append(token)
+
+    async with open_a_house(undo=undo) as house:
+        first = await house.start(Script(wait()))
+        back = await house.start(Script(say("b")), key=first.key, strategy="rollback")
+        await begun.wait()
+        receipt = await house.stop(back, wait=True)
+        assert (receipt.stopped, receipt.cleanup) == (True, CleanupResult.DONE)
+        assert receipt.latency_ms == pytest.approx(3000, abs=100)
+        assert undone == [first.token]
+        assert how_it_ended(back) == ("STOPPED", "stopped")
+        assert words_of(back) == ""
+
+
+@pytest.mark.parametrize("stopped_after", [0.0, 4.0])
+async def test_a_rollback_that_hangs_ends_with_the_cleanup_budget(autojump_clock, stopped_after: float) -> None:
+    begun, cancelled = trio.Event(), trio.Event()
+
+    async def undo(key: SessionKey, token: int) -> None:
+        begun.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    async with open_a_house(undo=undo, cleanup_budget=10.0) as house:
+        first = await house.start(Script(wait()))
+        back = await house.start(Script(say("b")), key=first.key, strategy="rollback")
+        await begun.wait()
+        began_at = trio.current_time()
+        await trio.sleep(stopped_after)
+        assert back.scope.stop(Cause.STOPPED)
+        await cancelled.wait()
+        assert trio.current_time() - began_at == pytest.approx(10.0, abs=0.1)
+        await back.ended.wait()
+        assert how_it_ended(back) == ("ERROR", "cleanup_timeout")
+        assert back.lifecycle.ending.cleanup is CleanupResult.TIMED_OUT
+        assert back.lifecycle.ending.stop_requested
+        assert words_of(back) == ""
+        next_one = await house.play(Script(say("c")), key=first.key)
+        assert words_of(next_one) == "c"
+
+
+async def test_a_rollback_that_hangs_without_a_stop_is_an_error(autojump_clock) -> None:
+    async def undo(key: SessionKey, token: int) -> None:
+        await trio.sleep_forever()
+
+    async with open_a_house(undo=undo) as house:
+        first = await house.start(Script(wait()))
+        back = await house.start(Script(say("b")), key=first.key, strategy="rollback")
+        await back.ended.wait()
+        assert how_it_ended(back) == ("ERROR", "exception")
+        assert words_of(back) == ""
 
 
 async def test_what_cannot_be_undone_starts_nothing(autojump_clock, caplog) -> None:

@@ -18,7 +18,8 @@ from trio_agentapp.stores import Stores, open_stores, redis, stores_of
 from trio_agentapp.stores.redis import FORGET_AFTER
 from trio_agentapp.testing import check_session_store, check_state_store
 from trio_agentapp.testing.conformance.parties import acting
-from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer, installed_kinds
+from trio_agentapp.testing.faulty_proxy import FaultyProxy
+from trio_agentapp.testing.redis_server import RedisServer, installed_kinds
 
 KEY = SessionKey("ann", "chat")
 IDS = ("ann", "chat")

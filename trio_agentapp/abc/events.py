@@ -58,8 +58,13 @@ class EventStore(ABC):
     A store needs three methods: `keep`, `extent` and `read`, as in `tests/events/test_toy_store.py`. It must hold:
 
     - `read` returns events in the order of their numbers, without a gap in a batch, and always the same events.
-    - Events may be forgotten from the front. Then `read` and `extent` begin later, and readers get a gap.
+    - Events may be forgotten from the front. Then `read` and `extent` begin later, and readers get a gap. A store
+      must forget at some time, or it grows without end; the records of runs are kept for 10 minutes.
     - After the terminal event there are no more events.
+
+    The log of a live run serves readers on its own node. So a store that is not shared is only asked about runs
+    that have ended, and `Extent.ended` is always True. It may be asked for runs of other nodes, and has none of
+    their events.
 
     A store with `shared = True` serves readers on every node while the run is live. It also needs `sink`,
     `attending` and `unwatched`. Its sink shows an event, also on the run's own node, only after it is stored:
@@ -85,17 +90,32 @@ class EventStore(ABC):
 
     @abstractmethod
     def keep(self, key: SessionKey, run_id: str, events: Sequence[Event]) -> None:
-        """Keep the events of a run of this node that has ended. They are the last ones that its log still has."""
+        """Keep the events of a run of this node that has ended, also of one that was stopped before it started.
+
+        Called once, when the end of the run is recorded and its terminal event was shown; must not block or raise.
+        A request that repeats the id of a run that was stopped before its start calls it again: the first events
+        stay. A shared store has the events already, and has nothing to do.
+
+        Args:
+            events: the last events of the run, with consecutive numbers, the terminal event at the end. A long run
+                begins after number 0, because its log has dropped older ones. The sequence may be kept as it is: it
+                does not change any more. It must not be changed, because readers still read it.
+        """
 
     @abstractmethod
     async def extent(self, key: SessionKey, run_id: str) -> Extent | None:
-        """Return which events of a run are kept; None: no events."""
+        """Return which events of a run are kept; None: none, or the run is unknown.
+
+        Raises:
+            BackendUnavailable: the store cannot be reached.
+        """
 
     @abstractmethod
     async def read(self, key: SessionKey, run_id: str, start: int) -> Sequence[Event]:
-        """Return a batch of events from number `start` on, empty if there are none.
+        """Return events from number `start` on: at least one if there is one, and as many as the store likes.
 
-        If older events were forgotten, the batch begins later.
+        Empty if there are none, or the run is unknown. If older events were forgotten, the batch begins later.
+        Readers call again with the number after the last event that they got, until they have the terminal event.
 
         Raises:
             BackendUnavailable: the store cannot be reached.

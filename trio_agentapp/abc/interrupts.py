@@ -201,7 +201,7 @@ class StopOutcome(StrEnum):
     ACCEPTED = "accepted"
     """The session's current run is being stopped, by this request or an earlier one."""
     PENDING = "pending"
-    """The named run has not claimed its session yet. It ends when it does."""
+    """The named run is unknown, or waits in the queue. If it claims its session, it ends then."""
     ENDED = "ended"
     """The named run is over."""
     NOT_RUNNING = "not_running"
@@ -210,7 +210,11 @@ class StopOutcome(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class StopAnswer:
-    """The answer to a stop request. `state` is that of the run; for NOT_RUNNING that of the session's last run."""
+    """The answer to a stop request.
+
+    ACCEPTED and ENDED have the run id, the state and the node of the run's record. PENDING has the run id of the
+    request and no node. NOT_RUNNING has only the state of the session's last run; IDLE if it never had one.
+    """
 
     outcome: StopOutcome
     run_id: str | None = None
@@ -291,22 +295,31 @@ class BaseInterruptBackend(ABC):
     async def claim(self, lease: Lease) -> Claim:
         """Ask for the session of `lease`.
 
-        - At most one run owns a session at a time (S1).
-        - A repeated claim of the owner (same run, node and nonce) gets the same token again.
-        - A claim of another run, or of the same run with another nonce, gets `Busy`.
-        - A run that has ended gets `Ended`. So does a run that was stopped before this claim: the claim writes its
-          record, with the state STOPPED and the reason `stopped_before_start`.
-        - A run id of another session's run gets `Taken`.
-        - Each token is greater than all earlier tokens of the session, also after its records have expired (S5).
+        The first line that applies is the answer:
+
+        1. The run id belongs to a run of another session, live or ended: `Taken`. Nothing changes.
+        2. The run has ended: `Ended`, with the state and the reason of its record.
+        3. A tombstone of `request_stop` is for this run: `Ended`, even if the session is busy. The claim writes the
+           run's record: `lease.record_of_end(Ending(cause=Cause.STOPPED_BEFORE_START, stop_requested=True))`.
+        4. This claim owns the session already (same run, node and nonce; `Lease.is_claim_of`): `Granted`, with the
+           same token.
+        5. The session has an owner, which may be the same run with another nonce: `Busy`.
+        6. `Granted`. The session has this owner until `finish` (S1), and the run's record is
+           `lease.record_of_start(token)`. The token is greater than all earlier tokens of the session, also after
+           its records have expired (S5).
 
         A backend with a queue answers a claim with `lease.place` for a busy session with `Queued`, or with
         `QueueIsFull` if `MAX_QUEUED` runs wait. It grants queued runs in the order of their places, and no other
-        run before them; `finish` removes a run from the queue. A backend without a queue answers `Busy`.
+        run before them; `finish` removes a run from the queue. A queued run has a record with the state IDLE. A
+        second claim of its id with another nonce gets `Busy`, and does not take its place.
         """
 
     @abstractmethod
     async def heartbeat(self, leases: Sequence[Lease]) -> Sequence[Renewal]:
-        """Renew leases, in one round trip. There is one answer for each lease, in the same order."""
+        """Renew leases, in one round trip. There is one answer for each lease, in the same order.
+
+        It is LOST unless the lease owns its session (`Lease.is_claim_of`).
+        """
 
     @abstractmethod
     async def request_stop(
@@ -316,13 +329,21 @@ class BaseInterruptBackend(ABC):
 
         A stop affects only the run that it was accepted for (S4).
 
-        - Without `run_id` that is the run that owns the session now. If there is none, nothing is stored.
-        - With `run_id` it is that run. If the run has not claimed its session yet, the answer is PENDING, and the
-          stop is kept for 60 s (a tombstone), so that the run ends when it claims.
+        - Without `run_id` that is the run that owns the session now: ACCEPTED. If there is none, nothing is stored:
+          NOT_RUNNING.
+        - With `run_id` it is that run: ACCEPTED if it owns its session, ENDED if it has ended. If it is unknown, or
+          is queued, a tombstone is kept for 60 s: PENDING.
         - Without `key` the run id alone names the run, of any session. `user_id`, if given, must be its user.
-        - A run of another session or user is not touched, and the answer is that for an unknown run.
+        - A known run of another session or user is not touched, and no tombstone is kept. The answer is PENDING, as
+          for an unknown run: it reveals nothing about the run.
 
-        A repeated stop changes nothing.
+        A tombstone consists of the run id and of what the request named with it: the session, the user, or neither.
+        `claim` applies it to a run with this id of that session, of a session of that user, or of any session.
+        Tombstones that name different sessions or users are kept beside each other. Otherwise the stop of one user
+        could replace that of another.
+
+        An accepted stop is part of the run's record (`stop_requested`), which stays RUNNING, and a `StopSignal` is
+        sent to the run's node. A repeated stop gets the same answer and changes nothing.
 
         Raises:
             ValueError: neither `key` nor `run_id` was given.
@@ -334,9 +355,15 @@ class BaseInterruptBackend(ABC):
 
         The first terminal state stays (S2): the caller must adopt the state of the record that is returned.
 
-        A lease has no token if the answer to its claim was lost. Then node and nonce tell whether this claim owns
-        the session, and the record makes the claim end if it arrives only now. A session that another run owns is
-        never freed.
+        The first line that applies is what happens:
+
+        1. The run id belongs to a run of another session: nothing. Return `lease.record_of_end(ending)`, which is
+           not kept.
+        2. The run has ended: nothing. Its record is returned.
+        3. The run is running, and another claim owns its session (`Lease.is_claim_of`; a lease has no token if the
+           answer to its claim was lost): nothing. Its record is returned.
+        4. The record becomes `lease.record_of_end(ending, live)`, where `live` is the record so far. The session is
+           free, if this claim owns it. A run without a record gets one, so that its claim ends if it arrives later.
         """
 
     @abstractmethod
@@ -345,7 +372,11 @@ class BaseInterruptBackend(ABC):
 
     @abstractmethod
     async def status(self, key: SessionKey) -> SessionStatus:
-        """Return the state of a session. It is RUNNING if and only if its run has no terminal state yet (S3)."""
+        """Return state, run id and node of the run that owns the session, or was the last one to own it.
+
+        The state is RUNNING if and only if that run has no terminal state yet (S3), also while it is being stopped.
+        A session that no run has owned has `SessionStatus()`.
+        """
 
     @abstractmethod
     async def listen(

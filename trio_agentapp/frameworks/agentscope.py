@@ -15,6 +15,7 @@ from ..protocol.message import OUTPUT_OF, Message
 from .agentscope_agent import MemoryCopy
 from .media import Media, media_of
 from .tool_messages import data_of, object_of
+from .untranslated import untranslated
 
 __all__ = ["AgentScopeAdapter"]
 
@@ -164,10 +165,7 @@ class _Reader(ItemReader):
                 if whole:
                     yield Message("assistant", "message", [_media_of(block)], key, metadata=metadata)
             case _:
-                raise ItemError(
-                    f"agentscope streamed a block of type {kind!r}, which has no translation; give one by "
-                    f"query(framework='agentscope', type_converters={{{kind!r}: function}})"
-                )
+                raise untranslated("agentscope", f"a block of type {kind!r}", repr(kind))
 
     def _call_of(self, block: Any, key: str, metadata: dict[str, Any]) -> Message:
         kind = "mcp_call" if block.get("tool_type") == "mcp" else "plugin_call"

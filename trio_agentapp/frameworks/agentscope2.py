@@ -23,12 +23,12 @@ from agentscope.message import (
 )
 
 from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TypeConverters
-from ..errors import ItemError
 from ..protocol.content import Content, DataContent, RefusalContent, TextContent
 from ..protocol.message import OUTPUT_OF, Message
 from .agentscope2_agent import StateCopy
 from .media import Kind, Media, media_of
 from .tool_messages import data_of, object_of
+from .untranslated import untranslated
 
 __all__ = ["AgentScope2Adapter"]
 
@@ -242,7 +242,7 @@ class _Reader(ItemReader):
             case "CUSTOM":
                 yield Message("assistant", "message", [DataContent({"event": event.name, "value": event.value})])
             case kind if kind not in SILENT:
-                raise _not_known(f"a {type(event).__name__}", repr(str(kind)))
+                raise untranslated("agentscope", f"a {type(event).__name__}", repr(str(kind)))
 
     def _metadata_of(self, event: Any) -> dict[str, Any]:
         reply_id = getattr(event, "reply_id", None)
@@ -327,7 +327,7 @@ class _Reader(ItemReader):
                 result = {"call_id": block.id, "name": block.name, "output": output}
                 yield Message("tool", "plugin_call_output", [DataContent(result)], metadata=metadata)
             case kind if kind != "hint":
-                raise _not_known(f"a block of type {kind!r}", repr(kind))
+                raise untranslated("agentscope", f"a block of type {kind!r}", repr(kind))
 
 
 def _call_data(id: str, name: str | None, arguments: str) -> Mapping[str, Any]:
@@ -338,10 +338,3 @@ def _media_content(media_type: str, url: str | None, data: str | None, name: str
     kind = media_type.partition("/")[0]
     known: Kind = kind if kind in ("image", "audio", "video") else "file"  # type: ignore[assignment]
     return Media(known, url, data, media_type, name).content()
-
-
-def _not_known(what: str, key: str) -> ItemError:
-    return ItemError(
-        f"agentscope streamed {what}, which has no translation; give one by "
-        f"query(framework='agentscope', type_converters={{{key}: function}})"
-    )

@@ -1,24 +1,15 @@
-"""Agents and teams of Agno 3: its messages in, what `arun(stream=True, stream_events=True)` yields out."""
+"""Agents and teams of Agno 3: runs them, and gives them messages. What they stream is read in `agno_stream`."""
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import attrs
 from agno.media import Audio, File, Image, Video
 from agno.models.message import Message as AgnoMessage
-from agno.run.agent import BaseAgentRunEvent, CustomEvent, RunOutput
-from agno.run.base import RunStatus
-from agno.run.team import BaseTeamRunEvent, TeamRunOutput
-from agno.run.team import CustomEvent as TeamCustomEvent
-from pydantic import BaseModel
 
-from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TaskStop, TypeConverters
-from ..errors import ItemError
+from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TaskStop
 from ..protocol.content import (
     AudioContent,
     DataContent,
@@ -30,32 +21,11 @@ from ..protocol.content import (
 )
 from ..protocol.message import OUTPUT_OF, Message
 from .agno_agent import RunnableCopy
-from .media import Media, MediaContent, media_of
+from .agno_stream import AgnoReader
+from .media import MediaContent, media_of
 from .tool_messages import data_of, object_of
 
 __all__ = ["AgnoAdapter"]
-
-IGNORED = frozenset(
-    (
-        *("RunStarted", "ReasoningStarted", "ReasoningCompleted", "FollowupsStarted"),
-        *("PreHookStarted", "PreHookCompleted", "PostHookStarted", "PostHookCompleted"),
-        *("MemoryUpdateStarted", "MemoryUpdateCompleted", "SessionSummaryStarted", "SessionSummaryCompleted"),
-        *("ParserModelResponseStarted", "ParserModelResponseCompleted"),
-        *("OutputModelResponseStarted", "OutputModelResponseCompleted"),
-        *("CompressionStarted", "CompressionCompleted", "CompactionStarted", "CompactionCompleted"),
-        *("TaskIterationStarted", "TaskIterationCompleted", "TaskStateUpdated", "TaskCreated", "TaskUpdated"),
-    )
-)
-"""Events that have nothing for the user, or only what other events have shown."""
-
-TOKENS = (
-    *("input_tokens", "output_tokens", "total_tokens"),
-    *("reasoning_tokens", "cache_read_tokens", "cache_write_tokens"),
-)
-
-MEDIA = {"images": "image", "videos": "video", "audio": "audio", "files": "file"}
-"""Fields with media, and the type of our content for each."""
-
 
 SAVES = frozenset(
     (
@@ -102,13 +72,10 @@ class AgnoAdapter(FrameworkAdapter):
         return "wait" if getattr(task.get_coro(), "__qualname__", "") in SAVES else "cancel"
 
     def reader(self) -> ItemReader:
-        return _Reader(self.type_converters)
+        return AgnoReader(self.type_converters)
 
     def open_agent(self, agent: Any, state: Any, *, user_id: str, session_id: str) -> AgentCopy:
         return RunnableCopy(agent, state, user_id, session_id)
-
-
-# In.
 
 
 def _call_of(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,306 +125,3 @@ def _media_of(kind: Any, part: MediaContent) -> Any:
     elif source.media_type:
         given = {"mime_type": source.media_type, "format": source.media_type.partition("/")[2]}
     return kind(url=source.url, **given) if source.url else kind.from_base64(source.data or "", **given)
-
-
-# Out.
-
-
-@attrs.define
-class _Turn:
-    """What a run has streamed since its last tool call or model request."""
-
-    id: str
-    metadata: dict[str, Any]
-    text: str = ""
-    reasoning: str = ""
-    sound: bytes = b""
-
-
-class _Reader(ItemReader):
-    """Joins the deltas of each run. Those of members that work side by side may alternate."""
-
-    def __init__(self, converters: TypeConverters) -> None:
-        self._converters = converters
-        self._turns: dict[str, _Turn] = {}
-        self._begun = 0
-        self._seen: set[str] = set()
-        """Runs that have been streamed."""
-        self._reasoned: dict[str, str] = {}
-        """All reasoning of each run, which the event of a step repeats."""
-        self._answered: set[tuple[str, str | None]] = set()
-        self._shown: set[str | None] = set()
-        self._continued: set[str] = set()
-        self._tokens: dict[str, dict[str, int]] = {}
-        self._error: Exception | None = None
-
-    def read(self, item: Any) -> Iterable[object]:
-        kind = getattr(item, "event", "")
-        name = kind.removeprefix("Team") if isinstance(kind, str) else ""
-        converter = next((self._converters[key] for key in (type(item), name) if key in self._converters), None)
-        if converter is not None:
-            return list(converter(item))
-        if isinstance(item, BaseAgentRunEvent | BaseTeamRunEvent):
-            return self._event(item, name)
-        if isinstance(item, RunOutput | TeamRunOutput):
-            return self._output(item)
-        if type(item).__module__.partition(".")[0] == "agno":
-            raise self._unknown(type(item).__name__)
-        return (item,)
-
-    def end(self) -> Iterable[object]:
-        """What is not complete. Raises RuntimeError if a run of Agno has failed, which Agno shows as an event."""
-        for run_id in [*self._turns]:
-            yield from self._complete(run_id)
-        if self._error is not None:
-            raise self._error
-
-    def _unknown(self, name: str) -> ItemError:
-        return ItemError(
-            f"agno streamed a {name}, which has no translation; give one by "
-            f"query(framework='agno', type_converters={{{name}: function}})"
-        )
-
-    def _event(self, event: Any, name: str) -> Iterator[object]:
-        run_id = event.run_id or ""
-        self._seen.add(run_id)
-        if isinstance(event, CustomEvent | TeamCustomEvent):
-            yield from self._custom(event)
-            return
-        match name:
-            case "RunContent":
-                yield from self._content(event)
-            case "RunIntermediateContent" | "ReasoningContentDelta":
-                text = event.reasoning_content if name == "ReasoningContentDelta" else event.content
-                yield from self._reason(event, text)
-            case "ReasoningStep":
-                known = self._reasoned.get(run_id, "")
-                yield from self._reason(event, event.reasoning_content.removeprefix(known))
-            case "ModelRequestStarted" | "RunContentCompleted":
-                yield from self._complete(run_id)
-            case "ModelRequestCompleted":
-                self._count(run_id, event)
-            case "ToolCallStarted":
-                yield from self._complete(run_id)
-                yield self._call(event, event.tool)
-            case "ToolCallCompleted" | "ToolCallError":
-                yield from self._result(event, event.tool)
-            case "FollowupsCompleted":
-                yield self._data(event, {"followups": event.followups})
-            case "RunPaused":
-                yield from self._complete(run_id)
-                # The run of a team repeats what its members wait for.
-                if not event.parent_run_id:
-                    yield from self._requirements(event)
-            case "RunContinued":
-                self._continued.add(run_id)
-            case "RunCancelled":
-                yield self._data(event, {"cancelled": event.reason})
-            case "RunError":
-                yield from self._complete(run_id)
-                if not event.parent_run_id:
-                    self._fail(event.error_type, event.content)
-                else:
-                    yield self._data(event, {"error": event.content})
-            case "RunCompleted":
-                yield from self._complete(run_id)
-                yield from self._media(event)
-                self._count_all(run_id, event.metrics)
-            case _ if name not in IGNORED:
-                raise self._unknown(type(event).__name__)
-
-    # Text, and what comes with it.
-
-    def _content(self, event: Any) -> Iterator[object]:
-        yield from self._reason(event, event.reasoning_content)
-        content = event.content
-        if isinstance(content, str):
-            yield from self._say(event, content)
-        elif content is not None:
-            yield from self._complete(event.run_id or "")
-            yield self._data(event, _json_of(content))
-        if event.citations is not None:
-            given = event.citations.model_dump(
-                mode="json", include={"urls", "documents", "search_queries"}, exclude_none=True
-            )
-            if given:
-                yield self._data(event, {"citations": given})
-        if event.image is not None:
-            yield from self._medium(event, "image", event.image)
-        if (audio := event.response_audio) is not None:
-            yield from self._say(event, audio.transcript or "")
-            self._turn(event).sound += _bytes_of(audio.content)
-
-    def _turn(self, event: Any) -> _Turn:
-        run_id = event.run_id or ""
-        if run_id not in self._turns:
-            self._begun += 1
-            self._turns[run_id] = _Turn(f"{run_id or 'text'}-{self._begun}", _metadata_of(event))
-        return self._turns[run_id]
-
-    def _say(self, event: Any, delta: str) -> Iterator[object]:
-        if delta:
-            turn = self._turn(event)
-            turn.text += delta
-            yield (_written("message", turn), False)
-
-    def _reason(self, event: Any, delta: str | None) -> Iterator[object]:
-        if delta:
-            run_id = event.run_id or ""
-            self._reasoned[run_id] = self._reasoned.get(run_id, "") + delta
-            turn = self._turn(event)
-            turn.reasoning += delta
-            yield (_written("reasoning", turn), False)
-
-    def _complete(self, run_id: str) -> Iterator[object]:
-        turn = self._turns.pop(run_id, None)
-        if turn is None:
-            return
-        if turn.reasoning:
-            yield (_written("reasoning", turn), True)
-        if turn.text:
-            yield (_written("message", turn), True)
-        if turn.sound:
-            content = AudioContent(base64.b64encode(turn.sound).decode())
-            yield Message("assistant", "message", [content], metadata=turn.metadata)
-
-    def _data(self, event: Any, data: Any) -> Message:
-        return Message("assistant", "message", [DataContent(data)], metadata=_metadata_of(event))
-
-    def _custom(self, event: Any) -> Iterator[object]:
-        base = BaseTeamRunEvent if isinstance(event, TeamCustomEvent) else BaseAgentRunEvent
-        hidden = {*base.__dataclass_fields__, "event_index"} - {"content"}
-        given = {name: value for name, value in vars(event).items() if name not in hidden and value is not None}
-        yield self._data(event, _json_of(given))
-
-    # Tools.
-
-    def _call(self, event: Any, tool: Any) -> Message:
-        arguments = json.dumps(tool.tool_args or {}, ensure_ascii=False, default=str)
-        data = {"call_id": tool.tool_call_id, "name": tool.tool_name, "arguments": arguments}
-        return Message("assistant", "plugin_call", [DataContent(data)], metadata=_metadata_of(event))
-
-    def _result(self, event: Any, tool: Any) -> Iterator[object]:
-        key = (event.run_id or "", tool.tool_call_id)
-        if key in self._answered:
-            return  # the error of a call comes after its result
-        self._answered.add(key)
-        output = tool.result if tool.result is not None else getattr(event, "error", None)
-        data = {"call_id": tool.tool_call_id, "name": tool.tool_name, "output": output}
-        yield Message("tool", "plugin_call_output", [DataContent(data)], metadata=_metadata_of(event))
-        yield from self._media(event)
-
-    def _requirements(self, event: Any) -> Iterator[object]:
-        for requirement in event.requirements or ():
-            if requirement.is_resolved():
-                continue
-            whole, tool = requirement.to_dict(), requirement.tool_execution
-            value = {
-                "kind": requirement.pause_type,
-                "call_id": tool.tool_call_id,
-                "name": tool.tool_name,
-                "arguments": tool.tool_args,
-                "fields": whole.get("user_input_schema"),
-                "questions": whole.get("user_feedback_schema"),
-            }
-            shown = {name: part for name, part in value.items() if part is not None}
-            yield self._data(event, _json_of({"interrupt": shown, "interrupt_id": requirement.id}))
-
-    # Media.
-
-    def _media(self, holder: Any) -> Iterator[object]:
-        for name, kind in MEDIA.items():
-            for medium in getattr(holder, name, None) or ():
-                yield from self._medium(holder, kind, medium)
-
-    def _medium(self, event: Any, kind: str, medium: Any) -> Iterator[object]:
-        # The end of a run repeats the media of its tools.
-        if medium.id in self._shown:
-            return
-        self._shown.add(medium.id)
-        yield Message("assistant", "message", [_medium_of(kind, medium).content()], metadata=_metadata_of(event))
-
-    # Whole runs.
-
-    def _output(self, run: Any) -> Iterator[object]:
-        """What `arun()` returns without a stream, or at the end of one with `yield_run_output=True`."""
-        run_id = run.run_id or ""
-        if run_id not in self._seen:
-            for tool in run.tools or ():
-                if not tool.is_paused:
-                    yield self._call(run, tool)
-                    yield from self._result(run, tool)
-            yield from self._reason(run, run.reasoning_content)
-            if run.status != RunStatus.error:
-                yield from self._whole_content(run)
-            yield from self._complete(run_id)
-            yield from self._media(run)
-            if run.status == RunStatus.paused:
-                yield from self._requirements(run)
-            self._count_all(run_id, run.metrics)
-        if run.status == RunStatus.error:
-            self._fail(None, run.content)
-
-    def _whole_content(self, run: Any) -> Iterator[object]:
-        if isinstance(run.content, str):
-            yield from self._say(run, run.content)
-        elif run.content is not None:
-            yield self._data(run, _json_of(run.content))
-
-    def _fail(self, kind: str | None, text: Any) -> None:
-        self._error = self._error or RuntimeError(f"the run of Agno failed: {f'{kind}: ' if kind else ''}{text}")
-
-    def _count(self, run_id: str, counted: Any) -> None:
-        kept = self._tokens.setdefault(run_id, {})
-        for name in TOKENS:
-            if number := getattr(counted, name, None):
-                kept[name] = kept.get(name, 0) + number
-        self._sum()
-
-    def _count_all(self, run_id: str, metrics: Any) -> None:
-        """The metrics of a run include models that are not streamed, and what came before it was paused."""
-        if metrics is not None and run_id not in self._continued:
-            self._tokens.pop(run_id, None)
-            self._count(run_id, metrics)
-
-    def _sum(self) -> None:
-        total: dict[str, int] = {}
-        for counted in self._tokens.values():
-            for name, number in counted.items():
-                total[name] = total.get(name, 0) + number
-        self.usage = total or None
-
-
-def _written(kind: str, turn: _Turn) -> Message:
-    text, id = (turn.text, turn.id) if kind == "message" else (turn.reasoning, f"{turn.id}-reasoning")
-    return Message("assistant", kind, [TextContent(text)], id, metadata=turn.metadata)
-
-
-def _metadata_of(event: Any) -> dict[str, Any]:
-    name = getattr(event, "agent_name", None) or getattr(event, "team_name", None)
-    given = {"original_id": event.run_id, "original_name": name}
-    return {key: value for key, value in given.items() if value}
-
-
-def _json_of(value: Any) -> Any:
-    def default(part: Any) -> Any:
-        return part.model_dump(mode="json") if isinstance(part, BaseModel) else str(part)
-
-    return json.loads(json.dumps(value, default=default))
-
-
-def _bytes_of(content: bytes | str | None) -> bytes:
-    return base64.b64decode(content) if isinstance(content, str) else content or b""
-
-
-def _medium_of(kind: Any, medium: Any) -> Media:
-    name = getattr(medium, "filename", None)
-    url = medium.url or (medium.media_reference.url if medium.media_reference else None)
-    if url:
-        return Media(kind, url=url, filename=name)
-    content = medium.content
-    if content is None and medium.filepath:
-        content = Path(medium.filepath).read_bytes()
-    form = getattr(medium, "format", None)
-    media_type = medium.mime_type or (f"{kind}/{form}" if form and kind != "file" else "application/octet-stream")
-    return Media(kind, data=base64.b64encode(_bytes_of(content)).decode(), media_type=media_type, filename=name)

@@ -40,6 +40,7 @@ from .autogen_stop import StopToken, at_stop
 from .media import media_of
 from .reasoning import parts_of
 from .tool_messages import data_of
+from .untranslated import untranslated
 
 __all__ = ["AutoGenAdapter"]
 
@@ -254,10 +255,7 @@ class _Reader(ItemReader):
                 pass
             case _:
                 name = type(item).__name__
-                raise ItemError(
-                    f"autogen streamed a {name}, which has no translation; give one by "
-                    f"query(framework='autogen', type_converters={{{name}: function}})"
-                )
+                raise untranslated("autogen", f"a {name}", name)
 
     def _key_of(self, item: Any) -> str | None:
         """The chunks that belong to a message. After a thought it has another id than they."""

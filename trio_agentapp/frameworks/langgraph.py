@@ -26,6 +26,7 @@ from .langgraph_agent import GraphCopy
 from .langgraph_thread import StoreSaver
 from .media import Media, media_of
 from .tool_messages import data_of, object_of
+from .untranslated import untranslated
 
 __all__ = ["LangGraphAdapter", "StoreSaver"]
 
@@ -193,10 +194,8 @@ class _Reader(ItemReader):
             metadata = _metadata_of(message)
             yield Message(SPEAKERS[message.type], "message", [TextContent(str(message.text))], metadata=metadata)
         elif not isinstance(message, RemoveMessage):
-            raise ItemError(
-                f"langgraph streamed a {type(message).__name__}, which has no translation; give one by "
-                f"query(framework='langgraph', type_converters={{{type(message).__name__}: function}})"
-            )
+            name = type(message).__name__
+            raise untranslated("langgraph", f"a {name}", name)
 
     def _ai(self, message: AIMessage) -> Iterator[object]:
         # Chunks of one message have one id; a model that gives none writes one message at a time.
@@ -233,10 +232,7 @@ class _Reader(ItemReader):
         elif kind in ("image", "audio", "video", "file"):
             yield Message("assistant", "message", [_media_of(block)], metadata=metadata)
         elif kind not in PARTS_OF_CALLS:
-            raise ItemError(
-                f"langgraph streamed a block of type {kind!r}, which has no translation; give one by "
-                f"query(framework='langgraph', type_converters={{{kind!r}: function}})"
-            )
+            raise untranslated("langgraph", f"a block of type {kind!r}", repr(kind))
 
     def _grown(self, id: str, turn: _Turn, kind: str, delta: str, metadata: dict[str, Any]) -> Iterator[object]:
         if not delta:
@@ -255,10 +251,9 @@ class _Reader(ItemReader):
     def _complete(self, id: str, metadata: dict[str, Any]) -> Iterator[object]:
         turn = self._turns.pop(id)
         if turn.reasoning:
-            parts = [TextContent(turn.reasoning)]
-            yield (Message("assistant", "reasoning", parts, f"{id}-reasoning", metadata=metadata), True)
+            yield (_reasoning_of(id, turn.reasoning, metadata), True)
         if turn.text:
-            yield (Message("assistant", "message", [TextContent(turn.text)], id or "text", metadata=metadata), True)
+            yield (_text_of(id, turn.text, metadata), True)
         if turn.calls is not None:
             for chunk in turn.calls.tool_call_chunks:
                 yield _call_of(chunk["id"], chunk["name"], chunk["args"] or "{}", metadata)

@@ -26,6 +26,7 @@ from ..protocol.content import (
 from ..protocol.message import OUTPUT_OF, Message
 from .openai_agent import OpenAIAgentCopy, plain_of
 from .tool_messages import data_of
+from .untranslated import untranslated
 
 __all__ = ["OpenAIAgentsAdapter"]
 
@@ -205,7 +206,7 @@ class _Reader(ItemReader):
         elif isinstance(item, str | Message | Content | Mapping | tuple | None):
             yield item
         else:
-            raise _refused(f"a {type(item).__name__}", type(item).__name__)
+            raise untranslated("openai-agents", f"a {type(item).__name__}", type(item).__name__)
 
     def end(self) -> Iterator[object]:
         """Texts whose item was not completed."""
@@ -291,7 +292,7 @@ class _Reader(ItemReader):
             # Last, because the names of known items are also types of messages.
             yield from converter(given)
         elif kind not in IGNORED:
-            raise _refused(f"an item of type {kind!r}", repr(kind))
+            raise untranslated("openai-agents", f"an item of type {kind!r}", repr(kind))
 
     def _call(self, kind: str, id: str, item: dict[str, Any]) -> Iterator[object]:
         name = self._names[id] = item.get("name") or kind.removesuffix("_call")
@@ -352,10 +353,3 @@ def _added(usage: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(value, int):
             total[name] = total.get(name, 0) + value
     return total
-
-
-def _refused(what: str, key: str) -> ItemError:
-    return ItemError(
-        f"a handler of openai-agents yielded {what}, which has no translation; give one by "
-        f"query(framework='openai-agents', type_converters={{{key}: function}})"
-    )

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ..runs.process import GRACE, KILLED_WITHIN, POLL, signal_group, terminate_group
+from ..runs.process import GRACE, KILLED_WITHIN, POLL, group_is_alive, signal_group, terminate_group
 
 __all__ = ["ProcessGroup", "ProcessLoop"]
 
@@ -24,7 +24,7 @@ class ProcessGroup:
 
     @property
     def is_alive(self) -> bool:
-        return self._transport.get_returncode() is None or signal_group(self.pid, 0)
+        return group_is_alive(self.pid, leader_ended=self._transport.get_returncode() is not None)
 
     def kill(self) -> None:
         signal_group(self.pid, signal.SIGKILL)

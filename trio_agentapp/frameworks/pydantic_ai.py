@@ -1,4 +1,6 @@
-"""Agents of Pydantic AI 2: a message history in, events of `run_stream_events` out."""
+"""Agents of Pydantic AI 2: runs them, and gives them a message history. What they stream is read in
+`pydantic_ai_stream`.
+"""
 
 from __future__ import annotations
 
@@ -6,71 +8,33 @@ import base64
 import binascii
 import json
 import mimetypes
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import attrs
-from pydantic_ai import (
-    AgentRunResult,
-    AgentRunResultEvent,
-    CallToolsNode,
-    DeferredToolRequests,
-    ModelRequestNode,
-    UserPromptNode,
-)
 from pydantic_ai.messages import (
-    AudioUrl,
     BinaryContent,
-    CompactionPart,
-    DocumentUrl,
     FilePart,
-    FunctionToolCallEvent,
-    FunctionToolResultEvent,
-    ImageUrl,
     ModelMessage,
     ModelRequest,
     ModelResponse,
-    NativeToolCallPart,
-    NativeToolReturnPart,
-    OutputToolCallEvent,
-    PartDeltaEvent,
-    PartEndEvent,
-    PartStartEvent,
     SystemPromptPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
     ToolReturnPart,
     UserPromptPart,
-    VideoUrl,
 )
-from pydantic_ai.usage import RunUsage
-from pydantic_core import to_jsonable_python
-from pydantic_graph import End
 
-from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TypeConverters
+from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader
 from ..errors import ItemError
-from ..protocol.content import Content, DataContent, FileContent, RefusalContent, TextContent
-from ..protocol.ids import new_message_id
+from ..protocol.content import Content, DataContent, RefusalContent, TextContent
 from ..protocol.message import OUTPUT_OF, Message
-from .media import Media, MediaContent, media_of
+from .media import MediaContent, media_of
 from .pydantic_ai_agent import RunCopy, closed
+from .pydantic_ai_stream import URLS, PydanticAIReader
 from .tool_messages import data_of, object_of
 
 __all__ = ["PydanticAIAdapter"]
-
-IGNORED = frozenset(
-    (
-        # The result itself follows. The calls of output tools are part of it.
-        *("final_result", "output_tool_result", "deferred_tool_requests"),
-        # They change what the model is given, and say nothing to the user.
-        *("enqueued_messages", "deferred_tool_results", "tool_availability_delta"),
-        *("capability_load_delta", "model_settings_delta", "capability"),
-    )
-)
-"""Kinds of events that are not sent."""
-
-URLS: Mapping[Any, Any] = {"image": ImageUrl, "audio": AudioUrl, "video": VideoUrl, "file": DocumentUrl}
 
 
 class PydanticAIAdapter(FrameworkAdapter):
@@ -106,13 +70,10 @@ class PydanticAIAdapter(FrameworkAdapter):
         return closed(made)
 
     def reader(self) -> ItemReader:
-        return _Reader(self.type_converters)
+        return PydanticAIReader(self.type_converters)
 
     def open_agent(self, agent: Any, state: Any, *, user_id: str, session_id: str) -> AgentCopy:
         return RunCopy(agent, state, user_id, session_id)
-
-
-# In.
 
 
 def _is_of_model(message: Message) -> bool:
@@ -180,238 +141,3 @@ def _file_of(part: MediaContent) -> Any:
         return BinaryContent(base64.b64decode(media.data), media_type=media_type)
     except binascii.Error as error:
         raise ItemError(f"the data of {part.type} content is not base64: {error}") from error
-
-
-# Out.
-
-
-@attrs.define
-class _Part:
-    """A part of a response that is being streamed."""
-
-    kind: str
-    """The type of our message; empty if it is sent when it is complete."""
-    text: str = ""
-    id: str = attrs.field(factory=new_message_id)
-
-    def message(self) -> Message:
-        return Message("assistant", self.kind, [TextContent(self.text)], self.id)
-
-
-class _Reader(ItemReader):
-    """Joins the deltas of each part.
-
-    A tool call is sent when it begins to run, because only then it is known to be no call of an output tool. That
-    is after its whole response has been streamed.
-    """
-
-    def __init__(self, converters: TypeConverters) -> None:
-        self._converters = converters
-        self._parts: dict[int, _Part] = {}
-        self._last_index = -1
-        self._calls: dict[str, ToolCallPart] = {}
-        """Those that have not begun."""
-        self._shown: list[Any] = []
-        """The texts and files of the last response."""
-        self._spent = RunUsage()
-
-    def read(self, item: Any) -> Iterable[object]:
-        if (converter := self._converters.get(type(item))) is not None:
-            made: Iterable[object] = converter(item)
-            return made
-        match item:
-            case PartStartEvent() | PartDeltaEvent() | PartEndEvent():
-                return self._part_event(item)
-            case FunctionToolCallEvent(part=part):
-                self._calls.pop(part.tool_call_id, None)
-                return (_call_of(part),)
-            case OutputToolCallEvent(part=part):
-                self._calls.pop(part.tool_call_id, None)
-                return ()
-            case FunctionToolResultEvent(part=part):
-                return self._output(part)
-            case AgentRunResultEvent(result=result) | (AgentRunResult() as result):
-                self.usage = _usage_of(result.usage)
-                return self._result(result.output)
-            case End(data=final):
-                return self._result(final.output)
-            case CallToolsNode(model_response=message) | (ModelResponse() as message):
-                return self._response(message)
-            case ModelRequestNode(request=message) | (ModelRequest() as message):
-                return self._request(message)
-            case UserPromptNode():
-                return ()
-        return self._other(item)
-
-    def end(self) -> Iterable[object]:
-        """Parts whose end was not streamed, and calls of which nothing was."""
-        for index in [*self._parts]:
-            yield from self._close(index)
-        yield from self._flush()
-
-    def _other(self, item: Any) -> Iterator[object]:
-        kind = getattr(item, "event_kind", None)
-        if kind in IGNORED:
-            return
-        if kind == "custom":
-            data = to_jsonable_python(item, serialize_unknown=True)
-            del data["event_kind"]
-            yield DataContent({name: value for name, value in data.items() if value is not None})
-        elif type(item).__module__.startswith(("pydantic_ai.", "pydantic_graph.")):
-            raise _unknown(item)
-        else:
-            # Text, and our own messages and content, as in a handler without a framework.
-            yield item
-
-    def _part_event(self, event: Any) -> Iterator[object]:
-        index = event.index
-        if isinstance(event, PartDeltaEvent):
-            # Deltas of calls have other fields: these are read when they are complete.
-            if index in self._parts and (delta := getattr(event.delta, "content_delta", None)):
-                yield from self._grow(index, delta)
-        elif isinstance(event, PartStartEvent):
-            yield from self._close(index)
-            if index <= self._last_index:
-                yield from self._flush()
-                self._shown.clear()
-            self._last_index = index
-            self._parts[index] = _Part("" if type(event.part) in self._converters else _kind_of(event.part))
-            yield from self._grow(index, getattr(event.part, "content", None))
-        elif index in self._parts and self._parts[index].text:
-            yield from self._close(index)
-        else:
-            self._parts.pop(index, None)
-            yield from self._whole(event.part)
-
-    def _grow(self, index: int, delta: Any) -> Iterator[object]:
-        part = self._parts[index]
-        if part.kind and delta:
-            part.text += delta
-            yield (part.message(), False)
-
-    def _close(self, index: int) -> Iterator[object]:
-        part = self._parts.pop(index, None)
-        if part is not None and part.text:
-            self._note(part)
-            yield (part.message(), True)
-
-    def _note(self, part: _Part) -> None:
-        if part.kind == "message":
-            self._shown.append(part.text)
-
-    def _whole(self, part: Any) -> Iterator[object]:
-        """A part that was not sent in deltas."""
-        if (converter := self._converters.get(type(part))) is not None:
-            yield from converter(part)
-            return
-        match part:
-            case TextPart(content=text) | ThinkingPart(content=text):
-                if text:
-                    whole = _Part(_kind_of(part), text)
-                    self._note(whole)
-                    yield whole.message()
-            case ToolCallPart():
-                self._calls[part.tool_call_id] = part
-            case NativeToolCallPart():
-                yield _call_of(part)
-            case NativeToolReturnPart():
-                yield _output_of(part)
-            case FilePart(content=file):
-                self._shown.append(file)
-                yield Message("assistant", "message", [_content_of(file)])
-            case CompactionPart():
-                pass
-            case _:
-                raise _unknown(part)
-
-    def _flush(self) -> Iterator[object]:
-        for part in self._calls.values():
-            yield _call_of(part)
-        self._calls.clear()
-
-    def _output(self, part: Any) -> Iterator[object]:
-        if (call := self._calls.pop(part.tool_call_id, None)) is not None:
-            yield _call_of(call)
-        yield _output_of(part)
-
-    def _response(self, response: Any) -> Iterator[object]:
-        self._shown.clear()
-        self._spent.incr(response.usage)
-        self.usage = _usage_of(self._spent)
-        for part in response.parts:
-            yield from self._whole(part)
-
-    def _request(self, request: Any) -> Iterator[object]:
-        for part in request.parts:
-            if isinstance(part, ToolReturnPart):
-                yield from self._output(part)
-
-    def _result(self, output: Any) -> Iterator[object]:
-        self._calls.clear()
-        if (converter := self._converters.get(type(output))) is not None:
-            yield from converter(output)
-        elif isinstance(output, str):
-            # Functions and tools can make it, too.
-            if output.strip() not in "".join(text for text in self._shown if isinstance(text, str)):
-                yield Message("assistant", "message", [TextContent(output)])
-        elif isinstance(output, BinaryContent):
-            if output not in self._shown:
-                yield Message("assistant", "message", [_content_of(output)])
-        elif isinstance(output, DeferredToolRequests):
-            deferred = {
-                kind: [_deferred(call, output.metadata) for call in getattr(output, kind)]
-                for kind in ("approvals", "calls")
-            }
-            yield Message("assistant", "message", [DataContent({"deferred_tool_requests": deferred})])
-        elif output is not None:
-            data = to_jsonable_python(output, bytes_mode="base64", serialize_unknown=True)
-            yield Message("assistant", "message", [DataContent(data)])
-
-
-def _unknown(item: object) -> ItemError:
-    name = type(item).__name__
-    return ItemError(
-        f"pydantic-ai streamed a {name}, which has no translation; give one by "
-        f"query(framework='pydantic-ai', type_converters={{{name}: function}})"
-    )
-
-
-def _kind_of(part: Any) -> str:
-    return "message" if isinstance(part, TextPart) else "reasoning" if isinstance(part, ThinkingPart) else ""
-
-
-def _call(part: Any) -> dict[str, Any]:
-    return {"call_id": part.tool_call_id, "name": part.tool_name, "arguments": part.args_as_json_str()}
-
-
-def _deferred(part: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    given = metadata.get(part.tool_call_id)
-    return {**_call(part), **({"metadata": to_jsonable_python(given, serialize_unknown=True)} if given else {})}
-
-
-def _call_of(part: Any) -> Message:
-    return Message("assistant", "plugin_call", [DataContent(_call(part))])
-
-
-def _output_of(part: Any) -> Message:
-    """Its text is what the model gets, also of an error."""
-    data = {"call_id": part.tool_call_id, "name": part.tool_name, "output": part.model_response_str()}
-    files = [_content_of(file) for file in part.files]
-    return Message("tool", "plugin_call_output", [DataContent(data), *files])
-
-
-def _content_of(file: Any) -> Content:
-    for kind, cls in URLS.items():
-        if isinstance(file, cls):
-            return Media(kind, url=file.url).content()
-    if not isinstance(file, BinaryContent):
-        # An UploadedFile is at the model provider.
-        return FileContent(file_id=file.file_id)
-    kind = file.media_type.partition("/")[0]
-    return Media(kind if kind in URLS else "file", data=file.base64, media_type=file.media_type).content()
-
-
-def _usage_of(usage: Any) -> dict[str, Any]:
-    counted = {name: count for name, count in to_jsonable_python(usage).items() if count}
-    required = ("input_tokens", "output_tokens", "total_tokens")
-    return {**counted, **{name: getattr(usage, name) for name in required}}

@@ -8,7 +8,8 @@ registry         the runs of this node and their nursery    services         wha
 stoppable        the cancel scope of a handler              cleanup          awaits after a stop
 handler          the user's function                        generators       drives what it yields
 driver           executes the handler                       containment      keeps its faults inside
-failures         exceptions of user code                    asyncio_source   warns of asyncio's cancellation
+ledger           closes what user code leaves open          failures         exceptions of user code
+asyncio_source   warns of asyncio's cancellation
 session_queue    waits for a busy session                   keeper           renews leases, applies stop signals
 terminal_events  the last events of a run                   end_writer       records the end in the backend
 log              the events of a run                        stream           one reader of a log

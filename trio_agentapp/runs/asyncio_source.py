@@ -1,4 +1,4 @@
-"""Finds `except asyncio.CancelledError` in functions that run on Trio, where nothing raises it."""
+"""Warns of `except asyncio.CancelledError` in handlers that run on Trio. Trio never raises it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ __all__ = ["warn_of_cancelled_error"]
 
 
 def warn_of_cancelled_error(fn: Callable[..., Any], name: str) -> None:
-    """Warn of each `except` of an async function that names asyncio's CancelledError, with its file and line.
+    """Search the source of `fn`, and issue a RuntimeWarning for each `except` with asyncio.CancelledError.
 
-    Functions defined within it are not searched, since they may run in an asyncio loop. A function whose source
-    cannot be read is skipped.
+    The warning has the file and line of the `except`. Only coroutine functions and async generators are searched.
+    Functions and classes defined inside `fn` are left out, because they may run in an asyncio loop. A function
+    whose source cannot be read is skipped.
+
+    Args:
+        name: of the handler, for the text of the warning.
     """
     fn = inspect.unwrap(fn)
     if not isinstance(fn, types.FunctionType | types.MethodType) or kind_of(fn) not in (
@@ -50,6 +54,7 @@ def warn_of_cancelled_error(fn: Callable[..., Any], name: str) -> None:
 
 
 def _handlers(tree: ast.AST) -> Iterator[ast.ExceptHandler]:
+    """All `except` clauses below a node, without those of nested functions and classes."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ExceptHandler):
             yield node
@@ -58,7 +63,11 @@ def _handlers(tree: ast.AST) -> Iterator[ast.ExceptHandler]:
 
 
 def _is_cancelled_error(spelled: str, names: dict[str, Any]) -> bool:
-    """Whether this dotted name is that class. A name imported within the function is judged by its spelling."""
+    """Whether a dotted name, such as `asyncio.CancelledError`, refers to asyncio's class.
+
+    It is looked up in `names`, the globals of the function. A name that is imported inside the function is not
+    there; then its spelling decides.
+    """
     first, *rest = spelled.split(".")
     if first not in names:
         return spelled in ("CancelledError", "asyncio.CancelledError", "asyncio.exceptions.CancelledError")

@@ -1,4 +1,4 @@
-"""Exceptions of user code: whether they concern the process, and how to print them safely."""
+"""Classifies exceptions of user code (Ctrl-C, cancellation), and makes them safe to print."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ MAX_TEXT = 10_000
 
 
 def ctrl_c_in(error: BaseException) -> KeyboardInterrupt | None:
-    """Return the KeyboardInterrupt in an error if it may be Ctrl-C, which is meant for the whole program.
+    """Return the KeyboardInterrupt in `error` (or in its group) if Ctrl-C has caused it; else None.
 
-    A server handles signals itself; there, user code has raised it. It is Ctrl-C only if Python's or Trio's own
-    handler of SIGINT is in place, as in a script that uses an app without a server.
+    Ctrl-C raises KeyboardInterrupt only if Python's or Trio's handler of SIGINT is installed, as in a script that
+    uses an app without a server. A server installs its own handler. There user code has raised the exception, and
+    it ends only its run.
     """
     found = next((leaf for leaf in leaves(error) if isinstance(leaf, KeyboardInterrupt)), None)
     if found is None:
@@ -36,11 +37,11 @@ def ctrl_c_in(error: BaseException) -> KeyboardInterrupt | None:
 
 
 def is_cancelled(error: BaseException) -> bool:
-    """Whether an error contains a cancellation that has to propagate to its scope.
+    """Whether `error` contains a `trio.Cancelled` of a cancelled scope around the current task. Reraise it then.
 
-    User code can raise a Cancelled that it kept, or cancel the nursery that its task was started in. Then nothing
-    around the current task is cancelled, and no scope would catch the exception: it would end every task it
-    reaches.
+    False for a Cancelled that user code has stored and raised again, or that comes from the nursery of another
+    task. No scope around the current task is cancelled then, so none would catch it: if reraised, it would end one
+    task after the other. Treat it as an error of the user code.
     """
     if not any(isinstance(leaf, trio.Cancelled) for leaf in leaves(error)):
         return False
@@ -48,11 +49,12 @@ def is_cancelled(error: BaseException) -> bool:
 
 
 def printable(error: BaseException) -> BaseException:
-    """The same exception, made safe for `repr` and `str`; or another one in its place, if that is not possible.
+    """Make `error` safe for `repr`, `str` and logging, and return it.
 
-    A class with its own `__repr__` or `__str__` is replaced by a subclass in which these are guarded, since one
-    that works now may raise the next time. `except` and `except*` still find the exception. Texts are cut at
-    `MAX_TEXT` characters.
+    User classes may have a `__repr__` or `__str__` that raises, now or at the next call. The class of such an
+    exception is changed to a subclass that catches this; `except` and `except*` still match. Arguments are cut at
+    `MAX_TEXT` characters. If the class cannot be changed, a RuntimeError (a BaseExceptionGroup for a group) with
+    the same traceback is returned instead.
     """
     if isinstance(error, BaseExceptionGroup):
         members = [printable(leaf) for leaf in leaves(error)]
@@ -78,7 +80,7 @@ _guards: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
 
 
 def _is_plain(kind: type) -> bool:
-    """Whether only Python's own code makes its text."""
+    """Whether the class and its bases define none of `_TEXTUAL` in Python, where it could raise."""
     return type(kind) in (type, ABCMeta) and not any(
         isinstance(vars(base).get(name), types.FunctionType) for base in kind.__mro__ for name in _TEXTUAL
     )
@@ -98,6 +100,7 @@ def _shortened(value: object) -> object:
 
 
 def _guarded(kind: type) -> type:
+    """Return a subclass of an exception class whose `repr` and `str` cannot raise."""
     known = _guards.get(kind)
     if known is None:
         own = {
@@ -111,6 +114,8 @@ def _guarded(kind: type) -> type:
 
 
 def _guarding(method: Any, instead: str) -> Callable[[BaseException], str]:
+    """Wrap `__repr__` or `__str__`: return `instead` if it raises or returns no string."""
+
     def text(error: BaseException) -> str:
         try:
             result: object = method(error)
@@ -122,6 +127,7 @@ def _guarding(method: Any, instead: str) -> Callable[[BaseException], str]:
 
 
 def _has_text(value: object) -> bool:
+    """Whether `repr`, `str` and the names of its class work now."""
     kind = type(value)
     try:
         _ = repr(value), str(value), kind.__name__ + kind.__qualname__ + kind.__module__
@@ -131,5 +137,6 @@ def _has_text(value: object) -> bool:
 
 
 def _like(other: BaseException, error: BaseException) -> BaseException:
+    """Give `other` the traceback, cause and context of `error`."""
     other.__cause__, other.__context__ = error.__cause__, error.__context__
     return other.with_traceback(error.__traceback__)

@@ -1,7 +1,8 @@
-"""Drives a user's generator: sends what it yields, and raises at its `yield` what the sending raised.
+"""Iterates a user's generator, sends each item, and throws exceptions of the sending into the generator.
 
-A `yield` therefore behaves like an await: a stop is raised there, and the generator may clean up. Only the task or
-thread that called a generator ever resumes it, and closes it in the end.
+So `yield` in a handler behaves like `await run.emit(...)`: a stop, or an error in the item, is raised at the
+`yield`, where the generator can catch it and clean up. A plain `async for` would raise it outside of the generator,
+which would only be closed. A generator is resumed and closed in one task or thread only.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ async def drive_generator(
     *,
     throws: type[BaseException] = BaseException,
 ) -> None:
-    """Send each item, and await `pause()` where `send` returned True.
+    """Iterate an async generator to its end, and close it.
 
-    What they raise is thrown into the generator if it is one of `throws`. Anything else closes the generator.
+    Args:
+        send: called with each item. If it returns True, `pause()` is awaited before the next item.
+        throws: exceptions of `send` and `pause` that are thrown into the generator. It may catch them and go on.
+            Other exceptions are raised here, after the generator was closed.
     """
     async with aclosing(items):
         raised: BaseException | None = None
@@ -47,7 +51,12 @@ def drive_in_thread(
     *,
     throws: type[BaseException] = BaseException,
 ) -> None:
-    """The same for a synchronous generator, from its first step to its end in the current thread."""
+    """Iterate a synchronous generator to its end in the current thread, and close it.
+
+    Args:
+        send: called with each item. It blocks the thread while the run has to pause; its result is ignored.
+        throws: exceptions of `send` that are thrown into the generator; see `drive_generator`.
+    """
     with closing(items):
         raised: BaseException | None = None
         while True:

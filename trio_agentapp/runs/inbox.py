@@ -1,4 +1,4 @@
-"""Fetches messages for runs of this node that clients sent to another node."""
+"""Fetches messages for `run.receive()` from the backend. Clients have sent them to other nodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ logger = logging.getLogger("trio_agentapp.runs")
 
 
 class InboxFetcher:
-    """A service with one task for each fetch: a stop of the run must not cut a fetch, which takes messages away."""
+    """Fetches messages for the runs of this node, each time in a task of its own nursery.
+
+    The task is not a child of the run: a stop of the run would cancel a fetch that has taken messages out of the
+    backend, and they would be lost.
+    """
 
     def __init__(self, backend: BaseInterruptBackend) -> None:
         self._inbox = RunInbox.of(backend)
@@ -25,6 +29,7 @@ class InboxFetcher:
         self._busy: set[str] = set()
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold the nursery of the fetches open until cancelled."""
         async with trio.open_nursery() as self._nursery:
             task_status.started()
             try:
@@ -33,7 +38,10 @@ class InboxFetcher:
                 self._nursery = None
 
     def fetch_soon(self, run: Run) -> None:
-        """Fetch the messages for `run`, unless that is being done already."""
+        """Start to fetch the messages for `run` and put them into its inbox. Does not block.
+
+        Nothing is started if a fetch for this run is in progress, or if the run does not own its session.
+        """
         if self._nursery is not None and run.lease is not None and run.run_id not in self._busy:
             self._busy.add(run.run_id)
             self._nursery.start_soon(self._fetch, run, run.lease)

@@ -16,7 +16,16 @@ import trio
 
 from .cleanup import Cleanup
 
-__all__ = ["GRACE", "KILLED_WITHIN", "POLL", "Command", "open_group", "signal_group", "terminate_group"]
+__all__ = [
+    "GRACE",
+    "KILLED_WITHIN",
+    "POLL",
+    "Command",
+    "group_is_alive",
+    "open_group",
+    "signal_group",
+    "terminate_group",
+]
 
 logger = logging.getLogger("trio_agentapp.runs")
 
@@ -73,13 +82,20 @@ async def _end(process: trio.Process, cleanup: Cleanup, grace: float) -> None:
 
 
 def _is_alive(process: trio.Process) -> bool:
-    """Whether a process of the group is left. Reaps those zombies that are children of this process."""
-    if process.poll() is not None:
-        # Process 1 inherits orphans, and in a container that is often this process. Trio waits for the leader.
+    return group_is_alive(process.pid, leader_ended=process.poll() is not None)
+
+
+def group_is_alive(pid: int, *, leader_ended: bool) -> bool:
+    """Whether a process is left of the group that process `pid` leads.
+
+    Reaps the zombies of the group that are children of this process. Process 1 inherits orphans, and in a container
+    that is often this process. `leader_ended`: the caller has reaped the leader itself.
+    """
+    if leader_ended:
         with suppress(ChildProcessError):
-            while os.waitpid(-process.pid, os.WNOHANG)[0]:
+            while os.waitpid(-pid, os.WNOHANG)[0]:
                 pass
-    return signal_group(process.pid, 0)
+    return signal_group(pid, 0)
 
 
 async def _wait_gone(process: trio.Process) -> None:

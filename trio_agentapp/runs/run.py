@@ -1,4 +1,4 @@
-"""A run: one execution of a handler for one request. What a handler gets as `run`."""
+"""A run: one execution of a handler for one request. Handlers get the `Run` as their argument `run`."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ OnDisconnect = CancelAfter | str
 """What happens when the last watcher leaves: "cancel", "continue", or CancelAfter(seconds)."""
 
 current_run: ContextVar[Run] = ContextVar("trio_agentapp_current_run")
-"""The run whose handler is executed here, also in its threads."""
+"""The run whose handler the current task or thread executes. Child tasks and threads of a handler inherit it."""
 
 
 class Run:
-    """What a handler gets as `run`: the identity of its request, and the means to send, to wait and to clean up.
+    """One execution of a handler. The handler uses it to send items, to receive input, and to clean up.
 
     Attributes:
-        run_id, user_id, session_id: which run this is, and whose.
+        run_id, user_id, session_id: ids of the run, its user and its session.
         token: the fencing token; a later run of the session has a greater one.
-        stopping: a flag, readable from any thread; `if run.stopping:` works.
-        deadline: when the run's own time is over, on Trio's clock; `math.inf` without `timeout_s`.
+        stopping: True when the run is being stopped. May be read in any thread: `if run.stopping:`.
+        deadline: when `timeout_s` of the request is over, on Trio's clock; `math.inf` without `timeout_s`.
 
-    A handler has no use for the other attributes. Nothing that a run holds refers back to it: its events, which may
-    be many megabytes, are freed when the run is dropped, and do not wait for the garbage collector.
+    The other attributes are for the runtime. No object that a run holds refers back to the run. So there is no
+    reference cycle, and its events, which may be many megabytes, are freed without the garbage collector.
     """
 
     def __init__(
@@ -87,20 +87,20 @@ class Run:
         self.builder = ResponseBuilder(run_id, key.session_id, created_at=int(time.time()))
         self.log = EventLog()
         self.sink: EventSink = self.log
-        """Where events go. Readers get those that are in the log."""
+        """Takes the events of the run: its log, or a sink of the event store, which shows them in the log later."""
         self.asked: Sequence[Message] = ()
         """The messages of the request."""
         self.shared = False
-        """Readers on other nodes get the events, too. This node alone does not know whether the run is watched."""
+        """Whether the event store is shared. Then readers on other nodes may watch the run, too."""
         self.on_unwatched: Callable[[], object] | None = None
         self.on_input_wanted: Callable[[Run], object] | None = None
         """Called when the handler waits for input, which may have been sent to another node."""
         self.replaces: list[str] = []
         """The runs of its session that this one has stopped to take their place."""
         self.rolls_back_replaced = False
-        """What these have saved is rolled back before the handler starts."""
+        """Whether the writes of the runs in `replaces` are rolled back before the handler starts."""
         self.input_received = 0
-        """How many messages other nodes have forwarded."""
+        """How many messages were fetched from the backend; the next fetch begins after these."""
         self.created_at = time.time()
         self.ended = trio.Event()
         self.on_disconnect = on_disconnect
@@ -133,7 +133,7 @@ class Run:
 
     @property
     def usage(self) -> Mapping[str, Any] | None:
-        """What the run has used, such as tokens. It is part of the terminal event, however the run ends.
+        """The resources that the run has used, such as model tokens. Sent with the terminal event of every ending.
 
         Setting raises ItemError for a value that is not a JSON object.
         """
@@ -144,13 +144,17 @@ class Run:
         self.builder.usage = usage
 
     def cleanup(self) -> CleanupScope:
-        """`async with run.cleanup():` shields awaits from a stop, for the cleanup budget at most."""
+        """Return a scope in which awaits work after a stop: `async with run.cleanup(): await save()`.
+
+        It is shielded from the stop, and is cancelled when the cleanup budget of the run is used up.
+        """
         return self.cleanup_state.open()
 
     def on_exit(self, fn: Callable[[], Awaitable[object] | object]) -> None:
-        """Call `fn()` after the handler and its child tasks have ended, in whatever way; last registered first.
+        """Register `fn` to be called after the handler and its child tasks have ended, also after a stop or error.
 
-        It runs as if inside `run.cleanup()`. An exception that it raises is logged and turns FINISHED into ERROR.
+        Functions are called in the reverse order of their registration, each inside `run.cleanup()`. An exception
+        of one is logged, and a run that would be FINISHED becomes ERROR.
         """
         self.exit_callbacks.append(fn)
 
@@ -202,9 +206,9 @@ class Run:
         )
 
     async def emit(self, item: object) -> None:
-        """Send an item, as a `yield` of the handler does; also from its children.
+        """Send an item, as `yield` in the handler does. Child tasks may call it, too.
 
-        Waits while every reader is far behind. After a stop, items are dropped.
+        Waits while all readers are too far behind. After a stop, items are dropped.
 
         Raises:
             ItemError: the item cannot be sent. Nothing of it was sent.
@@ -298,7 +302,7 @@ class Run:
     # What the runtime calls.
 
     def record(self) -> RunRecord:
-        """The run as a record: as it will be written if it has ended, or as it is now."""
+        """Return the record of the run: with its end, if it has ended, or its present state."""
         lifecycle, ending = self.lifecycle, self.lifecycle.ending
         cause = lifecycle.cause if ending is None else ending.cause
         return RunRecord(
@@ -362,7 +366,7 @@ class Run:
         return time.monotonic() - self._turn_began >= TURN or sink.congested
 
     async def pause(self) -> None:
-        """Let other tasks run, and wait while the sink is congested. A stop is raised here."""
+        """Execute a checkpoint, and wait while the sink is congested. Raises `trio.Cancelled` after a stop."""
         try:
             if self.sink.congested and self.lifecycle.phase is Phase.RUNNING:
                 await self.sink.wait_relieved()
@@ -374,19 +378,19 @@ class Run:
         self._turn_began = time.monotonic()
 
     def renew(self, *, body_until: float, cleanup_until: float) -> None:
-        """The lease was confirmed: until when the handler and its cleanup may run, on Trio's clock."""
+        """Move the deadlines of the handler and of its cleanup (Trio's clock), because the lease was renewed."""
         self.scope.renew(body_until)
         self.cleanup_state.extend(cleanup_until)
 
     def apply_renewal(self, answer: Renewal) -> None:
-        """Do what the backend has answered about the lease."""
+        """Stop the run if the renewal of its lease was answered with STOP or LOST."""
         if answer is Renewal.LOST:
             self.scope.stop(Cause.LEASE_LOST)
         elif answer is Renewal.STOP:
             self.scope.stop(Cause.STOPPED)
 
     async def call_exit_callbacks(self) -> list[BaseException]:
-        """Call all functions that `on_exit` registered. Returns what they raised."""
+        """Call the functions that `on_exit` registered. Return the exceptions that they raised."""
         raised: list[BaseException] = []
         while self.exit_callbacks:
             fn = self.exit_callbacks.pop()
@@ -399,7 +403,10 @@ class Run:
         return raised
 
     def watch(self, after: int = -1) -> Subscriber:
-        """Return a reader that counts as a watcher: when the last one leaves, `on_disconnect` decides."""
+        """Return a reader of the events after number `after`, which counts as a watcher.
+
+        When the last watcher closes, `on_disconnect` decides whether the run is stopped.
+        """
         subscriber = self.log.subscribe(after)
         self.unwatched_since = None
         subscriber.on_close(self._watcher_left)
@@ -416,7 +423,7 @@ class Run:
             self.on_unwatched()
 
     def is_overdue(self, now: float) -> bool:
-        """Whether the cleanup deadline has passed a second ago, and the run has still not unwound."""
+        """Whether the handler or its cleanup still executes one second after the cleanup deadline."""
         began_at = self.cleanup_state.began_at()
         return (
             not self.lifecycle.has_unwound
@@ -425,7 +432,7 @@ class Run:
         )
 
     def close(self) -> None:
-        """No event follows. Drops what may refer to the run."""
+        """Close the log, set `ended`, and drop the callbacks, which refer to objects that refer to the run."""
         self.log.close()
         self.ended.set()
         self.sink, self.on_input_wanted, self.on_unwatched = self.log, None, None
@@ -438,10 +445,10 @@ async def _call_back(fn: Callable[[], Awaitable[object] | object]) -> None:
 
 
 def shielded_write() -> CleanupScope:
-    """`async with shielded_write():` shields the write of a store from a stop.
+    """Return a scope in which a store writes, so that a stop does not cut the write in the middle.
 
-    Inside of a run it counts against the cleanup budget; elsewhere it has 10 s. A write that takes longer is cut,
-    and the block raises `trio.TooSlowError`, so that it is not taken for done.
+    Inside a run the scope ends with the cleanup budget; elsewhere after 10 s. Then the write is cancelled, and
+    `async with` raises `trio.TooSlowError`, so that the caller does not believe that it was written.
     """
     run = current_run.get(None)
     cleanup = Cleanup(OUTSIDE_BUDGET) if run is None else run.cleanup_state

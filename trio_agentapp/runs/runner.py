@@ -1,4 +1,4 @@
-"""Turns a request into a run of the agent's handler. What a handler gets as `self`."""
+"""Starts a run for each request. A handler gets the `Runner` as its argument `self`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,12 @@ __all__ = ["Runner", "Watched"]
 
 @attrs.frozen(kw_only=True)
 class Watched:
-    """A reader of a run that counts as its watcher. `run` is the run itself, if it is live on this node."""
+    """A run and a reader of its events. While the reader is open, the run counts as watched (`on_disconnect`).
+
+    Attributes:
+        subscriber: the reader. Close it when the client has left.
+        run: the run, if it is live on this node.
+    """
 
     key: SessionKey
     run_id: str
@@ -56,11 +61,11 @@ class Watched:
 
 
 class Runner:
-    """What a handler gets as `self`.
+    """Starts runs of one handler with the settings of the app. It is the argument `self` of handlers.
 
     Attributes:
         app: the AgentApp.
-        framework_type: "text" for handlers without a framework.
+        framework_type: the `framework` of `@app.query`, such as "langgraph"; "text" for handlers without one.
     """
 
     def __init__(
@@ -82,14 +87,16 @@ class Runner:
 
     @property
     def strategy_unwatched(self) -> MultitaskStrategy:
-        """The strategy of a run without a watcher: its sender is not there to try again, so it is queued."""
+        """The strategy for runs in the background (`enable_stream_task`): "enqueue" in place of "reject".
+
+        Nobody reads the refusal of such a run and sends it again, so it waits for a busy session.
+        """
         return "enqueue" if self._multitask_strategy == "reject" else self._multitask_strategy
 
     async def start(self, request: AgentRequest) -> Watched:
-        """Start a run for `request`, or watch the live run of the same id and session.
+        """Start a run for `request`. If a run of the same id and session is live on this node, watch that one.
 
-        Missing ids of the request are filled in: a new session id, and the session id as user id, so that two
-        requests without ids never share a session.
+        Fills in missing ids of the request, see `fill_ids`.
 
         Raises:
             Draining, TooManyRuns, SessionBusy, QueueFull, BackendUnavailable, ValidationError: nothing was started.
@@ -118,12 +125,16 @@ class Runner:
     async def stream_query(
         self, request: AgentRequest | dict[str, Any] | str
     ) -> AsyncIterator[AsyncIterator[Event]]:
-        """Start a run without a server, and read its events: `async with self.stream_query("Hello") as events:`.
+        """Start a run in this process, without HTTP, and read its events.
+
+            async with app.stream_query("Hello") as events:
+                async for event in events: ...
 
         Leaving the block before the terminal event counts as a disconnect.
 
         Raises:
-            ValidationError: the request is malformed. Also what `start` raises.
+            ValidationError: the request is malformed. Also all that `start` raises.
+            ItemError: at an event that the log had dropped, because it was read too late.
         """
         watched = await self.start(request_from(request))
         with watched.subscriber:
@@ -131,7 +142,7 @@ class Runner:
 
 
 class _Events:
-    """The events of a reader, one at a time. A class, since a generator would have to be closed after `break`."""
+    """Iterates over the events of a reader. It is a class because a generator must be closed after a `break`."""
 
     def __init__(self, subscriber: Subscriber) -> None:
         self._subscriber = subscriber
@@ -153,9 +164,10 @@ class _Events:
 
 
 def fill_ids(request: AgentRequest, *, user_id: str | None = None) -> tuple[SessionKey, str]:
-    """Fill in the missing ids of a request. Returns its session and its run id.
+    """Fill in the ids that a request lacks. Return its session and its run id.
 
-    `user_id` is the authenticated sender, if there is one.
+    A missing session id or run id is new. A missing user id becomes `user_id`, the authenticated user, or without
+    one the session id. So two requests without ids never share a session.
     """
     session_id = request.session_id = request.session_id or new_session_id()
     user = request.user_id = request.user_id or user_id or session_id

@@ -1,4 +1,4 @@
-"""The services of a registry, which live until its last run has ended."""
+"""The background tasks of a registry: backend, event store, lease keeper, ticker. They end after the last run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ logger = logging.getLogger("trio_agentapp.runs")
 
 
 class KeptServices:
-    """Runs services in a nursery, and keeps them from being cancelled before the block around them is left.
+    """Background tasks in a nursery. They are shielded: only leaving `async with` around this object cancels them.
 
-    Runs need the backend and the store to their end. What cancels the registry, such as a service that failed, must
-    therefore stop the runs first, and the other services afterwards.
+    A run needs the backend and the event store until its end is written. Suppose that a service fails. Trio cancels
+    the nursery of all services, and the runs, which are inside that nursery, are stopped. The other services go on,
+    because each is in a shielded scope of its own, until the last run has ended and the block is left.
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
@@ -32,14 +33,21 @@ class KeptServices:
             scope.cancel(reason="the run registry is closed")
 
     async def start(self, name: str, service: Callable[..., Awaitable[None]], *args: object) -> None:
-        """Start a service and wait until it is ready (`task_status`)."""
+        """Start a service, and wait until it calls `task_status.started()`.
+
+        Raises what the service raises before.
+        """
         await self._nursery.start(partial(self._serve, self._new_scope(), name, service, *args), name=name)
 
     def start_soon(self, name: str, service: Callable[[], Awaitable[None]]) -> None:
+        """Start a service without waiting for it."""
         self._nursery.start_soon(self._serve, self._new_scope(), name, service, name=name)
 
     def shield(self) -> None:
-        """Call this when all have started. Until then a start can be cancelled."""
+        """Shield the services that have been started so far against cancellation from outside.
+
+        Call it when all have started. Before, a start that hangs can be cancelled.
+        """
         for scope in self._scopes:
             scope.shield = True
 

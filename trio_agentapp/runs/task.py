@@ -267,23 +267,31 @@ class RunTask:
             self.run.lifecycle.unwound(failed=True, cleanup_timed_out=False)
 
     async def _roll_back_replaced(self) -> Driven | None:
-        """Roll back what the interrupted runs have saved. If that fails, the handler must not start."""
+        """Roll back what the interrupted runs have saved. If that fails, the handler must not start.
+
+        A stop does not cut this: if only the state were rolled back, and not the history, they would not fit. The
+        stop waits, and the handler does not start. The time is limited as that of cleanup, by the budget and by the
+        lease: without a lease another run may own the session.
+        """
         run, undo = self.run, self._node.undo
         if not run.rolls_back_replaced or undo is None:
             return None
         token = current_run.set(run)
         try:
-            with trio.fail_after(self._node.cleanup_budget):
+            async with run.cleanup_state.open(strict=True):
                 for run_id in run.replaces:
                     record = await self._node.backend.run_status(run_id)
                     if record is not None and record.state is not RunState.FINISHED:
                         await undo(run.key, record.token)
         except Exception as exc:
             logger.exception("run %s: what the run before it saved could not be rolled back", run.run_id)
-            self._skip_handler()
-            # A stop may have come meanwhile; then it is what ended the run.
-            cause = run.lifecycle.cause or Cause.EXCEPTION
-            return Driven(Ending(cause=cause, stop_requested=run.lifecycle.asked_to_stop), exc, None)
+            timed_out = run.scope.stopped_at() is not None and run.cleanup_state.timed_out
+            run.scope.body_ended(raised=True)
+            cause = run.lifecycle.unwound(failed=True, cleanup_timed_out=timed_out)
+            ending = Ending(
+                cause=cause, cleanup=run.cleanup_state.result, stop_requested=run.lifecycle.asked_to_stop
+            )
+            return Driven(ending, exc, None)
         finally:
             current_run.reset(token)
         return None

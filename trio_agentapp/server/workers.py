@@ -15,10 +15,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import attrs
 import trio
 
+from ..restarts import keep_running
 from .signals import note_ignored, signals_to_take
 
 __all__ = ["READY", "STARTED", "Inheritance", "Master", "supervise"]
@@ -29,9 +31,6 @@ VARIABLE = "TRIO_AGENTAPP_WORKER"
 
 STARTED, READY = b"s", b"r"
 """What a worker reports: it listens; it accepts runs."""
-
-FIRST_RESTART, LAST_RESTART = 0.5, 30.0
-"""Seconds before a dead worker is started again: doubled each time, until one has lived longer than the last."""
 
 
 @attrs.frozen
@@ -171,20 +170,14 @@ class _Supervisor:
 
     async def _keep(self, number: int) -> None:
         """Run a worker, and start it again when it dies, until the master stops."""
-        stopping = self._master.stopping
-        pause = FIRST_RESTART
-        while not stopping.is_set():
-            began = trio.current_time()
-            code = await self._master.run_worker(sys.orig_argv[1:], os.environ)
-            if stopping.is_set():
-                self.code = self.code or (1 if code else 0)
-            elif not self._all_started:
-                log.critical("worker %d ended with code %d before all had started; the server stops", number, code)
-                self.code = 1
-                self._master.stop()
-            else:
-                log.error("worker %d ended with code %d and is started again in %g s", number, code, pause)
-                with trio.move_on_after(pause):
-                    await stopping.wait()
-                lived = trio.current_time() - began
-                pause = FIRST_RESTART if lived > LAST_RESTART else min(pause * 2, LAST_RESTART)
+        run_one = partial(self._master.run_worker, sys.orig_argv[1:], os.environ)
+        if await keep_running(run_one, self._master.stopping, partial(self._report_death, number)):
+            self.code = 1
+
+    def _report_death(self, number: int, code: int, pause: float) -> None:
+        if self._all_started:
+            log.error("worker %d ended with code %d and is started again in %g s", number, code, pause)
+        else:
+            log.critical("worker %d ended with code %d before all had started; the server stops", number, code)
+            self.code = 1
+            self._master.stop()

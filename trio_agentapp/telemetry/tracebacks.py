@@ -13,6 +13,10 @@ from .asyncio_hint import asyncio_hint
 
 __all__ = ["is_library", "traceback_text"]
 
+_FOLDERS = (str(Path(__file__).parents[1]), *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
+# Read at import: Python reads a file for it, and an error may be logged when no file can be opened.
+_LIBRARIES = ("<frozen", *(folder + sep for folder in _FOLDERS))
+
 
 def traceback_text(error: BaseException) -> str:
     """Format an exception and its causes, without the frames of the runtime that come before the user's.
@@ -32,9 +36,7 @@ def traceback_text(error: BaseException) -> str:
 
 def is_library(filename: str) -> bool:
     """Whether a file belongs to Python, to this package or to an installed one, and not to the user's code."""
-    paths = sysconfig.get_paths()
-    folders = (str(Path(__file__).parents[1]), paths["stdlib"], paths["purelib"], paths["platlib"])
-    return filename.startswith(("<frozen", *(folder + sep for folder in folders)))
+    return filename.startswith(_LIBRARIES)
 
 
 def _shorten(shown: traceback.TracebackException, error: BaseException) -> None:

@@ -7,6 +7,8 @@ name of the page's site, which is not the agent's. So they can be refused.
 
 from __future__ import annotations
 
+# The codec would be imported by the first request, which fails if the process has no file descriptor left.
+import encodings.idna  # noqa: F401
 import ipaddress
 import logging
 import re

@@ -30,7 +30,7 @@ from pydantic import BaseModel
 from trio_agentapp import AgentApp
 from trio_agentapp.errors import ItemError
 from trio_agentapp.frameworks import adapter_of
-from trio_agentapp.frameworks.agno import IGNORED
+from trio_agentapp.frameworks.agno_stream import IGNORED
 from trio_agentapp.protocol.content import (
     AudioContent,
     DataContent,

@@ -8,19 +8,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
 from ...nursery import nursery_around
+from ...restarts import keep_running
 from ...runs.grace import grace_period
+from ...runs.process import signal_group
 
 __all__ = ["EmbeddedWorker"]
 
 logger = logging.getLogger("trio_agentapp.tasks")
-
-RESTART_FIRST, RESTART_LONGEST = 0.5, 30.0
-"""Seconds before a worker that died is restarted. They are doubled each time, until a worker has lived longer."""
 
 LEAVE_MARGIN = 4.0
 """Seconds beyond the cleanup budget in which a worker may end after its tasks were stopped; then it is killed."""
@@ -81,19 +81,9 @@ class EmbeddedWorker:
 
     async def _keep(self) -> None:
         """Run the worker, and restart it, until the app stops it."""
-        pause = RESTART_FIRST
+        died = partial(logger.error, "the embedded worker ended with code %d and is restarted in %g s")
         try:
-            while not self._stopping.is_set():
-                began = trio.current_time()
-                code = await self._run_one()
-                if self._stopping.is_set():
-                    break
-                if trio.current_time() - began > RESTART_LONGEST:
-                    pause = RESTART_FIRST
-                logger.error("the embedded worker ended with code %d and is restarted in %g s", code, pause)
-                with trio.move_on_after(pause):
-                    await self._stopping.wait()
-                pause = min(pause * 2, RESTART_LONGEST)
+            await keep_running(self._run_one, self._stopping, died)
         finally:
             self._ended.set()
 
@@ -124,5 +114,4 @@ class EmbeddedWorker:
     def _kill(self) -> None:
         """Kill the worker and its children."""
         if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            signal_group(self._process.pid, signal.SIGKILL)
