@@ -152,8 +152,13 @@ async function send(text, files, strategy) {
   } catch {
     // A large file does not fit; after a reload the question is shown when the answer has ended.
   }
-  tabs.postMessage({session, run: mine.id, content});
-  watch(mine.id, {content, start: api.start(mine, body)});
+  const start = api.start(mine, body);
+  const told = async () => {
+    const response = await start();
+    tabs.postMessage({session: mine.sessionId, run: mine.id, content}); // There is a run to watch from now on.
+    return response;
+  };
+  watch(mine.id, {content, start: told});
 }
 
 async function stop() {
