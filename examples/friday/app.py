@@ -18,7 +18,9 @@ STORY = re.findall(r"\S+\s*", Path(__file__).with_name("story.txt").read_text())
 PACE = 0.1  # seconds between two words
 
 HINT = """
-In one terminal, ask Friday for a story ({seconds} seconds):
+Open http://{address}/chat in a browser, and talk to Friday there.
+
+Or in one terminal, ask Friday for a story ({seconds} seconds):
 
   curl -N http://{address}/process -H 'Content-Type: application/json' \\
     -d '{{"session_id": "s1", "user_id": "u1", "input": [{{"role": "user", "content": "Tell me a story"}}]}}'
@@ -54,6 +56,7 @@ app = AgentApp(
     app_name="Friday",
     app_description="Tells stories, and remembers where she was",
     lifespan=lifespan,
+    web_ui=True,  # the chat page at /chat
     drain_timeout=2,  # seconds that a running story has after Ctrl-C until it is stopped
 )
 

@@ -115,7 +115,7 @@ async def test_the_document_of_a_bare_app_is_valid() -> None:
 
 
 async def test_every_route_is_listed_and_every_built_in_one_is_described() -> None:
-    app = talkative_app(endpoint_path="/ask/me", enable_stream_task=True)
+    app = talkative_app(endpoint_path="/ask/me", enable_stream_task=True, web_ui=True)
 
     @app.task("/v1.0/longjob")
     def heavy_computation(data: Any) -> Any:
@@ -248,7 +248,7 @@ class Judge:
             assert body == b""
             return None
         schema = described["content"][media]["schema"]
-        if media == "text/html":
+        if media in ("text/html", "text/javascript"):
             return body
         if media == "text/event-stream":
             frames = [frame for frame in body.decode().split("\n\n") if frame and not frame.startswith(":")]
@@ -262,7 +262,7 @@ class Judge:
 
 
 async def test_every_built_in_route_serves_what_the_document_says() -> None:
-    app = AgentApp(app_name="Friday", enable_stream_task=True)
+    app = AgentApp(app_name="Friday", enable_stream_task=True, web_ui=True)
 
     @app.query()
     async def chat(request: AgentRequest, run: Any) -> AsyncIterator[Any]:
@@ -292,8 +292,9 @@ async def test_every_built_in_route_serves_what_the_document_says() -> None:
         OpenAPIV31SpecValidator(found).validate()
         judge = Judge(client, found)
         ask = judge.ask
-        for path in ("/", "/health", "/liveness", "/readiness", "/docs"):
+        for path in ("/", "/health", "/liveness", "/readiness", "/docs", "/chat"):
             await ask("GET", path)
+        await ask("GET", "/chat/tree.js", of="/chat/{name}")
         await ask("GET", "/openapi.json")
 
         streamed = await ask("POST", "/process", json=asking("hi", "run-streamed"))
@@ -301,6 +302,8 @@ async def test_every_built_in_route_serves_what_the_document_says() -> None:
         await ask("POST", "/process", json=asking("fail", "run-failed-1", stream=False))
         await ask("POST", "/process", json=asking("hi", "run-whole-01", stream=False))
         await ask("POST", "/process", 202, json=asking("wait", "run-waiting1", background=True))
+        tree = await ask("GET", "/runs/run-waiting1/tree?user_id=u1", of="/runs/{run_id}/tree")
+        assert tree["root"]["children"][0]["name"] == "chat"
         await ask("POST", "/process", 409, json={**asking("hi", "run-refused1"), "session_id": "of-run-waiting1"})
         await ask("POST", "/process", 422, json={"input": 5})
         await ask("POST", "/process", 400, data=b"{")

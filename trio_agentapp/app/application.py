@@ -40,6 +40,7 @@ from ..server.http_connection import HTTPConnection
 from ..server.lifespan import NOT_ASGI, NOT_TRIO, Lifespan
 from ..server.problems import install_problems
 from ..server.websocket_connection import WebSocketConnection
+from ..web.chat import ChatPage
 from ..web.cors import CrossOrigin
 from ..web.hosts import AllowedHosts
 from ..web.identity import Gate
@@ -51,6 +52,7 @@ from .middleware import Middleware, layered
 from .mounting import (
     add_builtin,
     current_request,
+    mount_chat,
     mount_health,
     mount_runs,
     mount_sessions,
@@ -118,6 +120,7 @@ class AgentApp(RoutingApp):
         self.used = False
         """Whether the app was served, deployed or opened."""
         self.process_mode: str | None = None
+        self.page_path = "/chat" if settings.web_ui else None
         self.node_id = new_run_id()
         self.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
         self.config["BODY_TIMEOUT"] = settings.read_timeout
@@ -410,9 +413,16 @@ class AgentApp(RoutingApp):
             mount_sessions(self, lambda: self._open().session_routes)
             mount_socket(self, lambda: self._open().sockets)
             self._tasks.mount_background(self)
+            if self.settings.web_ui:
+                mount_chat(self, self._chat_page())
             for adapter in self._adapters:
                 for method, path, view in adapter.routes():
                     add_builtin(self, method, path, view_of(view))
+
+    def _chat_page(self) -> ChatPage:
+        return ChatPage(
+            name=self.app_name, description=self.app_description, endpoint_path=self.settings.endpoint_path
+        )
 
     # How a request passes through the app.
 

@@ -11,6 +11,7 @@ from quart import websocket as websocket_proxy
 from quart.wrappers import Request
 
 from ..endpoints.openapi import docs_page, openapi_json
+from ..web.chat import ChatPage
 from ..web.health import alive, readiness, welcome
 from ..web.runs import RunRoutes
 from ..web.sessions import AnyPath, SessionRoutes
@@ -18,6 +19,7 @@ from ..web.websocket import SocketRoute
 
 __all__ = [
     "add_builtin",
+    "mount_chat",
     "mount_health",
     "mount_runs",
     "mount_sessions",
@@ -95,9 +97,16 @@ def mount_runs(app: Quart, endpoint_path: str, routes: Callable[[], RunRoutes]) 
     add("POST", "/runs/cancel", RunRoutes.cancel_several)
     add("GET", "/runs/<run_id>", RunRoutes.one)
     add("GET", "/runs/<run_id>/stream", RunRoutes.attach)
+    add("GET", "/runs/<run_id>/tree", RunRoutes.tree)
     add("GET", "/runs/<run_id>/wait", RunRoutes.wait)
     add("POST", "/runs/<run_id>/cancel", RunRoutes.cancel)
     add("POST", "/runs/<run_id>/input", RunRoutes.put_in)
+
+
+def mount_chat(app: Quart, page: ChatPage) -> None:
+    """Add the chat page at `/chat`."""
+    add_builtin(app, "GET", "/chat", view_of(page.page))
+    add_builtin(app, "GET", "/chat/<name>", view_of(page.file))
 
 
 def mount_sessions(app: Quart, routes: Callable[[], SessionRoutes]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import chat, deploy, invoke, run, status, stop, worker
+from . import chat, deploy, invoke, run, status, stop, web, worker
 from .environment import read_env_file
 from .exits import exits
 from .terminal import prepare_streams
@@ -26,6 +26,7 @@ deployers = typer.Typer(help="Start an app as a service.", no_args_is_help=True,
 program.add_typer(deployers, name="deploy")
 
 program.command("run")(exits(run.run))
+program.command("web")(exits(web.web))
 program.command("chat")(exits(chat.chat))
 program.command("invoke")(exits(invoke.invoke))
 program.command("stop")(exits(stop.stop))

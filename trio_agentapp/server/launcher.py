@@ -57,6 +57,8 @@ class Launchable(Protocol):
     read_timeout: float
     launched: bool
     shutdown_event: Any
+    page_path: str | None
+    """Of the page that people open; None if there is none."""
 
     async def drain(self, hurry: trio.Event) -> None:
         """See `Servable.drain`."""
@@ -182,7 +184,8 @@ class _Launch:
         if inherited is not None:
             inherited.report(READY)
             return
-        sys.stderr.write(f"{app.app_name} is ready on {urls} (Ctrl-C stops it; node {app.node_id})\n")
+        page = "" if app.page_path is None else f"; chat page: {urls.split()[0]}{app.page_path}"
+        sys.stderr.write(f"{app.app_name} is ready on {urls} (Ctrl-C stops it; node {app.node_id}){page}\n")
         sys.stderr.flush()
 
     @contextmanager

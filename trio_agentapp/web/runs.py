@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 from quart import Response
 from quart.wrappers import Request
 
-from ..errors import RunNotFound
+from ..errors import Elsewhere, RunNotFound
 from ..protocol.codec import encode_event
 from ..protocol.message_json import message_of
 from ..runs.runner import Watched
+from ..runs.tree import tree_of
 from .identity import Caller
 from .parameters import (
     MAX_SELECTED,
@@ -27,6 +30,9 @@ from .parameters import (
 from .responses import json_response, receipt_body, run_body, run_headers
 from .run_access import Known, RunAccess
 from .sse import OwnEvents, hold_watch, run_stream
+
+if TYPE_CHECKING:
+    from ..endpoints.openapi import bodies
 
 __all__ = ["RunRoutes"]
 
@@ -98,6 +104,15 @@ class RunRoutes:
             return Response(b"", status=204)
         hold_watch(request, watched.subscriber)
         return self._stream(watched, run_headers(request, watched.run_id, watched.session_id))
+
+    async def tree(self, request: Request, run_id: str) -> Response:
+        """`GET /runs/{id}/tree`: the tasks of a live run, and where each waits."""
+        known = await self.access.look(await self._caller(request), run_id)
+        if known.run is None and not known.as_record.state.terminal:
+            raise Elsewhere(known.as_record.node_id)
+        root = None if known.run is None else tree_of(known.run)
+        body: bodies.RunTree = {"run_id": run_id, "node": self._node_id, "root": root}
+        return json_response(body)
 
     async def wait(self, request: Request, run_id: str) -> Response:
         """`GET /runs/{id}/wait`: the terminal response, when the run has ended."""

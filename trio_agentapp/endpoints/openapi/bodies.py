@@ -25,6 +25,7 @@ from ...protocol.message import MESSAGE_TYPES, Message
 from ...protocol.request import AgentRequest
 from ...protocol.structure import FILE_BY, NEEDED
 from ...protocol.tasks import TaskState
+from ...runs.tree import TaskNode
 
 __all__ = ["Component", "Identifier", "RunId", "built_in", "ref"]
 
@@ -107,6 +108,14 @@ class RunList(TypedDict):
 
     runs: list[RunInfo]
     cursor: str | None
+
+
+class RunTree(TypedDict):
+    """The tasks of a run; `root` is null if none of them is executed at present."""
+
+    run_id: str
+    node: str
+    root: TaskNode | None
 
 
 class StopResult(TypedDict):

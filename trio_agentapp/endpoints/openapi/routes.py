@@ -121,6 +121,15 @@ ROUTES: dict[str, Operation] = {
         "This document as a page on which requests can be tried",
         {"200": response({"type": "string"}, "A page that needs no other server.", "text/html")},
     ),
+    "GET /chat": Operation(
+        "Documentation", "The chat page", {"200": response({"type": "string"}, "With `web_ui`.", "text/html")}
+    ),
+    "GET /chat/{name}": Operation(
+        "Documentation",
+        "A script or a style of the chat page",
+        {"200": response({"type": "string"}, "The file.", "text/javascript")},
+        (e.NotFound,),
+    ),
     "POST {endpoint}": Operation(
         "Runs",
         "Start a run",
@@ -189,6 +198,13 @@ ROUTES: dict[str, Operation] = {
         (*OF_RUN, e.Elsewhere, e.StreamExpired),
         (LAST_EVENT, _query("starting_after", {"type": "integer", "minimum": -1}, "The same."), USER),
         description="The events after a number, then the live ones without a gap; of an ended run the replay.",
+    ),
+    "GET /runs/{run_id}/tree": Operation(
+        "Runs",
+        "Read the tasks of a live run, and where each waits",
+        {"200": "RunTree"},
+        (*OF_RUN, e.Elsewhere),
+        (USER,),
     ),
     "GET /runs/{run_id}/wait": Operation(
         "Runs", "Wait until a run ends", {"200": "ResponseEvent"}, (*OF_RUN, e.Elsewhere, e.StreamExpired), (USER,)

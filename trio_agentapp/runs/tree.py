@@ -1,0 +1,70 @@
+"""The tree of a run: its tasks and nurseries, and where each task waits.
+
+Trio keeps the parents and children of tasks, and the frames of each waiting task can be read. So the tree costs
+nothing until somebody looks at it.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import trio
+
+from .run import Run
+
+__all__ = ["MAX_TASKS", "TaskNode", "tree_of"]
+
+MAX_TASKS = 500
+"""Tasks shown of one run."""
+
+_HERE = __name__.partition(".")[0]
+
+
+class TaskNode(TypedDict):
+    """One task. `where`: the function of the user's code in which it waits, with its line; "" if it is in none."""
+
+    name: str
+    where: str
+    children: list[TaskNode]
+
+
+def tree_of(run: Run) -> TaskNode | None:
+    """Return the handler's tasks, as a tree whose root is the run; None: no task of the run is executed.
+
+    At most `MAX_TASKS` tasks are named; `name` of the last one says how many more there are.
+    """
+    nursery = run.children
+    if nursery is None:
+        return None
+    left = [MAX_TASKS]
+    return {"name": f"run {run.run_id}", "where": "", "children": _tasks_of(nursery, left)}
+
+
+def _tasks_of(nursery: trio.Nursery, left: list[int]) -> list[TaskNode]:
+    shown: list[TaskNode] = []
+    tasks = sorted(nursery.child_tasks, key=lambda task: task.name)
+    for place, task in enumerate(tasks):
+        if not left[0]:
+            shown.append({"name": f"{len(tasks) - place} more", "where": "", "children": []})
+            break
+        left[0] -= 1
+        inner = [child for nested in task.child_nurseries for child in _tasks_of(nested, left)]
+        shown.append(
+            {
+                "name": task.name.rpartition("<locals>.")[2].rpartition(".")[2],
+                "where": _where(task),
+                "children": inner,
+            }
+        )
+    return shown
+
+
+def _where(task: trio.lowlevel.Task) -> str:
+    """The innermost frame that is neither of this package nor of Trio."""
+    found = ""
+    for frame, line in task.iter_await_frames():
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] not in (_HERE, "trio", "outcome"):
+            # Python 3.11 and later. Without the functions around it, which are often `<locals>`.
+            found = f"{frame.f_code.co_qualname.rpartition('<locals>.')[2]}:{line}"
+    return found

@@ -1,0 +1,358 @@
+// The page: chats in a list, one of them open, its messages, and a field to write in.
+
+import {Api, newId, Problem} from "./api.js";
+import {element} from "./markdown.js";
+import {Messages} from "./messages.js";
+import {Tree} from "./tree.js";
+
+const LOOK = 3000; // Milliseconds between two looks for a run that was started elsewhere.
+const MAX_FILE = 700 * 1024; // Of one file. The body of a request is limited, too.
+const KEPT_TITLES = 200;
+
+const SAID = {
+  session_busy: "This chat is still answering. Stop it first, or wait for its end.",
+  rate_limited: "The server is busy. Try again in a moment.",
+  queue_full: "Too many messages wait in this chat already.",
+  draining: "The server is restarting. Try again in a moment.",
+  backend_unavailable: "The server cannot reach its database at present. Try again in a moment.",
+  payload_too_large: "That is too large to send.",
+  unauthorized: "This app wants to know who you are. Enter a token.",
+  forbidden: "You may not do that here.",
+  run_not_found: "This answer is not known any more.",
+  stream_expired: "This answer is not kept any more; the history of the chat may have it.",
+  deadline_exceeded: "The answer took longer than its time limit.",
+  lease_lost: "The server lost its connection to its database, and broke the answer off.",
+  owner_lost: "The server that wrote this answer is gone.",
+  answer_too_large: "The answer grew too large.",
+  cleanup_timeout: "The answer was stopped, but tidying up took too long.",
+  exception: "The agent failed. The server's log says why.",
+};
+
+const $ = (id) => document.getElementById(id);
+const api = new Api(document.body.dataset.endpoint);
+const tabs = new BroadcastChannel("trio-agentapp-chat");
+const messages = new Messages($("log"), {onAnswer: answer, onEdit: edit});
+const tree = new Tree($("tree"), $("show-tree"), api);
+let session = null; // The id of the open chat.
+let run = null; // The run that is shown while it is live.
+let attached = [];
+
+// Chats.
+
+const titles = JSON.parse(localStorage.getItem("agentapp.titles") ?? "{}");
+
+function keepTitle(id, text) {
+  titles[id] ??= text.trim().slice(0, 60) || "Files";
+  for (const old of Object.keys(titles).slice(0, -KEPT_TITLES)) delete titles[old];
+  localStorage.setItem("agentapp.titles", JSON.stringify(titles));
+}
+
+async function listSessions() {
+  const {runs} = await api.get("runs?limit=100");
+  const known = [...new Set(runs.map((each) => each.session_id))];
+  const list = known.map((id) => {
+    const button = element("button", {type: "button", className: "session", textContent: titles[id] ?? id});
+    if (id === session) button.setAttribute("aria-current", "true");
+    button.addEventListener("click", () => open(id));
+    return element("li", {}, button);
+  });
+  $("sessions").replaceChildren(...list);
+}
+
+function startNew() {
+  show(newId());
+  $("text").focus();
+}
+
+function show(id) {
+  if (run) run.left = true;
+  session = id;
+  run = null;
+  messages.clear();
+  setLive(false);
+  say("");
+  document.body.classList.remove("side-open");
+  $("title").textContent = titles[id] ?? "New chat";
+  history.replaceState(null, "", `#${encodeURIComponent(id)}`);
+  for (const each of document.querySelectorAll(".session[aria-current]")) each.removeAttribute("aria-current");
+}
+
+async function open(id) {
+  show(id);
+  try {
+    const [{messages: earlier}, {active_run_id: active}] = await Promise.all([
+      api.get(`sessions/${encodeURIComponent(id)}/history`),
+      api.get(`sessions/${encodeURIComponent(id)}`),
+    ]);
+    if (id !== session) return;
+    for (const message of earlier) messages.addWhole(message);
+    messages.close();
+    messages.scroll();
+    await listSessions();
+    if (active && !run) watch(active);
+  } catch (error) {
+    tell(error);
+  }
+}
+
+// Runs.
+
+function watch(id, {content, start} = {}) {
+  const own = content ?? JSON.parse(sessionStorage.getItem(`agentapp.asked.${id}`) ?? "null");
+  if (own) messages.addOwn(own);
+  messages.scroll();
+  run = {id, sessionId: session, seen: -1, ended: false, left: false, asked: Boolean(own)};
+  follow(run, start);
+}
+
+async function follow(mine, start) {
+  setLive(true);
+  say("");
+  try {
+    await api.follow(mine, start, (event) => mine.left || take(mine, event), (up) => mine.left || connection(up));
+  } catch (error) {
+    if (!mine.left) tell(error);
+  }
+  if (mine.left) return;
+  const wasAsked = mine.asked;
+  run = null;
+  messages.close();
+  setLive(false);
+  if (!wasAsked && mine.ended) await open(mine.sessionId); // The history has what was asked elsewhere.
+  else listSessions().catch(tell);
+}
+
+function take(mine, event) {
+  if (event.object !== "response") {
+    messages.take(event);
+    return;
+  }
+  if (!mine.ended) return;
+  const failure = event.error ?? {};
+  if (event.status === "canceled") say(mine.receipt ?? "The answer was stopped.");
+  else if (event.status === "rejected") error(failure.message);
+  else if (event.status === "failed") error(SAID[failure.code] ?? failure.message ?? "The answer failed.", failure);
+  else if (!event.output?.length) say("The agent had nothing to say.");
+  else say("The answer is complete.", true);
+}
+
+function connection(up) {
+  say(up ? "" : "The connection is lost. Trying again …");
+}
+
+async function send(text, files, strategy) {
+  const content = [...(text.trim() ? [{type: "text", text}] : []), ...files];
+  const mine = {id: newId(), sessionId: session};
+  const body = {input: [{role: "user", type: "message", content}]};
+  if (strategy) body.multitask_strategy = strategy;
+  keepTitle(session, text);
+  $("title").textContent = titles[session];
+  try {
+    sessionStorage.setItem(`agentapp.asked.${mine.id}`, JSON.stringify(content));
+  } catch {
+    // A large file does not fit; after a reload the question is shown when the answer has ended.
+  }
+  const start = api.start(mine, body);
+  const told = async () => {
+    const response = await start();
+    tabs.postMessage({session: mine.sessionId, run: mine.id, content}); // There is a run to watch from now on.
+    return response;
+  };
+  watch(mine.id, {content, start: told});
+}
+
+async function stop() {
+  const mine = run;
+  if (!mine) return;
+  $("stop").disabled = true;
+  try {
+    const receipt = await api.post(`runs/${mine.id}/cancel?wait=1`, {});
+    const cleanup = {done: ", and tidied up", timed_out: ", but tidying up took too long"}[receipt.cleanup] ?? "";
+    mine.receipt = receipt.stopped ? `Stopped after ${Math.round(receipt.latency_ms)} ms${cleanup}.` : receipt.message;
+    say(mine.receipt);
+  } catch (problem) {
+    tell(problem);
+  } finally {
+    $("stop").disabled = false;
+  }
+}
+
+async function answer(id, value) {
+  const data = {approval_request_id: id, answer: value};
+  if (typeof value === "boolean") data.approve = value;
+  const message = {role: "user", type: "mcp_approval_response", content: [{type: "data", data}]};
+  try {
+    await api.post(`runs/${run?.id}/input`, message);
+  } catch (problem) {
+    tell(problem);
+  }
+}
+
+// The field, and the line of status.
+
+function edit(text) {
+  $("text").value = text;
+  resize();
+  $("text").focus();
+}
+
+function resize() {
+  const field = $("text");
+  field.rows = Math.min(10, field.value.split("\n").length);
+}
+
+function setLive(live) {
+  $("stop").hidden = !live;
+  $("send").hidden = live;
+  document.body.classList.toggle("live", live);
+  tree.show(live ? run : null);
+}
+
+function say(text, quiet = false) {
+  $("status").className = quiet ? "hidden" : "";
+  $("status").textContent = text;
+}
+
+function error(text, details) {
+  const article = messages.article("error", "Error", element("p", {textContent: text}));
+  if (details?.message && details.message !== text) {
+    const more = element("details", {}, element("summary", {textContent: "Details"}), `${details.code}: ${details.message}`);
+    article.append(more);
+  }
+  say(text, true);
+  messages.scroll();
+  return article;
+}
+
+function tell(problem) {
+  const known = problem instanceof Problem;
+  const text = known ? (SAID[problem.code] ?? problem.message) : "The server cannot be reached. Is it running?";
+  const article = error(text, known ? {code: problem.code, message: problem.message} : null);
+  if (known && problem.code === "unauthorized") $("token-dialog").showModal();
+  if (known && problem.code === "session_busy") {
+    const button = element("button", {type: "button", textContent: "Show it"});
+    button.addEventListener("click", () => open(session));
+    article.append(button);
+  }
+  if (!known) console.error(problem);
+}
+
+async function attach(chosen) {
+  for (const file of chosen) {
+    if (file.size > MAX_FILE) {
+      error(`${file.name} is larger than ${MAX_FILE / 1024} KiB, which is the most that this page sends.`);
+      continue;
+    }
+    const url = await new Promise((done) => {
+      const reader = new FileReader();
+      reader.onload = () => done(reader.result);
+      reader.readAsDataURL(file);
+    });
+    attached.push(
+      file.type.startsWith("image/")
+        ? {type: "image", image_url: url, filename: file.name}
+        : {type: "file", filename: file.name, file_data: url.replace(/^data:[^,]*,/, "")},
+    );
+  }
+  showAttached();
+}
+
+function showAttached() {
+  const items = attached.map((file, place) => {
+    const remove = element("button", {type: "button", className: "icon", textContent: "✕", "aria-label": `Remove ${file.filename}`});
+    remove.addEventListener("click", () => {
+      attached.splice(place, 1);
+      showAttached();
+    });
+    return element("li", {}, file.filename, remove);
+  });
+  $("files").replaceChildren(...items);
+}
+
+$("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = $("text").value;
+  if (run || !(text.trim() || attached.length)) return;
+  const files = attached.map(({filename, ...part}) => (part.type === "file" ? {...part, filename} : part));
+  $("text").value = "";
+  attached = [];
+  showAttached();
+  resize();
+  send(text, files);
+});
+$("text").addEventListener("input", resize);
+$("text").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  $("form").requestSubmit();
+});
+$("text").addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) attach([...event.clipboardData.files]);
+});
+$("attach").addEventListener("change", () => {
+  attach([...$("attach").files]);
+  $("attach").value = "";
+});
+$("stop").addEventListener("click", stop);
+$("new").addEventListener("click", startNew);
+$("open-side").addEventListener("click", () => document.body.classList.add("side-open"));
+$("close-side").addEventListener("click", () => document.body.classList.remove("side-open"));
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !$("token-dialog").open) stop();
+});
+
+// Light and dark.
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  $("theme").textContent = `Theme: ${theme}`;
+  localStorage.setItem("agentapp.theme", theme);
+}
+
+$("theme").addEventListener("click", () => {
+  const order = ["system", "light", "dark"];
+  setTheme(order[(order.indexOf(document.documentElement.dataset.theme) + 1) % 3]);
+});
+setTheme(localStorage.getItem("agentapp.theme") ?? "system");
+
+// A token.
+
+$("sign-in").addEventListener("click", () => $("token-dialog").showModal());
+$("token-dialog").addEventListener("close", () => {
+  if ($("token-dialog").returnValue !== "ok") return;
+  if ($("token").value) sessionStorage.setItem("agentapp.token", $("token").value);
+  else sessionStorage.removeItem("agentapp.token");
+  begin();
+});
+
+// Other tabs, and other devices.
+
+tabs.addEventListener("message", ({data}) => {
+  if (data.session === session && !run) watch(data.run, {content: data.content});
+});
+
+setInterval(async () => {
+  const id = session;
+  if (!id || run || document.hidden || !titles[id]) return;
+  const {active_run_id: active} = await api.get(`sessions/${encodeURIComponent(id)}`).catch(() => ({}));
+  if (active && id === session && !run) watch(active);
+}, LOOK);
+
+async function begin() {
+  const wanted = decodeURIComponent(location.hash.slice(1));
+  try {
+    await api.identify();
+    if (wanted) await open(wanted);
+    else startNew();
+    await listSessions();
+  } catch (problem) {
+    tell(problem);
+  }
+}
+
+window.addEventListener("hashchange", () => {
+  const wanted = decodeURIComponent(location.hash.slice(1));
+  if (wanted && wanted !== session) open(wanted);
+});
+
+begin();

@@ -1,0 +1,286 @@
+// Messages of one chat on the page: those of the history, and those of a run while its events come in.
+
+import {element, Markdown, safeUrl} from "./markdown.js";
+
+const CALLS = new Set(["function_call", "plugin_call", "component_call", "mcp_call"]);
+const OUTPUTS = new Set([...CALLS].map((type) => type + "_output"));
+const MEDIA = ["https:", "http:", "data:", "blob:"];
+
+export class Messages {
+  constructor(log, {onAnswer, onEdit}) {
+    this.log = log;
+    this.onAnswer = onAnswer;
+    this.onEdit = onEdit;
+    this.clear();
+  }
+
+  clear() {
+    this.log.replaceChildren();
+    this.parts = new Map(); // By message id: what shows its parts.
+    this.calls = new Map(); // By call id: the card of a tool call.
+    this.questions = new Map();
+    this.dirty = new Set();
+  }
+
+  get atEnd() {
+    return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < 80;
+  }
+
+  scroll() {
+    this.log.scrollTop = this.log.scrollHeight;
+  }
+
+  // What a user has sent.
+  addOwn(content) {
+    const shown = element("div", {className: "text"});
+    for (const part of content) this.addPart(shown, part);
+    const text = content.filter((part) => part.type === "text").map((part) => part.text).join("\n");
+    const edit = element("button", {type: "button", className: "quiet edit", textContent: "Edit"});
+    edit.addEventListener("click", () => this.onEdit(text));
+    const article = this.article("user", "You", shown);
+    article.append(edit);
+    return article;
+  }
+
+  // A whole message, as the history has it.
+  addWhole(message) {
+    if (message.role === "user" && message.type === "message") {
+      this.addOwn(message.content);
+      return;
+    }
+    const id = message.id ?? crypto.randomUUID?.() ?? String(Math.random());
+    this.take({object: "message", id, type: message.type, role: message.role, content: null});
+    for (const [index, part] of message.content.entries()) {
+      this.take({...part, object: "content", msg_id: id, index, delta: false});
+    }
+    this.take({...message, object: "message", id});
+  }
+
+  article(kind, name, ...children) {
+    const article = element("article", {className: kind, "aria-label": name}, ...children);
+    this.log.append(article);
+    return article;
+  }
+
+  // An event of a run: a message begins or ends, or a part of it grows or is complete.
+  take(event) {
+    if (event.object === "message") {
+      if (event.content === null || event.content === undefined) this.begin(event);
+      else this.end(event);
+    } else if (event.object === "content") {
+      this.grow(event);
+    }
+  }
+
+  begin({id, type, role}) {
+    if (this.parts.has(id)) return;
+    const body = element("div", {className: "text"});
+    let root = body;
+    if (type === "reasoning") {
+      root = element("details", {className: "reasoning"}, element("summary", {textContent: "Reasoning"}), body);
+    } else if (CALLS.has(type) || OUTPUTS.has(type) || type.startsWith("mcp_approval")) {
+      root = null; // Shown when its data is there.
+    }
+    const article = root ? this.article(type === "error" ? "error" : "agent", role === "tool" ? "Tool" : "Agent", root) : null;
+    this.parts.set(id, {type, body, article, shown: [], data: null});
+  }
+
+  grow(event) {
+    const message = this.parts.get(event.msg_id);
+    if (!message) return;
+    if (event.type === "data" && (CALLS.has(message.type) || OUTPUTS.has(message.type))) {
+      this.growCall(message, event);
+    } else if (event.type === "text" || event.type === "refusal") {
+      const part = (message.shown[event.index] ??= this.textPart(message));
+      const text = event.text ?? event.refusal ?? "";
+      part.text = event.delta ? part.text + text : text;
+      this.draw(part);
+    } else if (!event.delta && !message.type.startsWith("mcp_approval")) {
+      this.addPart(message.body, event);
+    }
+  }
+
+  textPart(message) {
+    const target = element("div", {className: "markdown"});
+    message.body.append(target);
+    return {text: "", markdown: new Markdown(target)};
+  }
+
+  // Draw once a frame at most, however many tokens come in.
+  draw(part) {
+    if (!this.dirty.size) {
+      requestAnimationFrame(() => {
+        const follow = this.atEnd;
+        for (const each of this.dirty) each.markdown.show(each.text);
+        this.dirty.clear();
+        if (follow) this.scroll();
+      });
+    }
+    this.dirty.add(part);
+  }
+
+  end(event) {
+    const message = this.parts.get(event.id);
+    if (!message) return;
+    const data = event.content.findLast?.((part) => part.type === "data")?.data;
+    if (event.type === "mcp_approval_request" && data?.id) this.ask(data, event.content);
+    if (event.type === "mcp_approval_response" && data) this.answered(data);
+    if (event.type === "error") message.body.append(event.message ?? event.code ?? "An error.");
+    if (event.status === "incomplete") message.article?.classList.add("incomplete");
+  }
+
+  addPart(target, part) {
+    if (part.type === "text") {
+      const shown = element("div", {className: "markdown"});
+      new Markdown(shown).show(part.text);
+      target.append(shown);
+    } else if (part.type === "image") {
+      const src = safeUrl(part.image_url ?? "", MEDIA);
+      if (src) target.append(element("img", {src, alt: "Image", loading: "lazy"}));
+    } else if (part.type === "audio") {
+      const src = `data:audio/${(part.format ?? "wav").replace(/\W/g, "")};base64,${part.data}`;
+      target.append(element("audio", {src, controls: true}));
+    } else if (part.type === "video") {
+      const src = safeUrl(part.video_url ?? "", MEDIA);
+      if (src) target.append(element("video", {src, controls: true}));
+    } else if (part.type === "file") {
+      target.append(this.fileLink(part));
+    } else if (part.type === "data") {
+      target.append(json(part.data));
+    }
+  }
+
+  fileLink({file_url, file_data, filename}) {
+    const download = filename ?? "file";
+    const href = safeUrl(file_url ?? "", ["https:", "http:"]);
+    if (href) return element("a", {href, target: "_blank", rel: "noopener noreferrer", textContent: download});
+    const link = element("a", {href: "#", textContent: download});
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      const base64 = (file_data ?? "").replace(/^data:[^,]*,/, "");
+      const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+      const url = URL.createObjectURL(new Blob([bytes], {type: "application/octet-stream"}));
+      element("a", {href: url, download}).click();
+      setTimeout(() => URL.revokeObjectURL(url), 1000);
+    });
+    return link;
+  }
+
+  // Tool calls: one card for the call and its output.
+
+  growCall(message, event) {
+    const data = event.data ?? {};
+    if (event.delta) {
+      const merged = (message.data ??= {});
+      for (const [name, value] of Object.entries(data)) {
+        const grows = name === "arguments" && typeof value === "string" && typeof merged[name] === "string";
+        merged[name] = grows ? merged[name] + value : (value ?? merged[name]);
+      }
+    } else {
+      message.data = data;
+    }
+    const {call_id, name, arguments: given, output} = message.data;
+    if (!call_id) return;
+    const card = this.calls.get(call_id) ?? this.callCard(call_id);
+    if (OUTPUTS.has(message.type)) {
+      card.state.textContent = output === "interrupted" ? "stopped" : "done";
+      card.root.dataset.state = card.state.textContent;
+      card.output.replaceChildren(element("h3", {textContent: "Result"}), json(parsed(output)));
+    } else {
+      if (name) card.name.textContent = name;
+      if (given !== undefined) card.arguments.replaceChildren(element("h3", {textContent: "Arguments"}), json(parsed(given)));
+    }
+  }
+
+  callCard(callId) {
+    const follow = this.atEnd;
+    const card = {name: element("strong", {textContent: "Tool"}), state: element("span", {className: "state", textContent: "runs"})};
+    card.arguments = element("div");
+    card.output = element("div");
+    card.root = element("details", {className: "call"}, element("summary", {}, card.name, card.state), card.arguments, card.output);
+    card.root.dataset.state = "runs";
+    this.article("agent", "Tool call", card.root);
+    this.calls.set(callId, card);
+    if (follow) this.scroll();
+    return card;
+  }
+
+  // Questions of the agent.
+
+  ask({id, question, schema, fault}, content) {
+    this.questions.get(id)?.remove();
+    const follow = this.atEnd;
+    const form = element("form", {className: "question"});
+    const body = element("div", {className: "text"});
+    for (const part of content.slice(0, -1)) this.addPart(body, part);
+    if (!body.childNodes.length) body.append(question ?? "");
+    form.append(body);
+    if (fault) form.append(element("p", {className: "fault", textContent: `The last answer was not accepted: ${fault}`}));
+    const row = element("div", {className: "row"});
+    for (const [label, value] of choicesOf(schema)) {
+      const button = element("button", {type: "button", textContent: label});
+      if (value === false) button.className = "quiet";
+      button.addEventListener("click", () => this.onAnswer(id, value));
+      row.append(button);
+    }
+    if (!row.childNodes.length) {
+      const input = element("input", {type: "text", "aria-label": "Your answer", autocomplete: "off"});
+      row.append(input, element("button", {textContent: "Answer"}));
+      form.addEventListener("submit", () => this.onAnswer(id, typed(input.value, schema)));
+    }
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.append(row);
+    const article = this.article("agent asks", "Question of the agent", form);
+    this.questions.set(id, article);
+    if (follow) this.scroll();
+    row.querySelector("input")?.focus();
+  }
+
+  answered({approval_request_id: id, answer, approve, reason}) {
+    const article = this.questions.get(id);
+    if (!article) return;
+    const said = reason === "timeout" ? "Nobody answered in time." : `Answered: ${shown(answer ?? approve)}`;
+    article.querySelector(".row")?.replaceWith(element("p", {className: "dim", textContent: said}));
+    article.classList.remove("asks");
+  }
+
+  // The run is over: nothing can be answered, and no tool runs.
+  close() {
+    for (const article of this.questions.values()) {
+      for (const control of article.querySelectorAll("button, input")) control.disabled = true;
+    }
+    for (const {root, state} of this.calls.values()) {
+      if (root.dataset.state === "runs") root.dataset.state = state.textContent = "ended";
+    }
+  }
+}
+
+function choicesOf(schema) {
+  if (schema?.type === "boolean") return [["Approve", true], ["Deny", false]];
+  if (Array.isArray(schema?.enum) && schema.enum.length <= 12) return schema.enum.map((value) => [shown(value), value]);
+  return [];
+}
+
+function typed(text, schema) {
+  if (["integer", "number"].includes(schema?.type)) return text.trim() === "" ? text : Number(text);
+  return schema && schema.type !== "string" ? parsed(text) : text;
+}
+
+function shown(value) {
+  if (value === true) return "yes";
+  if (value === false) return "no";
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+function parsed(value) {
+  try {
+    return typeof value === "string" ? JSON.parse(value) : value;
+  } catch {
+    return value;
+  }
+}
+
+function json(value) {
+  const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
+  return element("pre", {tabIndex: 0}, element("code", {textContent: text ?? ""}));
+}

@@ -1,0 +1,43 @@
+// The tree of a run, drawn anew while the run goes on.
+
+import {element} from "./markdown.js";
+
+const PERIOD = 500; // Milliseconds between two looks.
+
+export class Tree {
+  constructor(target, button, api) {
+    this.target = target;
+    this.api = api;
+    this.run = null;
+    button.addEventListener("click", () => {
+      target.hidden = !target.hidden;
+      button.setAttribute("aria-expanded", String(!target.hidden));
+      this.look();
+    });
+    setInterval(() => this.look(), PERIOD);
+  }
+
+  show(run) {
+    this.run = run;
+    this.look();
+  }
+
+  async look() {
+    if (this.target.hidden || document.hidden) return;
+    if (!this.run) {
+      this.target.replaceChildren(element("p", {className: "dim", textContent: "Nothing runs."}));
+      return;
+    }
+    const {id} = this.run;
+    const {root} = await this.api.get(`runs/${id}/tree`).catch(() => ({}));
+    if (id === this.run?.id && root) this.target.replaceChildren(element("ul", {className: "tree"}, branch(root)));
+  }
+}
+
+function branch({name, where, children}) {
+  const label = element("span", {}, element("strong", {textContent: name}));
+  if (where) label.append(" ", element("span", {className: "dim", textContent: where}));
+  const item = element("li", {}, label);
+  if (children.length) item.append(element("ul", {}, ...children.map(branch)));
+  return item;
+}
