@@ -11,7 +11,7 @@ Four things can end a request:
 - The body raises. The error is logged here. Over HTTP/2 Hypercorn would not end the stream, and the client would
   wait.
 
-Only `HTTPConnection._receive` uses quart-trio 0.12's API for request bodies, which 0.13 changes.
+Only `HTTPConnection.take` uses quart-trio 0.12's API for request bodies, which 0.13 changes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import NoReturn
 import trio
 from hypercorn.typing import (
     ASGIReceiveCallable,
+    ASGIReceiveEvent,
     ASGISendCallable,
     HTTPResponseBodyEvent,
     HTTPResponseStartEvent,
@@ -42,6 +43,7 @@ from ..runs.containment import contain, unwrap
 from ..runs.failures import is_cancelled
 from .direct import direct_writer_of
 from .extensions import ABORT, extension
+from .messages import messages_of
 from .problems import assign_request_id, internal_error
 from .stream_body import WIND_DOWN_TIMEOUT, StreamBody
 
@@ -61,7 +63,8 @@ END: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_b
 class HTTPConnection(TrioASGIHTTPConnection):
     """The `asgi_http_class` of the app.
 
-    The view runs, and its response is sent, in the request's own task; a child task receives messages.
+    The view runs, and its response is sent, in the request's own task. The connection passes messages to it; under
+    a server that does not offer that, a child task receives them.
     """
 
     def __init__(self, app: Quart, scope: HTTPScope, answer: Callable[[], Response] | None = None) -> None:
@@ -69,7 +72,6 @@ class HTTPConnection(TrioASGIHTTPConnection):
         super().__init__(app, scope)
         self._answer = answer
         self._responding = trio.CancelScope()
-        self._receiving = trio.CancelScope()
         self._stream: StreamBody | None = None
         self._started = False
         self._ending = False
@@ -78,50 +80,69 @@ class HTTPConnection(TrioASGIHTTPConnection):
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         assign_request_id(self.app)
-        request = self.request_from_scope(send)
+        request = self._request = self.request_from_scope(send)
+        messages = messages_of(self.scope, receive)
+        if messages is not None:
+            messages.pass_to(self)
+            await self._respond_in_scope(request, send)
+            return
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, request, receive)
+            receiving = trio.CancelScope()
+            nursery.start_soon(self._watch, receive, receiving)
             try:
-                with self._responding:
-                    await self._respond(request, send)
-                if self._was_cut and self.scope["http_version"] == "2":
-                    await self._end_cut(send)
+                await self._respond_in_scope(request, send)
             finally:
-                self._receiving.cancel(reason="the response is over")
+                receiving.cancel(reason="the response is over")
 
     def request_from_scope(self, send: ASGISendCallable) -> Request:
         return self._create_request_from_scope(send)
 
-    async def _watch(self, request: Request, receive: ASGIReceiveCallable) -> None:
-        """Receive the request's body, and notice when the client or the server ends this request."""
-        with self._receiving:
+    async def _watch(self, receive: ASGIReceiveCallable, receiving: trio.CancelScope) -> None:
+        """Receive messages in a task, where the server does not pass them by itself (see `messages`)."""
+        with receiving:
             try:
-                await self._receive(request, receive)
+                await self._receive(receive)
             except trio.Cancelled:
-                if self._receiving.cancel_called:
+                if receiving.cancel_called:
                     raise
-                self._shutting_down = True
+                self.shut_down()
                 if not self._responding.shield:
                     raise
-                self._wind_down()
                 # The client may still hang up before the response is complete.
-                self._receiving.shield = True
-                await self._receive(request, receive)
+                receiving.shield = True
+                await self._receive(receive)
 
-    async def _receive(self, request: Request, receive: ASGIReceiveCallable) -> NoReturn:
-        while True:
+    async def _receive(self, receive: ASGIReceiveCallable) -> NoReturn:
+        message = None
+        while message is None or message["type"] != "http.disconnect":
             message = await receive()
-            if message["type"] == "http.request":
-                request.body.append(message.get("body", b""))
-                if not message.get("more_body", False):
-                    request.body.set_complete()
-            elif message["type"] == "http.disconnect":
-                if self._ending:
-                    self._limit(CLOSE_TIMEOUT)
-                else:
-                    self._responding.cancel(reason="the client disconnected")
-                # No message follows; stay to see a cancel from outside.
-                await trio.sleep_forever()
+            self.take(message)
+        # No message follows; stay to see a cancel from outside.
+        await trio.sleep_forever()
+
+    def take(self, message: ASGIReceiveEvent) -> None:
+        """Take a part of the request's body, or notice that its client has gone. Implements `Listener`."""
+        if message["type"] == "http.request":
+            self._request.body.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                self._request.body.set_complete()
+        elif message["type"] == "http.disconnect":
+            if self._ending:
+                self._limit(CLOSE_TIMEOUT)
+            else:
+                self._responding.cancel(reason="the client disconnected")
+
+    def shut_down(self) -> None:
+        """The server cancels this request: a stream may still end by itself. Implements `Listener`."""
+        self._shutting_down = True
+        if self._responding.shield:
+            self._wind_down()
+
+    async def _respond_in_scope(self, request: Request, send: ASGISendCallable) -> None:
+        with self._responding:
+            await self._respond(request, send)
+        if self._was_cut and self.scope["http_version"] == "2":
+            await self._end_cut(send)
 
     async def _respond(self, request: Request, send: ASGISendCallable) -> None:
         response = await self._handle(request)

@@ -19,7 +19,8 @@ from hypercorn.typing import AppWrapper, ASGIReceiveCallable, ASGISendCallable, 
 from ..runs.failures import is_cancelled
 from .config import ServerConfig
 from .direct import DirectConnection, DirectWriter
-from .extensions import ABORT, DIRECT_WRITER, add_extension
+from .extensions import ABORT, DIRECT_WRITER, MESSAGES, add_extension, extension
+from .messages import Messages
 from .read_ahead import ClientLeft, ReadAhead
 
 __all__ = ["CLOSE_TIMEOUT", "Connection", "GuardedConnection"]
@@ -39,7 +40,7 @@ class _Requests:
     def __init__(self, app: AppWrapper, abort: Callable[[], None]) -> None:
         self._app = app
         self._abort = abort
-        self._scopes: set[trio.CancelScope] = set()
+        self._live: dict[trio.CancelScope, Messages | None] = {}
         self._cancelled = False
         self.any_yet = False
         self.direct: DirectConnection | None = None
@@ -58,18 +59,25 @@ class _Requests:
         if self.direct is not None and scope["type"] == "http" and scope["http_version"] == "1.1":
             add_extension(scope, DIRECT_WRITER, DirectWriter(self.direct, send))
         with trio.CancelScope() as request:
-            self._scopes.add(request)
+            self._live[request] = extension(scope, MESSAGES)
             if self._cancelled:
                 request.cancel(reason="the server is shutting down")
             try:
                 await self._app(scope, receive, send, sync_spawn, call_soon)
             finally:
-                self._scopes.discard(request)
+                del self._live[request]
 
     def cancel(self) -> None:
         self._cancelled = True
-        for request in self._scopes:
+        for request in self._live:
             request.cancel(reason="the server is shutting down")
+        self.note_shutdown()
+
+    def note_shutdown(self) -> None:
+        """Tell the requests that they are cancelled: those that pass their messages have no task to see it."""
+        for messages in self._live.values():
+            if messages is not None:
+                messages.shut_down()
 
 
 class GuardedConnection(TCPServer):
@@ -128,6 +136,10 @@ class GuardedConnection(TCPServer):
             await super()._read_data()
         except ClientLeft:
             await self.protocol.handle(Closed())
+        except BaseException:
+            # The connection is cancelled as a whole, or has failed.
+            self.requests.note_shutdown()
+            raise
         # Otherwise the idle timer keeps the connection until its time-out.
         self._client_left = True
         await self.idle_task.stop()
