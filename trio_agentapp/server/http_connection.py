@@ -17,9 +17,9 @@ Only `HTTPConnection.take` uses quart-trio 0.12's API for request bodies, which 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from math import inf
-from typing import NoReturn
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NoReturn
 
 import trio
 from hypercorn.typing import (
@@ -78,19 +78,22 @@ class HTTPConnection(TrioASGIHTTPConnection):
         self._shutting_down = False
         self._was_cut = False
 
-    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    # Not `async`, as some functions below: each frame of a coroutine costs memory as long as a stream lasts.
+    def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> Coroutine[Any, Any, None]:
         assign_request_id(self.app)
-        request = self._request = self.request_from_scope(send)
+        self._request = self.request_from_scope(send)
         messages = messages_of(self.scope, receive)
-        if messages is not None:
-            messages.pass_to(self)
-            await self._respond_in_scope(request, send)
-            return
+        if messages is None:
+            return self._respond_and_watch(receive, send)
+        messages.pass_to(self)
+        return self._respond_in_scope(send)
+
+    async def _respond_and_watch(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         async with trio.open_nursery() as nursery:
             receiving = trio.CancelScope()
             nursery.start_soon(self._watch, receive, receiving)
             try:
-                await self._respond_in_scope(request, send)
+                await self._respond_in_scope(send)
             finally:
                 receiving.cancel(reason="the response is over")
 
@@ -138,9 +141,9 @@ class HTTPConnection(TrioASGIHTTPConnection):
         if self._responding.shield:
             self._wind_down()
 
-    async def _respond_in_scope(self, request: Request, send: ASGISendCallable) -> None:
+    async def _respond_in_scope(self, send: ASGISendCallable) -> None:
         with self._responding:
-            await self._respond(request, send)
+            await self._respond(self._request, send)
         if self._was_cut and self.scope["http_version"] == "2":
             await self._end_cut(send)
 
@@ -157,7 +160,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
                 self._wind_down()
         complete = False
         try:
-            with trio.move_on_after(self._timeout(response)):
+            with self._limit_of(response):
                 await self._send_answer(send, response)
                 complete = True
         except* Exception:
@@ -180,7 +183,8 @@ class HTTPConnection(TrioASGIHTTPConnection):
             return internal_error(request.path)
         return handled.unwrap()
 
-    def _timeout(self, response: ResponseTypes) -> float:
+    def _limit_of(self, response: ResponseTypes) -> AbstractContextManager[object]:
+        """The scope with the time-out of a response."""
         timeout: float | None
         if isinstance(response, Response) and not isinstance(response.timeout, type(Ellipsis)):
             timeout = response.timeout
@@ -188,14 +192,16 @@ class HTTPConnection(TrioASGIHTTPConnection):
             timeout = None  # a stream lasts as long as its run; Quart would cut it after a minute, without an error
         else:
             timeout = self.app.config["RESPONSE_TIMEOUT"]
-        return inf if timeout is None else timeout
+        return nullcontext() if timeout is None else trio.move_on_after(timeout)
 
-    async def _send_answer(self, send: ASGISendCallable, response: ResponseTypes) -> None:
+    def _send_answer(self, send: ASGISendCallable, response: ResponseTypes) -> Coroutine[Any, Any, None]:
         if isinstance(response, WerkzeugResponse) or isinstance(response.response, DataBody | StreamBody):
-            await self._send_body(send, response)
-        else:
-            # It may be a generator of the user's.
-            unwrap(await contain(self._send_body, send, response))
+            return self._send_body(send, response)
+        # It may be a generator of the user's.
+        return self._send_contained(send, response)
+
+    async def _send_contained(self, send: ASGISendCallable, response: Response) -> None:
+        unwrap(await contain(self._send_body, send, response))
 
     async def _send_body(self, send: ASGISendCallable, response: ResponseTypes) -> None:
         if isinstance(response, WerkzeugResponse):

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hypercorn.trio.run as worker
 from hypercorn.protocol import h2, h11
-from hypercorn.trio import tcp_server
 
 from .http2_buffer import BoundedBuffer
-from .messages import RequestGroup
 from .tcp_connection import GuardedConnection
 from .websocket_stream import WebSocketStream
 
@@ -30,9 +28,6 @@ def apply_patches() -> None:
     # gone (no issues known). Only the bare `hypercorn` command needs this one: our own server has its connection
     # class.
     worker.TCPServer = GuardedConnection  # type: ignore[attr-defined, assignment]
-
-    # A task for each request would wait for its messages (no fault): see `messages`.
-    tcp_server.TaskGroup = RequestGroup  # type: ignore[attr-defined]
 
     # The buffer of an HTTP/2 stream has no limit (no issue known): see `BoundedBuffer`.
     h2.StreamBuffer = BoundedBuffer  # type: ignore[misc]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 import trio
 from hypercorn.protocol.h11 import H11Protocol
 
-__all__ = ["ClientLeft", "ReadAhead"]
+__all__ = ["MAX_RECEIVED", "ClientLeft", "ReadAhead"]
 
 log = logging.getLogger("trio_agentapp.server")
 
@@ -17,6 +18,7 @@ MAX_AHEAD = 1024 * 1024
 stay unread, the end of the stream behind them cannot be seen."""
 
 MAX_RECEIVED = 64 * 1024
+"""Bytes that are read at once."""
 
 
 class ClientLeft(Exception):
@@ -34,6 +36,7 @@ class ReadAhead:
     def __init__(self, protocol: H11Protocol, stream: Any) -> None:
         self._protocol = protocol
         self._stream = stream
+        self._plain = isinstance(stream, trio.SocketStream)
         self._turn = trio.Event()
         self._reading = trio.CancelScope()
 
@@ -52,8 +55,15 @@ class ReadAhead:
         while not self._turn.is_set():
             with trio.CancelScope() as self._reading:
                 try:
-                    data = await self._stream.receive_some(MAX_RECEIVED)
-                except (trio.ClosedResourceError, trio.BrokenResourceError):
+                    if self._plain:
+                        # Without the four frames of Trio that a call of `receive_some` keeps while it waits.
+                        await trio.lowlevel.wait_readable(self._stream.socket)
+                        data = os.read(self._stream.socket.fileno(), MAX_RECEIVED)
+                    else:
+                        data = await self._stream.receive_some(MAX_RECEIVED)
+                except BlockingIOError:
+                    continue
+                except (OSError, trio.ClosedResourceError, trio.BrokenResourceError):
                     data = b""
                 if not data:
                     raise ClientLeft

@@ -120,7 +120,7 @@ class _Connections:
                     # must not hold up the exit then either.
                     await self._context.terminated.set()
                     for connection in self._live:
-                        connection.stop_handshake()
+                        connection.stop_waiting()
                     owner.start_soon(self._close, closing, nursery)
         finally:
             closing.cancel(reason="all connections are closed")
