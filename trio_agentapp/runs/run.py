@@ -60,6 +60,42 @@ class Run:
     be many megabytes, are freed when the run is dropped, and do not wait for the garbage collector.
     """
 
+    # A dict of so many attributes takes 1.5 KiB. There is one only if a handler sets attributes of its own.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_inbox",
+        "_input_arrived",
+        "_turn_began",
+        "asked",
+        "builder",
+        "children",
+        "cleanup_state",
+        "created_at",
+        "deadline",
+        "ended",
+        "exit_callbacks",
+        "handler_name",
+        "input_received",
+        "key",
+        "lease",
+        "lifecycle",
+        "log",
+        "on_disconnect",
+        "on_input_wanted",
+        "on_unwatched",
+        "renewed_at",
+        "replaces",
+        "rolls_back_replaced",
+        "run_id",
+        "scope",
+        "shared",
+        "sink",
+        "stopping",
+        "token",
+        "unwatched_since",
+    )
+
     def __init__(
         self,
         *,
