@@ -145,7 +145,8 @@ class Run:
         """Where `start_soon` starts tasks, while the handler is executed."""
         # A list, since an empty deque takes 700 bytes. It is short.
         self._inbox: list[Message] = []
-        self._input_arrived = trio.Event()
+        self._input_arrived: trio.Event | None = None
+        """Set when a message arrives, while the handler waits for one."""
         # Long ago: the first item is followed by a pause, so that it is sent before a busy handler continues.
         self._turn_began = 0.0
 
@@ -250,7 +251,7 @@ class Run:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         while not self._inbox:
-            if self._input_arrived.is_set():
+            if self._input_arrived is None:
                 self._input_arrived = trio.Event()
             with trio.move_on_after(INPUT_POLL):
                 await self._input_arrived.wait()
@@ -284,7 +285,9 @@ class Run:
         if not self.has_room_for_input:
             return False
         self._inbox.append(message)
-        self._input_arrived.set()
+        if self._input_arrived is not None:
+            self._input_arrived.set()
+            self._input_arrived = None
         return True
 
     @property

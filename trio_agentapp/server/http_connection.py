@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import trio
@@ -33,7 +34,6 @@ from hypercorn.typing import (
 from outcome import Error
 from quart import Quart
 from quart.typing import ResponseTypes
-from quart.utils import encode_headers
 from quart.wrappers import Request, Response
 from quart.wrappers.response import DataBody
 from quart_trio.asgi import TrioASGIHTTPConnection
@@ -56,6 +56,11 @@ CUT_TIMEOUT = 0.1
 
 CLOSE_TIMEOUT = 5.0
 """Seconds to close once the peer has gone: local work, except for TLS and for an HTTP/2 stream that was reset."""
+
+MAX_NAMES = 256
+"""Names of headers that are encoded once and shared by all responses, which keep theirs to their end."""
+
+_encoded_name = lru_cache(MAX_NAMES)(lambda name: name.lower().encode())
 
 END: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_body": False}
 
@@ -232,7 +237,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         start: HTTPResponseStartEvent = {
             "type": "http.response.start",
             "status": response.status_code,
-            "headers": encode_headers(response.headers),
+            "headers": [(_encoded_name(name), value.encode()) for name, value in response.headers.items()],
         }
         self._started = True
         await send(start)

@@ -24,7 +24,7 @@ from .config import ServerConfig
 from .direct import DirectConnection, DirectWriter
 from .extensions import ABORT, DIRECT_WRITER, MESSAGES, add_extension, extension
 from .messages import Messages, RequestGroup
-from .read_ahead import MAX_RECEIVED, ClientLeft, ReadAhead
+from .read_ahead import MAX_RECEIVED, ClientLeft, ReadAhead, receive
 
 __all__ = ["CLOSE_TIMEOUT", "Connection", "GuardedConnection"]
 
@@ -157,6 +157,9 @@ class GuardedConnection(TCPServer):
     async def _begin_idle(self) -> None:
         await self.idle_task.restart(self._task_group, self._idle_timeout)
 
+    async def _end_idle(self) -> None:
+        await self.idle_task.stop()
+
     def _leave(self) -> None:
         """Called at the end of the connection."""
 
@@ -211,7 +214,7 @@ class GuardedConnection(TCPServer):
         await self.protocol.handle(Closed())
         # Otherwise the idle timer keeps the connection until its time-out.
         self._client_left = True
-        await self.idle_task.stop()
+        await self._end_idle()
 
     async def _receive(self) -> bytes | None:
         """Receive what the client sends next; b"" at the end of its stream, None when the connection is closed."""
@@ -245,6 +248,8 @@ class Connection(GuardedConnection):
         stream: trio.SSLStream[trio.SocketStream],
     ) -> None:
         super().__init__(app, config, context, state, stream)
+        # Half a KiB that is not needed: see `_begin_idle`.
+        del self.idle_task
         self._live = live
         self.unsent = b""
         self._holding = False
@@ -273,6 +278,9 @@ class Connection(GuardedConnection):
         # Hypercorn has a task for the time-out. Here the reading of the next request has a deadline.
         self._note_idle(True)
 
+    async def _end_idle(self) -> None:
+        pass
+
     def _note_idle(self, idle: bool) -> None:
         if not idle:
             self._idle_until = inf
@@ -288,7 +296,7 @@ class Connection(GuardedConnection):
     async def _receive(self) -> bytes | None:
         with trio.CancelScope(deadline=self._idle_until) as self._reading:
             try:
-                return bytes(await self.stream.receive_some(MAX_RECEIVED))
+                return await receive(self.stream)
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 return None
         # Bounded, because the closing message of TLS can block.

@@ -67,7 +67,10 @@ class EventStreamBody(StreamBody):
         if self._in_succession >= BURST:
             await trio.sleep_until(self._written_at + WINDOW)
         try:
-            batch = await self._receive()
+            while not (batch := await self.subscriber.receive()):
+                if self.writer is None or not self.writer.pending:
+                    return KEEP_ALIVE
+                await self.writer.flush()
         except trio.EndOfChannel:
             if self._trailer:
                 return self._trailer.pop()
@@ -75,17 +78,8 @@ class EventStreamBody(StreamBody):
         except trio.ClosedResourceError:
             # The stream ends without a terminal event, so the client knows that it must resume.
             raise StopAsyncIteration from None
-        if not batch:
-            return KEEP_ALIVE
         self._note_write()
         return _spelled(batch)
-
-    async def _receive(self) -> list[Event | Gap]:
-        while not (batch := await self.subscriber.receive()):
-            if self.writer is None or not self.writer.pending:
-                break
-            await self.writer.flush()
-        return batch
 
     def _deliver(self, events: Sequence[Event]) -> Delivery:
         """Write new events from the run's task, while this body waits for them and has nothing else to send."""
