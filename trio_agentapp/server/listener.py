@@ -14,8 +14,8 @@ MAX_ACCEPTED = 4
 
 `trio.serve_listeners` accepts one per turn. At 20 ms a turn, the last of 1,000 clients that connect together would
 wait 20 s. Each start costs about 1.5 ms, spread over a few turns, so a burst of starts makes each turn about four
-times that long, and running streams wait for it. With 16 they were two to three times as late as with 4, and the
-last of 500 clients was not served earlier.
+times that long, and running streams wait for it. With 16 they were 2.4 times as late as with 4 in one comparison,
+and the last of 500 clients was not served earlier.
 """
 
 
