@@ -313,3 +313,28 @@ async def test_keys_are_bounded_in_number_and_time(
     await trio.sleep(3601)
     assert await backend.pin("key-4", "later") == "later"
     assert list(backend._pins) == ["key-4"]
+
+
+async def test_runs_of_a_user_are_listed_and_forgotten_whether_one_or_several(autojump_clock: MockClock) -> None:
+    backend = LocalInterruptBackend()
+
+    async def listed(user: str) -> list[str]:
+        return [record.run_id for record in (await backend.list_runs(user))[0]]
+
+    async def end(lease: Lease) -> None:
+        granted = await backend.claim(lease)
+        assert isinstance(granted, Granted)
+        await backend.finish(attrs.evolve(lease, token=granted.token), Ending(cause=Cause.RETURNED))
+
+    for number in range(3):
+        key = SessionKey("several", f"s{number}")
+        await end(Lease(key=key, run_id=f"run-{number}", node_id="node", nonce=f"nonce-{number}"))
+        assert await listed("several") == [f"run-{each}" for each in range(number, -1, -1)]
+        await trio.sleep(local.RETENTION / 4)
+    await trio.sleep(local.RETENTION * 0.6)
+    assert await listed("several") == ["run-2"]
+    await end(Lease(key=SessionKey("one", "s"), run_id="only", node_id="node", nonce="nonce"))
+    assert await listed("one") == ["only"]
+    await trio.sleep(local.RETENTION + 1)
+    assert await listed("one") == await listed("several") == []
+    assert not backend._started

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from trio_agentapp.protocol.exception_groups import leaves
-from trio_agentapp.runs.containment import LeftOpen, contain, orderly
+from trio_agentapp.runs.containment import LeftOpen, closing_dropped, contain, orderly
 from trio_agentapp.runs.failures import printable
 
 FINISHED, FAILED = ("FINISHED", "returned"), ("ERROR", "exception")
@@ -493,6 +493,18 @@ async def test_orderly_may_be_nested(log) -> None:
 
     (await contain(outer)).unwrap()
     assert log.lines == ["inner ended", "outer ended"]
+
+
+async def test_a_call_in_a_task_of_other_code_closes_what_it_drops(log) -> None:
+    async def call(word: str) -> str:
+        async for _ in log.ticks():
+            break
+        return word
+
+    async with trio.open_nursery() as nursery:
+        assert await closing_dropped(call, "value") == "value"
+        assert log.lines == ["ticks ended"], "closed before it returns, so in this task"
+        nursery.start_soon(trio.lowlevel.checkpoint)
 
 
 async def test_a_fault_is_raised_where_nothing_else_is(log) -> None:

@@ -296,6 +296,18 @@ async def after() -> None:
     trace("after serving")
 
 
+if OPTIONS.get("middleware"):
+    inner = app.asgi_app
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        async def receive_too() -> Any:
+            return await receive()
+
+        await inner(scope, receive_too, send)
+
+    app.asgi_app = middleware  # type: ignore[method-assign]
+
+
 for name, value in OPTIONS.get("server", {}).items():
     setattr(ServerConfig, name, value)
 

@@ -82,15 +82,17 @@ async def test_finished_responses_close_or_recycle_the_connection(
         assert trio.current_time() - started < 2.5, "an idle connection cost the graceful time-out"
 
 
+@pytest.mark.parametrize("middleware", [False, True])
 @pytest.mark.parametrize("how", DISCONNECTS)
 @pytest.mark.parametrize(
     ("path", "begun", "ended"),
     [("/slow", "slow view entered", "slow view cancelled"), ("/stream", "body entered", "body cut")],
 )
 async def test_a_client_that_hangs_up_cancels_the_request(
-    start_server: Start, how: str, path: str, begun: str, ended: str
+    start_server: Start, how: str, path: str, begun: str, ended: str, middleware: bool
 ) -> None:
-    server = await start_server()
+    """Whether the server passes messages to the request, or the request waits for them behind a middleware."""
+    server = await start_server(middleware=middleware)
     async with server.connect() as client:
         await client.get(path)
         await server.wait_traced(begun)
@@ -167,10 +169,15 @@ async def test_hypercorn_sigterm_lets_streams_say_goodbye(start_server: Start, w
     assert "body left" in server.trace
 
 
+@pytest.mark.parametrize("middleware", [False, True])
 @pytest.mark.parametrize("how", ["goodbye", "too slow"])
-async def test_a_cancel_without_disconnect_winds_the_stream_down(start_server: Start, how: str) -> None:
+async def test_a_cancel_without_disconnect_winds_the_stream_down(
+    start_server: Start, how: str, middleware: bool
+) -> None:
     """The cancel of Hypercorn's own graceful time-out: its worker gets no signal, so no drain comes first."""
-    server = await start_server("--workers", "1", "--graceful-timeout", "0", wind_down_timeout=2)
+    server = await start_server(
+        "--workers", "1", "--graceful-timeout", "0", wind_down_timeout=2, middleware=middleware
+    )
     async with server.connect() as client:
         cleanup = "0.5" if how == "goodbye" else "60"
         await client.get(f"/stream?cleanup={cleanup}")
@@ -209,6 +216,22 @@ async def test_expect_100_continue(start_server: Start) -> None:
         await client.read_until(b"HTTP/1.1 100")
         await client.stream.send_all(b"ping")
         assert (await client.read_until(b"ping")).count(b"HTTP/1.1 200") == 1
+
+
+async def test_a_body_in_parts_is_complete(start_server: Start) -> None:
+    """Also behind a middleware, which receives the parts one by one."""
+    for middleware in (False, True):
+        server = await start_server(middleware=middleware)
+        async with server.connect() as client:
+            await client.stream.send_all(
+                b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 500006\r\nConnection: close\r\n\r\n"
+            )
+            for number in range(5):
+                await client.stream.send_all(b"%d" % number * 100_000)
+            await client.stream.send_all(b"at end")
+            answer = await client.read_to_eof()
+        body = answer.partition(b"\r\n\r\n")[2]
+        assert body == b"".join(b"%d" % number * 100_000 for number in range(5)) + b"at end"
 
 
 async def test_pipelined_requests_get_their_answers(start_server: Start) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Never, TypeVar, Unpack, overload
@@ -436,24 +436,32 @@ class AgentApp(RoutingApp):
             raise ConfigurationError(NOT_ASGI)
         if scope["type"] != "lifespan" and not trio.lowlevel.in_trio_run():
             raise ConfigurationError(NOT_TRIO)
-        return self._serve(scope, receive, send)
+        return self._passed_on(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await self._passed_on(scope, receive, send)
+
+    # Not `async`: the frame of a coroutine costs memory as long as a stream lasts.
+    def _passed_on(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> Coroutine[Any, Any, None]:
         """Check the host and the origin of a request before user code gets it."""
         if scope["type"] == "websocket" and (refusal := self.hosts.refusal(scope)) is not None:
-            await WebSocketConnection(self, scope, refusal)(receive, send)
-            return
+            return WebSocketConnection(self, scope, refusal)(receive, send)
         if scope["type"] == "http":
             send = self._cross_origin.sending(scope, send)
             answer = self.hosts.refusal(scope) or self._cross_origin.preflight(self, scope, send)
             if answer is not None:
-                await HTTPConnection(self, scope, answer)(receive, send)
-                return
+                return HTTPConnection(self, scope, answer)(receive, send)
         if "asgi_app" in vars(self):
-            # ASGI middleware is user code, so it runs in a task of its own.
-            unwrap(await contain(self.asgi_app, scope, receive, send))
-        else:
-            await self.asgi_app(scope, receive, send)
+            return self._pass_through_middleware(scope, receive, send)
+        return self.asgi_app(scope, receive, send)
+
+    async def _pass_through_middleware(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        # It is user code, so it runs in a task of its own.
+        unwrap(await contain(self.asgi_app, scope, receive, send))
 
     async def handle_request(self, request: Request) -> ResponseTypes:
         """Quart's own. Then close the reader of a run, unless the response holds it."""

@@ -76,20 +76,30 @@ class _Session:
     stop_requested: bool = False
     touched: float = 0.0
     touched_unix: float = 0.0
-    tombstones: OrderedDict[str, float] = attrs.field(factory=OrderedDict)
-    queue: list[tuple[Place, Lease]] = attrs.field(factory=list)
+    # None and tuples, since most of many thousand sessions have nothing in them.
+    tombstones: OrderedDict[str, float] | None = None
+    queue: tuple[tuple[Place, Lease], ...] = ()
     """Queued runs, the next one first. Places do not expire: their node cannot die without its backend."""
-    wakers: list[Callable[[str], object]] = attrs.field(factory=list)
+    wakers: tuple[Callable[[str], object], ...] = ()
 
     def has_place_of_another_node(self, lease: Lease) -> bool:
         return any(queued.run_id == lease.run_id and queued.node_id != lease.node_id for _, queued in self.queue)
 
     def leave_queue(self, run_id: str) -> None:
-        self.queue = [entry for entry in self.queue if entry[1].run_id != run_id]
+        self.queue = tuple(entry for entry in self.queue if entry[1].run_id != run_id)
 
     def wake(self, run_id: str) -> None:
-        for wake in tuple(self.wakers):
+        for wake in self.wakers:
             wake(run_id)
+
+    def leave_tombstone(self, run_id: str, expiry: float) -> None:
+        if self.tombstones is None:
+            self.tombstones = OrderedDict()
+        _put(self.tombstones, run_id, expiry, MAX_TOMBSTONES)
+
+    def take_tombstone(self, run_id: str) -> float:
+        """Remove the tombstone of a run. Returns its expiry, 0 if there is none."""
+        return 0.0 if self.tombstones is None else self.tombstones.pop(run_id, 0.0)
 
 
 class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, RunWakeups):
@@ -102,8 +112,8 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         # By run id and user: a stop of one user must not replace that of another.
         self._lone_tombstones: OrderedDict[tuple[str, str | None], float] = OrderedDict()
         self._listeners: dict[str, Callable[[Signal], None]] = {}
-        self._started: dict[str, dict[str, None]] = {}
-        """Known runs of each user, in the order of their start."""
+        self._started: dict[str, str | dict[str, None]] = {}
+        """Known runs of each user, in the order of their start. One is just its id: a dict takes 232 bytes."""
         self._pins: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._last_token = 0
 
@@ -135,7 +145,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         session.state, session.run_id, session.node_id = RunState.RUNNING, lease.run_id, lease.node_id
         session.stop_requested = False
         self._live[lease.run_id] = lease.record_of_start(self._last_token)
-        self._started.setdefault(lease.key.user_id, {})[lease.run_id] = None
+        self._note_start(lease)
         return Granted(self._last_token)
 
     def _wait_in_line(self, session: _Session, lease: Lease, active: str | None) -> Claim | None:
@@ -151,9 +161,9 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         if lease.run_id not in waiting:
             if len(waiting) >= MAX_QUEUED:
                 return QueueIsFull(before)
-            session.queue.append((lease.place, lease))
             # The sort is stable: runs with the same place stay in the order of their arrival.
-            session.queue.sort(key=lambda entry: entry[0] is Place.LAST)
+            queue = (*session.queue, (lease.place, lease))
+            session.queue = tuple(sorted(queue, key=lambda entry: entry[0] is Place.LAST))
             waiting = [queued.run_id for _, queued in session.queue]
             if active is None and waiting[0] == lease.run_id:
                 return None
@@ -210,14 +220,14 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
     def _leave_tombstone(self, key: SessionKey | None, run_id: str, user_id: str | None) -> StopAnswer:
         expiry = trio.current_time() + TOMBSTONE_TTL
         if key is not None:
-            _put(self._session(key).tombstones, run_id, expiry, MAX_TOMBSTONES)
+            self._session(key).leave_tombstone(run_id, expiry)
         else:
             _put(self._lone_tombstones, (run_id, user_id), expiry, MAX_LONE_TOMBSTONES)
         return StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
 
     def _take_tombstone(self, session: _Session, lease: Lease) -> bool:
         now = trio.current_time()
-        if session.tombstones.pop(lease.run_id, 0.0) > now:
+        if session.take_tombstone(lease.run_id) > now:
             return True
         names = [(lease.run_id, user_id) for user_id in (None, lease.key.user_id)]
         return any([self._lone_tombstones.pop(name, 0.0) > now for name in names])  # noqa: C419  both are taken
@@ -253,18 +263,20 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
     @asynccontextmanager
     async def watching(self, key: SessionKey, wake: Callable[[str], object]) -> AsyncIterator[None]:
         session = self._session(key)
-        session.wakers.append(wake)
+        session.wakers = (*session.wakers, wake)
         try:
             yield
         finally:
-            session.wakers.remove(wake)
+            place = session.wakers.index(wake)
+            session.wakers = session.wakers[:place] + session.wakers[place + 1 :]
 
     async def list_runs(
         self, user_id: str, *, before: str | None = None, limit: int = 100
     ) -> tuple[Sequence[RunRecord], str | None]:
         await trio.lowlevel.checkpoint()
         self._trim()
-        run_ids = list(reversed(self._started.get(user_id, {})))
+        started = self._started.get(user_id, {})
+        run_ids = [started] if isinstance(started, str) else list(reversed(started))
         if before is not None:
             run_ids = run_ids[run_ids.index(before) + 1 :] if before in run_ids else []
         records = [record for run_id in run_ids[:limit] if (record := self._record(run_id)) is not None]
@@ -338,10 +350,18 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         session.touched, session.touched_unix = trio.current_time(), time.time()
         self._sessions.move_to_end(key)
 
+    def _note_start(self, lease: Lease) -> None:
+        started = self._started.setdefault(lease.key.user_id, lease.run_id)
+        if isinstance(started, dict):
+            started[lease.run_id] = None
+        elif started != lease.run_id:
+            self._started[lease.key.user_id] = {started: None, lease.run_id: None}
+
     def _forget_start(self, record: RunRecord) -> None:
-        of_user = self._started.get(record.key.user_id, {})
-        of_user.pop(record.run_id, None)
-        if not of_user:
+        started = self._started.get(record.key.user_id)
+        if isinstance(started, dict):
+            started.pop(record.run_id, None)
+        if not started or started == record.run_id:
             self._started.pop(record.key.user_id, None)
 
     def _trim(self) -> None:

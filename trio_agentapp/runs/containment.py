@@ -40,6 +40,7 @@ __all__ = [
     "LeftOpen",
     "apart",
     "close_dropped",
+    "closing_dropped",
     "contain",
     "noted",
     "orderly",
@@ -124,14 +125,12 @@ async def orderly(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
 
 @contextmanager
 def apart() -> Iterator[None]:
-    """Tasks started inside this block are not user code, even if the current task is."""
-    task = trio.lowlevel.current_task()
-    ledger = _ledgers.pop(task, None)
+    """Tasks started inside this block are not user code, even if the current task is. The block must not await."""
+    _Spawning.apart = True
     try:
         yield
     finally:
-        if ledger is not None:
-            _ledgers[task] = ledger
+        _Spawning.apart = False
 
 
 @contextmanager
@@ -169,6 +168,21 @@ async def close_dropped() -> None:
             ledger.fault = ledger.fault or fault
             ledger = ledger.outer
         raise fault
+
+
+async def closing_dropped(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+    """Await `fn(*args)`, user code that is no task of its own, then close the generators that it has dropped.
+
+    Raises what the function raises.
+
+    Raises:
+        LeftOpen: one of the generators that it has begun and dropped could not be closed.
+    """
+    with noted():
+        try:
+            return await fn(*args)
+        finally:
+            await close_dropped()
 
 
 def unwrap(ended: outcome.Outcome[T]) -> T:
@@ -220,7 +234,11 @@ def _is_misnesting(error: BaseException) -> bool:
 class _Spawning(trio.abc.Instrument):
     """Treats the tasks that user code starts as `orderly` treats the task that started them."""
 
+    apart = False
+
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        if self.apart:
+            return
         nursery = task.parent_nursery
         owner = None if nursery is None else _ledgers.get(nursery.parent_task)
         if owner is not None and nursery is not None:

@@ -20,7 +20,7 @@ import trio
 from ..errors import Rejected
 from ..protocol.exception_groups import leaves, unwrapped
 from ..protocol.lifecycle import Cause, Ending, Phase
-from .containment import orderly
+from .containment import apart, orderly
 from .failures import ctrl_c_in
 from .handler import Handler
 from .run import Run, current_run
@@ -91,9 +91,11 @@ async def _execute_body(run: Run, handler: Handler, offered: Mapping[str, object
         with run.scope.cancel_scope:
             try:
                 async with trio.open_nursery() as run.children:
-                    run.children.start_soon(
-                        _execute_handler, run, handler, offered, run.children, name=run.handler_name
-                    )
+                    # It calls `orderly` itself.
+                    with apart():
+                        run.children.start_soon(
+                            _execute_handler, run, handler, offered, run.children, name=run.handler_name
+                        )
             except BaseException as exc:
                 run.cleanup_state.inspect(exc, run.handler_name, _warned)
                 raise

@@ -89,16 +89,15 @@ class Handler:
 
     async def __call__(self, run: Run, offered: Mapping[str, object]) -> None:
         """Execute the function and send its items to `run.emit`. Raises what the function raises."""
-        arguments = self.arguments(offered)
         match self.kind:
             case HandlerKind.ASYNC_GENERATOR:
-                await drive_generator(self.fn(**arguments), run.emit_nowait, run.pause)
+                await drive_generator(self.fn(**self.arguments(offered)), run.emit_nowait, run.pause)
             case HandlerKind.COROUTINE:
-                await self._send(await self.fn(**arguments), run)
+                await self._send(await self.fn(**self.arguments(offered)), run)
             case HandlerKind.SYNC | HandlerKind.SYNC_GENERATOR:
                 # A thread cannot be cancelled. It may read the stop flag, which a deadline has to set as well.
                 run.start_soon(_set_flag_at_deadline, run, name=f"stop flag of {run.run_id}")
-                call = functools.partial(self.fn, **arguments)
+                call = functools.partial(self.fn, **self.arguments(offered))
                 for left in await trio.to_thread.run_sync(_in_thread, call, run.emit, limiter=self._threads):
                     await self._send(left, run)
 

@@ -64,6 +64,43 @@ class Run:
     reference cycle, and its events, which may be many megabytes, are freed without the garbage collector.
     """
 
+    # A dict of so many attributes takes 1.5 KiB. There is one only if a handler sets attributes of its own.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_inbox",
+        "_input_arrived",
+        "_questions",
+        "_turn_began",
+        "asked",
+        "builder",
+        "children",
+        "cleanup_state",
+        "created_at",
+        "deadline",
+        "ended",
+        "exit_callbacks",
+        "handler_name",
+        "input_received",
+        "key",
+        "lease",
+        "lifecycle",
+        "log",
+        "on_disconnect",
+        "on_input_wanted",
+        "on_unwatched",
+        "renewed_at",
+        "replaces",
+        "rolls_back_replaced",
+        "run_id",
+        "scope",
+        "shared",
+        "sink",
+        "stopping",
+        "token",
+        "unwatched_since",
+    )
+
     def __init__(
         self,
         *,
@@ -113,7 +150,8 @@ class Run:
         """Where `start_soon` starts tasks, while the handler is executed."""
         # A list, since an empty deque takes 700 bytes. It is short.
         self._inbox: list[Message] = []
-        self._input_arrived = trio.Event()
+        self._input_arrived: trio.Event | None = None
+        """Set when a message arrives, while the handler waits for one."""
         self._questions: tuple[Question, ...] = ()
         # Long ago: the first item is followed by a pause, so that it is sent before a busy handler continues.
         self._turn_began = 0.0
@@ -223,7 +261,7 @@ class Run:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         while not self._inbox:
-            if self._input_arrived.is_set():
+            if self._input_arrived is None:
                 self._input_arrived = trio.Event()
             await self._wait_for_input(self._input_arrived)
         message = self._inbox.pop(0)
@@ -333,7 +371,9 @@ class Run:
             logger.info("run %s: an answer was dropped, because its question is not open", self.run_id)
         elif len(self._inbox) < MAX_INPUT:
             self._inbox.append(message)
-            self._input_arrived.set()
+            if self._input_arrived is not None:
+                self._input_arrived.set()
+                self._input_arrived = None
         else:
             return False
         return True

@@ -19,14 +19,16 @@ __all__ = ["StopFlag", "StoppableScope"]
 class StopFlag:
     """Whether the run is being stopped. `is_set()` may be called from any thread."""
 
-    __slots__ = ("_cancel_scope", "_event")
+    __slots__ = ("_cancel_scope", "_event", "_is_set")
 
     def __init__(self, cancel_scope: trio.CancelScope) -> None:
         self._cancel_scope = cancel_scope
-        self._event = trio.Event()
+        self._is_set = False
+        self._event: trio.Event | None = None
+        """Made when the first task waits: few do."""
 
     def is_set(self) -> bool:
-        if self._event.is_set():
+        if self._is_set:
             return True
         # Trio cancels a scope whose deadline has passed by itself; nothing has set the flag then.
         return trio.lowlevel.in_trio_task() and self._cancel_scope.cancel_called
@@ -35,10 +37,16 @@ class StopFlag:
         return self.is_set()
 
     def set(self) -> None:
-        self._event.set()
+        self._is_set = True
+        if self._event is not None:
+            self._event.set()
 
     async def wait(self) -> None:
         """Wait for the flag. A run that is stopped while it waits here gets `Cancelled`, as at every await."""
+        if self._event is None:
+            self._event = trio.Event()
+            if self._is_set:
+                self._event.set()
         await self._event.wait()
 
 

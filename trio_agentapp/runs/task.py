@@ -33,6 +33,7 @@ from ..protocol.events import Failure, ResponseEvent
 from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
 from ..protocol.request import MultitaskStrategy
+from .containment import closing_dropped
 from .driver import Driven, drive
 from .end_writer import EndWriter
 from .failures import ctrl_c_in, is_cancelled
@@ -282,7 +283,7 @@ class RunTask:
                 for run_id in run.replaces:
                     record = await self._node.backend.run_status(run_id)
                     if record is not None and record.state is not RunState.FINISHED:
-                        await undo(run.key, record.token)
+                        await closing_dropped(undo, run.key, record.token)
         except Exception as exc:
             logger.exception("run %s: what the run before it saved could not be rolled back", run.run_id)
             timed_out = run.scope.stopped_at() is not None and run.cleanup_state.timed_out
@@ -362,7 +363,8 @@ class RunTask:
             return
         with trio.move_on_after(MEMORY_TIMEOUT) as limit:
             try:
-                await remember(run)
+                # The store may be the user's.
+                await closing_dropped(remember, run)
             except Exception:
                 logger.exception("run %s: its messages could not be added to the session's history", run.run_id)
         if limit.cancelled_caught:

@@ -6,13 +6,24 @@ from typing import Any
 
 from hypercorn.typing import Scope
 
-__all__ = ["ABORT", "DIRECT_WRITER", "SHUTDOWN_NOTICE", "WEBSOCKET_STREAM", "add_extension", "extension"]
+__all__ = [
+    "ABORT",
+    "DIRECT_WRITER",
+    "MESSAGES",
+    "SHUTDOWN_NOTICE",
+    "WEBSOCKET_STREAM",
+    "add_extension",
+    "extension",
+]
 
 ABORT = "trio_agentapp.abort"
 """A function that closes the socket at once, also while a task is blocked on it. It does not block."""
 
 DIRECT_WRITER = "trio_agentapp.direct"
 """The `DirectWriter` of a response."""
+
+MESSAGES = "trio_agentapp.messages"
+"""The `Messages` of a request."""
 
 SHUTDOWN_NOTICE = "trio_agentapp.shutdown_notice"
 """The `ShutdownNotice` of a WebSocket."""

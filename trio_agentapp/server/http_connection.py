@@ -11,19 +11,21 @@ Four things can end a request:
 - The body raises. The error is logged here. Over HTTP/2 Hypercorn would not end the stream, and the client would
   wait.
 
-Only `HTTPConnection._receive` uses quart-trio 0.12's API for request bodies, which 0.13 changes.
+Only `HTTPConnection.take` uses quart-trio 0.12's API for request bodies, which 0.13 changes.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from math import inf
-from typing import NoReturn
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from typing import Any, NoReturn
 
 import trio
 from hypercorn.typing import (
     ASGIReceiveCallable,
+    ASGIReceiveEvent,
     ASGISendCallable,
     HTTPResponseBodyEvent,
     HTTPResponseStartEvent,
@@ -32,7 +34,6 @@ from hypercorn.typing import (
 from outcome import Error
 from quart import Quart
 from quart.typing import ResponseTypes
-from quart.utils import encode_headers
 from quart.wrappers import Request, Response
 from quart.wrappers.response import DataBody
 from quart_trio.asgi import TrioASGIHTTPConnection
@@ -42,6 +43,7 @@ from ..runs.containment import contain, unwrap
 from ..runs.failures import is_cancelled
 from .direct import direct_writer_of
 from .extensions import ABORT, extension
+from .messages import messages_of
 from .problems import assign_request_id, internal_error
 from .stream_body import WIND_DOWN_TIMEOUT, StreamBody
 
@@ -55,13 +57,19 @@ CUT_TIMEOUT = 0.1
 CLOSE_TIMEOUT = 5.0
 """Seconds to close once the peer has gone: local work, except for TLS and for an HTTP/2 stream that was reset."""
 
+MAX_NAMES = 256
+"""Names of headers that are encoded once and shared by all responses, which keep theirs to their end."""
+
+_encoded_name = lru_cache(MAX_NAMES)(lambda name: name.lower().encode())
+
 END: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 class HTTPConnection(TrioASGIHTTPConnection):
     """The `asgi_http_class` of the app.
 
-    The view runs, and its response is sent, in the request's own task; a child task receives messages.
+    The view runs, and its response is sent, in the request's own task. The connection passes messages to it; under
+    a server that does not offer that, a child task receives them.
     """
 
     def __init__(self, app: Quart, scope: HTTPScope, answer: Callable[[], Response] | None = None) -> None:
@@ -69,59 +77,80 @@ class HTTPConnection(TrioASGIHTTPConnection):
         super().__init__(app, scope)
         self._answer = answer
         self._responding = trio.CancelScope()
-        self._receiving = trio.CancelScope()
         self._stream: StreamBody | None = None
         self._started = False
         self._ending = False
         self._shutting_down = False
         self._was_cut = False
 
-    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    # Not `async`, as some functions below: each frame of a coroutine costs memory as long as a stream lasts.
+    def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> Coroutine[Any, Any, None]:
         assign_request_id(self.app)
-        request = self.request_from_scope(send)
+        self._request = self.request_from_scope(send)
+        messages = messages_of(self.scope, receive)
+        if messages is None:
+            return self._respond_and_watch(receive, send)
+        messages.pass_to(self)
+        return self._respond_in_scope(send)
+
+    async def _respond_and_watch(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, request, receive)
+            receiving = trio.CancelScope()
+            nursery.start_soon(self._watch, receive, receiving)
             try:
-                with self._responding:
-                    await self._respond(request, send)
-                if self._was_cut and self.scope["http_version"] == "2":
-                    await self._end_cut(send)
+                await self._respond_in_scope(send)
             finally:
-                self._receiving.cancel(reason="the response is over")
+                receiving.cancel(reason="the response is over")
 
     def request_from_scope(self, send: ASGISendCallable) -> Request:
         return self._create_request_from_scope(send)
 
-    async def _watch(self, request: Request, receive: ASGIReceiveCallable) -> None:
-        """Receive the request's body, and notice when the client or the server ends this request."""
-        with self._receiving:
+    async def _watch(self, receive: ASGIReceiveCallable, receiving: trio.CancelScope) -> None:
+        """Receive messages in a task, where the server does not pass them by itself (see `messages`)."""
+        with receiving:
             try:
-                await self._receive(request, receive)
+                await self._receive(receive)
             except trio.Cancelled:
-                if self._receiving.cancel_called:
+                if receiving.cancel_called:
                     raise
-                self._shutting_down = True
+                self.shut_down()
                 if not self._responding.shield:
                     raise
-                self._wind_down()
                 # The client may still hang up before the response is complete.
-                self._receiving.shield = True
-                await self._receive(request, receive)
+                receiving.shield = True
+                await self._receive(receive)
 
-    async def _receive(self, request: Request, receive: ASGIReceiveCallable) -> NoReturn:
-        while True:
+    async def _receive(self, receive: ASGIReceiveCallable) -> NoReturn:
+        message = None
+        while message is None or message["type"] != "http.disconnect":
             message = await receive()
-            if message["type"] == "http.request":
-                request.body.append(message.get("body", b""))
-                if not message.get("more_body", False):
-                    request.body.set_complete()
-            elif message["type"] == "http.disconnect":
-                if self._ending:
-                    self._limit(CLOSE_TIMEOUT)
-                else:
-                    self._responding.cancel(reason="the client disconnected")
-                # No message follows; stay to see a cancel from outside.
-                await trio.sleep_forever()
+            self.take(message)
+        # No message follows; stay to see a cancel from outside.
+        await trio.sleep_forever()
+
+    def take(self, message: ASGIReceiveEvent) -> None:
+        """Take a part of the request's body, or notice that its client has gone. Implements `Listener`."""
+        if message["type"] == "http.request":
+            self._request.body.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                self._request.body.set_complete()
+        elif message["type"] == "http.disconnect":
+            if self._ending:
+                self._limit(CLOSE_TIMEOUT)
+            else:
+                self._responding.cancel(reason="the client disconnected")
+
+    def shut_down(self) -> None:
+        """The server cancels this request: a stream may still end by itself. Implements `Listener`."""
+        self._shutting_down = True
+        if self._responding.shield:
+            self._wind_down()
+
+    async def _respond_in_scope(self, send: ASGISendCallable) -> None:
+        with self._responding:
+            await self._respond(self._request, send)
+        if self._was_cut and self.scope["http_version"] == "2":
+            await self._end_cut(send)
 
     async def _respond(self, request: Request, send: ASGISendCallable) -> None:
         response = await self._handle(request)
@@ -136,7 +165,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
                 self._wind_down()
         complete = False
         try:
-            with trio.move_on_after(self._timeout(response)):
+            with self._limit_of(response):
                 await self._send_answer(send, response)
                 complete = True
         except* Exception:
@@ -159,7 +188,8 @@ class HTTPConnection(TrioASGIHTTPConnection):
             return internal_error(request.path)
         return handled.unwrap()
 
-    def _timeout(self, response: ResponseTypes) -> float:
+    def _limit_of(self, response: ResponseTypes) -> AbstractContextManager[object]:
+        """The scope with the time-out of a response."""
         timeout: float | None
         if isinstance(response, Response) and not isinstance(response.timeout, type(Ellipsis)):
             timeout = response.timeout
@@ -167,14 +197,16 @@ class HTTPConnection(TrioASGIHTTPConnection):
             timeout = None  # a stream lasts as long as its run; Quart would cut it after a minute, without an error
         else:
             timeout = self.app.config["RESPONSE_TIMEOUT"]
-        return inf if timeout is None else timeout
+        return nullcontext() if timeout is None else trio.move_on_after(timeout)
 
-    async def _send_answer(self, send: ASGISendCallable, response: ResponseTypes) -> None:
+    def _send_answer(self, send: ASGISendCallable, response: ResponseTypes) -> Coroutine[Any, Any, None]:
         if isinstance(response, WerkzeugResponse) or isinstance(response.response, DataBody | StreamBody):
-            await self._send_body(send, response)
-        else:
-            # It may be a generator of the user's.
-            unwrap(await contain(self._send_body, send, response))
+            return self._send_body(send, response)
+        # It may be a generator of the user's.
+        return self._send_contained(send, response)
+
+    async def _send_contained(self, send: ASGISendCallable, response: Response) -> None:
+        unwrap(await contain(self._send_body, send, response))
 
     async def _send_body(self, send: ASGISendCallable, response: ResponseTypes) -> None:
         if isinstance(response, WerkzeugResponse):
@@ -205,7 +237,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         start: HTTPResponseStartEvent = {
             "type": "http.response.start",
             "status": response.status_code,
-            "headers": encode_headers(response.headers),
+            "headers": [(_encoded_name(name), value.encode()) for name, value in response.headers.items()],
         }
         self._started = True
         await send(start)

@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from typing import Any, cast
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Sockets
 from hypercorn.trio.lifespan import Lifespan as LifespanDriver
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ASGIFramework, ASGISendEvent, ConnectionState, LifespanState
+from hypercorn.typing import (
+    AppWrapper,
+    ASGIFramework,
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    ASGISendEvent,
+    ConnectionState,
+    LifespanState,
+    Scope,
+)
 from hypercorn.utils import LifespanFailureError
 
 from .config import ServerConfig, bind_address, bind_error
@@ -67,7 +77,7 @@ async def serve(
         AppFailed: in a group.
     """
     sockets = config.create_sockets()
-    wrapped = ASGIWrapper(app)
+    wrapped = _Wrapper(app)
     state: LifespanState = {}
     driver = _LifespanDriver(wrapped, config, state)
     try:
@@ -87,6 +97,21 @@ async def serve(
             lifespan.cancel_scope.cancel(reason="the server is done")
     finally:
         config.close_sockets()
+
+
+class _Wrapper(ASGIWrapper):
+    """Hypercorn's own, without a frame that lasts as long as each request."""
+
+    def __call__(
+        self,
+        scope: Scope,
+        receive: ASGIReceiveCallable,
+        send: ASGISendCallable,
+        sync_spawn: Callable[..., Any],  # noqa: ARG002  Hypercorn passes it
+        call_soon: Callable[..., Any],  # noqa: ARG002
+    ) -> Coroutine[Any, Any, None]:
+        responding: Any = self.app(scope, receive, send)
+        return cast(Coroutine[Any, Any, None], responding)
 
 
 class _Connections:
@@ -120,7 +145,7 @@ class _Connections:
                     # must not hold up the exit then either.
                     await self._context.terminated.set()
                     for connection in self._live:
-                        connection.stop_handshake()
+                        connection.stop_waiting()
                     owner.start_soon(self._close, closing, nursery)
         finally:
             closing.cancel(reason="all connections are closed")

@@ -5,22 +5,26 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIReceiveCallable, ASGISendCallable, ConnectionState, Scope
+from hypercorn.utils import parse_socket_addr
 
 from ..runs.failures import is_cancelled
 from .config import ServerConfig
 from .direct import DirectConnection, DirectWriter
-from .extensions import ABORT, DIRECT_WRITER, add_extension
-from .read_ahead import ClientLeft, ReadAhead
+from .extensions import ABORT, DIRECT_WRITER, MESSAGES, add_extension, extension
+from .messages import Messages, RequestGroup
+from .read_ahead import MAX_RECEIVED, ClientLeft, ReadAhead, receive
 
 __all__ = ["CLOSE_TIMEOUT", "Connection", "GuardedConnection"]
 
@@ -39,7 +43,7 @@ class _Requests:
     def __init__(self, app: AppWrapper, abort: Callable[[], None]) -> None:
         self._app = app
         self._abort = abort
-        self._scopes: set[trio.CancelScope] = set()
+        self._live: dict[trio.CancelScope, Messages | None] = {}
         self._cancelled = False
         self.any_yet = False
         self.direct: DirectConnection | None = None
@@ -58,18 +62,25 @@ class _Requests:
         if self.direct is not None and scope["type"] == "http" and scope["http_version"] == "1.1":
             add_extension(scope, DIRECT_WRITER, DirectWriter(self.direct, send))
         with trio.CancelScope() as request:
-            self._scopes.add(request)
+            self._live[request] = extension(scope, MESSAGES)
             if self._cancelled:
                 request.cancel(reason="the server is shutting down")
             try:
                 await self._app(scope, receive, send, sync_spawn, call_soon)
             finally:
-                self._scopes.discard(request)
+                del self._live[request]
 
     def cancel(self) -> None:
         self._cancelled = True
-        for request in self._scopes:
+        for request in self._live:
             request.cancel(reason="the server is shutting down")
+        self.note_shutdown()
+
+    def note_shutdown(self) -> None:
+        """Tell the requests that they are cancelled: those that pass their messages have no task to see it."""
+        for messages in self._live.values():
+            if messages is not None:
+                messages.shut_down()
 
 
 class GuardedConnection(TCPServer):
@@ -85,7 +96,72 @@ class GuardedConnection(TCPServer):
     ) -> None:
         self.requests = _Requests(app, self.close_socket)
         super().__init__(self.requests, config, context, state, stream)
+        self._plain = isinstance(stream, trio.SocketStream)
         self._client_left = False
+
+    async def run(self) -> None:
+        # Hypercorn's own, and here only one task group differs. All frames of a connection last as long as it does.
+        try:
+            if self._plain or await self._do_handshake():
+                try:
+                    # Outside of the group, which would wrap the error if the client has gone already.
+                    addresses = self._addresses()
+                    async with RequestGroup() as self._task_group:
+                        self.protocol = self._make_protocol(*addresses)
+                        await self.protocol.initiate()
+                        await self._begin_idle()
+                        await self._read_data()
+                except OSError:
+                    pass
+                finally:
+                    await self._close()
+        except BaseException as exc:
+            if is_cancelled(exc):
+                raise
+            log.exception("A connection failed")
+        finally:
+            self._leave()
+
+    async def _do_handshake(self) -> bool:
+        """Do the handshake of TLS. Returns False if it failed."""
+        try:
+            with trio.fail_after(self.config.ssl_handshake_timeout):
+                await self.stream.do_handshake()
+        except (trio.BrokenResourceError, trio.TooSlowError):
+            return False
+        return True
+
+    def _addresses(self) -> tuple[Any, Any]:
+        """The addresses of the client and of the server. Raises OSError if the client has gone."""
+        stream: Any = self.stream
+        socket = stream.socket if self._plain else stream.transport_stream.socket
+        return (
+            parse_socket_addr(socket.family, socket.getpeername()),
+            parse_socket_addr(socket.family, socket.getsockname()),
+        )
+
+    def _make_protocol(self, client: Any, server: Any) -> ProtocolWrapper:
+        return ProtocolWrapper(
+            self.app,
+            self.config,
+            self.context,
+            self._task_group,
+            ConnectionState(self.state),
+            not self._plain,
+            client,
+            server,
+            self.protocol_send,
+            "http/1.1" if self._plain else self.stream.selected_alpn_protocol(),
+        )
+
+    async def _begin_idle(self) -> None:
+        await self.idle_task.restart(self._task_group, self._idle_timeout)
+
+    async def _end_idle(self) -> None:
+        await self.idle_task.stop()
+
+    def _leave(self) -> None:
+        """Called at the end of the connection."""
 
     async def protocol_send(self, event: Event) -> None:
         """Send as Hypercorn does, except that a cancelled sender neither loses bytes nor hides a disconnect.
@@ -125,32 +201,36 @@ class GuardedConnection(TCPServer):
         if isinstance(protocol, H11Protocol):
             protocol.can_read = ReadAhead(protocol, self.stream)
         try:
-            await super()._read_data()
+            while (data := await self._receive()) is not None:
+                await self.protocol.handle(RawData(data))
+                if not data:
+                    break
         except ClientLeft:
-            await self.protocol.handle(Closed())
+            pass
+        except BaseException:
+            # The connection is cancelled as a whole, or has failed.
+            self.requests.note_shutdown()
+            raise
+        await self.protocol.handle(Closed())
         # Otherwise the idle timer keeps the connection until its time-out.
         self._client_left = True
-        await self.idle_task.stop()
+        await self._end_idle()
 
-    def _idle_seconds(self) -> float:
-        """Seconds after which a connection without a request is closed."""
-        return self.config.keep_alive_timeout
+    async def _receive(self) -> bytes | None:
+        """Receive what the client sends next; b"" at the end of its stream, None when the connection is closed."""
+        try:
+            with trio.fail_after(self.config.read_timeout or inf):
+                return bytes(await self.stream.receive_some(MAX_RECEIVED))
+        except (trio.ClosedResourceError, trio.BrokenResourceError, trio.TooSlowError):
+            return None
 
     async def _idle_timeout(self) -> None:
-        with trio.move_on_after(0 if self._client_left else self._idle_seconds()):
+        with trio.move_on_after(0 if self._client_left else self.config.keep_alive_timeout):
             await self.context.terminated.wait()
         # Shielded, because closing sends `Updated` events, and these stop the task that runs this. Bounded, because
         # the closing message of TLS can block.
         with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
             await self._initiate_server_close()
-
-    async def run(self) -> None:
-        try:
-            await super().run()
-        except BaseException as exc:
-            if is_cancelled(exc):
-                raise
-            log.exception("A connection failed")
 
 
 class Connection(GuardedConnection):
@@ -168,8 +248,9 @@ class Connection(GuardedConnection):
         stream: trio.SSLStream[trio.SocketStream],
     ) -> None:
         super().__init__(app, config, context, state, stream)
+        # Half a KiB that is not needed: see `_begin_idle`.
+        del self.idle_task
         self._live = live
-        self._plain = isinstance(stream, trio.SocketStream)
         self.unsent = b""
         self._holding = False
         if self._plain:
@@ -177,35 +258,58 @@ class Connection(GuardedConnection):
         self._since_checkpoint = 0
         self._handshake: trio.CancelScope | None = None
         """While the handshake of TLS is done, and after it."""
+        self._idle_until = inf
+        """When the connection is closed, on Trio's clock; `inf` while it has a request."""
+        self._reading: trio.CancelScope | None = None
+        live.add(self)
 
-    async def run(self) -> None:
-        self._live.add(self)
-        try:
-            if self._plain or await self._do_handshake():
-                await super().run()
-        finally:
-            self._live.discard(self)
+    def _leave(self) -> None:
+        self._live.discard(self)
 
     async def _do_handshake(self) -> bool:
-        """Do the handshake of TLS before Hypercorn does, since a shutdown would have to wait for its time-out.
-
-        Returns False if it failed.
-        """
+        """Do the handshake of TLS, which a shutdown ends."""
         if self.context.terminated.is_set():
             return False
         with trio.CancelScope() as self._handshake:
-            try:
-                with trio.fail_after(self.config.ssl_handshake_timeout):
-                    await self.stream.do_handshake()
-            except (trio.BrokenResourceError, trio.TooSlowError):
-                return False
-            return True
+            return await super()._do_handshake()
         return False
 
-    def stop_handshake(self) -> None:
-        """Close the connection if its client has not finished the handshake of TLS: it has no request yet."""
+    async def _begin_idle(self) -> None:
+        # Hypercorn has a task for the time-out. Here the reading of the next request has a deadline.
+        self._note_idle(True)
+
+    async def _end_idle(self) -> None:
+        pass
+
+    def _note_idle(self, idle: bool) -> None:
+        if not idle:
+            self._idle_until = inf
+        elif self.context.terminated.is_set():
+            self._idle_until = -inf
+        else:
+            config = self.config
+            seconds = config.keep_alive_timeout if self.requests.any_yet else config.header_timeout
+            self._idle_until = trio.current_time() + seconds
+        if self._reading is not None:
+            self._reading.deadline = self._idle_until
+
+    async def _receive(self) -> bytes | None:
+        with trio.CancelScope(deadline=self._idle_until) as self._reading:
+            try:
+                return await receive(self.stream)
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                return None
+        # Bounded, because the closing message of TLS can block.
+        with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+            await self._initiate_server_close()
+        return None
+
+    def stop_waiting(self) -> None:
+        """Close the connection if it has no request, or has not finished the handshake of TLS."""
         if self._handshake is not None:
             self._handshake.cancel(reason="the server is shutting down")
+        if self._idle_until < inf:
+            self._note_idle(True)
 
     async def abort(self) -> None:
         """Close the socket at once, and report to the requests that their client has gone."""
@@ -220,6 +324,9 @@ class Connection(GuardedConnection):
         Most writes of a stream fit, and then cost one system call in place of a lock, a shield and two checkpoints
         (`docs/discussion/hot-path.md`). TLS and WebSockets always go Hypercorn's way.
         """
+        if type(event) is Updated:
+            self._note_idle(event.idle)
+            return
         if type(event) is not RawData or not self._plain or self.send_lock.locked() or self._is_websocket():
             self._holding = False
             await super().protocol_send(event)
@@ -271,6 +378,3 @@ class Connection(GuardedConnection):
     def _is_websocket(self) -> bool:
         """Whether this is a WebSocket: the task of a refused one closes it, and needs the checkpoints to run."""
         return isinstance(getattr(self.protocol.protocol, "stream", None), WSStream)
-
-    def _idle_seconds(self) -> float:
-        return self.config.keep_alive_timeout if self.requests.any_yet else self.config.header_timeout

@@ -107,7 +107,12 @@ class EventStreamBody(StreamBody):
             if self._in_succession >= BURST:
                 await trio.sleep_until(self._written_at + WINDOW)
             try:
-                batch = await self._receive()
+                while not (batch := await self.subscriber.receive()):
+                    if self._unsent or self._spelling.ended:
+                        break
+                    if self.writer is None or not self.writer.pending:
+                        return KEEP_ALIVE
+                    await self.writer.flush()
             except trio.EndOfChannel:
                 self._over = True
                 if trailer := self._taken() + self._spelling.trailer():
@@ -119,16 +124,7 @@ class EventStreamBody(StreamBody):
             if data := self._taken() + self._spelled(batch):
                 self._note_write()
                 return data
-            if not batch and not self._spelling.ended:
-                return KEEP_ALIVE
         raise StopAsyncIteration
-
-    async def _receive(self) -> list[Event | Gap]:
-        while not (batch := await self.subscriber.receive()):
-            if self._unsent or self._spelling.ended or self.writer is None or not self.writer.pending:
-                break
-            await self.writer.flush()
-        return batch
 
     def _deliver(self, events: Sequence[Event]) -> Delivery:
         """Write new events from the run's task, while this body waits for them and has nothing else to send."""
