@@ -118,6 +118,20 @@ async def test_a_wrong_answer_is_asked_for_again(
     assert got[0].value == value
 
 
+async def test_an_answer_that_cannot_be_repeated(autojump_clock, house: House) -> None:
+    got: list[Answer] = []
+    run = await house.start(asking(got, "What?"))
+    question = await asked_of(run)
+    deep: Any = "x"
+    for _ in range(300):
+        deep = [deep]
+    run.give_input(answer_to(question["id"], answer=deep))
+    assert "deep" in (await asked_of(run, 1))["fault"]
+    run.give_input(answer_to(question["id"], answer="flat"))
+    await run.ended.wait()
+    assert got[0].value == "flat"
+
+
 async def test_answers_find_their_questions(autojump_clock, house: House) -> None:
     got: dict[str, Any] = {}
 

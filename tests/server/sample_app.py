@@ -36,6 +36,7 @@ class SampleApp(QuartTrio):
     asgi_lifespan_class = Lifespan
     app_name = "sample"
     node_id = "node-1"
+    page_path = None
     launched = False
     cleanup_budget = OPTIONS.get("cleanup_budget", 10.0)
     read_timeout = OPTIONS.get("read_timeout", 15.0)

@@ -105,7 +105,12 @@ class Question:
 
     def read(self, message: Message) -> Answer:
         """Return the answer in a message. Raises ValueError, for the person who answers: it has the wrong form."""
-        return Answer(_converted(_value_of(message), self._schema), message)
+        value = _value_of(message)
+        try:
+            plain_json(value, "$.answer")
+        except ItemError as error:
+            raise ValueError(str(error)) from None
+        return Answer(_converted(value, self._schema), message)
 
     def reply(self, answer: Answer | None) -> Message:
         """The answer as a message of the stream; None: nobody answered in time."""
@@ -113,8 +118,7 @@ class Question:
         if answer is None:
             data["reason"] = "timeout"
         else:
-            raw = _value_of(answer.message)
-            data.update(approve=answer.value is not False, answer=plain_json(raw, "$.answer"))
+            data.update(approve=answer.value is not False, answer=_value_of(answer.message))
         return Message(role="user", type="mcp_approval_response", content=[DataContent(data)])
 
 
