@@ -258,7 +258,7 @@ class ResponseBuilder:
         if content.delta and text_of(content) == "":
             return
         message = self._message
-        if message is None or not message.takes_text:
+        if message is None or not (message.takes_text or (content.delta and message.takes_arguments(content))):
             self._put_aside(events)
             message = self._open_message(Message(), events, cumulative=False)
         if content.delta:

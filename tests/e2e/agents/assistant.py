@@ -79,8 +79,9 @@ async def chat(msgs: list[Message], request: AgentRequest, run: Run) -> AsyncIte
                 ), False
                 yield Message.tool_call(name, {"city": "Paris"}, f"call_{place}"), True
         case "stream-call":
+            yield Message(type="function_call", id="msg_of_the_call"), False
             for piece in ('{"ci', 'ty": ', '"Paris"}'):
-                await run.emit(DataContent({"call_id": "c1", "name": "weather", "arguments": piece}, delta=True))
+                yield DataContent({"call_id": "c1", "name": "weather", "arguments": piece}, delta=True)
         case "own-tools":
             yield "Let me look. "
             yield call("plugin_call", "p1", name="search", arguments='{"q": 1}')

@@ -19,7 +19,7 @@ from ...web.parameters import idempotency_key
 from ...web.protocol_adapter import ProtocolAdapter, WireRoute
 from ...web.responses import json_response, run_headers
 from ...web.sse import hold_watch
-from ..openai.errors import AnswerNotOpen, in_their_shape
+from ..openai.errors import in_their_shape, question_not_open
 from ..openai.fields import model_id, read_object
 from ..openai.turns import Asked, TurnId, answer_to, created_at, open_question, read_turn
 from .asked import CreateCompletion, answer_data, answered_call, read_create
@@ -105,7 +105,7 @@ class CompletionsAdapter(ProtocolAdapter):
             id, run_id, message = called
             question = await open_question(access, caller, run_id, id=id)
             if question is None:
-                raise AnswerNotOpen("$.messages", id)
+                raise question_not_open("$.messages", id)
             return question, answer_to(question, None, **answer_data(message))
         if asked.session_id is None or messages[-1].role != "user":
             return None

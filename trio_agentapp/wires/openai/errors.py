@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 from ...errors import PayloadTooLarge, RequestError, RequestTimeout, ValidationError
 from ...runs.log_fields import log_fields
 
-__all__ = ["AnswerNotOpen", "PreviousResponseNotFound", "error_body", "in_their_shape", "refused"]
+__all__ = ["Refused", "error_body", "in_their_shape", "question_not_open", "response_not_found"]
 
 logger = logging.getLogger("trio_agentapp.wires")
 
@@ -27,24 +27,22 @@ TYPES = {401: "authentication_error", 403: "permission_error", 409: "conflict_er
 View = Callable[..., Awaitable[Response]]
 
 
-class PreviousResponseNotFound(ValidationError):
-    """`previous_response_id` names no response of this caller."""
+class Refused(Exception):
+    """A request is refused for a reason that only this protocol has. `code` is one of OpenAI's where it has one."""
 
-    code = "previous_response_not_found"
+    def __init__(self, message: str, code: str, param: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.message, self.code, self.param, self.status = message, code, param, status
 
-    def __init__(self, id: str) -> None:
-        super().__init__([("$.previous_response_id", f"there is no response {id!r:.100}, or it is not yours")])
+
+def response_not_found(id: str) -> Refused:
+    message = f"There is no response {id!r:.100}, or it is not yours."
+    return Refused(message, "previous_response_not_found", "previous_response_id")
 
 
-class AnswerNotOpen(ValidationError):
-    """The question that a request answers is not open."""
-
-    code = "question_not_open"
-
-    def __init__(self, path: str, question: str) -> None:
-        super().__init__(
-            [(path, f"the question {question!r:.100} is not open: it was answered, or its time is over")]
-        )
+def question_not_open(path: str, question: str) -> Refused:
+    message = f"The question {question!r:.80} is not open: it was answered, or its time is over."
+    return Refused(message, "question_not_open", path.removeprefix("$."))
 
 
 def error_body(message: str, status: int, code: str, param: str | None = None, **more: Any) -> dict[str, Any]:
@@ -52,28 +50,25 @@ def error_body(message: str, status: int, code: str, param: str | None = None, *
     return {"error": {"message": message, "type": kind, "param": param, "code": code, **more}}
 
 
-def refused(error: RequestError, *, retry: bool | None = None) -> Response:
+def _response(status: int, body: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(body), status=status, content_type="application/json")
+
+
+def _of_request_error(error: RequestError) -> Response:
     """Make the response to a request that `error` refuses.
 
-    `retry` tells the clients whether they should send the request again; None: they decide by the status. OpenAI
-    answers a body of the wrong shape with 400, so 422 becomes 400.
+    OpenAI answers a body of the wrong shape with 400, so 422 becomes 400.
     """
     param = None
     if isinstance(error, ValidationError) and error.errors:
         param = error.errors[0][0].removeprefix("$.")
     status = 400 if error.status == 422 else error.status
     more = {name: value for name, value in error.extra().items() if name != "errors"}
-    response = Response(
-        orjson.dumps(error_body(error.detail, status, error.code, param, **more)),
-        status=status,
-        content_type="application/json",
-    )
+    response = _response(status, error_body(error.detail, status, error.code, param, **more))
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
-    if retry is not None:
-        response.headers["x-should-retry"] = "true" if retry else "false"
     return response
 
 
@@ -84,12 +79,14 @@ def in_their_shape(view: View) -> View:
         try:
             response = await view(*args, **values)
         except RequestError as error:
-            response = refused(error)
+            response = _of_request_error(error)
+        except Refused as error:
+            response = _response(error.status, error_body(error.message, error.status, error.code, error.param))
         except HTTPException as error:
-            response = refused(_of_http(error))
+            response = _of_request_error(_of_http(error))
         except Exception:
             logger.exception("a request of an OpenAI client could not be answered")
-            response = refused(RequestError("Something went wrong on this server."))
+            response = _of_request_error(RequestError("Something went wrong on this server."))
         if request_id := log_fields().get("request_id"):
             response.headers["x-request-id"] = str(request_id)
         return response

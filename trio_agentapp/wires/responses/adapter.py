@@ -20,7 +20,7 @@ from ...web.protocol_adapter import ProtocolAdapter, WireRoute
 from ...web.responses import json_response, run_headers
 from ...web.run_access import Known
 from ...web.sse import hold_watch
-from ..openai.errors import AnswerNotOpen, PreviousResponseNotFound, in_their_shape
+from ..openai.errors import in_their_shape, question_not_open, response_not_found
 from ..openai.fields import model_id, read_object
 from ..openai.turns import Asked, TurnId, answer_to, created_at, open_question, read_turn, turn_messages
 from .asked import PREFIX, Answer, CreateResponse, not_an_answer, read_create
@@ -114,7 +114,7 @@ class ResponsesAdapter(ProtocolAdapter):
         try:
             known = await self.app.access.look(caller, previous.run_id)
         except RunNotFound:
-            raise PreviousResponseNotFound(previous.under(PREFIX)) from None
+            raise response_not_found(previous.under(PREFIX)) from None
         asked.request.session_id, asked.request.user_id = known.key.session_id, known.key.user_id
         return Caller(caller.principal, known.key.user_id)
 
@@ -128,7 +128,7 @@ class ResponsesAdapter(ProtocolAdapter):
             raise not_an_answer()
         question = await open_question(access, caller, asked.previous.run_id, id=answer.question)
         if question is None:
-            raise AnswerNotOpen(answer.path, answer.question or "")
+            raise question_not_open(answer.path, answer.question or "")
         return question
 
     async def _answer(self, request: Request, caller: Caller, asked: CreateResponse, question: Asked) -> Response:
@@ -136,7 +136,7 @@ class ResponsesAdapter(ProtocolAdapter):
         turn = question.turn.next
         watched = await self.app.access.attach(caller, turn.run_id, question.event.sequence_number)
         if watched is None:
-            raise AnswerNotOpen("$.input", question.id)
+            raise question_not_open("$.input", question.id)
         hold_watch(request, watched.subscriber)
         begun = created_at(await self.app.access.describe(watched))
         answer = asked.answer or asked.said
