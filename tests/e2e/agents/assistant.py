@@ -15,7 +15,7 @@ from trio_agentapp.protocol.content import FileContent, ImageContent, RefusalCon
 
 OPTIONS = json.loads(os.environ.get("AGENT_OPTIONS", "{}"))
 FOLDER = os.environ.get("FOLDER", ".")
-TOKENS = {"input_tokens": 11, "output_tokens": 7, "total_tokens": 18, "output_tokens_details": {"reasoning_tokens": 2}}
+TOKENS = {"input_tokens": 11, "output_tokens": 7, "output_tokens_details": {"reasoning_tokens": 2}}
 SECRETS = {"Bearer key-of-ann": "ann", "Bearer key-of-bob": "bob"}
 
 
@@ -27,6 +27,7 @@ def authenticate(request: Request) -> Principal | None:
 app = AgentApp(
     app_name="Test Friday",
     max_body_bytes=200_000,
+    drain_timeout=3,
     **({"authenticate": authenticate} if OPTIONS.get("keys") else {}),
 )
 
