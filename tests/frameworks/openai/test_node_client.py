@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 pytest.importorskip("openai", reason="it has an environment of its own: make test-frameworks")
 
@@ -37,10 +38,10 @@ def node() -> Path:
 async def test_what_the_client_for_node_sees(node: Path, server: Server) -> None:
     session = fresh()
     base = f"http://127.0.0.1:{server.port}/v1"
-    ended = subprocess.run(
-        ["node", "client.mjs", base, session], cwd=node, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
+    command = ["node", "client.mjs", base, session]
+    with trio.fail_after(120):
+        ended = await trio.run_process(command, cwd=node, capture_stdout=True, capture_stderr=True, check=False)
+    assert ended.returncode == 0, ended.stderr.decode()
     found: dict[str, Any] = json.loads(ended.stdout)
     hello = "word0 word1 word2 "
     assert (found["text"], found["usage"], found["retrieved"]) == (hello, 18, hello)

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import pytest
 
-openai = pytest.importorskip("openai", reason="it has an environment of its own: make test-frameworks")
+pytest.importorskip("openai", reason="it has an environment of its own: make test-frameworks")
 
+import httpx
+import openai
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
