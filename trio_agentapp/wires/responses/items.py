@@ -163,7 +163,8 @@ class Output:
         if kind == "own_call":
             item = own_call(event, data)
             call_id = _text(data, "call_id")
-            self.open_calls[event.id if call_id in self.open_calls else call_id] = self.place(event.id), item
+            known = not call_id or call_id in self.open_calls
+            self.open_calls[event.id if known else call_id] = self.place(event.id), item
             return None
         if kind == "own_output":
             call_id = _text(data, "call_id")

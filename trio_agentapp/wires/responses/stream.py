@@ -32,25 +32,34 @@ CALL_EVENTS = {"function_call": "response.function_call_arguments", "own_call": 
 class _Part:
     """The part of a message that is being written."""
 
-    __slots__ = ("head", "index")
+    __slots__ = ("head", "index", "pieces", "shown")
 
-    def __init__(self, index: int, head: bytes) -> None:
+    def __init__(self, index: int, head: bytes, shown: Item) -> None:
         self.index = index
         self.head = head
         """The frame of a delta, up to its number."""
+        self.shown = shown
+        """The part as `content_part.added` has shown it."""
+        self.pieces: list[str] = []
+
+    def so_far(self) -> Item:
+        return {**self.shown, "refusal" if "refusal" in self.shown else "text": "".join(self.pieces)}
 
 
 class _Open:
     """An item that is being written."""
 
-    __slots__ = ("call", "item", "kind", "part", "place", "sent")
+    __slots__ = ("call", "item", "kind", "part", "parts", "place", "sent")
 
-    def __init__(self, kind: str, place: int) -> None:
+    def __init__(self, kind: str, place: int = -1) -> None:
         self.kind = kind
         self.place = place
+        """Its place in the output. Clients want places in turn, so it gets one when the client sees it begin."""
         self.item: Item | None = None
         """The item as `output_item.added` has shown it; None: it was not sent."""
         self.part: _Part | None = None
+        self.parts: list[Item] = []
+        """Its completed parts."""
         self.call: dict[str, Any] = {}
         """Of a tool call: what its deltas have said so far."""
         self.sent = ""
@@ -163,7 +172,9 @@ class ResponseStream:
         kind = kind_of(event.type)
         if kind in ("none", "own_output"):
             return b""
-        opened = self._open[event.id] = _Open(kind, self._output.place(event.id))
+        opened = self._open[event.id] = _Open(kind)
+        if kind in ("message", "reasoning"):
+            opened.place = self._output.place(event.id)
         if kind == "message":
             return self._add(opened, {"type": kind, "id": event.id, "role": "assistant", "content": []})
         if kind == "reasoning":
@@ -195,7 +206,8 @@ class ResponseStream:
         place, item = completed
         if kind == "own_output":
             return self._finish_own_output(place, item)
-        opened = opened or _Open(kind, place)
+        opened = opened or _Open(kind)
+        opened.place = place
         data = b""
         if kind == "function_call":
             data += self._finish_call(opened, item)
@@ -256,10 +268,13 @@ class ResponseStream:
         if part["type"] == "output_text":
             fields["logprobs"] = []
         head = orjson.dumps(fields).removesuffix(b"}")
-        begun = opened.part = _Part(index, b'event: %b.delta\ndata: %b,"sequence_number":' % (name.encode(), head))
+        begun = opened.part = _Part(
+            index, b'event: %b.delta\ndata: %b,"sequence_number":' % (name.encode(), head), part
+        )
         return begun, self._frame("response.content_part.added", **place, part=part)
 
     def _piece(self, part: _Part, text: str) -> bytes:
+        part.pieces.append(text)
         number = self._number
         self._number = number + 1
         if number <= self._after:
@@ -268,6 +283,7 @@ class ResponseStream:
 
     def _finish_part(self, opened: _Open, index: int, part: Item, id: str) -> bytes:
         place = {"item_id": id, "output_index": opened.place, "content_index": index}
+        opened.parts.append(part)
         kind = part["type"]
         whole = {"refusal": part["refusal"]} if kind == "refusal" else {"text": part["text"]}
         if kind == "output_text":
@@ -290,8 +306,8 @@ class ResponseStream:
             return b""
         for name in ("call_id", "name"):
             value = event.data.get(name)
-            if isinstance(value, str) and value and not opened.call.get(name):
-                opened.call[name] = value
+            if value and name not in opened.call:
+                opened.call[name] = json_text(value)
         more = event.data.get("arguments")
         opened.call["arguments"] = opened.call.get("arguments", "") + (more if isinstance(more, str) else "")
         if "call_id" not in opened.call or "name" not in opened.call:
@@ -299,6 +315,7 @@ class ResponseStream:
         data = b""
         id = item_id(opened.kind, event.msg_id)
         if opened.item is None:
+            opened.place = self._output.place(event.msg_id)
             label = event.data.get("server_label")
             data = self._begin_call(opened, id, opened.call, label if isinstance(label, str) else SERVER_LABEL)
         if piece := opened.call["arguments"][len(opened.sent) :]:
@@ -340,7 +357,9 @@ class ResponseStream:
         place, item = next(
             entry for entry in self._output.open_calls.values() if entry[1]["id"] == item_id("own_call", event.id)
         )
-        return self._finish_call(opened or _Open("own_call", place), item)
+        opened = opened or _Open("own_call")
+        opened.place = place
+        return self._finish_call(opened, item)
 
     def _finish_own_output(self, place: int, item: Item) -> bytes:
         data = b""
@@ -366,6 +385,10 @@ class ResponseStream:
                 item = {**opened.item, "status": "incomplete"}
                 if opened.kind in CALL_EVENTS:
                     item["arguments"] = opened.sent
+                else:
+                    if opened.part is not None:
+                        data += self._finish_part(opened, opened.part.index, opened.part.so_far(), item["id"])
+                    item["content"] = opened.parts
                 self._output.items[opened.place] = item
                 data += self._frame("response.output_item.done", output_index=opened.place, item=item)
         self._open.clear()
