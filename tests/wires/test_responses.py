@@ -378,6 +378,13 @@ def error_of(answer: Answer) -> Any:
     return body["error"]
 
 
+def deep(levels: int) -> Any:
+    value: Any = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
 REFUSED: list[tuple[Any, str | None, str]] = [
     ({}, "input", "is required"),
     ({"input": []}, "input", "at least one"),
@@ -395,6 +402,7 @@ REFUSED: list[tuple[Any, str | None, str]] = [
     ({"input": "a", "stream": "yes"}, "stream", "must be a boolean"),
     ({"input": "a", "temperature": "hot"}, "temperature", "must be a number"),
     ({"input": "a", "metadata": {"a": 1}}, "metadata.a", "must be a string"),
+    ({"input": "a", "reasoning": deep(400)}, "reasoning", "deeper than 200"),
     ({"input": approval("call_1")}, "previous_response_id", "names the run"),
     ({"input": "a", "top_logprobs": 3}, "top_logprobs", "leave it out"),
     ([], "", "must be an object"),

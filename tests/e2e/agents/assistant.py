@@ -10,7 +10,17 @@ from typing import Any
 import trio
 from quart import Request
 
-from trio_agentapp import AgentApp, AgentRequest, DataContent, Message, Principal, Rejected, Run, TextContent
+from trio_agentapp import (
+    AgentApp,
+    AgentRequest,
+    DataContent,
+    Message,
+    Principal,
+    Rejected,
+    Run,
+    TextContent,
+    Timings,
+)
 from trio_agentapp.protocol.content import FileContent, ImageContent, RefusalContent
 
 OPTIONS = json.loads(os.environ.get("AGENT_OPTIONS", "{}"))
@@ -29,6 +39,7 @@ app = AgentApp(
     max_body_bytes=200_000,
     drain_timeout=3,
     **({"authenticate": authenticate} if OPTIONS.get("keys") else {}),
+    **({"timings": Timings(**OPTIONS["timings"])} if "timings" in OPTIONS else {}),
 )
 
 
@@ -74,10 +85,15 @@ async def chat(msgs: list[Message], request: AgentRequest, run: Run) -> AsyncIte
         case "call":
             names = do.split(" ")[1:]
             for place, name in enumerate(names):
-                yield Message(
-                    type="function_call",
-                    content=[DataContent({"call_id": f"call_{place}", "name": name, "arguments": ""}, delta=True)],
-                ), False
+                yield (
+                    Message(
+                        type="function_call",
+                        content=[
+                            DataContent({"call_id": f"call_{place}", "name": name, "arguments": ""}, delta=True)
+                        ],
+                    ),
+                    False,
+                )
                 yield Message.tool_call(name, {"city": "Paris"}, f"call_{place}"), True
         case "stream-call":
             yield Message(type="function_call", id="msg_of_the_call"), False

@@ -12,9 +12,10 @@ from typing import Any
 import attrs
 from quart.wrappers import Request
 
-from ...errors import ValidationError
+from ...errors import ItemError, ValidationError
 from ...protocol.content import Content, DataContent, FileContent, TextContent
 from ...protocol.message import Message
+from ...protocol.payload import MAX_DEPTH, plain_json
 from ...protocol.request import AgentRequest
 from ...protocol.structure import Faults, is_boolean, is_list, is_object, is_string, one_of
 from ..openai.fields import (
@@ -115,6 +116,7 @@ def read_create(request: Request, body: Mapping[str, Any], own_model: str) -> Cr
         said = Answer("$.input", None, content=messages[0].content)
     if isinstance(instructions, str) and instructions:
         messages.insert(0, Message(role="system", content=instructions))
+    echo = _echo(body, faults)
     model, user = body.get("model"), body.get("user_id", body.get("user"))
     asked = agent_request(
         body,
@@ -129,7 +131,6 @@ def read_create(request: Request, body: Mapping[str, Any], own_model: str) -> Cr
         model=None if model == own_model else model,
         tools=_tools(body, faults),
     )
-    echo = {name: body[name] for name in ECHOED if body.get(name) is not None and name != "store"}
     return CreateResponse(
         request=asked,
         stream=bool(flags["stream"]),
@@ -140,6 +141,18 @@ def read_create(request: Request, body: Mapping[str, Any], own_model: str) -> Cr
         said=said,
         echo=echo,
     )
+
+
+def _echo(body: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
+    """Return the fields that the response repeats."""
+    echo = {}
+    for name in ECHOED:
+        if body.get(name) is not None and name != "store":
+            try:
+                echo[name] = plain_json(body[name])
+            except ItemError:
+                faults.add(f"$.{name}", f"is nested deeper than {MAX_DEPTH} levels")
+    return echo
 
 
 def _flag(body: Mapping[str, Any], name: str, faults: Faults) -> bool | None:
