@@ -92,7 +92,8 @@ class OpenMessage:
 
     def takes_arguments(self, content: Content) -> bool:
         """Whether a delta is a piece of this tool call, which was opened without its data."""
-        return self.frame.type in OUTPUT_OF and not self.seen and isinstance(content, DataContent)
+        empty = not self.seen and self.held is None
+        return empty and self.frame.type in OUTPUT_OF and isinstance(content, DataContent)
 
     def continued_by(self, message: Message) -> bool:
         """Whether a `(msg, last)` pair with this message continues the open one."""

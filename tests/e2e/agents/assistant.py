@@ -117,7 +117,7 @@ async def chat(msgs: list[Message], request: AgentRequest, run: Run) -> AsyncIte
             raise RuntimeError("a secret of the handler")
         case "reject":
             raise Rejected("I do not do this.")
-        case "approve":
+        case "approve" | "Tidy":
             yield "Hm. "
             answer = await run.ask("Delete all?", schema=bool)
             yield "Deleted." if answer.approved else "Kept."

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -253,6 +255,17 @@ def test_a_failed_run_is_not_started_again(client: OpenAI, server: Server) -> No
             model="m", messages=[{"role": "user", "content": "fail"}], extra_body={"session_id": session}
         )
     assert sum(session in line and "has started" in line for line in server.log.splitlines()) == 1
+
+
+def test_the_blocks_of_the_page_run(server: Server) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "use-openai-clients.md").read_text()
+    blocks = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 4, "blocks of the page"
+    code = "".join(blocks).replace("127.0.0.1:8090", f"127.0.0.1:{server.port}")
+    names: dict[str, Any] = {}
+    exec(compile(code, "use-openai-clients.md", "exec"), names)
+    assert names["response"].output_text == "word0 word1 word2 "
+    assert names["second"].output_text == "Deleted."
 
 
 async def test_the_asyncio_client(server: Server) -> None:
