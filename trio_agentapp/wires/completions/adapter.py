@@ -9,7 +9,7 @@ import orjson
 from quart import Response
 from quart.wrappers import Request
 
-from ...errors import NotFound, RunEnded
+from ...errors import NotFound, RunEnded, RunNotFound
 from ...protocol.ids import SessionKey
 from ...protocol.lifecycle import RunState
 from ...protocol.message import Message
@@ -19,8 +19,9 @@ from ...web.parameters import idempotency_key
 from ...web.protocol_adapter import ProtocolAdapter, WireRoute
 from ...web.responses import json_response, run_headers
 from ...web.sse import hold_watch
-from ..openai.errors import in_their_shape, question_not_open
+from ..openai.errors import question_not_open
 from ..openai.fields import model_id, read_object
+from ..openai.routes import served
 from ..openai.turns import Asked, TurnId, answer_to, created_at, open_question, read_turn
 from .asked import CreateCompletion, answer_data, answered_call, read_create
 from .stream import CompletionStream, Frame, RunFailed, completion_of
@@ -34,14 +35,11 @@ class CompletionsAdapter(ProtocolAdapter):
     name = "OpenAI Chat Completions"
 
     def routes(self) -> Sequence[WireRoute]:
-        found: list[WireRoute] = []
-        for base in ("/v1", "/compatible-mode/v1"):
-            found += [
-                ("POST", f"{base}/chat/completions", in_their_shape(self.create)),
-                ("GET", f"{base}/models", in_their_shape(self.models)),
-                ("GET", f"{base}/models/<path:model>", in_their_shape(self.model)),
-            ]
-        return found
+        return served(
+            ("POST", "/chat/completions", self.create),
+            ("GET", "/models", self.models),
+            ("GET", "/models/<path:model>", self.model),
+        )
 
     async def create(self, request: Request) -> Response:
         """`POST /chat/completions`: start a run, or answer the question of one; stream it, or wait for its end."""
@@ -113,7 +111,11 @@ class CompletionsAdapter(ProtocolAdapter):
         status = await access.backend.status(key)
         if status.state is not RunState.RUNNING or status.run_id is None:
             return None
-        question = await open_question(access, caller, status.run_id)
+        try:
+            question = await open_question(access, caller, status.run_id)
+        except RunNotFound:
+            # Another user's: the start is refused, as it is for a session without a run.
+            return None
         return None if question is None else (question, answer_to(question, messages[-1].content))
 
     async def _answer(

@@ -43,12 +43,12 @@ NOT_SUPPORTED = {
     "web_search_options": "give the agent a tool that searches",
 }
 
-READ = frozenset(
-    {
-        *("messages", "stream", "stream_options", "user", "n", "modalities", "model", "metadata"),
-        *("max_completion_tokens", "max_tokens", "session_id", "user_id"),
-    }
-)
+READ = {
+    **dict.fromkeys(("messages", "stream", "stream_options", "n", "modalities", "model", "metadata"), ""),
+    **dict.fromkeys(("max_tokens", "session_id", "user_id"), ""),
+    "user": "user_id",
+    "max_completion_tokens": "max_tokens",
+}
 """Fields that are not passed on as they are."""
 
 ROLES = ("user", "assistant", "system", "developer", "tool")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -81,12 +81,13 @@ def named_session(request: Request, body: Mapping[str, Any], metadata: Mapping[s
 
 
 def agent_request(
-    body: Mapping[str, Any], read: Collection[str], messages: Sequence[Message], faults: Faults, **fields: Any
+    body: Mapping[str, Any], read: Mapping[str, str], messages: Sequence[Message], faults: Faults, **fields: Any
 ) -> AgentRequest:
     """Make the request of the agent. Raises ValidationError with all faults.
 
     Fields of the body that are not in `read` are passed on as they are: the sampling parameters, those of
-    `POST /process`, and in `extra` all others, which are for the agent.
+    `POST /process`, and in `extra` all others, which are for the agent. `read` has for each field that it names the
+    one of the `AgentRequest` that is made of it, or nothing.
     """
     passed = {name: value for name, value in body.items() if name not in read}
     passed.update({name: value for name, value in fields.items() if value is not None})
@@ -94,9 +95,9 @@ def agent_request(
     try:
         asked = structure_request(passed)
     except ValidationError as error:
-        if not faults.found:
-            raise
-        faults.add_within("$", error.errors)
+        theirs = {f"$.{ours}": f"$.{name}" for name, ours in read.items() if ours and name in body}
+        for path, message in error.errors:
+            faults.add(theirs.get(path, path), message)
     faults.settle()
     return asked
 

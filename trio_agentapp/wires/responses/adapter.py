@@ -20,8 +20,9 @@ from ...web.protocol_adapter import ProtocolAdapter, WireRoute
 from ...web.responses import json_response, run_headers
 from ...web.run_access import Known
 from ...web.sse import hold_watch
-from ..openai.errors import in_their_shape, question_not_open, response_not_found
+from ..openai.errors import question_not_open, response_not_found
 from ..openai.fields import model_id, read_object
+from ..openai.routes import served
 from ..openai.turns import Asked, TurnId, answer_to, created_at, open_question, read_turn, turn_messages
 from .asked import PREFIX, Answer, CreateResponse, not_an_answer, read_create
 from .envelope import Envelope, Remembered, Status, ending_of
@@ -43,16 +44,13 @@ class ResponsesAdapter(ProtocolAdapter):
         self._remembered = Remembered()
 
     def routes(self) -> Sequence[WireRoute]:
-        found: list[WireRoute] = []
-        for base in ("/v1", "/compatible-mode/v1"):
-            found += [
-                ("POST", f"{base}/responses", in_their_shape(self.create)),
-                ("GET", f"{base}/responses/<response_id>", in_their_shape(self.retrieve)),
-                ("POST", f"{base}/responses/<response_id>/cancel", in_their_shape(self.cancel)),
-                ("DELETE", f"{base}/responses/<response_id>", in_their_shape(self.delete)),
-                ("GET", f"{base}/responses/<response_id>/input_items", in_their_shape(self.input_items)),
-            ]
-        return found
+        return served(
+            ("POST", "/responses", self.create),
+            ("GET", "/responses/<response_id>", self.retrieve),
+            ("POST", "/responses/<response_id>/cancel", self.cancel),
+            ("DELETE", "/responses/<response_id>", self.delete),
+            ("GET", "/responses/<response_id>/input_items", self.input_items),
+        )
 
     async def create(self, request: Request) -> Response:
         """`POST /responses`: start a run, or answer the question of one; stream it, wait, or return at once."""
@@ -90,7 +88,8 @@ class ResponsesAdapter(ProtocolAdapter):
         if watched is None:
             raise RunNotFound
         envelope = self._envelope(turn, watched.session_id)
-        return self.stream(request, watched, ResponseStream(envelope, turn, watched.run, after=after))
+        # No run: a reader beside the one of the request decides nothing about the run.
+        return self.stream(request, watched, ResponseStream(envelope, turn, None, after=after))
 
     async def cancel(self, request: Request, response_id: str) -> Response:
         """`POST /responses/{id}/cancel`: stop the run; the answer is the response when it has ended."""

@@ -17,7 +17,7 @@ from ...protocol.content import Content, DataContent, FileContent, TextContent
 from ...protocol.message import Message
 from ...protocol.payload import MAX_DEPTH, plain_json
 from ...protocol.request import AgentRequest
-from ...protocol.structure import Faults, is_boolean, is_list, is_object, is_string, one_of
+from ...protocol.structure import Faults, is_boolean, is_identifier, is_list, is_object, is_string, one_of
 from ..openai.fields import (
     agent_request,
     check_absent,
@@ -45,21 +45,12 @@ NOT_SUPPORTED = {
     "top_logprobs": "an agent has no log probabilities; leave it out",
 }
 
-READ = frozenset(
-    {
-        *(
-            "input",
-            "conversation",
-            "previous_response_id",
-            "background",
-            "store",
-            "stream",
-            "stream_options",
-            "user",
-        ),
-        *("max_output_tokens", "tools", "model", "session_id", "user_id"),
-    }
-)
+READ = {
+    **dict.fromkeys(("input", "previous_response_id", "background", "store", "stream", "stream_options"), ""),
+    **dict.fromkeys(("model", "tools", "conversation", "session_id", "user_id"), ""),
+    "user": "user_id",
+    "max_output_tokens": "max_tokens",
+}
 """Fields that are not passed on as they are."""
 
 CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
@@ -176,7 +167,7 @@ def _conversation(body: Mapping[str, Any], faults: Faults) -> str | None:
         value = value.get("id")
     if value is None:
         return None
-    return value if faults.check("$.conversation", value, is_string) else None
+    return value if faults.check("$.conversation", value, is_identifier) else None
 
 
 def _tools(body: Mapping[str, Any], faults: Faults) -> list[Any] | None:
