@@ -133,15 +133,15 @@ def test_responses_of_any_handler(block: int) -> None:
         events = made(seed)
         for turn, own in turns(events):
             begun = None if turn.number == 1 else 5
-            sent = events_of(spelled(ResponseStream(envelope(turn), turn, None, begun=begun), own))
+            sent = events_of(spelled(ResponseStream(envelope(turn), None, begun=begun), own))
             check_numbers(sent)
             check_assembled(deepcopy(sent))
             assert [event["type"] for event in sent[:2]] == ["response.created", "response.in_progress"]
             assert sent[-1]["type"] in ("response.completed", "response.failed", "response.incomplete")
-            # A reader that begins with the run passes over the turns before; one that resumes has the rest.
+            # One that resumes has the rest.
             after = random.Random(seed).randrange(len(sent))
-            again = ResponseStream(envelope(turn), turn, None, after=after)
-            assert events_of(spelled(again, events)) == sent[after + 1 :], (seed, turn)
+            again = ResponseStream(envelope(turn), None, after=after, begun=begun)
+            assert events_of(spelled(again, own)) == sent[after + 1 :], (seed, turn)
             check_whole(events, turn, sent[-1]["response"])
 
 
@@ -193,7 +193,7 @@ def test_a_gap_is_reported_and_ends_the_stream() -> None:
     builder = ResponseBuilder(RUN, "s1", created_at=5)
     events = [*builder.start(), *builder.add("a")]
     responses, completions = (
-        ResponseStream(envelope(TurnId(RUN)), TurnId(RUN), None),
+        ResponseStream(envelope(TurnId(RUN)), None),
         CompletionStream(Frame(turn=TurnId(RUN), model="m"), None),
     )
     for event in events:
@@ -210,7 +210,7 @@ def test_a_gap_is_reported_and_ends_the_stream() -> None:
 def test_a_run_without_events() -> None:
     """A run that was stopped before its start has a terminal event only."""
     end = ResponseBuilder(RUN, "s1", created_at=5).stop("stopped_before_start", completed_at=5)
-    sent = events_of(spelled(ResponseStream(envelope(TurnId(RUN)), TurnId(RUN), None), end))
+    sent = events_of(spelled(ResponseStream(envelope(TurnId(RUN)), None), end))
     assert [event["type"] for event in sent] == [
         "response.created",
         "response.in_progress",
@@ -225,7 +225,7 @@ def test_the_call_of_an_earlier_turn_gets_its_output() -> None:
     builder = ResponseBuilder(RUN, "s1", created_at=5)
     builder.start()
     turn = TurnId(RUN, 2)
-    sent = events_of(spelled(ResponseStream(envelope(turn), turn, None, begun=5), builder.add(output)))
+    sent = events_of(spelled(ResponseStream(envelope(turn), None, begun=5), builder.add(output)))
     kinds = [event["type"].removeprefix("response.") for event in sent]
     assert kinds[2:] == [
         *("output_item.added", "mcp_call.in_progress", "mcp_call_arguments.delta", "mcp_call_arguments.done"),

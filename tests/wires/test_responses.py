@@ -262,6 +262,20 @@ async def test_a_run_that_fails(server: Server, do: str, code: str, kind: str) -
     assert "secret" not in json.dumps(response)
 
 
+async def test_a_time_limit(server: Server) -> None:
+    """Fields of the runtime's own protocol are understood."""
+    response = await respond(server, "endless", timeout_s=0.1)
+    assert (response["status"], response["error"]["type"]) == ("failed", "deadline_exceeded")
+
+
+async def test_a_request_that_replaces_the_run_of_its_session(server: Server) -> None:
+    session = fresh()
+    first = await respond(server, "endless", background=True, conversation=session)
+    second = await respond(server, "hello", conversation=session, multitask_strategy="interrupt")
+    assert second["status"] == "completed"
+    assert (await server.get(f"/v1/responses/{first['id']}"))["status"] == "cancelled"
+
+
 async def test_a_stop_by_another_way_reaches_it(server: Server) -> None:
     session = fresh()
     async with server.connect() as client:

@@ -99,6 +99,11 @@ class ResponseBuilder:
         )
 
     @property
+    def finished(self) -> Sequence[MessageEvent]:
+        """The closing events of the messages completed so far, in the order in which they were completed."""
+        return sorted(self._finished, key=lambda event: event.sequence_number)
+
+    @property
     def has_output(self) -> bool:
         """Whether a message was begun."""
         return bool(self._message or self._aside or self._finished)

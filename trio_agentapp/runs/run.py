@@ -84,7 +84,8 @@ class Run:
         self.stopping = StopFlag(self.scope.cancel_scope)
         self.scope.on_stop = self.stopping.set
         self.cleanup_state = Cleanup(cleanup_budget, self.scope)
-        self.builder = ResponseBuilder(run_id, key.session_id, created_at=int(time.time()))
+        self.created_at = time.time()
+        self.builder = ResponseBuilder(run_id, key.session_id, created_at=int(self.created_at))
         self.log = EventLog()
         self.sink: EventSink = self.log
         """Where events go. Readers get those that are in the log."""
@@ -101,7 +102,6 @@ class Run:
         """What these have saved is rolled back before the handler starts."""
         self.input_received = 0
         """How many messages other nodes have forwarded."""
-        self.created_at = time.time()
         self.ended = trio.Event()
         self.on_disconnect = on_disconnect
         self.unwatched_since: float | None = None

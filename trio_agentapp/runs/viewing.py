@@ -14,7 +14,7 @@ import trio
 
 from ..abc import BaseInterruptBackend, EventStore, Extent, watching
 from ..errors import BackendUnavailable, Elsewhere, RunNotFound, StreamExpired, TooManyRuns
-from ..protocol.events import Event, ResponseEvent
+from ..protocol.events import MessageEvent, ResponseEvent
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Phase, RunRecord, RunState
 from .log import RECENT_EVENTS, RECENT_WEIGHT, EventLog
@@ -89,23 +89,23 @@ class Viewing:
             return await self.attach(record)
         return await self.attach(record, extent.end - 2 if extent.ended else extent.end - 1)
 
-    async def so_far(self, record: RunRecord) -> Sequence[Event]:
-        """Return the events that there are now, without a wait for more, of a run that is live on some node.
+    async def messages_so_far(self, record: RunRecord) -> Sequence[MessageEvent]:
+        """Return the messages that a live run, on whichever node, has completed until now.
 
-        The first ones are missing if they are not kept any more. Raises as `attach` does.
+        They are in the order in which they were completed. Raises as `attach` does.
         """
         run = self._live(record)
-        if run is not None and (run.log.first == 0 or run.log.archive is None):
+        if run is not None:
             await trio.lowlevel.checkpoint()
-            return tuple(run.log.kept)
-        if run is None and not self._is_kept(record):
+            return run.builder.finished
+        if not self._is_kept(record):
             raise Elsewhere(record.node_id)
-        events: list[Event] = []
-        while batch := await self._store.read(
-            record.key, record.run_id, events[-1].sequence_number + 1 if events else 0
-        ):
-            events += batch
-        return events
+        messages: list[MessageEvent] = []
+        position = 0
+        while batch := await self._store.read(record.key, record.run_id, position):
+            position = batch[-1].sequence_number + 1
+            messages += [event for event in batch if isinstance(event, MessageEvent) and event.content is not None]
+        return messages
 
     def _live(self, record: RunRecord) -> Run | None:
         """The run, if it is live here. A run that is still claiming does not count: it may be refused."""

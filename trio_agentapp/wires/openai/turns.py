@@ -34,7 +34,8 @@ __all__ = [
     "question_in",
     "read_turn",
     "split_into_turns",
-    "turn_messages",
+    "TurnSoFar",
+    "turn_so_far",
 ]
 
 _ID = re.compile(r"([A-Za-z0-9_-]{8,64})(?:\.([1-9][0-9]{0,5}))?")
@@ -97,10 +98,22 @@ def split_into_turns(messages: Iterable[MessageEvent]) -> list[list[MessageEvent
     return turns
 
 
-async def turn_messages(
-    access: RunAccess, caller: Caller, turn: TurnId
-) -> tuple[list[MessageEvent], ResponseEvent | None, bool]:
-    """Return the completed messages of a turn, the terminal event if the run has ended, and whether it asks.
+@attrs.frozen
+class TurnSoFar:
+    """What there is of a turn."""
+
+    messages: Sequence[MessageEvent]
+    """Those that are complete."""
+    end: ResponseEvent | None
+    """The terminal event of the run, if it has ended."""
+    asks: bool
+    """The turn ends with a question."""
+    after: int
+    """The number of the last event before the turn; -1: it is the first one."""
+
+
+async def turn_so_far(access: RunAccess, caller: Caller, turn: TurnId) -> TurnSoFar:
+    """Look up a turn, on any node.
 
     Raises:
         RunNotFound: there is no such turn, or it is not for this caller. Elsewhere, StreamExpired.
@@ -111,15 +124,11 @@ async def turn_messages(
         end = await (await access.attach_end(caller, turn.run_id)).terminal()
         turns = split_into_turns(end.output or ())
     else:
-        turns = split_into_turns(await _messages_so_far(access, caller, turn.run_id))
+        turns = split_into_turns(await access.messages_so_far(caller, turn.run_id))
     if turn.number > len(turns):
         raise RunNotFound
-    return turns[turn.number - 1], end, turn.number < len(turns)
-
-
-async def _messages_so_far(access: RunAccess, caller: Caller, run_id: str) -> list[MessageEvent]:
-    events = await access.so_far(caller, run_id)
-    return [event for event in events if isinstance(event, MessageEvent) and event.content is not None]
+    after = turns[turn.number - 2][-1].sequence_number if turn.number > 1 else -1
+    return TurnSoFar(turns[turn.number - 1], end, turn.number < len(turns), after)
 
 
 async def open_question(
@@ -133,7 +142,7 @@ async def open_question(
         return None
     found: dict[str, Asked] = {}
     number = 1
-    for event in await _messages_so_far(access, caller, run_id):
+    for event in await access.messages_so_far(caller, run_id):
         if (data := question_in(event)) is not None:
             # Asked again after a wrong answer, it keeps its id: the last one is open.
             found[str(data["id"])] = Asked(TurnId(run_id, number), event, data)
@@ -192,4 +201,4 @@ async def read_turn(subscriber: Subscriber, run: Run | None) -> tuple[list[Messa
 
 def created_at(known: Known) -> int:
     """When a run was created, in seconds since the epoch."""
-    return known.run.builder.created_at if known.run is not None else int(known.as_record.started_at or 0)
+    return int(known.run.created_at if known.run is not None else known.as_record.started_at or 0)

@@ -23,7 +23,7 @@ from ...web.sse import hold_watch
 from ..openai.errors import question_not_open, response_not_found
 from ..openai.fields import model_id, read_object
 from ..openai.routes import served
-from ..openai.turns import Asked, TurnId, answer_to, created_at, open_question, read_turn, turn_messages
+from ..openai.turns import Asked, TurnId, answer_to, created_at, open_question, read_turn, turn_so_far
 from .asked import PREFIX, Answer, CreateResponse, not_an_answer, read_create
 from .envelope import Envelope, Remembered, Status, ending_of
 from .items import Output
@@ -72,7 +72,7 @@ class ResponsesAdapter(ProtocolAdapter):
         turn = TurnId(watched.run_id)
         envelope = self._envelope(turn, watched.session_id, asked)
         if asked.stream:
-            return self.stream(request, watched, ResponseStream(envelope, turn, watched.run))
+            return self.stream(request, watched, ResponseStream(envelope, watched.run))
         return await self._whole(request, watched, envelope, asked)
 
     async def retrieve(self, request: Request, response_id: str) -> Response:
@@ -82,14 +82,16 @@ class ResponsesAdapter(ProtocolAdapter):
         if not flag(request, "stream"):
             return json_response(await self._snapshot(caller, turn))
         after = number(request, "starting_after", -1, least=-1, most=2**53)
+        access, begun, before = self.app.access, None, -1
         if turn.number > 1:
-            await turn_messages(self.app.access, caller, turn)
-        watched = await self.app.access.attach(caller, turn.run_id)
+            before = (await turn_so_far(access, caller, turn)).after
+            begun = created_at(await access.look(caller, turn.run_id))
+        watched = await access.attach(caller, turn.run_id, before)
         if watched is None:
             raise RunNotFound
         envelope = self._envelope(turn, watched.session_id)
         # No run: a reader beside the one of the request decides nothing about the run.
-        return self.stream(request, watched, ResponseStream(envelope, turn, None, after=after))
+        return self.stream(request, watched, ResponseStream(envelope, None, after=after, begun=begun))
 
     async def cancel(self, request: Request, response_id: str) -> Response:
         """`POST /responses/{id}/cancel`: stop the run; the answer is the response when it has ended."""
@@ -144,7 +146,7 @@ class ResponsesAdapter(ProtocolAdapter):
         await self.app.access.send_input(caller, turn.run_id, message)
         envelope = self._envelope(turn, watched.session_id, asked)
         if asked.stream:
-            return self.stream(request, watched, ResponseStream(envelope, turn, watched.run, begun=begun))
+            return self.stream(request, watched, ResponseStream(envelope, watched.run, begun=begun))
         return await self._whole(request, watched, envelope, asked)
 
     # Responses as a whole.
@@ -166,16 +168,17 @@ class ResponsesAdapter(ProtocolAdapter):
     async def _snapshot(self, caller: Caller, turn: TurnId) -> dict[str, object]:
         """The response of a turn as it is now. Raises RunNotFound: there is none, or it is not for this caller."""
         known = await self.app.access.look(caller, turn.run_id)
-        messages, end, asks = await turn_messages(self.app.access, caller, turn)
+        found = await turn_so_far(self.app.access, caller, turn)
+        end = found.end
         envelope = self._envelope(turn, known.key.session_id)
         begun = created_at(known) if end is None else end.created_at
-        if end is None and not asks:
+        if end is None and not found.asks:
             output = Output()
-            for message in messages:
+            for message in found.messages:
                 output.add(message)
             output.close()
             return envelope.body(_status_of(known), begun, output.listed())
-        return _body_of(envelope, begun, messages, None if asks else end)
+        return _body_of(envelope, begun, found.messages, None if found.asks else end)
 
     def _envelope(self, turn: TurnId, session_id: str, asked: CreateResponse | None = None) -> Envelope:
         id = turn.under(PREFIX)

@@ -17,7 +17,7 @@ from ...runs import Gap
 from ...runs.run import Run
 from ..openai.fields import json_text
 from ..openai.parts import part_text
-from ..openai.turns import TurnId, go_on_unwatched, question_in
+from ..openai.turns import go_on_unwatched, question_in
 from .envelope import Envelope, ending_of, response_event_of
 from .items import SERVER_LABEL, Item, Output, item_id, kind_of, part_of
 
@@ -71,13 +71,11 @@ class ResponseStream:
 
     Args:
         after: the number of the last event that the client has; earlier ones are not sent again.
-        begun: None: the stream begins with the first event of the run, and earlier turns are passed over. Else the
-            time at which the run was created: the stream begins with the turn.
+        begun: None: the stream begins with the first event of the run. Else the time at which the run was created:
+            the stream begins with the first event of a later turn.
     """
 
-    def __init__(
-        self, envelope: Envelope, turn: TurnId, run: Run | None, *, after: int = -1, begun: int | None = None
-    ) -> None:
+    def __init__(self, envelope: Envelope, run: Run | None, *, after: int = -1, begun: int | None = None) -> None:
         self.ended = False
         self._envelope = envelope
         self._run = run
@@ -85,8 +83,6 @@ class ResponseStream:
         self._number = 0
         self._created_at = 0
         self._created = False
-        self._before = turn.number - 1 if begun is None else 0
-        """Turns that are still to be passed over."""
         self._output = Output()
         self._announced: set[int] = set()
         """Places of calls that the client has seen begin."""
@@ -107,7 +103,7 @@ class ResponseStream:
                 if event.delta and event.payload is None:
                     return self._piece(part, event.text)
                 self._part = None
-            return b"" if self._before or self.ended else self._content(event)
+            return b"" if self.ended else self._content(event)
         if self.ended:
             return b""
         if isinstance(event, MessageEvent):
@@ -131,10 +127,8 @@ class ResponseStream:
     def _response(self, event: ResponseEvent) -> bytes:
         if not event.terminal:
             self._created_at = event.created_at
-            return b"" if self._created or self._before else self._begin(event.created_at)
+            return b"" if self._created else self._begin(event.created_at)
         self.ended = True
-        if self._before:
-            return b""
         begin = b"" if self._created else self._begin(event.created_at)
         status, fields = ending_of(event)
         return begin + self._close() + self._end(status, fields)
@@ -154,11 +148,6 @@ class ResponseStream:
 
     def _message(self, event: MessageEvent) -> bytes:
         asks = question_in(event) is not None
-        if self._before:
-            if asks:
-                self._before -= 1
-                return b"" if self._before else self._begin(self._created_at)
-            return b""
         if event.content is None:
             return self._begin_item(event)
         data = self._finish_item(event)
