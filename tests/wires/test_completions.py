@@ -283,3 +283,22 @@ async def test_the_list_of_models(server: Server) -> None:
         assert (await server.get(f"{base}/models/test-friday")) == models["data"][0]
         missing = await server.call("GET", f"{base}/models/openai/gpt-x")
         assert (missing.status, error_of(missing)["code"]) == (404, "not_found")
+
+
+async def test_a_page_of_another_origin(start: Any) -> None:
+    """OpenAI's client in a browser sends headers of its own, so the browser asks first."""
+    server = start("assistant", env={"AGENTAPP_CORS_ORIGINS": "https://app.example.com"})
+    origin = {"Origin": "https://app.example.com"}
+    for path in ("/v1/chat/completions", "/compatible-mode/v1/responses"):
+        wanted = "authorization,content-type,x-session-id,x-stainless-lang"
+        asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": wanted}
+        allowed = await server.call("OPTIONS", path, headers={**origin, **asks})
+        assert allowed.status == 204
+        assert allowed.header("access-control-allow-origin") == origin["Origin"]
+        assert allowed.header("access-control-allow-headers") == wanted
+        body = {"input": "hello", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+        for sent in (body, {}):
+            answer = await server.call("POST", path, sent, headers=origin)
+            assert answer.status == (200 if sent else 400)
+            assert answer.header("access-control-allow-origin") == origin["Origin"]
+    server.close()
