@@ -23,9 +23,10 @@ from itertools import pairwise
 from math import ceil
 from urllib.parse import urlsplit
 
-from wire import DELTA, MADE, Answer, Events, ProtocolError, chat_body, request
+from wire import DELTA, MADE, Answer, Events, OtherFrames, ProtocolError, chat_body, other_body, request
 
 ONE_READ = 256 * 1024
+PROCESS = "/process"
 
 
 class Times:
@@ -56,7 +57,7 @@ class Times:
 class Chat:
     """One request and its answer."""
 
-    def __init__(self, request: bytes, connection: socket.socket | None) -> None:
+    def __init__(self, request: bytes, connection: socket.socket | None, events: Events | OtherFrames) -> None:
         self.times = Times()
         self.times.began = time.perf_counter()
         self.kept = connection is not None
@@ -64,7 +65,7 @@ class Chat:
         self.socket.setblocking(False)
         self._request = request
         self._answer = Answer()
-        self._events = Events()
+        self._events = events
 
     @property
     def ended(self) -> bool:
@@ -171,7 +172,8 @@ class Load:
             chat.socket.close()
 
     def _start(self, epoll: select.epoll, live: dict[int, Chat], kept: socket.socket | None = None) -> None:
-        chat = Chat(self.requests(), kept)
+        events = Events() if self.options.path == PROCESS else OtherFrames()
+        chat = Chat(self.requests(), kept, events)
         self.chats.append(chat.times)
         if kept:
             chat.ask()
@@ -199,7 +201,7 @@ def requests_of(options: argparse.Namespace) -> Callable[[], bytes]:
         nonlocal number
         number += 1
         body = chat_body(f"{name}-{number}", options.model, options.rate, options.count)
-        return request(host, "/process", body)
+        return request(host, options.path, body if options.path == PROCESS else other_body(options.path, body))
 
     return make
 
@@ -256,6 +258,7 @@ def run_and_print(run: Callable[[], Sequence[Times]], rate: float) -> None:
 
 def main() -> None:
     parser = arguments(__doc__)
+    parser.add_argument("--path", default=PROCESS, help="the route, of this protocol or of another one")
     parser.add_argument("--parallel", type=int, default=sys.maxsize, help="chats at a time")
     parser.add_argument("--kept", action="store_true", help="the next chat takes over the connection")
     parser.add_argument("--rounds", type=int, default=1, help="how often all of it, one after the other")

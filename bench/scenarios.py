@@ -253,6 +253,29 @@ def bridge(bench: Bench) -> Figures:
     return figures | {"more_us": figures["us_per_event_of_asyncio"] - figures["us_per_event_of_trio"]}
 
 
+def wires(bench: Bench, chats: int = 200, count: int = 200) -> Figures:
+    """The same chats over each protocol: the CPU time of one delta, and how many times that of `/process`."""
+    figures: Figures = {}
+    paths = {"process": "/process", "responses": "/v1/responses", "completions": "/v1/chat/completions"}
+    with bench.start() as server:
+        warm_up(server)
+        for name, path in paths.items():
+            flag = f"--path={path}"
+            slow = checked(server.load("slow", flag, chats=chats, rate=20, count=count, ramp=RAMP))
+            burst = checked(server.load("burst", flag, count=20_000, rounds=3))
+            figures |= {
+                f"us_per_delta_of_{name}": 1e6 * slow["cpu_s"] / (chats * count),
+                f"us_per_burst_delta_of_{name}": 1e6 * burst["cpu_s"] / (3 * 20_000),
+                "client": slow,
+            }
+    for name in list(paths)[1:]:
+        for what in ("delta", "burst_delta"):
+            figures[f"{what}_ratio_of_{name}"] = (
+                figures[f"us_per_{what}_of_{name}"] / figures[f"us_per_{what}_of_process"]
+            )
+    return figures
+
+
 def growth_with_chats(bench: Bench) -> Figures:
     figures: Figures = {}
     with bench.start() as server:
@@ -350,6 +373,7 @@ SCENARIOS = {
     "redis-events-200": Scenario(partial(slow_over_redis, keep=True), (OURS,)),
     "asyncio-reader-200": Scenario(partial(slow, chats=200, client="reader.py")),
     "bridge-200": Scenario(bridge, (OURS,)),
+    "wires-200": Scenario(wires, (OURS,)),
     "growth-chats": Scenario(growth_with_chats),
     "growth-past": Scenario(growth_with_past, (OURS,)),
     "growth-history": Scenario(growth_with_history, (OURS,)),

@@ -110,6 +110,32 @@ class Events:
         return f"ended by {event['object']} {event['status']}: {event.get('error')}"
 
 
+class OtherFrames:
+    """The frames of another protocol. They are counted, and the last one says whether the chat has completed."""
+
+    LAST = (b"event: response.completed\n", b"data: [DONE]")
+
+    def __init__(self) -> None:
+        self._text = b""
+        self._last = b""
+
+    def feed(self, content: bytes) -> list[bytes]:
+        *frames, self._text = (self._text + content).split(b"\n\n")
+        events = [frame for frame in frames if not frame.startswith(b":")]
+        self._last = events[-1] if events else self._last
+        return events
+
+    def verdict(self) -> str | None:
+        return None if self._last.startswith(self.LAST) else f"ended by {self._last[:200]!r}"
+
+
+def other_body(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The same request in the protocol of a path."""
+    if path.endswith("/chat/completions"):
+        return {**body, "stream": True, "messages": body["input"]}
+    return {**body, "stream": True}
+
+
 def request(host: str, path: str, body: dict[str, Any]) -> bytes:
     encoded = json.dumps(body).encode()
     return (

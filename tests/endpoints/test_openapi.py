@@ -359,6 +359,20 @@ async def test_every_built_in_route_serves_what_the_document_says() -> None:
         task = (await ask("POST", "/job", 202, json="wait"))["task_id"]
         await ask("POST", f"/job/{task}/cancel?wait=1", of="/job/{task_id}/cancel")
 
+        for base in ("/v1", "/compatible-mode/v1"):
+            made = await ask("POST", f"{base}/responses", json={"input": "hi"})
+            one = f"{base}/responses/{{response_id}}"
+            await ask("GET", f"{base}/responses/{made['id']}", of=one)
+            await ask("POST", f"{base}/responses/{made['id']}/cancel", of=f"{one}/cancel")
+            await ask("DELETE", f"{base}/responses/{made['id']}", 405, of=one)
+            await ask("GET", f"{base}/responses/{made['id']}/input_items", 405, of=f"{one}/input_items")
+            await ask("GET", f"{base}/responses/resp_unknown1", 404, of=one)
+            await ask("POST", f"{base}/responses", 400, json={"input": 5})
+            chat_of = {"messages": [{"role": "user", "content": "hi"}]}
+            await ask("POST", f"{base}/chat/completions", json=chat_of)
+            models = await ask("GET", f"{base}/models")
+            await ask("GET", f"{base}/models/{models['data'][0]['id']}", of=f"{base}/models/{{model}}")
+
     operations = {
         (method.upper(), path, status)
         for path, item in found["paths"].items()

@@ -48,9 +48,73 @@ SEVERAL = {
     "options": {"depth": 1, "words": ["a"]},
 }
 
+RESPONSE = {
+    "input": [
+        {"role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+        {
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "a", "annotations": []}],
+        },
+        {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "hm"}]},
+        {"type": "function_call", "call_id": "c", "name": "n", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "5"},
+        {"type": "mcp_call", "id": "m", "name": "n", "arguments": "{}", "server_label": "l", "output": "5"},
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_image", "image_url": "https://example.com/i.png"},
+                {"type": "input_file", "file_id": "f"},
+                {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}},
+            ],
+        },
+    ],
+    "model": "m",
+    "instructions": "Be brief.",
+    "conversation": {"id": "s1"},
+    "tools": [{"type": "function", "name": "n", "parameters": {}}],
+    "metadata": {"a": "b"},
+    "temperature": 0.5,
+    "max_output_tokens": 5,
+    "user": "u1",
+}
+APPROVAL = {
+    "input": [{"type": "mcp_approval_response", "approval_request_id": "call_1", "approve": True, "reason": "r"}],
+    "previous_response_id": "resp_12345678",
+}
+COMPLETION = {
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "hi"}, {"type": "image_url", "image_url": {"url": "u"}}],
+        },
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "n", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": "5"},
+        {"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]},
+    ],
+    "model": "m",
+    "n": 1,
+    "max_tokens": 5,
+    "stop": ["a"],
+    "tools": [{"type": "function", "function": {"name": "n"}}],
+    "metadata": {"session_id": "s1"},
+    "user": "u1",
+}
+
 BODIES: dict[str, Any] = {
     "POST /process": REQUEST,
     "POST /process?": {**REQUEST, "stream": True},
+    "POST /v1/responses": RESPONSE,
+    "POST /v1/responses?": {**RESPONSE, "stream": True},
+    "POST /compatible-mode/v1/responses": {"input": "hi", "background": True, "store": True},
+    "POST /compatible-mode/v1/responses?": APPROVAL,
+    "POST /v1/chat/completions": COMPLETION,
+    "POST /v1/chat/completions?": {**COMPLETION, "stream": True, "stream_options": {"include_usage": True}},
     "POST /stop": {"session_id": "s1", "user_id": "u1", "run_id": "run-12345", "input": []},
     "POST /stop?wait=1": {"session_id": "s1", "input": [MESSAGE]},
     "POST /echo": {"anything": [1, None, {"goes": True}]},

@@ -620,6 +620,30 @@ def test_a_call_that_grows_comes_before_its_output() -> None:
     assert [message.type for message in builder.messages] == ["function_call", "message", "function_call_output"]
 
 
+def test_the_arguments_of_a_call_in_pieces() -> None:
+    pieces = ({"call_id": "c", "name": "f", "arguments": '{"a"'}, {"arguments": ": 1}"})
+    call = Message(type="function_call"), False
+    events = run("Look. ", call, *(DataContent(piece, delta=True) for piece in pieces), "Done.")
+    assert [(each["object"], each["status"], each["type"]) for each in events[4:10]] == [
+        ("message", "in_progress", "function_call"),
+        ("content", "in_progress", "data"),
+        ("content", "in_progress", "data"),
+        ("content", "completed", "data"),
+        ("message", "completed", "function_call"),
+        ("message", "in_progress", "message"),
+    ]
+    assert events[7]["data"] == {"call_id": "c", "name": "f", "arguments": '{"a": 1}'}
+
+
+def test_pieces_without_an_open_call_are_a_message() -> None:
+    whole = Message(type="function_call", content=[DataContent({"call_id": "c"})]), False
+    for before in ("text", whole, (Message(type="reasoning"), False)):
+        events = run(before, DataContent({"a": 1}, delta=True))
+        closed = [event for event in events if event["object"] == "message" and event["content"] is not None]
+        [kind] = [each["type"] for each in closed if any(part.get("data") == {"a": 1} for part in each["content"])]
+        assert kind == "message"
+
+
 def test_two_growing_messages_of_one_id_are_both_closed() -> None:
     events = run(grown("a", "X"), grown("a", "Y", type="reasoning"), grown("b", "Z"))
     assert sorted(text for _, text, _ in closed_texts(events)) == ["X", "Y", "Z"]

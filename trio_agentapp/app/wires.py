@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..web.protocol_adapter import ProtocolAdapter
+from ..wires.completions.adapter import CompletionsAdapter
+from ..wires.responses.adapter import ResponsesAdapter
 from .settings import Settings
 
 __all__ = ["adapters_of"]
@@ -14,4 +16,4 @@ def adapters_of(settings: Settings) -> Sequence[ProtocolAdapter]:
     """Return the adapters that were given, else one for each protocol that is built in."""
     if settings.protocol_adapters is not None:
         return tuple(settings.protocol_adapters)
-    return ()
+    return (ResponsesAdapter(), CompletionsAdapter())

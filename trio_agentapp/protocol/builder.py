@@ -99,6 +99,11 @@ class ResponseBuilder:
         )
 
     @property
+    def finished(self) -> Sequence[MessageEvent]:
+        """The closing events of the messages completed so far, in the order in which they were completed."""
+        return sorted(self._finished, key=lambda event: event.sequence_number)
+
+    @property
     def has_output(self) -> bool:
         """Whether a message was begun."""
         return bool(self._message or self._aside or self._finished)
@@ -258,7 +263,7 @@ class ResponseBuilder:
         if content.delta and text_of(content) == "":
             return
         message = self._message
-        if message is None or not message.takes_text:
+        if message is None or not (message.takes_text or (content.delta and message.takes_arguments(content))):
             self._put_aside(events)
             message = self._open_message(Message(), events, cumulative=False)
         if content.delta:

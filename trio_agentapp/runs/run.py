@@ -121,7 +121,8 @@ class Run:
         self.stopping = StopFlag(self.scope.cancel_scope)
         self.scope.on_stop = self.stopping.set
         self.cleanup_state = Cleanup(cleanup_budget, self.scope)
-        self.builder = ResponseBuilder(run_id, key.session_id, created_at=int(time.time()))
+        self.created_at = time.time()
+        self.builder = ResponseBuilder(run_id, key.session_id, created_at=int(self.created_at))
         self.log = EventLog()
         self.sink: EventSink = self.log
         """Takes the events of the run: its log, or a sink of the event store, which shows them in the log later."""
@@ -138,7 +139,6 @@ class Run:
         """Whether the writes of the runs in `replaces` are rolled back before the handler starts."""
         self.input_received = 0
         """How many messages were fetched from the backend; the next fetch begins after these."""
-        self.created_at = time.time()
         self.ended = trio.Event()
         self.on_disconnect = on_disconnect
         self.unwatched_since: float | None = None

@@ -7,13 +7,14 @@ puts them into a log like that of a live run. So readers need not know where a r
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import trio
 
 from ..abc import BaseInterruptBackend, EventStore, Extent, watching
 from ..errors import BackendUnavailable, Elsewhere, RunNotFound, StreamExpired, TooManyRuns
-from ..protocol.events import ResponseEvent
+from ..protocol.events import MessageEvent, ResponseEvent
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Phase, RunRecord, RunState
 from .log import RECENT_EVENTS, RECENT_WEIGHT, EventLog
@@ -87,6 +88,24 @@ class Viewing:
         if extent is None:
             return await self.attach(record)
         return await self.attach(record, extent.end - 2 if extent.ended else extent.end - 1)
+
+    async def messages_so_far(self, record: RunRecord) -> Sequence[MessageEvent]:
+        """Return the messages that a live run, on whichever node, has completed until now.
+
+        They are in the order in which they were completed. Raises as `attach` does.
+        """
+        run = self._live(record)
+        if run is not None:
+            await trio.lowlevel.checkpoint()
+            return run.builder.finished
+        if not self._is_kept(record):
+            raise Elsewhere(record.node_id)
+        messages: list[MessageEvent] = []
+        position = 0
+        while batch := await self._store.read(record.key, record.run_id, position):
+            position = batch[-1].sequence_number + 1
+            messages += [event for event in batch if isinstance(event, MessageEvent) and event.content is not None]
+        return messages
 
     def _live(self, record: RunRecord) -> Run | None:
         """The run, if it is live here. A run that is still claiming does not count: it may be refused."""

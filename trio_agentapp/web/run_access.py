@@ -22,6 +22,7 @@ from ..errors import (
     SessionBusy,
     ValidationError,
 )
+from ..protocol.events import MessageEvent
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Phase, RunRecord, RunState, StopReceipt
 from ..protocol.message import Message
@@ -163,6 +164,10 @@ class RunAccess:
         subscriber = await self.viewing.attach_end(known.as_record)
         assert subscriber is not None  # noqa: S101  this reader starts before the last event
         return self._watched(known, subscriber)
+
+    async def messages_so_far(self, caller: Caller, run_id: str) -> Sequence[MessageEvent]:
+        """Return the messages that a live run has completed, on any node. Raises as `attach` does."""
+        return await self.viewing.messages_so_far((await self.look(caller, run_id)).as_record)
 
     async def _watch(self, known: Known) -> Watched:
         subscriber = await self.viewing.attach(known.as_record)

@@ -8,10 +8,13 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOMES: dict[str, str] = {}
+_HOMES: dict[str, str] = {
+    "CompletionsAdapter": "completions.adapter",
+    "ResponsesAdapter": "responses.adapter",
+}
 """The module of each public name."""
 
-__all__: list[str] = []
+__all__ = ["CompletionsAdapter", "ResponsesAdapter"]
 
 
 def __getattr__(name: str) -> Any:

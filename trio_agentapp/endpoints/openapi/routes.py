@@ -53,6 +53,8 @@ class Operation:
     body: Schema | None = None
     body_required: bool = True
     description: str = ""
+    own_errors: bool = False
+    """Its errors are not problem documents: it speaks the protocol of others."""
 
 
 def response(schema: Schema, description: str, media: str = JSON, **more: Any) -> Schema:
@@ -102,6 +104,17 @@ EVENTS = frame_of(ref("Event"), numbered=True)
 
 def _limit(most: int, **default: int) -> Schema:
     return _query("limit", {"type": "integer", "minimum": 1, "maximum": most, **default}, "How many at most.")
+
+
+def _of_openai(summary: str, body: Schema | None = None, *, streamed: bool = False) -> Operation:
+    """A route of OpenAI's clients. OpenAI's reference has the fields; the document has what every request needs."""
+    content: Schema = {JSON: {"schema": {"type": "object"}}}
+    if streamed:
+        content[SSE] = {"schema": {"type": "string"}}
+    responses: dict[str, str | Schema] = {"200": {"description": "As OpenAI's reference says.", "content": content}}
+    if summary.startswith("Is refused"):
+        responses = {"405": response({"type": "object"}, "The sentence says what to use.")}
+    return Operation("OpenAI", summary, responses, body=body, own_errors=True)
 
 
 ROUTES: dict[str, Operation] = {
@@ -238,6 +251,36 @@ ROUTES: dict[str, Operation] = {
         (*COMMON, e.NotFound),
         (USER, _limit(1000)),
     ),
+    "POST /v1/responses": _of_openai(
+        "Create a response",
+        {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]},
+        streamed=True,
+    ),
+    "GET /v1/responses/{response_id}": _of_openai("Read a response, or its events", streamed=True),
+    "POST /v1/responses/{response_id}/cancel": _of_openai("Stop the run of a response"),
+    "DELETE /v1/responses/{response_id}": _of_openai("Is refused: responses are forgotten by themselves"),
+    "GET /v1/responses/{response_id}/input_items": _of_openai("Is refused: the input is not kept as items"),
+    "POST /v1/chat/completions": _of_openai(
+        "Create a chat completion",
+        {
+            "type": "object",
+            "properties": {
+                "messages": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {
+                        "type": "object",
+                        "properties": {"role": {"const": "user"}, "content": {"type": "string"}},
+                        "required": ["role", "content"],
+                    },
+                }
+            },
+            "required": ["messages"],
+        },
+        streamed=True,
+    ),
+    "GET /v1/models": _of_openai("List this app as a model"),
+    "GET /v1/models/{model}": _of_openai("Read this app as a model"),
     "WS /ws": Operation(
         "Runs",
         "Start, watch and stop runs over one WebSocket",
@@ -259,4 +302,6 @@ def operation_of(method: str, path: str, *, endpoint_path: str, task_path: str |
         candidates += [f"{{endpoint}}{rest}", "{task}" + rest.removeprefix("/task")]
     if task_path is not None:
         candidates = ["{task}" + path.removeprefix(task_path)]
+    # The path under which other servers have the same API.
+    candidates.append(path.removeprefix("/compatible-mode"))
     return next((ROUTES[key] for each in candidates if (key := f"{method} {each}") in ROUTES), None)

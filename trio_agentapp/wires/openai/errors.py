@@ -1,0 +1,103 @@
+"""Refusals in the shape that OpenAI's clients read: `{"error": {"message", "type", "param", "code"}}`.
+
+The shape is that of OpenAI's API reference, "Error codes"; the clients choose an exception class by the status.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from quart import Response
+from werkzeug.exceptions import HTTPException
+
+from ...errors import PayloadTooLarge, RequestError, RequestTimeout, ValidationError
+from ...runs.log_fields import log_fields
+
+__all__ = ["Refused", "error_body", "in_their_shape", "question_not_open", "response_not_found"]
+
+logger = logging.getLogger("trio_agentapp.wires")
+
+TYPES = {401: "authentication_error", 403: "permission_error", 409: "conflict_error", 429: "rate_limit_error"}
+"""`error.type` by status; others are `invalid_request_error` below 500 and `server_error` from there on."""
+
+View = Callable[..., Awaitable[Response]]
+
+
+class Refused(Exception):
+    """A request is refused for a reason that only this protocol has. `code` is one of OpenAI's where it has one."""
+
+    def __init__(self, message: str, code: str, param: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.message, self.code, self.param, self.status = message, code, param, status
+
+
+def response_not_found(id: str) -> Refused:
+    message = f"There is no response {id!r:.100}, or it is not yours."
+    return Refused(message, "previous_response_not_found", "previous_response_id")
+
+
+def question_not_open(path: str, question: str) -> Refused:
+    message = f"The question {question!r:.80} is not open: it was answered, or its time is over."
+    return Refused(message, "question_not_open", path.removeprefix("$."))
+
+
+def error_body(message: str, status: int, code: str, param: str | None = None, **more: Any) -> dict[str, Any]:
+    kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code, **more}}
+
+
+def _response(status: int, body: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(body), status=status, content_type="application/json")
+
+
+def _of_request_error(error: RequestError) -> Response:
+    """Make the response to a request that `error` refuses.
+
+    OpenAI answers a body of the wrong shape with 400, so 422 becomes 400.
+    """
+    param = None
+    if isinstance(error, ValidationError) and error.errors:
+        param = error.errors[0][0].removeprefix("$.")
+    status = 400 if error.status == 422 else error.status
+    more = {name: value for name, value in error.extra().items() if name != "errors"}
+    response = _response(status, error_body(error.detail, status, error.code, param, **more))
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def in_their_shape(view: View) -> View:
+    """Return a view whose every error is in the shape of this protocol, and which names its request."""
+
+    async def guarded(*args: Any, **values: Any) -> Response:
+        try:
+            response = await view(*args, **values)
+        except RequestError as error:
+            response = _of_request_error(error)
+        except Refused as error:
+            response = _response(error.status, error_body(error.message, error.status, error.code, error.param))
+        except HTTPException as error:
+            response = _of_request_error(_of_http(error))
+        except Exception:
+            logger.exception("a request of an OpenAI client could not be answered")
+            response = _of_request_error(RequestError("Something went wrong on this server."))
+        if request_id := log_fields().get("request_id"):
+            response.headers["x-request-id"] = str(request_id)
+        return response
+
+    return guarded
+
+
+def _of_http(error: HTTPException) -> RequestError:
+    """Return the error for one that Quart raises while it reads a body."""
+    if error.code == PayloadTooLarge.status:
+        return PayloadTooLarge("The body is larger than this server accepts.")
+    if error.code == RequestTimeout.status:
+        return RequestTimeout("The body did not arrive in time.")
+    return ValidationError([("$", "the request is not valid HTTP for this route")])

@@ -1,0 +1,232 @@
+"""The routes of OpenAI's Responses API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from quart import Response
+from quart.wrappers import Request
+
+from ...errors import MethodNotAllowed, NotFound, RunNotFound
+from ...protocol.events import MessageEvent, ResponseEvent
+from ...protocol.lifecycle import Phase
+from ...protocol.message import Message
+from ...runs.runner import Watched
+from ...web.identity import Caller
+from ...web.parameters import flag, idempotency_key, identifier, number
+from ...web.protocol_adapter import ProtocolAdapter, WireRoute
+from ...web.responses import json_response, run_headers
+from ...web.run_access import Known
+from ...web.sse import hold_watch
+from ..openai.errors import question_not_open, response_not_found
+from ..openai.fields import model_id, read_object
+from ..openai.routes import served
+from ..openai.turns import Asked, TurnId, answer_to, created_at, open_question, read_turn, turn_so_far
+from .asked import PREFIX, Answer, CreateResponse, not_an_answer, read_create
+from .envelope import Envelope, Remembered, Status, ending_of
+from .items import Output
+from .stream import ResponseStream
+
+__all__ = ["ResponsesAdapter"]
+
+NOT_DELETED = "Responses are forgotten ten minutes after their run has ended, and cannot be deleted before."
+NO_INPUT_ITEMS = "The input of a response is not kept as items; GET /sessions/{id}/history has the conversation."
+
+
+class ResponsesAdapter(ProtocolAdapter):
+    """OpenAI's Responses API: `/v1/responses`, and the same under `/compatible-mode/v1`."""
+
+    name = "OpenAI Responses"
+
+    def __init__(self) -> None:
+        self._remembered = Remembered()
+
+    def routes(self) -> Sequence[WireRoute]:
+        return served(
+            ("POST", "/responses", self.create),
+            ("GET", "/responses/<response_id>", self.retrieve),
+            ("POST", "/responses/<response_id>/cancel", self.cancel),
+            ("DELETE", "/responses/<response_id>", self.delete),
+            ("GET", "/responses/<response_id>/input_items", self.input_items),
+        )
+
+    async def create(self, request: Request) -> Response:
+        """`POST /responses`: start a run, or answer the question of one; stream it, wait, or return at once."""
+        principal = await self.app.access.gate.identify(request)
+        body = await read_object(request)
+        asked = read_create(request, body, model_id(self.app.name))
+        caller = Caller(principal, asked.user_id)
+        question = None
+        if asked.previous is not None:
+            caller = await self._continue(caller, asked, asked.previous)
+        if asked.answer is not None or (asked.said is not None and asked.previous is not None):
+            question = await self._question(caller, asked)
+        if question is not None:
+            return await self._answer(request, caller, asked, question)
+        raw = await request.get_data(True, False, False)
+        key = idempotency_key(request)
+        watched = await self.app.access.start(caller, asked.request, idempotency_key=key, body=raw)
+        hold_watch(request, watched.subscriber)
+        turn = TurnId(watched.run_id)
+        envelope = self._envelope(turn, watched.session_id, asked)
+        if asked.stream:
+            return self.stream(request, watched, ResponseStream(envelope, watched.run))
+        return await self._whole(request, watched, envelope, asked)
+
+    async def retrieve(self, request: Request, response_id: str) -> Response:
+        """`GET /responses/{id}`: the response as it is now; `?stream=true` its events, also those to come."""
+        caller = await self._caller_of(request)
+        turn = self._turn(response_id)
+        if not flag(request, "stream"):
+            return json_response(await self._snapshot(caller, turn))
+        after = number(request, "starting_after", -1, least=-1, most=2**53)
+        access, begun, before = self.app.access, None, -1
+        if turn.number > 1:
+            before = (await turn_so_far(access, caller, turn)).after
+            begun = created_at(await access.look(caller, turn.run_id))
+        watched = await access.attach(caller, turn.run_id, before)
+        if watched is None:
+            raise RunNotFound
+        envelope = self._envelope(turn, watched.session_id)
+        # No run: a reader beside the one of the request decides nothing about the run.
+        return self.stream(request, watched, ResponseStream(envelope, None, after=after, begun=begun))
+
+    async def cancel(self, request: Request, response_id: str) -> Response:
+        """`POST /responses/{id}/cancel`: stop the run; the answer is the response when it has ended."""
+        caller = await self._caller_of(request)
+        turn = self._turn(response_id)
+        await self.app.access.cancel(caller, turn.run_id, wait=True)
+        return json_response(await self._snapshot(caller, turn))
+
+    async def delete(self, request: Request, response_id: str) -> Response:
+        await self._known(request, response_id)
+        raise MethodNotAllowed(NOT_DELETED)
+
+    async def input_items(self, request: Request, response_id: str) -> Response:
+        await self._known(request, response_id)
+        raise MethodNotAllowed(NO_INPUT_ITEMS)
+
+    # Answers to questions.
+
+    async def _continue(self, caller: Caller, asked: CreateResponse, previous: TurnId) -> Caller:
+        """Put a request into the session of the response that it continues. Return who asks for it."""
+        try:
+            known = await self.app.access.look(caller, previous.run_id)
+        except RunNotFound:
+            raise response_not_found(previous.under(PREFIX)) from None
+        asked.request.session_id, asked.request.user_id = known.key.session_id, known.key.user_id
+        return Caller(caller.principal, known.key.user_id)
+
+    async def _question(self, caller: Caller, asked: CreateResponse) -> Asked | None:
+        """Return the question that a request answers; None: it answers none and starts a run."""
+        access, answer = self.app.access, asked.answer
+        if answer is None:
+            assert asked.previous is not None  # noqa: S101  the caller has looked
+            return await open_question(access, caller, asked.previous.run_id, turn=asked.previous)
+        if asked.previous is None:
+            raise not_an_answer()
+        question = await open_question(access, caller, asked.previous.run_id, id=answer.question)
+        if question is None:
+            raise question_not_open(answer.path, answer.question or "")
+        return question
+
+    async def _answer(self, request: Request, caller: Caller, asked: CreateResponse, question: Asked) -> Response:
+        """Answer a question; the rest of its run is the response."""
+        turn = question.turn.next
+        watched = await self.app.access.attach(caller, turn.run_id, question.event.sequence_number)
+        if watched is None:
+            raise question_not_open("$.input", question.id)
+        hold_watch(request, watched.subscriber)
+        begun = created_at(await self.app.access.describe(watched))
+        answer = asked.answer or asked.said
+        assert answer is not None  # noqa: S101  the caller has looked
+        message = answer_to(question, answer.content) if answer.content is not None else _reply(question, answer)
+        await self.app.access.send_input(caller, turn.run_id, message)
+        envelope = self._envelope(turn, watched.session_id, asked)
+        if asked.stream:
+            return self.stream(request, watched, ResponseStream(envelope, watched.run, begun=begun))
+        return await self._whole(request, watched, envelope, asked)
+
+    # Responses as a whole.
+
+    async def _whole(
+        self, request: Request, watched: Watched, envelope: Envelope, asked: CreateResponse
+    ) -> Response:
+        known = await self.app.access.describe(watched)
+        begun = created_at(known)
+        if asked.background:
+            body = envelope.body(_status_of(known), begun)
+        else:
+            messages, end = await read_turn(watched.subscriber, watched.run)
+            body = _body_of(envelope, begun, messages, end)
+        response = Response(orjson.dumps(body), content_type="application/json")
+        response.headers.update(run_headers(request, watched.run_id, watched.session_id))
+        return response
+
+    async def _snapshot(self, caller: Caller, turn: TurnId) -> dict[str, object]:
+        """The response of a turn as it is now. Raises RunNotFound: there is none, or it is not for this caller."""
+        known = await self.app.access.look(caller, turn.run_id)
+        found = await turn_so_far(self.app.access, caller, turn)
+        end = found.end
+        envelope = self._envelope(turn, known.key.session_id)
+        begun = created_at(known) if end is None else end.created_at
+        if end is None and not found.asks:
+            output = Output()
+            for message in found.messages:
+                output.add(message)
+            output.close()
+            return envelope.body(_status_of(known), begun, output.listed())
+        return _body_of(envelope, begun, found.messages, None if found.asks else end)
+
+    def _envelope(self, turn: TurnId, session_id: str, asked: CreateResponse | None = None) -> Envelope:
+        id = turn.under(PREFIX)
+        if asked is None:
+            fields = self._remembered.get(id)
+        else:
+            fields = {
+                "model": asked.request.model or model_id(self.app.name),
+                "background": asked.background,
+                "echo": asked.echo,
+            }
+            self._remembered.put(id, fields)
+        return Envelope(id=id, session_id=session_id, **{"model": model_id(self.app.name), **fields})
+
+    def _turn(self, response_id: str) -> TurnId:
+        turn = TurnId.read(response_id, PREFIX)
+        if turn is None:
+            raise NotFound("There is no such response.")
+        return turn
+
+    async def _caller_of(self, request: Request) -> Caller:
+        return Caller(await self.app.access.gate.identify(request), identifier(request, "user_id"))
+
+    async def _known(self, request: Request, response_id: str) -> Known:
+        return await self.app.access.look(await self._caller_of(request), self._turn(response_id).run_id)
+
+
+def _reply(question: Asked, answer: Answer) -> Message:
+    """Return the answer of an `mcp_approval_response`. Its reason is the answer to a question for a text."""
+    data: dict[str, Any] = {"approve": answer.approve}
+    if answer.reason:
+        data["answer" if answer.approve and question.data.get("name") != "approval" else "reason"] = answer.reason
+    return answer_to(question, None, **data)
+
+
+def _status_of(known: Known) -> Status:
+    """The status of a response whose run has not ended."""
+    run = known.run
+    return "queued" if run is not None and run.lifecycle.phase in (Phase.QUEUED, Phase.CLAIMING) else "in_progress"
+
+
+def _body_of(
+    envelope: Envelope, begun: int, messages: Sequence[MessageEvent], end: ResponseEvent | None
+) -> dict[str, object]:
+    """A response that has ended, at the end of its run or at a question."""
+    output = Output()
+    for message in messages:
+        output.add(message)
+    output.close()
+    status, fields = ("completed", {}) if end is None else ending_of(end)
+    return envelope.body(status, begun, output.listed(), **fields)
