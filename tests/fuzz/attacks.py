@@ -170,7 +170,9 @@ def exchange(
 def _exchange(
     connection: http.client.HTTPConnection, method: str, path: str, raw: bytes, headers: dict[str, str]
 ) -> tuple[http.client.HTTPResponse, bytes]:
-    connection.request(method, path, body=raw, headers=headers)
+    # The response may be there although the server has not read the whole body.
+    with contextlib.suppress(BrokenPipeError):
+        connection.request(method, path, body=raw, headers=headers)
     answer = connection.getresponse()
     return answer, answer.read()
 

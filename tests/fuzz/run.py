@@ -1,9 +1,9 @@
 """The long form: `python -m tests.fuzz.run [word ...]`, or `make fuzz`.
 
 500 requests for each operation of the document, half of which break it, 50,000 mutated bodies, and 10,000 mutated
-calls of A2A. Runs what is still missing, slice by slice, and prints a table. A finished slice is kept in `results/`,
-and counts as long as the product's code is the one it was taken with: this may be interrupted at any time, and goes on
-where it was.
+calls of A2A. Runs what is still missing, slice by slice, and prints a table. A finished slice is kept in
+`results/`, and counts as long as the product's code is the one it was taken with: this may be interrupted at any
+time, and continues where it was.
 """
 
 # ruff: noqa: T201  its output is what it is for
