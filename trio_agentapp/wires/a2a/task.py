@@ -199,10 +199,7 @@ class Task:
         self.questions.clear()
         self.message = None
         if self.gap and event.output is not None:
-            # It repeats the whole answer.
-            for message in event.output:
-                if message.type == "message" and message.role == "assistant":
-                    self._complete(message, message.content or ())
+            self._restate(event.output)
         if event.error is not None:
             self._say(
                 f"{self.id}-end", [{"text": event.error.message}], {"code": event.error.code}, in_history=False
@@ -210,6 +207,15 @@ class Task:
         if event.usage is not None:
             self.metadata["usage"] = dict(event.usage)
         return [self._status({"usage": dict(event.usage)} if event.usage is not None else None)]
+
+    def _restate(self, output: Sequence[MessageEvent]) -> None:
+        """Take the artifacts from the whole answer, which the last event repeats."""
+        for message in output:
+            if message.type == "message" and message.role == "assistant":
+                self._complete(message, message.content or ())
+        self.artifacts = {
+            message.id: self.artifacts[message.id] for message in output if message.id in self.artifacts
+        }
 
     def _begin(self, event: MessageEvent) -> list[Update]:
         if event.type == "message" and event.role == "assistant":
