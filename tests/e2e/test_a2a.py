@@ -384,6 +384,7 @@ async def test_wrong_parameters_are_named(server: Server, method: str, params: A
     ("body", "code"),
     [
         (b"{nonsense", -32700),
+        (b"", -32700),
         (b"[]", -32600),
         (b'"x"', -32600),
         (b'{"id":1,"method":"GetTask"}', -32600),
