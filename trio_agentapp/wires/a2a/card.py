@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from ...protocol.structure import Faults
-from .shapes import Kind, Shape, read
+from .shapes import Kind, Shape, read, snake_of
 
 __all__ = ["DEFAULT_INPUT_MODES", "accepts", "completed_card", "plain_card", "read_card", "written_card"]
 
@@ -202,17 +202,11 @@ def _scheme(scheme: Mapping[str, Any], path: str, faults: Faults) -> dict[str, A
                 if old in fields:
                     fields["location"] = fields.pop(old)
             return {field: read(shape, fields, path, faults)}
-        for name in (field, _snake(field)):
+        for name in (field, snake_of(field)):
             if name in scheme:
                 return {field: read(shape, scheme[name], f"{path}.{field}", faults)}
     faults.add(path, f"must have a type ({', '.join(_SCHEMES)}) or one of the fields of A2A 1.0")
     return {}
-
-
-def _snake(field: str) -> str:
-    from .shapes import snake_of
-
-    return snake_of(field)
 
 
 def completed_card(card: Mapping[str, Any], *, name: str, description: str, extended: bool) -> dict[str, Any]:

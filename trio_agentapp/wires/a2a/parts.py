@@ -15,6 +15,7 @@ from ...protocol.content import (
     ImageContent,
     TextContent,
     VideoContent,
+    payload_of,
 )
 from ...protocol.events import ContentEvent
 
@@ -66,8 +67,6 @@ def part_of_content(content: Content) -> Part:
     """Return the part of a content object."""
     if isinstance(content, TextContent):
         return {"text": content.text}
-    from ...protocol.content import payload_of
-
     return _part(content.type, payload_of(content))
 
 

@@ -15,6 +15,7 @@ from .guard import guarded
 from .http import extension_headers, read_body, respond, version_of
 from .operations import Asked
 from .params import read_params
+from .shapes import snake_of
 from .versions import MODERN
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Rest:
         named = {_PATH_FIELDS[method][name]: value for name, value in path.items()}
         for name in named:
             # The path wins over the body, as in the mapping of google.api.http.
-            given.pop(_snake(name), None)
+            given.pop(snake_of(name), None)
         read = read_params(version, method, {**given, **named})
         asked = await adapter.asked(request, caller=caller, version=version, sends=sends, body=body)
         response = await perform(request, asked, read)
@@ -176,9 +177,3 @@ async def _is_empty(request: Request) -> bool:
 
 def _respond(body: object) -> Response:
     return respond(body, media_type=MEDIA_TYPE)
-
-
-def _snake(name: str) -> str:
-    from .shapes import snake_of
-
-    return snake_of(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -117,5 +117,3 @@ def legacy_config(config: Mapping[str, Any]) -> dict[str, Any]:
 MODERN = Version("1.0", legacy=False)
 LEGACY = Version("0.3", legacy=True)
 VERSIONS: Mapping[str, Version] = {"1.0": MODERN, "0.3": LEGACY}
-
-Framed = Callable[[bytes], bytes]
