@@ -23,10 +23,9 @@ from itertools import pairwise
 from math import ceil
 from urllib.parse import urlsplit
 
-from wire import DELTA, MADE, Answer, Events, OtherFrames, ProtocolError, chat_body, other_body, request
+from wire import DELTA, MADE, PROTOCOLS, Answer, ProtocolError, request
 
 ONE_READ = 256 * 1024
-PROCESS = "/process"
 
 
 class Times:
@@ -57,7 +56,7 @@ class Times:
 class Chat:
     """One request and its answer."""
 
-    def __init__(self, request: bytes, connection: socket.socket | None, events: Events | OtherFrames) -> None:
+    def __init__(self, request: bytes, connection: socket.socket | None, protocol: str) -> None:
         self.times = Times()
         self.times.began = time.perf_counter()
         self.kept = connection is not None
@@ -65,7 +64,8 @@ class Chat:
         self.socket.setblocking(False)
         self._request = request
         self._answer = Answer()
-        self._events = events
+        _, _, events = PROTOCOLS[protocol]
+        self._events = events()
 
     @property
     def ended(self) -> bool:
@@ -172,8 +172,7 @@ class Load:
             chat.socket.close()
 
     def _start(self, epoll: select.epoll, live: dict[int, Chat], kept: socket.socket | None = None) -> None:
-        events = Events() if self.options.path == PROCESS else OtherFrames()
-        chat = Chat(self.requests(), kept, events)
+        chat = Chat(self.requests(), kept, self.options.protocol)
         self.chats.append(chat.times)
         if kept:
             chat.ask()
@@ -200,8 +199,8 @@ def requests_of(options: argparse.Namespace) -> Callable[[], bytes]:
     def make() -> bytes:
         nonlocal number
         number += 1
-        body = chat_body(f"{name}-{number}", options.model, options.rate, options.count)
-        return request(host, options.path, body if options.path == PROCESS else other_body(options.path, body))
+        path, body_of, _ = PROTOCOLS[options.protocol]
+        return request(host, path, body_of(f"{name}-{number}", options.model, options.rate, options.count))
 
     return make
 
@@ -243,6 +242,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, help="the kind of chat, see measured.py")
     parser.add_argument("--rate", type=float, default=20.0, help="deltas per second of a slow chat")
     parser.add_argument("--count", type=int, default=100, help="deltas of a chat")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="process")
     parser.add_argument("--chats", type=int, default=1)
     parser.add_argument("--ramp", type=float, default=0.0, help="seconds over which the chats start")
     return parser
@@ -258,7 +258,6 @@ def run_and_print(run: Callable[[], Sequence[Times]], rate: float) -> None:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--path", default=PROCESS, help="the route, of this protocol or of another one")
     parser.add_argument("--parallel", type=int, default=sys.maxsize, help="chats at a time")
     parser.add_argument("--kept", action="store_true", help="the next chat takes over the connection")
     parser.add_argument("--rounds", type=int, default=1, help="how often all of it, one after the other")

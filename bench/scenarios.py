@@ -15,6 +15,7 @@ import trio
 
 from servers import Program, Server, stops
 from trio_agentapp.testing.redis_server import RedisServer
+from wire import PROTOCOLS
 
 Figures = dict[str, Any]
 
@@ -253,26 +254,21 @@ def bridge(bench: Bench) -> Figures:
     return figures | {"more_us": figures["us_per_event_of_asyncio"] - figures["us_per_event_of_trio"]}
 
 
-def wires(bench: Bench, chats: int = 200, count: int = 200) -> Figures:
-    """The same chats over each protocol: the CPU time of one delta, and how many times that of `/process`."""
+def protocols(bench: Bench) -> Figures:
+    """The same chats in our own protocol and in each other one, on one server, in turns."""
     figures: Figures = {}
-    paths = {"process": "/process", "responses": "/v1/responses", "completions": "/v1/chat/completions"}
     with bench.start() as server:
-        warm_up(server)
-        for name, path in paths.items():
-            flag = f"--path={path}"
-            slow = checked(server.load("slow", flag, chats=chats, rate=20, count=count, ramp=RAMP))
-            burst = checked(server.load("burst", flag, count=20_000, rounds=3))
-            figures |= {
-                f"us_per_delta_of_{name}": 1e6 * slow["cpu_s"] / (chats * count),
-                f"us_per_burst_delta_of_{name}": 1e6 * burst["cpu_s"] / (3 * 20_000),
-                "client": slow,
-            }
-    for name in list(paths)[1:]:
-        for what in ("delta", "burst_delta"):
-            figures[f"{what}_ratio_of_{name}"] = (
-                figures[f"us_per_{what}_of_{name}"] / figures[f"us_per_{what}_of_process"]
-            )
+        cpu: dict[str, list[float]] = {name: [] for name in PROTOCOLS}
+        for name in cpu:
+            checked(server.load("burst", protocol=name, count=100, chats=20))
+        for _ in range(3):
+            for name, took in cpu.items():
+                report = checked(server.load("slow", protocol=name, chats=200, rate=20, count=100, ramp=RAMP))
+                took.append(us_per_event(report))
+                figures |= {"client": report}
+    own = median(cpu["process"])
+    for name, took in cpu.items():
+        figures |= {f"us_per_event_of_{name}": median(took), f"{name}_of_process": median(took) / own}
     return figures
 
 
@@ -373,7 +369,7 @@ SCENARIOS = {
     "redis-events-200": Scenario(partial(slow_over_redis, keep=True), (OURS,)),
     "asyncio-reader-200": Scenario(partial(slow, chats=200, client="reader.py")),
     "bridge-200": Scenario(bridge, (OURS,)),
-    "wires-200": Scenario(wires, (OURS,)),
+    "protocols-200": Scenario(protocols, (OURS,)),
     "growth-chats": Scenario(growth_with_chats),
     "growth-past": Scenario(growth_with_past, (OURS,)),
     "growth-history": Scenario(growth_with_history, (OURS,)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..web.protocol_adapter import ProtocolAdapter
+from ..wires.a2a import A2AAdapter
 from ..wires.completions.adapter import CompletionsAdapter
 from ..wires.responses.adapter import ResponsesAdapter
 from .settings import Settings
@@ -16,4 +17,4 @@ def adapters_of(settings: Settings) -> Sequence[ProtocolAdapter]:
     """Return the adapters that were given, else one for each protocol that is built in."""
     if settings.protocol_adapters is not None:
         return tuple(settings.protocol_adapters)
-    return (ResponsesAdapter(), CompletionsAdapter())
+    return (A2AAdapter(settings.a2a_config), ResponsesAdapter(), CompletionsAdapter())

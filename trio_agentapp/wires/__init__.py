@@ -6,15 +6,23 @@ Names are looked up when they are asked for: an app loads the protocols that it 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .a2a import A2AAdapter, AgentCardWithRuntimeConfig, a2a_reply
+    from .completions.adapter import CompletionsAdapter
+    from .responses.adapter import ResponsesAdapter
 
 _HOMES: dict[str, str] = {
+    "A2AAdapter": "a2a",
+    "AgentCardWithRuntimeConfig": "a2a",
     "CompletionsAdapter": "completions.adapter",
     "ResponsesAdapter": "responses.adapter",
+    "a2a_reply": "a2a",
 }
 """The module of each public name."""
 
-__all__ = ["CompletionsAdapter", "ResponsesAdapter"]
+__all__ = ["A2AAdapter", "AgentCardWithRuntimeConfig", "CompletionsAdapter", "ResponsesAdapter", "a2a_reply"]
 
 
 def __getattr__(name: str) -> Any:

@@ -39,6 +39,7 @@ TAGS = {
     "Tasks": "Work that is submitted now and read later.",
     "Endpoints": "What this app serves beside its agent.",
     "OpenAI": "The APIs of OpenAI's clients, over the same runs. OpenAI's reference describes them.",
+    "A2A": "The protocol in which agents call each other. Its specification (a2a-protocol.org) has the objects.",
     "Health": "For load balancers and operators.",
     "Documentation": "",
 }
