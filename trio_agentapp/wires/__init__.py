@@ -8,10 +8,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOMES: dict[str, str] = {}
+_HOMES: dict[str, str] = {"A2AClient": "a2a_client"}
 """The module of each public name."""
 
-__all__: list[str] = []
+__all__ = ["A2AClient"]
 
 
 def __getattr__(name: str) -> Any:
