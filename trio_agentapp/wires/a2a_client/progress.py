@@ -22,13 +22,21 @@ from .task import (
 
 __all__ = ["Progress"]
 
+MAX_REPEATED = 64
+"""Parts at the end of an artifact that may come again."""
+
+MAX_REPEATED_TEXT = 64 * 1024
+"""Characters at the end of a text that may come again."""
+
 
 class Progress:
     """The task as its reader knows it.
 
     A2A gives events no numbers: after a cut the agent sends the whole task, and then what follows. So `renewed`
     compares the task with what was received. It returns what is new as updates. If the task is behind what was
-    received (an agent may store it later than it streams), the next updates are dropped until they are new.
+    received (an agent may store it later than it streams), the next updates are dropped until they are new. The
+    task may also be ahead of the updates that follow it: `may_repeat` finds those that it may already have, and
+    `repeats` compares them with a younger copy of the task.
     """
 
     def __init__(self) -> None:
@@ -52,7 +60,7 @@ class Progress:
             return event if self._note_status(event.status) else None
         artifact = event.artifact
         known = self._artifacts.get(artifact.id)
-        if known is None or not (event.append or known.behind is not None):
+        if known is None or not (event.append or known.joining):
             self._artifacts[artifact.id] = _Received(artifact)
             return event
         fresh = known.append(artifact) if event.append else known.compare(artifact)
@@ -72,7 +80,8 @@ class Progress:
         for artifact in task.artifacts:
             known = self._artifacts.get(artifact.id)
             if known is None:
-                self._artifacts[artifact.id] = _Received(artifact)
+                known = self._artifacts[artifact.id] = _Received(artifact)
+                known.joining = True
                 news.append(ArtifactUpdate(task.id, task.context_id, artifact))
             elif (fresh := known.compare(artifact)) is not None:
                 changed = attrs.evolve(artifact, parts=fresh.parts)
@@ -80,6 +89,18 @@ class Progress:
         if self._note_status(task.status):
             news.append(StatusUpdate(task.id, task.context_id, task.status))
         return news
+
+    def may_repeat(self, event: A2AEvent) -> bool:
+        """Whether this may be a piece of an artifact that the task of the last `renewed` already had."""
+        if not isinstance(event, ArtifactUpdate) or not event.append:
+            return False
+        known = self._artifacts.get(event.artifact.id)
+        return known is not None and known.joining and known.behind is None and known.has(event.artifact)
+
+    def repeats(self, event: ArtifactUpdate, task: A2ATask) -> bool:
+        """Whether it is such a piece. `task` is younger than the event: if it were new, the task would have it."""
+        stored = next((each for each in task.artifacts if each.id == event.artifact.id), None)
+        return stored is not None and self._artifacts[event.artifact.id].is_not_extended(event.artifact, stored)
 
     def whole(self) -> A2ATask | None:
         """Return the task with all that was received."""
@@ -131,6 +152,8 @@ class _Received:
         """The text behind the parts; joined when it is asked for, so that a piece costs its own length."""
         self.behind: list[Content] | None = None
         """The artifact as the agent stores it, while that is behind what the reader has."""
+        self.joining = False
+        """It was compared with the stored one, and no new piece has come since."""
         self._add(artifact.parts)
 
     def whole(self) -> Artifact:
@@ -138,6 +161,7 @@ class _Received:
 
     def append(self, piece: Artifact) -> _Fresh | None:
         if self.behind is None:
+            self.joining = False
             self._add(piece.parts)
             return _Fresh(piece.parts, append=True)
         return self._compare(_merged([*self.behind, *piece.parts]))
@@ -145,7 +169,21 @@ class _Received:
     def compare(self, artifact: Artifact) -> _Fresh | None:
         """Return what a copy of the artifact has more, or all of it if it is another one."""
         self._frame = attrs.evolve(artifact, parts=())
+        self.joining = True
         return self._compare(_merged(artifact.parts))
+
+    def has(self, piece: Artifact) -> bool:
+        """Whether the end of the artifact has the piece somewhere."""
+        wanted, mine = _merged(piece.parts), self._joined()[-MAX_REPEATED:]
+        text = wanted[0].text if len(wanted) == 1 and isinstance(wanted[0], TextContent) else None
+        if text is None:
+            return all(part in mine or isinstance(part, TextContent) for part in wanted)
+        return any(isinstance(part, TextContent) and text in part.text[-MAX_REPEATED_TEXT:] for part in mine)
+
+    def is_not_extended(self, piece: Artifact, stored: Artifact) -> bool:
+        """Whether the stored artifact has what was received, and not the piece behind it."""
+        mine, theirs = self._joined(), _merged(stored.parts)
+        return _rest(theirs, mine) is not None and _rest(theirs, _merged([*mine, *piece.parts])) is None
 
     def _compare(self, theirs: list[Content]) -> _Fresh | None:
         mine = self._joined()

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ...errors import A2AError, AgentTaskFailed, ConnectionLost
+from ...errors import A2AError, AgentAppError, AgentTaskFailed, ConnectionLost
 from ...redis.backoff import Backoff
 from .answer import Answer, Item
 from .decoding import event_of
 from .http import Results, StreamBroken
 from .progress import Progress
-from .task import A2AEvent, A2AReply, A2ATask, StatusUpdate, TaskSnapshot, TaskState
+from .task import A2AEvent, A2AReply, A2ATask, ArtifactUpdate, StatusUpdate, TaskSnapshot, TaskState
 
 if TYPE_CHECKING:
     from .connection import Connection
 
 __all__ = ["A2AItems", "A2AStream"]
+
+logger = logging.getLogger("trio_agentapp.a2a")
 
 ATTEMPTS = 8
 """Subscriptions without anything new between them, after which the stream is lost."""
@@ -50,7 +52,11 @@ class A2AStream:
         self._progress = Progress()
         self._subscribed_to = subscribed_to
         self._ready: deque[A2AEvent] = deque()
+        self._unread: deque[Any] = deque()
+        """Results that are not looked at yet."""
         self._over = False
+        self._resumed = False
+        """The stream was cut, and the new one has sent nothing yet."""
         self._attempt = 0
         self._since = trio.current_time()
 
@@ -124,22 +130,34 @@ class A2AStream:
             await self._fill()
 
     async def _fill(self) -> None:
+        """Read on. What is cancelled here is done by the next call."""
+        if self._unread:
+            await self._take()
+            return
         try:
             batch = await self._results.receive()
         except StreamBroken as broken:
             await self._resume(str(broken))
-        except BaseException as error:
-            self._over = not isinstance(error, trio.Cancelled)
+        except A2AError as refusal:
+            await self._fetch(refusal)
+        except AgentAppError:
+            self._over = True
             raise
         else:
+            self._unread.extend(batch)
             if batch:
-                self._take(batch)
+                self._resumed = False
+                await self._take()
             elif not self._over:
                 await self._resume("the agent ended the stream before the task")
 
-    def _take(self, batch: Iterable[Any]) -> None:
-        for value in batch:
-            event = event_of(value)
+    async def _take(self) -> None:
+        while self._unread and not self._over:
+            event = event_of(self._unread[0])
+            repeated = self._progress.may_repeat(event) and await self._repeats(event)
+            self._unread.popleft()
+            if repeated:
+                continue
             task = event.task if isinstance(event, TaskSnapshot) else None
             if task is not None and self._progress.task is not None:
                 self._put(self._progress.renewed(task))
@@ -147,9 +165,16 @@ class A2AStream:
                 self._put([new])
             state = self.state
             if self._progress.reply is not None or (state is not None and state.is_over):
-                self._over = self._subscribed_to is None or state is None or self._ends_here(event)
-            if self._over:
-                break
+                self._over = self._subscribed_to is None or self._ends_here(event)
+
+    async def _repeats(self, event: A2AEvent) -> bool:
+        """Whether the reader already has this piece from the task that the subscription began with."""
+        if not isinstance(event, ArtifactUpdate):
+            return False
+        try:
+            return self._progress.repeats(event, await self._connection.get(event.task_id))
+        except (A2AError, ConnectionLost):
+            return False
 
     def _ends_here(self, event: A2AEvent) -> bool:
         """A subscription to a task that waits for input goes on until an update says that it waits again."""
@@ -162,8 +187,7 @@ class A2AStream:
             self._ready.extend(events)
 
     async def _resume(self, reason: str) -> None:
-        """Subscribe again. A task that ended meanwhile is fetched."""
-        await self._results.aclose()
+        """Subscribe again."""
         id = self.task_id
         if id is None:
             self._over = True
@@ -176,29 +200,22 @@ class A2AStream:
         await trio.sleep(0 if self._attempt == 0 else RESUME.delay(self._attempt - 1))
         self._attempt += 1
         self._since = trio.current_time()
-        self._results = self._connection.subscribe(id)
-        try:
-            batch = await self._results.receive()
-        except StreamBroken:
-            return
-        except A2AError as refusal:
-            await self._fetch(id, refusal)
-            return
-        self._take(batch)
+        await self._results.aclose()
+        self._results, self._resumed = self._connection.subscribe(id), True
 
-    async def _fetch(self, id: str, refusal: A2AError) -> None:
-        """The agent refuses a subscription, as for a task that has ended. If it has not, the refusal is raised."""
-        try:
-            task = await self._connection.get(id)
-        except ConnectionLost:
-            return
-        except A2AError:
-            self._over = True
-            raise refusal from None
-        self._put(self._progress.renewed(task))
-        self._over = task.state.is_over
-        if not self._over:
-            self._over = True
+    async def _fetch(self, refusal: A2AError) -> None:
+        """The agent refuses. After a cut this may be because the task has ended; else the refusal is raised."""
+        id = self.task_id
+        task = None
+        if self._resumed and id is not None:
+            try:
+                task = await self._connection.get(id)
+            except AgentAppError as error:
+                logger.info("agent %s: task %s cannot be fetched: %s", self._connection.name, id, error)
+        if task is not None:
+            self._put(self._progress.renewed(task))
+        self._over = True
+        if task is None or not task.state.is_over:
             raise refusal
 
 
