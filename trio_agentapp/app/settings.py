@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import UnionType
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import attrs
 
@@ -24,6 +24,9 @@ from ..protocol.timings import Timings
 from ..telemetry import LOG_FORMATS
 from ..web.identity import Authenticate, Authorize
 from ..web.protocol_adapter import ProtocolAdapter
+
+if TYPE_CHECKING:
+    from ..wires.a2a import AgentCardWithRuntimeConfig
 
 __all__ = [
     "Options",
@@ -88,6 +91,7 @@ class Options(TypedDict, total=False):
     authenticate: Authenticate | None
     authorize: Authorize | None
     protocol_adapters: Sequence[ProtocolAdapter] | None
+    a2a_config: AgentCardWithRuntimeConfig | None
     require_auth: bool
     cors_origins: Sequence[str]
     allowed_hosts: Sequence[str]
@@ -206,6 +210,24 @@ def _adapters(value: object) -> str | None:
     return None
 
 
+def _a2a_config(value: object) -> str | None:
+    if value is None:
+        return None
+    from ..wires.a2a import AgentCardWithRuntimeConfig
+
+    if isinstance(value, AgentCardWithRuntimeConfig):
+        return None
+    return f"must be AgentCardWithRuntimeConfig(...), not {type(value).__name__}"
+
+
+def _only_built_in(settings: Settings, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and settings.protocol_adapters is not None:
+        raise ConfigurationError(
+            f"{attribute.name} is for the built-in protocols, and protocol_adapters replaces them; give "
+            "A2AAdapter(config) among the adapters"
+        )
+
+
 def _redis_url(value: object) -> str | None:
     if value is None:
         return None
@@ -309,6 +331,7 @@ class Settings:
     authenticate: Authenticate | None = _setting(None, _function)
     authorize: Authorize | None = _setting(None, _function)
     protocol_adapters: Sequence[ProtocolAdapter] | None = _setting(None, _adapters)
+    a2a_config: AgentCardWithRuntimeConfig | None = _setting(None, _a2a_config, also=_only_built_in)
     require_auth: bool = _setting(False, YES_OR_NO)
     cors_origins: tuple[str, ...] = _setting((), _texts("origins such as 'https://app.example.com'"), _origins)
     allowed_hosts: tuple[str, ...] = _setting((), _texts("host names such as 'agent.example.com'"), _hosts)

@@ -340,6 +340,11 @@ class Run:
         return named is None or any(asked.id == named and asked.waits for asked in self._questions)
 
     @property
+    def is_asking(self) -> bool:
+        """Whether a question of `ask` is open."""
+        return bool(self._questions)
+
+    @property
     def has_room_for_input(self) -> bool:
         return bool(self._questions) or len(self._inbox) < MAX_INPUT
 

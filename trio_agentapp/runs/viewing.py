@@ -78,6 +78,16 @@ class Viewing:
             return await self.attach(fresh, after)
         raise Elsewhere(record.node_id)
 
+    async def end(self, record: RunRecord) -> int:
+        """Return the number of the next event of a run, as far as it is known here; 0 if its events are not."""
+        run = self._live(record)
+        if run is not None:
+            await trio.lowlevel.checkpoint()
+            return run.log.end
+        extent = await self._store.extent(record.key, record.run_id) if self._is_kept(record) else None
+        # An ended run without events has one that is made from its record.
+        return int(record.state.terminal) if extent is None else extent.end
+
     async def attach_end(self, record: RunRecord) -> Subscriber | None:
         """Return a reader of the last event only."""
         run = self._live(record)

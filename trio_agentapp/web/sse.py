@@ -19,7 +19,15 @@ from ..runs.stream import BATCH_WEIGHT
 from ..server.stream_body import StreamBody, event_stream_response
 from .run_access import wind_down
 
-__all__ = ["EventStreamBody", "OwnEvents", "Spelling", "hold_watch", "release_watch", "run_stream"]
+__all__ = [
+    "EventStreamBody",
+    "OwnEvents",
+    "SettledSpelling",
+    "Spelling",
+    "hold_watch",
+    "release_watch",
+    "run_stream",
+]
 
 
 WATCH = "trio_agentapp.watch"
@@ -48,6 +56,13 @@ class Spelling(Protocol):
         """Return what follows the terminal event."""
 
 
+class SettledSpelling(Spelling, Protocol):
+    """A spelling that may hold an event back to write it together with the next one."""
+
+    def settle(self) -> bytes:
+        """Return the frames that were held back. Called when no event follows at once."""
+
+
 class OwnEvents:
     """The events themselves, as `POST /process` sends them."""
 
@@ -73,6 +88,7 @@ class EventStreamBody(StreamBody):
         self.subscriber = subscriber
         self._spelling = spelling
         self._spell = spelling.spell
+        self._settle: Callable[[], bytes] | None = getattr(spelling, "settle", None)
         self._on_wind_down = on_wind_down
         self._begun = self._over = False
         self._unsent = b""
@@ -144,7 +160,8 @@ class EventStreamBody(StreamBody):
         return Delivery.SENT if sent and not self.writer.pending and not self._spelling.ended else Delivery.BEGUN
 
     def _spelled(self, events: Sequence[Event | Gap]) -> bytes:
-        return self._spell(events[0]) if len(events) == 1 else b"".join(map(self._spell, events))
+        data = self._spell(events[0]) if len(events) == 1 else b"".join(map(self._spell, events))
+        return data if self._settle is None else data + self._settle()
 
     def _taken(self) -> bytes:
         unsent, self._unsent = self._unsent, b""

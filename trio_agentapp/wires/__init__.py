@@ -6,12 +6,21 @@ Names are looked up when they are asked for: an app loads the protocols that it 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_HOMES: dict[str, str] = {"A2AClient": "a2a_client"}
+if TYPE_CHECKING:
+    from .a2a import A2AAdapter, AgentCardWithRuntimeConfig, a2a_reply
+    from .a2a_client import A2AClient
+
+_HOMES: dict[str, str] = {
+    "A2AAdapter": "a2a",
+    "A2AClient": "a2a_client",
+    "AgentCardWithRuntimeConfig": "a2a",
+    "a2a_reply": "a2a",
+}
 """The module of each public name."""
 
-__all__ = ["A2AClient"]
+__all__ = ["A2AAdapter", "A2AClient", "AgentCardWithRuntimeConfig", "a2a_reply"]
 
 
 def __getattr__(name: str) -> Any:

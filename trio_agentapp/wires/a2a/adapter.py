@@ -1,0 +1,226 @@
+"""A2A over the runs of an app: a task is a run, and a context is a session."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import trio
+from quart import Response
+from quart.wrappers import Request
+
+from ...errors import ConfigurationError
+from ...nursery import nursery_around
+from ...runs.runner import Watched
+from ...web.identity import Caller
+from ...web.protocol_adapter import ProtocolAdapter, WireRoute
+from ...web.sse import hold_watch
+from .card import completed_card, written_card
+from .config import WELL_KNOWN_PATH, AgentCardWithRuntimeConfig
+from .faults import A2AError, kinds
+from .http import extension_headers, extensions_of, frames, idempotency_key_of
+from .jsonrpc import JsonRpc
+from .memory import TaskMemory
+from .operations import Asked, Operations, Started
+from .push import PushConfigs, PushSender
+from .rest import Rest
+from .silence import SilenceWatch
+from .stream import TaskStream
+from .task import Task
+from .versions import Version
+
+__all__ = ["A2AAdapter"]
+
+PATH = "/a2a"
+"""Of JSON-RPC."""
+
+OLD_WELL_KNOWN_PATH = "/.well-known/agent.json"
+"""Where clients of 0.2 look for the card."""
+
+REPLY_WAIT = 0.2
+"""Seconds that a stream waits for the first output before it announces a task: with `a2a_reply` there is none."""
+
+CARD_AGE = 300
+"""Seconds that clients may keep the card without asking again."""
+
+
+class A2AAdapter(ProtocolAdapter):
+    """Serves A2A 1.0 and 0.3. `config`: the agent card, and settings."""
+
+    name = "A2A"
+
+    def __init__(self, config: AgentCardWithRuntimeConfig | None = None) -> None:
+        self.config = config or AgentCardWithRuntimeConfig()
+        self._operations: Operations | None = None
+        self._jsonrpc = JsonRpc(self)
+        self._rest = Rest(self)
+
+    @property
+    def operations(self) -> Operations:
+        """The operations, while the app is open. Raises RuntimeError: it is not."""
+        if self._operations is None:
+            raise RuntimeError("the app of the adapter for A2A is not open")
+        return self._operations
+
+    def routes(self) -> Sequence[WireRoute]:
+        found: list[WireRoute] = [
+            ("POST", PATH, self._jsonrpc.call),
+            ("POST", PATH + "/", self._jsonrpc.call),
+        ]
+        for path in dict.fromkeys((self.config.wellknown_path, WELL_KNOWN_PATH, OLD_WELL_KNOWN_PATH)):
+            found.append(("GET", path, self.serve_card))
+        if "1.0" in self.config.protocol_versions:
+            found += self._rest.routes()
+        return found
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        config, app = self.config, self.app
+        authenticated = app.access.gate.asks
+        if config.extended_card is not None and not authenticated:
+            raise ConfigurationError(
+                "a2a_config.extended_card is for authenticated clients, and the app has no authenticate hook"
+            )
+        extended = config.extended_card is not None
+        card = completed_card(
+            config.agent_card or {}, name=app.name, description=app.description, extended=extended
+        )
+        configs = PushConfigs(config.push_hosts)
+        async with nursery_around() as nursery:
+            silence = SilenceWatch(config.task_event_timeout)
+            nursery.start_soon(silence.serve, name="silence of A2A tasks")
+            self._operations = Operations(
+                app=app,
+                config=config,
+                card=card,
+                memory=TaskMemory(),
+                configs=configs,
+                sender=PushSender(configs, nursery),
+                silence=silence,
+            )
+            try:
+                # Registries: keep the app registered here, from `config.registry` and the card, in a block around
+                # the yield; withdraw in `before_drain`.
+                yield
+            finally:
+                self._operations = None
+                nursery.cancel_scope.cancel()
+
+    async def before_drain(self) -> None:
+        """Leave the registries, so that no other agent begins a call that would be refused."""
+
+    # The card.
+
+    def written_card(self, request: Request, card: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the card with the addresses for the client of a request."""
+        config = self.config
+        if config.host is not None:
+            host = f"[{config.host}]" if ":" in config.host else config.host
+            port = "" if config.port is None else f":{config.port}"
+            base = f"{request.scheme}://{host}{port}"
+        else:
+            base = request.host_url.rstrip("/")
+            if config.port is not None:
+                base = f"{request.scheme}://{_host_of(request)}:{config.port}"
+        base += request.root_path.rstrip("/")
+        return written_card(
+            self.operations.card if card is None else card, base=base, path=PATH, versions=config.protocol_versions
+        )
+
+    async def serve_card(self, request: Request) -> Response:
+        """The public card. Clients may keep it, and ask by its ETag whether it has changed."""
+        body = orjson.dumps(self.written_card(request))
+        tag = hashlib.sha256(body).hexdigest()[:32]
+        response = Response(body, content_type="application/json")
+        response.set_etag(tag)
+        response.headers["Cache-Control"] = f"public, max-age={CARD_AGE}"
+        response.headers["Vary"] = "Host"
+        if tag in request.if_none_match or request.if_none_match.star_tag:
+            response.set_data(b"")
+            response.status_code = 304
+            del response.headers["Content-Type"]
+        return response
+
+    async def extended_card(self, request: Request, asked: Asked) -> dict[str, Any]:
+        """The card for authenticated clients. Raises A2AError: there is none."""
+        operations = self.operations
+        if not operations.card["capabilities"].get("extendedAgentCard"):
+            raise A2AError(
+                kinds.NO_EXTENDED_CARD if asked.version.legacy else kinds.UNSUPPORTED,
+                "This agent has no extended card.",
+            )
+        if self.config.extended_card is None:
+            raise A2AError(kinds.NO_EXTENDED_CARD, kinds.NO_EXTENDED_CARD.text)
+        merged = {**(self.config.agent_card or {}), **self.config.extended_card}
+        card = completed_card(merged, name=self.app.name, description=self.app.description, extended=True)
+        return self.written_card(request, card)
+
+    # What both bindings need.
+
+    async def asked(self, request: Request, *, caller: Caller, version: Version, sends: bool, body: bytes) -> Asked:
+        """Say who asks, and read the extensions that the client supports. `sends`: the request sends a message."""
+        extensions = extensions_of(request, self.operations.card, legacy=version.legacy, demanded=sends)
+        return Asked(
+            caller=caller,
+            version=version,
+            extensions=extensions,
+            idempotency_key=idempotency_key_of(request) if sends else None,
+            body=body,
+        )
+
+    async def stream_sent(
+        self, request: Request, asked: Asked, params: Mapping[str, Any], request_id: bytes | None
+    ) -> Response:
+        """Send a message, and stream what becomes of it."""
+        self.operations.needs_streaming()
+        started = await self.operations.begin(asked, params)
+        watched = started.watched
+        if watched is None:
+            return self._stream_refused(started, asked, request_id)
+        hold_watch(request, watched.subscriber)
+        stream = TaskStream(
+            started.task,
+            asked.version,
+            request_id,
+            history_length=params.get("configuration", {}).get("historyLength"),
+            turns=started.turns,
+        )
+        if params["message"].get("taskId"):
+            stream.begin_with_task()
+        else:
+            with trio.move_on_after(REPLY_WAIT):
+                while not stream.announced:
+                    stream.begin(await watched.subscriber.receive())
+            if not stream.announced:
+                stream.begin_with_task()
+        return self.stream(request, watched, stream, extension_headers(asked.extensions))
+
+    def _stream_refused(self, started: Started, asked: Asked, request_id: bytes | None) -> Response:
+        stream = TaskStream(started.task, asked.version, request_id)
+        stream.begin_with_task()
+        stream.end_with_status()
+        return frames(stream.preamble)
+
+    def stream_task(
+        self, request: Request, asked: Asked, task: Task, watched: Watched, request_id: bytes | None
+    ) -> Response:
+        """Stream a task from its present state on."""
+        hold_watch(request, watched.subscriber)
+        stream = TaskStream(task, asked.version, request_id, ends_at_question=False)
+        stream.begin_with_task()
+        return self.stream(request, watched, stream, extension_headers(asked.extensions))
+
+    def challenge(self) -> str:
+        """The value of `WWW-Authenticate`: the first HTTP scheme of the card, else Bearer."""
+        for scheme in self.operations.card.get("securitySchemes", {}).values():
+            if name := scheme.get("httpAuthSecurityScheme", {}).get("scheme"):
+                return str(name)
+        return "Bearer"
+
+
+def _host_of(request: Request) -> str:
+    host = request.host
+    return host.rpartition(":")[0] if ":" in host.rpartition("]")[2] else host
