@@ -158,7 +158,8 @@ async def check_push(peer: Peer) -> None:
 
 
 async def check_errors(peer: Peer) -> None:
-    assert await peer.run("errors") == {
+    seen = await peer.run("errors")
+    assert seen == {
         "unknown": "TaskNotFound",
         "ended": "TaskNotCancelable",
         "terminal": "UnsupportedOperation",

@@ -169,7 +169,7 @@ class Scenarios:
         server = await asyncio.start_server(hook, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         client = await self.connect(streaming=False)
-        config = PushNotificationConfig(id="c1", url=f"http://127.0.0.1:{port}/hook", token="sesame")  # noqa: S106
+        config = PushNotificationConfig(id="c1", url=f"http://127.0.0.1:{port}/hook", token="sesame")
         wanted = MessageSendConfiguration(push_notification_config=config)
         seen = await read(client.send_message(asked("say hi"), configuration=wanted), Seen())
         tokens, state = set(), ""

@@ -183,10 +183,8 @@ class Scenarios:
         server = await asyncio.start_server(hook, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         client = await self.connect(streaming=False)
-        config = TaskPushNotificationConfig(id="c1", url=f"http://127.0.0.1:{port}/hook", token="sesame")  # noqa: S106
-        seen = await read(
-            client.send_message(asked("say hi", task_push_notification_config=config)), Seen()
-        )
+        config = TaskPushNotificationConfig(id="c1", url=f"http://127.0.0.1:{port}/hook", token="sesame")
+        seen = await read(client.send_message(asked("say hi", task_push_notification_config=config)), Seen())
         states, tokens = [], set()
         while "TASK_STATE_COMPLETED" not in states:
             token, body = await asyncio.wait_for(posted.get(), 20)
