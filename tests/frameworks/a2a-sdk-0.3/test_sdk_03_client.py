@@ -1,4 +1,4 @@
-"""The Python SDK of A2A, 0.3.26, as the client of an app: A2A 0.3 over JSON-RPC, by a hybrid card and a pure one."""
+"""The Python SDK of A2A, 0.3.26, as the client of an app: 0.3 over JSON-RPC, by a hybrid card and a pure one."""
 
 from __future__ import annotations
 

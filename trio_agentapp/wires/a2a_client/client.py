@@ -236,7 +236,7 @@ class A2AClient:
             timeout=timeout,
         )
         with nullcontext() if timeout is None else trio.fail_after(timeout):
-            stream = A2AStream(connection, connection.begin(params, timeout))
+            stream = A2AStream(connection, connection.begin(params, timeout), continues=task_id)
             async with self._followed(stream, keep=keep) as followed:
                 yield followed
 
@@ -247,7 +247,7 @@ class A2AClient:
         Raises A2AError in the first step: there is no such task. One that has ended gives one event.
         """
         connection = self._connection
-        stream = A2AStream(connection, connection.subscribe(task_id), subscribed_to=task_id)
+        stream = A2AStream(connection, connection.subscribe(task_id), continues=task_id)
         async with self._followed(stream, keep=keep) as followed:
             yield followed
 

@@ -24,6 +24,9 @@ __all__ = ["content_of_part", "part_of_content"]
 
 Json = dict[str, Any]
 
+WRAPPED = "data_part_compat"
+"""The SDKs mark data of 0.3 that is no object in 1.0 so, and write it as `{"value": data}`."""
+
 
 def part_of_content(content: Content, *, old: bool) -> Json:
     """Return the part that says what a content object says. `old`: in the form of 0.3.
@@ -79,7 +82,9 @@ def _spelled(part: Json, *, old: bool) -> Json:
     if "data" in part:
         # 0.3 allows objects only.
         data = part["data"]
-        return {"kind": "data", "data": dict(data) if isinstance(data, Mapping) else {"value": data}}
+        if isinstance(data, Mapping):
+            return {"kind": "data", "data": dict(data)}
+        return {"kind": "data", "data": {"value": data}, "metadata": {WRAPPED: True}}
     names = {"raw": "bytes", "url": "uri", "filename": "name", "mediaType": "mimeType"}
     return {"kind": "file", "file": {names[name]: value for name, value in part.items()}}
 
@@ -89,7 +94,10 @@ def content_of_part(part: Mapping[str, Any]) -> Content | None:
     if isinstance(text := part.get("text"), str):
         return TextContent(text)
     if "data" in part:
-        return DataContent(part["data"])
+        data, metadata = part["data"], part.get("metadata")
+        if isinstance(data, Mapping) and isinstance(metadata, Mapping) and metadata.get(WRAPPED) is True:
+            data = data.get("value")
+        return DataContent(data)
     file = part.get("file")
     if isinstance(file, Mapping):
         return _stored(file.get("bytes"), file.get("uri"), file.get("name"), file.get("mimeType"))

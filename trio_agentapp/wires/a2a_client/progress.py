@@ -77,6 +77,10 @@ class Progress:
         for message in task.history:
             if message.role == "assistant" and self._is_new(message.metadata):
                 news.append(StatusUpdate(task.id, task.context_id, TaskStatus(self.task.state, message)))
+        stored = {artifact.id for artifact in task.artifacts}
+        for id in self._artifacts.keys() - stored:
+            # The task is behind: it does not have this one yet.
+            self._artifacts[id].compare(attrs.evolve(self._artifacts[id].whole(), parts=()))
         for artifact in task.artifacts:
             known = self._artifacts.get(artifact.id)
             if known is None:

@@ -38,6 +38,8 @@ class A2AStream:
     After a cut the stream subscribes again; no event is lost or comes twice. It ends when the task has ended, or
     waits for its client (`input-required`, `auth-required`).
 
+    `continues`: the task that exists already, which may wait for input.
+
     Attributes:
         task_id, context_id: of the task; None until the agent has answered, or if it answers with a message.
 
@@ -46,11 +48,11 @@ class A2AStream:
         ConnectionLost: the connection failed before the task had an id, or could not be resumed.
     """
 
-    def __init__(self, connection: Connection, results: Results, *, subscribed_to: str | None = None) -> None:
+    def __init__(self, connection: Connection, results: Results, *, continues: str | None = None) -> None:
         self._connection = connection
         self._results = results
         self._progress = Progress()
-        self._subscribed_to = subscribed_to
+        self._continues = continues
         self._ready: deque[A2AEvent] = deque()
         self._unread: deque[Any] = deque()
         """Results that are not looked at yet."""
@@ -63,7 +65,7 @@ class A2AStream:
     @property
     def task_id(self) -> str | None:
         task = self._progress.task
-        return self._subscribed_to if task is None else task.id
+        return self._continues if task is None else task.id
 
     @property
     def context_id(self) -> str | None:
@@ -148,6 +150,8 @@ class A2AStream:
             if batch:
                 self._resumed = False
                 await self._take()
+            elif self.state is not None and self.state.is_interrupted:
+                self._over = True
             elif not self._over:
                 await self._resume("the agent ended the stream before the task")
 
@@ -160,12 +164,12 @@ class A2AStream:
                 continue
             task = event.task if isinstance(event, TaskSnapshot) else None
             if task is not None and self._progress.task is not None:
-                self._put(self._progress.renewed(task))
-            elif (new := self._progress.received(event)) is not None:
-                self._put([new])
-            state = self.state
-            if self._progress.reply is not None or (state is not None and state.is_over):
-                self._over = self._subscribed_to is None or self._ends_here(event)
+                news = self._progress.renewed(task)
+            else:
+                new = self._progress.received(event)
+                news = [] if new is None else [new]
+            self._put(news)
+            self._over = self._ends_with(news)
 
     async def _repeats(self, event: A2AEvent) -> bool:
         """Whether the reader already has this piece from the task that the subscription began with."""
@@ -176,10 +180,13 @@ class A2AStream:
         except (A2AError, ConnectionLost):
             return False
 
-    def _ends_here(self, event: A2AEvent) -> bool:
-        """A subscription to a task that waits for input goes on until an update says that it waits again."""
+    def _ends_with(self, news: list[A2AEvent]) -> bool:
+        """Whether nothing follows. A task that waited for input before goes on until it waits again."""
         state = self.state
-        return state is None or state.is_terminal or isinstance(event, StatusUpdate)
+        if state is None or state.is_terminal:
+            return self._progress.reply is not None or state is not None
+        asks_again = any(isinstance(event, StatusUpdate) for event in news)
+        return state.is_interrupted and (asks_again or self._continues is None)
 
     def _put(self, events: list[A2AEvent]) -> None:
         if events:
