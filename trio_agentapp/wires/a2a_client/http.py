@@ -25,12 +25,21 @@ MAX_REFUSAL = 64 * 1024
 CLOSE_WITHIN = 2.0
 """Seconds for closing a connection."""
 
+NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
 WAITING = 1
 """Pieces of a stream that wait for their reader. The connection is not read further."""
 
 
 class StreamBroken(Exception):
-    """A stream ended in its middle, or no byte came for too long. The task may go on. Users see ConnectionLost."""
+    """A stream ended in its middle, or no byte came for too long. Users see ConnectionLost.
+
+    `sent`: the agent may have got the request, so its task may go on.
+    """
+
+    def __init__(self, reason: str, *, sent: bool = True) -> None:
+        super().__init__(reason)
+        self.sent = sent
 
 
 @attrs.frozen(kw_only=True)
@@ -127,7 +136,8 @@ class Http:
                 await _check_status(response, binding)
                 return _json(await _body(response, self._bounds.max_body))
         except httpx.TransportError as error:
-            raise ConnectionLost(f"{call.url}: {_reason(error)}; the request may have been executed") from error
+            sent = "" if isinstance(error, NEVER_SENT) else "; the request may have been executed"
+            raise ConnectionLost(f"{call.url}: {_reason(error)}{sent}") from error
 
     async def stream(
         self,
@@ -150,7 +160,8 @@ class Http:
                 else:
                     await send([binding.result(_json(await _body(response, self._bounds.max_body)))])
         except httpx.TransportError as error:
-            raise StreamBroken(f"{call.url}: {_reason(error)}") from error
+            sent = not isinstance(error, NEVER_SENT)
+            raise StreamBroken(f"{call.url}: {_reason(error)}", sent=sent) from error
 
     async def _read(
         self, response: httpx.Response, binding: Binding, send: Callable[[list[Any]], Awaitable[object]]
@@ -253,6 +264,5 @@ def _json(raw: bytes) -> Any:
 
 def _reason(error: httpx.TransportError) -> str:
     if isinstance(error, httpx.TimeoutException):
-        never = isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
-        return "no connection in time" if never else "no answer in time"
+        return "no connection in time" if isinstance(error, NEVER_SENT) else "no answer in time"
     return str(error) or type(error).__name__

@@ -139,7 +139,7 @@ class A2AStream:
         try:
             batch = await self._results.receive()
         except StreamBroken as broken:
-            await self._resume(str(broken))
+            await self._resume(str(broken), sent=broken.sent)
         except A2AError as refusal:
             await self._fetch(refusal)
         except AgentAppError:
@@ -193,12 +193,13 @@ class A2AStream:
             self._attempt = 0
             self._ready.extend(events)
 
-    async def _resume(self, reason: str) -> None:
+    async def _resume(self, reason: str, *, sent: bool = True) -> None:
         """Subscribe again."""
         id = self.task_id
         if id is None:
             self._over = True
-            raise ConnectionLost(f"agent {self._connection.name!r}: {reason}; the message may have been executed")
+            unsure = "; the message may have been executed" if sent else ""
+            raise ConnectionLost(f"agent {self._connection.name!r}: {reason}{unsure}")
         if trio.current_time() - self._since >= STEADY:
             self._attempt = 0
         if self._attempt >= ATTEMPTS:
