@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
 from .mutations import BODIES, ROUTES, mutated
 from .target import TIMEOUT, Target, fault_of
 
-__all__ = ["MODES", "Outcome", "by_document", "by_mutation", "operations"]
+__all__ = ["MODES", "Outcome", "by_document", "by_mutation", "exchange", "operations"]
 
 CHECKS = [
     not_a_server_error,
@@ -128,13 +128,7 @@ def by_mutation(target: Target, bodies: int, number: int = 0) -> Outcome:
         headers = {"Content-Type": media} if media else {}
         sent = time.monotonic()
         try:
-            try:
-                answer, body = _exchange(connection, method, path.removesuffix("?"), raw, headers)
-            except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected):
-                # A refusal that is faster than its body ends the connection, as HTTP allows; a new one must do.
-                connection.close()
-                connection = target.connect()
-                answer, body = _exchange(connection, method, path.removesuffix("?"), raw, headers)
+            connection, answer, body = exchange(target, connection, method, path.removesuffix("?"), raw, headers)
         except (OSError, http.client.HTTPException) as exc:
             outcome.count(0, time.monotonic() - sent)
             outcome.violations.append(f"{route}: {exc!r} for {raw[:500]!r}")
@@ -153,10 +147,32 @@ def by_mutation(target: Target, bodies: int, number: int = 0) -> Outcome:
     return outcome
 
 
+def exchange(
+    target: Target,
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    raw: bytes,
+    headers: dict[str, str],
+) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse, bytes]:
+    """One request, with the connection for the next one.
+
+    A refusal that is faster than its body ends the connection, as HTTP allows; a new one must do.
+    """
+    try:
+        return connection, *_exchange(connection, method, path, raw, headers)
+    except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected):
+        connection.close()
+        connection = target.connect()
+        return connection, *_exchange(connection, method, path, raw, headers)
+
+
 def _exchange(
     connection: http.client.HTTPConnection, method: str, path: str, raw: bytes, headers: dict[str, str]
 ) -> tuple[http.client.HTTPResponse, bytes]:
-    connection.request(method, path, body=raw, headers=headers)
+    # The response may be there although the server has not read the whole body.
+    with contextlib.suppress(BrokenPipeError):
+        connection.request(method, path, body=raw, headers=headers)
     answer = connection.getresponse()
     return answer, answer.read()
 

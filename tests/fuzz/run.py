@@ -1,9 +1,9 @@
 """The long form: `python -m tests.fuzz.run [word ...]`, or `make fuzz`.
 
-500 requests for each operation of the document, half of which break it, and 50,000 mutated bodies. Runs
-what is still missing, slice by slice, and prints a table. A finished slice is kept in `results/`, and counts as
-long as the product's code is the one it was taken with: this may be interrupted at any time, and goes on where it
-was.
+500 requests for each operation of the document, half of which break it, 50,000 mutated bodies, and 10,000 mutated
+calls of A2A. Runs what is still missing, slice by slice, and prints a table. A finished slice is kept in
+`results/`, and counts as long as the product's code is the one it was taken with: this may be interrupted at any
+time, and continues where it was.
 """
 
 # ruff: noqa: T201  its output is what it is for
@@ -25,13 +25,15 @@ import attrs
 
 import trio_agentapp
 
+from .a2a import by_calls
 from .attacks import MODES, Outcome, by_document, by_mutation, operations, together
-from .target import Target, running
+from .target import A2A_APP, Target, running
 
 RESULTS = Path(__file__).parent / "results"
 CODE = Path(trio_agentapp.__file__).parent
 EXAMPLES = 250
 BODIES, SLICES = 50_000, 20
+CALLS, CALL_SLICES = 10_000, 5
 
 Slice = Callable[[Target], Outcome]
 
@@ -75,9 +77,17 @@ def all_slices(target: Target) -> dict[str, Slice]:
             slices[f"{mode} {label}"] = lambda target, operation=operation, mode=mode, number=number: by_document(
                 target, operation, mode, EXAMPLES, number
             )
+    for number in range(CALL_SLICES):
+        slices[f"a2a {number}"] = lambda target, number=number: _calls(number)
     for number in range(SLICES):
         slices[f"mutated {number}"] = lambda target, number=number: by_mutation(target, BODIES // SLICES, number)
     return slices
+
+
+def _calls(number: int) -> Outcome:
+    """Calls of A2A, to an app of their own."""
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder), A2A_APP) as target:
+        return by_calls(target, CALLS // CALL_SLICES, number)
 
 
 def keep(name: str, outcome: Outcome, code: str) -> None:
@@ -112,7 +122,7 @@ def digest() -> str:
 def print_table(found: dict[str, Outcome]) -> bool:
     """True if nothing in it is wrong."""
     rows = [("what", "requests", "violations", "slowest s", "minutes", "answers")]
-    for kind in (*MODES, "mutated"):
+    for kind in (*MODES, "mutated", "a2a"):
         all_of_it = together([outcome for name, outcome in found.items() if name.startswith(kind)])
         answers = " ".join(f"{status}:{count}" for status, count in all_of_it.statuses.items())
         figures = (str(all_of_it.requests), str(len(all_of_it.violations)), f"{all_of_it.slowest:.2f}")

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 APP = Path(__file__).parent / "app.py"
+A2A_APP = Path(__file__).parent / "a2a_app.py"
 READY = re.compile(r"ready on (http://127\.0\.0\.1:\d+)")
 TIMEOUT = 20.0
 """Seconds for one answer. A server that takes longer is reported as hanging."""
@@ -48,13 +49,13 @@ class Target:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Target]:
+def running(folder: Path, app: Path = APP) -> Iterator[Target]:
     log = folder / "log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTAPP_")}
     environment |= {"PORT": "0", "AGENTAPP_LOG_FORMAT": "json"}
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, str(APP)],
+            [sys.executable, str(app)],
             stdout=file,
             stderr=file,
             env=environment,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from .a2a import CALLS, by_calls
 from .attacks import MODES, by_document, by_mutation, operations, together
 from .mutations import ROUTES
-from .target import Target, fault_of, running
+from .target import A2A_APP, Target, fault_of, running
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,13 @@ def test_mutated_bodies(target: Target) -> None:
     outcome = by_mutation(target, 40 * len(ROUTES))
     outcome.assert_clean()
     assert {"200", "400", "415", "422"} <= set(outcome.statuses)
+
+
+def test_mutated_calls_of_a2a(tmp_path: Path) -> None:
+    with running(tmp_path, A2A_APP) as target:
+        outcome = by_calls(target, 20 * len(CALLS))
+    outcome.assert_clean()
+    assert {"200", "415"} <= set(outcome.statuses)
 
 
 def test_the_judge_sees_what_is_wrong() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import trio
 
-from trio_agentapp import AgentApp, AgentRequest, Message, Principal, Rejected, Run
+from trio_agentapp import AgentApp, AgentRequest, Message, Principal, Rejected, Run, Timings
 from trio_agentapp.protocol import DataContent, FileContent, ImageContent, TextContent
 from trio_agentapp.wires import AgentCardWithRuntimeConfig, a2a_reply
 
@@ -55,6 +56,7 @@ app = AgentApp(
         push_hosts=os.environ.get("PUSH_HOSTS", "").split(",") if "PUSH_HOSTS" in os.environ else (),
     ),
     authenticate=authenticate if secured else None,
+    timings=Timings(**json.loads(os.environ.get("TIMINGS", "{}"))),
 )
 
 
@@ -130,7 +132,9 @@ async def chat(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]
             case "history":
                 yield str(len(msgs))
     except trio.Cancelled:
-        mark(f"cancelled {do}")
+        async with run.cleanup():
+            await trio.sleep(0.01)
+            mark(f"cancelled {do}")
         raise
     finally:
         mark(f"end {do}")

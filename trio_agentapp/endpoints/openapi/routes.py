@@ -53,6 +53,8 @@ class Operation:
     body: Schema | None = None
     body_required: bool = True
     description: str = ""
+    own_errors: bool = False
+    """Its errors are not problem documents: it speaks the protocol of others."""
 
 
 def response(schema: Schema, description: str, media: str = JSON, **more: Any) -> Schema:
@@ -102,6 +104,87 @@ EVENTS = frame_of(ref("Event"), numbered=True)
 
 def _limit(most: int, **default: int) -> Schema:
     return _query("limit", {"type": "integer", "minimum": 1, "maximum": most, **default}, "How many at most.")
+
+
+A2A = "application/a2a+json"
+A2A_VERSION: Schema = {
+    "name": "A2A-Version",
+    "in": "header",
+    "required": True,
+    "schema": {"enum": ["1.0"]},
+    "description": "The version of the protocol.",
+}
+A2A_MESSAGE: Schema = {
+    "type": "object",
+    "properties": {
+        "message": {
+            "type": "object",
+            "properties": {
+                "messageId": IDENTIFIER,
+                "role": {"const": "ROLE_USER"},
+                "parts": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {
+                        "type": "object",
+                        "properties": {"text": {"type": "string"}},
+                        "required": ["text"],
+                        "additionalProperties": False,
+                    },
+                },
+            },
+            "required": ["messageId", "role", "parts"],
+            "additionalProperties": False,
+        }
+    },
+    "required": ["message"],
+}
+
+
+def _of_a2a(
+    summary: str, body: Schema | None = None, *parameters: Schema, media: str = A2A, body_required: bool = True
+) -> Operation:
+    """A route of A2A 1.0. The specification has the fields; the document has what every request needs."""
+    schema = frame_of({"type": "object"}) if media == SSE else {"type": "object"}
+    return Operation(
+        "A2A",
+        summary,
+        {"200": response(schema, "As the specification says.", media)},
+        parameters=(A2A_VERSION, *parameters),
+        body=body,
+        body_required=body_required,
+        own_errors=True,
+    )
+
+
+_A2A_CARD = Operation(
+    "A2A",
+    "The agent card",
+    {"200": response({"type": "object"}, "What this agent does, and where."), "304": {"description": "No change."}},
+    own_errors=True,
+)
+_A2A_CALL = Operation(
+    "A2A",
+    "Call a method of A2A 1.0 or 0.3 by JSON-RPC 2.0",
+    {
+        "200": {
+            "description": "The response object, or a stream of them.",
+            "content": {JSON: {"schema": {"type": "object"}}, SSE: {"schema": frame_of({"type": "object"})}},
+        }
+    },
+    parameters=({**A2A_VERSION, "required": False, "schema": {"enum": ["1.0", "0.3"]}},),
+    body={
+        "type": "object",
+        "properties": {
+            "jsonrpc": {"const": "2.0"},
+            "id": {"type": ["string", "integer", "null"]},
+            "method": {"type": "string"},
+            "params": {"type": "object"},
+        },
+        "required": ["jsonrpc", "method"],
+    },
+    own_errors=True,
+)
 
 
 ROUTES: dict[str, Operation] = {
@@ -222,6 +305,32 @@ ROUTES: dict[str, Operation] = {
         (*COMMON, e.NotFound),
         (USER, _limit(1000)),
     ),
+    "GET /.well-known/agent-card.json": _A2A_CARD,
+    "GET /.well-known/agent.json": _A2A_CARD,
+    "POST /a2a": _A2A_CALL,
+    "POST /a2a/": _A2A_CALL,
+    "POST /message:send": _of_a2a("Send a message, and wait for the end of its task", A2A_MESSAGE),
+    "POST /message:stream": _of_a2a("Send a message, and stream its task", A2A_MESSAGE, media=SSE),
+    "GET /tasks": _of_a2a(
+        "List tasks",
+        None,
+        _query("contextId", {"type": "string"}, "Tasks of this context only."),
+        _query("pageSize", {"type": "integer", "minimum": 1, "maximum": 100}, "How many at most."),
+    ),
+    "GET /tasks/{task_id}": _of_a2a("Read a task"),
+    "POST /tasks/{task_id}:cancel": _of_a2a("Cancel a task", {"type": "object"}, body_required=False),
+    "GET /tasks/{task_id}:subscribe": _of_a2a("Stream a task from its present state on", media=SSE),
+    "POST /tasks/{task_id}:subscribe": _of_a2a(
+        "Stream a task from its present state on", {"type": "object"}, media=SSE, body_required=False
+    ),
+    "GET /tasks/{task_id}/pushNotificationConfigs": _of_a2a("List the push notification configs of a task"),
+    "POST /tasks/{task_id}/pushNotificationConfigs": _of_a2a(
+        "Have the updates of a task sent to a URL",
+        {"type": "object", "properties": {"url": {"type": "string", "format": "uri"}}, "required": ["url"]},
+    ),
+    "GET /tasks/{task_id}/pushNotificationConfigs/{config_id}": _of_a2a("Read such a config"),
+    "DELETE /tasks/{task_id}/pushNotificationConfigs/{config_id}": _of_a2a("Delete such a config"),
+    "GET /extendedAgentCard": _of_a2a("The agent card for authenticated clients"),
     "WS /ws": Operation(
         "Runs",
         "Start, watch and stop runs over one WebSocket",

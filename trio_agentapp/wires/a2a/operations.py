@@ -116,15 +116,14 @@ class Operations:
         if push is not None:
             self._needs("pushNotifications", kinds.NO_PUSH)
             path = "configuration.pushNotificationConfig." if asked.version.legacy else PUSH_PATH
-            if fault := self.configs.url_fault(push["url"]):
-                raise invalid(path + "url", fault)
+            self.configs.check(push, path)
         if message.get("taskId"):
             started = await self._continue(asked, message)
         else:
             started = await self._start(asked, params)
         if push is not None and started.watched is not None:
             try:
-                await self._notify(asked, started.task.id, push)
+                await self._notify(asked, started.task.id, push, begun=not message.get("taskId"))
             except BaseException:
                 started.watched.subscriber.close()
                 raise
@@ -411,20 +410,30 @@ class Operations:
         if self.memory.refused(asked.authenticated, params["taskId"]) is None:
             await self.app.access.look(asked.caller, params["taskId"])
 
-    async def _notify(self, asked: Asked, task_id: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Keep a config, and deliver from now on."""
+    async def _notify(
+        self, asked: Asked, task_id: str, config: Mapping[str, Any], *, begun: bool = False
+    ) -> Mapping[str, Any]:
+        """Keep a config, and deliver from now on; if the task was just begun, from its beginning."""
         kept = self.configs.add(task_id, config, asked.version)
         if not self.sender.follows(task_id):
             try:
-                known = await self.app.access.look(asked.caller, task_id)
-                if not known.latest.state.terminal:
-                    task, watched = await self._snapshot(asked, known)
-                    if watched is not None:
-                        self.sender.follow(watched, task)
+                await self._follow(asked, task_id, begun)
             except RequestError:
                 self.configs.remove(task_id, kept["id"])
                 raise
         return kept
+
+    async def _follow(self, asked: Asked, task_id: str, begun: bool) -> None:
+        known = await self.app.access.look(asked.caller, task_id)
+        if begun:
+            watched = await self.app.access.attach(asked.caller, task_id)
+            task = Task(task_id, known.key.session_id, self.memory.asked(task_id))
+        elif known.latest.state.terminal:
+            return
+        else:
+            task, watched = await self._snapshot(asked, known)
+        if watched is not None:
+            self.sender.follow(watched, task)
 
     def _needs(self, capability: str, kind: Any) -> None:
         if not self.card["capabilities"].get(capability):

@@ -71,12 +71,7 @@ class PushConfigs:
         self, task_id: str, config: Mapping[str, Any], version: Version, *, path: str = ""
     ) -> Mapping[str, Any]:
         """Keep a config, or replace the one of the same id. Returns it with its id. Raises A2AError."""
-        fault = self.url_fault(config["url"])
-        if fault is not None:
-            raise invalid(f"{path}url", fault)
-        for name, value in _header_values(config):
-            if not value.isascii() or not value.isprintable():
-                raise invalid(f"{path}{name}", "must be printable ASCII, because it is sent in a header")
+        self.check(config, path)
         known = self._tasks.setdefault(task_id, {})
         config_id = config.get("id") or (task_id if version.legacy else secrets.token_hex(16))
         if config_id not in known and len(known) >= MAX_CONFIGS:
@@ -86,6 +81,15 @@ class PushConfigs:
         while len(self._tasks) > MAX_TASKS:
             self._tasks.popitem(last=False)
         return kept
+
+    def check(self, config: Mapping[str, Any], path: str) -> None:
+        """Raises A2AError: nothing could be delivered with the config. `path`: of the config in the parameters."""
+        fault = self.url_fault(config["url"])
+        if fault is not None:
+            raise invalid(f"{path}url", fault)
+        for name, value in _header_values(config):
+            if not value.isascii() or not value.isprintable():
+                raise invalid(f"{path}{name}", "must be printable ASCII, because it is sent in a header")
 
     def of(self, task_id: str) -> Mapping[str, Pushed]:
         return self._tasks.get(task_id, {})
@@ -144,6 +148,10 @@ def _header_values(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     named = [("token", config.get("token")), ("authentication.scheme", how.get("scheme"))]
     named.append(("authentication.credentials", how.get("credentials")))
     return [(name, value) for name, value in named if value]
+
+
+class _PrivateAddress(Exception):
+    """The host of a receiver leads to an address that is not public."""
 
 
 class PushSender:
@@ -264,7 +272,15 @@ class _Receiver:
             pushed = self._configs.of(self._task_id).get(self._config_id)
             if pushed is None:
                 return
-            fault = await self._try(pushed.config, body)
+            try:
+                fault = await self._try(pushed.config, body)
+            except _PrivateAddress:
+                logger.warning(
+                    "task %s: a push notification was not delivered: its receiver has a private address; "
+                    "push_hosts may allow it",
+                    self._task_id,
+                )
+                return
             if fault is None:
                 return
         logger.warning(
@@ -278,8 +294,6 @@ class _Receiver:
         url = httpx.URL(config["url"])
         try:
             address = await self._address(url)
-            if address is None:
-                return "its host has no public address"
             headers = {"Content-Type": "application/json", "Host": url.netloc.decode("ascii")}
             if config.get("token"):
                 headers["X-A2A-Notification-Token"] = config["token"]
@@ -301,12 +315,12 @@ class _Receiver:
             return f"{type(error).__name__}: {safe_text(error)[:200]}"
         return None if response.is_success else f"status {response.status_code}"
 
-    async def _address(self, url: httpx.URL) -> str | None:
-        """The address of the host; None if it is not public, and the app does not allow the host."""
+    async def _address(self, url: httpx.URL) -> str:
+        """The address of the host. Raises _PrivateAddress: it is not public, and the host is not allowed."""
         found = await trio.socket.getaddrinfo(url.host, url.port or 443, type=socket.SOCK_STREAM)
         addresses = [str(each[4][0]) for each in found]
         if self._configs.allows(url.host):
             return addresses[0]
         if all(is_public(ipaddress.ip_address(each.split("%")[0])) for each in addresses):
             return addresses[0]
-        return None
+        raise _PrivateAddress
