@@ -384,6 +384,7 @@ async def test_wrong_parameters_are_named(server: Server, method: str, params: A
     ("body", "code"),
     [
         (b"{nonsense", -32700),
+        (b"", -32700),
         (b"[]", -32600),
         (b'"x"', -32600),
         (b'{"id":1,"method":"GetTask"}', -32600),
@@ -560,3 +561,19 @@ async def test_rest_needs_the_version(server: Server) -> None:
         answer = await server.call("GET", "/tasks", headers=headers)
         assert answer.status == 400
         assert answer.json()["error"]["details"][0]["reason"] == "VERSION_NOT_SUPPORTED"
+
+
+async def test_a_long_answer_is_whole_after_a_cut(server: Server) -> None:
+    """More events than a node keeps: the task of a new subscriber has the text of all of them."""
+    gate = fresh("gate")
+    async with streaming(server, "SendStreamingMessage", {"message": saying(f"long {gate}")}) as frames:
+        task = (await frames.until(lambda item: "task" in item))["task"]
+        await frames.until(says("11999 "))
+    expected = "".join(f"{number} " for number in range(12000))
+    async with streaming(server, "SubscribeToTask", {"id": task["id"]}) as again:
+        first = (await again.until(lambda item: "task" in item))["task"]
+        assert text_of(first) == expected
+        (server.folder / gate).touch()
+        items = await again.all()
+    assert any(says("end")(item) for item in items)
+    assert text_of(await result(server, "GetTask", {"id": task["id"]})) == expected + "end"

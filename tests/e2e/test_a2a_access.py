@@ -198,3 +198,36 @@ async def test_a_drain_that_takes_too_long_cancels(start: Start) -> None:
         assert (await frames.all())[-1]["statusUpdate"]["status"]["state"] == "TASK_STATE_CANCELED"
     assert await server.wait_exit() == 0
     assert "cancelled wait" in server.marks
+
+
+async def test_a_task_that_waits_for_its_session(start: Start) -> None:
+    server = start("a2a_agent", env={"AGENTAPP_MULTITASK_STRATEGY": "enqueue"})
+    context = fresh("context")
+    waiting = {"message": saying("wait", contextId=context), "configuration": {"returnImmediately": True}}
+    one = (await result(server, "SendMessage", waiting))["task"]
+    async with streaming(server, "SendStreamingMessage", {"message": saying("say x", contextId=context)}) as frames:
+        two = (await frames.until(lambda item: "task" in item))["task"]
+        assert two["status"]["state"] == "TASK_STATE_SUBMITTED"
+        shown = await result(server, "GetTask", {"id": two["id"]})
+        assert shown["status"]["state"] == "TASK_STATE_SUBMITTED"
+        listed = await result(server, "ListTasks", {"contextId": context, "status": "TASK_STATE_WORKING"})
+        assert [task["id"] for task in listed["tasks"]] == [one["id"]]
+        await result(server, "CancelTask", {"id": one["id"]})
+        items = await frames.all()
+    states = [item["statusUpdate"]["status"]["state"] for item in items if "statusUpdate" in item]
+    assert states == ["TASK_STATE_WORKING", "TASK_STATE_COMPLETED"]
+    server.close()
+
+
+async def test_a_queued_task_is_canceled(start: Start) -> None:
+    server = start("a2a_agent", env={"AGENTAPP_MULTITASK_STRATEGY": "enqueue"})
+    context = fresh("context")
+    waiting = {"message": saying("wait", contextId=context), "configuration": {"returnImmediately": True}}
+    one = (await result(server, "SendMessage", waiting))["task"]
+    queued = {"message": saying("say x", contextId=context), "configuration": {"returnImmediately": True}}
+    two = (await result(server, "SendMessage", queued))["task"]
+    cancelled = await result(server, "CancelTask", {"id": two["id"]})
+    assert cancelled["status"]["state"] == "TASK_STATE_CANCELED"
+    assert "begin say" not in server.marks
+    await result(server, "CancelTask", {"id": one["id"]})
+    server.close()

@@ -234,3 +234,24 @@ async def test_a_header_cannot_be_injected(start: Start, version: str) -> None:
     assert (await error(server, method, params, version))["code"] == -32602
     assert "begin say" not in server.marks
     server.close()
+
+
+async def test_the_last_state_is_delivered_when_the_app_closes(start: Start) -> None:
+    server = start("a2a_agent", env={**LOCAL, "AGENTAPP_DRAIN_TIMEOUT": "0.3"})
+    async with receiving() as receiver:
+        config = {"returnImmediately": True, "taskPushNotificationConfig": {"url": receiver.url()}}
+        await send(server, "wait", configuration=config)
+        server.send_signal()
+        assert await server.wait_exit() == 0
+        assert receiver.got[-1][1]["statusUpdate"]["status"]["state"] == "TASK_STATE_CANCELED"
+
+
+async def test_a_receiver_that_does_not_answer_delays_nothing(start: Start) -> None:
+    server = start("a2a_agent", env={**LOCAL, "AGENTAPP_DRAIN_TIMEOUT": "0.3"})
+    listener = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    url = f"http://127.0.0.1:{listener[0].socket.getsockname()[1]}/"
+    task = await send(server, "say a b c", configuration={"taskPushNotificationConfig": {"url": url}})
+    assert task["status"]["state"] == "TASK_STATE_COMPLETED"
+    server.send_signal()
+    assert await server.wait_exit(15) == 0
+    await listener[0].aclose()

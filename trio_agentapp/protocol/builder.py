@@ -103,6 +103,23 @@ class ResponseBuilder:
         """Whether a message was begun."""
         return bool(self._message or self._aside or self._finished)
 
+    def recap(self) -> Sequence[Event]:
+        """Return events that tell the messages so far, for a reader that has missed some of them.
+
+        They are the last event of each completed message, and for an open one its first event, the parts that it
+        has, and the text of its open part as one delta. Their sequence numbers mean nothing.
+        """
+        events: list[Event] = list(self._finished)
+        for message in (*self._aside.values(), self._message):
+            if message is None:
+                continue
+            frame, part = message.frame, message.part
+            events.append(MessageEvent(-1, "in_progress", message.id, frame.type, frame.role))
+            events += message.done
+            if part is not None and part.kind == "text":
+                events.append(ContentEvent(-1, "in_progress", "text", part.index, True, message.id, part.joined()))
+        return events
+
     def start(self) -> Sequence[Event]:
         """Return the first two events: created, in progress."""
         self._require("new")

@@ -83,6 +83,12 @@ async def chat(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]
                 while not (MARKS.parent / rest).exists():
                     await trio.sleep(0.01)
                 yield "after"
+            case "long":
+                for number in range(12000):
+                    yield f"{number} "
+                while not (MARKS.parent / rest).exists():
+                    await trio.sleep(0.01)
+                yield "end"
             case "reply":
                 yield a2a_reply(f"bare {rest}")
             case "broken_reply":

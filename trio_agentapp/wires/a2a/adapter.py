@@ -43,6 +43,9 @@ OLD_WELL_KNOWN_PATH = "/.well-known/agent.json"
 REPLY_WAIT = 0.2
 """Seconds that a stream waits for the first output before it announces a task: with `a2a_reply` there is none."""
 
+LAST_DELIVERIES = 3.0
+"""Seconds that push notifications may take when the app closes."""
+
 CARD_AGE = 300
 """Seconds that clients may keep the card without asking again."""
 
@@ -101,10 +104,14 @@ class A2AAdapter(ProtocolAdapter):
                 sender=PushSender(configs, nursery),
                 silence=silence,
             )
+            sender = self._operations.sender
             try:
                 # Registries: keep the app registered here, from `config.registry` and the card, in a block around
                 # the yield; withdraw in `before_drain`.
                 yield
+                # All runs have ended by now, so their last states are on their way.
+                with trio.move_on_after(LAST_DELIVERIES):
+                    await sender.wait_idle()
             finally:
                 self._operations = None
                 nursery.cancel_scope.cancel()

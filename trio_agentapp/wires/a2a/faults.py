@@ -159,10 +159,10 @@ def error_of(error: RequestError | HTTPException, *, task_id: str | None = None)
         case UnsupportedMediaType():
             return A2AError(kinds.CONTENT_TYPE, error.detail, transport=415)
         case Unauthorized():
-            kind = Kind(-32000, "UNAUTHENTICATED", 401, "UNAUTHENTICATED", error.title)
+            kind = Kind(kinds.REQUEST.code, "UNAUTHENTICATED", 401, "UNAUTHENTICATED", error.title)
             return A2AError(kind, error.detail, transport=401, domain=OWN_DOMAIN)
         case Forbidden():
-            kind = Kind(-32000, "PERMISSION_DENIED", 403, "PERMISSION_DENIED", error.title)
+            kind = Kind(kinds.REQUEST.code, "PERMISSION_DENIED", 403, "PERMISSION_DENIED", error.title)
             return A2AError(kind, error.detail, transport=403, domain=OWN_DOMAIN)
         case Elsewhere():
             named = {**named, "node": error.node_id}

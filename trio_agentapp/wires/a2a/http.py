@@ -9,7 +9,7 @@ import orjson
 from quart import Response
 from quart.wrappers import Request
 
-from ...errors import UnsupportedMediaType
+from ...errors import MalformedBody, UnsupportedMediaType
 from ...protocol.codec import decode_json
 from ...protocol.ids import identifier_fault
 from .faults import A2AError, invalid, kinds
@@ -82,6 +82,8 @@ async def read_body(request: Request) -> tuple[bytes, object]:
     if (coding := request.headers.get("Content-Encoding", "identity")).lower() != "identity":
         raise UnsupportedMediaType(f"The body must not be compressed, and its encoding is {coding[:80]!r}.")
     body = await request.get_data(True, False, False)
+    if not body.strip():
+        raise MalformedBody("The body is empty; a JSON object is needed.")
     return body, decode_json(body)
 
 

@@ -16,6 +16,7 @@ from ...protocol.ids import new_run_id, new_session_id
 from ...protocol.lifecycle import RunRecord, RunState
 from ...protocol.message import Message
 from ...protocol.request import AgentRequest
+from ...runs import Run
 from ...runs.runner import Watched
 from ...web.identity import Caller
 from ...web.protocol_adapter import ServedApp
@@ -27,7 +28,7 @@ from .memory import TaskMemory
 from .parts import content_of
 from .push import PushConfigs, PushSender
 from .silence import SilenceWatch
-from .task import REJECTED, Task, changed_at, state_of_record, task_of_record
+from .task import REJECTED, Task, changed_at, stamp, state_of_record, task_of_record
 from .versions import Version
 
 __all__ = ["Asked", "Operations", "Started"]
@@ -142,6 +143,9 @@ class Operations:
                         started.task.apply(event)
         if (message := started.task.reply) is not None:
             return "message", message
+        if started.watched is not None and started.task.terminal:
+            known = await self.app.access.describe(started.watched)
+            started.task.timestamp = stamp(changed_at(known.latest))
         return "task", started.task.as_object(history_length=configuration.get("historyLength"))
 
     async def _start(self, asked: Asked, params: Mapping[str, Any]) -> Started:
@@ -329,13 +333,28 @@ class Operations:
                 while not task.terminal and watched.subscriber.position < end:
                     for event in await watched.subscriber.receive():
                         task.apply(event)
+                if task.gap and known.run is not None and not task.terminal:
+                    task = await self._recapped(known.run, watched, history)
         except (trio.EndOfChannel, trio.ClosedResourceError):
             watched.subscriber.close()
             raise BackendUnavailable("This task cannot be read at present.", retry_after=1.0) from None
         except BaseException:
             watched.subscriber.close()
             raise
+        if task.terminal is record.state.terminal:
+            # Events have whole seconds; the order of a listing needs more.
+            task.timestamp = stamp(changed_at(record))
         return task, watched
+
+    async def _recapped(self, run: Run, watched: Watched, history: Sequence[Mapping[str, Any]]) -> Task:
+        """The task of a run on this node whose first events are not kept any more."""
+        task = Task(run.run_id, run.session_id, history)
+        task.begin()
+        while watched.subscriber.ready:
+            await watched.subscriber.receive()  # it has them, so nothing happens meanwhile
+        for event in run.builder.recap():
+            task.apply(event)
+        return task
 
     async def subscribe(self, asked: Asked, params: Mapping[str, Any]) -> tuple[Task, Watched]:
         """Return the task as it is now, and a reader of what follows."""

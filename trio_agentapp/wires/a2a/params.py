@@ -32,7 +32,7 @@ _PART = Shape(
     }
 )
 _FILE = Shape({"uri": "text", "bytes": "base64", "mimeType": "text", "name": "text"})
-_OLD_PART = Shape({"kind!": "text", "text": "text", "file": _FILE, "data": "object", "metadata": "object"})
+_OLD_PART = Shape({"kind": "text", "text": "text", "file": _FILE, "data": "object", "metadata": "object"})
 
 
 def _message(part: Shape) -> Shape:
@@ -194,7 +194,8 @@ _ROLES: Mapping[object, str] = {
 
 def _renewed_part(part: dict[str, Any], path: str, faults: Faults) -> dict[str, Any]:
     """A part of 0.3 in the form of 1.0."""
-    kind = part.get("kind")
+    # SDKs of 0.3 take parts without a kind, too.
+    kind = part.get("kind") or next((name for name in ("text", "file", "data") if name in part), None)
     if kind not in ("text", "file", "data"):
         faults.add(f"{path}.kind", "must be one of text, file, data")
         return {"text": ""}

@@ -161,6 +161,8 @@ class PushSender:
         self._configs = configs
         self._nursery = nursery
         self._followed: set[str] = set()
+        self._idle = trio.Event()
+        self._idle.set()
 
     def follow(self, watched: Watched, task: Task) -> None:
         """Deliver what happens to a task from now on. Takes the reader over, and closes it at the end.
@@ -170,8 +172,14 @@ class PushSender:
         if watched.run_id in self._followed:
             watched.subscriber.close()
             return
+        if not self._followed:
+            self._idle = trio.Event()
         self._followed.add(watched.run_id)
         self._nursery.start_soon(self._follow, watched, task, name=f"push of task {watched.run_id}")
+
+    async def wait_idle(self) -> None:
+        """Wait until nothing is left to deliver."""
+        await self._idle.wait()
 
     def follows(self, task_id: str) -> bool:
         return task_id in self._followed
@@ -188,6 +196,8 @@ class PushSender:
                         receiver.close()
         finally:
             self._followed.discard(watched.run_id)
+            if not self._followed:
+                self._idle.set()
 
     async def _read(
         self,

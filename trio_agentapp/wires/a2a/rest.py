@@ -129,7 +129,7 @@ class Rest:
         return _respond(await self._adapter.extended_card(request, asked))
 
     def _refuse(self, error: A2AError) -> Response:
-        status = error.kind.http if error.transport in (200, 500) else error.transport
+        status = error.kind.http
         response = respond(error.http(), status)
         response.headers.update(error.headers)
         if status == 401:

@@ -53,8 +53,8 @@ class TaskStream:
         """Events of a message that may be the whole answer."""
         self._held: dict[str, Any] | None = None
         """A whole part of an artifact, which is sent with the end of the artifact if that follows at once."""
-        self._texts: dict[str, tuple[bytes, bytes]] = {}
-        """What stands around a further piece of text of an artifact."""
+        self._texts: dict[str, tuple[bytes, bytes, set[int]]] = {}
+        """What stands around a further piece of text of an artifact, and the places of its streamed parts."""
 
     @property
     def announced(self) -> bool:
@@ -94,6 +94,7 @@ class TaskStream:
         if isinstance(event, ContentEvent) and event.delta and self._held is None:
             around = self._texts.get(event.msg_id)
             if around is not None and event.payload is None:
+                around[2].add(event.index)
                 return around[0] + orjson.dumps(event.text) + around[1]
         if self.ended:
             return b""
@@ -136,7 +137,8 @@ class TaskStream:
             if not event.delta:
                 return b"".join(self._hold(value) for _, value in updates)
             if updates:
-                self._texts[event.msg_id] = self._around(event.msg_id)
+                streamed = task.artifacts[event.msg_id].streamed
+                self._texts[event.msg_id] = (*self._around(event.msg_id), streamed)
         elif isinstance(event, MessageEvent):
             self._texts.pop(event.id, None)
         written = b"".join(self._update(kind, value) for kind, value in updates)

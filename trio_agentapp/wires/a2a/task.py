@@ -168,6 +168,10 @@ class Task:
             **named,
         }
 
+    def begin(self) -> None:
+        """The run is running, although the event that says so was not seen."""
+        self.state = WORKING
+
     def refuse(self, text: str, metadata: dict[str, Any]) -> None:
         """Say why the task was refused."""
         self._say(f"{self.id}-end", [{"text": text}], metadata, in_history=False)
@@ -195,10 +199,7 @@ class Task:
         self.questions.clear()
         self.message = None
         if self.gap and event.output is not None:
-            # It repeats the whole answer.
-            for message in event.output:
-                if message.type == "message" and message.role == "assistant":
-                    self._complete(message, message.content or ())
+            self._restate(event.output)
         if event.error is not None:
             self._say(
                 f"{self.id}-end", [{"text": event.error.message}], {"code": event.error.code}, in_history=False
@@ -206,6 +207,15 @@ class Task:
         if event.usage is not None:
             self.metadata["usage"] = dict(event.usage)
         return [self._status({"usage": dict(event.usage)} if event.usage is not None else None)]
+
+    def _restate(self, output: Sequence[MessageEvent]) -> None:
+        """Take the artifacts from the whole answer, which the last event repeats."""
+        for message in output:
+            if message.type == "message" and message.role == "assistant":
+                self._complete(message, message.content or ())
+        self.artifacts = {
+            message.id: self.artifacts[message.id] for message in output if message.id in self.artifacts
+        }
 
     def _begin(self, event: MessageEvent) -> list[Update]:
         if event.type == "message" and event.role == "assistant":
@@ -276,7 +286,7 @@ class Task:
         self.state = state
         self.turns += 1
         metadata = {"type": event.type, "questionId": data.get("id")}
-        self._say(event.id, parts_of(content), metadata)
+        self._say(event.id, [*parts_of(content[:-1]), {"data": _question(data), **JSON}], metadata)
         assert self.message is not None  # noqa: S101  it was just set
         self.questions[str(data.get("id"))] = (state, self.message)
         return [self._status()]
@@ -285,7 +295,14 @@ class Task:
         data = _data_of(content)
         self.questions.pop(str(data.get("approval_request_id")), None)
         self.turns += 1
-        self._say(event.id, parts_of(content), {"type": event.type}, role="ROLE_USER")
+        answer = data.get("answer", data.get("reason", ""))
+        part = {"text": answer} if isinstance(answer, str) else {"data": answer, **JSON}
+        metadata = {
+            "type": event.type,
+            "questionId": data.get("approval_request_id"),
+            "approve": data.get("approve"),
+        }
+        self._say(event.id, [part], metadata, role="ROLE_USER")
         self.state, self.message = WORKING, None
         for state, message in self.questions.values():
             self.state, self.message = state, message
@@ -311,8 +328,11 @@ class Task:
             "parts": list(parts),
             "metadata": metadata,
         }
-        if in_history and len(self.history) < MAX_HISTORY:
+        if in_history:
             self.history.append(self.message)
+            if len(self.history) > MAX_HISTORY:
+                # The message that began the task stays.
+                del self.history[1]
 
     def _status(self, metadata: dict[str, Any] | None = None) -> Update:
         update = {"taskId": self.id, "contextId": self.context_id, "status": self.status()}
@@ -353,6 +373,15 @@ def artifact_update(task: Task, artifact: dict[str, Any], *, append: bool, last:
         "append": append,
         "lastChunk": last,
     }
+
+
+def _question(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a client may want to know of a question beside its text."""
+    named = {"id": "id", "name": "name", "schema": "schema", "expires_at": "expiresAt", "fault": "fault"}
+    return {new: data[old] for old, new in named.items() if data.get(old) is not None}
+
+
+JSON = {"mediaType": "application/json"}
 
 
 def _data_of(content: Sequence[ContentEvent]) -> Mapping[str, Any]:
