@@ -112,7 +112,7 @@ async def test_a_stream_of_small_events_without_an_end() -> None:
             await send_event(stream, piece("more "))
 
     async with raw_agent(answer) as agent, A2AClient(agent.url, max_stream=100_000) as client:
-        with pytest.raises(UnexpectedAnswer, match="more than 100000 bytes in one stream"):
+        with trio.fail_after(60), pytest.raises(UnexpectedAnswer, match="more than 100000 bytes in one stream"):
             await client.send("hi")
         assert agent.methods == ["SendStreamingMessage", "CancelTask"]
 
@@ -216,7 +216,7 @@ async def test_subscriptions_that_bring_nothing_end() -> None:
         await send_event(stream, {"task": task()})
 
     async with raw_agent(answer) as agent, A2AClient(agent.url) as client:
-        with pytest.raises(ConnectionLost, match="8 attempts to resume"):
+        with trio.fail_after(120), pytest.raises(ConnectionLost, match="8 attempts to resume"):
             await client.send("hi")
         assert agent.methods == ["SendStreamingMessage", *["SubscribeToTask"] * 8, "CancelTask"]
 

@@ -157,6 +157,17 @@ async def test_a_stop_before_the_agent_has_answered() -> None:
     assert agent.requests[-1].body["params"] == {"id": "t1"}
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_the_deadline_of_the_caller_ends_the_callee(tmp_path: Path, version: str) -> None:
+    """The agent stops by itself: its caller has sent nothing but the time that it has left."""
+    async with own_agent(tmp_path, VERSIONS=version) as agent, A2AClient(agent.url) as client:
+        for wrong in (-1, 0, True, "1", 1e300, None):
+            assert (await client.send("say a", metadata={"timeout_s": wrong})).text == "a "
+        with pytest.raises(AgentTaskFailed) as caught:
+            await client.send("wait", metadata={"timeout_s": 0.3}, timeout=None)
+        assert (caught.value.task.status.message.metadata or {})["code"] == "deadline_exceeded"
+
+
 async def test_what_goes_along() -> None:
     async def answer(request: Request, stream: trio.SocketStream) -> None:
         await begin_events(stream)

@@ -113,7 +113,7 @@ class Connection:
             configuration |= {"blocking": False} if self.old else {"returnImmediately": True}
         told = dict(metadata or {})
         if (seconds := remaining(timeout)) is not None:
-            told["timeout_s"] = round(seconds, 3)
+            told.setdefault("timeout_s", round(seconds, 3))
         params = {"message": _given(sent), "configuration": _given(configuration), "metadata": told}
         return {name: value for name, value in params.items() if value}
 
