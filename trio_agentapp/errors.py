@@ -11,6 +11,8 @@
     ├── EventsMissed                  a client asked too late for some events of a run
     ├── UnexpectedAnswer              a client got a response that no server of this package sends
     ├── RegistryError                 a registry of agents cannot be reached, or refuses
+    ├── A2AError                      another agent refused a request of the A2A client
+    ├── AgentTaskFailed               a task of another agent failed, or was rejected or canceled
     ├── ModelError                    the server of a model refused, failed or broke off
     ├── TurnLimitReached              a model still calls tools after the last turn it may take
     └── RequestError                  refused before any run starts or answers
@@ -46,7 +48,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 __all__ = [
+    "A2AError",
     "AgentAppError",
+    "AgentTaskFailed",
     "BackendUnavailable",
     "ConfigurationError",
     "ConnectionLost",
@@ -135,6 +139,40 @@ class UnexpectedAnswer(AgentAppError):
 
 class RegistryError(AgentAppError):
     """A registry of agents cannot be reached, refuses, or answers with something else. The message says which."""
+
+
+class A2AError(AgentAppError):
+    """Another agent refused a request, with an error of A2A or with a status of HTTP.
+
+    `code`: that of the specification, such as -32001 for an unknown task (A2A 1.0, section 5.4); None if the server
+    did not say one. `reason`: its name, such as `TASK_NOT_FOUND`. `status`: that of HTTP. `data`: the details.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: int | None = None,
+        reason: str = "",
+        status: int | None = None,
+        data: Any = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.status = status
+        self.data = data
+
+
+class AgentTaskFailed(AgentAppError):
+    """A task of another agent ended as failed, rejected or canceled. `task` has what it produced before."""
+
+    def __init__(self, name: str, task: Any) -> None:
+        text = task.status.message.text if task.status.message is not None else ""
+        super().__init__(
+            f"task {task.id} of agent {name!r} ended as {task.state.value}" + (f": {text}" if text else "")
+        )
+        self.task = task
 
 
 class ModelError(AgentAppError):

@@ -31,4 +31,4 @@ def test_bytes_are_searched_once() -> None:
     parser = SSEParser()
     for number in range(1, 20):
         assert parser.feed(b"x" * 1000) == []
-        assert parser._searched == 1000 * number
+        assert parser._reader._searched == 1000 * number

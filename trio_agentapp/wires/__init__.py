@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .a2a import A2AAdapter, AgentCardWithRuntimeConfig, a2a_reply
+    from .a2a_client import A2AClient
     from .completions.adapter import CompletionsAdapter
     from .responses.adapter import ResponsesAdapter
 
 _HOMES: dict[str, str] = {
     "A2AAdapter": "a2a",
+    "A2AClient": "a2a_client",
     "AgentCardWithRuntimeConfig": "a2a",
     "CompletionsAdapter": "completions.adapter",
     "ResponsesAdapter": "responses.adapter",
@@ -22,7 +24,14 @@ _HOMES: dict[str, str] = {
 }
 """The module of each public name."""
 
-__all__ = ["A2AAdapter", "AgentCardWithRuntimeConfig", "CompletionsAdapter", "ResponsesAdapter", "a2a_reply"]
+__all__ = [
+    "A2AAdapter",
+    "A2AClient",
+    "AgentCardWithRuntimeConfig",
+    "CompletionsAdapter",
+    "ResponsesAdapter",
+    "a2a_reply",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -33,6 +33,9 @@ from .versions import Version
 
 __all__ = ["Asked", "Operations", "Started"]
 
+MAX_TIME_LEFT = 365 * 24 * 3600.0
+"""Seconds that a caller may have left. More is no limit."""
+
 PAGE = 50
 """Tasks on a page if the client names no size: specification 1.0, ListTasksRequest."""
 
@@ -158,7 +161,7 @@ class Operations:
             session_id=message.get("contextId") or new_session_id(),
             user_id=caller.named_user,
             on_disconnect="continue",
-            timeout_s=self.config.task_timeout,
+            timeout_s=_time_limit(self.config.task_timeout, params.get("metadata")),
             extra={"a2a": _extra_of(asked, params)},
         )
         try:
@@ -476,6 +479,14 @@ def _message_of(message: Mapping[str, Any]) -> Message:
         id=message["messageId"],
         metadata=metadata or None,
     )
+
+
+def _time_limit(of_app: float | None, metadata: Mapping[str, Any] | None) -> float | None:
+    """The seconds that a task may take: those of the app, or those that its caller has left, if they are fewer."""
+    left = (metadata or {}).get("timeout_s")
+    if isinstance(left, bool) or not isinstance(left, int | float) or not 0 < left <= MAX_TIME_LEFT:
+        return of_app
+    return float(left) if of_app is None else min(of_app, left)
 
 
 def _user_in(metadata: Mapping[str, Any]) -> str | None:
