@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Never, TypeVar, Unpack, overload
@@ -386,6 +386,14 @@ class AgentApp(RoutingApp):
         """Return why `/readiness` answers 503; None if it answers 200."""
         return self._runtime.unready_reason()
 
+    def note_addresses(self, urls: Sequence[str]) -> None:
+        """The server tells where it listens."""
+        self._runtime.served_at = tuple(urls)
+
+    def readiness_details(self) -> dict[str, Any]:
+        """What the protocols add to the answer of `/readiness`."""
+        return {name: value for adapter in self._adapters for name, value in adapter.details().items()}
+
     def check_workers(self, workers: int) -> None:
         """Raises ConfigurationError: so many processes would not know of each other's tasks."""
         self._tasks.check_workers(workers)
@@ -407,6 +415,7 @@ class AgentApp(RoutingApp):
             node_id=self.node_id,
             endpoint_path=self.settings.endpoint_path,
             unready_reason=self.unready_reason,
+            details=self.readiness_details,
         )
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._open().run_routes)

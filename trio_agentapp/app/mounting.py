@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from quart import Quart, Response
 from quart import request as request_proxy
@@ -59,6 +59,7 @@ def mount_health(
     node_id: str,
     endpoint_path: str,
     unready_reason: Callable[[], str | None],
+    details: Callable[[], dict[str, Any]],
 ) -> None:
     """Add `/`, the health routes and the documentation of the API."""
 
@@ -69,7 +70,7 @@ def mount_health(
         return alive(service=name, node=node_id)
 
     async def ready() -> Response:
-        return readiness(unready_reason())
+        return readiness(unready_reason(), details())
 
     async def openapi() -> Response:
         return openapi_json(app, name=name, description=description, endpoint_path=endpoint_path)

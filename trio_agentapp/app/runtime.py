@@ -74,6 +74,7 @@ class Runtime:
         self._adapters = adapters
         self.parts: Parts | None = None
         """None while the app is not open."""
+        self.served_at: Sequence[str] = ()
         self._bridge: Bridge | None = None
         self._drained: trio.Event | None = None
 
@@ -130,6 +131,7 @@ class Runtime:
             access=access,
             node_id=self._node_id,
             max_body_bytes=self._settings.max_body_bytes,
+            addresses=lambda: self.served_at,
             unready_reason=self.unready_reason,
         )
         for adapter in self._adapters:

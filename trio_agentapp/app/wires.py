@@ -17,4 +17,8 @@ def adapters_of(settings: Settings) -> Sequence[ProtocolAdapter]:
     """Return the adapters that were given, else one for each protocol that is built in."""
     if settings.protocol_adapters is not None:
         return tuple(settings.protocol_adapters)
-    return (A2AAdapter(settings.a2a_config), ResponsesAdapter(), CompletionsAdapter())
+    return (
+        A2AAdapter(settings.a2a_config, redis_url=settings.interrupt_redis_url, redis_prefix=settings.redis_prefix),
+        ResponsesAdapter(),
+        CompletionsAdapter(),
+    )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .dns_sd import DnsSdRegistry
-    from .environment import registries_from_environment
+    from .environment import registries_from_environment, registries_of
     from .keeper import Keeper, RegistryStatus, keeping
     from .nacos import NacosRegistry
     from .redis import RedisRegistry
@@ -32,6 +32,7 @@ __all__ = [
     "RegistryStatus",
     "keeping",
     "registries_from_environment",
+    "registries_of",
 ]
 
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "NacosRegistry": "nacos",
     "RedisRegistry": "redis",
     "registries_from_environment": "environment",
+    "registries_of": "environment",
 }
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..abc import AgentRegistry
 from ..errors import ConfigurationError
+from .foreign import as_registry, listed
 
-__all__ = ["registries_from_environment"]
+__all__ = ["registries_from_environment", "registries_of"]
 
 ENABLED = "A2A_REGISTRY_ENABLED"
 TYPE = "A2A_REGISTRY_TYPE"
@@ -58,6 +59,18 @@ def registries_from_environment(
         if name not in makers:
             raise ConfigurationError(f"{TYPE}: {name!r} is unknown; the registries are {', '.join(makers)}")
     return [makers[name]() for name in dict.fromkeys(names)]
+
+
+def registries_of(
+    given: object, *, redis_url: str | None = None, prefix: str = "agentapp"
+) -> Sequence[AgentRegistry]:
+    """Return the registries that the code names, one or a list; without any, those of the environment.
+
+    Raises ConfigurationError: one is no registry, there are too many, or a variable cannot work.
+    """
+    if given is None:
+        return registries_from_environment(redis_url=redis_url, prefix=prefix)
+    return [as_registry(each) for each in listed(given)]
 
 
 def _flag(values: Mapping[str, str]) -> bool | None:

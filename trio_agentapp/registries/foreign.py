@@ -12,7 +12,20 @@ import trio
 from ..abc import A2ATransportsProperties, AgentCard, AgentRegistry
 from ..errors import ConfigurationError
 
-__all__ = ["ForeignRegistry", "as_registry"]
+__all__ = ["ForeignRegistry", "as_registry", "listed"]
+
+MAX_REGISTRIES = 16
+"""Registries of one app. Each has a task, and connections of its own."""
+
+
+def listed(registries: object) -> Sequence[object]:
+    """Return one registry, or several, as a list. Raises ConfigurationError: there are too many."""
+    if registries is None:
+        return []
+    found = list(registries) if isinstance(registries, (list, tuple, set, frozenset)) else [registries]
+    if len(found) > MAX_REGISTRIES:
+        raise ConfigurationError(f"registry: an app takes {MAX_REGISTRIES} registries at most, not {len(found)}")
+    return found
 
 
 def as_registry(registry: object) -> AgentRegistry:

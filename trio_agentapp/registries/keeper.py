@@ -23,7 +23,7 @@ from ..nursery import nursery_around
 from ..protocol.text import describe_exception, escaped, safe_text
 from ..redis import Backoff
 from .card import json_of, name_of
-from .foreign import as_registry
+from .foreign import as_registry, listed
 
 __all__ = ["Keeper", "RegistryStatus", "keeping"]
 
@@ -37,9 +37,6 @@ WITHDRAW_WITHIN = 5.0
 
 BACKOFF = Backoff(first=0.5, last=30.0)
 """A registry that restarts is back within seconds; one that is down for hours is not flooded."""
-
-MAX_REGISTRIES = 16
-"""Registries of one app. Each has a task, and connections of its own."""
 
 MAX_ERROR = 500
 """Characters of an error that are kept."""
@@ -125,7 +122,7 @@ async def keeping(
     """
     name_of(agent_card)
     card = json_of(agent_card)
-    found = [as_registry(registry) for registry in _listed(registries)]
+    found = [as_registry(registry) for registry in listed(registries)]
     registrations = [_Registration(registry, card, tuple(transports), call_timeout, backoff) for registry in found]
     keeper = Keeper(registrations, withdraw_within)
     async with nursery_around() as nursery:
@@ -136,15 +133,6 @@ async def keeping(
         finally:
             with trio.CancelScope(shield=True):  # it ends within `withdraw_within`
                 await keeper.withdraw()
-
-
-def _listed(registries: object) -> Sequence[object]:
-    if registries is None:
-        return []
-    listed = list(registries) if isinstance(registries, (list, tuple, set, frozenset)) else [registries]
-    if len(listed) > MAX_REGISTRIES:
-        raise ConfigurationError(f"registry: an app takes {MAX_REGISTRIES} registries at most, not {len(listed)}")
-    return listed
 
 
 class _Registration:

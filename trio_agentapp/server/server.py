@@ -91,6 +91,8 @@ async def serve(
             listeners, urls = _listen(sockets, config)
             async with trio.open_nursery() as server:
                 connections = _Connections(wrapped, config, ConnectionState(state))
+                if hasattr(app, "note_addresses"):
+                    app.note_addresses(urls)
                 task_status.started(urls)
                 await connections.run(server, listeners, shutdown_trigger)
             await driver.wait_for_shutdown()

@@ -35,10 +35,10 @@ def alive(**more: Any) -> Response:
     return json_response({"status": "healthy", "timestamp": time.time(), **more})
 
 
-def readiness(reason: str | None) -> Response:
-    """200, or 503 with the reason why this node should get no new runs."""
+def readiness(reason: str | None, details: dict[str, Any]) -> Response:
+    """200, or 503 with the reason why this node should get no new runs. `details`: further members of the body."""
     if reason is None:
-        return alive()
-    response = json_response({"status": "unready", "timestamp": time.time(), "reason": reason}, 503)
+        return alive(**details)
+    response = json_response({"status": "unready", "timestamp": time.time(), "reason": reason, **details}, 503)
     response.headers["Retry-After"] = "1"
     return response

@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 from quart import Response
@@ -47,6 +47,8 @@ class ServedApp:
     """Starts, finds, watches and stops runs for a caller, and checks what the caller may do."""
     node_id: str
     max_body_bytes: int
+    addresses: Callable[[], Sequence[str]]
+    """The URLs on which this process listens; none before it does, and under another server."""
     unready_reason: Callable[[], str | None]
     """Why the app takes no new runs at present; None: it is ready."""
 
@@ -79,6 +81,10 @@ class ProtocolAdapter(ABC):
 
     async def before_drain(self) -> None:  # noqa: B027  most adapters have nothing to do here
         """Called when the app is about to take no new runs. The drain waits for it, for 3 s at most."""
+
+    def details(self) -> Mapping[str, Any]:
+        """Further members for the answer of `GET /readiness`, about services of the protocol."""
+        return {}
 
     @asynccontextmanager
     async def opened(self, app: ServedApp) -> AsyncIterator[None]:

@@ -204,6 +204,17 @@ class Health(TypedDict):
     service: NotRequired[str]
     node: NotRequired[str]
     reason: NotRequired[str]
+    registries: NotRequired[list[RegistrationState]]
+
+
+class RegistrationState(TypedDict):
+    """The registration of the agent in one registry."""
+
+    registry: str
+    state: Literal["waiting", "registered", "retrying", "deregistered"]
+    since: Epoch
+    failures: int
+    error: str | None
 
 
 class Problem(TypedDict):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import attrs
 import orjson
 import trio
 from quart import Response
@@ -14,6 +15,7 @@ from quart.wrappers import Request
 
 from ...errors import ConfigurationError
 from ...nursery import nursery_around
+from ...registries import registries_of
 from ...runs.runner import Watched
 from ...web.identity import Caller
 from ...web.protocol_adapter import ProtocolAdapter, WireRoute
@@ -31,6 +33,9 @@ from .silence import SilenceWatch
 from .stream import TaskStream
 from .task import Task
 from .versions import Version
+
+if TYPE_CHECKING:
+    from .registration import Registration
 
 __all__ = ["A2AAdapter"]
 
@@ -51,13 +56,26 @@ CARD_AGE = 300
 
 
 class A2AAdapter(ProtocolAdapter):
-    """Serves A2A 1.0 and 0.3. `config`: the agent card, and settings."""
+    """Serves A2A 1.0 and 0.3.
+
+    Args:
+        config: the agent card, and settings.
+        redis_url, redis_prefix: for a registry in Redis that the environment selects without an address.
+    """
 
     name = "A2A"
 
-    def __init__(self, config: AgentCardWithRuntimeConfig | None = None) -> None:
+    def __init__(
+        self,
+        config: AgentCardWithRuntimeConfig | None = None,
+        *,
+        redis_url: str | None = None,
+        redis_prefix: str = "agentapp",
+    ) -> None:
         self.config = config or AgentCardWithRuntimeConfig()
+        self._redis_url, self._prefix = redis_url, redis_prefix
         self._operations: Operations | None = None
+        self._registration: Registration | None = None
         self._jsonrpc = JsonRpc(self)
         self._rest = Rest(self)
 
@@ -91,6 +109,7 @@ class A2AAdapter(ProtocolAdapter):
         card = completed_card(
             config.agent_card or {}, name=app.name, description=app.description, extended=extended
         )
+        registries = registries_of(config.registry, redis_url=self._redis_url, prefix=self._prefix)
         configs = PushConfigs(config.push_hosts)
         async with nursery_around() as nursery:
             silence = SilenceWatch(config.task_event_timeout)
@@ -106,18 +125,30 @@ class A2AAdapter(ProtocolAdapter):
             )
             sender = self._operations.sender
             try:
-                # Registries: keep the app registered here, from `config.registry` and the card, in a block around
-                # the yield; withdraw in `before_drain`.
+                if registries:
+                    # An app without registries needs none of their libraries.
+                    from .registration import Registration
+
+                    self._registration = Registration(app, config, card, PATH, registries)
+                    nursery.start_soon(self._registration.serve, name="registration of the agent")
                 yield
                 # All runs have ended by now, so their last states are on their way.
                 with trio.move_on_after(LAST_DELIVERIES):
                     await sender.wait_idle()
             finally:
-                self._operations = None
+                self._operations = self._registration = None
                 nursery.cancel_scope.cancel()
 
     async def before_drain(self) -> None:
         """Leave the registries, so that no other agent begins a call that would be refused."""
+        if self._registration is not None:
+            await self._registration.withdraw()
+
+    def details(self) -> Mapping[str, Any]:
+        """The state of each registration, for the readiness route."""
+        if self._registration is None:
+            return {}
+        return {"registries": [attrs.asdict(status) for status in self._registration.statuses()]}
 
     # The card.
 
