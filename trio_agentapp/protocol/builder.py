@@ -10,12 +10,13 @@ import attrs
 
 from ..errors import ItemError
 from .content import GROWING, Content, DataContent, RefusalContent, TextContent, payload_of
-from .events import ENVELOPE, ContentEvent, Event, Failure, MessageEvent, ResponseEvent, Status, mass
+from .events import ENVELOPE, ContentEvent, Event, Failure, MessageEvent, ResponseEvent, StateEvent, Status, mass
 from .ids import new_message_id
 from .items import plain_item
 from .message import OUTPUT_OF, Message
 from .open_message import OpenMessage, OpenPart, text_of
 from .payload import clean_text, is_half, plain_json
+from .shared_state import SharedState
 
 __all__ = ["MAX_ANSWER_BYTES", "AnswerTooLarge", "ResponseBuilder"]
 
@@ -67,6 +68,8 @@ class ResponseBuilder:
         self._ids: set[str] = set()
         self._calls: dict[str, str] = {}
         self._usage: dict[str, Any] | None = None
+        self.state: SharedState | None = None
+        """The state that clients show, if the run has one. The end of the response sends its last changes."""
         self._size = 0
 
     @property
@@ -169,6 +172,16 @@ class ResponseBuilder:
             self._message.size = added
         return events
 
+    def take_state(self) -> Sequence[Event]:
+        """Return the event that sends the changes of the state; no event if there are none."""
+        if self._phase != "live" or self.state is None or not self.state.pending:
+            return ()
+        taken = self.state.take()
+        if taken is None:
+            return ()
+        whole, patch = taken
+        return (StateEvent(self._number(), whole is None, whole, patch),)
+
     def _repeated(self, message: Message) -> int:
         """Return the bytes of a cumulative message that its earlier copy had."""
         for known in (self._message, self._aside.get(message.id or "")):
@@ -240,6 +253,7 @@ class ResponseBuilder:
         events: list[Event] = []
         if self._phase == "live":
             self._give_up_half(events)
+            events += self.take_state()
         status_of_open: _Closing = "completed" if failure is None else "incomplete"
         self._close_message(status_of_open, events)
         while self._aside:

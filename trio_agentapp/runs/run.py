@@ -7,10 +7,12 @@ import logging
 import math
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVarTuple
 
 import trio
@@ -21,6 +23,7 @@ from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Phase, RunLifecycle, RunRecord
 from ..protocol.message import Message
 from ..protocol.request import CancelAfter
+from ..protocol.shared_state import SharedState
 from .cleanup import Cleanup, CleanupScope
 from .containment import contain
 from .log import EventLog
@@ -43,6 +46,12 @@ OUTSIDE_BUDGET = 10.0
 
 INPUT_POLL = 1.0
 """Seconds between two fetches of input from other nodes while a handler waits for it. Wake-ups may be lost."""
+
+STATE_INTERVAL = 0.05
+"""Seconds between two events that send changes of a run's state. People do not see more than 20 in a second."""
+
+_STATES = threading.Lock()
+"""Held for some assignments by the writers of every `run.state`: handlers may change it in a thread."""
 
 OnDisconnect = CancelAfter | str
 """What happens when the last watcher leaves: "cancel", "continue", or CancelAfter(seconds)."""
@@ -90,6 +99,8 @@ class Run:
         """Where events go. Readers get those that are in the log."""
         self.asked: Sequence[Message] = ()
         """The messages of the request."""
+        self.first_state: Mapping[str, Any] | None = None
+        """The state of the request."""
         self.shared = False
         """Readers on other nodes get the events, too. This node alone does not know whether the run is watched."""
         self.on_unwatched: Callable[[], object] | None = None
@@ -102,6 +113,7 @@ class Run:
         self.input_received = 0
         """How many messages other nodes have forwarded."""
         self.created_at = time.time()
+        self._trio_token = trio.lowlevel.current_trio_token()
         self.ended = trio.Event()
         self.on_disconnect = on_disconnect
         self.unwatched_since: float | None = None
@@ -142,6 +154,28 @@ class Run:
     @usage.setter
     def usage(self, usage: Mapping[str, Any] | None) -> None:
         self.builder.usage = usage
+
+    @property
+    def state(self) -> SharedState:
+        """A JSON object that front ends show; each change is sent to the clients.
+
+            run.state["progress"] = 0.5
+
+        It begins as the `state` of the request. Changes that are made without an await between them are sent
+        together, at most 20 times a second; a change is sent before what the handler yields after it. Setting
+        replaces the whole object. Raises ItemError for what has no form in JSON, or is too large.
+        """
+        state = self.builder.state
+        if state is None:
+            # From whichever thread of the handler. Two that come at once must get the same object.
+            with _STATES:
+                state = self.builder.state = self.builder.state or SharedState(self.first_state, _STATES)
+            self._trio_token.run_sync_soon(self._send_state_changes)
+        return state
+
+    @state.setter
+    def state(self, value: Mapping[str, Any]) -> None:
+        self.state.replace(value)
 
     def cleanup(self) -> CleanupScope:
         """`async with run.cleanup():` shields awaits from a stop, for the cleanup budget at most."""
@@ -353,13 +387,26 @@ class Run:
         if sink.drained:
             # A reader, which is another task, has taken the last item: the other tasks have had a turn since.
             self._turn_began = time.monotonic()
+        builder = self.builder
+        if builder.state is not None and builder.state.pending:
+            self.send_state()
         try:
-            events = self.builder.add(item)
+            events = builder.add(item)
         except AnswerTooLarge:
             self.scope.stop(Cause.ANSWER_TOO_LARGE)
             return True
         sink.put(events)
         return time.monotonic() - self._turn_began >= TURN or sink.congested
+
+    def send_state(self) -> None:
+        """Send the changes of the state to the readers."""
+        if self.lifecycle.phase is Phase.RUNNING and (events := self.builder.take_state()):
+            self.sink.put(events)
+
+    def _send_state_changes(self) -> None:
+        # While the handler is executed, the nursery is open. Later changes are sent with the end of the run.
+        if self.children is not None and self.lifecycle.phase is Phase.RUNNING:
+            self.children.start_soon(send_state_changes, self, name="changes of run.state")
 
     async def pause(self) -> None:
         """Let other tasks run, and wait while the sink is congested. A stop is raised here."""
@@ -429,6 +476,22 @@ class Run:
         self.log.close()
         self.ended.set()
         self.sink, self.on_input_wanted, self.on_unwatched = self.log, None, None
+
+
+async def send_state_changes(run: Run) -> None:
+    """Send the changes of a run's state while its handler is executed: a first one at once, then with pauses."""
+    state, token = run.state, trio.lowlevel.current_trio_token()
+    try:
+        while True:
+            changed = trio.Event()
+            state.on_change = partial(token.run_sync_soon, changed.set)
+            if not state.pending:
+                await changed.wait()
+            run.send_state()
+            await run.pause()
+            await trio.sleep(STATE_INTERVAL)
+    finally:
+        state.on_change = None
 
 
 async def _call_back(fn: Callable[[], Awaitable[object] | object]) -> None:
