@@ -10,7 +10,7 @@ ARGS :=
 # Test processes. Each test file runs in one process. Most tests wait for processes and servers that they start.
 JOBS := 3
 RUNS := 3
-FRAMEWORKS := agentscope agentscope2 langgraph autogen agno pydantic-ai openai-agents
+FRAMEWORKS := agentscope agentscope2 langgraph autogen agno pydantic-ai openai-agents front-ends
 # Tests of what differs between Python versions: syntax, types, the standard library, threads, signals, sockets, files.
 QUICK := tests/protocol tests/runs/test_driver.py tests/runs/test_containment.py tests/app/test_routes.py \
   tests/app/test_loading.py tests/server/test_server.py tests/redis/test_login.py tests/stores/test_conformance.py \
@@ -47,16 +47,19 @@ test: $(VENV)/.installed-dev
 test-python: $(VENV)/.installed-dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile $(QUICK) $(ARGS)
 
-# One environment for each framework, because their pins do not agree. It is made again when its pins change: the
-# name of its stamp file has their hash.
+# One environment for each framework, and for each client of a protocol, because their pins do not agree. Pins are in
+# an extra of its name, or in its requirements.txt. It is made again when its pins change: the name of its stamp file
+# has their hash.
 test-frameworks: $(BIN)/python
 	@set -e; for name in $(FRAMEWORKS); do \
 	  venv=.venv-frameworks/$$name; \
-	  stamp=$$venv/.installed-$$(cksum < pyproject.toml | cut -d' ' -f1); \
+	  pins=tests/frameworks/$$name/requirements.txt; \
+	  if [ -e $$pins ]; then wanted=". -r $$pins"; else wanted=".[$$name]"; pins=; fi; \
+	  stamp=$$venv/.installed-$$(cat pyproject.toml $$pins | cksum | cut -d' ' -f1); \
 	  if [ ! -e $$stamp ]; then \
 	    echo "Installing $$name in $$venv."; \
 	    $(BIN)/python -m venv --clear $$venv; \
-	    $$venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$$name]" pytest pytest-trio fakeredis; \
+	    $$venv/bin/python -m pip install --quiet --disable-pip-version-check -e $$wanted pytest pytest-trio fakeredis; \
 	    touch $$stamp; \
 	  fi; \
 	  $$venv/bin/pytest -W default tests/frameworks/$$name $(ARGS); \

@@ -88,6 +88,7 @@ class Options(TypedDict, total=False):
     authenticate: Authenticate | None
     authorize: Authorize | None
     protocol_adapters: Sequence[ProtocolAdapter] | None
+    agui_config: Any
     require_auth: bool
     cors_origins: Sequence[str]
     allowed_hosts: Sequence[str]
@@ -309,6 +310,7 @@ class Settings:
     authenticate: Authenticate | None = _setting(None, _function)
     authorize: Authorize | None = _setting(None, _function)
     protocol_adapters: Sequence[ProtocolAdapter] | None = _setting(None, _adapters)
+    agui_config: Any = _setting(None)
     require_auth: bool = _setting(False, YES_OR_NO)
     cors_origins: tuple[str, ...] = _setting((), _texts("origins such as 'https://app.example.com'"), _origins)
     allowed_hosts: tuple[str, ...] = _setting((), _texts("host names such as 'agent.example.com'"), _hosts)

@@ -14,4 +14,6 @@ def adapters_of(settings: Settings) -> Sequence[ProtocolAdapter]:
     """Return the adapters that were given, else one for each protocol that is built in."""
     if settings.protocol_adapters is not None:
         return tuple(settings.protocol_adapters)
-    return ()
+    from ..wires import AGUIAdapter, AISDKAdapter
+
+    return (AGUIAdapter(config=settings.agui_config), AISDKAdapter())

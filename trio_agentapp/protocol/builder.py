@@ -272,7 +272,8 @@ class ResponseBuilder:
         if content.delta and text_of(content) == "":
             return
         message = self._message
-        if message is None or not message.takes_text:
+        takes = message is not None and (message.takes_text or (content.type == "data" and message.takes_data))
+        if message is None or not (takes and (content.delta or message.takes_text)):
             self._put_aside(events)
             message = self._open_message(Message(), events, cumulative=False)
         if content.delta:
@@ -309,7 +310,9 @@ class ResponseBuilder:
     def _put_aside(self, events: list[Event]) -> None:
         """Make room for another current message: complete the current one, or put it aside if it may continue."""
         message = self._message
-        if message is None or not message.cumulative or message.frame.id is None:
+        # Deltas of data name no message, so a call that has got some cannot go on after another item.
+        grown = message is not None and message.takes_data and message.part is not None
+        if message is None or grown or not message.cumulative or message.frame.id is None:
             self._close_message("completed", events)
             return
         self._message = self._text_part = None

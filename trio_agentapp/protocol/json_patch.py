@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-__all__ = ["Operation", "difference"]
+__all__ = ["Operation", "apply", "difference"]
 
 Operation: TypeAlias = dict[str, Any]
 
@@ -53,3 +54,31 @@ def _of_lists(before: list[Any], after: list[Any], path: str) -> list[Operation]
 def _escaped(name: str) -> str:
     """Return a name as a token of a JSON Pointer (RFC 6901, section 3)."""
     return name.replace("~", "~0").replace("/", "~1")
+
+
+def apply(value: Any, patch: Sequence[Mapping[str, Any]]) -> Any:
+    """Return `value` after the operations of a patch that `difference` has made. `value` itself is not changed.
+
+    Raises LookupError: the patch was made for another value.
+    """
+    for operation in patch:
+        way = [token.replace("~1", "/").replace("~0", "~") for token in operation["path"].split("/")[1:]]
+        value = _applied(value, way, operation)
+    return value
+
+
+def _applied(value: Any, way: list[str], operation: Mapping[str, Any]) -> Any:
+    if not way:
+        return operation["value"]
+    # Copies only what is on the way.
+    copy: Any = dict(value) if isinstance(value, dict) else list(value)
+    place: Any = way[0] if isinstance(copy, dict) or way[0] == "-" else int(way[0])
+    if len(way) > 1:
+        copy[place] = _applied(copy[place], way[1:], operation)
+    elif operation["op"] == "remove":
+        del copy[place]
+    elif place == "-" and isinstance(copy, list):
+        copy.append(operation["value"])
+    else:
+        copy[place] = operation["value"]
+    return copy

@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import ItemError
 from .content import Content, ContentType, DataContent, RefusalContent, TextContent, payload_of
 from .events import ContentEvent
-from .message import Message
+from .message import OUTPUT_OF, Message
 from .payload import fold_data
 
 __all__ = ["OpenMessage", "OpenPart", "text_of"]
@@ -89,6 +89,11 @@ class OpenMessage:
     def takes_text(self) -> bool:
         """Whether plain strings are appended to this message."""
         return self.frame.type == "message" and self.frame.role == "assistant"
+
+    @property
+    def takes_data(self) -> bool:
+        """Whether deltas of data are appended to this message: a tool call whose arguments arrive in pieces."""
+        return self.frame.type in OUTPUT_OF and self.cumulative and not self.seen and self.held is None
 
     def continued_by(self, message: Message) -> bool:
         """Whether a `(msg, last)` pair with this message continues the open one."""

@@ -117,6 +117,7 @@ class Run:
         self.ended = trio.Event()
         self.on_disconnect = on_disconnect
         self.unwatched_since: float | None = None
+        self._absence: CancelAfter | None = None
         self.lease: Lease | None = None
         self.renewed_at = -math.inf
         """When the last confirmed renewal of the lease was sent, on Trio's clock."""
@@ -371,7 +372,7 @@ class Run:
     def expects(self, message: Message) -> bool:
         """Whether the message names no question, or one that is open."""
         named = question_named_in(message)
-        return named is None or any(asked.id == named and asked.waits for asked in self._questions)
+        return named is None or self.has_open(named)
 
     @property
     def has_room_for_input(self) -> bool:
@@ -448,14 +449,31 @@ class Run:
     def watch(self, after: int = -1) -> Subscriber:
         """Return a reader that counts as a watcher: when the last one leaves, `on_disconnect` decides."""
         subscriber = self.log.subscribe(after)
-        self.unwatched_since = None
+        self.unwatched_since = self._absence = None
         subscriber.on_close(self._watcher_left)
         return subscriber
+
+    def expect_absence(self, limit: CancelAfter) -> None:
+        """A protocol ends its stream at a question, and comes back with the answer.
+
+        Until somebody watches the run again, `limit` applies in place of `on_disconnect`.
+        """
+        if self.on_disconnect == "cancel":
+            self._absence = limit
+
+    @property
+    def when_unwatched(self) -> OnDisconnect:
+        """What happens to the run at present when nobody watches it."""
+        return self._absence or self.on_disconnect
+
+    def has_open(self, question_id: str) -> bool:
+        """Whether the question with this id waits for its answer."""
+        return any(asked.id == question_id and asked.waits for asked in self._questions)
 
     def _watcher_left(self) -> None:
         if self.log.has_readers or self.lifecycle.phase is Phase.ENDED:
             return
-        if self.on_disconnect == "cancel" and not self.shared:
+        if self.when_unwatched == "cancel" and not self.shared:
             self.scope.stop(Cause.DISCONNECTED)
             return
         self.unwatched_since = trio.current_time()

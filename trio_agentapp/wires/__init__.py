@@ -8,10 +8,14 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOMES: dict[str, str] = {}
+_HOMES: dict[str, str] = {
+    "AGUIAdapter": "agui",
+    "AGUIAdaptorConfig": "agui",
+    "AISDKAdapter": "aisdk",
+}
 """The module of each public name."""
 
-__all__: list[str] = []
+__all__ = ["AGUIAdapter", "AGUIAdaptorConfig", "AISDKAdapter"]
 
 
 def __getattr__(name: str) -> Any:
