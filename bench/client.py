@@ -23,7 +23,7 @@ from itertools import pairwise
 from math import ceil
 from urllib.parse import urlsplit
 
-from wire import DELTA, MADE, Answer, Events, ProtocolError, chat_body, request
+from wire import DELTA, MADE, PROTOCOLS, Answer, ProtocolError, request
 
 ONE_READ = 256 * 1024
 
@@ -56,7 +56,7 @@ class Times:
 class Chat:
     """One request and its answer."""
 
-    def __init__(self, request: bytes, connection: socket.socket | None) -> None:
+    def __init__(self, request: bytes, connection: socket.socket | None, protocol: str) -> None:
         self.times = Times()
         self.times.began = time.perf_counter()
         self.kept = connection is not None
@@ -64,7 +64,8 @@ class Chat:
         self.socket.setblocking(False)
         self._request = request
         self._answer = Answer()
-        self._events = Events()
+        _, _, events = PROTOCOLS[protocol]
+        self._events = events()
 
     @property
     def ended(self) -> bool:
@@ -171,7 +172,7 @@ class Load:
             chat.socket.close()
 
     def _start(self, epoll: select.epoll, live: dict[int, Chat], kept: socket.socket | None = None) -> None:
-        chat = Chat(self.requests(), kept)
+        chat = Chat(self.requests(), kept, self.options.protocol)
         self.chats.append(chat.times)
         if kept:
             chat.ask()
@@ -198,8 +199,8 @@ def requests_of(options: argparse.Namespace) -> Callable[[], bytes]:
     def make() -> bytes:
         nonlocal number
         number += 1
-        body = chat_body(f"{name}-{number}", options.model, options.rate, options.count)
-        return request(host, "/process", body)
+        path, body_of, _ = PROTOCOLS[options.protocol]
+        return request(host, path, body_of(f"{name}-{number}", options.model, options.rate, options.count))
 
     return make
 
@@ -241,6 +242,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, help="the kind of chat, see measured.py")
     parser.add_argument("--rate", type=float, default=20.0, help="deltas per second of a slow chat")
     parser.add_argument("--count", type=int, default=100, help="deltas of a chat")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="process")
     parser.add_argument("--chats", type=int, default=1)
     parser.add_argument("--ramp", type=float, default=0.0, help="seconds over which the chats start")
     return parser

@@ -23,11 +23,13 @@ app = AgentApp(app_name="bench")
 
 @app.query(framework=FRAMEWORK)
 async def chat(self, msgs, request=None, run=None, **kwargs):  # noqa: ARG001 - every handler may be written so
-    count = request.extra.get("count", 100)
-    match request.model:
+    # Each protocol has its own place for fields that it does not know.
+    fields = request.extra.get("forwarded_props") or request.extra.get("body") or request.extra
+    count = fields.get("count", 100)
+    match request.model or fields.get("model"):
         case "slow":
             # Each delta says when it was made, on the clock that the client reads too.
-            pause = 1 / request.extra.get("rate", 20)
+            pause = 1 / fields.get("rate", 20)
             for _ in range(count):
                 await sleep(pause)
                 yield f"{DELTA}@{time.perf_counter():.6f} "

@@ -253,6 +253,24 @@ def bridge(bench: Bench) -> Figures:
     return figures | {"more_us": figures["us_per_event_of_asyncio"] - figures["us_per_event_of_trio"]}
 
 
+def front_ends(bench: Bench) -> Figures:
+    """The same chats in our own protocol and in those of front ends, on one server, in turns."""
+    figures: Figures = {}
+    with bench.start() as server:
+        cpu: dict[str, list[float]] = {"process": [], "ag-ui": [], "ai-sdk": []}
+        for name in cpu:
+            checked(server.load("burst", protocol=name, count=100, chats=20))
+        for _ in range(3):
+            for name, took in cpu.items():
+                report = checked(server.load("slow", protocol=name, chats=200, rate=20, count=100, ramp=RAMP))
+                took.append(us_per_event(report))
+                figures |= {"client": report}
+    own = median(cpu["process"])
+    for name, took in cpu.items():
+        figures |= {f"us_per_event_of_{name}": median(took), f"{name}_of_process": median(took) / own}
+    return figures
+
+
 def growth_with_chats(bench: Bench) -> Figures:
     figures: Figures = {}
     with bench.start() as server:
@@ -350,6 +368,7 @@ SCENARIOS = {
     "redis-events-200": Scenario(partial(slow_over_redis, keep=True), (OURS,)),
     "asyncio-reader-200": Scenario(partial(slow, chats=200, client="reader.py")),
     "bridge-200": Scenario(bridge, (OURS,)),
+    "front-ends-200": Scenario(front_ends, (OURS,)),
     "growth-chats": Scenario(growth_with_chats),
     "growth-past": Scenario(growth_with_past, (OURS,)),
     "growth-history": Scenario(growth_with_history, (OURS,)),

@@ -101,14 +101,14 @@ class Server:
     def rss_kib(self) -> int:
         return sum(rss_kib(process) for process in family(self._process.pid))
 
-    def load(self, model: str, *flags: str, client: str = "client.py", **options: float) -> dict[str, Any]:
+    def load(self, model: str, *flags: str, client: str = "client.py", **options: float | str) -> dict[str, Any]:
         """Chats of one kind to their end, and the client's report; `cpu_s` is what they cost the server."""
         before = self.cpu_s()
         with self.chats(model, *flags, client=client, **options) as running:
             report = running.report()
         return report | {"cpu_s": self.cpu_s() - before}
 
-    def chats(self, model: str, *flags: str, client: str = "client.py", **options: float) -> "LoadClient":
+    def chats(self, model: str, *flags: str, client: str = "client.py", **options: float | str) -> "LoadClient":
         """Chats of one kind that run meanwhile; with `--hold` they stay open until the end of the `with`."""
         return LoadClient(self.url, model, options, *flags, client=client)
 
@@ -117,7 +117,7 @@ class LoadClient:
     """A running `client.py`, or another client with its options and report."""
 
     def __init__(
-        self, url: str, model: str, options: dict[str, float], *flags: str, client: str = "client.py"
+        self, url: str, model: str, options: dict[str, float | str], *flags: str, client: str = "client.py"
     ) -> None:
         arguments = [f"--{name}={value}" for name, value in options.items()]
         self._command = [

@@ -6,6 +6,7 @@ product has no such line, and reports a refusal as `data: {"error": ...}` with s
 
 import json
 import re
+from functools import partial
 from typing import Any
 
 WITH_ID = b'id: %d\ndata: {"sequence_number":%d,'
@@ -110,6 +111,37 @@ class Events:
         return f"ended by {event['object']} {event['status']}: {event.get('error')}"
 
 
+class FrontEndEvents:
+    """The events of one chat in the protocol of a front end, which have no numbers."""
+
+    def __init__(self, delta: bytes, end: bytes) -> None:
+        self._delta, self._end = delta, end
+        self._text = b""
+        self._last = b""
+
+    def feed(self, content: bytes) -> list[bytes]:
+        """Returns the frames that `content` has completed, those of deltas as `Events` has them."""
+        *frames, self._text = (self._text + content).split(b"\n\n")
+        events = [frame for frame in frames if frame.startswith(b"data:")]
+        if events:
+            self._last = events[-1]
+        return [frame.replace(self._delta, DELTA) for frame in events]
+
+    def verdict(self) -> str | None:
+        return None if self._end in self._last else f"ended by {self._last[:200]!r}"
+
+
+def ag_ui_body(session: str, model: str, rate: float, count: int) -> dict[str, Any]:
+    said = [{"id": "m", "role": "user", "content": "x"}]
+    props = {"user_id": "bench", "model": model, "rate": rate, "count": count}
+    return {"threadId": session, "runId": f"run-{session}", "messages": said, "forwardedProps": props}
+
+
+def ai_sdk_body(session: str, model: str, rate: float, count: int) -> dict[str, Any]:
+    said = [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "x"}]}]
+    return {"id": session, "messages": said, "user_id": "bench", "model": model, "rate": rate, "count": count}
+
+
 def request(host: str, path: str, body: dict[str, Any]) -> bytes:
     encoded = json.dumps(body).encode()
     return (
@@ -129,3 +161,15 @@ def chat_body(session: str, model: str, rate: float, count: int) -> dict[str, An
         "rate": rate,
         "count": count,
     }
+
+
+PROTOCOLS = {
+    "process": ("/process", chat_body, Events),
+    "ag-ui": (
+        "/ag-ui",
+        ag_ui_body,
+        partial(FrontEndEvents, b'"type":"TEXT_MESSAGE_CONTENT"', b'"type":"RUN_FINISHED"'),
+    ),
+    "ai-sdk": ("/ai-sdk/chat", ai_sdk_body, partial(FrontEndEvents, b'"type":"text-delta"', b"[DONE]")),
+}
+"""For each protocol its path, its request, and what reads its events."""
