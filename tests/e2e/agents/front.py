@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,13 +10,34 @@ from typing import Any, Literal
 
 import trio
 
-from trio_agentapp import AgentApp, AgentRequest, DataContent, Message, Rejected, Run, TextContent
+from trio_agentapp import (
+    AgentApp,
+    AgentRequest,
+    DataContent,
+    Message,
+    Principal,
+    Rejected,
+    Run,
+    TextContent,
+    Timings,
+)
 from trio_agentapp.protocol.content import ImageContent
+from trio_agentapp.protocol.message_json import message_fields
 
 FOLDER = Path(os.environ.get("FOLDER", "/tmp"))
-MAX_BODY = 256 * 1024
+OPTIONS = json.loads(os.environ.get("AGENT_OPTIONS", "{}"))
+if "timings" in OPTIONS:
+    OPTIONS["timings"] = Timings(**OPTIONS["timings"])
 
-app = AgentApp(app_name="Front", max_body_bytes=MAX_BODY, read_timeout=3.0)
+
+def authenticate(request: Any) -> Principal | None:
+    """Users prove who they are by a token that is their name; without one they are everybody."""
+    return Principal(request.headers.get("Authorization", "Bearer all").removeprefix("Bearer "))
+
+
+if OPTIONS.pop("guarded", False):
+    OPTIONS["authenticate"] = authenticate
+app = AgentApp(app_name="Front", max_body_bytes=64 * 1024, read_timeout=1.0, **OPTIONS)
 
 
 def mark(text: str) -> None:
@@ -107,10 +129,6 @@ async def act(said: str, msgs: list[Message], request: AgentRequest, run: Run) -
             yield Message.tool_call("weather", {}, "call-lost")
             await trio.sleep(3600)
         case "messages":
-            import json
-
-            from trio_agentapp.protocol.message_json import message_fields
-
             fields = [message_fields(message) for message in msgs[:-1]]
             yield json.dumps({"messages": fields, "extra": request.extra, "tools": request.tools})
         case _:

@@ -182,7 +182,7 @@ class AGUIFrames(PartStream):
         code = CANCELED if event.status == "canceled" else "failed" if error is None else error.code
         text = "The run did not complete." if error is None else error.message
         if event.status == "canceled":
-            text = f"The run was stopped: {text}."
+            text = f"The run was stopped (reason: {text})."
         failed = run_error(text, code)
         if usage := _usage(event.usage):
             failed["usage"] = usage
