@@ -191,7 +191,9 @@ class ContentBuilder:
 
     def __init__(self, message: MessageBuilder, content_type: ContentType, index: int) -> None:
         if content_type not in CONTENT_TYPES:
-            raise ItemError(f"the type of content must be one of {', '.join(CONTENT_TYPES)}, not {content_type!r:.80}")
+            raise ItemError(
+                f"the type of content must be one of {', '.join(CONTENT_TYPES)}, not {content_type!r:.80}"
+            )
         self.message_builder = message
         self.content_type = content_type
         self.index = index

@@ -38,6 +38,7 @@ TAGS = {
     "Sessions": "Conversations.",
     "Tasks": "Work that is submitted now and read later.",
     "Endpoints": "What this app serves beside its agent.",
+    "Front ends": "The protocols of front ends, over the same runs. Their specifications describe them.",
     "Health": "For load balancers and operators.",
     "Documentation": "",
 }
@@ -45,6 +46,10 @@ PROBLEM = "application/problem+json"
 
 OTHER_CODES = {400: ["malformed_request"]}
 """Codes of problems that are made of Quart's own errors."""
+
+OTHER_ERRORS: dict[str, Schema] = {
+    "default": response({"type": "object"}, "An error in the shape of this protocol."),
+}
 
 RETRY_AFTER = (409, 429, 503)
 
@@ -120,7 +125,7 @@ class _Document:
             "operationId": self._id(method, rule),
             **_some(parameters=[*_path_parameters(rule), *known.parameters]),
             **(_body(known.body, required=known.body_required) if known.body is not None else {}),
-            "responses": {**responses, **self._problems(known.errors)},
+            "responses": {**responses, **(OTHER_ERRORS if known.own_errors else self._problems(known.errors))},
         }
 
     def _of_user(self, rule: Rule, method: str, view: Callable[..., Any]) -> Schema:

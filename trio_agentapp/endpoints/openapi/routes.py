@@ -53,6 +53,8 @@ class Operation:
     body: Schema | None = None
     body_required: bool = True
     description: str = ""
+    own_errors: bool = False
+    """Its errors are not problem documents: it speaks the protocol of others."""
 
 
 def response(schema: Schema, description: str, media: str = JSON, **more: Any) -> Schema:
@@ -221,6 +223,41 @@ ROUTES: dict[str, Operation] = {
         {"200": "History"},
         (*COMMON, e.NotFound),
         (USER, _limit(1000)),
+    ),
+    "POST /ag-ui": Operation(
+        "Front ends",
+        "Run the agent for an AG-UI client",
+        {"200": response(frame_of({"type": "object"}), "The events of AG-UI.", SSE, headers=RUN_HEADERS)},
+        body={
+            "type": "object",
+            "description": "`RunAgentInput` of AG-UI 1.0.",
+            "properties": {"threadId": IDENTIFIER, "runId": {"type": "string"}, "messages": {"type": "array"}},
+            "required": ["threadId", "runId", "messages"],
+        },
+        own_errors=True,
+    ),
+    "POST /ai-sdk/chat": Operation(
+        "Front ends",
+        "Run the agent for a `useChat` of the AI SDK",
+        {"200": response(frame_of({}), "A UI message stream, version v1.", SSE, headers=RUN_HEADERS)},
+        body={
+            "type": "object",
+            "description": "What `DefaultChatTransport` of `ai` 7 sends.",
+            "properties": {"id": IDENTIFIER, "messages": {"type": "array", "minItems": 1}},
+            "required": ["id", "messages"],
+        },
+        own_errors=True,
+    ),
+    "GET /ai-sdk/chat/{chat_id}/stream": Operation(
+        "Front ends",
+        "Resume the stream of a chat",
+        {
+            "200": response(frame_of({}), "The stream of the live run, from its beginning.", SSE),
+            "204": {"description": "The chat has no live run."},
+        },
+        (),
+        (USER,),
+        own_errors=True,
     ),
     "WS /ws": Operation(
         "Runs",
