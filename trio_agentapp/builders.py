@@ -11,9 +11,9 @@
     yield message.complete()
     yield response.completed()
 
-A handler needs none of them: it yields text, and the runtime builds the response. The names are those of the product
-that this one replaces. What a call returns is an event; send each one, in this order: they are numbered without gaps.
-`encode_event` and `frame` of `trio_agentapp.protocol` make JSON and SSE frames of them.
+A handler needs none of them: it yields text, and the runtime builds the response. The names are those of the
+product that this one replaces. What a call returns is an event. Send each one, in this order: they are numbered
+without gaps. `encode_event` and `frame` of `trio_agentapp.protocol` make JSON and SSE frames of them.
 """
 
 from __future__ import annotations

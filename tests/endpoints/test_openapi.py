@@ -255,7 +255,7 @@ class Judge:
         if media == "text/event-stream":
             frames = [frame for frame in body.decode().split("\n\n") if frame and not frame.startswith(":")]
             texts = ["".join(line[6:] for line in frame.splitlines() if line[:6] == "data: ") for frame in frames]
-            schema = schema["properties"]["data"]["contentSchema"]
+            schema = schema["properties"]["data"].get("contentSchema", {})
         else:
             texts = [body.decode()]
         if texts[-1] == "[DONE]":

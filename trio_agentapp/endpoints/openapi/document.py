@@ -125,7 +125,7 @@ class _Document:
             "operationId": self._id(method, rule),
             **_some(parameters=[*_path_parameters(rule), *known.parameters]),
             **(_body(known.body, required=known.body_required) if known.body is not None else {}),
-            "responses": {**responses, **(OTHER_ERRORS if known.own_errors else self._problems(known.errors))},
+            "responses": {**(OTHER_ERRORS if known.own_errors else self._problems(known.errors)), **responses},
         }
 
     def _of_user(self, rule: Rule, method: str, view: Callable[..., Any]) -> Schema:

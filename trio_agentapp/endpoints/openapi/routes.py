@@ -106,6 +106,31 @@ def _limit(most: int, **default: int) -> Schema:
     return _query("limit", {"type": "integer", "minimum": 1, "maximum": most, **default}, "How many at most.")
 
 
+TEXT_ERROR = {"default": response({"type": "string"}, "Why the request was refused.", "text/plain")}
+
+UI_FRAME: Schema = {
+    "type": "object",
+    "properties": {"data": {"type": "string", "description": "A chunk as JSON; at the end `[DONE]`."}},
+    "required": ["data"],
+}
+
+TEXT_PART: Schema = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+    "required": ["type", "text"],
+}
+
+
+def _said(content: Schema) -> Schema:
+    """Messages of a user; the specifications of the protocols have all others."""
+    item = {
+        "type": "object",
+        "properties": {"id": IDENTIFIER, "role": {"const": "user"}, **content},
+        "required": ["id", "role", *content],
+    }
+    return {"type": "array", "minItems": 1, "items": item}
+
+
 ROUTES: dict[str, Operation] = {
     "GET /": Operation("Health", "The routes of this app", {"200": "Welcome"}),
     "GET /health": Operation("Health", "Is the app alive", {"200": "Health"}),
@@ -231,7 +256,11 @@ ROUTES: dict[str, Operation] = {
         body={
             "type": "object",
             "description": "`RunAgentInput` of AG-UI 1.0.",
-            "properties": {"threadId": IDENTIFIER, "runId": {"type": "string"}, "messages": {"type": "array"}},
+            "properties": {
+                "threadId": IDENTIFIER,
+                "runId": {"type": "string"},
+                "messages": _said({"content": {"type": "string"}}),
+            },
             "required": ["threadId", "runId", "messages"],
         },
         own_errors=True,
@@ -239,11 +268,11 @@ ROUTES: dict[str, Operation] = {
     "POST /ai-sdk/chat": Operation(
         "Front ends",
         "Run the agent for a `useChat` of the AI SDK",
-        {"200": response(frame_of({}), "A UI message stream, version v1.", SSE, headers=RUN_HEADERS)},
+        {"200": response(UI_FRAME, "A UI message stream, version v1.", SSE, headers=RUN_HEADERS), **TEXT_ERROR},
         body={
             "type": "object",
             "description": "What `DefaultChatTransport` of `ai` 7 sends.",
-            "properties": {"id": IDENTIFIER, "messages": {"type": "array", "minItems": 1}},
+            "properties": {"id": IDENTIFIER, "messages": _said({"parts": {"type": "array", "items": TEXT_PART}})},
             "required": ["id", "messages"],
         },
         own_errors=True,
@@ -252,8 +281,9 @@ ROUTES: dict[str, Operation] = {
         "Front ends",
         "Resume the stream of a chat",
         {
-            "200": response(frame_of({}), "The stream of the live run, from its beginning.", SSE),
+            "200": response(UI_FRAME, "The stream of the live run, from its beginning.", SSE),
             "204": {"description": "The chat has no live run."},
+            **TEXT_ERROR,
         },
         (),
         (USER,),
