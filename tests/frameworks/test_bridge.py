@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import trio
 
+from trio_agentapp import AgentApp
 from trio_agentapp.abc.frameworks import TaskStop
 from trio_agentapp.errors import ConfigurationError
 from trio_agentapp.frameworks import Bridge, adapter_of, open_bridge
@@ -758,3 +759,25 @@ def test_a_framework_that_is_unknown_or_not_installed_says_what_to_do(monkeypatc
     monkeypatch.delitem(sys.modules, "trio_agentapp.frameworks.agentscope", raising=False)
     with pytest.raises(ConfigurationError, match=r"pip install 'trio-agentapp\[agentscope\]'"):
         adapter_of("agentscope")
+
+
+async def test_a_state_is_shared_from_the_loop() -> None:
+    app = AgentApp()
+
+    @app.query(framework="asyncio")
+    async def chat(run: Any) -> AsyncIterator[str]:
+        run.state["step"] = 1
+        await asyncio.sleep(0)
+        yield "a"
+        with run.state.edit() as state:
+            state["log"] = ["x"]
+        yield "b"
+        run.state = {"step": run.state["step"] + 1}
+
+    async with app.stream_query({"input": "hi", "state": {"theme": "dark"}}) as events:
+        sent = [event async for event in events if event.object == "state"]
+    assert sent[0].state == {"theme": "dark", "step": 1}
+    assert sent[0].delta is False
+    assert sent[-1].patch is not None
+    removed = [each["path"] for event in sent for each in event.patch or () if each["op"] == "remove"]
+    assert removed == ["/theme", "/log"]

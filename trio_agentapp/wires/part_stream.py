@@ -324,8 +324,9 @@ class PartStream(ABC):
     def _call_ends(self, message: OpenMessage, data: Mapping[str, Any] | None) -> bytes:
         call = message.call
         if data is None:
+            frames = self.call_ends(message, "")
             message.call = Call()
-            return self.call_ends(message, "")
+            return frames
         if not call.started:
             call.id = call.id or str(data.get("call_id") or message.id)
             call.name = call.name or str(data.get("name") or "tool")
