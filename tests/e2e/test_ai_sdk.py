@@ -91,8 +91,9 @@ async def test_a_run_that_goes_on_is_resumed_from_its_beginning(server: Server) 
     async with server.connect() as client:
         await client.send("POST", "/ai-sdk/chat", body)
         await server.wait_mark(f"start {body['id']}")
+    head = await server.call("HEAD", f"/ai-sdk/chat/{body['id']}/stream")
     answer = await server.call("GET", f"/ai-sdk/chat/{body['id']}/stream")
-    assert answer.header("x-vercel-ai-ui-message-stream") == "v1"
+    assert head.header("x-vercel-ai-ui-message-stream") == answer.header("x-vercel-ai-ui-message-stream") == "v1"
     assert text_of(frames_of(answer)) == "".join(f"t{number} " for number in range(30))
     assert types(frames_of(answer))[0] == "start"
     assert (await server.call("GET", f"/ai-sdk/chat/{body['id']}/stream")).status == 204

@@ -42,6 +42,26 @@ async def test_a_question_of_another_user_is_not_found(start: Start) -> None:
     server.close()
 
 
+@pytest.mark.parametrize("path", ["/ag-ui", "/ai-sdk/chat"])
+async def test_a_page_of_another_origin(start: Start, path: str) -> None:
+    origin = "https://app.example.com"
+    server = start("front", cors_origins=[origin])
+    asks = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
+    allowed = await server.call("OPTIONS", path, headers=asks)
+    assert (allowed.status, allowed.header("access-control-allow-origin")) == (204, origin)
+    body = ag_ui("hello") if path == "/ag-ui" else chat_body("hello")
+    answer = await server.call("POST", path, body, headers={"Origin": origin})
+    assert answer.header("access-control-allow-origin") == origin
+    assert text_of(frames_of(answer)) == "you said: hello"
+    refused = await server.call("POST", path, {}, headers={"Origin": origin})
+    assert (refused.status, refused.header("access-control-allow-origin")) == (422, origin)
+    server.close()
+
+
 @pytest.fixture
 async def redis() -> AsyncIterator[str]:
     async with RedisServer("valkey") as server:

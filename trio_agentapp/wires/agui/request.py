@@ -46,10 +46,10 @@ def read_input(value: object) -> RunAgentInput:
         raise AssertionError("a fault was noted")
     thread_id, run_id = member(value, "thread_id"), member(value, "run_id")
     faults.check("$.threadId", thread_id, is_identifier)
-    faults.check("$.runId", run_id, is_string)
+    faults.check("$.runId", run_id, is_identifier)
     parent = member(value, "parent_run_id")
     if parent is not None:
-        faults.check("$.parentRunId", parent, is_string)
+        faults.check("$.parentRunId", parent, is_identifier)
     said = value.get("messages")
     if said is None:
         said = []

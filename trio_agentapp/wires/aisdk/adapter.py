@@ -85,6 +85,9 @@ class AISDKAdapter(ProtocolAdapter):
             known = None if is_identifier(chat_id) else await self.app.access.current(caller, chat_id)
             if known is None:
                 return Response(b"", status=204)
+            if request.method == "HEAD":
+                # Without a reader: one that leaves could stop the run as unwatched.
+                return Response(b"", content_type="text/event-stream; charset=utf-8", headers=HEADERS)
             try:
                 watched = await self.app.access.attach(caller, known.as_record.run_id)
             except (RunNotFound, StreamExpired):
