@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypedDict
 
 import attrs
 from quart.wrappers import Request
@@ -14,12 +15,13 @@ from ..protocol.content import DataContent
 from ..protocol.events import MessageEvent
 from ..protocol.message import Message
 from ..protocol.request import CancelAfter
+from ..runs import Run
 from ..runs.runner import Watched
 from ..web.identity import Caller
 from ..web.run_access import RunAccess
 from ..web.sse import hold_watch
 
-__all__ = ["ABSENCE", "Answered", "QuestionId", "approval_in", "resume"]
+__all__ = ["Answered", "QuestionHooks", "QuestionId", "hooks_of", "resume"]
 
 ABSENCE = CancelAfter(3600.0)
 """How long a run of "cancel" waits for a client that has left it at a question. `run.ask(timeout=)` may end it
@@ -86,6 +88,20 @@ def approval_in(value: Any) -> Any:
     if isinstance(value, Mapping):
         return next((value[name] for name in _YES if name in value), True)
     return True if value is None else value
+
+
+class QuestionHooks(TypedDict):
+    """What a `PartStream` is given to know about questions."""
+
+    is_open: Callable[[str], bool]
+    on_question: Callable[[], object]
+
+
+def hooks_of(run: Run | None) -> QuestionHooks:
+    """Return the hooks for a run; None: it is on another node, and each of its questions is taken for open."""
+    if run is None:
+        return {"is_open": lambda _: True, "on_question": lambda: None}
+    return {"is_open": run.has_open, "on_question": partial(run.expect_absence, ABSENCE)}
 
 
 async def resume(request: Request, access: RunAccess, caller: Caller, answers: Sequence[Answered]) -> Watched:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import attrs
@@ -18,7 +17,7 @@ from ...web.identity import Caller
 from ...web.parameters import read_json
 from ...web.protocol_adapter import ProtocolAdapter, WireRoute
 from ...web.responses import json_response
-from ..questions import ABSENCE, Answered, resume
+from ..questions import Answered, hooks_of, resume
 from .frames import AGUIFrames, run_error
 from .request import read_input
 
@@ -97,7 +96,6 @@ class AGUIAdapter(ProtocolAdapter):
             if watched.run is not None:
                 # The request repeats the whole conversation, and the history of the session has the rest.
                 watched.run.asked = latest_turn(asked.request.input)
-        run = watched.run
         frames = AGUIFrames(
             thread_id=asked.thread_id,
             client_run_id=asked.run_id,
@@ -106,8 +104,7 @@ class AGUIAdapter(ProtocolAdapter):
             asked=asked.messages,
             snapshot_always=self._messages_snapshot,
             gives_up=any(each.gives_up for each in asked.answers),
-            is_open=(lambda _: True) if run is None else run.has_open,
-            on_question=(lambda: None) if run is None else partial(run.expect_absence, ABSENCE),
+            **hooks_of(watched.run),
         )
         return self.stream(request, watched, frames)
 

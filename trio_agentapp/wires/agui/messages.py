@@ -7,20 +7,12 @@ from typing import Any
 
 import orjson
 
-from ...errors import ItemError
-from ...protocol.content import (
-    AudioContent,
-    Content,
-    DataContent,
-    FileContent,
-    ImageContent,
-    TextContent,
-    VideoContent,
-)
+from ...protocol.content import Content, FileContent, TextContent
 from ...protocol.events import MessageEvent
 from ...protocol.message import OUTPUT_OF, Message
-from ...protocol.payload import clean_text, plain_json
+from ...protocol.payload import clean_text
 from ...protocol.structure import Faults, is_identifier, is_list, is_object, is_string
+from ..content_in import data_in, medium_in, text_in
 
 __all__ = ["messages_in", "snapshot"]
 
@@ -128,45 +120,33 @@ def _content(value: Any, path: str, faults: Faults) -> list[Content]:
 def _part(part: dict[str, Any], path: str, faults: Faults) -> Content | None:
     kind = part.get("type")
     if kind == "text":
-        text = part.get("text", "")
-        return TextContent(clean_text(text)) if faults.check(f"{path}.text", text, is_string) else None
+        return text_in(part, path, faults)
     if kind == "binary":
-        # Of versions before 1.0.
-        data, url = part.get("data"), part.get("url")
-        kind, mime = "binary", str(member(part, "mime_type") or "")
-        source: dict[str, Any] = {"type": "url", "value": url}
-        if isinstance(data, str):
-            source = {"type": "data", "value": data}
-        name = part.get("filename")
-    elif kind in ("image", "audio", "video", "document"):
-        source, name = part.get("source", {}), None
-        if not faults.check(f"{path}.source", source, is_object):
-            return None
-        mime = str(member(source, "mime_type") or "")
-    else:
-        try:
-            return DataContent(plain_json(part))
-        except ItemError as error:
-            faults.add(path, str(error))
-            return None
-    if not faults.check(f"{path}.source.value", source.get("value"), is_string):
+        return _binary(part, path, faults)
+    if kind not in ("image", "audio", "video", "document"):
+        return data_in(part, path, faults)
+    source = part.get("source", {})
+    if not faults.check(f"{path}.source", source, is_object):
         return None
-    return _medium(kind if kind != "binary" else mime.partition("/")[0], mime, source, name)
-
-
-def _medium(kind: str, mime: str, source: Mapping[str, Any], name: Any) -> Content:
-    value, by = source["value"], source.get("type")
-    if by == "file":
+    value, media_type = source.get("value"), str(member(source, "mime_type") or "")
+    if not faults.check(f"{path}.source.value", value, is_string):
+        return None
+    if source.get("type") == "file":
         return FileContent(file_id=value)
-    url = f"data:{mime or 'application/octet-stream'};base64,{value}" if by == "data" else value
-    if kind == "image":
-        return ImageContent(url)
-    if kind == "video":
-        return VideoContent(url)
-    if kind == "audio" and by == "data":
-        return AudioContent(value, mime.partition("/")[2] or None)
-    filename = name if isinstance(name, str) else None
-    return FileContent(file_data=value, filename=filename) if by == "data" else FileContent(url, filename=filename)
+    if source.get("type") == "data":
+        return medium_in(kind, media_type, data=value)
+    return medium_in(kind, media_type, url=value)
+
+
+def _binary(part: dict[str, Any], path: str, faults: Faults) -> Content | None:
+    """The part that versions before 1.0 have for all media."""
+    media_type, data, name = str(member(part, "mime_type") or ""), part.get("data"), part.get("filename")
+    kind, url = media_type.partition("/")[0], part.get("url")
+    if isinstance(data, str):
+        return medium_in(kind, media_type, data=data, filename=name)
+    if not faults.check(f"{path}.url", url, is_string):
+        return None
+    return medium_in(kind, media_type, url=url, filename=name)
 
 
 def snapshot(asked: Sequence[Mapping[str, Any]], output: Sequence[MessageEvent]) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import attrs
@@ -20,7 +19,7 @@ from ...runs.runner import Watched
 from ...server.problems import described, headers_of
 from ...web.parameters import identifier, read_json
 from ...web.protocol_adapter import ProtocolAdapter, WireRoute
-from ..questions import ABSENCE, Answered, resume
+from ..questions import Answered, hooks_of, resume
 from .chunks import UIChunks
 from .messages import answers_in, messages_in
 
@@ -140,8 +139,7 @@ class AISDKAdapter(ProtocolAdapter):
             message_id=None if asked is None else asked.message_id,
             answered=[] if asked is None else [each.question for each in asked.answers],
             live_state=(lambda: None) if run is None else (lambda: dict(run.state)),
-            is_open=(lambda _: True) if run is None else run.has_open,
-            on_question=(lambda: None) if run is None else partial(run.expect_absence, ABSENCE),
+            **hooks_of(run),
         )
         return self.stream(request, watched, chunks, HEADERS)
 

@@ -7,18 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import ItemError
-from ...protocol.content import (
-    AudioContent,
-    Content,
-    DataContent,
-    FileContent,
-    ImageContent,
-    TextContent,
-    VideoContent,
-)
+from ...protocol.content import Content, TextContent
 from ...protocol.message import Message
 from ...protocol.payload import clean_text, plain_json
 from ...protocol.structure import Faults, is_identifier, is_list, is_object, is_string
+from ..content_in import data_in, medium_in, text_in
 from ..questions import Answered, QuestionId
 
 __all__ = ["answers_in", "messages_in"]
@@ -66,45 +59,26 @@ def _contents(parts: Sequence[Mapping[str, Any]], path: str, faults: Faults) -> 
 def _content(part: Mapping[str, Any], path: str, faults: Faults) -> Content | None:
     kind = part.get("type")
     if kind == "text":
-        text = part.get("text", "")
-        return TextContent(clean_text(text)) if faults.check(f"{path}.text", text, is_string) else None
+        return text_in(part, path, faults)
     if kind == "file":
         return _file(part, path, faults)
-    if isinstance(kind, str) and kind.startswith("data-"):
-        data = _json(part, f"{path}.data", faults)
-        return None if data is None else DataContent(data)
-    if not isinstance(kind, str):
-        faults.add(f"{path}.type", "must be the type of a part")
+    if isinstance(kind, str):
+        return data_in(part, path, faults) if kind.startswith("data-") else None
+    faults.add(f"{path}.type", "must be the type of a part")
     return None
 
 
-def _json(value: Any, path: str, faults: Faults) -> Any:
-    try:
-        return plain_json(value)
-    except ItemError as error:
-        faults.add(path, str(error))
-        return None
-
-
 def _file(part: Mapping[str, Any], path: str, faults: Faults) -> Content | None:
-    url, media, name = part.get("url"), part.get("mediaType"), part.get("filename")
-    checks = ((f"{path}.url", url), (f"{path}.mediaType", media))
+    url, media_type = part.get("url", ""), part.get("mediaType", "")
+    checks = ((f"{path}.url", url), (f"{path}.mediaType", media_type))
     if not all(faults.check(where, text, is_string) for where, text in checks):
         return None
-    assert isinstance(url, str)  # noqa: S101  were checked
-    assert isinstance(media, str)  # noqa: S101
-    filename = name if isinstance(name, str) else None
-    data = _DATA_URL.fullmatch(url)
-    match media.partition("/")[0]:
-        case "image":
-            return ImageContent(url)
-        case "video":
-            return VideoContent(url)
-        case "audio" if data is not None:
-            return AudioContent(data[2], media.partition("/")[2] or None)
-    if data is not None:
-        return FileContent(file_data=data[2], filename=filename)
-    return FileContent(url, filename=filename)
+    kind, name = media_type.partition("/")[0], part.get("filename")
+    inline = _DATA_URL.fullmatch(url)
+    # Images and videos keep their URL as it is.
+    if inline is None or kind in ("image", "video"):
+        return medium_in(kind, media_type, url=url, filename=name)
+    return medium_in(kind, media_type, data=inline[2], filename=name)
 
 
 def _assistant(id: str | None, parts: Sequence[Mapping[str, Any]], path: str, faults: Faults) -> list[Message]:
