@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trio_agentapp.errors import ItemError
@@ -49,6 +49,10 @@ def applied(value: Any, patch: Any) -> Any:
     return value
 
 
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@PATIENT
 @given(JSON, JSON)
 def test_a_patch_turns_one_value_into_the_other(before: Any, after: Any) -> None:
     patch = difference(before, after)
@@ -60,6 +64,7 @@ def test_true_is_not_one() -> None:
     assert difference([1], [True]) == [{"op": "replace", "path": "/0", "value": True}]
 
 
+@PATIENT
 @given(st.lists(st.dictionaries(st.text("ab", max_size=2), JSON, max_size=4), max_size=12))
 def test_a_client_that_applies_every_event_has_the_state(versions: list[dict[str, Any]]) -> None:
     state = SharedState()
