@@ -10,7 +10,7 @@ ARGS :=
 # Test processes. Each test file runs in one process. Most tests wait for processes and servers that they start.
 JOBS := 3
 RUNS := 3
-FRAMEWORKS := agentscope agentscope2 langgraph autogen agno pydantic-ai openai-agents openai a2a-sdk a2a-sdk-0.3 a2a-js
+FRAMEWORKS := agentscope agentscope2 langgraph autogen agno pydantic-ai openai-agents openai a2a-sdk a2a-sdk-0.3 a2a-js front-ends
 # Tests of what differs between Python versions: syntax, types, the standard library, threads, signals, sockets, files.
 QUICK := tests/protocol tests/runs/test_driver.py tests/runs/test_containment.py tests/app/test_routes.py \
   tests/app/test_loading.py tests/server/test_server.py tests/redis/test_login.py tests/stores/test_conformance.py \

@@ -24,7 +24,8 @@ app = AgentApp(app_name="bench")
 @app.query(framework=FRAMEWORK)
 async def chat(self, msgs, request=None, run=None, **kwargs):  # noqa: ARG001 - every handler may be written so
     # Each protocol has its own place for fields that it does not know.
-    fields = request.extra.get("a2a", {}).get("metadata") or request.extra
+    of_a2a = request.extra.get("a2a", {}).get("metadata")
+    fields = of_a2a or request.extra.get("forwarded_props") or request.extra.get("body") or request.extra
     count = fields.get("count", 100)
     match request.model or fields.get("model"):
         case "slow":

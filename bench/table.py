@@ -78,6 +78,8 @@ TABLES = {
         Row("protocols-200", "a2a_of_process", "A2A in units of POST /process", 1.3),
         Row("protocols-200", "responses_of_process", "OpenAI Responses in units of POST /process", 1.4),
         Row("protocols-200", "completions_of_process", "Chat Completions in units of POST /process", 1.4),
+        Row("protocols-200", "ag-ui_of_process", "AG-UI in units of POST /process", 1.4),
+        Row("protocols-200", "ai-sdk_of_process", "the AI SDK in units of POST /process", 1.4),
         Row("slow-200-python-gc", "us_per_event", "200 chats, Python's own gc: CPU us/event"),
         Row("slow-500-python-gc", "us_per_event", "500 chats, Python's own gc: CPU us/event"),
     ],

@@ -147,6 +147,17 @@ def responses_body(session: str, model: str, rate: float, count: int) -> dict[st
     return {**chat_body(session, model, rate, count), "stream": True}
 
 
+def ag_ui_body(session: str, model: str, rate: float, count: int) -> dict[str, Any]:
+    said = [{"id": "m", "role": "user", "content": "x"}]
+    props = {"user_id": "bench", "model": model, "rate": rate, "count": count}
+    return {"threadId": session, "runId": f"run-{session}", "messages": said, "forwardedProps": props}
+
+
+def ai_sdk_body(session: str, model: str, rate: float, count: int) -> dict[str, Any]:
+    said = [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "x"}]}]
+    return {"id": session, "messages": said, "user_id": "bench", "model": model, "rate": rate, "count": count}
+
+
 def request(host: str, path: str, body: dict[str, Any]) -> bytes:
     encoded = json.dumps(body).encode()
     return (
@@ -185,5 +196,11 @@ PROTOCOLS = {
         completions_body,
         partial(FrontEndEvents, b'"delta":{"content"', b"[DONE]"),
     ),
+    "ag-ui": (
+        "/ag-ui",
+        ag_ui_body,
+        partial(FrontEndEvents, b'"type":"TEXT_MESSAGE_CONTENT"', b'"type":"RUN_FINISHED"'),
+    ),
+    "ai-sdk": ("/ai-sdk/chat", ai_sdk_body, partial(FrontEndEvents, b'"type":"text-delta"', b"[DONE]")),
 }
 """For each protocol its path, its request, and what reads its events."""

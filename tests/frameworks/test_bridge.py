@@ -17,12 +17,15 @@ from typing import Any
 import pytest
 import trio
 
+from trio_agentapp import AgentApp
 from trio_agentapp.abc.frameworks import TaskStop
 from trio_agentapp.errors import ConfigurationError
 from trio_agentapp.frameworks import Bridge, adapter_of, open_bridge
 from trio_agentapp.frameworks.bridge import BridgeClosed
 from trio_agentapp.frameworks.call import wait_saved
 from trio_agentapp.frameworks.items import HIGH_WATER, current_items
+from trio_agentapp.protocol.events import ContentEvent, StateEvent
+from trio_agentapp.protocol.json_patch import apply
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -788,3 +791,29 @@ def test_a_framework_that_is_unknown_or_not_installed_says_what_to_do(monkeypatc
     monkeypatch.delitem(sys.modules, "trio_agentapp.frameworks.agentscope", raising=False)
     with pytest.raises(ConfigurationError, match=r"pip install 'trio-agentapp\[agentscope\]'"):
         adapter_of("agentscope")
+
+
+async def test_a_state_is_shared_from_the_loop() -> None:
+    app = AgentApp()
+
+    @app.query(framework="asyncio")
+    async def chat(run: Any) -> AsyncIterator[str]:
+        run.state["step"] = 1
+        await asyncio.sleep(0)
+        yield "a"
+        with run.state.edit() as state:
+            state["log"] = ["x"]
+        yield "b"
+        run.state = {"step": run.state["step"] + 1}
+
+    async with app.stream_query({"input": "hi", "state": {"theme": "dark"}}) as events:
+        every = [event async for event in events]
+    sent = [event for event in every if isinstance(event, StateEvent)]
+    said = "".join(event.text for event in every if isinstance(event, ContentEvent) and event.delta)
+    # How many events there are depends on how far the loop is ahead; what they add up to does not.
+    assert sent[0].delta is False
+    shown = sent[0].state
+    for event in sent[1:]:
+        shown = event.state if event.patch is None else apply(shown, event.patch)
+    assert shown == {"step": 2}
+    assert said == "ab"

@@ -681,3 +681,25 @@ def test_an_answer_has_a_limit(monkeypatch: pytest.MonkeyPatch, items: list[obje
     assert refused is not whole
     last = builder.fail("answer_too_large", "", completed_at=0)[-1]
     assert 0 < last.weight < 101_000
+
+
+def test_the_arguments_of_a_tool_call_arrive_in_pieces() -> None:
+    builder = ResponseBuilder("r", "s", created_at=1)
+    builder.start()
+    events = [*builder.add((Message(type="function_call", id="m"), False))]
+    events += builder.add(DataContent({"call_id": "c", "name": "look", "arguments": ""}, delta=True))
+    events += builder.add(DataContent({"arguments": '{"a"'}, delta=True))
+    events += builder.add(DataContent({"arguments": ":1}"}, delta=True))
+    events += builder.add("Now.")
+    whole = {"call_id": "c", "name": "look", "arguments": '{"a":1}'}
+    assert [(e.object, e.status, getattr(e, "data", None)) for e in events[:6]] == [
+        ("message", "in_progress", None),
+        ("content", "in_progress", {"call_id": "c", "name": "look", "arguments": ""}),
+        ("content", "in_progress", {"arguments": '{"a"'}),
+        ("content", "in_progress", {"arguments": ":1}"}),
+        ("content", "completed", whole),
+        ("message", "completed", None),
+    ]
+    assert [(e.object, e.status) for e in events[6:]] == [("message", "in_progress"), ("content", "in_progress")]
+    *_, end = builder.fail("exception", "no", completed_at=2)
+    assert [message.type for message in end.output] == ["function_call", "message", "function_call_output"]

@@ -93,6 +93,7 @@ class Options(TypedDict, total=False):
     protocol_adapters: Sequence[ProtocolAdapter] | None
     web_ui: bool
     a2a_config: AgentCardWithRuntimeConfig | None
+    agui_config: Any
     require_auth: bool
     cors_origins: Sequence[str]
     allowed_hosts: Sequence[str]
@@ -334,6 +335,7 @@ class Settings:
     protocol_adapters: Sequence[ProtocolAdapter] | None = _setting(None, _adapters)
     web_ui: bool = _setting(False, YES_OR_NO)
     a2a_config: AgentCardWithRuntimeConfig | None = _setting(None, _a2a_config, also=_only_built_in)
+    agui_config: Any = _setting(None)
     require_auth: bool = _setting(False, YES_OR_NO)
     cors_origins: tuple[str, ...] = _setting((), _texts("origins such as 'https://app.example.com'"), _origins)
     allowed_hosts: tuple[str, ...] = _setting((), _texts("host names such as 'agent.example.com'"), _hosts)

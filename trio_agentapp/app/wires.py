@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from ..web.protocol_adapter import ProtocolAdapter
 from ..wires.a2a import A2AAdapter
+from ..wires.agui import AGUIAdapter
+from ..wires.aisdk import AISDKAdapter
 from ..wires.completions.adapter import CompletionsAdapter
 from ..wires.responses.adapter import ResponsesAdapter
 from .settings import Settings
@@ -21,4 +23,6 @@ def adapters_of(settings: Settings) -> Sequence[ProtocolAdapter]:
         A2AAdapter(settings.a2a_config, redis_url=settings.interrupt_redis_url, redis_prefix=settings.redis_prefix),
         ResponsesAdapter(),
         CompletionsAdapter(),
+        AGUIAdapter(config=settings.agui_config),
+        AISDKAdapter(),
     )

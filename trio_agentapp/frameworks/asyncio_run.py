@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
 from ..protocol.message import Message
+from ..protocol.shared_state import SharedState
 from ..runs import Run, StopFlag
 from ..runs.questions import Answer, Question
 from .bridge import Bridge
@@ -54,6 +55,15 @@ class AsyncioRun:
     @usage.setter
     def usage(self, usage: Mapping[str, Any] | None) -> None:
         self._bridge.call_trio(setattr, self._run, "usage", usage)
+
+    @property
+    def state(self) -> SharedState:
+        """A JSON object that front ends show, as `Run.state`. It may be used from every thread."""
+        return self._run.state
+
+    @state.setter
+    def state(self, value: Mapping[str, Any]) -> None:
+        self._run.state = value
 
     async def emit(self, item: object) -> None:
         """Send an item, as a `yield` does, and after what was yielded before."""

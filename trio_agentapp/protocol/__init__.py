@@ -14,7 +14,7 @@ from .content import (
     TextContent,
     VideoContent,
 )
-from .events import TERMINAL, ContentEvent, Event, Failure, MessageEvent, ResponseEvent, Status
+from .events import TERMINAL, ContentEvent, Event, Failure, MessageEvent, ResponseEvent, StateEvent, Status
 from .ids import SessionKey, identifier_fault, is_run_id, new_message_id, new_run_id, new_session_id
 from .message import MESSAGE_TYPES, ROLES, Message, MessageType, Role
 from .request import AgentRequest, CancelAfter, OnDisconnect
@@ -59,6 +59,7 @@ __all__ = [
     "MessageEvent",
     "ResponseBuilder",
     "ResponseEvent",
+    "StateEvent",
     "Status",
     "TERMINAL",
     # JSON and frames

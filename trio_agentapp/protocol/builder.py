@@ -10,12 +10,13 @@ import attrs
 
 from ..errors import ItemError
 from .content import GROWING, Content, DataContent, RefusalContent, TextContent, payload_of
-from .events import ENVELOPE, ContentEvent, Event, Failure, MessageEvent, ResponseEvent, Status, mass
+from .events import ENVELOPE, ContentEvent, Event, Failure, MessageEvent, ResponseEvent, StateEvent, Status, mass
 from .ids import new_message_id
 from .items import plain_item
 from .message import OUTPUT_OF, Message
 from .open_message import OpenMessage, OpenPart, text_of
 from .payload import clean_text, is_half, plain_json
+from .shared_state import SharedState
 
 __all__ = ["MAX_ANSWER_BYTES", "AnswerTooLarge", "ResponseBuilder"]
 
@@ -67,6 +68,8 @@ class ResponseBuilder:
         self._ids: set[str] = set()
         self._calls: dict[str, str] = {}
         self._usage: dict[str, Any] | None = None
+        self.state: SharedState | None = None
+        """The state that clients show, if the run has one. The end of the response sends its last changes."""
         self._size = 0
 
     @property
@@ -191,6 +194,16 @@ class ResponseBuilder:
             self._message.size = added
         return events
 
+    def take_state(self) -> Sequence[Event]:
+        """Return the event that sends the changes of the state; no event if there are none."""
+        if self._phase != "live" or self.state is None or not self.state.pending:
+            return ()
+        taken = self.state.take()
+        if taken is None:
+            return ()
+        whole, patch = taken
+        return (StateEvent(self._number(), whole is None, whole, patch),)
+
     def _repeated(self, message: Message) -> int:
         """Return the bytes of a cumulative message that its earlier copy had."""
         for known in (self._message, self._aside.get(message.id or "")):
@@ -262,6 +275,7 @@ class ResponseBuilder:
         events: list[Event] = []
         if self._phase == "live":
             self._give_up_half(events)
+            events += self.take_state()
         status_of_open: _Closing = "completed" if failure is None else "incomplete"
         self._close_message(status_of_open, events)
         while self._aside:
@@ -280,7 +294,8 @@ class ResponseBuilder:
         if content.delta and text_of(content) == "":
             return
         message = self._message
-        if message is None or not (message.takes_text or (content.delta and message.takes_arguments(content))):
+        takes = message is not None and (message.takes_text or (content.type == "data" and message.takes_data))
+        if message is None or not (takes and (content.delta or message.takes_text)):
             self._put_aside(events)
             message = self._open_message(Message(), events, cumulative=False)
         if content.delta:
@@ -317,7 +332,9 @@ class ResponseBuilder:
     def _put_aside(self, events: list[Event]) -> None:
         """Make room for another current message: complete the current one, or put it aside if it may continue."""
         message = self._message
-        if message is None or not message.cumulative or message.frame.id is None:
+        # Deltas of data name no message, so a call that has got some cannot go on after another item.
+        grown = message is not None and message.takes_data and message.part is not None
+        if message is None or grown or not message.cumulative or message.frame.id is None:
             self._close_message("completed", events)
             return
         self._message = self._text_part = None

@@ -10,12 +10,14 @@ from typing import Any
 
 import orjson
 
-from ..errors import MalformedBody, ValidationError
-from .events import ContentEvent, Event, Failure, MessageEvent
+from ..errors import ItemError, MalformedBody, ValidationError
+from .events import ContentEvent, Event, Failure, MessageEvent, StateEvent, mass
 from .exact_json import INTEGERS_OF_ORJSON, may_exceed_64_bits
 from .ids import is_run_id
 from .message import Message
+from .payload import plain_json
 from .request import STRATEGIES, AgentRequest, CancelAfter
+from .shared_state import MAX_STATE_BYTES
 from .structure import (
     Check,
     Faults,
@@ -171,6 +173,18 @@ def _is_strategy(value: Any) -> str | None:
     return None if value in STRATEGIES else f"must be one of {', '.join(STRATEGIES)}"
 
 
+def _is_state(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return f"must be an object, not {kind_of(value)}"
+    if mass(value) > MAX_STATE_BYTES:
+        return f"must have at most {MAX_STATE_BYTES} bytes"
+    try:
+        plain_json(value)
+    except ItemError as error:
+        return f"cannot be kept: {error}"
+    return None
+
+
 _CHECKS: dict[str, Check] = {
     "session_id": is_identifier,
     "user_id": is_identifier,
@@ -191,6 +205,7 @@ _CHECKS: dict[str, Check] = {
     "background": is_boolean,
     "timeout_s": _is_duration,
     "run_id": _is_run_id,
+    "state": _is_state,
 }
 REQUEST_FIELDS = frozenset({"input", *_CHECKS})
 
@@ -207,6 +222,8 @@ def encode_event(event: Event) -> bytes:
             encoded = _content_json(event)
         elif isinstance(event, MessageEvent):
             encoded = _message_json(event)
+        elif isinstance(event, StateEvent):
+            encoded = _state_json(event)
         else:
             encoded = _dumps(
                 {
@@ -276,6 +293,20 @@ def _message_json(event: MessageEvent) -> bytes:
             "usage": event.usage,
             "metadata": event.metadata,
             **(event.extra or {}),
+        }
+    )
+
+
+def _state_json(event: StateEvent) -> bytes:
+    return _dumps(
+        {
+            "sequence_number": event.sequence_number,
+            "object": "state",
+            "status": event.status,
+            "error": _failure(event.error),
+            "delta": event.delta,
+            "state": event.state,
+            "patch": event.patch,
         }
     )
 

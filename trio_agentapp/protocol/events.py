@@ -6,7 +6,7 @@ once for any number of readers (`codec.encode_event`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -22,6 +22,7 @@ __all__ = [
     "Failure",
     "MessageEvent",
     "ResponseEvent",
+    "StateEvent",
     "Status",
     "TERMINAL",
     "mass",
@@ -162,4 +163,26 @@ class ResponseEvent:
         return ENVELOPE + mass(self.usage) + sum(message.weight for message in self.output or ())
 
 
-Event: TypeAlias = ResponseEvent | MessageEvent | ContentEvent
+@frozen
+class StateEvent:
+    """The state of the run (`run.state`) as a whole, or what has changed in it since the last such event.
+
+    `delta` false: `state` is the whole object. `delta` true: `patch` holds the changes (JSON Patch, RFC 6902).
+    """
+
+    object: ClassVar[Literal["state"]] = "state"
+    sequence_number: int
+    delta: bool
+    state: Mapping[str, Any] | None = None
+    patch: Sequence[Mapping[str, Any]] | None = None
+    status: Status = "in_progress"
+    error: Failure | None = None
+    encoded: bytes | None = attrs.field(default=None, init=False, eq=False, repr=False)
+
+    @property
+    def weight(self) -> int:
+        """Estimated bytes of its JSON."""
+        return ENVELOPE + mass(self.patch) + mass(self.state)
+
+
+Event: TypeAlias = ResponseEvent | MessageEvent | ContentEvent | StateEvent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import attrs
@@ -11,7 +11,17 @@ from .content import Content, DataContent, TextContent
 from .ids import identifier_fault, new_call_id
 from .payload import json_bytes
 
-__all__ = ["INTERRUPTED", "MESSAGE_FIELDS", "MESSAGE_TYPES", "Message", "MessageType", "OUTPUT_OF", "ROLES", "Role"]
+__all__ = [
+    "INTERRUPTED",
+    "MESSAGE_FIELDS",
+    "MESSAGE_TYPES",
+    "Message",
+    "MessageType",
+    "OUTPUT_OF",
+    "ROLES",
+    "Role",
+    "latest_turn",
+]
 
 Role: TypeAlias = Literal["user", "assistant", "system", "tool"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -135,3 +145,11 @@ class Message:
             type="function_call_output",
             content=[DataContent({"call_id": call_id, "output": output})],
         )
+
+
+def latest_turn(messages: Sequence[Message]) -> Sequence[Message]:
+    """Return the messages after the agent's last one: what is new in a request that repeats its past."""
+    for place in range(len(messages) - 1, -1, -1):
+        if messages[place].role == "assistant":
+            return messages[place + 1 :]
+    return messages

@@ -90,10 +90,10 @@ class OpenMessage:
         """Whether plain strings are appended to this message."""
         return self.frame.type == "message" and self.frame.role == "assistant"
 
-    def takes_arguments(self, content: Content) -> bool:
-        """Whether a delta is a piece of this tool call, which was opened without its data."""
-        empty = not self.seen and self.held is None
-        return empty and self.frame.type in OUTPUT_OF and isinstance(content, DataContent)
+    @property
+    def takes_data(self) -> bool:
+        """Whether deltas of data are appended to this message: a tool call whose arguments arrive in pieces."""
+        return self.frame.type in OUTPUT_OF and self.cumulative and not self.seen and self.held is None
 
     def continued_by(self, message: Message) -> bool:
         """Whether a `(msg, last)` pair with this message continues the open one."""

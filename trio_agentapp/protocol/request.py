@@ -49,6 +49,7 @@ class AgentRequest:
     """One request to the agent. None means "not given": the app's default applies.
 
     `input` may be a string (one user message) or a list of messages or dicts; it becomes a list of `Message`.
+    `state` is what `run.state` begins with.
     `timeout_s` is in seconds. `id` is the run id that the client wants; `run_id` is read by `POST /stop` only.
     Unknown fields are in `extra`. Raises ValidationError for input that is not made of messages. The other fields
     are checked by `codec.request_from`, which every in-process entry calls.
@@ -74,4 +75,5 @@ class AgentRequest:
     background: bool | None = None
     timeout_s: float | None = None
     run_id: str | None = None
+    state: dict[str, Any] | None = None
     extra: dict[str, Any] = attrs.field(factory=dict)

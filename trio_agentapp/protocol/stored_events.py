@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from .content import FIELDS
-from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent
+from .events import ContentEvent, Event, Failure, MessageEvent, ResponseEvent, StateEvent
 
 __all__ = ["decode_event"]
 
@@ -39,6 +39,8 @@ def _event(fields: dict[str, Any]) -> Event:
         return MessageEvent(**known, content=_nested(fields.pop("content")), error=error, extra=fields or None)
     if kind == "response":
         return ResponseEvent(**(fields | {"output": _nested(fields["output"])}), error=error)
+    if kind == "state":
+        return StateEvent(fields["sequence_number"], fields["delta"], fields["state"], fields["patch"])
     raise KeyError("object")
 
 

@@ -7,10 +7,12 @@ import logging
 import math
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVarTuple
 
 import trio
@@ -21,6 +23,7 @@ from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Phase, RunLifecycle, RunRecord
 from ..protocol.message import Message
 from ..protocol.request import CancelAfter
+from ..protocol.shared_state import SharedState
 from .cleanup import Cleanup, CleanupScope
 from .containment import contain
 from .log import EventLog
@@ -43,6 +46,12 @@ OUTSIDE_BUDGET = 10.0
 
 INPUT_POLL = 1.0
 """Seconds between two fetches of input from other nodes while a handler waits for it. Wake-ups may be lost."""
+
+STATE_INTERVAL = 0.05
+"""Seconds between two events that send changes of a run's state. People do not see more than 20 in a second."""
+
+_STATES = threading.Lock()
+"""Held for some assignments by the writers of every `run.state`: handlers may change it in a thread."""
 
 OnDisconnect = CancelAfter | str
 """What happens when the last watcher leaves: "cancel", "continue", or CancelAfter(seconds)."""
@@ -70,7 +79,9 @@ class Run:
         "__weakref__",
         "_inbox",
         "_input_arrived",
+        "_absence",
         "_questions",
+        "_trio_token",
         "_turn_began",
         "asked",
         "builder",
@@ -80,6 +91,7 @@ class Run:
         "deadline",
         "ended",
         "exit_callbacks",
+        "first_state",
         "handler_name",
         "input_received",
         "key",
@@ -128,6 +140,8 @@ class Run:
         """Takes the events of the run: its log, or a sink of the event store, which shows them in the log later."""
         self.asked: Sequence[Message] = ()
         """The messages of the request."""
+        self.first_state: Mapping[str, Any] | None = None
+        """The state of the request."""
         self.shared = False
         """Whether the event store is shared. Then readers on other nodes may watch the run, too."""
         self.on_unwatched: Callable[[], object] | None = None
@@ -139,9 +153,11 @@ class Run:
         """Whether the writes of the runs in `replaces` are rolled back before the handler starts."""
         self.input_received = 0
         """How many messages were fetched from the backend; the next fetch begins after these."""
+        self._trio_token = trio.lowlevel.current_trio_token()
         self.ended = trio.Event()
         self.on_disconnect = on_disconnect
         self.unwatched_since: float | None = None
+        self._absence: CancelAfter | None = None
         self.lease: Lease | None = None
         self.renewed_at = -math.inf
         """When the last confirmed renewal of the lease was sent, on Trio's clock."""
@@ -180,6 +196,28 @@ class Run:
     @usage.setter
     def usage(self, usage: Mapping[str, Any] | None) -> None:
         self.builder.usage = usage
+
+    @property
+    def state(self) -> SharedState:
+        """A JSON object that front ends show; each change is sent to the clients.
+
+            run.state["progress"] = 0.5
+
+        It begins as the `state` of the request. Changes that are made without an await between them are sent
+        together, at most 20 times a second; a change is sent before what the handler yields after it. Setting
+        replaces the whole object. Raises ItemError for what has no form in JSON, or is too large.
+        """
+        state = self.builder.state
+        if state is None:
+            # From whichever thread of the handler. Two that come at once must get the same object.
+            with _STATES:
+                state = self.builder.state = self.builder.state or SharedState(self.first_state, _STATES)
+            self._trio_token.run_sync_soon(self._send_state_changes)
+        return state
+
+    @state.setter
+    def state(self, value: Mapping[str, Any]) -> None:
+        self.state.replace(value)
 
     def cleanup(self) -> CleanupScope:
         """Return a scope in which awaits work after a stop: `async with run.cleanup(): await save()`.
@@ -381,7 +419,7 @@ class Run:
     def expects(self, message: Message) -> bool:
         """Whether the message names no question, or one that is open."""
         named = question_named_in(message)
-        return named is None or any(asked.id == named and asked.waits for asked in self._questions)
+        return named is None or self.has_open(named)
 
     @property
     def is_asking(self) -> bool:
@@ -402,13 +440,26 @@ class Run:
         if sink.drained:
             # A reader, which is another task, has taken the last item: the other tasks have had a turn since.
             self._turn_began = time.monotonic()
+        builder = self.builder
+        if builder.state is not None and builder.state.pending:
+            self.send_state()
         try:
-            events = self.builder.add(item)
+            events = builder.add(item)
         except AnswerTooLarge:
             self.scope.stop(Cause.ANSWER_TOO_LARGE)
             return True
         sink.put(events)
         return time.monotonic() - self._turn_began >= TURN or sink.congested
+
+    def send_state(self) -> None:
+        """Send the changes of the state to the readers."""
+        if self.lifecycle.phase is Phase.RUNNING and (events := self.builder.take_state()):
+            self.sink.put(events)
+
+    def _send_state_changes(self) -> None:
+        # While the handler is executed, the nursery is open. Later changes are sent with the end of the run.
+        if self.children is not None and self.lifecycle.phase is Phase.RUNNING:
+            self.children.start_soon(send_state_changes, self, name="changes of run.state")
 
     async def pause(self) -> None:
         """Execute a checkpoint, and wait while the sink is congested. Raises `trio.Cancelled` after a stop."""
@@ -453,14 +504,31 @@ class Run:
         When the last watcher closes, `on_disconnect` decides whether the run is stopped.
         """
         subscriber = self.log.subscribe(after)
-        self.unwatched_since = None
+        self.unwatched_since = self._absence = None
         subscriber.on_close(self._watcher_left)
         return subscriber
+
+    def expect_absence(self, limit: CancelAfter) -> None:
+        """A protocol ends its stream at a question, and comes back with the answer.
+
+        Until somebody watches the run again, `limit` applies in place of `on_disconnect`.
+        """
+        if self.on_disconnect == "cancel":
+            self._absence = limit
+
+    @property
+    def when_unwatched(self) -> OnDisconnect:
+        """What happens to the run at present when nobody watches it."""
+        return self._absence or self.on_disconnect
+
+    def has_open(self, question_id: str) -> bool:
+        """Whether the question with this id waits for its answer."""
+        return any(asked.id == question_id and asked.waits for asked in self._questions)
 
     def _watcher_left(self) -> None:
         if self.log.has_readers or self.lifecycle.phase is Phase.ENDED:
             return
-        if self.on_disconnect == "cancel" and not self.shared:
+        if self.when_unwatched == "cancel" and not self.shared:
             self.scope.stop(Cause.DISCONNECTED)
             return
         self.unwatched_since = trio.current_time()
@@ -481,6 +549,22 @@ class Run:
         self.log.close()
         self.ended.set()
         self.sink, self.on_input_wanted, self.on_unwatched = self.log, None, None
+
+
+async def send_state_changes(run: Run) -> None:
+    """Send the changes of a run's state while its handler is executed: a first one at once, then with pauses."""
+    state, token = run.state, trio.lowlevel.current_trio_token()
+    try:
+        while True:
+            changed = trio.Event()
+            state.on_change = partial(token.run_sync_soon, changed.set)
+            if not state.pending:
+                await changed.wait()
+            run.send_state()
+            await run.pause()
+            await trio.sleep(STATE_INTERVAL)
+    finally:
+        state.on_change = None
 
 
 async def _call_back(fn: Callable[[], Awaitable[object] | object]) -> None:

@@ -116,6 +116,7 @@ class Runner:
         )
         # A copy: the handler may change its list.
         run.asked = tuple(request.input)
+        run.first_state = request.state
         offered = {"self": self, "msgs": list(request.input), "request": request, "run": run, "app": self.app}
         strategy = request.multitask_strategy or self._multitask_strategy
         await self._registry.start(run, self._handler, offered, strategy=strategy)

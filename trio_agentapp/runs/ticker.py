@@ -94,9 +94,10 @@ class Ticker:
 def _exceeded_limit(run: Run, now: float) -> float | None:
     """The seconds for which a run may be unwatched, if it has been for longer here; None if it may continue."""
     since = run.unwatched_since
-    if since is None or run.on_disconnect == "continue" or run.lifecycle.cause is not None:
+    policy = run.when_unwatched
+    if since is None or policy == "continue" or run.lifecycle.cause is not None:
         return None
-    limit = run.on_disconnect.seconds if isinstance(run.on_disconnect, CancelAfter) else 0.0
+    limit = policy.seconds if isinstance(policy, CancelAfter) else 0.0
     return limit if now - since >= limit else None
 
 

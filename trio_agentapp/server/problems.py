@@ -29,6 +29,8 @@ from ..runs.log_fields import add_log_fields, log_fields
 
 __all__ = [
     "assign_request_id",
+    "described",
+    "headers_of",
     "install_problems",
     "internal_error",
     "problem",
@@ -93,8 +95,7 @@ def problem(
 def problem_of(error: RequestError, path: str | None = None) -> Response:
     """Make the response to a request that `error` refuses."""
     response = _response(problem_body(error, path))
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    response.headers.update(headers_of(error))
     return response
 
 
@@ -150,17 +151,28 @@ async def _of_request_error(error: RequestError) -> Response:
 
 
 async def _of_http_exception(error: HTTPException) -> Response:
+    status, code, title, detail = described(error)
+    response = problem(status, code, title, detail, retryable=status in (408, 429, 503))
+    response.headers.update(headers_of(error))
+    return response
+
+
+def described(error: RequestError | HTTPException) -> tuple[int, str, str, str]:
+    """Return the status, code, title and detail of a refusal."""
+    if isinstance(error, RequestError):
+        return error.status, error.code, error.title, error.detail
     status = error.code or 500
     known = KNOWN.get(status)
     title = PHRASES.get(status, "Error") if known is None else known.title
-    response = problem(
-        status,
-        OTHERS.get(status, title.lower().replace(" ", "_")) if known is None else known.code,
-        title,
-        DETAILS.get(status, error.description or title),
-        retryable=status in (408, 429, 503),
-    )
-    for name, value in error.get_headers():
-        if name.lower() in ("allow", "retry-after", "www-authenticate"):
-            response.headers[name] = value
-    return response
+    code = OTHERS.get(status, title.lower().replace(" ", "_")) if known is None else known.code
+    return status, code, title, DETAILS.get(status, error.description or title)
+
+
+def headers_of(error: RequestError | HTTPException) -> dict[str, str]:
+    """Return the headers that the response to a refused request has."""
+    if isinstance(error, RequestError):
+        if error.retry_after is None:
+            return {}
+        return {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+    named = ("allow", "retry-after", "www-authenticate")
+    return {name: value for name, value in error.get_headers() if name.lower() in named}

@@ -158,6 +158,17 @@ class RunAccess:
         subscriber = await self.viewing.attach(known.as_record, after)
         return None if subscriber is None else self._watched(known, subscriber)
 
+    async def current(self, caller: Caller, session_id: str) -> Known | None:
+        """Look up the run of a session that has not ended; None if there is none, or not for this caller."""
+        user_id = caller.user_id or session_id
+        status = await self.backend.status(SessionKey(user_id, session_id))
+        if status.run_id is None or status.state.terminal:
+            return None
+        try:
+            return await self.look(caller, status.run_id)
+        except RunNotFound:
+            return None
+
     async def attach_end(self, caller: Caller, run_id: str) -> Watched:
         """Watch a run for its last event only."""
         known = await self.look(caller, run_id)

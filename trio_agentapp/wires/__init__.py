@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .a2a import A2AAdapter, AgentCardWithRuntimeConfig, a2a_reply
     from .a2a_client import A2AClient
+    from .agui import AGUIAdapter, AGUIAdaptorConfig
+    from .aisdk import AISDKAdapter
     from .completions.adapter import CompletionsAdapter
     from .responses.adapter import ResponsesAdapter
 
 _HOMES: dict[str, str] = {
     "A2AAdapter": "a2a",
     "A2AClient": "a2a_client",
+    "AGUIAdapter": "agui",
+    "AGUIAdaptorConfig": "agui",
+    "AISDKAdapter": "aisdk",
     "AgentCardWithRuntimeConfig": "a2a",
     "CompletionsAdapter": "completions.adapter",
     "ResponsesAdapter": "responses.adapter",
@@ -27,6 +32,9 @@ _HOMES: dict[str, str] = {
 __all__ = [
     "A2AAdapter",
     "A2AClient",
+    "AGUIAdapter",
+    "AGUIAdaptorConfig",
+    "AISDKAdapter",
     "AgentCardWithRuntimeConfig",
     "CompletionsAdapter",
     "ResponsesAdapter",

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from ...protocol.content import CLASSES, CONTENT_TYPES, FIELDS, ContentType
-from ...protocol.events import Failure, MessageEvent, ResponseEvent
+from ...protocol.events import Failure, MessageEvent, ResponseEvent, StateEvent
 from ...protocol.ids import MAX_IDENTIFIER
 from ...protocol.lifecycle import CleanupResult, Phase, RunState
 from ...protocol.message import MESSAGE_TYPES, Message
@@ -377,6 +377,20 @@ def built_in() -> dict[str, Schema]:
                 },
             ),
         ),
+        "StateEvent": _struct(
+            "StateEvent",
+            "The state of the run: the whole of it, or what has changed (JSON Patch).",
+            _fields(
+                StateEvent,
+                {
+                    **_EVENT,
+                    "object": Literal["state"],
+                    "status": Literal["in_progress"],
+                    "state": dict[str, Any] | None,
+                    "patch": list[dict[str, Any]] | None,
+                },
+            ),
+        ),
         "AgentRequest": _struct(
             "AgentRequest",
             "One request to the agent. Unknown fields are handed to the handler.",
@@ -394,7 +408,7 @@ def built_in() -> dict[str, Schema]:
     found = {name: schema for name, schema in zip(roots, schemas, strict=True) if schema != ref(name)}
     found |= {name: {**schema, **_RULES.get(name, {})} for name, schema in components.items()}
     found["Event"] = {
-        "oneOf": [ref("ResponseEvent"), ref("MessageEvent"), ref("ContentEvent")],
+        "oneOf": [ref("ResponseEvent"), ref("MessageEvent"), ref("ContentEvent"), ref("StateEvent")],
         "description": "The data of one frame of a stream. Numbers begin at 0 and have no holes.",
     }
     return found

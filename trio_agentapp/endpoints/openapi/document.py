@@ -40,6 +40,7 @@ TAGS = {
     "Endpoints": "What this app serves beside its agent.",
     "OpenAI": "The APIs of OpenAI's clients, over the same runs. OpenAI's reference describes them.",
     "A2A": "The protocol in which agents call each other. Its specification (a2a-protocol.org) has the objects.",
+    "Front ends": "The protocols of front ends, over the same runs. Their specifications describe them.",
     "Health": "For load balancers and operators.",
     "Documentation": "",
 }
@@ -126,7 +127,7 @@ class _Document:
             "operationId": self._id(method, rule),
             **_some(parameters=[*_path_parameters(rule), *known.parameters]),
             **(_body(known.body, required=known.body_required) if known.body is not None else {}),
-            "responses": {**responses, **(OTHER_ERRORS if known.own_errors else self._problems(known.errors))},
+            "responses": {**(OTHER_ERRORS if known.own_errors else self._problems(known.errors)), **responses},
         }
 
     def _of_user(self, rule: Rule, method: str, view: Callable[..., Any]) -> Schema:

@@ -197,6 +197,30 @@ _A2A_CALL = Operation(
     own_errors=True,
 )
 
+TEXT_ERROR = {"default": response({"type": "string"}, "Why the request was refused.", "text/plain")}
+
+UI_FRAME: Schema = {
+    "type": "object",
+    "properties": {"data": {"type": "string", "description": "A chunk as JSON; at the end `[DONE]`."}},
+    "required": ["data"],
+}
+
+TEXT_PART: Schema = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+    "required": ["type", "text"],
+}
+
+
+def _said(content: Schema) -> Schema:
+    """Messages of a user; the specifications of the protocols have all others."""
+    item = {
+        "type": "object",
+        "properties": {"id": IDENTIFIER, "role": {"const": "user"}, **content},
+        "required": ["id", "role", *content],
+    }
+    return {"type": "array", "minItems": 1, "items": item}
+
 
 ROUTES: dict[str, Operation] = {
     "GET /": Operation("Health", "The routes of this app", {"200": "Welcome"}),
@@ -388,6 +412,46 @@ ROUTES: dict[str, Operation] = {
     "GET /tasks/{task_id}/pushNotificationConfigs/{config_id}": _of_a2a("Read such a config"),
     "DELETE /tasks/{task_id}/pushNotificationConfigs/{config_id}": _of_a2a("Delete such a config"),
     "GET /extendedAgentCard": _of_a2a("The agent card for authenticated clients"),
+    "POST /ag-ui": Operation(
+        "Front ends",
+        "Run the agent for an AG-UI client",
+        {"200": response(frame_of({"type": "object"}), "The events of AG-UI.", SSE, headers=RUN_HEADERS)},
+        body={
+            "type": "object",
+            "description": "`RunAgentInput` of AG-UI 1.0.",
+            "properties": {
+                "threadId": IDENTIFIER,
+                "runId": {"type": "string"},
+                "messages": _said({"content": {"type": "string"}}),
+            },
+            "required": ["threadId", "runId", "messages"],
+        },
+        own_errors=True,
+    ),
+    "POST /ai-sdk/chat": Operation(
+        "Front ends",
+        "Run the agent for a `useChat` of the AI SDK",
+        {"200": response(UI_FRAME, "A UI message stream, version v1.", SSE, headers=RUN_HEADERS), **TEXT_ERROR},
+        body={
+            "type": "object",
+            "description": "What `DefaultChatTransport` of `ai` 7 sends.",
+            "properties": {"id": IDENTIFIER, "messages": _said({"parts": {"type": "array", "items": TEXT_PART}})},
+            "required": ["id", "messages"],
+        },
+        own_errors=True,
+    ),
+    "GET /ai-sdk/chat/{chat_id}/stream": Operation(
+        "Front ends",
+        "Resume the stream of a chat",
+        {
+            "200": response(UI_FRAME, "The stream of the live run, from its beginning.", SSE),
+            "204": {"description": "The chat has no live run."},
+            **TEXT_ERROR,
+        },
+        (),
+        (USER,),
+        own_errors=True,
+    ),
     "WS /ws": Operation(
         "Runs",
         "Start, watch and stop runs over one WebSocket",

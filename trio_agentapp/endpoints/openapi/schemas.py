@@ -12,7 +12,7 @@ import msgspec
 
 from ...errors import ItemError
 from ...protocol.content import CLASSES
-from ...protocol.events import ContentEvent, MessageEvent, ResponseEvent
+from ...protocol.events import ContentEvent, MessageEvent, ResponseEvent, StateEvent
 from ...protocol.exact_json import exact_loads
 from ...protocol.message import Message
 from ...protocol.request import AgentRequest
@@ -23,7 +23,7 @@ from .bodies import TEMPLATE, Schema, ref
 
 __all__ = ["Schemas"]
 
-COMPONENTS = (AgentRequest, Message, ResponseEvent, MessageEvent, ContentEvent, *CLASSES.values())
+COMPONENTS = (AgentRequest, Message, ResponseEvent, MessageEvent, ContentEvent, StateEvent, *CLASSES.values())
 """The classes of the protocol, which `bodies` describes."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from ...protocol.events import ContentEvent, Event, MessageEvent, ResponseEvent
+from ...protocol.events import ContentEvent, Event, MessageEvent, ResponseEvent, StateEvent
 from ...runs import Gap
 from .reply import is_reply
 from .task import Task
@@ -96,7 +96,8 @@ class TaskStream:
             if around is not None and event.payload is None:
                 around[2].add(event.index)
                 return around[0] + orjson.dumps(event.text) + around[1]
-        if self.ended:
+        if self.ended or isinstance(event, StateEvent):
+            # A2A has no words for a shared state.
             return b""
         return self._spell_next(event) if self._announced else self._spell_first(event)
 
@@ -108,7 +109,7 @@ class TaskStream:
     def trailer(self) -> bytes:
         return b""
 
-    def _spell_first(self, event: Event | Gap) -> bytes:
+    def _spell_first(self, event: ResponseEvent | MessageEvent | ContentEvent | Gap) -> bytes:
         """An event before the task is announced. A message of `a2a_reply` is held back until something follows."""
         if isinstance(event, ResponseEvent) and not event.terminal:
             self._task.apply(event)
@@ -126,7 +127,7 @@ class TaskStream:
         pending, self._pending = self._pending, []
         return self.announce() + b"".join(map(self.spell, pending))
 
-    def _spell_next(self, event: Event | Gap) -> bytes:
+    def _spell_next(self, event: ResponseEvent | MessageEvent | ContentEvent | Gap) -> bytes:
         task = self._task
         updates = task.apply(event)
         if task.gap:

@@ -184,7 +184,7 @@ class Task:
             return self._begin(event) if event.content is None else self._end(event, event.content)
         if isinstance(event, ResponseEvent):
             return self._response(event)
-        self.gap = True
+        self.gap = self.gap or isinstance(event, Gap)
         return []
 
     def _response(self, event: ResponseEvent) -> list[Update]:
