@@ -77,9 +77,9 @@ class Run:
     __slots__ = (
         "__dict__",
         "__weakref__",
+        "_absence",
         "_inbox",
         "_input_arrived",
-        "_absence",
         "_questions",
         "_trio_token",
         "_turn_began",
