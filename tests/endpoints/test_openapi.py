@@ -402,12 +402,12 @@ async def test_every_built_in_route_serves_what_the_document_says() -> None:
 
         for base in ("/v1", "/compatible-mode/v1"):
             made = await ask("POST", f"{base}/responses", json={"input": "hi"})
-            one = f"{base}/responses/{{response_id}}"
-            await ask("GET", f"{base}/responses/{made['id']}", of=one)
-            await ask("POST", f"{base}/responses/{made['id']}/cancel", of=f"{one}/cancel")
-            await ask("DELETE", f"{base}/responses/{made['id']}", 405, of=one)
-            await ask("GET", f"{base}/responses/{made['id']}/input_items", 405, of=f"{one}/input_items")
-            await ask("GET", f"{base}/responses/resp_unknown1", 404, of=one)
+            response = f"{base}/responses/{{response_id}}"
+            await ask("GET", f"{base}/responses/{made['id']}", of=response)
+            await ask("POST", f"{base}/responses/{made['id']}/cancel", of=f"{response}/cancel")
+            await ask("DELETE", f"{base}/responses/{made['id']}", 405, of=response)
+            await ask("GET", f"{base}/responses/{made['id']}/input_items", 405, of=f"{response}/input_items")
+            await ask("GET", f"{base}/responses/resp_unknown1", 404, of=response)
             await ask("POST", f"{base}/responses", 400, json={"input": 5})
             chat_of = {"messages": [{"role": "user", "content": "hi"}]}
             await ask("POST", f"{base}/chat/completions", json=chat_of)
