@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -24,15 +25,15 @@ def node_package(name: str, version: str) -> Path:
     if not place.exists():
         FOLDER.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-            command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", folder]
+            made = Path(folder) / "made"
+            made.mkdir()
+            command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(made)]
             done = subprocess.run(
                 [*command, f"{name}@{version}"], capture_output=True, text=True, timeout=300, check=False
             )
             if done.returncode:
                 pytest.skip(f"npm could not install {name}@{version}: {done.stderr.strip()[-300:]}")
-            made = Path(folder) / "made"
-            (Path(folder) / "node_modules").rename(made)
-            # Another process may have been faster.
-            if not place.exists():
+            # Another process may have been faster: then the folder is not empty.
+            with contextlib.suppress(OSError):
                 made.rename(place)
-    return place / name
+    return place / "node_modules" / name
