@@ -1,4 +1,4 @@
-"""It does what it is told: `count`, `fail`, `hold`, `env NAME`; anything else it repeats, and counts the turns."""
+"""It does what it is told: `ask`, `count`, `fail`, `hold`, `env NAME`; else it repeats, and counts the turns."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ async def parrot(msgs, request, run):
         raise RuntimeError("the parrot is ill")
     if order == "env":
         yield f"{rest}={os.environ.get(rest)}"
+        return
+    if order == "ask":
+        approved = (await run.ask("Delete it?", schema=bool)).approved
+        number = (await run.ask("How many?", schema=int)).value
+        yield f"approved: {approved}, number: {number}"
         return
     if order in ("count", "hold"):
         try:

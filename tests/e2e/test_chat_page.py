@@ -315,7 +315,7 @@ def test_a_phone_and_both_themes(start: Start, browser: Any, tmp_path: Path) -> 
         send(page, "tool")
         expect(page.locator("h3", has_text="Stars")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        assert page.get_by_role("button", name="Send").is_visible()
+        expect(page.get_by_role("button", name="Send")).to_be_visible()
         page.get_by_role("button", name="Show the list of chats").click()
         expect(page.get_by_role("button", name="New chat")).to_be_visible()
         page.screenshot(path=tmp_path / f"phone-{scheme}.png")

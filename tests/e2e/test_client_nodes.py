@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 import pytest
+import trio
 
 from trio_agentapp import AgentClient, errors
 from trio_agentapp.client import EventStream, Retries
@@ -55,6 +56,7 @@ async def test_several_nodes(start: Start, redis: str) -> None:
     await its_end_is_told_when_its_node_is_killed(first, second)
     assert second.marks == []
     second.close(allowed=ANY_WARNING)
+    await questions_are_listed_and_answered_anywhere(*two(start, redis, "local"))
     await events_are_only_on_an_unreachable_node(*two(start, redis, "local"))
 
 
@@ -81,6 +83,48 @@ async def it_is_stopped_through_the_other(first: Server, second: Server) -> None
             assert (await other.cancel(events.run_id, wait=True)).stopped
             assert (await events.wait())["status"] == "canceled"
             assert (await other.cancel_several([events.run_id]))[0]["state"] == "STOPPED"
+
+
+async def questions_are_listed_and_answered_anywhere(first: Server, second: Server) -> None:
+    async with AgentClient(url(first.port)) as client, AgentClient(url(second.port)) as other:
+        user = fresh()
+        async with (
+            client.run({"input": "Go", "do": "ask"}, user_id=user) as events,
+            client.run({"input": "Go", "do": "ask"}, user_id=user) as later,
+            client.run({"input": "Go", "do": "ask"}, user_id=fresh()),
+        ):
+            here = await wait_for_questions(client, user, 2)
+            there = await wait_for_questions(other, user, 2)
+            assert there == here
+            assert [each["run_id"] for each in here] == [later.run_id, events.run_id]
+            assert (here[1]["name"], here[1]["question"], here[1]["schema"]) == (
+                "approval",
+                "Delete it?",
+                {"type": "boolean"},
+            )
+            page = await other.questions(user_id=user, limit=1)
+            assert (page["questions"], page["cursor"]) == (here[:1], later.run_id)
+            page = await other.questions(user_id=user, cursor=page["cursor"])
+            assert (page["questions"], page["cursor"]) == (here[1:], None)
+            await other.answer(events.run_id, here[1]["id"], True, user_id=user)
+            assert (await events.wait())["status"] == "completed"
+            assert events.text == "approved: True"
+            assert await wait_for_questions(other, user, 1) == here[:1]
+            assert (await other.questions(user_id=user, session_id=events.session_id))["questions"] == []
+            await later.answer(here[0]["id"], False)
+            assert (await later.wait())["status"] == "completed"
+            assert await wait_for_questions(other, user, 0) == []
+            with pytest.raises(errors.RunEnded):
+                await other.answer(events.run_id, here[1]["id"], True, user_id=user)
+    for server in (first, second):
+        server.close(allowed=ANY_WARNING)
+
+
+async def wait_for_questions(client: AgentClient, user: str, number: int) -> list[dict[str, Any]]:
+    with trio.fail_after(20):
+        while len(found := (await client.questions(user_id=user))["questions"]) != number:
+            await trio.sleep(0.02)
+    return found
 
 
 async def its_end_is_told_when_its_node_is_killed(first: Server, second: Server) -> None:

@@ -19,6 +19,7 @@ from trio_agentapp.abc import (
     InputAnswer,
     Lease,
     Place,
+    QuestionBoard,
     Queued,
     QueueIsFull,
     Renewal,
@@ -403,8 +404,8 @@ class NothingBeyond(LocalInterruptBackend):
         return await super().claim(attrs.evolve(lease, place=None))
 
 
-class WithInput(LocalInterruptBackend, RunInbox):
-    """Carries input, as a backend of several nodes does."""
+class WithInput(LocalInterruptBackend, RunInbox, QuestionBoard):
+    """Carries input and questions, as a backend of several nodes does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -428,6 +429,11 @@ class WithInput(LocalInterruptBackend, RunInbox):
         del self.inboxes[lease.run_id][: received - self.forgotten[lease.run_id]]
         self.forgotten[lease.run_id] = received
         return list(self.inboxes[lease.run_id])
+
+    async def post_questions(self, lease: Lease, questions: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        if self._renewal(lease) is not Renewal.LOST:
+            self._live[lease.run_id] = attrs.evolve(self._live[lease.run_id], questions=questions)
 
 
 class LastComeFirstServed(LocalInterruptBackend):
@@ -541,6 +547,27 @@ class InputForTheDead(WithInput):
         return InputAnswer.OK
 
 
+class QuestionsFromAnybody(WithInput):
+    async def post_questions(self, lease: Lease, questions: bytes) -> None:
+        live = self._live.get(lease.run_id)
+        await super().post_questions(lease if live is None else attrs.evolve(lease, token=live.token), questions)
+
+
+class FirstQuestionsStay(WithInput):
+    async def post_questions(self, lease: Lease, questions: bytes) -> None:
+        if not self._live[lease.run_id].questions:
+            await super().post_questions(lease, questions)
+
+
+class QuestionsOutliveTheirRun(WithInput):
+    async def finish(self, lease: Lease, ending: Ending) -> RunRecord:
+        before = self._record(lease.run_id)
+        record = await super().finish(lease, ending)
+        if before is not None:
+            self._keep(attrs.evolve(record, questions=before.questions))
+        return record
+
+
 class LastValueWins(LocalInterruptBackend):
     async def pin(self, name: str, value: str) -> str:
         self._pins.pop(name, None)
@@ -569,6 +596,7 @@ class AnyValueGoes(LocalInterruptBackend):
 
 
 INPUT = {
+    "questions_are_in_the_record_of_a_running_run",
     "input_comes_in_order_and_can_be_taken_again",
     "input_is_its_owners_only",
     "input_is_bounded",
@@ -651,6 +679,9 @@ CAUGHT_BY = {
     InputForAnybody: "input_is_its_owners_only",
     EndlessInput: "input_is_bounded",
     InputForTheDead: "input_without_a_running_run_is_refused",
+    QuestionsFromAnybody: "questions_are_in_the_record_of_a_running_run",
+    FirstQuestionsStay: "questions_are_in_the_record_of_a_running_run",
+    QuestionsOutliveTheirRun: "questions_are_in_the_record_of_a_running_run",
     LastValueWins: "the_first_value_of_a_key_stays",
     OneKeyForAll: "the_first_value_of_a_key_stays",
     KeysStay: "the_first_value_of_a_key_stays",

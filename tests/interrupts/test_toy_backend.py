@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from trio_agentapp import AgentApp
-from trio_agentapp.abc import IdempotencyKeys, RunInbox, RunListing, RunWakeups, watching
+from trio_agentapp.abc import IdempotencyKeys, QuestionBoard, RunInbox, RunListing, RunWakeups, watching
 from trio_agentapp.errors import NotOffered
 from trio_agentapp.protocol.lifecycle import RunState
 from trio_agentapp.testing import check_interrupt_backend
@@ -25,7 +25,7 @@ async def test_a_minimal_backend_passes(autojump_clock: trio.testing.MockClock) 
 
 async def test_what_a_minimal_backend_does_not_offer() -> None:
     backend = ToyBackend()
-    for capability in (IdempotencyKeys, RunInbox, RunListing, RunWakeups):
+    for capability in (IdempotencyKeys, QuestionBoard, RunInbox, RunListing, RunWakeups):
         assert capability.of(backend) is None
         with pytest.raises(NotOffered, match=r"^The interrupt backend of this app does not "):
             capability.needed_from(backend)

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import orjson
 import pytest
 import trio
 
+from trio_agentapp.abc import Lease, QuestionBoard
 from trio_agentapp.errors import ConfigurationError, ItemError
+from trio_agentapp.interrupts import LocalInterruptBackend
 from trio_agentapp.protocol.content import DataContent
 from trio_agentapp.protocol.events import MessageEvent
+from trio_agentapp.protocol.lifecycle import Cause
 from trio_agentapp.protocol.message import Message
 from trio_agentapp.protocol.message_json import encode_message
+from trio_agentapp.protocol.timings import Timings
 from trio_agentapp.runs import Run
 from trio_agentapp.runs.questions import MAX_QUESTIONS, Answer
 from trio_agentapp.testing import UnrulyBackend
@@ -229,3 +234,62 @@ async def test_what_cannot_be_asked(autojump_clock, house: House) -> None:
         assert run._questions == ()
 
     assert how(await house.play(ask)) == ("FINISHED", "returned")
+
+
+class Board(LocalInterruptBackend, QuestionBoard):
+    """Carries questions as the Redis backend does; its leases end."""
+
+    timings = Timings()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.posted: list[list[dict[str, Any]]] = []
+
+    async def post_questions(self, lease: Lease, questions: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self.posted.append(orjson.loads(questions) if questions else [])
+
+
+async def test_open_questions_are_posted_for_other_nodes_although_calls_fail(autojump_clock) -> None:
+    board = Board()
+
+    async def ask(run: Run) -> None:
+        await run.ask("x" * 5000, schema=Literal[tuple(f"{number:05}" for number in range(1000))])
+        await run.ask("Sure?", schema=bool)
+        await trio.sleep(3)
+
+    async with open_a_house(backend=UnrulyBackend(board)) as house:
+        house.backend.fail("post_questions", times=3)
+        house.backend.lose("post_questions")
+        run = await house.start(ask)
+        first = await asked_of(run)
+        await trio.sleep(8)
+        [shown] = board.posted[-1]
+        assert (shown["id"], shown["name"], shown["schema"]) == (first["id"], "input", None)
+        assert shown["question"] == "x" * 2000 + "…"
+        run.give_input(answer_to(first["id"], answer="00007"))
+        second = await asked_of(run, 1)
+        await trio.sleep(1)
+        assert [each["id"] for each in board.posted[-1]] == [second["id"]]
+        run.give_input(answer_to(second["id"], approve=True))
+        await trio.sleep(1)
+        assert board.posted[-1] == []
+        with trio.fail_after(10):
+            await run.ended.wait()
+
+
+async def test_questions_of_a_stopped_run_are_not_posted_for_ever(autojump_clock) -> None:
+    board = Board()
+    async with open_a_house(backend=UnrulyBackend(board)) as house:
+        house.backend.fail("post_questions", times=1000)
+        run = await house.start(asking([], "Sure?", schema=bool))
+        await asked_of(run)
+        await trio.sleep(5)
+        run.scope.stop(Cause.STOPPED)
+        with trio.fail_after(10):
+            await run.ended.wait()
+        await trio.sleep(2)
+        calls = house.backend.calls["post_questions"]
+        assert calls > 2
+        await trio.sleep(10)
+        assert house.backend.calls["post_questions"] == calls

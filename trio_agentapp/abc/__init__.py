@@ -3,7 +3,7 @@
 `trio_agentapp.testing` asks any implementation, also a user's own, the questions that follow from these contracts.
 """
 
-from .capabilities import Capability, IdempotencyKeys, RunInbox, RunListing, RunWakeups, watching
+from .capabilities import Capability, IdempotencyKeys, QuestionBoard, RunInbox, RunListing, RunWakeups, watching
 from .deployment import DeployManager
 from .events import EventSink, EventStore, Extent
 from .interrupts import (
@@ -59,6 +59,7 @@ __all__ = [
     "RegisteredAgent",
     "Renewal",
     "Resync",
+    "QuestionBoard",
     "RunInbox",
     "RunListing",
     "RunWakeups",

@@ -17,7 +17,7 @@ from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import RunRecord
 from .interrupts import BaseInterruptBackend, InputAnswer, Lease
 
-__all__ = ["Capability", "IdempotencyKeys", "RunInbox", "RunListing", "RunWakeups", "watching"]
+__all__ = ["Capability", "IdempotencyKeys", "QuestionBoard", "RunInbox", "RunListing", "RunWakeups", "watching"]
 
 
 class Capability(ABC):
@@ -76,6 +76,20 @@ class RunInbox(Capability):
 
         A caller that lost the answer passes the same number again, and gets the same messages. A lease that does
         not own the session gets none.
+        """
+
+
+class QuestionBoard(Capability):
+    """Keeps the open questions of runs where every node reads them: `GET /questions`."""
+
+    missing = "The interrupt backend of this app does not carry questions to other nodes."
+
+    @abstractmethod
+    async def post_questions(self, lease: Lease, questions: bytes) -> None:
+        """Replace the questions in the record of a running run; `b""` if none is open.
+
+        They are in the `RunRecord` from `run_status` and `list_runs` until the run ends. A lease that does not own
+        the session changes nothing.
         """
 
 

@@ -53,6 +53,7 @@ def chat(
                     user_id=user,
                     token=token,
                     aside=True,
+                    answers=True,
                     patient=True,
                 )
                 try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +36,16 @@ class Transcript:
             data = event["data"] or {}
             self.end()
             write(f"[{data.get('name', kind)} {str(data.get('arguments', ''))[:SHOWN]}]", dim=True, err=True)
+
+    def prompt(self, text: str) -> None:
+        """Print a question on stderr. At a terminal the answer is typed behind it."""
+        self.end()
+        write(text, err=True, end=" " if sys.stdin.isatty() else "\n")
+        self._open = True if sys.stdin.isatty() else None
+
+    def typed(self) -> None:
+        """The user has ended the line."""
+        self._open = None
 
     def end(self) -> None:
         """End the current line."""

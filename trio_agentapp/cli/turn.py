@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -13,6 +14,7 @@ from ..errors import ConnectionLost
 from ..protocol.exception_groups import leaves
 from .exits import ExitCode, say
 from .progress import progress
+from .questions import Questions, question_in, show
 from .target import new_client
 from .transcript import Transcript
 
@@ -74,6 +76,8 @@ class Turn:
     """Print nothing; the caller uses the terminal response."""
     aside: bool = False
     """Print reasoning and tool calls, too."""
+    answers: bool = False
+    """Answer questions of the run with the next lines of the input."""
     patient: bool = False
     """Reconnect for a minute if the connection is lost."""
 
@@ -101,7 +105,7 @@ class _Taken:
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._handle_signals, signals, nursery.cancel_scope)
-                    await self._follow()
+                    await self._follow(nursery)
                     nursery.cancel_scope.cancel(reason="the answer is over")
             except* Exception as errors:
                 error = next(leaves(errors))
@@ -113,13 +117,21 @@ class _Taken:
         code = ExitCode.FAILED if response is None else ENDS[response["status"]]
         return Outcome(ExitCode.INTERRUPTED if self._interrupted else code, response, self._left)
 
-    async def _follow(self) -> None:
+    async def _follow(self, nursery: trio.Nursery) -> None:
         turn = self._turn
         async with new_client(turn.url, turn.token, patient=turn.patient) as client:
             with progress("Waiting for the answer") as begun:
                 async with client.run(turn.message, session_id=turn.session_id, user_id=turn.user_id) as events:
                     self._events = events
+                    questions = Questions(self._transcript, events.answer, partial(self._stop, events))
+                    if turn.answers:
+                        nursery.start_soon(questions.answer_forever)
                     async for event in events:
+                        questions.take(event)
+                        if (asked := question_in(event)) is not None and not turn.silent:
+                            begun()
+                            if not turn.answers:
+                                show(asked, self._transcript)
                         if event["object"] == "content":
                             begun()
                         if not turn.silent:

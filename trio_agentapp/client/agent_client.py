@@ -19,7 +19,7 @@ from ..protocol.request import AgentRequest, OnDisconnect
 from .event_stream import EventStream
 from .http_api import HttpAPI, new_http_client, segment, user_query
 from .nodes import Nodes
-from .request_body import body_of
+from .request_body import answer_message, body_of
 from .responses import receipt_of
 from .retries import Retries
 from .run_opener import RunOpener
@@ -277,6 +277,27 @@ class AgentClient:
         If the answer is lost (ConnectionLost), the message is not sent again, as the run could get it twice.
         """
         await self._api.send_input(run_id, message, user_id=user_id)
+
+    async def questions(
+        self,
+        *,
+        session_id: str | None = None,
+        user_id: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> dict[str, Any]:
+        """Return the open questions of a user's runs, as `GET /questions` does: `questions`, and a `cursor`."""
+        named = {"session_id": session_id, "limit": limit, "cursor": cursor}
+        params = {name: str(value) for name, value in named.items() if value is not None}
+        return await self._api.ask("GET", "/questions", params=params | user_query(user_id))
+
+    async def answer(self, run_id: str, question_id: str, value: Any, *, user_id: str | None = None) -> None:
+        """Answer a question of a run: True or False for an approval, else a text or a JSON value.
+
+        Raises:
+            ValidationError: the question is not open. RunEnded: the run has ended.
+        """
+        await self.send_input(run_id, answer_message(question_id, value), user_id=user_id)
 
     async def session(self, session_id: str, *, user_id: str | None = None) -> dict[str, Any]:
         """Return a session, as `GET /sessions/{session_id}` does."""

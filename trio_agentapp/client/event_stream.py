@@ -13,6 +13,7 @@ from ..protocol.lifecycle import StopReceipt
 from ..protocol.message import Message
 from .failures import ConnectionFailed
 from .http_api import HttpAPI
+from .request_body import answer_message
 from .run_opener import RunOpener
 from .subscription import Gap, Subscription, is_terminal
 
@@ -98,6 +99,14 @@ class EventStream:
     async def send_input(self, message: Message | Mapping[str, Any] | str) -> None:
         """Send a message to the run, which gets it from `run.receive()`."""
         await self._api.send_input(self.run_id, message, user_id=self.user_id)
+
+    async def answer(self, question_id: str, value: Any) -> None:
+        """Answer a question of the run: True or False for an approval, else a text or a JSON value.
+
+        Raises:
+            ValidationError: the question is not open. RunEnded: the run has ended.
+        """
+        await self.send_input(answer_message(question_id, value))
 
     async def aclose(self) -> None:
         """Stop reading. If the run has not ended, this is a disconnect, and the run's `on_disconnect` applies."""

@@ -14,7 +14,7 @@ from ..protocol.message_json import message_fields
 from ..protocol.payload import json_bytes
 from ..protocol.request import AgentRequest, CancelAfter, OnDisconnect
 
-__all__ = ["body_of", "encoded"]
+__all__ = ["answer_message", "body_of", "encoded"]
 
 
 def body_of(
@@ -51,6 +51,14 @@ def body_of(
         if body.get(name) is None:
             body[name] = new_id()
     return body
+
+
+def answer_message(question_id: str, value: Any) -> dict[str, Any]:
+    """Build the message that answers a question of `run.ask`."""
+    data = {"approval_request_id": question_id, "answer": value}
+    if isinstance(value, bool):
+        data["approve"] = value
+    return {"role": "user", "type": "mcp_approval_response", "content": [{"type": "data", "data": data}]}
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:

@@ -52,7 +52,9 @@ def stop_answer(answer: Sequence[Part], run_id: str) -> StopAnswer:
 
 def record_from(run_id: str, key: SessionKey, pairs: Sequence[bytes]) -> RunRecord:
     """Make a run record from the answer of HGETALL inside a script: names and values in turn."""
-    fields = {text(pairs[i]): text(pairs[i + 1]) for i in range(0, len(pairs), 2)}
+    raw = {text(pairs[i]): pairs[i + 1] for i in range(0, len(pairs), 2)}
+    questions = raw.pop("questions", b"")
+    fields = {name: text(value) for name, value in raw.items()}
     return RunRecord(
         run_id=run_id,
         key=key,
@@ -65,4 +67,5 @@ def record_from(run_id: str, key: SessionKey, pairs: Sequence[bytes]) -> RunReco
         stop_requested=fields.get("stop_requested") == "1",
         cleanup=CleanupResult(fields.get("cleanup", "none")),
         cleanup_interrupted=fields.get("cleanup_interrupted") == "1",
+        questions=questions,
     )

@@ -21,6 +21,7 @@ from ..abc import (
     InputAnswer,
     InputSignal,
     Lease,
+    QuestionBoard,
     Renewal,
     Resync,
     RunInbox,
@@ -59,7 +60,7 @@ RETRY = 0.2
 """Seconds between two attempts of a claim while Redis does not answer."""
 
 
-class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, IdempotencyKeys, RunWakeups):
+class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, QuestionBoard, IdempotencyKeys, RunWakeups):
     """Leases and stops over one Redis server, for any number of nodes.
 
     A process uses two connections, for any number of runs. An operation that cannot reach the server raises
@@ -335,6 +336,11 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Idempote
         with unavailable_on_error("The messages for the run could not be fetched."):
             [messages] = await self.link.ask(call)
         return list(messages)
+
+    async def post_questions(self, lease: Lease, questions: bytes) -> None:
+        call = self._scripts.bind("questions", lease.key, lease.run_id, lease.token, questions)
+        with unavailable_on_error("The questions of the run could not be posted."):
+            await self.link.ask(call)
 
     async def list_runs(
         self, user_id: str, *, before: str | None = None, limit: int = 100

@@ -33,7 +33,7 @@ class Scripts:
             for seconds in (timings.lease, timings.session_ttl, timings.retention, timings.tombstone)
         )
         self._scripts: dict[str, Script] = {}
-        for name in ("claim", "heartbeat", "stop", "finish", "status", "reap", "input", "take"):
+        for name in ("claim", "heartbeat", "stop", "finish", "status", "reap", "input", "take", "questions"):
             head = ALLOW_OOM if allow_oom and name in FREEING else ""
             self._scripts[name] = Script(head + prelude + (folder / f"{name}.lua").read_text())
         self._index = Script((folder / "index.lua").read_text())

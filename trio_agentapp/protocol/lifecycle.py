@@ -376,6 +376,8 @@ class RunRecord:
     stop_requested: bool = False
     cleanup: CleanupResult = CleanupResult.NONE
     cleanup_interrupted: bool = False
+    questions: bytes = b""
+    """What its node has posted of its open questions: a JSON array. Empty if none is open."""
 
 
 @attrs.frozen(kw_only=True)

@@ -16,6 +16,7 @@ log              the events of a run                        stream           one
 viewing          readers of any run, also of other nodes    inbox            messages that other nodes received
 stop             stops a run on any node                    drain, grace     ends all runs of a node
 ticker           what happens when only time passes         process          subprocesses of a run
+question_poster  open questions, for other nodes            questions        what `run.ask` asks
 log_fields       run and session in log records
 """
 

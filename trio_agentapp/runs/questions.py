@@ -29,6 +29,12 @@ MAX_QUESTIONS = 64
 _WORDS = {"yes": True, "y": True, "approve": True, "no": False, "n": False, "deny": False}
 """What people write instead of true and false."""
 
+MAX_LISTED_TEXT = 2000
+"""Characters of a question in a list of questions. The stream of the run has all of it."""
+
+MAX_LISTED_SCHEMA = 4096
+"""Bytes of a schema in a list of questions. A larger one is left out."""
+
 
 @attrs.frozen
 class Answer:
@@ -58,7 +64,7 @@ class Question:
         ItemError: the question is neither text nor a message.
     """
 
-    __slots__ = ("_schema", "answer", "content", "data", "id")
+    __slots__ = ("_schema", "answer", "asked_at", "content", "data", "id")
 
     def __init__(self, question: str | Message, *, schema: Any, timeout: float | None, auth: bool) -> None:
         if not isinstance(question, str | Message):
@@ -78,6 +84,7 @@ class Question:
             "schema": _json_schema(schema),
             "expires_at": None if timeout is None else time.time() + timeout,
         }
+        self.asked_at = time.time()
         self.answer: trio.Event | Message = trio.Event()
         self._schema = schema
 
@@ -85,6 +92,18 @@ class Question:
         """The question as a message of the agent. `fault`: why the last answer was not accepted."""
         data = self.data if fault is None else {**self.data, "fault": fault}
         return Message(type="mcp_approval_request", content=[*self.content, DataContent(data)])
+
+    def listed(self) -> dict[str, Any]:
+        """The question as an entry of `GET /questions`. A long text is cut."""
+        text, schema = self.data["question"], self.data["schema"]
+        return {
+            "id": self.id,
+            "name": self.data["name"],
+            "question": text if len(text) <= MAX_LISTED_TEXT else text[:MAX_LISTED_TEXT] + "…",
+            "schema": schema if len(orjson.dumps(schema)) <= MAX_LISTED_SCHEMA else None,
+            "asked_at": self.asked_at,
+            "expires_at": self.data["expires_at"],
+        }
 
     @property
     def waits(self) -> bool:

@@ -19,6 +19,7 @@ from .end_writer import EndWriter
 from .handler import Handler
 from .inbox import InboxFetcher
 from .keeper import Keeper
+from .question_poster import QuestionPoster
 from .run import Run
 from .services import KeptServices
 from .task import Node, Remember, RunTask, Undo
@@ -80,6 +81,7 @@ class RunRegistry:
             store=store,
             keeper=Keeper(backend, self._runs),
             inbox=InboxFetcher(backend),
+            questions=QuestionPoster(backend),
             end_writer=EndWriter(backend),
             cleanup_budget=cleanup_budget,
             debug=debug,
@@ -99,6 +101,7 @@ class RunRegistry:
             if self._store is not None:
                 await kept.start("the event store", self._store.serve)
             await kept.start("the input fetcher", node.inbox.serve)
+            await kept.start("the poster of questions", node.questions.serve)
             await kept.start("the listener for stops", self._backend.listen, self.node_id, self._receive)
             kept.start_soon("the lease keeper", node.keeper.beat)
             kept.start_soon("the run ticker", self.ticker.tick)

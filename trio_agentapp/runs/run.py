@@ -147,6 +147,8 @@ class Run:
         self.on_unwatched: Callable[[], object] | None = None
         self.on_input_wanted: Callable[[Run], object] | None = None
         """Called when the handler waits for input, which may have been sent to another node."""
+        self.on_questions: Callable[[Run], object] | None = None
+        """Called when a question was opened or closed, if other nodes can read them."""
         self.replaces: list[str] = []
         """The runs of its session that this one has stopped to take their place."""
         self.rolls_back_replaced = False
@@ -345,7 +347,7 @@ class Run:
         if len(self._questions) >= MAX_QUESTIONS:
             raise RuntimeError(f"the limit of open questions of a run is reached ({MAX_QUESTIONS})")
         asked = Question(question, schema=schema, timeout=timeout, auth=auth)
-        self._questions += (asked,)
+        self._set_questions((*self._questions, asked))
         return asked
 
     async def wait_answered(
@@ -364,9 +366,14 @@ class Run:
                     except ValueError as fault:
                         await emit(asked.message(str(fault)))
         finally:
-            self._questions = tuple(each for each in self._questions if each is not asked)
+            self._set_questions(tuple(each for each in self._questions if each is not asked))
         await emit(asked.reply(answer))
         return answer
+
+    def _set_questions(self, questions: tuple[Question, ...]) -> None:
+        self._questions = questions
+        if self.on_questions is not None:
+            self.on_questions(self)
 
     async def _wait_for_input(self, arrived: trio.Event) -> None:
         """Wait for the event, or until it is time to look again; then fetch what other nodes were sent."""
@@ -425,6 +432,11 @@ class Run:
     def is_asking(self) -> bool:
         """Whether a question of `ask` is open."""
         return bool(self._questions)
+
+    @property
+    def open_questions(self) -> Sequence[Question]:
+        """The questions without an accepted answer, the oldest first."""
+        return self._questions
 
     @property
     def has_room_for_input(self) -> bool:
@@ -548,7 +560,7 @@ class Run:
         """Close the log, set `ended`, and drop the callbacks, which refer to objects that refer to the run."""
         self.log.close()
         self.ended.set()
-        self.sink, self.on_input_wanted, self.on_unwatched = self.log, None, None
+        self.sink, self.on_input_wanted, self.on_questions, self.on_unwatched = self.log, None, None, None
 
 
 async def send_state_changes(run: Run) -> None:

@@ -41,6 +41,7 @@ from .handler import Handler
 from .inbox import InboxFetcher
 from .keeper import Keeper, call_limit
 from .log_fields import add_log_fields
+from .question_poster import QuestionPoster
 from .run import Run, current_run
 from .session_queue import place_of, wait_in_queue
 from .terminal_events import (
@@ -77,6 +78,7 @@ class Node:
     store: EventStore | None
     keeper: Keeper
     inbox: InboxFetcher
+    questions: QuestionPoster
     end_writer: EndWriter
     cleanup_budget: float
     debug: bool
@@ -113,6 +115,7 @@ class RunTask:
         run.rolls_back_replaced = strategy == "rollback"
         if node.backend.timings is not None:
             run.on_input_wanted = node.inbox.fetch_soon
+            run.on_questions = node.questions.post_soon
         self._lease = Lease(
             key=run.key,
             run_id=run.run_id,

@@ -12,6 +12,7 @@ import trio
 from ..abc import (
     BaseInterruptBackend,
     IdempotencyKeys,
+    QuestionBoard,
     RunInbox,
     RunListing,
     RunWakeups,
@@ -33,6 +34,7 @@ Operation = Literal[
     "list_runs",
     "send_input",
     "take_input",
+    "post_questions",
     "pin",
     "unpin",
 ]
@@ -45,7 +47,7 @@ def _operation(name: Operation) -> Callable[..., Coroutine[Any, Any, Any]]:
     return operation
 
 
-class UnrulyBackend(BaseInterruptBackend, RunListing, RunInbox, IdempotencyKeys, RunWakeups):
+class UnrulyBackend(BaseInterruptBackend, RunListing, RunInbox, QuestionBoard, IdempotencyKeys, RunWakeups):
     """Another backend behind a bad network. It offers what that one offers, and counts `calls`.
 
     backend = UnrulyBackend(LocalInterruptBackend())
@@ -95,6 +97,7 @@ class UnrulyBackend(BaseInterruptBackend, RunListing, RunInbox, IdempotencyKeys,
     list_runs = _operation("list_runs")
     send_input = _operation("send_input")
     take_input = _operation("take_input")
+    post_questions = _operation("post_questions")
     pin = _operation("pin")
     unpin = _operation("unpin")
 

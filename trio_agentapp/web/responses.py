@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import orjson
 from quart import Response
 from quart.wrappers import Request
 
-from ..protocol.lifecycle import Phase, RunState, StopReceipt
+from ..protocol.lifecycle import Phase, RunRecord, RunState, StopReceipt
 from ..runs import Run
 from .run_access import Known
 
 if TYPE_CHECKING:
     from ..endpoints.openapi import bodies
 
-__all__ = ["json_response", "link", "receipt_body", "run_body", "run_headers", "shown_id"]
+__all__ = ["json_response", "link", "question_body", "receipt_body", "run_body", "run_headers", "shown_id"]
 
 UNQUOTED = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
@@ -67,6 +68,21 @@ def run_body(known: Known, node_id: str) -> bodies.RunInfo:
         "cleanup": record.cleanup.value,
         "cleanup_interrupted": record.cleanup_interrupted,
         "node": record.node_id if run is None else node_id,
+    }
+
+
+def question_body(record: RunRecord, question: Mapping[str, Any]) -> bodies.OpenQuestion:
+    """An entry of `GET /questions`."""
+    return {
+        "run_id": record.run_id,
+        "user_id": record.key.user_id,
+        "session_id": record.key.session_id,
+        "id": question["id"],
+        "name": question["name"],
+        "question": question["question"],
+        "schema": question["schema"],
+        "asked_at": question["asked_at"],
+        "expires_at": question["expires_at"],
     }
 
 

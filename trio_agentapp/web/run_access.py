@@ -7,9 +7,11 @@ request and no response.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
+import orjson
 import trio
 
 from ..abc import BaseInterruptBackend, IdempotencyKeys, InputAnswer, RunInbox, RunListing
@@ -270,6 +272,43 @@ class RunAccess:
             raise RunEnded
         if answer is InputAnswer.FULL:
             raise QueueFull("The input queue of this run is full.", retry_after=1.0)
+
+    async def list_questions(
+        self,
+        caller: Caller,
+        *,
+        session_id: str | None = None,
+        before: str | None = None,
+        limit: int = LISTED_AT_ONCE,
+    ) -> tuple[Sequence[tuple[RunRecord, Sequence[Mapping[str, Any]]]], str | None]:
+        """Return running runs of the caller's user with their open questions, and the cursor of the next page.
+
+        `limit` is the number of runs with questions. What another node runs is as its node has posted it.
+
+        Raises:
+            ValidationError: no user is given. RunNotFound: not for this caller.
+        """
+        found: list[tuple[RunRecord, Sequence[Mapping[str, Any]]]] = []
+        while True:
+            records, before = await self.list_runs(
+                caller, session_id=session_id, state=RunState.RUNNING, before=before, limit=LISTED_AT_ONCE
+            )
+            for place, record in enumerate(records):
+                if not (questions := self._questions_of(record)):
+                    continue
+                found.append((record, questions))
+                if len(found) == limit:
+                    more = place + 1 < len(records) or before is not None
+                    return found, record.run_id if more else None
+            if before is None:
+                return found, None
+
+    def _questions_of(self, record: RunRecord) -> Sequence[Mapping[str, Any]]:
+        run = self.registry.find(record.run_id)
+        if run is not None:
+            return [question.listed() for question in run.open_questions]
+        posted: Sequence[Mapping[str, Any]] = orjson.loads(record.questions) if record.questions else []
+        return posted
 
     async def list_runs(
         self,

@@ -27,7 +27,7 @@ from .parameters import (
     run_id_of,
     state_of,
 )
-from .responses import json_response, receipt_body, run_body, run_headers
+from .responses import json_response, question_body, receipt_body, run_body, run_headers
 from .run_access import Known, RunAccess
 from .sse import OwnEvents, hold_watch, run_stream
 
@@ -88,6 +88,18 @@ class RunRoutes:
             for each in records
         ]
         return json_response({"runs": runs, "cursor": more})
+
+    async def questions(self, request: Request) -> Response:
+        """`GET /questions`: the open questions of the caller's runs, on any node."""
+        listed, more = await self.access.list_questions(
+            await self._caller(request),
+            session_id=identifier(request, "session_id"),
+            before=run_id_of(request, "cursor"),
+            limit=number(request, "limit", 20, least=1, most=100),
+        )
+        found = [question_body(record, question) for record, questions in listed for question in questions]
+        body: bodies.QuestionList = {"questions": found, "cursor": more}
+        return json_response(body)
 
     async def one(self, request: Request, run_id: str) -> Response:
         """`GET /runs/{id}`."""

@@ -119,6 +119,11 @@ async def work(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]
         await trio.sleep(0.02)
 
 
+async def ask(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
+    """Ask for approval, and tell the answer."""
+    yield f"approved: {(await run.ask('Delete it?', schema=bool)).approved}"
+
+
 async def recite(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]:
     """Says whose run it is, `times` times or for ever, and then how often it did."""
     said = 0
@@ -194,6 +199,7 @@ BEHAVIOURS = {
     "gated": gated,
     "work": work,
     "bulk": bulk,
+    "ask": ask,
     "recite": recite,
     "burst": burst,
     "listen": listen,

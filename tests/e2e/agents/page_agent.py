@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import random
+import struct
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from trio_agentapp import AgentApp, Message, Principal, Run
+from trio_agentapp import AgentApp, ImageContent, Message, Principal, Run
 
 OPTIONS: dict[str, Any] = json.loads(os.environ.get("AGENT_OPTIONS", "{}"))
 HOSTILE = Path(os.environ["FOLDER"]) / "hostile.json"
@@ -28,6 +32,18 @@ STARS = """# Stars
 ```python
 x = 1
 ```"""
+
+
+def picture(side: int) -> str:
+    """A PNG of random grey pixels, `side` by `side` (a bit each), as a data URL."""
+    rows = b"".join(b"\0" + random.Random(row).randbytes((side + 7) // 8) for row in range(side))
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    data = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + data).decode()
 
 
 def by_token(request: Any) -> Principal | None:
@@ -58,9 +74,31 @@ async def chat(msgs: list[Message], run: Run) -> AsyncIterator[Any]:
         case "ask":
             answer = await run.ask("Delete all files?", schema=bool)
             yield "deleted" if answer.approved else "kept"
+        case "history":
+            for number in range(500):
+                yield Message(content=f"**Message** {number}")
         case "hostile":
             for text in json.loads(HOSTILE.read_text()):
                 yield Message(content=text)
+        case "long":
+            for piece in range(300):
+                yield f"## Part {piece}\n\n" + ("Some *words* and `code`, " * 40) + "\n\n"
+        case "one line":
+            for _ in range(300):
+                yield "word *a **b `c [d](e " * 144
+        case "code":
+            yield "```python\n"
+            for number in range(10_000):
+                yield f"x = {number}  # a line of code\n"
+        case "calls":
+            for number in range(200):
+                call = Message.tool_call(f"tool_{number}", {"number": number, "text": "x" * 1000})
+                yield call
+                yield Message.tool_output(call.content[0].data["call_id"], {"n": number})  # type: ignore[union-attr]
+            yield "all called"
+        case "picture":
+            yield ImageContent(image_url=picture(3000))
+            yield "a picture"
         case "fail":
             raise RuntimeError("boom")
         case other:

@@ -110,6 +110,27 @@ class RunList(TypedDict):
     cursor: str | None
 
 
+class OpenQuestion(TypedDict):
+    """A question that a run waits for an answer to. A long `question` is cut; a large `schema` is null."""
+
+    run_id: str
+    user_id: str
+    session_id: str
+    id: str
+    name: Literal["input", "approval", "auth"]
+    question: str
+    schema: Any
+    asked_at: Epoch
+    expires_at: Epoch | None
+
+
+class QuestionList(TypedDict):
+    """The open questions of a page of runs, the youngest run first."""
+
+    questions: list[OpenQuestion]
+    cursor: str | None
+
+
 class RunTree(TypedDict):
     """The tasks of a run; `root` is null if none of them is executed at present."""
 

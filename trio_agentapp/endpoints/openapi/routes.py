@@ -305,6 +305,19 @@ ROUTES: dict[str, Operation] = {
             _query("cursor", RUN_ID, "The `cursor` of the previous page."),
         ),
     ),
+    "GET /questions": Operation(
+        "Runs",
+        "List the open questions of a user's runs",
+        {"200": "QuestionList"},
+        (*OF_RUN, e.NotOffered),
+        (
+            _query("session_id", IDENTIFIER, "Only questions of this session."),
+            USER,
+            _limit(100, default=20),
+            _query("cursor", RUN_ID, "The `cursor` of the previous page."),
+        ),
+        description="What `run.ask` waits for, on any node. `limit` counts runs.",
+    ),
     "GET /runs/{run_id}": Operation("Runs", "Read a run", {"200": "RunInfo"}, OF_RUN, (USER,)),
     "GET /runs/{run_id}/stream": Operation(
         "Runs",

@@ -59,7 +59,7 @@ local function conclude(run, state, reason, node, tok, more, event)
   leave_queue(run)
   redis.call('HSET', key, 'state', state, 'reason', reason, 'ended', int(now), 'node', node, 'tok', tok)
   for i = 1, #more, 2 do redis.call('HSET', key, more[i], more[i + 1]) end
-  redis.call('HDEL', key, 'farewell')
+  redis.call('HDEL', key, 'farewell', 'questions')
   redis.call('PEXPIRE', key, retention)
   if event and event ~= '' then append_last(run, event) end
   redis.call('PUBLISH', base .. 'w', run)

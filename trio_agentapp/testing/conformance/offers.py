@@ -19,6 +19,7 @@ from ...abc import (
     InputAnswer,
     Lease,
     Place,
+    QuestionBoard,
     Queued,
     QueueIsFull,
     Renewal,
@@ -243,6 +244,35 @@ async def input_without_a_running_run_is_refused(backend: BaseInterruptBackend) 
         expect(answer is InputAnswer.GONE, f"a message for a run that is not running got {answer!r}")
     later = await own(backend, fresh_lease(owner.key))
     expect(list(await inbox.take_input(later, 0)) == [], "a message reached a later run of its session")
+
+
+# QuestionBoard.
+
+
+async def questions_are_in_the_record_of_a_running_run(backend: BaseInterruptBackend) -> None:
+    board = offered(QuestionBoard.of(backend))
+    owner = await own(backend)
+
+    async def shown() -> bytes | None:
+        record = await backend.run_status(owner.run_id)
+        return None if record is None else record.questions
+
+    expect(await shown() == b"", "a run that has asked nothing has questions")
+    for questions in (b'[{"id":"1","question":"\xc3\xbc?"}]', b'[{"id":"2"}]', b"", b'[{"id":"3"}]'):
+        await board.post_questions(owner, questions)
+        expect(await shown() == questions, f"{questions!r} was posted, and the record has {await shown()!r}")
+    for stranger in (attrs.evolve(owner, token=owner.token + 1), attrs.evolve(owner, run_id=new_run_id())):
+        await board.post_questions(stranger, b'[{"id":"4"}]')
+    expect(
+        await shown() == b'[{"id":"3"}]', "a lease that does not own the session changed the questions of its run"
+    )
+    if (listing := RunListing.of(backend)) is not None:
+        [record], _ = await listing.list_runs(owner.key.user_id)
+        expect(record.questions == b'[{"id":"3"}]', f"the list of runs has the questions {record.questions!r}")
+    await backend.finish(owner, ENDED)
+    expect(await shown() == b"", "a run that has ended has open questions")
+    await board.post_questions(owner, b'[{"id":"5"}]')
+    expect(await shown() == b"", "questions were posted for a run that has ended")
 
 
 # IdempotencyKeys.

@@ -36,6 +36,7 @@ const tree = new Tree($("tree"), $("show-tree"), api);
 let session = null; // The id of the open chat.
 let run = null; // The run that is shown while it is live.
 let attached = [];
+let edited = null; // The live run whose question is edited: what is sent takes its place.
 
 // Chats.
 
@@ -67,7 +68,7 @@ function startNew() {
 function show(id) {
   if (run) run.left = true;
   session = id;
-  run = null;
+  run = edited = null;
   messages.clear();
   setLive(false);
   say("");
@@ -98,10 +99,11 @@ async function open(id) {
 // Runs.
 
 function watch(id, {content, start} = {}) {
+  edited = null;
   const own = content ?? JSON.parse(sessionStorage.getItem(`agentapp.asked.${id}`) ?? "null");
-  if (own) messages.addOwn(own);
+  const article = own ? messages.addOwn(own) : null;
   messages.scroll();
-  run = {id, sessionId: session, seen: -1, ended: false, left: false, asked: Boolean(own)};
+  run = {id, sessionId: session, seen: -1, ended: false, left: false, asked: Boolean(own), article};
   follow(run, start);
 }
 
@@ -115,7 +117,7 @@ async function follow(mine, start) {
   }
   if (mine.left) return;
   const wasAsked = mine.asked;
-  run = null;
+  run = edited = null;
   messages.close();
   setLive(false);
   if (!wasAsked && mine.ended) await open(mine.sessionId); // The history has what was asked elsewhere.
@@ -190,7 +192,9 @@ async function answer(id, value) {
 
 // The field, and the line of status.
 
-function edit(text) {
+function edit(text, article) {
+  edited = run && run.article === article ? run : null;
+  setLive(Boolean(run));
   $("text").value = text;
   resize();
   $("text").focus();
@@ -203,7 +207,8 @@ function resize() {
 
 function setLive(live) {
   $("stop").hidden = !live;
-  $("send").hidden = live;
+  $("send").hidden = live && !edited;
+  $("send").textContent = edited ? "Replace" : "Send";
   document.body.classList.toggle("live", live);
   tree.show(live ? run : null);
 }
@@ -272,13 +277,22 @@ function showAttached() {
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = $("text").value;
-  if (run || !(text.trim() || attached.length)) return;
+  if (!(text.trim() || attached.length)) return;
+  const replaced = run && run === edited ? run : null;
+  if (run && !replaced) {
+    say("The answer is still being written. Stop it first, or wait for its end.");
+    return;
+  }
   const files = attached.map(({filename, ...part}) => (part.type === "file" ? {...part, filename} : part));
   $("text").value = "";
   attached = [];
   showAttached();
   resize();
-  send(text, files);
+  if (replaced) {
+    replaced.left = true;
+    messages.removeFrom(replaced.article);
+  }
+  send(text, files, replaced ? "rollback" : null);
 });
 $("text").addEventListener("input", resize);
 $("text").addEventListener("keydown", (event) => {
@@ -298,7 +312,13 @@ $("new").addEventListener("click", startNew);
 $("open-side").addEventListener("click", () => document.body.classList.add("side-open"));
 $("close-side").addEventListener("click", () => document.body.classList.remove("side-open"));
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !$("token-dialog").open) stop();
+  if (event.key !== "Escape" || $("token-dialog").open) return;
+  if (document.body.classList.contains("side-open")) {
+    document.body.classList.remove("side-open");
+    $("open-side").focus();
+  } else {
+    stop();
+  }
 });
 
 // Light and dark.

@@ -12,6 +12,7 @@ const BLOCK = {
 const INLINE =
   /(`+)([\s\S]*?[^`])\1(?!`)|(\*\*|__)(?=\S)([\s\S]*?\S)\3|(\*|_)(?=\S)([\s\S]*?\S)\5(?!\w)|~~(?=\S)([\s\S]*?\S)~~|!?\[([^\]\n]*)\]\((\S+?)(?:\s+"[^"]*")?\)|(https?:\/\/[^\s<>"')\]]+)|\\([\\`*_{}[\]()#+\-.!|~>])/;
 const DEEPEST = 8;
+const LONGEST = 20_000; // Characters of a paragraph in which marks are looked for: the time grows with the square.
 
 export function element(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
@@ -168,7 +169,7 @@ function tableNode(lines) {
 function inline(text, depth = 0) {
   const nodes = [];
   while (text) {
-    const found = depth < DEEPEST ? INLINE.exec(text) : null;
+    const found = depth < DEEPEST && text.length <= LONGEST ? INLINE.exec(text) : null;
     if (!found) {
       nodes.push(text);
       break;

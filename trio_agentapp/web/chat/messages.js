@@ -36,8 +36,8 @@ export class Messages {
     for (const part of content) this.addPart(shown, part);
     const text = content.filter((part) => part.type === "text").map((part) => part.text).join("\n");
     const edit = element("button", {type: "button", className: "quiet edit", textContent: "Edit"});
-    edit.addEventListener("click", () => this.onEdit(text));
     const article = this.article("user", "You", shown);
+    edit.addEventListener("click", () => this.onEdit(text, article));
     article.append(edit);
     return article;
   }
@@ -54,6 +54,12 @@ export class Messages {
       this.take({...part, object: "content", msg_id: id, index, delta: false});
     }
     this.take({...message, object: "message", id});
+  }
+
+  // Take a message and all after it away.
+  removeFrom(article) {
+    while (article.nextSibling) article.nextSibling.remove();
+    article.remove();
   }
 
   article(kind, name, ...children) {
@@ -136,7 +142,7 @@ export class Messages {
       target.append(shown);
     } else if (part.type === "image") {
       const src = safeUrl(part.image_url ?? "", MEDIA);
-      if (src) target.append(element("img", {src, alt: "Image", loading: "lazy"}));
+      if (src) target.append(this.image(src));
     } else if (part.type === "audio") {
       const src = `data:audio/${(part.format ?? "wav").replace(/\W/g, "")};base64,${part.data}`;
       target.append(element("audio", {src, controls: true}));
@@ -148,6 +154,14 @@ export class Messages {
     } else if (part.type === "data") {
       target.append(json(part.data));
     }
+  }
+
+  // A picture has no height until it is loaded. The log follows it as it follows the text.
+  image(src) {
+    const follow = this.atEnd;
+    const image = element("img", {src, alt: "Image"});
+    image.addEventListener("load", () => follow && this.scroll());
+    return image;
   }
 
   fileLink({file_url, file_data, filename}) {
