@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .config import read_config
+from .config import LOCAL, read_config
 from .environment import given_variables
 from .exits import ExitCode, say
 from .options import App, AsJson, CertFile, Entrypoint, Env, EnvFile, Host, KeyFile, Port, Workers, chosen
@@ -50,7 +50,7 @@ def local(
 
     from ..deploy import DeploymentMode, LocalDeployManager
 
-    settings = {} if config is None else read_config(config)
+    settings = {} if config is None else read_config(config, LOCAL)
     host = settings.get("host") if host is None else host
     port = settings.get("port") if port is None else port
     source = chosen(app, entrypoint or settings.get("entrypoint"))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import build, chat, deploy, invoke, run, status, stop, web, worker
+from . import build, chat, deploy, deploy_k8s, invoke, run, status, stop, web, worker
 from .environment import read_env_file
 from .exits import exits
 from .terminal import prepare_streams
@@ -35,6 +35,7 @@ program.command("list")(exits(status.list_deployments))
 program.command("worker")(exits(worker.worker))
 program.command("build")(exits(build.build))
 deployers.command("local")(exits(deploy.local))
+deployers.command("k8s")(exits(deploy_k8s.k8s))
 
 
 def _version(wanted: bool) -> None:

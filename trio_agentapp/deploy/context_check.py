@@ -38,9 +38,8 @@ async def check_context(
     """Install the context into a new virtual environment in an empty folder, and wait until the app answers there.
 
     The app gets `environment` and nothing of this process's but its PATH and language. It has to answer
-    `/liveness`. Servers that it needs for its start, such as Redis, must be there. Files that it opens later are not
-    checked.
-    `report` is called with the name of each step.
+    `/liveness`. Servers that it needs for its start, such as Redis, must be there. Files that it opens later
+    are not checked. `report` is called with the name of each step.
 
     Raises:
         DeployError: a package cannot be installed, or the app does not start; with the file or module that is
