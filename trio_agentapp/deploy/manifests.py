@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -217,7 +219,11 @@ def _deployment(work: Workload) -> dict[str, Any]:
     # Without a shared Redis two versions at once would each know only their own sessions.
     rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
     annotations = {} if work.environment_digest is None else {f"{MANAGED_BY}/environment": work.environment_digest}
-    metadata: dict[str, Any] = {"labels": {**work.selector, "app.kubernetes.io/managed-by": MANAGED_BY}}
+    pod = _pod(work)
+    labels = {**work.selector, "app.kubernetes.io/managed-by": MANAGED_BY}
+    # Not in the selector, which cannot change: it tells pods of this version from those of former ones.
+    revision = hashlib.sha256(json.dumps([pod, annotations], sort_keys=True).encode()).hexdigest()[:12]
+    metadata: dict[str, Any] = {"labels": {**labels, f"{MANAGED_BY}/revision": revision}}
     if annotations:
         metadata["annotations"] = annotations
     spec: dict[str, Any] = {
@@ -225,7 +231,7 @@ def _deployment(work: Workload) -> dict[str, Any]:
         "progressDeadlineSeconds": START_PERIOD * START_FAILURES + 120,
         "strategy": rolling if work.several else {"type": "Recreate"},
         "selector": {"matchLabels": work.selector},
-        "template": {"metadata": metadata, "spec": _pod(work)},
+        "template": {"metadata": metadata, "spec": pod},
     }
     if work.max_replicas is None:
         # Otherwise the autoscaler decides, and a second `apply` must not reset its number.
