@@ -116,6 +116,7 @@ async def main() -> None:
     async with Emulator() as cluster, kmock.Server(cluster) as server:
         for version, plural in RESOURCES:
             cluster.resources[f"{version}/{plural}"] = {"namespaced": True}
+        cluster[kmock.subresource("log")] << "one\ntwo"
         scenario(cluster, sys.argv[1])
         sys.stdout.write(f"{server.url}\n")
         sys.stdout.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -121,6 +122,10 @@ async def test_deploy_update_scale_and_stop(emulated: Start, app: AgentApp) -> N
     assert (status.state, status.entrypoint) == ("ready", "good:1")
     assert [each.deploy_id for each in await manager.list()] == ["friday"]
 
+    texts = (await manager.logs("friday")).split("\n")
+    assert [len(texts), *texts[1:3]] == [6, "one", "two"]
+    assert texts[0].startswith("friday-")
+
     await manager.deploy(app, image="good:2", **options)
     assert (await manager.status("friday")).entrypoint == "good:2"
     assert (await manager.scale("friday", 4)).state == "ready"
@@ -226,3 +231,37 @@ async def test_kubeconfigs_that_cannot_be_used(tmp_path: Path, app: AgentApp, mo
     assert "no cluster is configured" in await deploy()
     path.write_text(json.dumps(kubeconfig("http://127.0.0.1:1")))
     assert "the cluster at http://127.0.0.1:1 does not answer" in await deploy()
+
+
+async def test_the_command_line(emulated: Start, tmp_path: Path) -> None:
+    cluster = emulated("")
+    (tmp_path / "agent.py").write_text("from trio_agentapp import AgentApp\napp = AgentApp(app_name='Friday')\n")
+
+    async def call(*words: str, code: int = 0) -> tuple[str, str]:
+        done = await trio.run_process(
+            [sys.executable, "-m", "trio_agentapp", *words],
+            cwd=tmp_path,
+            env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig)},
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr.decode()
+        return done.stdout.decode(), done.stderr.decode()
+
+    deploy = ("deploy", "k8s", "agent.py", "--namespace", "agents", "--deploy-timeout", "20")
+    out, err = await call(*deploy, "--image", "good:1")
+    assert out == "k8s:agents/friday\n"
+    assert "Waiting for friday to be ready ..." in err
+    out, _ = await call("status", "k8s:agents/friday", "--json")
+    assert json.loads(out)["state"] == "ready"
+    out, _ = await call("list", "-p", "k8s", "--namespace", "agents", "--json")
+    assert [each["deploy_id"] for each in json.loads(out)] == ["friday"]
+    _, err = await call("scale", "k8s:agents/friday", "3", code=1)
+    assert "--redis-secret NAME" in err
+    _, err = await call("stop", "k8s:agents/friday")
+    assert "friday (friday) at http://friday.agents.svc is stopped" in err
+    _, err = await call("status", "k8s:agents/friday", code=1)
+    assert err == "trio-agentapp: there is no deployment 'friday' in the namespace agents\n"
+    _, err = await call(*deploy, "--image", "missing:1", code=1)
+    assert "the image cannot be pulled" in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,8 @@ import typer
 from .config import read_config
 from .environment import given_variables
 from .exits import ExitCode, say
-from .options import App, Entrypoint, Env, EnvFile, chosen
-from .terminal import write
+from .options import App, AsJson, Entrypoint, Env, EnvFile, chosen
+from .terminal import write, write_json
 
 if TYPE_CHECKING:
     from ..deploy.manifests import Workload
@@ -74,11 +75,13 @@ def k8s(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="These options as JSON, TOML or YAML; options win.")
     ] = None,
+    kube_config_path: Annotated[str | None, typer.Option(help="[default: KUBECONFIG, else ~/.kube/config]")] = None,
+    context: Annotated[str | None, typer.Option(help="Of the kubeconfig.  [default: its current one]")] = None,
+    deploy_timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait until pods are ready.")] = 300.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the manifests; needs no cluster.")] = False,
+    as_json: AsJson = False,
 ) -> ExitCode:
     """Run APP in Kubernetes; with --dry-run, print its manifests."""
-    from ..deploy.workload_of import workload_of
-
     options = {
         "name": name,
         "namespace": namespace,
@@ -102,13 +105,36 @@ def k8s(
     source = chosen(app, entrypoint or settings.pop("entrypoint", None))
     settings.pop("entrypoint", None)
     complete = {**settings, **{key: value for key, value in options.items() if value is not None}}
-    work = workload_of(None, source, environment, {**complete, "secrets": secret or ()})
-    if not dry_run:
-        from ..errors import ConfigurationError
+    complete["secrets"] = secret or ()
+    if dry_run:
+        from ..deploy.workload_of import workload_of
 
-        raise ConfigurationError("only --dry-run works")
-    _print(work, list(environment))
+        _print(workload_of(None, source, environment, complete), list(environment))
+        return ExitCode.OK
+
+    import trio
+
+    from ..deploy.cluster import K8sConfig
+    from ..deploy.kubernetes import KubernetesDeployManager
+
+    cluster = K8sConfig(
+        k8s_namespace=complete.pop("namespace", "default"), kubeconfig_path=kube_config_path, context=context
+    )
+    manager = KubernetesDeployManager(
+        cluster, deploy_timeout=deploy_timeout, report=lambda step: say(f"{step} ...")
+    )
+    done = trio.run(partial(manager.deploy, entrypoint=source, environment=environment, **complete))
+    if as_json:
+        write_json(done)
+    else:
+        target = f"k8s:{cluster.k8s_namespace}/{done.deploy_id}"
+        say(f"{app} is ready on {done.url} (trio-agentapp stop {target} stops it)")
+        write(target)
     return ExitCode.OK
+
+
+def _say_step(step: str) -> None:
+    say(f"{step} ...")
 
 
 def _print(work: Workload, variables: list[str]) -> None:
