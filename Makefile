@@ -21,7 +21,7 @@ PYTHON :=
 PYTHONS = $(strip $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14)
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo test test-python test-frameworks check bench chaos chaos-tasks kills fuzz clean
+.PHONY: help demo test test-python test-frameworks test-kubernetes check bench chaos chaos-tasks kills fuzz clean
 .NOTPARALLEL:  # two pips in one environment would break it, also under `make -j`
 .DELETE_ON_ERROR:
 
@@ -30,6 +30,7 @@ help:
 	@echo 'make test          run the tests; ARGS="-k stop -x" selects some'
 	@echo 'make test-python   run a quick part of them on another Python: PYTHON=python3.13 VENV=.venv-3.13'
 	@echo 'make test-frameworks   run the tests of agent frameworks, each in an environment of its own'
+	@echo 'make test-kubernetes   validate manifests, and deploy to an emulated cluster, in an environment of its own'
 	@echo 'make check         check style, formatting, types and layers'
 	@echo 'make bench         measure this project and the replaced one (RUNS=1: 15 minutes; can be continued)'
 	@echo 'make chaos         break nodes, Redis and networks (30 minutes; can be interrupted and continued)'
@@ -64,6 +65,17 @@ test-frameworks: $(BIN)/python
 	  fi; \
 	  $$venv/bin/pytest -W default tests/frameworks/$$name $(ARGS); \
 	done
+
+# An environment of its own: the newest client of Kubernetes and Celery pin different versions of a package.
+test-kubernetes: $(BIN)/python
+	@set -e; venv=.venv-kubernetes; stamp=$$venv/.installed-$$(cksum < pyproject.toml | cut -d' ' -f1); \
+	  if [ ! -e $$stamp ]; then \
+	    $(BIN)/python -m venv --clear $$venv; \
+	    $$venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[kubernetes]' pytest pytest-trio \
+	      kubernetes-validate kmock; \
+	    touch $$stamp; \
+	  fi; \
+	  $$venv/bin/pytest -W default -p no:kmock tests/kubernetes $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

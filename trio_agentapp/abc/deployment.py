@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from ..errors import DeployError
 from ..protocol.deployment import Deployment, DeploymentStatus
 
 __all__ = ["DeployManager"]
@@ -47,3 +48,19 @@ class DeployManager(ABC):
     @abstractmethod
     async def list(self) -> Sequence[DeploymentStatus]:
         """Return all known deployments, the oldest first."""
+
+    async def logs(self, deploy_id: str, *, lines: int = 100) -> str:
+        """Return the last lines of the log of a deployment.
+
+        Raises:
+            DeployError: there is no such deployment, or this manager keeps no logs.
+        """
+        raise DeployError(f"{type(self).__name__} keeps no logs of {deploy_id}")
+
+    async def scale(self, deploy_id: str, replicas: int) -> DeploymentStatus:
+        """Change the number of processes or pods. Those that go drain first.
+
+        Raises:
+            DeployError: there is no such deployment, or this manager cannot change the number.
+        """
+        raise DeployError(f"{type(self).__name__} cannot change the number of processes of {deploy_id}")

@@ -37,6 +37,7 @@ __all__ = [
     "note_address",
     "run_app",
     "serve_app",
+    "shares_sessions",
 ]
 
 logger = logging.getLogger("trio_agentapp.app")
@@ -136,7 +137,7 @@ def serve_app(
     check_exposure(app, host)
     note_address(app, host)
     app.check_workers(workers)
-    if workers > 1 and not _shares_sessions(app.settings):
+    if workers > 1 and not shares_sessions(app.settings):
         raise ConfigurationError(
             f"{workers} workers would not know of each other's runs, and a stop could reach the wrong one; set "
             "interrupt_redis_url (or AGENTAPP_INTERRUPT_REDIS_URL), for instance to redis://localhost"
@@ -144,7 +145,7 @@ def serve_app(
     return launch(app, host=host, port=port, certfile=certfile, keyfile=keyfile, workers=workers, listener=listener)
 
 
-def _shares_sessions(settings: Settings) -> bool:
+def shares_sessions(settings: Settings) -> bool:
     """Whether the processes of this app share an interrupt backend."""
     own = settings.interrupt_backend
     return settings.interrupt_redis_url is not None or not (own is None or isinstance(own, LocalInterruptBackend))

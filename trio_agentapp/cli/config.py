@@ -1,24 +1,24 @@
-"""Reads the file of `deploy local --config`."""
+"""Reads the file of `--config` of the deploy commands."""
 
 from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
 from .environment import opened
 
-__all__ = ["read_config"]
+__all__ = ["LOCAL", "read_config"]
 
-KEYS = {"host": str, "port": int, "entrypoint": str, "environment": dict}
+LOCAL: dict[str, type] = {"host": str, "port": int, "entrypoint": str, "environment": dict}
 NAMES = {str: "a text", int: "a number", dict: "a table of names and values"}
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Return the keys that the file sets, with the values of its environment as texts.
+def read_config(path: Path, keys: Mapping[str, type]) -> dict[str, Any]:
+    """Return those of `keys` that the file sets, of the types given, with the values of its environment as texts.
 
     Raises:
         ConfigurationError: it cannot be read, or has a wrong key or value. The message holds no value.
@@ -28,12 +28,12 @@ def read_config(path: Path) -> dict[str, Any]:
 
     found = _parsed(path)
     if not isinstance(found, dict):
-        raise ConfigurationError(f"{path} must hold keys and values: {', '.join(KEYS)}")
+        raise ConfigurationError(f"{path} must hold keys and values: {', '.join(keys)}")
     for key, value in found.items():
-        if key not in KEYS:
-            raise ConfigurationError(f"{path} has an unknown key {key!r}; the keys are {', '.join(KEYS)}")
-        if type(value) is not KEYS[key]:
-            raise ConfigurationError(f"{path}: {key} must be {NAMES[KEYS[key]]}")
+        if key not in keys:
+            raise ConfigurationError(f"{path} has an unknown key {key!r}; the keys are {', '.join(keys)}")
+        if type(value) is not keys[key]:
+            raise ConfigurationError(f"{path}: {key} must be {NAMES[keys[key]]}")
     if (fault := port_fault(found.get("port", 0))) is not None:
         raise ConfigurationError(f"{path}: {fault}")
     if "environment" in found:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import ConfigurationError
-from .config import read_config
-from .environment import variables_of
+from .config import LOCAL, read_config
+from .environment import given_variables
 from .exits import ExitCode, say
-from .options import App, AsJson, CertFile, Entrypoint, Host, KeyFile, Port, Workers, chosen
+from .options import App, AsJson, CertFile, Entrypoint, Env, EnvFile, Host, KeyFile, Port, Workers, chosen
 from .progress import progress
 from .terminal import write_json
 
@@ -31,12 +29,8 @@ def local(
     ] = None,
     host: Host = None,
     port: Port = None,
-    env: Annotated[
-        list[str] | None, typer.Option("--env", "-E", help="NAME=VALUE for its environment; may be repeated.")
-    ] = None,
-    env_file: Annotated[
-        Path | None, typer.Option(help="More of its environment, as NAME=VALUE lines; --env wins.")
-    ] = None,
+    env: Env = None,
+    env_file: EnvFile = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -56,15 +50,11 @@ def local(
 
     from ..deploy import DeploymentMode, LocalDeployManager
 
-    settings = {} if config is None else read_config(config)
+    settings = {} if config is None else read_config(config, LOCAL)
     host = settings.get("host") if host is None else host
     port = settings.get("port") if port is None else port
     source = chosen(app, entrypoint or settings.get("entrypoint"))
-    environment = {
-        **settings.get("environment", {}),
-        **({} if env_file is None else variables_of(env_file)),
-        **_variables(env or ()),
-    }
+    environment = given_variables(env_file, env, settings.get("environment"))
 
     async def start() -> Deployment:
         return await LocalDeployManager(host, port, DeploymentMode.DETACHED_PROCESS).deploy(
@@ -86,11 +76,3 @@ def local(
         say(f"{app} is ready on {done.url} (trio-agentapp stop {done.deploy_id} stops it)")
         typer.echo(done.deploy_id)
     return ExitCode.OK
-
-
-def _variables(pairs: Iterable[str]) -> dict[str, str]:
-    """Split the pairs. An error message shows none of them: a pair without `=` may be a secret without its name."""
-    split = [pair.partition("=") for pair in pairs]
-    if not all(name and equals for name, equals, _ in split):
-        raise ConfigurationError("--env takes NAME=VALUE, and one has no name or no =")
-    return {name: value for name, _, value in split}

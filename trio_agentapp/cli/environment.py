@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from ..errors import ConfigurationError
 
-__all__ = ["before_env_file", "opened", "read_env_file", "variables_of"]
+__all__ = ["before_env_file", "given_variables", "opened", "read_env_file", "variables_of"]
 
 DEFAULT = Path(".env")
 
@@ -34,6 +34,22 @@ def variables_of(path: Path) -> dict[str, str]:
 
     with opened(path) as file:
         return {name: value for name, value in dotenv_values(stream=file).items() if value is not None}
+
+
+def given_variables(
+    env_file: Path | None, pairs: Iterable[str] | None, config: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Join the environment of `--config`, `--env-file` and `--env`; the later ones win.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or a pair has no name or no `=`. The message shows no pair: one
+            without `=` may be a secret without its name.
+    """
+    split = [pair.partition("=") for pair in pairs or ()]
+    if not all(name and equals for name, equals, _ in split):
+        raise ConfigurationError("--env takes NAME=VALUE, and one has no name or no =")
+    of_file = {} if env_file is None else variables_of(env_file)
+    return {**(config or {}), **of_file, **{name: value for name, _, value in split}}
 
 
 @contextmanager

@@ -13,16 +13,22 @@ from ..errors import ConfigurationError
 from .target import deployments
 
 __all__ = [
+    "Allow",
     "App",
     "AsJson",
+    "BaseImage",
     "CertFile",
     "Entrypoint",
+    "Env",
+    "EnvFile",
     "Format",
     "Host",
+    "IndexUrl",
     "KeyFile",
     "OutputFormat",
     "Port",
     "Query",
+    "Requirement",
     "Session",
     "Target",
     "Token",
@@ -72,6 +78,25 @@ User = Annotated[
 Query = Annotated[str | None, typer.Option("--query", "-q", help="Send this message, print the answer and exit.")]
 Token = Annotated[
     str | None, typer.Option(envvar="AGENTAPP_TOKEN", help="Sent as Authorization: Bearer.", show_envvar=True)
+]
+Env = Annotated[
+    list[str] | None, typer.Option("--env", "-E", help="NAME=VALUE for its environment; may be repeated.")
+]
+EnvFile = Annotated[Path | None, typer.Option(help="More of its environment, as NAME=VALUE lines; --env wins.")]
+Requirement = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--requirement", help="Package, as name==1.2; may be repeated.  [default: found in files or imports]"
+    ),
+]
+BaseImage = Annotated[
+    str | None, typer.Option(help="Image with Python and pip.  [default: the slim one of this Python]")
+]
+Allow = Annotated[
+    list[str] | None, typer.Option(help="File of the app that is not searched for secrets; may be repeated.")
+]
+IndexUrl = Annotated[
+    str | None, typer.Option("--index-url", "--pypi-mirror", help="Package index.  [default: that of pip]")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts: print only JSON on stdout.")]
 

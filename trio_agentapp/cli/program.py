@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import chat, deploy, invoke, run, status, stop, web, worker
+from . import build, chat, deploy, deploy_k8s, invoke, manage, run, status, stop, web, worker
 from .environment import read_env_file
 from .exits import exits
 from .terminal import prepare_streams
@@ -32,8 +32,12 @@ program.command("invoke")(exits(invoke.invoke))
 program.command("stop")(exits(stop.stop))
 program.command("status")(exits(status.status))
 program.command("list")(exits(status.list_deployments))
+program.command("logs")(exits(manage.logs))
+program.command("scale")(exits(manage.scale))
 program.command("worker")(exits(worker.worker))
+program.command("build")(exits(build.build))
 deployers.command("local")(exits(deploy.local))
+deployers.command("k8s")(exits(deploy_k8s.k8s))
 
 
 def _version(wanted: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ConfigurationError
+from .deployers import manager_of
 from .exits import ExitCode, say
 from .options import AsJson, Format, OutputFormat, Token
 from .target import deployments, is_url, new_client, url_of
@@ -37,9 +38,10 @@ def status(
     if is_url(target):
         return _ask_url(url_of(target) or target, token, as_json)
 
-    from ..deploy import DeploymentState, LocalDeployManager
+    from ..deploy import DeploymentState
 
-    seen = trio.run(LocalDeployManager().status, target)
+    manager, deploy_id = manager_of(target)
+    seen = trio.run(manager.status, deploy_id)
     if as_json:
         write_json(seen)
     else:
@@ -49,26 +51,29 @@ def status(
 
 class Platform(StrEnum):
     LOCAL = "local"
+    K8S = "k8s"
 
 
 def list_deployments(
     state: Annotated[
         str | None, typer.Option("--status", "-s", help="Show only deployments in this state.  [default: all]")
     ] = None,
-    _: Annotated[
-        Platform, typer.Option("--platform", "-p", help="Accepted for old scripts: there is no other.")
+    platform: Annotated[
+        Platform, typer.Option("--platform", "-p", help="This machine, or a namespace of a cluster.")
     ] = Platform.LOCAL,
+    namespace: Annotated[str, typer.Option(help="Of the cluster.")] = "default",
     as_json: AsJson = False,
     output: OutputFormat = Format.TABLE,
 ) -> ExitCode:
-    """List this user's deployments on this machine, the oldest first."""
+    """List this user's deployments on this machine, or those of a cluster, the oldest first."""
     import trio
 
-    from ..deploy import DeploymentState, LocalDeployManager
+    from ..deploy import DeploymentState
 
     if state is not None and state not in set(DeploymentState):
         raise ConfigurationError(f"--status {state} is not a state; states are {', '.join(DeploymentState)}")
-    found = [each for each in trio.run(LocalDeployManager().list) if state in (None, each.state.value)]
+    manager, _ = manager_of("" if platform is Platform.LOCAL else f"k8s:{namespace}/")
+    found = [each for each in trio.run(manager.list) if state in (None, each.state.value)]
     if as_json or output is Format.JSON:
         write_json(found)
         return ExitCode.OK

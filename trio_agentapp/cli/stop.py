@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import ConfigurationError
+from .deployers import in_cluster, manager_of
 from .exits import ExitCode, say
 from .options import AsJson, Token, User
 from .progress import progress
 from .target import deployments, is_url, new_client, url_of
 from .terminal import write_json
+
+if TYPE_CHECKING:
+    from ..protocol.deployment import DeploymentStatus
 
 __all__ = ["stop"]
 
@@ -60,14 +65,24 @@ def stop(
     return ExitCode.OK
 
 
+def _stopping(target: str, timeout: float | None) -> Callable[[], Awaitable[DeploymentStatus]]:
+    if not in_cluster(target):
+        from ..deploy import LocalDeployManager
+
+        return partial(LocalDeployManager().stop, target, timeout=timeout)
+    if timeout is not None:
+        raise ConfigurationError("pods have the grace period of their Deployment; leave --timeout out")
+    manager, deploy_id = manager_of(target)
+    return partial(manager.stop, deploy_id)
+
+
 def _stop_deployment(deploy_id: str, timeout: float | None, as_json: bool) -> ExitCode:
     import trio
 
-    from ..deploy import LocalDeployManager
     from .status import as_line
 
     with progress(f"Stopping {deploy_id}: live runs may finish first"):
-        ended = trio.run(partial(LocalDeployManager().stop, deploy_id, timeout=timeout))
+        ended = trio.run(_stopping(deploy_id, timeout))
     if as_json:
         write_json(ended)
     else:

@@ -175,6 +175,18 @@ class LocalDeployManager(DeployManager):
         """The services in threads of this process, and all detached ones that have a record."""
         return await run_trio(self._list)
 
+    async def logs(self, deploy_id: str, *, lines: int = 100) -> str:
+        """The last lines of a detached service, at most the last MiB of its log."""
+        if deploy_id in SERVICES:
+            raise DeployError(f"{deploy_id} runs in this process and writes to its log")
+        return self._records.get(deploy_id).log_tail(lines)
+
+    async def scale(self, deploy_id: str, replicas: int) -> DeploymentStatus:
+        """Refuse: the number of workers is chosen when the service is deployed."""
+        raise DeployError(
+            f"the number of workers of {deploy_id} is fixed; stop it, and deploy it again with --workers {replicas}"
+        )
+
     def _find(self, deploy_id: str) -> Service:
         return SERVICES.get(deploy_id) or DetachedService(self._records, self._records.get(deploy_id))
 

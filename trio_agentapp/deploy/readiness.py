@@ -29,10 +29,12 @@ async def look(url: str) -> str | None:
     return f"no answer in {LOOK_TIMEOUT:g} s"
 
 
-async def wait_ready(url: str, timeout: float, wait_end: Callable[[], Awaitable[object]]) -> str | None:
+async def wait_ready(
+    url: str, timeout: float, wait_end: Callable[[], Awaitable[object]], *, path: str = "/readiness"
+) -> str | None:
     """Wait until the service is ready, `timeout` seconds have passed, or `wait_end` returns because it has ended.
 
-    Returns None if it is ready; otherwise the last reason why it was not.
+    Returns None if it is ready; otherwise the last reason why it was not. `path="/liveness"`: it need only answer.
     """
     reason: str | None = "it does not answer"
 
@@ -43,20 +45,20 @@ async def wait_ready(url: str, timeout: float, wait_end: Callable[[], Awaitable[
     with trio.move_on_after(timeout):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
-            while (reason := await unready_reason(url)) is not None:  # noqa: ASYNC110  another process
+            while (reason := await unready_reason(url, path)) is not None:  # noqa: ASYNC110  another process
                 await trio.sleep(PAUSE)
             nursery.cancel_scope.cancel(reason="the service is ready")
     return reason
 
 
-async def unready_reason(url: str) -> str | None:
+async def unready_reason(url: str, path: str = "/readiness") -> str | None:
     """Return why the service is not ready. Only 503 means that: a route of the user may be at this path."""
     import httpx  # loaded only where something is deployed
 
     try:
         # The service's certificate names its public host, and this request uses its local address.
         async with httpx.AsyncClient(trust_env=False, verify=False, timeout=None) as client:  # noqa: S501, S113
-            answer = await client.get(f"{url}/readiness")
+            answer = await client.get(f"{url}{path}")
     except httpx.HTTPError as error:
         return f"it does not answer ({type(error).__name__})"
     if answer.status_code != 503:

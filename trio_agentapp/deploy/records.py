@@ -29,6 +29,7 @@ KEPT = 7 * 24 * 3600.0
 ID = re.compile(r"[0-9a-f]{8}")
 
 LAST_LINES, LAST_BYTES = 20, 16 * 1024
+MOST_BYTES = 1024 * 1024
 
 
 @attrs.frozen(kw_only=True)
@@ -74,15 +75,17 @@ class Record:
             reason=reason,
         )
 
-    def log_tail(self) -> str:
-        """The last lines of its log, as text."""
+    def log_tail(self, lines: int | None = None) -> str:
+        """The last `lines` of its log; by default some of them, as text for an error message."""
         try:
             with open(self.log, "rb") as log:
-                log.seek(max(0, os.fstat(log.fileno()).st_size - LAST_BYTES))
-                lines = log.read().decode(errors="replace").splitlines()
+                log.seek(max(0, os.fstat(log.fileno()).st_size - (LAST_BYTES if lines is None else MOST_BYTES)))
+                found = log.read().decode(errors="replace").splitlines()
         except OSError:
             return "(it has no log)"
-        shown = [line for raw in lines for line in _plain(raw)]
+        if lines is not None:
+            return "\n".join(found[-lines:])
+        shown = [line for raw in found for line in _plain(raw)]
         return "\n".join(f"  {line}" for line in shown[-LAST_LINES:]) or "  (it wrote nothing)"
 
 

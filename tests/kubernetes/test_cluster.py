@@ -1,0 +1,267 @@
+"""The manager with the real client, against an emulated API server: see `emulator.py`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from trio_agentapp import AgentApp
+from trio_agentapp.deploy.cluster import K8sConfig
+from trio_agentapp.deploy.kubernetes import KubernetesDeployManager
+from trio_agentapp.errors import ConfigurationError, DeployError
+
+HERE = Path(__file__).parent
+
+APPS = "/apis/apps/v1/namespaces/agents/deployments"
+
+
+class Emulated:
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.kubeconfig = folder / "kubeconfig"
+        self.kubeconfig.write_text(json.dumps(kubeconfig(url)))
+
+    def manager(self, **options: Any) -> KubernetesDeployManager:
+        config = K8sConfig(k8s_namespace="agents", kubeconfig_path=str(self.kubeconfig), request_timeout=3)
+        return KubernetesDeployManager(config, **{"deploy_timeout": 20, **options})
+
+    def get(self, path: str) -> Any:
+        answer = httpx.get(f"{self.url.rstrip('/')}{path}", trust_env=False)
+        return answer.json() if answer.status_code == 200 else None
+
+    def post(self, path: str, body: Any) -> None:
+        httpx.post(f"{self.url.rstrip('/')}{path}", json=body, trust_env=False).raise_for_status()
+
+    def objects(self) -> set[str]:
+        found = set()
+        for path, plurals in (
+            ("/api/v1", ("secrets", "services", "serviceaccounts", "pods")),
+            ("/apis/apps/v1", ("deployments",)),
+            ("/apis/policy/v1", ("poddisruptionbudgets",)),
+            ("/apis/networking.k8s.io/v1", ("networkpolicies", "ingresses")),
+            ("/apis/autoscaling/v2", ("horizontalpodautoscalers",)),
+        ):
+            for plural in plurals:
+                if self.get(f"{path}/namespaces/agents/{plural}")["items"]:
+                    found.add(plural)
+        return found
+
+
+def kubeconfig(url: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": url.rstrip("/")}}],
+        "users": [{"name": "test", "user": {"token": "x"}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    }
+
+
+Start = Callable[[str], Emulated]
+
+
+@pytest.fixture
+def emulated(tmp_path: Path) -> Iterator[Start]:
+    running: list[subprocess.Popen[str]] = []
+
+    def start(scenario: str) -> Emulated:
+        process = subprocess.Popen(
+            [sys.executable, str(HERE / "emulator.py"), scenario], stdout=subprocess.PIPE, text=True
+        )
+        running.append(process)
+        assert process.stdout is not None
+        return Emulated(process.stdout.readline().strip(), tmp_path)
+
+    yield start
+    for process in running:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@pytest.fixture
+def app() -> AgentApp:
+    return AgentApp(app_name="Friday")
+
+
+async def test_deploy_update_scale_and_stop(emulated: Start, app: AgentApp) -> None:
+    cluster = emulated("")
+    steps: list[str] = []
+    manager = cluster.manager(report=steps.append)
+    options = {"redis_secret": "redis", "replicas": 2}
+    here = await manager.deploy(app, image="good:1", environment={"KEY": "hidden"}, **options)
+    assert (here.deploy_id, here.url) == ("friday", "http://friday.agents.svc")
+    assert steps[0] == "Applying Secret friday-env"
+    assert steps[-2:] == ["Applying Deployment friday", "Waiting for friday to be ready"]
+    basic = {
+        "secrets",
+        "services",
+        "serviceaccounts",
+        "pods",
+        "deployments",
+        "poddisruptionbudgets",
+        "networkpolicies",
+    }
+    assert cluster.objects() == basic
+    secret = cluster.get("/api/v1/namespaces/agents/secrets/friday-env")
+    assert base64.b64decode(secret["data"]["KEY"]) == b"hidden"
+    status = await manager.status("friday")
+    assert (status.state, status.entrypoint) == ("ready", "good:1")
+    assert [each.deploy_id for each in await manager.list()] == ["friday"]
+
+    texts = (await manager.logs("friday")).split("\n")
+    assert [len(texts), *texts[1:3]] == [6, "one", "two"]
+    assert texts[0].startswith("friday-")
+
+    await manager.deploy(app, image="good:2", **options)
+    assert (await manager.status("friday")).entrypoint == "good:2"
+    assert (await manager.scale("friday", 4)).state == "ready"
+    assert cluster.get(f"{APPS}/friday")["spec"]["replicas"] == 4
+
+    stopped = await manager.stop("friday")
+    assert (stopped.state, stopped.reason) == ("stopped", None)
+    assert cluster.objects() == set()
+    for call in (
+        manager.status("friday"),
+        manager.stop("friday"),
+        manager.logs("friday"),
+        manager.scale("friday", 1),
+    ):
+        with pytest.raises(DeployError, match="there is no deployment 'friday' in the namespace agents"):
+            await call
+
+
+async def test_a_first_deployment_that_fails_leaves_nothing(emulated: Start, app: AgentApp) -> None:
+    cluster = emulated("")
+    with pytest.raises(DeployError) as caught:
+        await cluster.manager().deploy(app, image="missing:1", environment={"A": "b"})
+    assert str(caught.value) == (
+        "the image cannot be pulled (ErrImagePull, missing:1): not found; push it, check its name and tag, or name "
+        "the Secret of its registry: --image-pull-secret NAME"
+    )
+    assert cluster.objects() <= {"pods"}
+
+
+async def test_an_update_that_fails_is_undone(emulated: Start, app: AgentApp) -> None:
+    cluster = emulated("")
+    manager = cluster.manager()
+    await manager.deploy(app, image="good:1", environment={"A": "old"})
+    with pytest.raises(DeployError, match=r"the app ends again and again \(CrashLoopBackOff, crashing:1\); see "):
+        await manager.deploy(app, image="crashing:1", environment={"A": "new"})
+    secret = cluster.get("/api/v1/namespaces/agents/secrets/friday-env")
+    assert base64.b64decode(secret["data"]["A"]) == b"old"
+    with trio.fail_after(20):
+        while (await manager.status("friday")).state != "ready":
+            await trio.sleep(0.05)
+    assert (await manager.status("friday")).entrypoint == "good:1"
+
+
+async def test_pods_that_are_never_ready(emulated: Start, app: AgentApp) -> None:
+    cluster = emulated("")
+    with pytest.raises(DeployError, match=r"friday was not ready in 1 s: 0 of 1 pods are ready"):
+        await cluster.manager(deploy_timeout=1).deploy(app, image="slow:1")
+
+
+@pytest.mark.parametrize(
+    ("scenario", "says"),
+    [
+        (
+            "forbidden",
+            "no right to do this with Deployment friday in the namespace agents: it is forbidden; ask",
+        ),
+        ("unauthorised", "refuses the credentials of the kubeconfig; log in again"),
+        ("overloaded", "is overloaded (503: it is overloaded); try again later"),
+        ("hanging", "does not answer (ReadTimeoutError); check the network"),
+    ],
+)
+async def test_answers_of_a_cluster_are_explained(emulated: Start, app: AgentApp, scenario: str, says: str) -> None:
+    with pytest.raises(DeployError) as caught:
+        await emulated(scenario).manager().deploy(app, image="good:1")
+    assert says in str(caught.value)
+
+
+async def test_a_conflict_is_tried_again_and_then_explained(emulated: Start, app: AgentApp) -> None:
+    cluster = emulated("conflict")
+    manager = cluster.manager()
+    await manager.deploy(app, image="good:1")
+    with pytest.raises(DeployError, match="another client has changed Deployment friday at the same time"):
+        await manager.deploy(app, image="good:2")
+
+
+async def test_objects_of_others_are_not_touched(emulated: Start, app: AgentApp) -> None:
+    cluster = emulated("")
+    theirs = {"metadata": {"name": "friday", "namespace": "agents"}, "spec": {"ports": [{"port": 1}]}}
+    path = "/api/v1/namespaces/agents/services"
+    cluster.post(path, theirs)
+    with pytest.raises(DeployError, match="friday belongs to another program; choose another name"):
+        await cluster.manager().deploy(app, image="good:1")
+    assert cluster.get(f"{path}/friday")["spec"] == theirs["spec"]
+    assert cluster.objects() == {"services"}
+
+
+async def test_kubeconfigs_that_cannot_be_used(tmp_path: Path, app: AgentApp, monkeypatch) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    path = tmp_path / "kubeconfig"
+
+    async def deploy() -> str:
+        config = K8sConfig(kubeconfig_path=str(path), request_timeout=2)
+        with pytest.raises((ConfigurationError, DeployError)) as caught:
+            await KubernetesDeployManager(config).deploy(app, image="good:1")
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "no cluster is configured" in await deploy()
+    assert "--dry-run" in await deploy()
+    path.write_text("a: [")
+    assert "cannot be read" in await deploy()
+    path.write_text(json.dumps({**kubeconfig("http://127.0.0.1:1"), "current-context": "other"}))
+    assert "no cluster is configured" in await deploy()
+    path.write_text(json.dumps(kubeconfig("http://127.0.0.1:1")))
+    assert "the cluster at http://127.0.0.1:1 does not answer" in await deploy()
+
+
+async def test_the_command_line(emulated: Start, tmp_path: Path) -> None:
+    cluster = emulated("")
+    (tmp_path / "agent.py").write_text("from trio_agentapp import AgentApp\napp = AgentApp(app_name='Friday')\n")
+
+    async def call(*words: str, code: int = 0) -> tuple[str, str]:
+        done = await trio.run_process(
+            [sys.executable, "-m", "trio_agentapp", *words],
+            cwd=tmp_path,
+            env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig)},
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr.decode()
+        return done.stdout.decode(), done.stderr.decode()
+
+    deploy = ("deploy", "k8s", "agent.py", "--namespace", "agents", "--deploy-timeout", "20")
+    out, err = await call(*deploy, "--image", "good:1")
+    assert out == "k8s:agents/friday\n"
+    assert "Waiting for friday to be ready ..." in err
+    out, _ = await call("status", "k8s:agents/friday", "--json")
+    assert json.loads(out)["state"] == "ready"
+    out, _ = await call("list", "-p", "k8s", "--namespace", "agents", "--json")
+    assert [each["deploy_id"] for each in json.loads(out)] == ["friday"]
+    _, err = await call("scale", "k8s:agents/friday", "3", code=1)
+    assert "--redis-secret NAME" in err
+    _, err = await call("stop", "k8s:agents/friday")
+    assert "friday (friday) at http://friday.agents.svc is stopped" in err
+    _, err = await call("status", "k8s:agents/friday", code=1)
+    assert err == "trio-agentapp: there is no deployment 'friday' in the namespace agents\n"
+    _, err = await call(*deploy, "--image", "missing:1", code=1)
+    assert "the image cannot be pulled" in err
