@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import chat, deploy, invoke, run, status, stop, web, worker
+from . import chat, deploy, invoke, run, status, stop, token, web, worker
 from .environment import read_env_file
 from .exits import exits
 from .terminal import prepare_streams
@@ -33,6 +33,7 @@ program.command("stop")(exits(stop.stop))
 program.command("status")(exits(status.status))
 program.command("list")(exits(status.list_deployments))
 program.command("worker")(exits(worker.worker))
+program.command("token")(exits(token.token))
 deployers.command("local")(exits(deploy.local))
 
 
