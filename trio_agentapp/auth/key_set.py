@@ -35,6 +35,9 @@ RETRY_INTERVAL = 10.0
 MAX_STALE = 3600.0
 """Seconds that keys are used while the provider does not answer."""
 
+HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
+"""Not compressed, so that the size of what arrives is the size of the keys."""
+
 KeySet = dict[str | None, jwt.PyJWK]
 
 
@@ -134,14 +137,19 @@ class URLKeys:
         pieces = bytearray()
         async with (
             httpx.AsyncClient(timeout=FETCH_TIMEOUT, follow_redirects=False) as client,
-            client.stream("GET", self._url, headers={"Accept": "application/json"}) as response,
+            client.stream("GET", self._url, headers=HEADERS) as response,
         ):
             if response.status_code != 200:
                 raise ConfigurationError(f"the answer has status {response.status_code}")
-            async for piece in response.aiter_bytes():
-                pieces += piece
-                if len(pieces) > MAX_ANSWER:
-                    raise ConfigurationError(f"the answer has more than {MAX_ANSWER:,} bytes")
+            with trio.CancelScope() as scope:
+                async for piece in response.aiter_raw():
+                    pieces += piece
+                    if len(pieces) > MAX_ANSWER:
+                        # httpx has generators in generators. A read that is cancelled ends all of them; leaving the
+                        # loop would leave the inner ones to the garbage collector.
+                        scope.cancel(reason="the answer is too large")
+        if len(pieces) > MAX_ANSWER:
+            raise ConfigurationError(f"the answer has more than {MAX_ANSWER:,} bytes")
         return bytes(pieces)
 
 
