@@ -21,7 +21,9 @@
         ├── UnsupportedMediaType      415
         ├── PayloadTooLarge           413
         ├── RequestTimeout            408
-        ├── Unauthorized              401
+        ├── Unauthorized              401  carries the challenge of `WWW-Authenticate`
+        │   ├── InvalidCredentials    401
+        │   └── CredentialsExpired    401
         ├── Forbidden                 403
         ├── NotFound                  404
         │   ├── RunNotFound           404
@@ -54,12 +56,14 @@ __all__ = [
     "BackendUnavailable",
     "ConfigurationError",
     "ConnectionLost",
+    "CredentialsExpired",
     "DeployError",
     "Draining",
     "Elsewhere",
     "EventsMissed",
     "Forbidden",
     "IdempotencyConflict",
+    "InvalidCredentials",
     "ItemError",
     "MalformedBody",
     "MethodNotAllowed",
@@ -269,7 +273,28 @@ class RequestTimeout(RequestError):
 
 
 class Unauthorized(RequestError):
+    """The request has no credentials, or its credentials do not count."""
+
     code, status, title = "unauthorized", 401, "Unauthorized"
+    sentence = "Credentials are missing or not valid."
+    challenge: ClassVar[str] = "Bearer"
+    """The value of `WWW-Authenticate`, which every response with 401 has (RFC 9110, section 15.5.2)."""
+
+
+class InvalidCredentials(Unauthorized):
+    """The credentials are wrong. The response does not say in what."""
+
+    code, title = "invalid_credentials", "Invalid credentials"
+    sentence = "The credentials are not valid."
+    challenge = 'Bearer error="invalid_token", error_description="The credentials are not valid."'  # RFC 6750, 3.1
+
+
+class CredentialsExpired(Unauthorized):
+    """The credentials were right, and have expired."""
+
+    code, title = "credentials_expired", "Credentials expired"
+    sentence = "The credentials have expired; get new ones."
+    challenge = 'Bearer error="invalid_token", error_description="The credentials have expired."'
 
 
 class Forbidden(RequestError):

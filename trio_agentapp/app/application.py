@@ -126,7 +126,7 @@ class AgentApp(RoutingApp):
         self.config["BODY_TIMEOUT"] = settings.read_timeout
         self.hosts = AllowedHosts(settings.allowed_hosts)
         self._cross_origin = CrossOrigin(settings.cors_origins)
-        gate = Gate(settings.authenticate, settings.authorize)
+        gate = Gate(settings.authenticate, settings.authorize, timeout=settings.auth_timeout)
         self._tasks = AppTasks(
             settings,
             gate,

@@ -90,6 +90,7 @@ class Options(TypedDict, total=False):
     multitask_strategy: MultitaskStrategy
     authenticate: Authenticate | None
     authorize: Authorize | None
+    auth_timeout: float
     protocol_adapters: Sequence[ProtocolAdapter] | None
     web_ui: bool
     a2a_config: AgentCardWithRuntimeConfig | None
@@ -332,6 +333,7 @@ class Settings:
     multitask_strategy: MultitaskStrategy = _setting("reject", _one_of(*STRATEGIES))
     authenticate: Authenticate | None = _setting(None, _function)
     authorize: Authorize | None = _setting(None, _function)
+    auth_timeout: float = _setting(10.0, SECONDS)
     protocol_adapters: Sequence[ProtocolAdapter] | None = _setting(None, _adapters)
     web_ui: bool = _setting(False, YES_OR_NO)
     a2a_config: AgentCardWithRuntimeConfig | None = _setting(None, _a2a_config, also=_only_built_in)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import build, chat, deploy, deploy_k8s, invoke, manage, run, status, stop, web, worker
+from . import build, chat, deploy, deploy_k8s, invoke, manage, run, status, stop, token, web, worker
 from .environment import read_env_file
 from .exits import exits
 from .terminal import prepare_streams
@@ -36,6 +36,7 @@ program.command("logs")(exits(manage.logs))
 program.command("scale")(exits(manage.scale))
 program.command("worker")(exits(worker.worker))
 program.command("build")(exits(build.build))
+program.command("token")(exits(token.token))
 deployers.command("local")(exits(deploy.local))
 deployers.command("k8s")(exits(deploy_k8s.k8s))
 

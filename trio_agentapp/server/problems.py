@@ -171,8 +171,9 @@ def described(error: RequestError | HTTPException) -> tuple[int, str, str, str]:
 def headers_of(error: RequestError | HTTPException) -> dict[str, str]:
     """Return the headers that the response to a refused request has."""
     if isinstance(error, RequestError):
-        if error.retry_after is None:
-            return {}
-        return {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+        headers = {"WWW-Authenticate": error.challenge} if isinstance(error, Unauthorized) else {}
+        if error.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+        return headers
     named = ("allow", "retry-after", "www-authenticate")
     return {name: value for name, value in error.get_headers() if name.lower() in named}

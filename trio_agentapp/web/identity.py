@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import attrs
 import trio
 from quart import Request, Websocket
 
-from ..errors import Forbidden, RunNotFound, Unauthorized
+from ..errors import BackendUnavailable, Forbidden, RequestError, RunNotFound, Unauthorized
 from ..protocol.ids import SessionKey
 from ..runs.containment import contain, unwrap
 
@@ -21,13 +21,21 @@ logger = logging.getLogger("trio_agentapp.web")
 
 Action = Literal["start", "stop", "read", "list"]
 
+HOOK_TIMEOUT = 10.0
+"""Seconds that a hook has. A client that waits longer has usually given up."""
+
+
+def _frozen(values: Iterable[str]) -> frozenset[str]:
+    return frozenset(values)
+
 
 @attrs.frozen
 class Principal:
-    """The authenticated sender of a request. `claims` are for the user's hooks."""
+    """The authenticated sender of a request. `scopes` and `claims` are for the `authorize` hook."""
 
     user_id: str
     claims: Mapping[str, Any] = attrs.field(factory=dict)
+    scopes: frozenset[str] = attrs.field(factory=frozenset, converter=_frozen)
 
 
 @attrs.frozen
@@ -55,12 +63,17 @@ class Gate:
     """Asks the `authenticate` and `authorize` hooks of the app.
 
     Without hooks everything is allowed, and the user is the one that the request names. With `authenticate` alone a
-    principal may act for itself only. A hook that raises refuses the request.
+    principal may act for itself only. A hook that raises refuses the request, and so does one that takes more than
+    `timeout` seconds, whatever it returns in the end. A hook without async runs in a thread, which cannot be
+    cancelled: then the refusal is sent when the hook has returned.
     """
 
-    def __init__(self, authenticate: Authenticate | None, authorize: Authorize | None) -> None:
+    def __init__(
+        self, authenticate: Authenticate | None, authorize: Authorize | None, *, timeout: float = HOOK_TIMEOUT
+    ) -> None:
         self._authenticate = authenticate
         self._authorize = authorize
+        self._timeout = timeout
 
     @property
     def asks(self) -> bool:
@@ -72,16 +85,23 @@ class Gate:
 
         Raises:
             Unauthorized: the hook returned no principal, or failed.
+            BackendUnavailable: the hook did not return in time.
+            And each RequestError that the hook raises.
         """
         if self._authenticate is None:
             return None
         try:
-            principal = await _call(self._authenticate, request)
+            principal = await self._call(self._authenticate, request)
+        except RequestError:
+            raise
+        except trio.TooSlowError:
+            logger.error("the authenticate hook took more than %g s; the request is refused", self._timeout)  # noqa: TRY400
+            raise BackendUnavailable("The credentials could not be checked in time.", retry_after=1.0) from None
         except Exception:
             logger.exception("the authenticate hook failed; the request is refused")
             raise Unauthorized("The request could not be authenticated.") from None
         if not isinstance(principal, Principal):
-            raise Unauthorized("Credentials are missing or not valid.")
+            raise Unauthorized
         return principal
 
     async def may_start(self, caller: Caller, key: SessionKey, run_id: str | None) -> None:
@@ -107,15 +127,24 @@ class Gate:
         if self._authorize is None:
             return principal is None or principal.user_id == target[0]
         try:
-            return await _call(self._authorize, principal, action, *target) is True
+            return await self._call(self._authorize, principal, action, *target) is True
+        except trio.TooSlowError:
+            logger.error("the authorize hook took more than %g s; the request is refused", self._timeout)  # noqa: TRY400
+            return False
         except Exception:
             logger.exception("the authorize hook failed; the request is refused")
             return False
 
+    async def _call(self, hook: Callable[..., Any], *args: object) -> Any:
+        """Call a hook in a task of its own. A hook that leaves a nursery or scope open counts as failed.
 
-async def _call(hook: Callable[..., Any], *args: object) -> Any:
-    """Call a hook in a task of its own. A hook that leaves a nursery or scope open counts as failed."""
-    return unwrap(await contain(_result_of, hook, *args))
+        Raises TooSlowError: it took too long. What it has returned after that does not count.
+        """
+        with trio.move_on_after(self._timeout) as limit:
+            result = unwrap(await contain(_result_of, hook, *args))
+        if limit.cancel_called or trio.current_time() >= limit.deadline:
+            raise trio.TooSlowError
+        return result
 
 
 async def _result_of(hook: Callable[..., Any], *args: object) -> Any:

@@ -13,7 +13,7 @@ from functools import partial
 import trio
 from quart.wrappers import Websocket
 
-from ...errors import Draining, RequestError, RunNotFound, Unauthorized, ValidationError
+from ...errors import Draining, Forbidden, RequestError, RunNotFound, Unauthorized, ValidationError
 from ...protocol.ids import new_run_id, new_session_id
 from ...protocol.message import Message
 from ...protocol.request import AgentRequest
@@ -97,8 +97,9 @@ class Socket:
                 first = None
         try:
             self._principal = await gate.identify(self._websocket)
-        except Unauthorized as error:
-            raise Close(4401, error.detail) from error
+        except RequestError as error:
+            # 1013 is "try again later".
+            raise Close(4401 if isinstance(error, Unauthorized | Forbidden) else 1013, error.detail) from error
         return first
 
     async def _receive(self) -> messages.ClientMessage | messages.Refused:

@@ -14,7 +14,7 @@ import orjson
 from quart import Response
 from werkzeug.exceptions import HTTPException
 
-from ...errors import PayloadTooLarge, RequestError, RequestTimeout, ValidationError
+from ...errors import PayloadTooLarge, RequestError, RequestTimeout, Unauthorized, ValidationError
 from ...runs.log_fields import log_fields
 
 __all__ = ["Refused", "error_body", "in_their_shape", "question_not_open", "response_not_found"]
@@ -67,8 +67,8 @@ def _of_request_error(error: RequestError) -> Response:
     response = _response(status, error_body(error.detail, status, error.code, param, **more))
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    if status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = error.challenge
     return response
 
 
