@@ -36,6 +36,7 @@ class SampleApp(QuartTrio):
     asgi_lifespan_class = Lifespan
     app_name = "sample"
     node_id = "node-1"
+    page_path = None
     launched = False
     cleanup_budget = OPTIONS.get("cleanup_budget", 10.0)
     read_timeout = OPTIONS.get("read_timeout", 15.0)
@@ -294,6 +295,18 @@ async def before() -> None:
 @app.after_serving
 async def after() -> None:
     trace("after serving")
+
+
+if OPTIONS.get("middleware"):
+    inner = app.asgi_app
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        async def receive_too() -> Any:
+            return await receive()
+
+        await inner(scope, receive_too, send)
+
+    app.asgi_app = middleware  # type: ignore[method-assign]
 
 
 for name, value in OPTIONS.get("server", {}).items():

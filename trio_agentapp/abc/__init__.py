@@ -6,6 +6,7 @@
 from .capabilities import Capability, IdempotencyKeys, RunInbox, RunListing, RunWakeups, watching
 from .deployment import DeployManager
 from .events import EventSink, EventStore, Extent
+from .instruments import ClaimResult, Instrument, NodeFigures, RunEnd, RunFacts
 from .interrupts import (
     MAX_INPUT,
     MAX_QUEUED,
@@ -43,6 +44,7 @@ __all__ = [
     "Busy",
     "Capability",
     "Claim",
+    "ClaimResult",
     "DeployManager",
     "Ended",
     "EventSink",
@@ -52,13 +54,17 @@ __all__ = [
     "IdempotencyKeys",
     "InputAnswer",
     "InputSignal",
+    "Instrument",
     "Lease",
+    "NodeFigures",
     "Place",
     "QueueIsFull",
     "Queued",
     "RegisteredAgent",
     "Renewal",
     "Resync",
+    "RunEnd",
+    "RunFacts",
     "RunInbox",
     "RunListing",
     "RunWakeups",

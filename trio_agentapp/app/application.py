@@ -48,12 +48,14 @@ from ..web.sse import release_watch
 from .deploy_options import check_deploy_options
 from .entrypoint import entrypoint_of
 from .hooks import LifeHooks
+from .metrics import metrics_of
 from .middleware import Middleware, layered
 from .mounting import (
     add_builtin,
     current_request,
     mount_chat,
     mount_health,
+    mount_metrics,
     mount_runs,
     mount_sessions,
     mount_socket,
@@ -120,6 +122,7 @@ class AgentApp(RoutingApp):
         self.used = False
         """Whether the app was served, deployed or opened."""
         self.process_mode: str | None = None
+        self.connection_count: Callable[[], int] | None = None
         self.page_path = "/chat" if settings.web_ui else None
         self.node_id = new_run_id()
         self.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
@@ -135,6 +138,7 @@ class AgentApp(RoutingApp):
             open_app=self.runtime,
         )
         self._adapters = adapters_of(settings)
+        self._metrics = metrics_of(self)
         self._runtime = Runtime(
             settings,
             node_id=self.node_id,
@@ -142,6 +146,7 @@ class AgentApp(RoutingApp):
             hooks=self._hooks,
             tasks=self._tasks,
             adapters=self._adapters,
+            instruments=[*([self._metrics] if self._metrics else []), *(settings.instruments or ())],
         )
         self.state = self._runtime.state
         self._handler: Handler | None = None
@@ -408,6 +413,8 @@ class AgentApp(RoutingApp):
             endpoint_path=self.settings.endpoint_path,
             unready_reason=self.unready_reason,
         )
+        if self._metrics is not None:
+            mount_metrics(self, self._metrics)
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._open().run_routes)
             mount_sessions(self, lambda: self._open().session_routes)

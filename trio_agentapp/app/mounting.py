@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeAlias
 
 from quart import Quart, Response
@@ -11,8 +12,10 @@ from quart import websocket as websocket_proxy
 from quart.wrappers import Request
 
 from ..endpoints.openapi import docs_page, openapi_json
+from ..telemetry.metrics import Metrics
 from ..web.chat import ChatPage
 from ..web.health import alive, readiness, welcome
+from ..web.metrics import metrics_page
 from ..web.runs import RunRoutes
 from ..web.sessions import AnyPath, SessionRoutes
 from ..web.websocket import SocketRoute
@@ -21,6 +24,7 @@ __all__ = [
     "add_builtin",
     "mount_chat",
     "mount_health",
+    "mount_metrics",
     "mount_runs",
     "mount_sessions",
     "mount_socket",
@@ -83,6 +87,11 @@ def mount_health(
     add_builtin(app, "GET", "/readiness", ready)
     add_builtin(app, "GET", "/openapi.json", openapi)
     add_builtin(app, "GET", "/docs", docs)
+
+
+def mount_metrics(app: Quart, metrics: Metrics) -> None:
+    """Add `/metrics`."""
+    add_builtin(app, "GET", "/metrics", view_of(partial(metrics_page, metrics)))
 
 
 def mount_runs(app: Quart, endpoint_path: str, routes: Callable[[], RunRoutes]) -> None:

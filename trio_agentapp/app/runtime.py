@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import attrs
 import trio
 
+from ..abc import Instrument
 from ..frameworks.bridge import Bridge, BridgeClosed, open_bridge
 from ..interrupts import LocalInterruptBackend
 from ..runs import Handler, RunRegistry, Viewing, drain
@@ -60,6 +61,7 @@ class Runtime:
         hooks: LifeHooks,
         tasks: AppTasks,
         adapters: Sequence[ProtocolAdapter],
+        instruments: Sequence[Instrument] = (),
     ) -> None:
         self.backend = backend_of(settings)
         self._event_store = event_store_of(settings, self.backend, node_id)
@@ -72,6 +74,7 @@ class Runtime:
         self._hooks = hooks
         self._tasks = tasks
         self._adapters = adapters
+        self._instruments = instruments
         self.parts: Parts | None = None
         """None while the app is not open."""
         self._bridge: Bridge | None = None
@@ -124,15 +127,15 @@ class Runtime:
                 self.parts = None
 
     async def _open_adapters(self, stack: AsyncExitStack, access: RunAccess) -> None:
-        app = ServedApp(
-            name=self._settings.app_name,
-            description=self._settings.app_description,
-            access=access,
-            node_id=self._node_id,
-            max_body_bytes=self._settings.max_body_bytes,
-            unready_reason=self.unready_reason,
-        )
         for adapter in self._adapters:
+            app = ServedApp(
+                name=self._settings.app_name,
+                description=self._settings.app_description,
+                access=attrs.evolve(access, entry=adapter.name),
+                node_id=self._node_id,
+                max_body_bytes=self._settings.max_body_bytes,
+                unready_reason=self.unready_reason,
+            )
             await stack.enter_async_context(adapter.opened(app))
 
     async def drain(self, hurry: trio.Event | None = None) -> None:
@@ -182,6 +185,7 @@ class Runtime:
             node_id=self._node_id,
             cleanup_budget=self._settings.cleanup_budget,
             debug=self._settings.debug,
+            instruments=self._instruments,
         )
 
     def _make_parts(self, registry: RunRegistry, runner: Runner | None) -> Parts:
@@ -205,7 +209,7 @@ class Runtime:
                 store=lambda: self.state.session_service, backend=self.backend, gate=self._gate
             ),
             sockets=SocketRoute(
-                access=access,
+                access=attrs.evolve(access, entry="ws"),
                 max_message=settings.max_body_bytes,
                 init_timeout=settings.read_timeout,
                 origins=settings.cors_origins,

@@ -73,12 +73,15 @@ class Run:
         cleanup_budget: float = 30.0,
         on_disconnect: OnDisconnect = "cancel",
         handler_name: str = "handler",
+        entry: str = "code",
     ) -> None:
         self.run_id = run_id
         self.key = key
         self.token = 0
         self.deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         self.handler_name = handler_name
+        self.entry = entry
+        """The protocol or route that has started it."""
         self.lifecycle = RunLifecycle()
         self.scope = StoppableScope(self.lifecycle, f"run {run_id}", deadline=self.deadline)
         self.stopping = StopFlag(self.scope.cancel_scope)
@@ -102,6 +105,11 @@ class Run:
         self.input_received = 0
         """How many messages were fetched from the backend; the next fetch begins after these."""
         self.created_at = time.time()
+        self.began_at = trio.current_time()
+        self.first_item_at: float | None = None
+        """When the handler sent its first item, on Trio's clock."""
+        self.stopped_remotely = False
+        """Whether the first stop came through the interrupt backend."""
         self.ended = trio.Event()
         self.on_disconnect = on_disconnect
         self.unwatched_since: float | None = None
@@ -363,6 +371,8 @@ class Run:
             self.scope.stop(Cause.ANSWER_TOO_LARGE)
             return True
         sink.put(events)
+        if self.first_item_at is None:
+            self.first_item_at = trio.current_time()
         return time.monotonic() - self._turn_began >= TURN or sink.congested
 
     async def pause(self) -> None:
@@ -387,7 +397,12 @@ class Run:
         if answer is Renewal.LOST:
             self.scope.stop(Cause.LEASE_LOST)
         elif answer is Renewal.STOP:
-            self.scope.stop(Cause.STOPPED)
+            self.stop_remotely()
+
+    def stop_remotely(self) -> None:
+        """Stop the run, because the interrupt backend says so."""
+        self.stopped_remotely = self.stopped_remotely or self.lifecycle.cause is None
+        self.scope.stop(Cause.STOPPED)
 
     async def call_exit_callbacks(self) -> list[BaseException]:
         """Call the functions that `on_exit` registered. Return the exceptions that they raised."""

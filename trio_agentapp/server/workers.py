@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -64,6 +64,8 @@ class Master:
     """Starts worker processes that serve on `listener`, and passes signals on to them."""
 
     def __init__(self, listener: socket.socket, reports: tuple[int, int], life: tuple[int, int]) -> None:
+        self.on_worker_gone: Callable[[int], object] | None = None
+        """Called with the process id of each worker that has ended."""
         self.processes: set[trio.Process] = set()
         self.stopping = trio.Event()
         self._reports = reports[0]
@@ -94,6 +96,8 @@ class Master:
             self.processes.discard(process)
             if process.returncode is None:
                 process.kill()
+            if self.on_worker_gone is not None:
+                self.on_worker_gone(process.pid)
 
     async def next_report(self) -> bytes:
         """Wait for `STARTED` or `READY` of any worker."""
@@ -128,12 +132,19 @@ def _pipe() -> Iterator[tuple[int, int]]:
             os.close(end)
 
 
-def supervise(name: str, listener: socket.socket, url: str, workers: int) -> int:
+def supervise(
+    name: str,
+    listener: socket.socket,
+    url: str,
+    workers: int,
+    on_worker_gone: Callable[[int], object] | None = None,
+) -> int:
     """Run `workers` copies of this program until a signal stops them, and return the exit code.
 
     A worker that dies after all had started is started again. If one dies before, all are stopped, with code 1.
     """
     with Master.open(listener) as master:
+        master.on_worker_gone = on_worker_gone
         supervisor = _Supervisor(master, name, url, workers)
         trio.run(supervisor.run)
     return supervisor.code

@@ -113,6 +113,11 @@ ROUTES: dict[str, Operation] = {
         "Does this node take new runs",
         {"200": "Health", "503": response(ref("Health"), "No.", headers=_headers(Retry_After="Seconds."))},
     ),
+    "GET /metrics": Operation(
+        "Health",
+        "Figures for Prometheus",
+        {"200": response({"type": "string"}, "With `metrics`; OpenMetrics if asked for.", "text/plain")},
+    ),
     "GET /openapi.json": Operation(
         "Documentation", "This document", {"200": response({"type": "object"}, "OpenAPI 3.1.")}
     ),
