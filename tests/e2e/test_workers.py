@@ -188,3 +188,14 @@ async def test_hypercorn_workers_share_their_sessions(start: Start, redis: str) 
             break
     assert len(served) == 2
     assert sys.platform == "linux"
+
+
+async def test_an_operator_ends_all_workers_through_one(start: Start, redis: str) -> None:
+    token = "correct-horse-battery"
+    server = start(AGENT, env={"REDIS_URL": redis, "WORKERS": "2", "AGENTAPP_ADMIN_TOKEN": token})
+    with none_left(server) as workers:
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = await server.call("POST", "/admin/shutdown", headers=headers)
+        assert (answer.status, answer.json()["status"]) == (202, "shutting down")
+        assert await server.wait_exit() == 0
+        assert not any(map(alive, workers))

@@ -192,7 +192,9 @@ def test_instruments_of_another_type_are_refused() -> None:
 
 async def test_an_outage_and_a_blocked_loop_are_counted(autojump_clock: trio.testing.MockClock) -> None:
     metrics = Metrics()
-    figures = NodeFigures(live=0, queued=0, stuck=("r",), subscribers=0, events=0, draining=False, backend_up=True)
+    figures = NodeFigures(
+        live=0, queued=0, ended=0, stuck=("r",), subscribers=0, events=0, draining=False, backend_up=True
+    )
     up = [True]
 
     def now() -> NodeFigures:

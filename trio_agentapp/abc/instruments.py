@@ -61,6 +61,7 @@ class NodeFigures:
 
     Attributes:
         live: runs that are claimed, queued or executed. queued: those of them that wait for their session.
+        ended: runs that are over, refused claims included.
         stuck: ids of stopped runs that have not ended within their cleanup budget.
         subscribers: open readers of runs.
         events: events of all runs since the start of the process.
@@ -70,6 +71,7 @@ class NodeFigures:
 
     live: int
     queued: int
+    ended: int
     stuck: tuple[str, ...]
     subscribers: int
     events: int

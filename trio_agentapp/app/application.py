@@ -40,6 +40,7 @@ from ..server.http_connection import HTTPConnection
 from ..server.lifespan import NOT_ASGI, NOT_TRIO, Lifespan
 from ..server.problems import install_problems
 from ..server.websocket_connection import WebSocketConnection
+from ..web.admin import AdminRoutes
 from ..web.chat import ChatPage
 from ..web.cors import CrossOrigin
 from ..web.hosts import AllowedHosts
@@ -53,6 +54,7 @@ from .middleware import Middleware, layered
 from .mounting import (
     add_builtin,
     current_request,
+    mount_admin,
     mount_chat,
     mount_health,
     mount_metrics,
@@ -65,6 +67,7 @@ from .reminder import refuse_positional, remind_to_serve
 from .runtime import Parts, Runtime
 from .serving import run_app
 from .settings import Options, Settings, UnknownParameter, named_by_variable, unknown_variables
+from .shown_settings import shown_settings
 from .tasks import AppTasks
 from .wires import adapters_of
 
@@ -123,6 +126,7 @@ class AgentApp(RoutingApp):
         """Whether the app was served, deployed or opened."""
         self.process_mode: str | None = None
         self.connection_count: Callable[[], int] | None = None
+        self.shut_down: Callable[[], object] | None = None
         self.page_path = "/chat" if settings.web_ui else None
         self.node_id = new_run_id()
         self.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
@@ -413,6 +417,8 @@ class AgentApp(RoutingApp):
             endpoint_path=self.settings.endpoint_path,
             unready_reason=self.unready_reason,
         )
+        if self.settings.admin_token is not None:
+            mount_admin(self, self._admin_routes(self.settings.admin_token))
         if self._metrics is not None:
             mount_metrics(self, self._metrics)
         if self._handler is not None:
@@ -425,6 +431,20 @@ class AgentApp(RoutingApp):
             for adapter in self._adapters:
                 for method, path, view in adapter.routes():
                     add_builtin(self, method, path, view_of(view))
+
+    def _admin_routes(self, token: str) -> AdminRoutes:
+        return AdminRoutes(
+            token=token,
+            app_name=self.app_name,
+            node_id=self.node_id,
+            backend=type(self._runtime.backend).__name__,
+            registry=lambda: self._open().registry,
+            unready_reason=self.unready_reason,
+            connection_count=lambda: None if self.connection_count is None else self.connection_count(),
+            config=lambda: shown_settings(self.settings),
+            drain=self.drain,
+            shut_down=lambda: self.shut_down,
+        )
 
     def _chat_page(self) -> ChatPage:
         return ChatPage(

@@ -13,6 +13,7 @@ from quart.wrappers import Request
 
 from ..endpoints.openapi import docs_page, openapi_json
 from ..telemetry.metrics import Metrics
+from ..web.admin import AdminRoutes, AdminView
 from ..web.chat import ChatPage
 from ..web.health import alive, readiness, welcome
 from ..web.metrics import metrics_page
@@ -22,6 +23,7 @@ from ..web.websocket import SocketRoute
 
 __all__ = [
     "add_builtin",
+    "mount_admin",
     "mount_chat",
     "mount_health",
     "mount_metrics",
@@ -87,6 +89,19 @@ def mount_health(
     add_builtin(app, "GET", "/readiness", ready)
     add_builtin(app, "GET", "/openapi.json", openapi)
     add_builtin(app, "GET", "/docs", docs)
+
+
+def mount_admin(app: Quart, routes: AdminRoutes) -> None:
+    """Add the routes of operators."""
+
+    def add(method: str, path: str, route: AdminView) -> None:
+        add_builtin(app, method, path, view_of(partial(routes.dispatch, route)))
+
+    add("GET", "/admin/status", AdminRoutes.status)
+    add("GET", "/admin/runs", AdminRoutes.runs)
+    add("GET", "/admin/config", AdminRoutes.show_config)
+    add("POST", "/admin/drain", AdminRoutes.start_drain)
+    add("POST", "/admin/shutdown", AdminRoutes.start_shutdown)
 
 
 def mount_metrics(app: Quart, metrics: Metrics) -> None:

@@ -79,6 +79,8 @@ class Runtime:
         """None while the app is not open."""
         self._bridge: Bridge | None = None
         self._drained: trio.Event | None = None
+        self._hurry = trio.Event()
+        """Set when the drain shall not wait for live runs any more."""
 
     @property
     def bridge(self) -> Bridge:
@@ -142,17 +144,31 @@ class Runtime:
         """Drain runs and tasks, and close the WebSockets without runs. A second call waits for the first."""
         parts = self.parts
         if self._drained is not None:
-            await self._drained.wait()
+            await self._wait_drained(self._drained, hurry)
         elif parts is not None:
             self._drained = trio.Event()
+            self._hurry = trio.Event() if hurry is None else hurry
             parts.sockets.draining.set()
             try:
                 await self._announce_drain()
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._tasks.drain, hurry)
-                    nursery.start_soon(drain, parts.registry, self._settings.drain_timeout, hurry)
+                    nursery.start_soon(self._tasks.drain, self._hurry)
+                    nursery.start_soon(drain, parts.registry, self._settings.drain_timeout, self._hurry)
             finally:
                 self._drained.set()
+
+    async def _wait_drained(self, drained: trio.Event, hurry: trio.Event | None) -> None:
+        """Wait for a drain that was started before; `hurry` hurries it, too."""
+
+        async def pass_on(hurry: trio.Event) -> None:
+            await hurry.wait()
+            self._hurry.set()
+
+        async with trio.open_nursery() as nursery:
+            if hurry is not None:
+                nursery.start_soon(pass_on, hurry)
+            await drained.wait()
+            nursery.cancel_scope.cancel(reason="the drain is over")
 
     async def _announce_drain(self) -> None:
         with trio.move_on_after(BEFORE_DRAIN):

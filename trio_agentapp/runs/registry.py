@@ -77,7 +77,7 @@ class RunRegistry:
         self._by_key: dict[SessionKey, list[Run]] = {}
         self._empty = trio.Event()
         self._services: trio.Nursery | None = None
-        self._ended_events = 0
+        self._ended = self._ended_events = 0
         self.instruments = Instruments(instruments)
         self.ticker = Ticker(self._runs, store)
         self._node = Node(
@@ -136,6 +136,7 @@ class RunRegistry:
         return NodeFigures(
             live=len(runs),
             queued=sum(run.lifecycle.phase is Phase.QUEUED for run in runs),
+            ended=self._ended,
             stuck=self.statistics().stuck,
             subscribers=sum(log.reader_count for log in (*(run.log for run in runs), *self.ticker.logs)),
             events=self._ended_events + sum(run.log.end for run in runs),
@@ -227,6 +228,7 @@ class RunRegistry:
 
     def _remove(self, run: Run) -> None:
         del self._runs[run.run_id]
+        self._ended += 1
         self._ended_events += run.log.end
         of_session = self._by_key[run.key]
         of_session.remove(run)

@@ -30,7 +30,7 @@ from .failures import log_failure
 from .server import AppFailed, serve
 from .signals import note_ignored, signals_to_take
 from .tcp_connection import Connection
-from .workers import READY, STARTED, Inheritance, supervise
+from .workers import END, READY, STARTED, Inheritance, supervise
 
 __all__ = ["Launchable", "imported_by_launcher", "launch"]
 
@@ -60,6 +60,8 @@ class Launchable(Protocol):
     shutdown_event: Any
     connection_count: Callable[[], int] | None
     """Set by the launcher: the number of open connections."""
+    shut_down: Callable[[], object] | None
+    """Set by the launcher: drains and ends the server, all its workers included."""
     page_path: str | None
     """Of the page that people open; None if there is none."""
 
@@ -161,10 +163,11 @@ class _Launch:
         app: ASGIFramework = self._app  # type: ignore[assignment]  # `Launchable` leaves ASGI out
         live: set[Connection] = set()
         self._app.connection_count = lambda: len(live)
+        self._app.shut_down = self._shut_down
         try:
             await serve(app, self._config, shutdown_trigger=self._drain, live=live, task_status=task_status)
         finally:
-            self._app.connection_count = None
+            self._app.connection_count = self._app.shut_down = None
             self._served.cancel(reason="the server has ended")
 
     async def _run_services(self, urls: str) -> None:
@@ -228,6 +231,13 @@ class _Launch:
         self._stop.set()
         if self._signals > 1:
             self._hurry.set()
+
+    def _shut_down(self) -> None:
+        if self._inherited is None:
+            self._stop.set()
+        else:
+            # The master would start another worker in place of one that ends by itself.
+            self._inherited.report(END)
 
     async def _drain(self) -> None:
         await self._stop.wait()
