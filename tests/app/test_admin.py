@@ -148,7 +148,7 @@ async def test_a_server_that_cannot_be_told_to_end_says_so(served: Served) -> No
 
 @pytest.mark.parametrize("token", ["short", "", "with space inside it", "ümlaut-in-the-token", 12345678901234567])
 def test_a_weak_token_is_refused_and_not_shown(token: Any) -> None:
-    with pytest.raises(ConfigurationError, match="^admin_token must") as caught:
+    with pytest.raises(ConfigurationError, match=r"^admin_token must") as caught:
         AgentApp(admin_token=token)
     assert not token or str(token) not in str(caught.value)
 

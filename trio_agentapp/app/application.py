@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, Never, TypeVar, Unpack, overload
 
@@ -49,7 +49,7 @@ from ..web.sse import release_watch
 from .deploy_options import check_deploy_options
 from .entrypoint import entrypoint_of
 from .hooks import LifeHooks
-from .metrics import metrics_of
+from .instruments import instruments_of
 from .middleware import Middleware, layered
 from .mounting import (
     add_builtin,
@@ -142,7 +142,7 @@ class AgentApp(RoutingApp):
             open_app=self.runtime,
         )
         self._adapters = adapters_of(settings)
-        self._metrics = metrics_of(self)
+        self._instruments = instruments_of(self)
         self._runtime = Runtime(
             settings,
             node_id=self.node_id,
@@ -150,7 +150,7 @@ class AgentApp(RoutingApp):
             hooks=self._hooks,
             tasks=self._tasks,
             adapters=self._adapters,
-            instruments=[*([self._metrics] if self._metrics else []), *(settings.instruments or ())],
+            instruments=self._instruments.all(),
         )
         self.state = self._runtime.state
         self._handler: Handler | None = None
@@ -419,8 +419,8 @@ class AgentApp(RoutingApp):
         )
         if self.settings.admin_token is not None:
             mount_admin(self, self._admin_routes(self.settings.admin_token))
-        if self._metrics is not None:
-            mount_metrics(self, self._metrics)
+        if self._instruments.metrics is not None:
+            mount_metrics(self, self._instruments.metrics)
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._open().run_routes)
             mount_sessions(self, lambda: self._open().session_routes)
@@ -476,6 +476,17 @@ class AgentApp(RoutingApp):
             if answer is not None:
                 await HTTPConnection(self, scope, answer)(receive, send)
                 return
+        with self._traced(scope):
+            await self._serve_user(scope, receive, send)
+
+    def _traced(self, scope: Scope) -> AbstractContextManager[object]:
+        """The block in which spans continue the trace of the request, if it has one and the app traces runs."""
+        if self._instruments.tracing is None or scope["type"] == "lifespan":
+            return nullcontext()
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        return self._instruments.tracing.received(headers)
+
+    async def _serve_user(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         if "asgi_app" in vars(self):
             # ASGI middleware is user code, so it runs in a task of its own.
             unwrap(await contain(self.asgi_app, scope, receive, send))

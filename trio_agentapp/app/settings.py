@@ -104,6 +104,7 @@ class Options(TypedDict, total=False):
     gc_threshold: int
     log_format: str
     metrics: bool
+    traces: bool
     admin_token: str | None
     instruments: Sequence[Instrument] | None
 
@@ -351,6 +352,7 @@ class Settings:
     gc_threshold: int = _setting(50_000, _whole_number("a number of objects", 0))
     log_format: str = _setting("text", _one_of(*LOG_FORMATS))
     metrics: bool = _setting(False, YES_OR_NO)
+    traces: bool = _setting(False, YES_OR_NO)
     admin_token: str | None = _setting(None, _admin_token, variable=str)
     instruments: Sequence[Instrument] | None = _setting(None, _instruments)
 

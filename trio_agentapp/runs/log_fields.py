@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 __all__ = ["LOG_FIELDS", "add_log_fields", "log_fields"]
 
-LOG_FIELDS = ("node_id", "request_id", "run_id", "session_id")
+LOG_FIELDS = ("node_id", "request_id", "run_id", "session_id", "trace_id")
 
 _fields: ContextVar[Mapping[str, str]] = ContextVar("trio_agentapp_log_fields", default=MappingProxyType({}))
 
