@@ -121,6 +121,7 @@ class AgentApp(RoutingApp):
         self.read_timeout = settings.read_timeout
         self.gc_threshold = settings.gc_threshold
         self.log_format = settings.log_format
+        self.access_log = settings.access_log
         self.launched = False
         self.used = False
         """Whether the app was served, deployed or opened."""

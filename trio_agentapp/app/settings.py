@@ -103,6 +103,7 @@ class Options(TypedDict, total=False):
     drain_timeout: float
     gc_threshold: int
     log_format: str
+    access_log: bool
     metrics: bool
     traces: bool
     admin_token: str | None
@@ -351,6 +352,7 @@ class Settings:
     drain_timeout: float = _setting(30.0, SECONDS)
     gc_threshold: int = _setting(50_000, _whole_number("a number of objects", 0))
     log_format: str = _setting("text", _one_of(*LOG_FORMATS))
+    access_log: bool = _setting(False, YES_OR_NO)
     metrics: bool = _setting(False, YES_OR_NO)
     traces: bool = _setting(False, YES_OR_NO)
     admin_token: str | None = _setting(None, _admin_token, variable=str)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import chat, deploy, invoke, run, status, stop, web, worker
+from . import chat, deploy, invoke, logs, run, status, stop, top, web, worker
 from .environment import read_env_file
 from .exits import exits
 from .terminal import prepare_streams
@@ -32,6 +32,8 @@ program.command("invoke")(exits(invoke.invoke))
 program.command("stop")(exits(stop.stop))
 program.command("status")(exits(status.status))
 program.command("list")(exits(status.list_deployments))
+program.command("logs")(exits(logs.logs))
+program.command("top")(exits(top.top))
 program.command("worker")(exits(worker.worker))
 deployers.command("local")(exits(deploy.local))
 

@@ -48,6 +48,7 @@ from .stream_body import WIND_DOWN_TIMEOUT, StreamBody
 __all__ = ["HTTPConnection"]
 
 log = logging.getLogger("trio_agentapp.server")
+access = logging.getLogger("trio_agentapp.access")
 
 CUT_TIMEOUT = 0.1
 """Seconds to send the end of an HTTP/2 stream that was cut off, whose client does not read."""
@@ -72,12 +73,35 @@ class HTTPConnection(TrioASGIHTTPConnection):
         self._receiving = trio.CancelScope()
         self._stream: StreamBody | None = None
         self._started = False
+        self._status = 0
         self._ending = False
         self._shutting_down = False
         self._was_cut = False
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         assign_request_id(self.app)
+        if not getattr(self.app, "access_log", False):
+            await self._serve(receive, send)
+            return
+        began_at = trio.current_time()
+        try:
+            await self._serve(receive, send)
+        finally:
+            self._log_access(trio.current_time() - began_at)
+
+    def _log_access(self, seconds: float) -> None:
+        """Log the request without its query, which may hold private values."""
+        client = self.scope.get("client")
+        access.info(
+            "%s %s from %s: %s in %.3f s",
+            self.scope["method"],
+            self.scope["path"],
+            client[0] if client else "?",
+            self._status or "no answer",
+            seconds,
+        )
+
+    async def _serve(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         request = self.request_from_scope(send)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, request, receive)
@@ -208,6 +232,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
             "headers": encode_headers(response.headers),
         }
         self._started = True
+        self._status = response.status_code
         await send(start)
 
     async def _send_data(self, send: ASGISendCallable, data: bytes | str) -> None:
