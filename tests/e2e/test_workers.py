@@ -129,7 +129,10 @@ async def test_each_worker_answers_for_the_metrics_of_all(start: Start, redis: s
     ended, stopped = 'agent_run_ends_total{cause="stopped"}', "agent_runs_active"
     with none_left(server) as workers:
         served: dict[str, int] = {}
-        while len(served) < 2 or sum(served.values()) < 6:
+        remote = 'agent_stop_latency_seconds_count{scope="remote"}'
+        page = ""
+        # Until a stop has reached the other worker.
+        while len(served) < 2 or sum(served.values()) < 6 or remote not in page:
             session = fresh()
             async with server.chat(session_id=session) as chat:
                 await chat.started()
@@ -137,10 +140,14 @@ async def test_each_worker_answers_for_the_metrics_of_all(start: Start, redis: s
                 served[worker] = served.get(worker, 0) + 1
                 await server.call("POST", "/stop?wait=1", {"session_id": session})
                 await chat.finish()
+            page = (await server.call("GET", "/metrics")).body.decode()
         for _ in range(8):
             page = (await server.call("GET", "/metrics")).body.decode()
             assert value_of(ended, page) == sum(served.values())
             assert value_of("agent_backend_up", page) == 1
+            local = page.count('agent_stop_latency_seconds_count{scope="local"}')
+            counted = value_of(remote, page) + (value_of(remote.replace("remote", "local"), page) if local else 0)
+            assert counted == sum(served.values())
         both = value_of("process_resident_memory_bytes", page)
         os.kill(workers[0], signal.SIGKILL)
         await server.wait_until(lambda: len(set(workers_of(server)) - set(workers)) == 1, "a new worker", 20)
