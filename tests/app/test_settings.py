@@ -194,7 +194,7 @@ def test_every_variable_is_refused_by_its_name_and_value(
         AgentApp()
     message = str(caught.value)
     assert message.startswith(f"AGENTAPP_{name.upper()}")
-    assert repr(text) in message
+    assert ("***" if name == "admin_token" else repr(text)) in message
     assert caught.value.__cause__ is None
     frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert frames == ["test_every_variable_is_refused_by_its_name_and_value", "__init__"]

@@ -284,3 +284,11 @@ def test_it_is_a_module_too(shell: Shell) -> None:
         [sys.executable, "-m", "trio_agentapp", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout == shell.call("--version").stdout
+
+
+def test_the_settings_are_printed_without_secrets(shell: Shell) -> None:
+    token = "correct-horse-battery"
+    done = shell.call("run", str(AGENT), "--print-config", AGENTAPP_ADMIN_TOKEN=token, AGENTAPP_READ_TIMEOUT="7")
+    settings = json.loads(done.stdout)
+    assert (settings["admin_token"], settings["read_timeout"]) == ("***", 7)
+    assert token not in done.stdout + done.stderr

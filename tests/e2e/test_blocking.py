@@ -10,7 +10,9 @@ import pytest
 from .conftest import Start
 from .harness import AGENTS, WAYS, Server, say
 
-BLOCKED = re.compile(r'blocked the event loop for more than a second: File "(.*)", line (\d+), in (\w+)\.')
+BLOCKED = re.compile(
+    r"""blocked the event loop for more than a second: File "(.*)", line (\d+), in (\w+), task '(.+?)'\."""
+)
 
 
 def line_of(comment: str) -> int:
@@ -19,8 +21,12 @@ def line_of(comment: str) -> int:
     return place
 
 
+def records(server: Server) -> list[dict[str, str]]:
+    return [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
+
+
 def blocked(server: Server) -> list[tuple[str, int, str]]:
-    told = [json.loads(line)["message"] for line in server.log.splitlines() if line.startswith("{")]
+    told = [record["message"] for record in records(server)]
     return [(found[1], int(found[2]), found[3]) for found in map(BLOCKED.search, told) if found]
 
 
@@ -37,6 +43,13 @@ async def test_the_line_that_blocks_is_named_once(start: Start, way: str) -> Non
         (file, line_of("# blocks: in an endpoint"), "sleep"),
     ]
     assert "trio.to_thread.run_sync" in server.log
+    # The first one happened in a run. It names the run and the task, although another thread has logged it.
+    first, second = (record for record in records(server) if BLOCKED.search(record["message"]))
+    started = next(record for record in records(server) if "has started" in record["message"])
+    assert first["run_id"] == started["run_id"]
+    assert "run_id" not in second
+    tasks = [BLOCKED.search(record["message"])[4] for record in (first, second)]
+    assert all(tasks), tasks
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -139,3 +139,26 @@ async def test_no_descriptors_left_is_one_line(start: Start, way: str) -> None:
         assert (await server.call("GET", "/health")).status == 200
     assert server.log.count("cannot be accepted and wait: Too many open files; raise the limit of open files") == 1
     assert "Traceback" not in server.log
+
+
+async def test_each_request_is_logged_with_its_duration_if_asked_for(start: Start) -> None:
+    server = start("friday", env={"AGENTAPP_ACCESS_LOG": "1"})
+    await server.call("GET", "/health?token=secret")
+    await server.call("GET", "/nothing")
+    async with server.chat() as chat:
+        await chat.finish()
+    found = [json.loads(line) for line in server.log.splitlines() if "trio_agentapp.access" in line]
+    told = [record["message"] for record in found if "/readiness" not in record["message"]]
+    assert [message.rpartition(" in ")[0] for message in told[:2]] == [
+        "GET /health from 127.0.0.1: 200",
+        "GET /nothing from 127.0.0.1: 404",
+    ]
+    assert "secret" not in "".join(told)
+    await server.wait_until(lambda: "POST /process from 127.0.0.1: 200 in " in server.log, "record of the stream")
+    assert all(record["request_id"] for record in found)
+
+
+async def test_without_the_setting_no_request_is_logged(start: Start) -> None:
+    server = start("friday")
+    await server.call("GET", "/health")
+    assert "trio_agentapp.access" not in server.log

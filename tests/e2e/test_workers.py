@@ -95,6 +95,17 @@ async def test_a_stop_of_all_cleans_up_in_each(start: Start, redis: str) -> None
         assert not any(map(alive, workers))
 
 
+async def wait_for_successor(server: Server, workers: list[int]) -> None:
+    """Until a worker that is not one of `workers` has served a chat. Until then a signal would kill it."""
+    successors = set(workers_of(server)) - set(workers)
+    with server.deadline(30, "chat of the new worker"):
+        while True:
+            async with server.chat(session_id=fresh()) as chat:
+                await chat.started()
+                if int(chat.deltas[0]) in successors:
+                    break
+
+
 async def test_a_worker_that_dies_is_started_again(start: Start, redis: str) -> None:
     server = start(AGENT, env={"REDIS_URL": redis, "WORKERS": "2"})
     with none_left(server) as workers:
@@ -102,14 +113,50 @@ async def test_a_worker_that_dies_is_started_again(start: Start, redis: str) -> 
         await server.wait_until(
             lambda: workers[0] not in (now := workers_of(server)) and len(now) == 2, "new worker", 20
         )
-        successors = set(workers_of(server)) - set(workers)
-        # It is its turn until it has served a chat.
-        with server.deadline(30, "chat of the new worker"):
-            while True:
-                async with server.chat(session_id=fresh()) as chat:
-                    await chat.started()
-                    if int(chat.deltas[0]) in successors:
-                        break
+        await wait_for_successor(server, workers)
+        server.send_signal()
+        assert await server.wait_exit() == 0
+
+
+def value_of(name: str, page: str) -> float:
+    found = re.search(rf"^{re.escape(name)} (\S+)$", page, re.MULTILINE)
+    assert found, f"{name} is not in:\n{page}"
+    return float(found[1])
+
+
+async def test_each_worker_answers_for_the_metrics_of_all(start: Start, redis: str) -> None:
+    server = start(AGENT, env={"REDIS_URL": redis, "WORKERS": "2", "AGENTAPP_METRICS": "1"})
+    ended, stopped = 'agent_run_ends_total{cause="stopped"}', "agent_runs_active"
+    with none_left(server) as workers:
+        served: dict[str, int] = {}
+        remote = 'agent_stop_latency_seconds_count{scope="remote"}'
+        page = ""
+        # Until a stop has reached the other worker.
+        while len(served) < 2 or sum(served.values()) < 6 or remote not in page:
+            session = fresh()
+            async with server.chat(session_id=session) as chat:
+                await chat.started()
+                worker = chat.deltas[0].strip()
+                served[worker] = served.get(worker, 0) + 1
+                await server.call("POST", "/stop?wait=1", {"session_id": session})
+                await chat.finish()
+            page = (await server.call("GET", "/metrics")).body.decode()
+        for _ in range(8):
+            page = (await server.call("GET", "/metrics")).body.decode()
+            assert value_of(ended, page) == sum(served.values())
+            assert value_of("agent_backend_up", page) == 1
+            local = page.count('agent_stop_latency_seconds_count{scope="local"}')
+            counted = value_of(remote, page) + (value_of(remote.replace("remote", "local"), page) if local else 0)
+            assert counted == sum(served.values())
+        both = value_of("process_resident_memory_bytes", page)
+        os.kill(workers[0], signal.SIGKILL)
+        await server.wait_until(lambda: len(set(workers_of(server)) - set(workers)) == 1, "a new worker", 20)
+        # What the dead one has counted stays; its memory and its live runs do not count any more.
+        page = (await server.call("GET", "/metrics")).body.decode()
+        assert value_of(ended, page) == sum(served.values())
+        assert value_of("process_resident_memory_bytes", page) < 1.5 * both
+        assert value_of(stopped, page) == 0
+        await wait_for_successor(server, workers)
         server.send_signal()
         assert await server.wait_exit() == 0
 
@@ -148,3 +195,14 @@ async def test_hypercorn_workers_share_their_sessions(start: Start, redis: str) 
             break
     assert len(served) == 2
     assert sys.platform == "linux"
+
+
+async def test_an_operator_ends_all_workers_through_one(start: Start, redis: str) -> None:
+    token = "correct-horse-battery"
+    server = start(AGENT, env={"REDIS_URL": redis, "WORKERS": "2", "AGENTAPP_ADMIN_TOKEN": token})
+    with none_left(server) as workers:
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = await server.call("POST", "/admin/shutdown", headers=headers)
+        assert (answer.status, answer.json()["status"]) == (202, "shutting down")
+        assert await server.wait_exit() == 0
+        assert not any(map(alive, workers))

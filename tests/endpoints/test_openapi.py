@@ -117,7 +117,13 @@ async def test_the_document_of_a_bare_app_is_valid() -> None:
 
 
 async def test_every_route_is_listed_and_every_built_in_one_is_described() -> None:
-    app = talkative_app(endpoint_path="/ask/me", enable_stream_task=True, web_ui=True)
+    everything = {
+        "enable_stream_task": True,
+        "web_ui": True,
+        "metrics": True,
+        "admin_token": "correct-horse-battery",
+    }
+    app = talkative_app(endpoint_path="/ask/me", **everything)
 
     @app.task("/v1.0/longjob")
     def heavy_computation(data: Any) -> Any:

@@ -6,6 +6,7 @@
 from .capabilities import Capability, IdempotencyKeys, QuestionBoard, RunInbox, RunListing, RunWakeups, watching
 from .deployment import DeployManager
 from .events import EventSink, EventStore, Extent
+from .instruments import ClaimResult, Instrument, NodeFigures, RunEnd, RunFacts
 from .interrupts import (
     MAX_INPUT,
     MAX_QUEUED,
@@ -43,6 +44,7 @@ __all__ = [
     "Busy",
     "Capability",
     "Claim",
+    "ClaimResult",
     "DeployManager",
     "Ended",
     "EventSink",
@@ -52,7 +54,9 @@ __all__ = [
     "IdempotencyKeys",
     "InputAnswer",
     "InputSignal",
+    "Instrument",
     "Lease",
+    "NodeFigures",
     "Place",
     "QueueIsFull",
     "Queued",
@@ -60,6 +64,8 @@ __all__ = [
     "Renewal",
     "Resync",
     "QuestionBoard",
+    "RunEnd",
+    "RunFacts",
     "RunInbox",
     "RunListing",
     "RunWakeups",

@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -16,6 +17,7 @@ import trio
 
 from ..errors import ConfigurationError, ModelError
 from .chunks import BROKEN_OFF, MALFORMED, AnswerReader, Chunk, text_of_error
+from .spans import chat_span
 
 __all__ = ["ChatModel"]
 
@@ -120,11 +122,19 @@ class ChatModel:
         known = {"model": self.model, "stream": True, "stream_options": {"include_usage": True}}
         body = {**known, **self.options, **options, "messages": messages, "tools": tools or None}
         encoded = msgspec.json.encode({name: value for name, value in body.items() if value is not None})
+        with chat_span(self.model, str(urlsplit(self.base_url).hostname), messages) as span:
+            async with aclosing(self._attempt(encoded, span.headers())) as chunks:
+                async for chunk in chunks:
+                    if chunk.usage:
+                        span.set_usage(chunk.usage)
+                    yield chunk
+
+    async def _attempt(self, encoded: bytes, headers: Mapping[str, str]) -> AsyncGenerator[Chunk, None]:
         delay = FIRST_DELAY
         for attempts_left in reversed(range(self._attempts)):
             started = False
             try:
-                async with aclosing(self._answer(encoded)) as chunks:
+                async with aclosing(self._answer(encoded, headers)) as chunks:
                     async for chunk in chunks:
                         started = True
                         yield chunk
@@ -139,13 +149,13 @@ class ChatModel:
             await trio.sleep(pause)
             delay *= 2
 
-    async def _answer(self, body: bytes) -> AsyncGenerator[Chunk, None]:
+    async def _answer(self, body: bytes, headers: Mapping[str, str]) -> AsyncGenerator[Chunk, None]:
         if self._client is None:
             raise RuntimeError(f"{self!r} is not open; use `async with`, for instance in the lifespan of the app")
         reader = AnswerReader()
         begun = False
         try:
-            async with self._client.stream("POST", "chat/completions", content=body) as response:
+            async with self._client.stream("POST", "chat/completions", content=body, headers=headers) as response:
                 if not response.is_success:
                     raise await _refusal(response)
                 begun = True

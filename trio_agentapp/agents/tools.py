@@ -17,6 +17,7 @@ from ..errors import ConfigurationError
 from ..protocol.exception_groups import leaves
 from ..runs import current_run
 from .chunks import MALFORMED
+from .spans import AgentSpan, tool_span
 
 __all__ = ["Tool", "tool"]
 
@@ -81,9 +82,16 @@ class Tool:
 
     async def use(self, arguments: str) -> str:
         """Call the function with arguments in JSON. Return its result as text, or what went wrong."""
+        with tool_span(self.name, arguments) as span:
+            result = await self._use(arguments, span)
+            span.set_content("gen_ai.tool.call.result", result)
+            return result
+
+    async def _use(self, arguments: str, span: AgentSpan) -> str:
         try:
             given = msgspec.json.decode(arguments, type=self._struct)
         except MALFORMED as error:
+            span.fail("invalid_arguments")
             return f"Error: the arguments of {self.name} are not valid: {error}"
         fields = msgspec.structs.asdict(given).items()
         values = {self._names[field]: value for field, value in fields if value is not msgspec.UNSET}
@@ -94,8 +102,10 @@ class Tool:
                 return _text(await self._call(functools.partial(self.fn, **values)))
         except Exception as error:
             logger.warning("tool %s failed", self.name, exc_info=error)
+            span.fail(type(error).__name__)
             found = "; ".join(f"{type(each).__name__}: {each}" for each in leaves(error))
             return f"Error: {self.name} failed: {found}"
+        span.fail("timeout")
         return f"Error: {self.name} took longer than {self.timeout:g} s and was stopped."
 
     async def _call(self, call: Callable[[], Any]) -> Any:

@@ -8,10 +8,10 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, Never, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Never, TypeVar, Unpack, overload
 
 import trio
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope, WebsocketScope
 from outcome import Error
 from quart import Response
 from quart.ctx import RequestContext
@@ -40,6 +40,7 @@ from ..server.http_connection import HTTPConnection
 from ..server.lifespan import NOT_ASGI, NOT_TRIO, Lifespan
 from ..server.problems import install_problems
 from ..server.websocket_connection import WebSocketConnection
+from ..web.admin import AdminRoutes
 from ..web.chat import ChatPage
 from ..web.cors import CrossOrigin
 from ..web.hosts import AllowedHosts
@@ -48,12 +49,15 @@ from ..web.sse import release_watch
 from .deploy_options import check_deploy_options
 from .entrypoint import entrypoint_of
 from .hooks import LifeHooks
+from .instruments import instruments_of
 from .middleware import Middleware, layered
 from .mounting import (
     add_builtin,
     current_request,
+    mount_admin,
     mount_chat,
     mount_health,
+    mount_metrics,
     mount_runs,
     mount_sessions,
     mount_socket,
@@ -63,8 +67,12 @@ from .reminder import refuse_positional, remind_to_serve
 from .runtime import Parts, Runtime
 from .serving import run_app
 from .settings import Options, Settings, UnknownParameter, named_by_variable, unknown_variables
+from .shown_settings import shown_settings
 from .tasks import AppTasks
 from .wires import adapters_of
+
+if TYPE_CHECKING:
+    from ..telemetry.tracing import Tracing
 
 __all__ = ["AgentApp"]
 
@@ -116,10 +124,13 @@ class AgentApp(RoutingApp):
         self.read_timeout = settings.read_timeout
         self.gc_threshold = settings.gc_threshold
         self.log_format = settings.log_format
+        self.access_log = settings.access_log
         self.launched = False
         self.used = False
         """Whether the app was served, deployed or opened."""
         self.process_mode: str | None = None
+        self.connection_count: Callable[[], int] | None = None
+        self.shut_down: Callable[[], object] | None = None
         self.page_path = "/chat" if settings.web_ui else None
         self.node_id = new_run_id()
         self.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
@@ -135,6 +146,7 @@ class AgentApp(RoutingApp):
             open_app=self.runtime,
         )
         self._adapters = adapters_of(settings)
+        self._instruments = instruments_of(self)
         self._runtime = Runtime(
             settings,
             node_id=self.node_id,
@@ -142,6 +154,7 @@ class AgentApp(RoutingApp):
             hooks=self._hooks,
             tasks=self._tasks,
             adapters=self._adapters,
+            instruments=self._instruments.all(),
         )
         self.state = self._runtime.state
         self._handler: Handler | None = None
@@ -417,6 +430,10 @@ class AgentApp(RoutingApp):
             unready_reason=self.unready_reason,
             details=self.readiness_details,
         )
+        if self.settings.admin_token is not None:
+            mount_admin(self, self._admin_routes(self.settings.admin_token))
+        if self._instruments.metrics is not None:
+            mount_metrics(self, self._instruments.metrics)
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._open().run_routes)
             mount_sessions(self, lambda: self._open().session_routes)
@@ -427,6 +444,20 @@ class AgentApp(RoutingApp):
             for adapter in self._adapters:
                 for method, path, view in adapter.routes():
                     add_builtin(self, method, path, view_of(view))
+
+    def _admin_routes(self, token: str) -> AdminRoutes:
+        return AdminRoutes(
+            token=token,
+            app_name=self.app_name,
+            node_id=self.node_id,
+            backend=type(self._runtime.backend).__name__,
+            registry=lambda: self._open().registry,
+            unready_reason=self.unready_reason,
+            connection_count=lambda: None if self.connection_count is None else self.connection_count(),
+            config=lambda: shown_settings(self.settings),
+            drain=self.drain,
+            shut_down=lambda: self.shut_down,
+        )
 
     def _chat_page(self) -> ChatPage:
         return ChatPage(
@@ -462,6 +493,26 @@ class AgentApp(RoutingApp):
             answer = self.hosts.refusal(scope) or self._cross_origin.preflight(self, scope, send)
             if answer is not None:
                 return HTTPConnection(self, scope, answer)(receive, send)
+        tracing = self._instruments.tracing
+        if tracing is not None and scope["type"] != "lifespan":
+            return self._serve_traced(tracing, scope, receive, send)
+        return self._serve_user(scope, receive, send)
+
+    async def _serve_traced(
+        self,
+        tracing: Tracing,
+        scope: HTTPScope | WebsocketScope,
+        receive: ASGIReceiveCallable,
+        send: ASGISendCallable,
+    ) -> None:
+        """Serve a request whose spans continue the trace that it came with, if it has one."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        with tracing.received(headers):
+            await self._serve_user(scope, receive, send)
+
+    def _serve_user(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> Coroutine[Any, Any, None]:
         if "asgi_app" in vars(self):
             return self._pass_through_middleware(scope, receive, send)
         return self.asgi_app(scope, receive, send)

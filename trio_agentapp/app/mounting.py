@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 from quart import Quart, Response
@@ -11,16 +12,21 @@ from quart import websocket as websocket_proxy
 from quart.wrappers import Request
 
 from ..endpoints.openapi import docs_page, openapi_json
+from ..telemetry.metrics import Metrics
+from ..web.admin import AdminRoutes, AdminView
 from ..web.chat import ChatPage
 from ..web.health import alive, readiness, welcome
+from ..web.metrics import metrics_page
 from ..web.runs import RunRoutes
 from ..web.sessions import AnyPath, SessionRoutes
 from ..web.websocket import SocketRoute
 
 __all__ = [
     "add_builtin",
+    "mount_admin",
     "mount_chat",
     "mount_health",
+    "mount_metrics",
     "mount_runs",
     "mount_sessions",
     "mount_socket",
@@ -84,6 +90,24 @@ def mount_health(
     add_builtin(app, "GET", "/readiness", ready)
     add_builtin(app, "GET", "/openapi.json", openapi)
     add_builtin(app, "GET", "/docs", docs)
+
+
+def mount_admin(app: Quart, routes: AdminRoutes) -> None:
+    """Add the routes of operators."""
+
+    def add(method: str, path: str, route: AdminView) -> None:
+        add_builtin(app, method, path, view_of(partial(routes.dispatch, route)))
+
+    add("GET", "/admin/status", AdminRoutes.status)
+    add("GET", "/admin/runs", AdminRoutes.runs)
+    add("GET", "/admin/config", AdminRoutes.show_config)
+    add("POST", "/admin/drain", AdminRoutes.start_drain)
+    add("POST", "/admin/shutdown", AdminRoutes.start_shutdown)
+
+
+def mount_metrics(app: Quart, metrics: Metrics) -> None:
+    """Add `/metrics`."""
+    add_builtin(app, "GET", "/metrics", view_of(partial(metrics_page, metrics)))
 
 
 def mount_runs(app: Quart, endpoint_path: str, routes: Callable[[], RunRoutes]) -> None:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import attrs
 import trio
 
+from ..abc import Instrument
 from ..frameworks.bridge import Bridge, BridgeClosed, open_bridge
 from ..interrupts import LocalInterruptBackend
 from ..runs import Handler, RunRegistry, Viewing, drain
@@ -60,6 +61,7 @@ class Runtime:
         hooks: LifeHooks,
         tasks: AppTasks,
         adapters: Sequence[ProtocolAdapter],
+        instruments: Sequence[Instrument] = (),
     ) -> None:
         self.backend = backend_of(settings)
         self._event_store = event_store_of(settings, self.backend, node_id)
@@ -72,11 +74,14 @@ class Runtime:
         self._hooks = hooks
         self._tasks = tasks
         self._adapters = adapters
+        self._instruments = instruments
         self.parts: Parts | None = None
         """None while the app is not open."""
         self.served_at: Sequence[str] = ()
         self._bridge: Bridge | None = None
         self._drained: trio.Event | None = None
+        self._hurry = trio.Event()
+        """Set when the drain shall not wait for live runs any more."""
 
     @property
     def bridge(self) -> Bridge:
@@ -125,33 +130,47 @@ class Runtime:
                 self.parts = None
 
     async def _open_adapters(self, stack: AsyncExitStack, access: RunAccess) -> None:
-        app = ServedApp(
-            name=self._settings.app_name,
-            description=self._settings.app_description,
-            access=access,
-            node_id=self._node_id,
-            max_body_bytes=self._settings.max_body_bytes,
-            addresses=lambda: self.served_at,
-            unready_reason=self.unready_reason,
-        )
         for adapter in self._adapters:
+            app = ServedApp(
+                name=self._settings.app_name,
+                description=self._settings.app_description,
+                access=attrs.evolve(access, entry=adapter.name),
+                node_id=self._node_id,
+                max_body_bytes=self._settings.max_body_bytes,
+                addresses=lambda: self.served_at,
+                unready_reason=self.unready_reason,
+            )
             await stack.enter_async_context(adapter.opened(app))
 
     async def drain(self, hurry: trio.Event | None = None) -> None:
         """Drain runs and tasks, and close the WebSockets without runs. A second call waits for the first."""
         parts = self.parts
         if self._drained is not None:
-            await self._drained.wait()
+            await self._wait_drained(self._drained, hurry)
         elif parts is not None:
             self._drained = trio.Event()
+            self._hurry = trio.Event() if hurry is None else hurry
             parts.sockets.draining.set()
             try:
                 await self._announce_drain()
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._tasks.drain, hurry)
-                    nursery.start_soon(drain, parts.registry, self._settings.drain_timeout, hurry)
+                    nursery.start_soon(self._tasks.drain, self._hurry)
+                    nursery.start_soon(drain, parts.registry, self._settings.drain_timeout, self._hurry)
             finally:
                 self._drained.set()
+
+    async def _wait_drained(self, drained: trio.Event, hurry: trio.Event | None) -> None:
+        """Wait for a drain that was started before; `hurry` hurries it, too."""
+
+        async def pass_on(hurry: trio.Event) -> None:
+            await hurry.wait()
+            self._hurry.set()
+
+        async with trio.open_nursery() as nursery:
+            if hurry is not None:
+                nursery.start_soon(pass_on, hurry)
+            await drained.wait()
+            nursery.cancel_scope.cancel(reason="the drain is over")
 
     async def _announce_drain(self) -> None:
         with trio.move_on_after(BEFORE_DRAIN):
@@ -184,6 +203,7 @@ class Runtime:
             node_id=self._node_id,
             cleanup_budget=self._settings.cleanup_budget,
             debug=self._settings.debug,
+            instruments=self._instruments,
         )
 
     def _make_parts(self, registry: RunRegistry, runner: Runner | None) -> Parts:
@@ -207,7 +227,7 @@ class Runtime:
                 store=lambda: self.state.session_service, backend=self.backend, gate=self._gate
             ),
             sockets=SocketRoute(
-                access=access,
+                access=attrs.evolve(access, entry="ws"),
                 max_message=settings.max_body_bytes,
                 init_timeout=settings.read_timeout,
                 origins=settings.cors_origins,

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ConfigurationError
@@ -142,7 +143,15 @@ def serve_app(
             f"{workers} workers would not know of each other's runs, and a stop could reach the wrong one; set "
             "interrupt_redis_url (or AGENTAPP_INTERRUPT_REDIS_URL), for instance to redis://localhost"
         )
-    return launch(app, host=host, port=port, certfile=certfile, keyfile=keyfile, workers=workers, listener=listener)
+    start = partial(
+        launch, app, host=host, port=port, certfile=certfile, keyfile=keyfile, workers=workers, listener=listener
+    )
+    if workers == 1 or not app.settings.metrics:
+        return start()
+    from ..telemetry.metrics import forget_worker, shared_by_workers
+
+    with shared_by_workers():
+        return start(on_worker_gone=forget_worker)
 
 
 def shares_sessions(settings: Settings) -> bool:

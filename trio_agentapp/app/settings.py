@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import attrs
 
-from ..abc import BaseInterruptBackend
+from ..abc import BaseInterruptBackend, Instrument
 from ..errors import ConfigurationError
 from ..protocol.request import STRATEGIES, CancelAfter, MultitaskStrategy, OnDisconnect
 from ..protocol.text import masked_url
@@ -45,6 +45,9 @@ OTHER_VARIABLES = ("HOME", "TOKEN", "TRACEBACK", "WORKER_LOGLEVEL")
 
 OF_KUBERNETES = re.compile(r"AGENTAPP_(\w+_)?(SERVICE_(HOST|PORT)\w*|PORT(_\d+_(TCP|UDP|SCTP)\w*)?)")
 """Variables that Kubernetes sets in every container for a service whose name begins with `agentapp`."""
+
+SECRETS = ("admin_token",)
+"""Settings whose values are never shown."""
 
 WORDS = {
     "1": True,
@@ -106,6 +109,11 @@ class Options(TypedDict, total=False):
     drain_timeout: float
     gc_threshold: int
     log_format: str
+    access_log: bool
+    metrics: bool
+    traces: bool
+    admin_token: str | None
+    instruments: Sequence[Instrument] | None
 
 
 Check = Callable[[Any], str | None]
@@ -231,6 +239,28 @@ def _only_built_in(settings: Settings, attribute: attrs.Attribute[Any], value: o
         )
 
 
+def _instruments(value: object) -> str | None:
+    if value is None or (isinstance(value, list | tuple) and all(isinstance(each, Instrument) for each in value)):
+        return None
+    return f"must be a list of Instrument objects, not {value!r}"
+
+
+LEAST_TOKEN = 16
+"""Characters of an admin token. A shorter one can be guessed."""
+
+
+def _admin_token(value: object) -> str | None:
+    # The value is not shown: it is a secret.
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) < LEAST_TOKEN or not value.isascii() or not value.isprintable():
+        return (
+            f"must be {LEAST_TOKEN} printable ASCII characters or more, as `python -c 'import secrets; "
+            "print(secrets.token_urlsafe())'` prints them"
+        )
+    return None if " " not in value else "must not contain spaces"
+
+
 def _redis_url(value: object) -> str | None:
     if value is None:
         return None
@@ -349,6 +379,11 @@ class Settings:
     drain_timeout: float = _setting(30.0, SECONDS)
     gc_threshold: int = _setting(50_000, _whole_number("a number of objects", 0))
     log_format: str = _setting("text", _one_of(*LOG_FORMATS))
+    access_log: bool = _setting(False, YES_OR_NO)
+    metrics: bool = _setting(False, YES_OR_NO)
+    traces: bool = _setting(False, YES_OR_NO)
+    admin_token: str | None = _setting(None, _admin_token, variable=str)
+    instruments: Sequence[Instrument] | None = _setting(None, _instruments)
 
     @classmethod
     def read(cls, options: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
@@ -397,7 +432,7 @@ def named_by_variable(error: ConfigurationError, options: Mapping[str, Any]) -> 
     variable = _variable(name)
     if name not in _readable() or name in options or variable not in os.environ:
         return error
-    shown = repr(masked_url(os.environ[variable]))
+    shown = "***" if name in SECRETS else repr(masked_url(os.environ[variable]))
     named = variable if shown in message else f"{variable}={shown}"
     return ConfigurationError(named + message.removeprefix(name))
 

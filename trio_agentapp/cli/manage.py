@@ -1,8 +1,7 @@
-"""`logs` and `scale`: what else can be done with a deployment."""
+"""`scale`: changes the number of pods of a deployment."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -13,23 +12,11 @@ from .options import AsJson
 from .progress import progress
 from .status import as_line
 from .target import deployments
-from .terminal import write, write_json
+from .terminal import write_json
 
-__all__ = ["logs", "scale"]
+__all__ = ["scale"]
 
 Deployed = Annotated[str, typer.Argument(help="The id of a deployment, or k8s:NAME.", autocompletion=deployments)]
-
-
-def logs(
-    target: Deployed,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=10_000, help="The last lines.")] = 100,
-) -> ExitCode:
-    """Print the end of the log of a deployment."""
-    import trio
-
-    manager, deploy_id = manager_of(target)
-    write(trio.run(partial(manager.logs, deploy_id, lines=lines)))
-    return ExitCode.OK
 
 
 def scale(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import build, chat, deploy, deploy_k8s, invoke, manage, run, status, stop, token, web, worker
+from . import build, chat, deploy, deploy_k8s, invoke, logs, manage, run, status, stop, token, top, web, worker
 from .environment import read_env_file
 from .exits import exits
 from .terminal import prepare_streams
@@ -32,8 +32,9 @@ program.command("invoke")(exits(invoke.invoke))
 program.command("stop")(exits(stop.stop))
 program.command("status")(exits(status.status))
 program.command("list")(exits(status.list_deployments))
-program.command("logs")(exits(manage.logs))
+program.command("logs")(exits(logs.logs))
 program.command("scale")(exits(manage.scale))
+program.command("top")(exits(top.top))
 program.command("worker")(exits(worker.worker))
 program.command("build")(exits(build.build))
 program.command("token")(exits(token.token))

@@ -21,6 +21,9 @@ def run(
     reload: Annotated[
         bool, typer.Option("--reload", help="Restart when Python files change; live runs are drained before.")
     ] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the settings as JSON, without secrets, and exit.")
+    ] = False,
     certfile: CertFile = None,
     keyfile: KeyFile = None,
     _: Annotated[
@@ -32,6 +35,12 @@ def run(
     from ..app.serving import address, serve_app
 
     app = chosen(app, entrypoint)
+    if print_config:
+        from ..app.shown_settings import shown_settings
+        from .terminal import write_json
+
+        write_json(shown_settings(load_app(app).settings))
+        return ExitCode.OK
     if reload:
         from ..server.tls import tls_files
         from .reload import keep_reloading

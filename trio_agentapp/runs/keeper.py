@@ -17,7 +17,6 @@ import trio
 
 from ..abc import BaseInterruptBackend, Renewal, Resync, StopSignal
 from ..errors import AgentAppError
-from ..protocol.lifecycle import Cause
 from ..protocol.timings import Timings
 from .run import Run
 
@@ -108,7 +107,7 @@ class Keeper:
         run = self._runs.get(signal.run_id)
         # A signal may arrive before the answer to its run's claim. The token is not known then.
         if run is not None and run.token in (0, signal.token):
-            run.scope.stop(Cause.STOPPED)
+            run.stop_remotely()
 
     def _confirm(self, run: Run, sent_at: float) -> None:
         if self._timings is not None:

@@ -114,6 +114,10 @@ class EventLog:
         return iter(tuple(self._subscribers))
 
     @property
+    def reader_count(self) -> int:
+        return len(self._subscribers)
+
+    @property
     def has_readers(self) -> bool:
         return bool(self._subscribers)
 

@@ -6,12 +6,12 @@ They are in a context variable, so that records of a handler's code, its tasks a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from types import MappingProxyType
 
-__all__ = ["LOG_FIELDS", "add_log_fields", "log_fields"]
+__all__ = ["LOG_FIELDS", "add_log_fields", "log_fields", "log_fields_of"]
 
-LOG_FIELDS = ("node_id", "request_id", "run_id", "session_id")
+LOG_FIELDS = ("node_id", "request_id", "run_id", "session_id", "trace_id")
 
 _fields: ContextVar[Mapping[str, str]] = ContextVar("trio_agentapp_log_fields", default=MappingProxyType({}))
 
@@ -19,6 +19,11 @@ _fields: ContextVar[Mapping[str, str]] = ContextVar("trio_agentapp_log_fields", 
 def log_fields() -> Mapping[str, str]:
     """Return the fields of the current context."""
     return _fields.get()
+
+
+def log_fields_of(context: Context) -> Mapping[str, str]:
+    """Return the fields of another context, such as that of a task that runs in another thread right now."""
+    return context.get(_fields) or {}
 
 
 def add_log_fields(**fields: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import trio
 
-from ..abc import BaseInterruptBackend, EventStore, InputSignal, Signal
+from ..abc import BaseInterruptBackend, EventStore, InputSignal, Instrument, NodeFigures, Signal
 from ..errors import Draining, SessionBusy, TooManyRuns, ValidationError
 from ..nursery import nursery_around
 from ..protocol.ids import SessionKey
@@ -18,6 +19,7 @@ from .containment import apart
 from .end_writer import EndWriter
 from .handler import Handler
 from .inbox import InboxFetcher
+from .instruments import Instruments
 from .keeper import Keeper
 from .question_poster import QuestionPoster
 from .run import Run
@@ -49,6 +51,7 @@ class RunRegistry:
         max_runs: limit of open runs.
         store: keeps events for readers on other nodes and for later; without one they are dropped with the run.
         remember: saves what the next turn of a session needs.
+        instruments: count, time or trace the runs.
         undo: rolls back what a run has saved, for the run that took its place.
     """
 
@@ -63,6 +66,7 @@ class RunRegistry:
         cleanup_budget: float = 30.0,
         debug: bool = False,
         max_runs: int = MAX_RUNS,
+        instruments: Sequence[Instrument] = (),
     ) -> None:
         self.node_id = node_id
         self.cleanup_budget = cleanup_budget
@@ -74,6 +78,8 @@ class RunRegistry:
         self._by_key: dict[SessionKey, list[Run]] = {}
         self._empty = trio.Event()
         self._services: trio.Nursery | None = None
+        self._ended = self._ended_events = 0
+        self.instruments = Instruments(instruments)
         self.ticker = Ticker(self._runs, store)
         self._node = Node(
             node_id=node_id,
@@ -87,6 +93,7 @@ class RunRegistry:
             debug=debug,
             remember=remember,
             undo=undo,
+            instruments=self.instruments,
         )
 
     @asynccontextmanager
@@ -105,6 +112,7 @@ class RunRegistry:
             await kept.start("the listener for stops", self._backend.listen, self.node_id, self._receive)
             kept.start_soon("the lease keeper", node.keeper.beat)
             kept.start_soon("the run ticker", self.ticker.tick)
+            kept.start_soon("the instruments", partial(self.instruments.serve, self.figures))
             kept.shield()
             self._services = services
             node.nursery = runs
@@ -124,6 +132,20 @@ class RunRegistry:
     def statistics(self) -> RegistryStatistics:
         stuck = tuple(run.run_id for run in self._runs.values() if run.lifecycle.is_stuck)
         return RegistryStatistics(len(self._runs), stuck, self.draining)
+
+    def figures(self) -> NodeFigures:
+        """Return the state of this node. It costs about a millisecond for 10,000 runs."""
+        runs = self._runs.values()
+        return NodeFigures(
+            live=len(runs),
+            queued=sum(run.lifecycle.phase is Phase.QUEUED for run in runs),
+            ended=self._ended,
+            stuck=self.statistics().stuck,
+            subscribers=sum(log.reader_count for log in (*(run.log for run in runs), *self.ticker.logs)),
+            events=self._ended_events + sum(run.log.end for run in runs),
+            draining=self.draining,
+            backend_up=self._backend.trouble is None,
+        )
 
     def live(self) -> list[Run]:
         return list(self._runs.values())
@@ -209,6 +231,8 @@ class RunRegistry:
 
     def _remove(self, run: Run) -> None:
         del self._runs[run.run_id]
+        self._ended += 1
+        self._ended_events += run.log.end
         of_session = self._by_key[run.key]
         of_session.remove(run)
         if not of_session:

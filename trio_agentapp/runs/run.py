@@ -84,13 +84,16 @@ class Run:
         "_trio_token",
         "_turn_began",
         "asked",
+        "began_at",
         "builder",
         "children",
         "cleanup_state",
         "created_at",
         "deadline",
         "ended",
+        "entry",
         "exit_callbacks",
+        "first_item_at",
         "first_state",
         "handler_name",
         "input_received",
@@ -100,6 +103,7 @@ class Run:
         "log",
         "on_disconnect",
         "on_input_wanted",
+        "on_questions",
         "on_unwatched",
         "renewed_at",
         "replaces",
@@ -108,6 +112,7 @@ class Run:
         "scope",
         "shared",
         "sink",
+        "stopped_remotely",
         "stopping",
         "token",
         "unwatched_since",
@@ -122,12 +127,15 @@ class Run:
         cleanup_budget: float = 30.0,
         on_disconnect: OnDisconnect = "cancel",
         handler_name: str = "handler",
+        entry: str = "code",
     ) -> None:
         self.run_id = run_id
         self.key = key
         self.token = 0
         self.deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         self.handler_name = handler_name
+        self.entry = entry
+        """The protocol or route that has started it."""
         self.lifecycle = RunLifecycle()
         self.scope = StoppableScope(self.lifecycle, f"run {run_id}", deadline=self.deadline)
         self.stopping = StopFlag(self.scope.cancel_scope)
@@ -156,6 +164,11 @@ class Run:
         self.input_received = 0
         """How many messages were fetched from the backend; the next fetch begins after these."""
         self._trio_token = trio.lowlevel.current_trio_token()
+        self.began_at = trio.current_time()
+        self.first_item_at: float | None = None
+        """When the handler sent its first item, on Trio's clock."""
+        self.stopped_remotely = False
+        """Whether the first stop came through the interrupt backend."""
         self.ended = trio.Event()
         self.on_disconnect = on_disconnect
         self.unwatched_since: float | None = None
@@ -461,6 +474,8 @@ class Run:
             self.scope.stop(Cause.ANSWER_TOO_LARGE)
             return True
         sink.put(events)
+        if self.first_item_at is None:
+            self.first_item_at = trio.current_time()
         return time.monotonic() - self._turn_began >= TURN or sink.congested
 
     def send_state(self) -> None:
@@ -495,7 +510,12 @@ class Run:
         if answer is Renewal.LOST:
             self.scope.stop(Cause.LEASE_LOST)
         elif answer is Renewal.STOP:
-            self.scope.stop(Cause.STOPPED)
+            self.stop_remotely()
+
+    def stop_remotely(self) -> None:
+        """Stop the run, because the interrupt backend says so."""
+        self.stopped_remotely = self.stopped_remotely or self.lifecycle.cause is None
+        self.scope.stop(Cause.STOPPED)
 
     async def call_exit_callbacks(self) -> list[BaseException]:
         """Call the functions that `on_exit` registered. Return the exceptions that they raised."""

@@ -93,10 +93,11 @@ class Runner:
         """
         return "enqueue" if self._multitask_strategy == "reject" else self._multitask_strategy
 
-    async def start(self, request: AgentRequest) -> Watched:
+    async def start(self, request: AgentRequest, *, entry: str = "code") -> Watched:
         """Start a run for `request`. If a run of the same id and session is live on this node, watch that one.
 
-        Fills in missing ids of the request, see `fill_ids`.
+        Fills in missing ids of the request, see `fill_ids`. `entry`: the route or protocol that the request came
+        through, for metrics and traces.
 
         Raises:
             Draining, TooManyRuns, SessionBusy, QueueFull, BackendUnavailable, ValidationError: nothing was started.
@@ -113,6 +114,7 @@ class Runner:
             cleanup_budget=self._registry.cleanup_budget,
             on_disconnect="continue" if request.background else request.on_disconnect or self._on_disconnect,
             handler_name=self._handler.name,
+            entry=entry,
         )
         # A copy: the handler may change its list.
         run.asked = tuple(request.input)

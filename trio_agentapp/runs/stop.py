@@ -45,6 +45,19 @@ async def stop_run(
     """
     if key is None and run_id is None:
         raise ValueError("a stop names a session, a run, or both")
+    with registry.instruments.stopping(run_id, key):
+        return await _stop_run(registry, backend, key, run_id, user_id=user_id, wait=wait)
+
+
+async def _stop_run(
+    registry: RunRegistry,
+    backend: BaseInterruptBackend,
+    key: SessionKey | None,
+    run_id: str | None,
+    *,
+    user_id: str | None,
+    wait: bool,
+) -> StopReceipt:
     began = trio.current_time()
     run = _find_local(registry, key, run_id, user_id)
     answer = None

@@ -20,12 +20,15 @@ from ..abc import (
     BaseInterruptBackend,
     Busy,
     Claim,
+    ClaimResult,
     Ended,
     EventStore,
     Granted,
     Lease,
     Queued,
     QueueIsFull,
+    RunEnd,
+    RunFacts,
 )
 from ..errors import BackendUnavailable, QueueFull, RequestError, SessionBusy, ValidationError
 from ..protocol.codec import encode_event
@@ -39,6 +42,7 @@ from .end_writer import EndWriter
 from .failures import ctrl_c_in, is_cancelled
 from .handler import Handler
 from .inbox import InboxFetcher
+from .instruments import Instruments
 from .keeper import Keeper, call_limit
 from .log_fields import add_log_fields
 from .question_poster import QuestionPoster
@@ -84,6 +88,7 @@ class Node:
     debug: bool
     remember: Remember | None
     undo: Undo | None
+    instruments: Instruments = attrs.field(factory=Instruments)
     nursery: trio.Nursery | None = None
     """Where runs live; None while the registry is closed."""
 
@@ -91,7 +96,17 @@ class Node:
 class RunTask:
     """The story of one run."""
 
-    __slots__ = ("_early_ending", "_handler", "_is_recorded", "_lease", "_node", "_offered", "_queued", "run")
+    __slots__ = (
+        "_early_ending",
+        "_facts",
+        "_handler",
+        "_is_recorded",
+        "_lease",
+        "_node",
+        "_offered",
+        "_queued",
+        "run",
+    )
 
     def __init__(
         self,
@@ -116,6 +131,9 @@ class RunTask:
         if node.backend.timings is not None:
             run.on_input_wanted = node.inbox.fetch_soon
             run.on_questions = node.questions.post_soon
+        self._facts = RunFacts(
+            run_id=run.run_id, key=run.key, node_id=node.node_id, entry=run.entry, handler=run.handler_name
+        )
         self._lease = Lease(
             key=run.key,
             run_id=run.run_id,
@@ -133,13 +151,25 @@ class RunTask:
         Raises:
             SessionBusy, QueueFull, BackendUnavailable, ValidationError: there is no run.
         """
+        began_at = trio.current_time()
+        result: ClaimResult = "abandoned"
         try:
-            self._accept(await self._ask(self._send_claim))
-        except BaseException:
+            with self._node.instruments.claiming(self._facts):
+                self._accept(await self._ask(self._send_claim))
+            result = self._claimed_as()
+        except BaseException as exc:
+            result = _refused_as(exc)
             if self.run.lifecycle.phase is Phase.CLAIMING:
                 self.run.lifecycle.refused()
             self.run.close()
             raise
+        finally:
+            self._node.instruments.claimed(self._facts, result, trio.current_time() - began_at)
+
+    def _claimed_as(self) -> ClaimResult:
+        if self._queued is not None:
+            return "queued"
+        return "granted" if self._early_ending is None else "stopped"
 
     async def _send_claim(self) -> Claim:
         asked_at = trio.current_time()
@@ -203,7 +233,7 @@ class RunTask:
         run = self.run
         add_log_fields(run_id=run.run_id, session_id=run.session_id, node_id=self._node.node_id)
         try:
-            with trio.CancelScope(shield=True):
+            with trio.CancelScope(shield=True), self._node.instruments.running(self._facts):
                 fatal = await self._live()
         except BaseException as exc:
             run.close()
@@ -305,6 +335,7 @@ class RunTask:
     async def _finish(self, ending: Ending, message: str = "") -> None:
         """Write the terminal state, then send the terminal event: a client that gets it finds the session free."""
         run, store = self.run, self._node.store
+        unwound_at = trio.current_time()
         last: ResponseEvent | None = None
         if not run.log.closed:  # otherwise a drain has sent the terminal event already
             *closing, terminal = terminal_events(run.builder, ending, message)
@@ -327,6 +358,7 @@ class RunTask:
             store.keep(run.key, run.run_id, run.log.kept)
         run.close()
         _log_end(run, recorded, None if last is None else last.error)
+        self._node.instruments.ended(self._facts, _end_of(run, recorded, unwound_at))
 
     async def _recorded_time(self) -> float | None:
         try:
@@ -372,6 +404,31 @@ class RunTask:
                 logger.exception("run %s: its messages could not be added to the session's history", run.run_id)
         if limit.cancelled_caught:
             logger.error("run %s: adding its messages to the session's history took too long", run.run_id)
+
+
+def _refused_as(error: BaseException) -> ClaimResult:
+    match error:
+        case SessionBusy():
+            return "busy"
+        case QueueFull():
+            return "queue_full"
+        case BackendUnavailable():
+            return "unavailable"
+        case Exception():
+            return "refused"
+    return "abandoned"
+
+
+def _end_of(run: Run, ending: Ending, unwound_at: float) -> RunEnd:
+    stopped_at, first = run.scope.stopped_at(), run.first_item_at
+    return RunEnd(
+        ending=ending,
+        seconds=trio.current_time() - run.began_at,
+        first_event_seconds=None if first is None else first - run.began_at,
+        stop_seconds=None if stopped_at is None else unwound_at - stopped_at,
+        stop_scope="remote" if run.stopped_remotely else "local",
+        cleanup=run.cleanup_state.result,
+    )
 
 
 def _log_end(run: Run, ending: Ending, failure: Failure | None) -> None:

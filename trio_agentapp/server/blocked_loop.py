@@ -17,6 +17,7 @@ from types import FrameType
 
 import trio
 
+from ..runs.log_fields import log_fields_of
 from ..telemetry.tracebacks import is_library
 
 __all__ = ["log_blocking_calls"]
@@ -77,6 +78,7 @@ class _Watch:
         self._unanswered = 0
 
     def _log(self, frame: FrameType | None) -> None:
+        task = _task_of(frame)
         frame = _blocking_frame(frame)
         if frame is None:
             return
@@ -87,12 +89,22 @@ class _Watch:
             self._logged.clear()
         self._logged[place] = self._tick
         log.warning(
-            'a call has blocked the event loop for more than a second: File "%s", line %d, in %s. All other runs '
+            'a call has blocked the event loop for more than a second: File "%s", line %d, in %s%s. All other runs '
             "and requests wait for it. Call it in a thread, `await trio.to_thread.run_sync(fn)`, or make the "
             "handler a plain `def`, which runs in one",
             *place,
             frame.f_code.co_name,
+            "" if task is None else f", task {task.name!r}",
+            extra={} if task is None else dict(log_fields_of(task.context)),
         )
+
+
+def _task_of(frame: FrameType | None) -> trio.lowlevel.Task | None:
+    """Find the task that runs: Trio's loop has it as a local variable."""
+    while frame is not None and frame.f_code.co_name != "unrolled_run":
+        frame = frame.f_back
+    task = None if frame is None else frame.f_locals.get("task")
+    return task if isinstance(task, trio.lowlevel.Task) else None
 
 
 def _blocking_frame(frame: FrameType | None) -> FrameType | None:

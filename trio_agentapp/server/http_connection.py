@@ -50,6 +50,7 @@ from .stream_body import WIND_DOWN_TIMEOUT, StreamBody
 __all__ = ["HTTPConnection"]
 
 log = logging.getLogger("trio_agentapp.server")
+access = logging.getLogger("trio_agentapp.access")
 
 CUT_TIMEOUT = 0.1
 """Seconds to send the end of an HTTP/2 stream that was cut off, whose client does not read."""
@@ -79,6 +80,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         self._responding = trio.CancelScope()
         self._stream: StreamBody | None = None
         self._started = False
+        self._status = 0
         self._ending = False
         self._shutting_down = False
         self._was_cut = False
@@ -89,9 +91,27 @@ class HTTPConnection(TrioASGIHTTPConnection):
         self._request = self.request_from_scope(send)
         messages = messages_of(self.scope, receive)
         if messages is None:
-            return self._respond_and_watch(receive, send)
-        messages.pass_to(self)
-        return self._respond_in_scope(send)
+            answering = self._respond_and_watch(receive, send)
+        else:
+            messages.pass_to(self)
+            answering = self._respond_in_scope(send)
+        return self._logged(answering) if getattr(self.app, "access_log", False) else answering
+
+    async def _logged(self, answering: Coroutine[Any, Any, None]) -> None:
+        """Log the request at its end, without its query, which may hold private values."""
+        began_at = trio.current_time()
+        try:
+            await answering
+        finally:
+            client = self.scope.get("client")
+            access.info(
+                "%s %s from %s: %s in %.3f s",
+                self.scope["method"],
+                self.scope["path"],
+                client[0] if client else "?",
+                self._status or "no answer",
+                trio.current_time() - began_at,
+            )
 
     async def _respond_and_watch(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         async with trio.open_nursery() as nursery:
@@ -240,6 +260,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
             "headers": [(_encoded_name(name), value.encode()) for name, value in response.headers.items()],
         }
         self._started = True
+        self._status = response.status_code
         await send(start)
 
     async def _send_data(self, send: ASGISendCallable, data: bytes | str) -> None:

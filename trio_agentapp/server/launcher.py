@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol
@@ -29,7 +29,8 @@ from .config import BindError, ServerConfig, bind_address
 from .failures import log_failure
 from .server import AppFailed, serve
 from .signals import note_ignored, signals_to_take
-from .workers import READY, STARTED, Inheritance, supervise
+from .tcp_connection import Connection
+from .workers import END, READY, STARTED, Inheritance, supervise
 
 __all__ = ["Launchable", "imported_by_launcher", "launch"]
 
@@ -57,6 +58,10 @@ class Launchable(Protocol):
     read_timeout: float
     launched: bool
     shutdown_event: Any
+    connection_count: Callable[[], int] | None
+    """Set by the launcher: the number of open connections."""
+    shut_down: Callable[[], object] | None
+    """Set by the launcher: drains and ends the server, all its workers included."""
     page_path: str | None
     """Of the page that people open; None if there is none."""
 
@@ -76,10 +81,12 @@ def launch(
     keyfile: str | os.PathLike[str] | None = None,
     workers: int = 1,
     listener: int | None = None,
+    on_worker_gone: Callable[[int], object] | None = None,
 ) -> int:
     """Serve until a signal stops it, and return the exit code. Must be called in the main thread.
 
-    `listener` is the descriptor of a socket that already listens on the address.
+    `listener` is the descriptor of a socket that already listens on the address. `on_worker_gone` is called with
+    the process id of each worker that has ended.
 
     The exit code is 0 after a drain that SIGTERM or SIGINT started. It is 1 if the start-up failed, the port is
     busy, a background task crashed, or the process did not end in time.
@@ -98,7 +105,7 @@ def launch(
     try:
         sockets = config.create_sockets()
         if workers > 1 and inherited is None:
-            return _supervise(app.app_name, sockets, workers)
+            return _supervise(app.app_name, sockets, workers, on_worker_gone)
         trio.run(_Launch(app, config, watchdog, inherited).run)
     except* AppFailed:
         return_code = 1  # the lifespan has logged the reason
@@ -119,10 +126,11 @@ def launch(
     return return_code
 
 
-def _supervise(name: str, sockets: Sockets, workers: int) -> int:
+def _supervise(name: str, sockets: Sockets, workers: int, on_worker_gone: Callable[[int], object] | None) -> int:
     [listener] = (*sockets.secure_sockets, *sockets.insecure_sockets)
     scheme = "https" if sockets.secure_sockets else "http"
-    return supervise(name, listener, f"{scheme}://{bind_address(*listener.getsockname()[:2])}", workers)
+    url = f"{scheme}://{bind_address(*listener.getsockname()[:2])}"
+    return supervise(name, listener, url, workers, on_worker_gone)
 
 
 class _Launch:
@@ -153,9 +161,13 @@ class _Launch:
 
     async def _serve(self, *, task_status: trio.TaskStatus[list[str]]) -> None:
         app: ASGIFramework = self._app  # type: ignore[assignment]  # `Launchable` leaves ASGI out
+        live: set[Connection] = set()
+        self._app.connection_count = lambda: len(live)
+        self._app.shut_down = self._shut_down
         try:
-            await serve(app, self._config, shutdown_trigger=self._drain, task_status=task_status)
+            await serve(app, self._config, shutdown_trigger=self._drain, live=live, task_status=task_status)
         finally:
+            self._app.connection_count = self._app.shut_down = None
             self._served.cancel(reason="the server has ended")
 
     async def _run_services(self, urls: str) -> None:
@@ -219,6 +231,13 @@ class _Launch:
         self._stop.set()
         if self._signals > 1:
             self._hurry.set()
+
+    def _shut_down(self) -> None:
+        if self._inherited is None:
+            self._stop.set()
+        else:
+            # The master would start another worker in place of one that ends by itself.
+            self._inherited.report(END)
 
     async def _drain(self) -> None:
         await self._stop.wait()

@@ -65,12 +65,13 @@ async def serve(
     config: ServerConfig,
     *,
     shutdown_trigger: Callable[[], Awaitable[object]],
+    live: set[Connection] | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Start the app, listen, serve until `shutdown_trigger` returns, then close everything.
 
     The listeners stay open while the trigger runs, so that it can drain the runs and new requests still get their
-    refusals. `task_status` receives the URLs.
+    refusals. `task_status` receives the URLs. `live` holds the open connections.
 
     Raises:
         BindError: an address cannot be listened on.
@@ -90,7 +91,7 @@ async def serve(
                 raise RuntimeError("the app's lifespan ended without an answer")
             listeners, urls = _listen(sockets, config)
             async with trio.open_nursery() as server:
-                connections = _Connections(wrapped, config, ConnectionState(state))
+                connections = _Connections(wrapped, config, ConnectionState(state), set() if live is None else live)
                 if hasattr(app, "note_addresses"):
                     app.note_addresses(urls)
                 task_status.started(urls)
@@ -119,12 +120,14 @@ class _Wrapper(ASGIWrapper):
 class _Connections:
     """All connections of a server, from the first accept to the last close."""
 
-    def __init__(self, app: AppWrapper, config: ServerConfig, state: ConnectionState) -> None:
+    def __init__(
+        self, app: AppWrapper, config: ServerConfig, state: ConnectionState, live: set[Connection]
+    ) -> None:
         self._app = app
         self._config = config
         self._state = state
         self._context = WorkerContext(None)
-        self._live: set[Connection] = set()
+        self._live = live
 
     async def run(
         self,

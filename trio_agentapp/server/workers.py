@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -23,14 +23,14 @@ import trio
 from ..restarts import keep_running
 from .signals import note_ignored, signals_to_take
 
-__all__ = ["READY", "STARTED", "Inheritance", "Master", "supervise"]
+__all__ = ["END", "READY", "STARTED", "Inheritance", "Master", "supervise"]
 
 log = logging.getLogger("trio_agentapp.server")
 
 VARIABLE = "TRIO_AGENTAPP_WORKER"
 
-STARTED, READY = b"s", b"r"
-"""What a worker reports: it listens; it accepts runs."""
+STARTED, READY, END = b"s", b"r", b"e"
+"""What a worker reports: it listens; it accepts runs; the whole server shall drain and end."""
 
 
 @attrs.frozen
@@ -53,7 +53,7 @@ class Inheritance:
         return VARIABLE in os.environ
 
     def report(self, what: bytes) -> None:
-        """Report `STARTED` or `READY` to the master."""
+        """Report `STARTED`, `READY` or `END` to the master."""
         os.write(self.reports, what)
 
     async def wait_master_gone(self) -> None:
@@ -64,6 +64,8 @@ class Master:
     """Starts worker processes that serve on `listener`, and passes signals on to them."""
 
     def __init__(self, listener: socket.socket, reports: tuple[int, int], life: tuple[int, int]) -> None:
+        self.on_worker_gone: Callable[[int], object] | None = None
+        """Called with the process id of each worker that has ended."""
         self.processes: set[trio.Process] = set()
         self.stopping = trio.Event()
         self._reports = reports[0]
@@ -94,9 +96,11 @@ class Master:
             self.processes.discard(process)
             if process.returncode is None:
                 process.kill()
+            if self.on_worker_gone is not None:
+                self.on_worker_gone(process.pid)
 
     async def next_report(self) -> bytes:
-        """Wait for `STARTED` or `READY` of any worker."""
+        """Wait for a report of any worker."""
         await trio.lowlevel.wait_readable(self._reports)
         return os.read(self._reports, 1)
 
@@ -128,12 +132,19 @@ def _pipe() -> Iterator[tuple[int, int]]:
             os.close(end)
 
 
-def supervise(name: str, listener: socket.socket, url: str, workers: int) -> int:
+def supervise(
+    name: str,
+    listener: socket.socket,
+    url: str,
+    workers: int,
+    on_worker_gone: Callable[[int], object] | None = None,
+) -> int:
     """Run `workers` copies of this program until a signal stops them, and return the exit code.
 
     A worker that dies after all had started is started again. If one dies before, all are stopped, with code 1.
     """
     with Master.open(listener) as master:
+        master.on_worker_gone = on_worker_gone
         supervisor = _Supervisor(master, name, url, workers)
         trio.run(supervisor.run)
     return supervisor.code
@@ -153,18 +164,24 @@ class _Supervisor:
     async def run(self) -> None:
         async with trio.open_nursery() as services:
             await services.start(self._master.pass_signals_on)
-            services.start_soon(self._announce)
+            services.start_soon(self._receive_reports)
             async with trio.open_nursery() as keepers:
                 for number in range(1, self._workers + 1):
                     keepers.start_soon(self._keep, number)
             services.cancel_scope.cancel(reason="all workers have ended")
 
-    async def _announce(self) -> None:
-        """Print once that all workers are ready."""
-        counts = {STARTED: 0, READY: 0}
-        while counts[READY] < self._workers:
-            counts[await self._master.next_report()] += 1
-            self._all_started = counts[STARTED] >= self._workers
+    async def _receive_reports(self) -> None:
+        """Print once that all workers are ready; stop them all when one of them asks for it."""
+        counts = {STARTED: 0, READY: 0, END: 0}
+        while True:
+            counts[report := await self._master.next_report()] += 1
+            self._all_started = self._all_started or counts[STARTED] >= self._workers
+            if report == END:
+                self._master.stop()
+            elif report == READY and counts[READY] == self._workers:
+                self._announce()
+
+    def _announce(self) -> None:
         sys.stderr.write(f"{self._name} is ready on {self._url} (Ctrl-C stops it; {self._workers} workers)\n")
         sys.stderr.flush()
 

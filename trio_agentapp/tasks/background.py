@@ -133,7 +133,7 @@ async def start_unwatched(runner: Runner, request: AgentRequest, timeout: float 
         multitask_strategy=request.multitask_strategy or runner.strategy_unwatched,
         extra={name: value for name, value in request.extra.items() if name != "timeout"},
     )
-    watched = await runner.start(asked)
+    watched = await runner.start(asked, entry="task")
     # A reader that does not read would hold up the run. The log keeps the terminal event without it.
     watched.subscriber.close()
     assert watched.run is not None  # noqa: S101  it was started, or joined, on this node

@@ -73,6 +73,8 @@ class RunAccess:
     backend: BaseInterruptBackend
     viewing: Viewing
     gate: Gate
+    entry: str = "process"
+    """The route or protocol whose requests these are, for metrics and traces."""
 
     async def start(
         self,
@@ -109,7 +111,7 @@ class RunAccess:
             key, run_id = fill_ids(asked)
         await self.gate.may_start(caller, key, run_id)
         if pinned is None:
-            return await self.runner.start(asked)
+            return await self.runner.start(asked, entry=self.entry)
         return await self._start_once(asked, run_id, pinned, kept)
 
     async def _start_once(self, asked: AgentRequest, run_id: str, pinned: str, kept: str) -> Watched:
@@ -125,7 +127,7 @@ class RunAccess:
             if known is not None and (known.run is None or known.run.lifecycle.phase is not Phase.CLAIMING):
                 return await self._watch(known)
             try:
-                return await self.runner.start(asked)
+                return await self.runner.start(asked, entry=self.entry)
             except SessionBusy as exc:
                 if exc.active_run_id != run_id:
                     await keys.unpin(pinned, kept)

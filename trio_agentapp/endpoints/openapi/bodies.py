@@ -238,6 +238,70 @@ class RegistrationState(TypedDict):
     error: str | None
 
 
+class NodeStatus(TypedDict):
+    """The state of one node, for operators."""
+
+    app_name: str
+    version: str
+    node: str
+    pid: int
+    time: Epoch
+    uptime_s: float
+    cpu_s: float
+    ready: bool
+    reason: str | None
+    draining: bool
+    backend: str
+    backend_up: bool
+    runs_active: int
+    runs_queued: int
+    runs_ended: int
+    stuck: list[str]
+    events: int
+    subscribers: int
+    connections: int | None
+    tasks: int
+
+
+class NodeRuns(TypedDict):
+    """The live runs of one node, the oldest first."""
+
+    node: str
+    total: int
+    runs: list[NodeRun]
+
+
+class NodeRun(TypedDict):
+    """A live run, for operators."""
+
+    run_id: str
+    user_id: str
+    session_id: str
+    phase: Literal["claiming", "queued", "running", "stopping", "finishing", "ended"]
+    cause: str | None
+    stuck: bool
+    entry: str
+    handler: str
+    age_s: float
+    events: int
+    subscribers: int
+    token: int
+
+
+class NodeSettings(TypedDict):
+    """The settings of an app, without secrets."""
+
+    settings: dict[str, Any]
+
+
+class NodeEnding(TypedDict):
+    """A node drains or ends."""
+
+    status: Literal["draining", "shutting down"]
+    node: str
+    live: int
+
+
 class Problem(TypedDict):
     """Why a request was refused (RFC 9457)."""
 

@@ -37,6 +37,7 @@ BODY: Errors = (e.MalformedBody, e.RequestTimeout, e.PayloadTooLarge, e.Unsuppor
 COMMON: Errors = (e.Unauthorized, e.Forbidden, e.BackendUnavailable, e.Draining, *FAULTY)
 BUSY: Errors = (e.SessionBusy, e.IdempotencyConflict, e.TooManyRuns, e.QueueFull)
 OF_RUN: Errors = (*COMMON, e.RunNotFound)
+ADMIN: Errors = (e.Unauthorized,)
 OF_TASK: Errors = (*COMMON, e.TaskNotFound)
 
 
@@ -230,6 +231,26 @@ ROUTES: dict[str, Operation] = {
         "Health",
         "Does this node take new runs",
         {"200": "Health", "503": response(ref("Health"), "No.", headers=_headers(Retry_After="Seconds."))},
+    ),
+    "GET /metrics": Operation(
+        "Health",
+        "Figures for Prometheus",
+        {"200": response({"type": "string"}, "With `metrics`; OpenMetrics if asked for.", "text/plain")},
+    ),
+    "GET /admin/status": Operation("Admin", "The state of this node", {"200": "NodeStatus"}, ADMIN),
+    "GET /admin/runs": Operation(
+        "Admin",
+        "The live runs of this node",
+        {"200": "NodeRuns"},
+        (*ADMIN, e.ValidationError),
+        (_limit(1000, default=100),),
+    ),
+    "GET /admin/config": Operation("Admin", "The settings, without secrets", {"200": "NodeSettings"}, ADMIN),
+    "POST /admin/drain": Operation(
+        "Admin", "Refuse new runs and drain the live ones", {"202": "NodeEnding"}, ADMIN
+    ),
+    "POST /admin/shutdown": Operation(
+        "Admin", "Drain and end the server, as SIGTERM does", {"202": "NodeEnding"}, (*ADMIN, e.NotOffered)
     ),
     "GET /openapi.json": Operation(
         "Documentation", "This document", {"200": response({"type": "object"}, "OpenAPI 3.1.")}

@@ -1,0 +1,124 @@
+"""A program with one traced app; the argument names what it does. OpenTelemetry's provider is one for a process."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import trio
+from opentelemetry import trace
+
+from trio_agentapp import AgentApp
+from trio_agentapp.agents import Agent, ChatModel, Tool
+from trio_agentapp.telemetry import configure_logging
+from trio_agentapp.testing.model_server import call, model_server
+
+HEADERS = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+BODY = {"input": "What time is it?", "stream": False, "user_id": "anna", "session_id": "s-anna"}
+
+
+def note(name: str) -> None:
+    trace.get_tracer("user").start_span(name).end()
+
+
+async def ask(app: AgentApp, body: Any = BODY, headers: Any = HEADERS) -> Any:
+    response = await app.test_client().post("/process", json=body, headers=headers)
+    return await response.get_json()
+
+
+async def agent() -> None:
+    def clock(city: str) -> str:
+        note("inside the tool")
+        return f"noon in {city}"
+
+    async with model_server([call("clock", city="Rome")], ["It is noon."]) as server:
+        async with ChatModel("scripted", base_url=server.url) as model:
+            app = AgentApp(app_name="Friday", agent=Agent(model, tools=[Tool(clock)]))
+            configure_logging(app.log_format)
+            async with app.runtime():
+                assert (await ask(app))["status"] == "completed"
+        for headers in server.headers:
+            sys.stderr.write(f"traceparent {headers['traceparent']}\n")
+
+
+async def context() -> None:
+    app = AgentApp(app_name="Friday")
+
+    @app.query()
+    async def chat(self: Any, msgs: Any, run: Any) -> Any:
+        done = trio.Event()
+
+        async def child() -> None:
+            note("in a child task")
+            done.set()
+
+        run.start_soon(child)
+        await done.wait()
+        await trio.to_thread.run_sync(note, "in a thread")
+        yield "done"
+
+    other = AgentApp(app_name="Sync")
+
+    @other.query()
+    def sync_chat(msgs: Any) -> str:
+        note("in a sync handler")
+        return "done"
+
+    third = AgentApp(app_name="Asyncio")
+
+    @third.query("asyncio")
+    async def asyncio_chat(msgs: Any) -> Any:
+        import asyncio
+
+        async def child() -> None:
+            note("in an asyncio task")
+
+        await asyncio.create_task(child())
+        yield "done"
+
+    for each in (app, other, third):
+        async with each.runtime():
+            assert (await ask(each))["status"] == "completed"
+
+
+async def stop() -> None:
+    app = AgentApp(app_name="Friday")
+    started = trio.Event()
+
+    @app.query()
+    async def chat(self: Any, run: Any) -> Any:
+        yield "one"
+        started.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            async with run.cleanup():
+                await trio.sleep(0.01)
+
+    async with app.runtime(), trio.open_nursery() as nursery:
+        nursery.start_soon(ask, app)
+        await started.wait()
+        assert (await app.stop_chat("anna", "s-anna", wait=True)).stopped
+
+
+async def failure() -> None:
+    app = AgentApp(app_name="Friday")
+    configure_logging(app.log_format)
+
+    @app.query()
+    async def chat(self: Any, run: Any) -> Any:
+        raise ValueError("private")
+
+    async with app.runtime():
+        assert (await ask(app))["status"] == "failed"
+
+
+async def twice() -> None:
+    app = AgentApp(app_name="Friday", agent=lambda: "hello")
+    for _ in range(2):
+        async with app.runtime():
+            await ask(app, headers={})
+
+
+if __name__ == "__main__":
+    trio.run(globals()[sys.argv[1]])

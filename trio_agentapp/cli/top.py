@@ -1,0 +1,198 @@
+"""`top`: a live table of nodes and their runs in the terminal, from the admin routes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import ConnectionLost, UnexpectedAnswer
+from ..protocol.text import escaped
+from .exits import ExitCode
+from .options import AsJson
+from .target import url_of
+from .terminal import write, write_json
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["top"]
+
+TIMEOUT = 5.0
+"""Seconds for a node to answer. One that is slower is shown as unreachable."""
+
+AdminToken = Annotated[
+    str,
+    typer.Option("--token", envvar="AGENTAPP_ADMIN_TOKEN", help="The admin token of the nodes.", show_envvar=True),
+]
+
+
+def top(
+    node: Annotated[list[str], typer.Argument(help="URLs of nodes, or ids of deployments.")],
+    token: AdminToken,
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
+    limit: Annotated[int, typer.Option(min=0, max=1000, help="Show at most so many runs of each node.")] = 20,
+    once: Annotated[bool, typer.Option("--once", help="Look twice, print one table, and exit.")] = False,
+    as_json: AsJson = False,
+) -> ExitCode:
+    """Show nodes and their live runs, again and again until Ctrl-C."""
+    import trio
+
+    nodes = [Node(url_of(each) or each, token, limit) for each in node]
+    if as_json:
+        trio.run(_look, nodes)
+        write_json([each.shown() for each in nodes])
+    elif once:
+        trio.run(_look, nodes)
+        time.sleep(interval)
+        trio.run(_look, nodes)
+        _print(nodes)
+    else:
+        trio.run(_follow, nodes, interval)
+    return ExitCode.UNREACHABLE if all(each.trouble for each in nodes) else ExitCode.OK
+
+
+class Node:
+    """One node, as the last two looks have found it."""
+
+    def __init__(self, url: str, token: str, limit: int) -> None:
+        self.url = url
+        self.trouble: str | None = None
+        self.status: dict[str, Any] = {}
+        self.runs: dict[str, Any] = {}
+        self._before: dict[str, Any] = {}
+        self._limit = limit
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    async def look(self, client: httpx.AsyncClient) -> None:
+        """Read the state of the node. What fails is kept in `trouble`."""
+        try:
+            status = await self._get(client, "/admin/status")
+            runs = await self._get(client, f"/admin/runs?limit={max(1, self._limit)}")
+        except (ConnectionLost, UnexpectedAnswer) as error:
+            self.trouble = str(error)
+            return
+        self.trouble = None
+        self._before, self.status, self.runs = self.status, status, runs
+
+    async def _get(self, client: httpx.AsyncClient, path: str) -> dict[str, Any]:
+        import httpx
+
+        try:
+            response = await client.get(self.url + path, headers=self._headers)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ConnectionLost("it does not answer") from error
+        if response.status_code != httpx.codes.OK:
+            raise UnexpectedAnswer(
+                {401: "the admin token is wrong", 404: "it has no admin token"}.get(
+                    response.status_code, f"it answers {response.status_code}"
+                )
+            )
+        try:
+            found: dict[str, Any] = response.json()
+        except ValueError as error:
+            raise UnexpectedAnswer("it is no agent") from error
+        return found
+
+    def rate(self, name: str) -> float | None:
+        """How much a counter has grown each second since the look before. None after a restart, or at first."""
+        if not self._before or self._before["node"] != self.status["node"]:
+            return None
+        seconds = self.status["time"] - self._before["time"]
+        return float((self.status[name] - self._before[name]) / seconds) if seconds > 0 else None
+
+    def shown(self) -> dict[str, Any]:
+        return {"url": self.url, "trouble": self.trouble, "status": self.status, "runs": self.runs.get("runs", [])}
+
+    def cells(self) -> list[str]:
+        if self.trouble is not None:
+            return [self.url, self.trouble]
+        status = self.status
+        state = "ready" if status["ready"] else escaped(str(status["reason"]))
+        cpu = self.rate("cpu_s")
+        return [
+            self.url,
+            state,
+            str(status["runs_active"]),
+            str(status["runs_queued"]),
+            str(len(status["stuck"])),
+            _number(self.rate("runs_ended")),
+            _number(self.rate("events")),
+            str(status["subscribers"]),
+            "" if cpu is None else f"{cpu * 100:.0f} %",
+            str(status["tasks"]),
+        ]
+
+    def run_cells(self) -> list[list[str]]:
+        if self.trouble is not None or self._limit == 0:
+            return []
+        return [
+            [
+                run["run_id"][:12],
+                escaped(run["session_id"])[:24],
+                "stuck" if run["stuck"] else run["phase"],
+                f"{run['age_s']:.1f}",
+                str(run["events"]),
+                str(run["subscribers"]),
+                escaped(run["entry"]),
+                self.url.partition("://")[2],
+            ]
+            for run in self.runs["runs"]
+        ]
+
+
+NODES = ("NODE", "STATE", "RUNS", "QUEUED", "STUCK", "ENDED/S", "EVENTS/S", "READERS", "CPU", "TASKS")
+RUNS = ("RUN", "SESSION", "PHASE", "AGE S", "EVENTS", "READERS", "ENTRY", "NODE")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+async def _look(nodes: list[Node]) -> None:
+    import httpx
+    import trio
+
+    async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False) as client, trio.open_nursery() as nursery:
+        for node in nodes:
+            nursery.start_soon(node.look, client)
+
+
+async def _follow(nodes: list[Node], interval: float) -> None:
+    import trio
+    from rich.live import Live
+
+    with Live(screen=True, auto_refresh=False) as live:
+        while True:
+            await _look(nodes)
+            live.update(_tables(nodes), refresh=True)
+            await trio.sleep(interval)
+
+
+def _tables(nodes: list[Node]) -> Any:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    tables = []
+    for heads, rows in ((NODES, [each.cells() for each in nodes]), (RUNS, _runs_of(nodes))):
+        table = Table(*heads, box=None, header_style="bold", pad_edge=False)
+        for row in rows:
+            # As Text: an id may have brackets, which would be markup.
+            table.add_row(*map(Text, row))
+        tables.append(table)
+    return Group(tables[0], "", tables[1])
+
+
+def _runs_of(nodes: list[Node]) -> list[list[str]]:
+    return [row for each in nodes for row in each.run_cells()]
+
+
+def _print(nodes: list[Node]) -> None:
+    for heads, rows in ((NODES, [each.cells() for each in nodes]), (RUNS, _runs_of(nodes))):
+        table = [list(heads), *([*row, *[""] * (len(heads) - len(row))] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        for row in table:
+            write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        write("")
