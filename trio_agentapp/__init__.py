@@ -15,7 +15,7 @@ other:
     server                                      the process: server loop, workers, connections
     endpoints                                   functions as routes, and the OpenAPI document
     web                                         routes of runs, sessions and tasks
-    wires                                       other protocols over the same runs
+    wires, auth                                 other protocols over the same runs; hooks that identify clients
     app                                         AgentApp, which knows all of them
     client, deploy, agents                      AgentClient; deployment into a process of its own; a small agent
     cli                                         the command line

@@ -97,9 +97,10 @@ class Socket:
                 first = None
         try:
             self._principal = await gate.identify(self._websocket)
+        except (Unauthorized, Forbidden) as error:
+            raise Close(4401, error.detail) from error
         except RequestError as error:
-            # 1013 is "try again later".
-            raise Close(4401 if isinstance(error, Unauthorized | Forbidden) else 1013, error.detail) from error
+            raise Close(1013, error.detail) from error
         return first
 
     async def _receive(self) -> messages.ClientMessage | messages.Refused:
