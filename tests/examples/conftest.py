@@ -81,8 +81,8 @@ class Example:
     def err(self) -> str:
         return (self._folder / "stderr").read_text()
 
-    async def wait_ready(self) -> None:
-        await wait_until(lambda: bool(READY.search(self.err)) or self.process.poll() is not None, 20)
+    async def wait_ready(self, seconds: float = 20) -> None:
+        await wait_until(lambda: bool(READY.search(self.err)) or self.process.poll() is not None, seconds)
         found = READY.search(self.err)
         assert found is not None, self.err
         self.url = found[1]
