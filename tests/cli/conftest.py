@@ -79,10 +79,13 @@ class Shell:
         for terminal in self._terminals:
             terminal.close()
         for record in self.home.glob("deployments/*.json"):
-            found = re.search(r'"process": \{\s*"pid": (\d+)', record.read_text())
-            with suppress(ProcessLookupError):
-                if found:
-                    os.kill(int(found[1]), signal.SIGKILL)
+            text = record.read_text()
+            # The supervisor first: it would start the process again.
+            for role in ("supervisor", "process"):
+                found = re.search(rf'"{role}": \{{\s*"pid": (\d+)', text)
+                with suppress(ProcessLookupError):
+                    if found:
+                        os.kill(int(found[1]), signal.SIGKILL)
 
 
 class Running:

@@ -206,7 +206,7 @@ def test_deploy_list_status_stop(shell: Shell, agent: Path) -> None:
     )
     here = json.loads(started.stdout)
     assert (here["mode"], set(here)) == ("detached_process", {"deploy_id", "url", "mode", "pid"})
-    there = shell.call("deploy", "local", "agent.py", "--port", "0").stdout.strip()
+    there = shell.call("deploy", "local", "agent.py", "--port", "0", "--no-restart").stdout.strip()
     assert shell.call("invoke", here["deploy_id"], "env COLOUR").stdout == "COLOUR=red\n"
     deploy_ids = [here["deploy_id"], there]
     listed = shell.call("list").stdout.splitlines()

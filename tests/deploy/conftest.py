@@ -34,18 +34,18 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("HOST", "PORT"):
         monkeypatch.delenv(name, raising=False)
     yield folder
-    for process in services_in(folder):
+    for process in [*services_in(folder, "trio_agentapp.deploy.supervisor"), *services_in(folder)]:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
 
 
-def services_in(home: Path) -> list[int]:
+def services_in(home: Path, program: str = "trio_agentapp.deploy.service") -> list[int]:
     """The processes that serve from these records."""
     found = []
     for name in filter(str.isdecimal, os.listdir("/proc")):
         with suppress(OSError):
             command = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
-            if b"trio_agentapp.deploy.service" in command and str(home).encode() in command:
+            if program.encode() in command and str(home).encode() in command:
                 found.append(int(name))
     return found
 

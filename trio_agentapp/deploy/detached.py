@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
@@ -30,9 +30,17 @@ class DetachedService:
         self._records = records
 
     async def start(
-        self, listener: socket.socket, environment: Mapping[str, str], args: Sequence[str], ready_timeout: float
+        self,
+        listener: socket.socket,
+        environment: Mapping[str, str],
+        args: Sequence[str],
+        ready_timeout: float,
+        *,
+        restart: bool = False,
     ) -> None:
         """Start the process and wait until it is ready; `record` is then complete.
+
+        With `restart`, a supervisor starts it, and starts it again when it crashes later.
 
         If it fails, the process is ended and only its log is left.
 
@@ -40,7 +48,8 @@ class DetachedService:
             DeployError: it ended, or was not ready within `ready_timeout` seconds; with the end of its log.
         """
         home = str(self._records.folder.parent)
-        command = [sys.executable, "-m", f"{__package__}.service", home, self.deploy_id, *args]
+        program = "supervisor" if restart else "service"
+        command = [sys.executable, "-m", f"{__package__}.{program}", home, self.deploy_id, *args]
         self._records.write(self.record)
         pid = None
         ready = False
@@ -51,6 +60,8 @@ class DetachedService:
                 log = self._records.log(self.deploy_id)
                 pid = spawn(command, complete, log=log, listener=listener.fileno())
             await self._wait_ready(pid, ready_timeout)
+            if restart:
+                self._records.mark_ready(self.deploy_id)
             ready = True
         except OSError as error:
             raise DeployError(f"{sys.executable} cannot be started: {error.strerror}") from error
@@ -58,7 +69,7 @@ class DetachedService:
             if not ready:
                 with trio.CancelScope(shield=True):
                     if pid is not None and (process := Identity.of(pid)) is not None:
-                        await _end(process, FAILED_TIMEOUT)
+                        await _end(process, FAILED_TIMEOUT, self._service)
                 self._records.forget(self.deploy_id)
         self.record = self._records.get(self.deploy_id)
 
@@ -78,10 +89,17 @@ class DetachedService:
         if reason is not None:
             raise DeployError(f"the service was not ready in {ready_timeout:g} s: {reason}. {log}")
 
+    def _service(self) -> Identity | None:
+        """The process of the service as its record has it now."""
+        try:
+            return self._records.get(self.deploy_id).process
+        except DeployError:
+            return None
+
     async def look(self) -> DeploymentStatus:
         record = self.record
-        if record.process is not None:
-            reap(record.process.pid)
+        for process in filter(None, (record.supervisor, record.process)):
+            reap(process.pid)
         state = record.state
         if state is None:
             why = await look(record.url)
@@ -90,16 +108,22 @@ class DetachedService:
             state = record.state  # it may have died meanwhile
             if state is None:
                 return record.status(DeploymentState.UNREADY, why)
+        if state is DeploymentState.STARTING and record.process is not None:
+            return record.status(state, f"it crashed and is being started again; its log is {record.log}")
         if state is DeploymentState.DEAD:
             return record.status(state, f"it ended by itself; its log is {record.log}")
         return record.status(state)
 
     async def stop(self, timeout: float | None) -> DeploymentStatus:
         record = self.record
-        if record.state is DeploymentState.STARTING:
+        if record.state is DeploymentState.STARTING and not record.supervised:
             raise DeployError(f"{record.deploy_id} is being started; try again in a moment")
         reason = None
-        if record.process is None or not record.process.alive:
+        if record.supervisor is not None and record.supervised:
+            seconds = record.stop_within if timeout is None else timeout
+            if await _end(record.supervisor, seconds, self._service):
+                reason = f"killed: it had not ended in {seconds:g} s"
+        elif record.process is None or not record.process.alive:
             if record.process is not None:
                 reap(record.process.pid)
             reason = f"it had died before; its log is {record.log}"
@@ -117,8 +141,17 @@ def _exit_of(code: int | None) -> str:
     return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
 
-async def _end(process: Identity, timeout: float) -> bool:
-    """Drain and end the process; returns whether it had to be killed."""
+async def _end(process: Identity, timeout: float, supervised: Callable[[], Identity | None] = lambda: None) -> bool:
+    """Drain and end the process; returns whether it had to be killed.
+
+    If it is a supervisor, `supervised` gives the process that it keeps running, which is killed after it.
+    """
+
+    def kill() -> None:
+        process.kill()
+        if (service := supervised()) is not None:
+            service.kill()
+
     process.terminate()
     stuck = f"process {process.pid} was killed and does not end"
-    return await end_service(process.wait_end, process.kill, timeout, stuck)
+    return await end_service(process.wait_end, kill, timeout, stuck)

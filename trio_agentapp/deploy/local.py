@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Never
 
 import trio
@@ -85,6 +86,7 @@ class LocalDeployManager(DeployManager):
         certfile: str | os.PathLike[str] | None = None,
         keyfile: str | os.PathLike[str] | None = None,
         workers: int = 1,
+        restart: bool = False,
         ready_timeout: float | None = None,
         **others: Never,
     ) -> Deployment:
@@ -93,7 +95,8 @@ class LocalDeployManager(DeployManager):
         `entrypoint`: where a detached process finds the app, as `agent.py:app`, `module:app` or a folder; found
         from the app itself if it is a global name of a module. `environment`, `args`, `workers`, `name`: of the
         detached process; its environment is this one's with these changes, `args` are its `sys.argv[1:]`, and
-        `name` is shown in place of the app's.
+        `name` is shown in place of the app's. `restart`: a supervisor starts the process again when it crashes,
+        after half a second and then after growing pauses, and cuts its log.
 
         Raises:
             DeployError: the address is busy (nothing was started then); the service ended, or was not ready within
@@ -120,9 +123,10 @@ class LocalDeployManager(DeployManager):
         config = ServerConfig()
         config.certfile, config.keyfile = tls_files(certfile, keyfile)
         if chosen is DeploymentMode.DAEMON_THREAD:
-            if environment or args or name or workers != 1:
+            if environment or args or name or restart or workers != 1:
                 raise ConfigurationError(
-                    "environment, args, name and workers belong to a process of its own: mode='detached_process'"
+                    "environment, args, name, workers and restart belong to a process of its own: "
+                    "mode='detached_process'"
                 )
             from .program_exit import drain_at_exit, restore_exit
 
@@ -157,7 +161,8 @@ class LocalDeployManager(DeployManager):
                 app_name=name or "",
             )
             complete = {**os.environ, **(environment or {}), "HOST": host, "PORT": str(port)}
-            return await run_trio(self._start_process, record, listener, complete, tuple(args), ready_timeout)
+            start = partial(self._start_process, restart=restart)
+            return await run_trio(start, record, listener, complete, tuple(args), ready_timeout)
 
     async def stop(self, deploy_id: str, *, timeout: float | None = None) -> DeploymentStatus:
         """Drain a service, then end it. End it by force after `timeout` seconds.
@@ -216,10 +221,12 @@ class LocalDeployManager(DeployManager):
         environment: Mapping[str, str],
         args: Sequence[str],
         ready_timeout: float,
+        *,
+        restart: bool,
     ) -> Deployment:
         self._records.prune()
         service = DetachedService(self._records, record)
-        await service.start(listener, environment, args, ready_timeout)
+        await service.start(listener, environment, args, ready_timeout, restart=restart)
         record = service.record
         mode = DeploymentMode.DETACHED_PROCESS.value
         pid = 0 if record.process is None else record.process.pid

@@ -51,15 +51,23 @@ class Record:
     app_name: str = ""
     process: Identity | None = None
     """None until the process has written itself into the record."""
+    supervisor: Identity | None = None
+    """What starts the process again when it crashes; None if nothing does."""
     stop_within: float = 60.0
     """Seconds that it needs at most to end."""
 
     @property
     def state(self) -> DeploymentState | None:
         """STARTING or DEAD; None if its process is alive and has to be asked."""
+        if self.supervised and (self.process is None or not self.process.alive):
+            return DeploymentState.STARTING
         if self.process is None:
             return DeploymentState.STARTING if self.launcher.alive else DeploymentState.DEAD
         return None if self.process.alive else DeploymentState.DEAD
+
+    @property
+    def supervised(self) -> bool:
+        return self.supervisor is not None and self.supervisor.alive
 
     def status(self, state: DeploymentState, reason: str | None = None) -> DeploymentStatus:
         return DeploymentStatus(
@@ -140,6 +148,17 @@ class Records:
     def forget(self, deploy_id: str) -> None:
         """Remove the record. `prune` removes the log later."""
         self._path(deploy_id).unlink(missing_ok=True)
+        self._mark(deploy_id).unlink(missing_ok=True)
+
+    def mark_ready(self, deploy_id: str) -> None:
+        """Note that the service was ready, so that its supervisor starts it again when it crashes."""
+        self._mark(deploy_id).touch(0o600)
+
+    def was_ready(self, deploy_id: str) -> bool:
+        return self._mark(deploy_id).exists()
+
+    def _mark(self, deploy_id: str) -> Path:
+        return self.folder / f"{deploy_id}.ready"
 
     def get(self, deploy_id: str) -> Record:
         """Find the record whose id is or starts with `deploy_id`.
@@ -177,7 +196,7 @@ class Records:
                 self.forget(record.deploy_id)
         for path in self.folder.iterdir():
             deploy_id = path.name.partition(".")[0]
-            orphan = path.suffix in (".log", ".draft") and not self._path(deploy_id).exists()
+            orphan = path.suffix in (".log", ".1", ".draft", ".ready") and not self._path(deploy_id).exists()
             if ID.fullmatch(deploy_id) and orphan and _last_change(path) < before:
                 path.unlink(missing_ok=True)
 
