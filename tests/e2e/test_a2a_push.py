@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import h11
 import pytest
 import trio
+
+from trio_agentapp.wires.a2a import push
 
 from .a2a_client import NEW, OLD, error, result, saying, send
 from .harness import Server, fresh
@@ -199,7 +201,24 @@ REFUSED = [
     "//example.com/x",
     "nonsense",
     "http://example.com/\r\nX: y",
+    "http://localhost./x",
+    "http://[::127.0.0.1]/x",
+    "http://[::ffff:0:127.0.0.1]/x",
+    "http://[fec0::1]/x",
+    "http://[64:ff9b::7f00:1]/x",
+    "http://[64:ff9b:1::7f00:1]/x",
+    "http://[2002:7f00:1::]/x",
+    "http://[fe80::1%25lo]/x",
+    "http://a..example/x",
+    f"http://{'a' * 64}.example/x",
+    "http://*.example/x",
 ]
+
+UNUSABLE = ["http://999.1.1.1/x", "http://xn--a/x", "http://127.0.0.1.:{port}/x"]
+"""They look like names of hosts."""
+
+NUMBERS = ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0x7f.1"]
+"""What the resolver reads as 127.0.0.1."""
 
 
 async def test_private_addresses_are_refused(start: Start) -> None:
@@ -212,16 +231,33 @@ async def test_private_addresses_are_refused(start: Start) -> None:
     server.close()
 
 
-async def test_a_name_that_leads_to_a_private_address_is_not_called(start: Start, tmp_path: Any) -> None:
+NOT_DELIVERED = "a push notification was not delivered"
+
+
+async def test_names_that_lead_to_private_addresses_are_not_called(start: Start) -> None:
     server = start("a2a_agent")
     async with receiving() as receiver:
-        # Its lookup needs no network: the resolver reads it as the address 127.0.0.1.
-        url = f"http://127.1:{receiver.port}/hook"
-        config = {"taskPushNotificationConfig": {"url": url}}
-        await send(server, "say hi", configuration=config)
-        await server.wait_until(lambda: "a push notification was not delivered" in server.log, "log line", 30)
+        for number, host in enumerate(NUMBERS, 1):
+            # The lookups need no network.
+            config = {"taskPushNotificationConfig": {"url": f"http://{host}:{receiver.port}/hook"}}
+            await send(server, "say hi", configuration=config)
+            await server.wait_until(lambda: server.log.count(NOT_DELIVERED) >= number, "log line", 30)  # noqa: B023
         assert not receiver.got
-    server.close(allowed=".*a push notification was not delivered.*")
+    server.close(allowed=f".*{NOT_DELIVERED}.*")
+
+
+async def test_a_receiver_that_cannot_be_called_ends_nothing_else(start: Start) -> None:
+    server = start("a2a_agent", env={**LOCAL, "AGENTAPP_DRAIN_TIMEOUT": "0.3"})
+    async with receiving() as receiver:
+        waiting = await send(server, "wait", configuration={"returnImmediately": True})
+        for url in UNUSABLE:
+            config = {"taskPushNotificationConfig": {"url": url.format(port=receiver.port)}}
+            await send(server, "say hi", configuration=config)
+        await server.wait_until(lambda: server.log.count(NOT_DELIVERED) >= len(UNUSABLE), "log line", 30)
+        assert (await result(server, "GetTask", {"id": waiting["id"]}))["status"]["state"] == "TASK_STATE_WORKING"
+        assert not receiver.got
+    await result(server, "CancelTask", {"id": waiting["id"]})
+    server.close(allowed=f".*{NOT_DELIVERED}.*")
 
 
 @pytest.mark.parametrize("version", [NEW, OLD])
@@ -255,3 +291,24 @@ async def test_a_receiver_that_does_not_answer_delays_nothing(start: Start) -> N
     server.send_signal()
     assert await server.wait_exit(15) == 0
     await listener[0].aclose()
+
+
+async def test_a_receiver_that_answers_byte_by_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push, "TIMEOUT", 0.3)
+    configs = push.PushConfigs(["127.0.0.1"])
+
+    async def drip(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nX: ")
+            while True:
+                await stream.send_all(b"x")
+                await trio.sleep(0.05)
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, drip, [listener])
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/"
+        with trio.fail_after(15):
+            fault = await push._Receiver(configs, "t", "c")._try({"url": url}, b"{}")
+        assert fault == "no answer in 0.3 s"
+        nursery.cancel_scope.cancel()

@@ -7,14 +7,23 @@ import re
 
 import pytest
 
+from trio_agentapp.web.cors import EXPOSED
+
+from .a2a_client import headers_of, saying
 from .conftest import Start
+from .front_ends import ag_ui, chat_body
 from .harness import Answer, Server, fresh, say
 from .http2 import http2
 from .sockets import connect
 
 AGENT = "pages"
 ORIGIN = "http://app.example:5173"
-OPTIONS = {"cors_origins": [ORIGIN, "https://two.example"], "max_body_bytes": 2000}
+OPTIONS = {
+    "cors_origins": [ORIGIN, "https://two.example"],
+    "max_body_bytes": 2000,
+    "web_ui": True,
+    "enable_stream_task": True,
+}
 ALLOWED_LOG = r'.*"(GET \'/broken\' failed)".*'
 
 PREFLIGHT = {
@@ -25,7 +34,7 @@ PREFLIGHT = {
 TOLD = {
     "access-control-allow-origin": ORIGIN,
     "access-control-allow-credentials": "true",
-    "access-control-expose-headers": "X-Run-Id, X-Session-Id, Location, Retry-After",
+    "access-control-expose-headers": EXPOSED.decode(),
 }
 
 
@@ -125,6 +134,83 @@ async def test_over_http2(server: Server) -> None:
 async def test_an_answer_that_names_an_origin_itself_keeps_it(server: Server) -> None:
     answer = await server.call("GET", "/named", headers={"Origin": ORIGIN})
     assert cors_of(answer) == {"access-control-allow-origin": "https://chosen.example"}
+
+
+A2A = headers_of("1.0")
+CALL = {"jsonrpc": "2.0", "id": 7, "method": "SendMessage", "params": {"message": saying("few")}}
+RESPONSE = {"input": "few"}
+COMPLETION = {"messages": [{"role": "user", "content": "few"}]}
+
+PROTOCOLS: list[tuple[str, str, object, int]] = [
+    ("POST", "/process", {"input": "few"}, 200),
+    ("POST", "/process/task", {"input": "few"}, 202),
+    ("POST", "/v1/responses", RESPONSE, 200),
+    ("POST", "/compatible-mode/v1/responses", {}, 400),
+    ("GET", "/v1/responses/resp_unknown-1", None, 404),
+    ("POST", "/v1/chat/completions", {**COMPLETION, "stream": True}, 200),
+    ("POST", "/v1/chat/completions", [], 400),
+    ("GET", "/v1/models", None, 200),
+    ("POST", "/ag-ui", ag_ui("few"), 200),
+    ("POST", "/ag-ui", {}, 422),
+    ("POST", "/ai-sdk/chat", chat_body("few"), 200),
+    ("POST", "/ai-sdk/chat", {}, 422),
+    ("GET", "/ai-sdk/chat/unknown/stream", None, 204),
+    ("POST", "/a2a", CALL, 200),
+    ("POST", "/a2a", b"{", 200),
+    ("POST", "/message:send", {"message": saying("few")}, 200),
+    ("POST", "/message:stream", {"message": saying("few")}, 200),
+    ("POST", "/message:send", {}, 400),
+    ("GET", "/tasks/unknown-task", None, 404),
+    ("GET", "/.well-known/agent-card.json", None, 200),
+    ("GET", "/chat", None, 200),
+    ("GET", "/runs/unknown-run", None, 404),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status"), PROTOCOLS)
+async def test_every_protocol(server: Server, method: str, path: str, body: object, status: int) -> None:
+    """A page of an allowed origin may ask and read; one of another may neither."""
+    asks = {**PREFLIGHT, "Access-Control-Request-Method": method}
+    asks["Access-Control-Request-Headers"] = "authorization,content-type,a2a-version"
+    allowed = await server.call("OPTIONS", path, headers=asks)
+    if path != "/process":
+        assert (allowed.status, allowed.header("access-control-allow-methods")) == (204, method)
+    assert allowed.header("access-control-allow-headers") == asks["Access-Control-Request-Headers"]
+    refused = await server.call("OPTIONS", path, headers={**asks, "Origin": "http://evil.example"})
+    assert not [name for name, _ in refused.headers if name.startswith("access-control-")]
+    for origin, told in ((ORIGIN, TOLD), ("http://evil.example", {})):
+        sent = {**body, "runId": fresh("run")} if isinstance(body, dict) and "runId" in body else body
+        answer = await server.call(method, path, sent, headers={**A2A, "Origin": origin})
+        assert answer.status == status, answer
+        varies = [value for name, value in answer.headers if name == "vary"]
+        assert "Origin" in varies
+        assert {name: value for name, value in answer.headers if name.startswith("access-control-")} == told
+
+
+FORMS = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None]
+"""Types of bodies for which a browser sends no preflight; None: a Blob without a type."""
+
+STARTS = {
+    path: body for method, path, body, status in PROTOCOLS if method == "POST" and status < 300 and body != b"{"
+}
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("path", STARTS)
+async def test_what_a_page_can_send_unasked_starts_nothing(server: Server, path: str, kind: str | None) -> None:
+    """Also by no protocol."""
+    body = json.dumps(STARTS[path]).encode()
+    fields = {**A2A, "Origin": "http://evil.example", "Content-Length": str(len(body))}
+    if kind is not None:
+        fields["Content-Type"] = kind
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    async with server.connect() as client:
+        raw = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{head}\r\n".encode() + body
+        await client.stream.send_all(raw)
+        answer = await client.wait_eof()
+    # A2A has its own error for it, with its own status.
+    assert answer.startswith(b"HTTP/1.1 415 ") or b"CONTENT_TYPE_NOT_SUPPORTED" in answer, answer
+    assert b"x-run-id" not in answer.lower()
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])

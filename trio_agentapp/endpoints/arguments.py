@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from quart.wrappers import Request
 
-from ..errors import ConfigurationError, MalformedBody, UnsupportedMediaType, ValidationError
+from ..errors import ConfigurationError, MalformedBody, ValidationError
 from ..protocol.codec import decode_json
 from ..protocol.structure import Faults, kind_of
+from ..server.media_types import check_is_json
 from .annotations import Unservable, alternatives, annotations_of, plain
 
 if TYPE_CHECKING:
@@ -105,8 +106,7 @@ async def _read_body(request: Request) -> Any:
     raw = await request.get_data(True, False, False)
     if not raw.strip():
         return _EMPTY
-    if request.mimetype not in ("", "application/json") and not request.mimetype.endswith("+json"):
-        raise UnsupportedMediaType(f"The body must be application/json, not {request.mimetype[:80]!r}.")
+    check_is_json(request)
     value = decode_json(raw)
     if raw.count(b"[") + raw.count(b"{") > MAX_BODY_DEPTH and _deeper(value, MAX_BODY_DEPTH):
         raise MalformedBody(f"The body is nested deeper than {MAX_BODY_DEPTH} levels.")

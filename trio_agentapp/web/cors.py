@@ -19,8 +19,14 @@ from ..server.http_connection import HTTPConnection
 
 __all__ = ["CrossOrigin"]
 
-EXPOSED = b"X-Run-Id, X-Session-Id, Location, Retry-After"
-"""Response headers that a page may read, beyond those that browsers always allow."""
+EXPOSED = (
+    b"X-Run-Id, X-Session-Id, Location, Retry-After, "
+    b"WWW-Authenticate, X-Request-Id, X-Should-Retry, A2A-Extensions, X-A2A-Extensions"
+)
+"""Response headers that a page may read, beyond those that browsers always allow.
+
+Clients of OpenAI's APIs and of A2A read those of the second line.
+"""
 
 MAX_AGE = 600
 """Seconds for which a browser may cache the response to a preflight."""

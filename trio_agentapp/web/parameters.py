@@ -14,6 +14,7 @@ from ..protocol.ids import identifier_fault, is_run_id
 from ..protocol.lifecycle import RunState
 from ..protocol.request import AgentRequest
 from ..protocol.structure import Check, Faults, is_identifier, is_list, is_object, misspelt, one_of
+from ..server.media_types import check_is_json
 
 __all__ = [
     "MAX_SELECTED",
@@ -22,6 +23,7 @@ __all__ = [
     "idempotency_key",
     "identifier",
     "number",
+    "read_body",
     "read_json",
     "read_request",
     "read_selection",
@@ -45,7 +47,7 @@ async def read_request(request: Request, *, require_input: bool = True) -> Agent
     Raises:
         UnsupportedMediaType, MalformedBody, ValidationError; and Quart's own for a body too large or too slow.
     """
-    asked = decode_request(await _read_body(request), require_input=require_input)
+    asked = decode_request(await read_body(request), require_input=require_input)
     if asked.extra and logger.isEnabledFor(logging.DEBUG):
         for name, near in misspelt(asked.extra, REQUEST_FIELDS).items():
             logger.debug("a request has the unknown field %r; did its sender mean %r?", name, near)
@@ -54,12 +56,12 @@ async def read_request(request: Request, *, require_input: bool = True) -> Agent
 
 async def read_json(request: Request) -> object:
     """Read the JSON value in a body. Raises as `read_request` does."""
-    return decode_json(await _read_body(request))
+    return decode_json(await read_body(request))
 
 
-async def _read_body(request: Request) -> bytes:
-    if request.mimetype not in ("", "application/json") and not request.mimetype.endswith("+json"):
-        raise UnsupportedMediaType(f"The body must be application/json, not {request.mimetype[:80]!r}.")
+async def read_body(request: Request) -> bytes:
+    """Read a body that is to be JSON. Raises as `read_request` does, but for what is in the body."""
+    check_is_json(request)
     if (coding := request.headers.get("Content-Encoding", "identity")).lower() != "identity":
         raise UnsupportedMediaType(f"The body must not be compressed, and its encoding is {coding[:80]!r}.")
     return await request.get_data(True, False, False)

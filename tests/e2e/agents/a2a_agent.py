@@ -57,6 +57,7 @@ app = AgentApp(
     ),
     authenticate=authenticate if secured else None,
     timings=Timings(**json.loads(os.environ.get("TIMINGS", "{}"))),
+    **json.loads(os.environ.get("AGENT_OPTIONS", "{}")),
 )
 
 
@@ -101,6 +102,9 @@ async def chat(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]
             case "approve":
                 answer = await run.ask("Really?", schema=bool)
                 yield f"approved: {answer.approved}"
+            case "state":
+                run.state["step"] = 1
+                yield f"step {run.state['step']}"
             case "login":
                 await run.ask("Log in at https://example.com/login", auth=True)
                 yield "thanks"

@@ -47,7 +47,8 @@ async def refuse() -> Response | None:
 
 @app.query()
 async def count(request: AgentRequest) -> Any:
-    for number in range(int(request.extra.get("count", 40))):
+    few = request.input[-1].text == "few"
+    for number in range(int(request.extra.get("count", 1 if few else 40))):
         yield f"{number} "
         await trio.sleep(0.05)
 

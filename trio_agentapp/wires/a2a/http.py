@@ -9,19 +9,19 @@ import orjson
 from quart import Response
 from quart.wrappers import Request
 
-from ...errors import MalformedBody, UnsupportedMediaType
+from ...errors import MalformedBody
 from ...protocol.codec import decode_json
 from ...protocol.ids import identifier_fault
+from ...web.parameters import read_body
 from .faults import A2AError, invalid, kinds
 from .versions import VERSIONS, Version
 
 __all__ = [
-    "JSON_TYPES",
     "extension_headers",
     "extensions_of",
     "frames",
     "idempotency_key_of",
-    "read_body",
+    "read_json_body",
     "respond",
     "version_of",
 ]
@@ -31,8 +31,6 @@ EXTENSIONS = ("A2A-Extensions", "X-A2A-Extensions")
 """The header of 1.0, and that of 0.3."""
 
 MAX_EXTENSIONS = 64
-
-JSON_TYPES = ("application/json", "application/a2a+json")
 
 
 def version_of(request: Request, served: Sequence[str]) -> Version:
@@ -75,13 +73,9 @@ def extension_headers(extensions: Sequence[str]) -> dict[str, str]:
     return dict.fromkeys(EXTENSIONS, ", ".join(extensions)) if extensions else {}
 
 
-async def read_body(request: Request) -> tuple[bytes, object]:
+async def read_json_body(request: Request) -> tuple[bytes, object]:
     """Return the body and its JSON. Raises RequestErrors, and Quart's own for a body too large or too slow."""
-    if request.mimetype not in ("", *JSON_TYPES):
-        raise UnsupportedMediaType(f"The body must be application/json, not {request.mimetype[:80]!r}.")
-    if (coding := request.headers.get("Content-Encoding", "identity")).lower() != "identity":
-        raise UnsupportedMediaType(f"The body must not be compressed, and its encoding is {coding[:80]!r}.")
-    body = await request.get_data(True, False, False)
+    body = await read_body(request)
     if not body.strip():
         raise MalformedBody("The body is empty; a JSON object is needed.")
     return body, decode_json(body)

@@ -12,7 +12,7 @@ from quart.wrappers import Request
 
 from .faults import A2AError, kinds
 from .guard import guarded
-from .http import extension_headers, frames, read_body, respond, version_of
+from .http import extension_headers, frames, read_json_body, respond, version_of
 from .operations import Asked
 from .params import read_params
 from .versions import Version, legacy_config
@@ -64,7 +64,7 @@ class _Call:
     async def answer(self) -> Response:
         adapter = self._adapter
         caller = await adapter.caller(self._request)
-        body, value = await read_body(self._request)
+        body, value = await read_json_body(self._request)
         method, params = self._envelope(value)
         version = version_of(self._request, adapter.config.protocol_versions)
         name = _named(version, method)

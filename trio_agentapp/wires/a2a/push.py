@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import secrets
 import socket
+import ssl
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -50,6 +53,9 @@ TIMEOUT = 10.0
 """Seconds for one attempt: specification 1.0, section 4.3.3, recommends 10 to 30."""
 
 MAX_URL = 2048
+
+NAME = re.compile(r"(?=.{1,254}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+"""A host name (RFC 1123, section 2.1), with the underscore that resolvers accept."""
 
 
 @attrs.frozen(kw_only=True)
@@ -113,12 +119,12 @@ class PushConfigs:
             return "must be an absolute URL that begins with https:// or http://"
         if parts.username is not None or parts.password is not None:
             return "must not have a user and password; give them in authentication"
-        if host.lower() == "localhost" and not self.allows(host):
+        if host.lower().rstrip(".") == "localhost" and not self.allows(host):
             return PRIVATE
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
-            return None
+            return None if NAME.fullmatch(host) else "must have the name of a host, or an IP address"
         return None if self.allows(host) or is_public(address) else PRIVATE
 
     def allows(self, host: str) -> bool:
@@ -130,15 +136,23 @@ PRIVATE = "must not lead to a private address (the app allows single hosts in pu
 
 
 def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether an address is one of the internet. IPv6 forms of IPv4 addresses are looked through."""
+    """Whether an address is one of the internet. IPv6 forms of IPv4 addresses are looked through.
+
+    Of IPv6 only 2000::/3 is allocated for the internet (IANA, "IPv6 Global Unicast Address Assignments"). Python's
+    `is_global` is true for others, too: ::127.0.0.1, the site-local fec0::/10, the translations 64:ff9b:1::/48.
+    """
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
         if inner is not None and not is_public(inner):
             return False
         if address in NAT64:
             return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        if address not in GLOBAL_UNICAST:
+            return False
     return address.is_global and not address.is_multicast
 
+
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -148,6 +162,14 @@ def _header_values(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     named = [("token", config.get("token")), ("authentication.scheme", how.get("scheme"))]
     named.append(("authentication.credentials", how.get("credentials")))
     return [(name, value) for name, value in named if value]
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """Made once, and not in the event loop: it reads all certificates, which takes some 50 ms."""
+    import httpx
+
+    return httpx.create_ssl_context(trust_env=False)
 
 
 class _PrivateAddress(Exception):
@@ -194,6 +216,9 @@ class PushSender:
                 finally:
                     for receiver in receivers.values():
                         receiver.close()
+        except Exception:
+            # A receiver is named by a client: whatever fails there, the app and its other tasks go on.
+            logger.exception("task %s: its push notifications have ended", task.id)
         finally:
             self._followed.discard(watched.run_id)
             if not self._followed:
@@ -299,10 +324,16 @@ class _Receiver:
 
     async def _try(self, config: Mapping[str, Any], body: bytes) -> str | None:
         """Send once. Returns what went wrong."""
+        # httpx counts its own time-outs from each byte that arrives.
+        with trio.move_on_after(TIMEOUT):
+            return await self._send(config, body)
+        return f"no answer in {TIMEOUT:g} s"
+
+    async def _send(self, config: Mapping[str, Any], body: bytes) -> str | None:
         import httpx  # it takes long to load, and few apps send notifications
 
-        url = httpx.URL(config["url"])
         try:
+            url = httpx.URL(config["url"])
             address = await self._address(url)
             headers = {"Content-Type": "application/json", "Host": url.netloc.decode("ascii")}
             if config.get("token"):
@@ -310,8 +341,11 @@ class _Receiver:
             how = config.get("authentication") or {}
             if how.get("credentials"):
                 headers["Authorization"] = f"{how['scheme']} {how['credentials']}"
+            tls = await trio.to_thread.run_sync(_tls_context)
             # The connection goes to the address that was checked: another lookup might give another one.
-            async with httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client:
+            async with httpx.AsyncClient(
+                timeout=TIMEOUT, follow_redirects=False, trust_env=False, verify=tls
+            ) as client:
                 request = client.build_request(
                     "POST",
                     url.copy_with(host=address),
@@ -321,7 +355,8 @@ class _Receiver:
                 )
                 response = await client.send(request, stream=True)
                 await response.aclose()
-        except (httpx.HTTPError, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+            # UnicodeError: what looks like a name is none in IDNA.
             return f"{type(error).__name__}: {safe_text(error)[:200]}"
         return None if response.is_success else f"status {response.status_code}"
 

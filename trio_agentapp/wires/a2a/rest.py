@@ -12,7 +12,7 @@ from quart.wrappers import Request
 from ...web.protocol_adapter import WireRoute
 from .faults import A2AError, kinds
 from .guard import guarded
-from .http import extension_headers, read_body, respond, version_of
+from .http import extension_headers, read_json_body, respond, version_of
 from .operations import Asked
 from .params import read_params
 from .shapes import snake_of
@@ -68,7 +68,7 @@ class Rest:
         adapter = self._adapter
         caller = await adapter.caller(request)
         if request.method == "POST" and not ("task_id" in path and await _is_empty(request)):
-            body, value = await read_body(request)
+            body, value = await read_json_body(request)
             if not isinstance(value, dict):
                 raise A2AError(kinds.REQUEST, f"{kinds.REQUEST.text}: the body must be an object")
             given: dict[str, Any] = value
