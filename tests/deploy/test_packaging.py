@@ -294,6 +294,12 @@ PROJECT = {
 }
 
 
+installs = pytest.mark.skipif(
+    "AGENTAPP_TEST_INSTALLS" not in os.environ, reason="it installs packages for minutes: make test-packaging"
+)
+
+
+@installs
 @pytest.mark.parametrize("example", ["friday", "endpoints", "project"])
 async def test_a_context_is_installed_and_served_in_an_empty_folder(example: str, tmp_path: Path) -> None:
     source = str(EXAMPLES / example)
@@ -308,6 +314,7 @@ async def test_a_context_is_installed_and_served_in_an_empty_folder(example: str
     assert steps[-1] == "Starting the app"
 
 
+@installs
 async def test_a_data_file_that_is_missing_is_found_and_named(folder: Path) -> None:
     (folder / "agent.py").write_text(f"open('story.txt')\n{APP}")
     (folder / ".gitignore").write_text("story.txt\n")

@@ -90,7 +90,7 @@ def by_document(target: Target, operation: Any, mode: str, examples: int, number
                 outcome.violations.append(f"{operation.label}: {exc!r}: {case.as_curl_command()[:500]}")
             return
         outcome.count(answer.status_code, time.monotonic() - sent)
-        fault = fault_of(answer.status_code, answer.content, answer.status_code < 300)
+        fault = fault_of(answer.status_code, answer.content, answer.status_code < 300, case.as_curl_command())
         try:
             case.validate_response(answer, checks=CHECKS)
         except FailureGroup as failures:

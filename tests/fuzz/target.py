@@ -78,10 +78,10 @@ def running(folder: Path, app: Path = APP) -> Iterator[Target]:
             process.wait()
 
 
-def fault_of(status: int, body: bytes, echoes: bool) -> str | None:
-    """What is wrong with an answer; `echoes`: it may hold whatever was sent."""
+def fault_of(status: int, body: bytes, echoes: bool, sent: str = "") -> str | None:
+    """What is wrong with an answer; `echoes`: it may hold whatever was sent. `sent`: words that it may repeat."""
     if status >= 500:
         return f"answered with {status}: {body[:500]!r}"
-    if not echoes and (found := OURS.search(body)) is not None:
+    if not echoes and (found := OURS.search(body)) is not None and found[0].decode() not in sent:
         return f"tells of {found[0]!r}: {body[:500]!r}"
     return None

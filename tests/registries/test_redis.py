@@ -14,7 +14,8 @@ from trio_agentapp.protocol.ids import digest_of
 from trio_agentapp.redis import RedisClient
 from trio_agentapp.registries import RedisRegistry, keeping
 from trio_agentapp.registries.watching import MAX_LISTED
-from trio_agentapp.testing.redis_server import FaultyProxy, RedisServer
+from trio_agentapp.testing.faulty_proxy import FaultyProxy
+from trio_agentapp.testing.redis_server import RedisServer
 
 from .conftest import CARD, NAME, opened, transport, until, until_async, watched
 from .processes import registered_process

@@ -168,7 +168,8 @@ async def test_those_that_wait_are_told_of_once_in_a_while(records: TaskRecords)
     await records.cancel("t3")
     await trio.sleep(0.05)
     assert sorted(await records.due(0.02, 10)) == ["t1", "t4"]
-    assert await records.due(0.02, 10) == []
+    # They were told of a moment ago. How long a moment takes depends on the machine.
+    assert await records.due(60, 10) == []
     assert await records.message("t1") == b"message"
     assert await records.message("t2") is None
     await trio.sleep(0.05)

@@ -18,6 +18,8 @@ from trio_agentapp.protocol.message import Message
 from trio_agentapp.wires import A2AClient
 from trio_agentapp.wires.a2a_client import ArtifactUpdate, MessageReply, StatusUpdate, TaskSnapshot, TaskState
 
+pytest.importorskip("a2a", reason="it has an environment of its own: make test-frameworks")
+
 WAYS = ["JSONRPC 1.0", "HTTP+JSON 1.0", "JSONRPC 0.3", "JSONRPC 1.0 no-streams", "JSONRPC 0.3 no-streams"]
 STREAMING = WAYS[:3]
 

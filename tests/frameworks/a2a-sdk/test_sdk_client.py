@@ -9,6 +9,8 @@ import pytest
 
 from tests.frameworks.a2a_clients import CHECKS, peer
 
+pytest.importorskip("a2a", reason="it has an environment of its own: make test-frameworks")
+
 CLIENT = [sys.executable, str(Path(__file__).parent / "sdk_client.py")]
 
 
