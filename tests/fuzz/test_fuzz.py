@@ -23,8 +23,10 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 def test_requests_by_the_document(target: Target, mode: str) -> None:
     found = operations(target)
     assert {"POST /process", "POST /stop", "GET /runs/{run_id}", "POST /lines", "GET /docs"} <= set(found)
-    outcome = together([by_document(target, operation, mode, 5) for operation in found.values()])
-    outcome.assert_clean()
+    outcomes = {name: by_document(target, operation, mode, 5) for name, operation in found.items()}
+    together([*outcomes.values()]).assert_clean()
+    # An id that follows the document is unknown all the same.
+    outcome = together([each for name, each in outcomes.items() if mode == "wrong" or "{" not in name])
     assert outcome.requests > len(found)
     # What follows the document is mostly taken, and what breaks it mostly refused.
     taken = sum(count for status, count in outcome.statuses.items() if status.startswith("2"))
