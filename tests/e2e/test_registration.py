@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ async def found(registry: RedisRegistry, count: int) -> Any:
 @pytest.mark.parametrize("way", WAYS)
 async def test_an_app_is_registered_while_it_takes_runs(start: Start, way: str) -> None:
     async with RedisServer("valkey") as redis:
-        env = {"A2A_REGISTRY_TYPE": "redis", "A2A_REGISTRY_REDIS_URL": redis.url}
+        env = {"A2A_REGISTRY_TYPE": "redis", "A2A_REGISTRY_REDIS_URL": redis.url, "AGENTAPP_METRICS": "1"}
         server = start("registered", way, env=env)
         if way == "hypercorn":
             # This server does not tell its app where it listens; its harness sets PORT to 0.
@@ -38,6 +39,8 @@ async def test_an_app_is_registered_while_it_takes_runs(start: Start, way: str) 
             assert agent.agent_card["supportedInterfaces"][0]["url"] == agent.transports[0].url
             state = (await server.get("/readiness"))["registries"]
             assert [(each["state"], each["error"]) for each in state] == [("registered", None)]
+            metrics = (await server.call("GET", "/metrics")).body.decode()
+            assert re.search(r'^agent_registered\{registry="[^"]*"\} 1\.0$', metrics, re.MULTILINE)
             server.close()
             assert await registry.resolve("Listed") == []
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -25,6 +25,9 @@ class Instrumented(Protocol):
     settings: Settings
     app_name: str
     connection_count: Callable[[], int] | None
+
+    def readiness_details(self) -> Mapping[str, Any]:
+        """What the protocols tell of their services."""
 
 
 @attrs.frozen
@@ -48,6 +51,10 @@ def instruments_of(app: Instrumented) -> AppInstruments:
     if settings.metrics:
         metrics = Metrics(
             connections=lambda: None if app.connection_count is None else app.connection_count(),
+            registrations=lambda: {
+                each["registry"]: each["state"] == "registered"
+                for each in app.readiness_details().get("registries", ())
+            },
             trace_id=(lambda: None) if tracing is None else tracing.trace_id,
         )
     return AppInstruments(metrics, tracing, settings.instruments or ())

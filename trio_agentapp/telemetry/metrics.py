@@ -52,6 +52,7 @@ class Metrics(Instrument):
 
     Args:
         connections: returns the number of open connections; None if the server does not count them.
+        registrations: returns the name of each registry of agents, and whether the app is registered in it.
         trace_id: returns the id of the current trace for exemplars; None without tracing.
 
     Raises:
@@ -62,6 +63,7 @@ class Metrics(Instrument):
         self,
         *,
         connections: Callable[[], int | None] = lambda: None,
+        registrations: Callable[[], Mapping[str, bool]] = dict,
         trace_id: Callable[[], str | None] = lambda: None,
     ) -> None:
         try:
@@ -72,6 +74,7 @@ class Metrics(Instrument):
             ) from error
         self._client: Any = prometheus_client
         self._connections = connections
+        self._registrations = registrations
         self._trace_id = trace_id
         self._figures: Callable[[], NodeFigures] | None = None
         self._counted_events = 0
@@ -127,6 +130,13 @@ class Metrics(Instrument):
         )
         self._tasks = self._gauge("agent_tasks", "Tasks of the event loop.")
         self._open = self._gauge("agent_connections", "Open connections of the server.")
+        self._registered = self._client.Gauge(
+            "agent_registered",
+            "1 while the app is registered in this registry of agents.",
+            ["registry"],
+            registry=self._registry,
+            multiprocess_mode="livemin",
+        )
         if self._shared:
             # The collectors of the client library, which have these names, do not work for several workers.
             self._memory = self._gauge("process_resident_memory_bytes", "Resident memory size in bytes.")
@@ -210,6 +220,8 @@ class Metrics(Instrument):
         self._tasks.set(trio.lowlevel.current_statistics().tasks_living)
         if (connections := self._connections()) is not None:
             self._open.set(connections)
+        for registry, registered in self._registrations().items():
+            self._registered.labels(registry).set(registered)
         if self._shared:
             self._read_process()
 
