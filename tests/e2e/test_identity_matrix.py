@@ -173,6 +173,8 @@ ACTIONS = [
     on("POST /stop", "session", {"session_id": "T", "user_id": "alice"}),
     on("GET /runs", "run", path="/runs?user_id=alice", listing=True),
     on("GET /runs", "run", path="/runs", listing=True),
+    on("GET /questions", "run", path="/questions", listing=True),
+    on("GET /questions", "run", path="/questions?user_id=alice", listing=True),
     on("POST /runs/cancel", "run", {"run_ids": ["T"]}, unknown_is_fine=True),
     on("GET /runs/<run_id>", "run"),
     on("GET /runs/<run_id>/stream", "run"),

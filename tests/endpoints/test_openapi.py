@@ -318,8 +318,6 @@ async def test_every_built_in_route_serves_what_the_document_says() -> None:
             case "wait":
                 await run.receive()
                 yield "received"
-            case "ask":
-                await run.ask("Which one?", schema=Literal["a", "b"])
             case "fail":
                 raise LookupError
             case _:
@@ -354,10 +352,6 @@ async def test_every_built_in_route_serves_what_the_document_says() -> None:
         await ask("POST", "/process", 202, json=asking("wait", "run-waiting1", background=True))
         tree = await ask("GET", "/runs/run-waiting1/tree?user_id=u1", of="/runs/{run_id}/tree")
         assert tree["root"]["children"][0]["name"] == "chat"
-        await ask("POST", "/process", 202, json=asking("ask", "run-asking-1", background=True))
-        await trio.testing.wait_all_tasks_blocked()
-        [question] = (await ask("GET", "/questions?user_id=u1"))["questions"]
-        assert question["question"] == "Which one?"
         await ask("POST", "/process", 409, json={**asking("hi", "run-refused1"), "session_id": "of-run-waiting1"})
         await ask("POST", "/process", 422, json={"input": 5})
         await ask("POST", "/process", 400, data=b"{")

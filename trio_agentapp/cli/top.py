@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ConnectionLost, UnexpectedAnswer
-from ..protocol.text import escaped
 from .exits import ExitCode
 from .options import AsJson
 from .target import url_of
@@ -109,7 +108,7 @@ class Node:
         if self.trouble is not None:
             return [self.url, self.trouble]
         status = self.status
-        state = "ready" if status["ready"] else escaped(str(status["reason"]))
+        state = "ready" if status["ready"] else _shown(str(status["reason"]))
         cpu = self.rate("cpu_s")
         return [
             self.url,
@@ -130,12 +129,12 @@ class Node:
         return [
             [
                 run["run_id"][:12],
-                escaped(run["session_id"])[:24],
+                _shown(run["session_id"])[:24],
                 "stuck" if run["stuck"] else run["phase"],
                 f"{run['age_s']:.1f}",
                 str(run["events"]),
                 str(run["subscribers"]),
-                escaped(run["entry"]),
+                _shown(run["entry"]),
                 self.url.partition("://")[2],
             ]
             for run in self.runs["runs"]
@@ -196,3 +195,10 @@ def _print(nodes: list[Node]) -> None:
         for row in table:
             write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
         write("")
+
+
+def _shown(text: str) -> str:
+    # Imported only if needed: the command line starts without the protocol's classes.
+    from ..protocol.text import escaped
+
+    return escaped(text)

@@ -243,7 +243,7 @@ def _pod(work: Workload) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "serviceAccountName": work.name,
         "automountServiceAccountToken": False,
-        # Variables of services would be taken for settings: a service named AGENTAPP sets AGENTAPP_PORT.
+        # Variables of services would be taken for settings: a service named `agentapp` sets such ones.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": work.grace_period,
         "securityContext": {
