@@ -60,6 +60,8 @@ app = AgentApp(
 async def chat(run: Run, request: AgentRequest) -> AsyncIterator[str]:
     yield str(request.user_id)
     if "forever" in str(request.input):
+        if run.entry == "process":
+            run.start_soon(run.ask, "Anything?")
         while True:
             await run.receive()
 
