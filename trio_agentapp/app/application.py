@@ -45,6 +45,7 @@ from ..web.chat import ChatPage
 from ..web.cors import CrossOrigin
 from ..web.hosts import AllowedHosts
 from ..web.identity import Gate
+from ..web.metrics import MetricsRoute
 from ..web.sse import release_watch
 from .deploy_options import check_deploy_options
 from .entrypoint import entrypoint_of
@@ -137,7 +138,7 @@ class AgentApp(RoutingApp):
         self.config["BODY_TIMEOUT"] = settings.read_timeout
         self.hosts = AllowedHosts(settings.allowed_hosts)
         self._cross_origin = CrossOrigin(settings.cors_origins)
-        gate = Gate(settings.authenticate, settings.authorize, timeout=settings.auth_timeout)
+        gate = self._gate = Gate(settings.authenticate, settings.authorize, timeout=settings.auth_timeout)
         self._tasks = AppTasks(
             settings,
             gate,
@@ -433,7 +434,7 @@ class AgentApp(RoutingApp):
         if self.settings.admin_token is not None:
             mount_admin(self, self._admin_routes(self.settings.admin_token))
         if self._instruments.metrics is not None:
-            mount_metrics(self, self._instruments.metrics)
+            mount_metrics(self, MetricsRoute(self._instruments.metrics, self._gate, self.settings.admin_token))
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._open().run_routes)
             mount_sessions(self, lambda: self._open().session_routes)
