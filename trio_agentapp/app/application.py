@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Never, TypeVar, Unpack, overload
+from typing import Any, Never, TypeVar, Unpack, overload
 
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope, WebsocketScope
@@ -33,6 +33,7 @@ from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.request import AgentRequest
+from ..protocol.trace_context import continued_trace
 from ..runs import Handler, stop_run
 from ..runs.asyncio_source import warn_of_cancelled_error
 from ..runs.containment import contain, unwrap
@@ -71,9 +72,6 @@ from .settings import Options, Settings, UnknownParameter, named_by_variable, un
 from .shown_settings import shown_settings
 from .tasks import AppTasks
 from .wires import adapters_of
-
-if TYPE_CHECKING:
-    from ..telemetry.tracing import Tracing
 
 __all__ = ["AgentApp"]
 
@@ -139,15 +137,16 @@ class AgentApp(RoutingApp):
         self.hosts = AllowedHosts(settings.allowed_hosts)
         self._cross_origin = CrossOrigin(settings.cors_origins)
         gate = self._gate = Gate(settings.authenticate, settings.authorize, timeout=settings.auth_timeout)
+        self._instruments = instruments_of(self)
         self._tasks = AppTasks(
             settings,
             gate,
+            self._instruments,
             node_id=self.node_id,
             entrypoint=partial(entrypoint_of, self),
             open_app=self.runtime,
         )
         self._adapters = adapters_of(settings)
-        self._instruments = instruments_of(self)
         self._runtime = Runtime(
             settings,
             node_id=self.node_id,
@@ -494,21 +493,19 @@ class AgentApp(RoutingApp):
             answer = self.hosts.refusal(scope) or self._cross_origin.preflight(self, scope, send)
             if answer is not None:
                 return HTTPConnection(self, scope, answer)(receive, send)
-        tracing = self._instruments.tracing
-        if tracing is not None and scope["type"] != "lifespan":
-            return self._serve_traced(tracing, scope, receive, send)
+        if self._instruments.tracing is not None and scope["type"] != "lifespan":
+            return self._serve_traced(scope, receive, send)
         return self._serve_user(scope, receive, send)
 
     async def _serve_traced(
         self,
-        tracing: Tracing,
         scope: HTTPScope | WebsocketScope,
         receive: ASGIReceiveCallable,
         send: ASGISendCallable,
     ) -> None:
         """Serve a request whose spans continue the trace that it came with, if it has one."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        with tracing.received(headers):
+        with continued_trace(headers):
             await self._serve_user(scope, receive, send)
 
     def _serve_user(
