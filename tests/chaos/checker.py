@@ -288,7 +288,9 @@ class _Judge:
                 self._blame("L1", f"{named} was lost: it worked for {(ended or 0) - stop.t1:.3f} s after it")
         elif final.state == "ERROR" and not self.rules.faults:
             self._blame("L1", f"{named}: it ended as {final.reason}")
-        if ended is not None and ended >= stop.t0 and not any(self._long_pauses(lines[0].node)):
+        # A node that was paused meanwhile could not pass the stop on.
+        waited = any(pause.t0 < stop.t1 and stop.t0 < pause.t1 for pause in self._long_pauses(stop.node))
+        if ended is not None and ended >= stop.t0 and not waited and not any(self._long_pauses(lines[0].node)):
             self.verdict.stop_latencies.append(ended - stop.t0)
             if ended - stop.t0 > self.rules.stop_within:
                 self._blame("late", f"{named} took {ended - stop.t0:.3f} s")

@@ -12,7 +12,7 @@ import trio
 from trio_agentapp.protocol.timings import Timings
 from trio_agentapp.testing.redis_server import RedisServer
 
-from . import burdens, faults, line, load, once, sockets, streams, watching
+from . import burdens, faults, line, load, once, soak, sockets, streams, watching
 from .checker import Verdict
 from .cluster import LONG_LEASE, SHORT, Cluster
 
@@ -225,6 +225,20 @@ SCENARIOS = {
         _fault(faults.same_run_asked_of_a_node_that_is_cut_off, proxied=True),
         _fault(faults.clients_leave_while_redis_is_down),
         _fault(faults.finish_replies_lost, proxied=True),
+        # 30 minutes. It is not a part of the tests.
+        _load(
+            soak.soak,
+            short=0,
+            full=180,
+            at_once=36,
+            nodes=3,
+            proxied=True,
+            broken=True,
+            readers=True,
+            least=0.0,
+            # What is kept of ended runs is forgotten within a slice.
+            timings=attrs.evolve(SHORT, retention=30.0, session_ttl=60.0, tombstone=15.0),
+        ),
     )
 }
 
