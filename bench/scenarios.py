@@ -1,7 +1,10 @@
 """What is measured: a scenario starts servers of one side, loads them, and returns figures."""
 
+import os
 import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +32,8 @@ RAMP = 2.0
 
 ENDED_SESSIONS = 30_000
 SESSIONS_IN_REDIS = 10_000
+SIGHT_ROUNDS = 5
+COLLECTOR = Path(__file__).parents[1] / "examples/tracing/collector.py"
 PARALLEL = 10
 """Short chats at a time: enough that the server never waits for the client."""
 
@@ -342,6 +347,40 @@ def growth_with_workers(bench: Bench) -> Figures:
     return figures
 
 
+@contextmanager
+def collector() -> Iterator[str]:
+    """The collector of the example, which takes spans and prints them to nowhere."""
+    command = [sys.executable, str(COLLECTOR)]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env={**os.environ, "PORT": "0"}, **pipes) as process:
+        try:
+            yield process.stderr.readline().split()[-1]
+        finally:
+            process.terminate()
+
+
+def sight(bench: Bench) -> Figures:
+    """200 chats without and with metrics and JSON logs, and with all runs traced, too; in turns."""
+    ratios: dict[str, list[float]] = {"watched": [], "traced": []}
+    with collector() as url:
+        watched = {"AGENTAPP_METRICS": "1", "AGENTAPP_LOG_FORMAT": "json"}
+        traced = {**watched, "AGENTAPP_TRACES": "1", "OTEL_EXPORTER_OTLP_ENDPOINT": url}
+        took: dict[str, list[float]] = {"plain": [], "watched": [], "traced": []}
+        for _ in range(SIGHT_ROUNDS):
+            for name, settings in (("plain", {}), ("watched", watched), ("traced", traced)):
+                with replace(bench, settings=bench.settings | settings).start() as server:
+                    warm_up(server)
+                    report = checked(server.load("slow", chats=200, rate=20, count=100, ramp=RAMP))
+                took[name].append(us_per_event(report))
+            for name, found in ratios.items():
+                found.append(took[name][-1] / took["plain"][-1])
+    return {
+        **{f"us_per_event_{name}": median(found) for name, found in took.items()},
+        **{f"{name}_of_plain": median(found) for name, found in ratios.items()},
+        "client": report,
+    }
+
+
 def us_per_floor_event(floor: Program, log: Path) -> float:
     """The unit: CPU us of one `send_all` by a bare Trio server, on this machine, now."""
     with Server(floor, log) as server:
@@ -370,6 +409,7 @@ SCENARIOS = {
     "asyncio-reader-200": Scenario(partial(slow, chats=200, client="reader.py")),
     "bridge-200": Scenario(bridge, (OURS,)),
     "protocols-200": Scenario(protocols, (OURS,)),
+    "sight-200": Scenario(sight, (OURS,)),
     "growth-chats": Scenario(growth_with_chats),
     "growth-past": Scenario(growth_with_past, (OURS,)),
     "growth-history": Scenario(growth_with_history, (OURS,)),
