@@ -14,6 +14,7 @@ import trio_agentapp
 from trio_agentapp import AgentApp, AgentAppError, CancelAfter
 from trio_agentapp.app.serving import address
 from trio_agentapp.app.settings import Settings, read_port, unknown_variables
+from trio_agentapp.events import LocalEventStore
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,9 @@ WRONG: list[tuple[str, Any]] = [
     ("before_start", "x"),
     ("after_finish", 7),
     ("interrupt_backend", object()),
+    ("event_store", "memory"),
+    ("event_store", object()),
+    ("event_store", LocalEventStore),
     ("on_disconnect", "explode"),
     ("on_disconnect", 5),
     ("on_disconnect", None),

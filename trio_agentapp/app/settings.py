@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import attrs
 
-from ..abc import BaseInterruptBackend, Instrument
+from ..abc import BaseInterruptBackend, EventStore, Instrument
 from ..errors import ConfigurationError
 from ..protocol.request import STRATEGIES, CancelAfter, MultitaskStrategy, OnDisconnect
 from ..protocol.text import masked_url
@@ -82,7 +82,7 @@ class Options(TypedDict, total=False):
     state_url: str | None
     redis_prefix: str
     timings: Timings
-    event_store: str
+    event_store: str | EventStore
     broker_url: str | None
     backend_url: str | None
     enable_embedded_worker: bool
@@ -288,6 +288,9 @@ def _only_backend(settings: Settings, attribute: attrs.Attribute[Any], value: ob
         raise ConfigurationError(f"{attribute.name} and interrupt_backend were both given; give one of them")
 
 
+NAMED_STORES = ("local", "redis")
+
+
 def _event_store(settings: Settings, _attribute: attrs.Attribute[Any], value: object) -> None:
     if value == "redis" and settings.interrupt_redis_url is None:
         raise ConfigurationError(
@@ -352,7 +355,13 @@ class Settings:
     timings: Timings = _setting(
         attrs.Factory(Timings), _must_be("Timings(...)", lambda value: isinstance(value, Timings))
     )
-    event_store: str = _setting("local", _one_of("local", "redis"), also=_event_store)
+    event_store: str | EventStore = _setting(
+        "local",
+        _must_be(
+            "local, redis or an EventStore", lambda value: value in NAMED_STORES or isinstance(value, EventStore)
+        ),
+        also=_event_store,
+    )
     broker_url: str | None = _setting(None, _broker_url, variable=str)
     backend_url: str | None = _setting(None, _redis_url, variable=str)
     enable_embedded_worker: bool = _setting(False, YES_OR_NO)
