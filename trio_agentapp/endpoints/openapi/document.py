@@ -17,7 +17,7 @@ from ...errors import RequestError
 from ..annotations import alternatives, plain, result_of
 from ..arguments import Arguments, Parameter, Source
 from ..views import View
-from .bodies import Schema, built_in, ref
+from .components import Schema, built_in, ref
 from .routes import BODY, FAULTY, JSON, PATH_PARAMETERS, SSE, Errors, Operation, frame_of, operation_of, response
 from .schemas import Schemas
 

@@ -11,7 +11,8 @@ import attrs
 import msgspec
 
 from ... import errors as e
-from .bodies import Identifier, RunId, Schema, ref
+from .bodies import Identifier, RunId
+from .components import Schema, ref
 
 __all__ = [
     "BODY",
