@@ -31,7 +31,7 @@ from ...abc import BaseInterruptBackend, EventSink, EventStore, Extent, Lease, R
 from ...protocol.codec import encode_event
 from ...protocol.events import ContentEvent, Event, MessageEvent, ResponseEvent, StateEvent
 from ...protocol.ids import SessionKey, new_run_id
-from .asking import TIMEOUT, NotApplicable, expect, put, questions_in
+from .asking import TIMEOUT, NotApplicable, expect, name_of, put, put_all, questions_in
 from .parties import ENDED, fresh_lease, fresh_session, own
 
 __all__ = ["MakeEventStore", "ask_event_store", "check_event_store", "event_questions"]
@@ -396,7 +396,7 @@ async def ask_event_store(make: MakeEventStore, question: Question, *, timeout: 
         AssertionError: the answer is wrong, is an exception, or did not come within `timeout` seconds. The message
             begins with the name of the question.
     """
-    return await put(partial(question, make), getattr(question, "__name__", "question"), "event store", timeout)
+    return await put(partial(question, make), name_of(question), "event store", timeout)
 
 
 async def check_event_store(make: MakeEventStore, *, timeout: float = TIMEOUT) -> Sequence[str]:
@@ -405,8 +405,4 @@ async def check_event_store(make: MakeEventStore, *, timeout: float = TIMEOUT) -
     Raises:
         AssertionError: the first wrong answer. See `ask_event_store`.
     """
-    return [
-        getattr(question, "__name__", "question")
-        for question in event_questions()
-        if not await ask_event_store(make, question, timeout=timeout)
-    ]
+    return await put_all(QUESTIONS, partial(ask_event_store, make, timeout=timeout))
