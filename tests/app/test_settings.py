@@ -61,6 +61,7 @@ WRONG: list[tuple[str, Any]] = [
     ("after_finish", 7),
     ("interrupt_backend", object()),
     ("event_store", "memory"),
+    ("event_store", "redis://:secret@localhost"),
     ("event_store", object()),
     ("event_store", LocalEventStore),
     ("on_disconnect", "explode"),
@@ -98,6 +99,7 @@ def test_a_wrong_value_names_its_parameter(name: str, value: Any) -> None:
     with pytest.raises(AgentAppError, match=name) as caught:
         AgentApp(**{name: value})
     assert isinstance(caught.value, ValueError)
+    assert ":secret@" not in str(caught.value)
 
 
 def test_a_lifespan_that_was_not_decorated() -> None:

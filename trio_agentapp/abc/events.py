@@ -95,6 +95,7 @@ class EventStore(ABC):
         """Keep the events of a run of this node that has ended, also of one that was stopped before it started.
 
         Called once, when the end of the run is recorded and its terminal event was shown; must not block or raise.
+        `extent` and `read` of this store have the events as soon as it has returned.
         A request that repeats the id of a run that was stopped before its start calls it again: the first events
         stay. A shared store has got the events through its sink, except those of a run that had none, and the
         terminal event. It adds what it does not have, unless its server has written the terminal event together

@@ -288,10 +288,14 @@ def _only_backend(settings: Settings, attribute: attrs.Attribute[Any], value: ob
         raise ConfigurationError(f"{attribute.name} and interrupt_backend were both given; give one of them")
 
 
-NAMED_STORES = ("local", "redis")
+def _store(value: object) -> str | None:
+    if value in ("local", "redis") or isinstance(value, EventStore):
+        return None
+    shown = masked_url(value) if isinstance(value, str) else value
+    return f"must be local, redis or an EventStore, not {shown!r}"
 
 
-def _event_store(settings: Settings, _attribute: attrs.Attribute[Any], value: object) -> None:
+def _only_with_redis(settings: Settings, _attribute: attrs.Attribute[Any], value: object) -> None:
     if value == "redis" and settings.interrupt_redis_url is None:
         raise ConfigurationError(
             "event_store='redis' needs interrupt_redis_url, for instance redis://localhost: the end of a run and "
@@ -355,13 +359,7 @@ class Settings:
     timings: Timings = _setting(
         attrs.Factory(Timings), _must_be("Timings(...)", lambda value: isinstance(value, Timings))
     )
-    event_store: str | EventStore = _setting(
-        "local",
-        _must_be(
-            "local, redis or an EventStore", lambda value: value in NAMED_STORES or isinstance(value, EventStore)
-        ),
-        also=_event_store,
-    )
+    event_store: str | EventStore = _setting("local", _store, also=_only_with_redis)
     broker_url: str | None = _setting(None, _broker_url, variable=str)
     backend_url: str | None = _setting(None, _redis_url, variable=str)
     enable_embedded_worker: bool = _setting(False, YES_OR_NO)
