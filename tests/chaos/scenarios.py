@@ -230,7 +230,7 @@ SCENARIOS = {
             soak.soak,
             short=0,
             full=180,
-            at_once=36,
+            at_once=20,
             nodes=3,
             proxied=True,
             broken=True,
