@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Never
 import attrs
 import trio
 
-from ...errors import ConfigurationError, DeployError
+from ...errors import DeployError
 from ...protocol.deployment import DeploymentState, DeploymentStatus
 from ..asyncio_bridge import run_trio
 from .api import Api
@@ -402,11 +402,6 @@ class _Service(Api):
 
 def _settings(config: AgentRunConfig, code: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     network = config.network_config
-    if network.network_mode != "PUBLIC" and not (network.vpc_id and network.vswitch_ids):
-        raise ConfigurationError(
-            f"the network mode {network.network_mode} needs AGENT_RUN_VPC_ID, AGENT_RUN_VSWITCH_IDS and "
-            "AGENT_RUN_SECURITY_GROUP_ID"
-        )
     values = {
         "artifactType": "Code",
         "codeConfiguration": dict(code),

@@ -52,7 +52,7 @@ class Api:
         """Call a method of the client, and return the body of its answer. Raises as `Calls` does."""
         call = getattr(self._client, f"{method}_with_options")
         done = await self.call(what, lambda: call(*args, {}, self._options()), repeatable=repeatable)
-        return done.body
+        return getattr(done, "body", None)  # an answer to DELETE has none
 
     def request(self, kind: str, values: Mapping[str, Any] | None = None, body: str | None = None) -> Any:
         """A request; with `values`, spelt as in JSON, its body is a `body`, by default `KIND` + `Input`."""

@@ -185,4 +185,6 @@ def _failure_of(error: Exception) -> _Failure | None:
             retry_after=None if after is None else after / 1000,
         )
     cause = getattr(inner, "inner_exception", None) or inner
-    return _Failure(status=None, code=type(cause).__name__, message=str(cause))
+    # What the OSS SDK refuses before it sends, such as a name that no bucket can have.
+    unsent = library == "alibabacloud_oss_v2" and type(inner).__name__ not in ("RequestError", "ResponseError")
+    return _Failure(status=400 if unsent else None, code=type(cause).__name__, message=str(cause))

@@ -145,6 +145,13 @@ class NetworkConfig:
     security_group_id: str | None = None
     vswitch_ids: list[str] | None = None
 
+    def __attrs_post_init__(self) -> None:
+        if self.network_mode != "PUBLIC" and not (self.vpc_id and self.security_group_id and self.vswitch_ids):
+            raise ConfigurationError(
+                f"the network mode {self.network_mode} needs AGENT_RUN_VPC_ID, AGENT_RUN_SECURITY_GROUP_ID and "
+                "AGENT_RUN_VSWITCH_IDS"
+            )
+
 
 @attrs.frozen(kw_only=True)
 class VPCConfig:
@@ -209,7 +216,7 @@ class FCConfig(InstanceConfig):
     account_id: str | None = None
     """The number of the Alibaba Cloud account."""
     vpc_config: VPCConfig | None = None
-    disk: int = attrs.field(default=512, validator=attrs.validators.in_((512, 10240)))
+    disk: int = attrs.field(default=512)
     """MiB: 512 or 10240."""
     timeout: int = attrs.field(default=3600, validator=_positive)
     """Seconds after which a request is cut, also a stream that is not finished."""
@@ -234,6 +241,11 @@ class FCConfig(InstanceConfig):
             vpc_config=VPCConfig(**vpc) if vpc else None,
             **_given(disk=_number("FC_DISK", int), timeout=_number("FC_TIMEOUT", int)),
         )
+
+    @disk.validator
+    def _check_disk(self, _: Any, value: int) -> None:
+        if value not in (512, 10240):
+            raise ConfigurationError(f"disk must be 512 or 10240 MiB, not {value}")
 
     def _missing(self) -> list[str]:
         return super()._missing() + ([] if self.account_id or self.endpoint else ["FC_ACCOUNT_ID"])
