@@ -122,7 +122,7 @@ class AgentRunDeployManager(ArchiveDeployManager):
 
         refuse_deploy_options(self, others)
         given = Source(app, entrypoint, project_dir, external_whl_path)
-        name = checked_name(deploy_name or given.name or "agent")
+        name = checked_name(deploy_name or given.name)
         if not skip_upload:
             self.agentrun_config.ensure_valid()
             self.oss_config.ensure_valid()
@@ -168,7 +168,7 @@ class AgentRunDeployManager(ArchiveDeployManager):
         # What needs no package comes first: a wrong key is found in a second, and packing takes a minute.
         service = _Service(config, list(environment.values()))
         bucket = Bucket(self.oss_config, config.region_id, EXTRA, "agentrun-deploy-access")
-        before = await service.find(name, agentrun_id)
+        before = await self._before(service, name, agentrun_id)
         wheel, archive = await self._package(given, name, folder, packaging)
         key = await bucket.upload(archive, self._report)
         code = {
@@ -220,6 +220,18 @@ class AgentRunDeployManager(ArchiveDeployManager):
             f"https://functionai.console.aliyun.com/{self.agentrun_config.region_id}/agent/infra/agent-runtime/"
             f"agent-detail?id={runtime_id}"
         )
+
+    async def _before(self, service: _Service, name: str, agentrun_id: str | None) -> Any:
+        """The runtime that is updated, completely; None if it has to be made."""
+        found = await service.find(name, agentrun_id)
+        if found is not None and found.status == "DELETING":
+            self._report(f"Waiting until the former runtime {found.agent_runtime_id} is deleted")
+            if not await service.wait_gone(str(found.agent_runtime_id), self.deploy_timeout):
+                raise DeployError(
+                    f"{found.agent_runtime_id} is still being deleted; choose another name: --name NAME"
+                )
+            return None
+        return found
 
     async def _wait(self, service: _Service, runtime_id: str, name: str) -> str:
         """Wait for the runtime, and then for its endpoint, which is made if there is none; returns its URL."""
@@ -287,17 +299,8 @@ class AgentRunDeployManager(ArchiveDeployManager):
             raise DeployError(f"{deploy_id} was not made by trio-agentapp; delete it at {self._console(deploy_id)}")
         self._report(f"Deleting the agent runtime {deploy_id}")
         await service.delete(deploy_id)
-
-        async def gone() -> bool | None:
-            try:
-                await service.get(deploy_id)
-            except Missing:
-                return True
-            return None
-
-        reason = None
-        if await wait_until(gone, self.deploy_timeout) is None:
-            reason = f"it is still being deleted after {self.deploy_timeout:g} s"
+        gone = await service.wait_gone(deploy_id, self.deploy_timeout)
+        reason = None if gone else f"it is still being deleted after {self.deploy_timeout:g} s"
         return attrs.evolve(_status_of(found, ""), state=DeploymentState.STOPPED, reason=reason)
 
 
@@ -334,6 +337,18 @@ class _Service(Api):
         """Delete a runtime. It is no error if it is gone."""
         with suppress(Missing):
             await self.do(f"deleting the agent runtime {runtime_id}", "delete_agent_runtime", runtime_id)
+
+    async def wait_gone(self, runtime_id: str, timeout: float) -> bool:
+        """Wait until a runtime that is being deleted is gone; False if it is there after `timeout` seconds."""
+
+        async def gone() -> bool | None:
+            try:
+                await self.get(runtime_id)
+            except Missing:
+                return True
+            return None
+
+        return await wait_until(gone, timeout) is not None
 
     async def create_endpoint(self, runtime_id: str) -> Any:
         values = {"agentRuntimeEndpointName": ENDPOINT, "targetVersion": "LATEST", "description": OURS}

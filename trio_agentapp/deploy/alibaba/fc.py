@@ -123,7 +123,7 @@ class FCDeployManager(ArchiveDeployManager):
 
         refuse_deploy_options(self, others)
         given = Source(app, entrypoint, project_dir, external_whl_path)
-        name = checked_name(function_name or deploy_name or given.name or "agent")
+        name = checked_name(function_name or deploy_name or given.name)
         if not skip_upload:
             self.fc_config.ensure_valid()
             self.oss_config.ensure_valid()

@@ -111,7 +111,7 @@ class ModelstudioDeployManager(DeployManager):
         if agent_id is not None and deploy_name is None:
             name = None  # the agent keeps its name
         options: dict[str, Any] = {
-            "name": name or given.name or "agent",
+            "name": name or given.name,
             "requirements": requirements,
             "allowed": allowed,
             "environment": variables,

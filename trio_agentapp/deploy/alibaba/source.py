@@ -43,7 +43,10 @@ class Source:
         if self.wheel_path is None and source is None:
             raise ConfigurationError("there is nothing to deploy: give an app or an entrypoint")
         self.source = source or ""
-        self.name = None if source is None else default_name(source)
+        if self.wheel_path is not None:
+            self.name = self.wheel_path.name.partition("-")[0].removeprefix("agentapp_")
+        else:
+            self.name = default_name(self.source)
 
     async def wheel(self, folder: Path, report: Callable[[str], object], **options: Any) -> Path:
         if self.wheel_path is not None:
