@@ -334,3 +334,29 @@ def test_secrets_are_in_no_repr() -> None:
     bucket = OSSConfig(access_key_secret=SECRET, security_token=TOKEN)
     assert SECRET not in f"{config!r}{config}{bucket!r}{attrs.evolve(config, cpu=1)}"
     assert TOKEN not in f"{config!r}{bucket!r}"
+
+
+async def test_a_refused_runtime_of_another_process_is_kept(cloud: Cloud, manager: Manager, wheel: Path) -> None:
+    some = {"agentRuntimeId": "ar-x", "agentRuntimeName": "friday", "description": "Made by trio-agentapp"}
+    cloud.faults.append(Fault(f"POST {RUNTIMES}$", 409, "ERR_CONFLICT"))
+    right = cloud.answer
+
+    def answer(request: Any) -> Any:
+        if request.line == f"POST {RUNTIMES}":  # another process was faster
+            cloud.runtimes["ar-x"] = {**some, "status": "READY", "looks": 0}
+        return right(request)
+
+    cloud.answer = answer  # type: ignore[method-assign]
+    try:
+        with pytest.raises(DeployError, match="making the agent runtime friday: it exists"):
+            await deploy(manager(), wheel)
+    finally:
+        del cloud.answer
+    assert cloud.runtimes["ar-x"]["status"] == "READY"
+
+
+async def test_a_runtime_that_is_being_deleted_is_waited_for(cloud: Cloud, manager: Manager, wheel: Path) -> None:
+    await deploy(manager(), wheel)
+    cloud.runtimes["ar-1"].update(status="DELETING", looks=0)
+    assert (await deploy(manager(), wheel)).deploy_id == "ar-2"
+    assert list(cloud.runtimes) == ["ar-2"]

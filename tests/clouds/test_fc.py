@@ -191,3 +191,20 @@ async def test_a_failed_update_keeps_the_function(cloud: Cloud, manager: Manager
     ):
         await deploy(manager(), wheel)
     assert list(cloud.functions) == ["friday"]
+
+
+async def test_a_refused_function_of_another_process_is_kept(cloud: Cloud, manager: Manager, wheel: Path) -> None:
+    """Two deployments of one name: the slower one is refused, and does not delete what the faster one has made."""
+    hold = threading.Event()
+    cloud.faults.append(Fault("HEAD", 0, hold=hold))
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def slower() -> None:
+            with pytest.raises(DeployError, match="making the function friday: it exists, or is being changed"):
+                await deploy(manager(), wheel)
+
+        await trio.to_thread.run_sync(cloud.wait_for, "HEAD")
+        await deploy(manager(), wheel)
+        hold.set()
+    assert cloud.functions["friday"]["state"] == "Active"

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,10 @@ async def test_the_requests_of_a_deployment(
     monkeypatch.setenv("MODELSTUDIO_WORKSPACE_ID", "ws-1")
     monkeypatch.setenv("DASHSCOPE_API_KEY", "the-key-of-the-model")
     caplog.set_level(logging.DEBUG)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     steps: list[str] = []
-    manager = ModelstudioDeployManager(OSSConfig.from_env(), build_root=tmp_path / "builds", report=steps.append)
+    manager = ModelstudioDeployManager(OSSConfig.from_env(), report=steps.append)
     done = await manager.deploy(entrypoint=agent, environment={"MODEL": VALUE}, agent_desc="helps")
     assert cloud.lines == ["POST /ws-1/datacenter", "PUT /lease/lease-1", "POST /openapi/ws-1/highCode/publish"]
     asked, put, published = cloud.requests
@@ -60,7 +63,7 @@ async def test_the_requests_of_a_deployment(
     assert start["port"] == 8080
     assert b'FC_RUN_CMD: "python3 /code/python/deploy_starter/main.py"' in wheel.read("deploy_starter/config.yml")
     assert wheel.read("deploy_starter/user_bundle/app/friday.py").decode() == AGENT
-    assert list((tmp_path / "builds").iterdir()) == []
+    assert os.listdir(tempfile.gettempdir()) == []
     assert (done.deploy_id, done["modelstudio_deploy_id"], done["workspace_id"]) == ("deploy-1", "deploy-1", "ws-1")
     assert done.url.startswith("https://bailian.console.aliyun.com/")
     assert (done["resource_name"], done["wheel_path"]) == ("friday", "")

@@ -19,7 +19,7 @@ from .api import Api
 from .archive import PYTHON
 from .bucket import Bucket
 from .bundle import STARTER, builds_folder, checked_name
-from .calls import Missing, wait_until
+from .calls import Missing, Uncertain, wait_until
 from .configs import AgentRunConfig, OSSConfig
 from .manager import (
     DEPLOY_TIMEOUT,
@@ -179,18 +179,23 @@ class AgentRunDeployManager(ArchiveDeployManager):
         }
         settings = _settings(config, code, environment)
         runtime_id = None if before is None else str(before.agent_runtime_id)
-        ready = False
+        ready, undo = False, True
         try:
             if runtime_id is None:
                 self._report(f"Making the agent runtime {name}")
-                runtime_id = await service.create({"agentRuntimeName": name, **settings})
+                try:
+                    runtime_id = await service.create({"agentRuntimeName": name, **settings})
+                except DeployError as error:
+                    # One that was refused has made nothing. A runtime of the name is another process's then.
+                    undo = isinstance(error, Uncertain)
+                    raise
             else:
                 self._report(f"Updating the agent runtime {name} ({runtime_id})")
                 await service.update(runtime_id, settings)
             url = await self._wait(service, runtime_id, name)
             ready = True
         finally:
-            if not ready:
+            if undo and not ready:
                 with trio.move_on_after(UNDO_TIMEOUT) as scope:
                     scope.shield = True
                     await self._undo(service, name, runtime_id, before)

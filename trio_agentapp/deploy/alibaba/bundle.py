@@ -13,6 +13,7 @@ import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,7 +91,7 @@ def bundle_of(
     package, version = f"agentapp_{re.sub(r'[^a-z0-9]+', '_', name.lower()).strip('_')}", _version(digest)
     files[f"{package}-{version}.dist-info/METADATA"] = "".join(
         [
-            f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n",
+            f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\nRequires-Python: >=3.11\n",
             *(f"Requires-Dist: {line}\n" for line in context.requirements.lines),
         ]
     ).encode()
@@ -166,8 +167,9 @@ def builds_folder(build_root: str | os.PathLike[str] | None) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if build_root is None:
             for path in folder.iterdir():
-                if path.stat().st_mtime < time.time() - KEPT:
-                    path.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):  # another process removes them too
+                    if path.stat().st_mtime < time.time() - KEPT:
+                        path.unlink()
     except OSError as error:
         raise DeployError(f"{folder} cannot be used for packages: {error.strerror}; name a build_root") from error
     return folder

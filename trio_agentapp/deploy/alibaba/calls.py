@@ -15,7 +15,7 @@ import trio
 
 from ...errors import DeployError
 
-__all__ = ["Calls", "Conflict", "Missing", "Unanswered", "wait_until"]
+__all__ = ["Calls", "Conflict", "Missing", "Unanswered", "Uncertain", "wait_until"]
 
 T = TypeVar("T")
 
@@ -26,6 +26,9 @@ clients that were refused together do not come back together."""
 
 FIRST_LOOK, LONGEST_LOOK = 1.0, 10.0
 """Seconds between two looks at something that is being made."""
+
+SHORTEST = 8
+"""Characters of a value that is hidden. Shorter ones, such as `true`, would hide parts of words."""
 
 KEY_CODES = (
     "InvalidAccessKey",
@@ -51,6 +54,10 @@ class Unanswered(Exception):
     def __init__(self, status: int | None, code: str, message: str) -> None:
         super().__init__(message)
         self.status_code, self.code, self.message = status, code, message
+
+
+class Uncertain(DeployError):
+    """Nobody knows whether the call had its effect: its answer was lost, or the service failed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -83,7 +90,7 @@ class Calls:
         self.service = service
         self._where = where
         self._policy = policy
-        self._hidden = sorted((each for each in hidden if len(each) > 3), key=len, reverse=True)
+        self._hidden = sorted((each for each in hidden if len(each) >= SHORTEST), key=len, reverse=True)
 
     async def __call__(self, what: str, call: Callable[[], T], *, repeatable: bool = True) -> T:
         """Return the result of `call`, which runs in a thread.
@@ -94,7 +101,8 @@ class Calls:
         Raises:
             Missing: the resource does not exist.
             Conflict: it exists, or is being changed.
-            DeployError: it failed for another reason; the message begins with `what`.
+            Uncertain: the service failed or did not answer.
+            DeployError: it failed for another reason; each message begins with `what`.
         """
         for attempt in range(ATTEMPTS):
             try:
@@ -121,7 +129,7 @@ class Calls:
         if failure.throttled:
             return DeployError(f"{what}: {self.service} refused {ATTEMPTS} attempts ({said}); try again later")
         if failure.status is None:
-            return DeployError(
+            return Uncertain(
                 f"{what}: {self.service} at {self._where} does not answer ({said}); check the network, "
                 "the region and the endpoint"
             )
@@ -139,7 +147,8 @@ class Calls:
             return Missing(f"{what}: it does not exist ({said})")
         if failure.status == 409:
             return Conflict(f"{what}: it exists, or is being changed ({said})")
-        return DeployError(f"{what}: {self.service} answered {failure.status}: {said}")
+        kind = Uncertain if failure.passing else DeployError
+        return kind(f"{what}: {self.service} answered {failure.status}: {said}")
 
     def shown(self, text: str) -> str:
         """The text without hidden values."""

@@ -20,7 +20,7 @@ from .api import Api
 from .archive import PYTHON
 from .bucket import Bucket
 from .bundle import STARTER, builds_folder, checked_name
-from .calls import Conflict, Missing, wait_until
+from .calls import Conflict, Missing, Uncertain, wait_until
 from .configs import FCConfig, OSSConfig
 from .manager import (
     DEPLOY_TIMEOUT,
@@ -175,20 +175,25 @@ class FCDeployManager(ArchiveDeployManager):
         wheel, archive = await self._package(given, name, folder, packaging)
         key = await bucket.upload(archive, self._report)
         settings = _settings(config, {"ossBucketName": bucket.name, "ossObjectName": key}, environment)
-        ready = False
+        ready, undo = False, True
         try:
             if exists:
                 self._report(f"Updating the function {name}")
                 await service.update(name, settings)
             else:
                 self._report(f"Making the function {name}")
-                await service.create({"functionName": name, **settings})
+                try:
+                    await service.create({"functionName": name, **settings})
+                except DeployError as error:
+                    # One that was refused has made nothing. A function of the name is another process's then.
+                    undo = isinstance(error, Uncertain)
+                    raise
             self._report("Making its HTTP trigger")
             url = await service.trigger(name, auth_type)
             await self._wait(service, name)
             ready = True
         finally:
-            if not ready and not exists:
+            if undo and not (ready or exists):
                 with trio.move_on_after(UNDO_TIMEOUT) as scope:
                     scope.shield = True
                     await self._undo(service, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
@@ -49,7 +50,7 @@ class ModelstudioDeployManager(DeployManager):
 
     Each method can be awaited from Trio and from asyncio. Configurations are read from the environment if they are
     not given. `oss_config` is accepted for old scripts: ModelStudio lends the storage for the upload. `build_root`:
-    the folder for packages. `report` is called with the name of each step.
+    the folder for packages that are not uploaded. `report` is called with the name of each step.
 
     ModelStudio's API can publish an app, and no more: `status`, `list`, `logs`, `scale` and `stop` say what to use.
     """
@@ -107,7 +108,7 @@ class ModelstudioDeployManager(DeployManager):
             key = self.modelstudio_config.dashscope_api_key
             if key is not None and external_whl_path is None:
                 variables.setdefault("DASHSCOPE_API_KEY", key)
-        name = checked_name(deploy_name) if deploy_name is not None else given.name
+        name: str | None = checked_name(deploy_name) if deploy_name is not None else given.name
         if agent_id is not None and deploy_name is None:
             name = None  # the agent keeps its name
         options: dict[str, Any] = {
@@ -140,14 +141,13 @@ class ModelstudioDeployManager(DeployManager):
     async def _deploy(
         self, given: Source, name: str | None, options: dict[str, Any], details: dict[str, Any], skip_upload: bool
     ) -> ModelstudioDeployment:
-        wheel = await given.wheel(builds_folder(self.build_root), self._report, port=PORT, **options)
-        identifier = ""
-        if not skip_upload:
-            try:
-                identifier = await self._publish(wheel, name, details, list(options["environment"].values()))
-            finally:
-                if given.wheel_path is None:
-                    wheel.unlink(missing_ok=True)
+        identifier, hidden = "", list(options["environment"].values())
+        if skip_upload:
+            wheel = await given.wheel(builds_folder(self.build_root), self._report, port=PORT, **options)
+        else:
+            with tempfile.TemporaryDirectory(prefix="agentapp-wheel-") as folder:
+                wheel = await given.wheel(Path(folder), self._report, port=PORT, **options)
+                identifier = await self._publish(wheel, name, details, hidden)
         kept = skip_upload or given.wheel_path is not None
         return ModelstudioDeployment(
             deploy_id=identifier,
