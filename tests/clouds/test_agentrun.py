@@ -166,6 +166,9 @@ async def test_status_list_and_publish(cloud: Cloud, manager: Manager, wheel: Pa
     assert [each.deploy_id for each in await manager().list()] == ["ar-1"]
     assert await manager().publish("ar-1", "the first") == "7"
     assert cloud.requests[-1].json == {"description": "the first"}
+    for wrong in ("", "ar-1/endpoints", "ar-1?x"):
+        with pytest.raises(DeployError, match="there is no deployment"):
+            await manager().stop(wrong)
     for call in (manager().logs("ar-1"), manager().scale("ar-1", 2)):
         with pytest.raises(DeployError, match="AGENT_RUN_"):
             await call
@@ -303,6 +306,7 @@ async def test_a_half_made_deployment_is_completed(cloud: Cloud, manager: Manage
         ({"AGENT_RUN_LOG_PROJECT": "p"}, "set both AGENT_RUN_LOG_PROJECT and AGENT_RUN_LOG_STORE"),
         ({"AGENT_RUN_ENDPOINT": "http://10.0.0.1"}, "in the clear; use https://"),
         ({"AGENT_RUN_ENDPOINT": "https://a/b"}, "an endpoint must be a host"),
+        ({"AGENT_RUN_REGION_ID": "a.b/#"}, "region_id 'a.b/#' is not a region such as cn-hangzhou"),
         ({"OSS_REGION": "cn-shanghai"}, "the bucket is in cn-shanghai and the service in cn-hangzhou"),
         ({"AGENT_RUN_NETWORK_MODE": "PRIVATE"}, "needs AGENT_RUN_VPC_ID"),
     ],

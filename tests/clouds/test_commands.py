@@ -40,6 +40,10 @@ def test_agentrun(cloud: Cloud, shell: Path, wheel: Path) -> None:
     done = call("deploy", "agentrun", str(wheel), "-c", "c.yaml", "-E", f"B={VALUE}", "--memory", "4096")
     assert done.stdout == "agentrun:cn-shanghai/ar-1\n"
     assert "Uploading " in done.stderr
+    assert (
+        "is ready on https://ar-1.example.com (trio-agentapp stop agentrun:cn-shanghai/ar-1 stops it)"
+        in done.stderr
+    )
     [created] = cloud.requests_of("POST .*/runtimes")
     sent = created.json
     assert (sent["agentRuntimeName"], sent["cpu"], sent["memory"]) == ("friday", 1.0, 4096)
@@ -52,7 +56,7 @@ def test_agentrun(cloud: Cloud, shell: Path, wheel: Path) -> None:
     assert "AGENT_RUN_LOG_PROJECT" in call("logs", target, code=1).stderr
     assert "by its sessions" in call("scale", target, "2", code=1).stderr
     assert "leave --timeout out" in call("stop", target, "--timeout", "1", code=2).stderr
-    assert "is stopped" in call("stop", target).stderr
+    assert call("stop", target).stderr == "ar-1 (friday) is stopped\n"
     assert cloud.runtimes == {}
     assert "it does not exist" in call("stop", target, code=1).stderr
 

@@ -19,7 +19,7 @@ import pytest
 import trio
 
 from trio_agentapp.deploy.alibaba.archive import PYTHON, archive_of
-from trio_agentapp.deploy.alibaba.bundle import bundle_of, default_name
+from trio_agentapp.deploy.alibaba.bundle import builds_folder, bundle_of, default_name, written
 from trio_agentapp.errors import DeployError
 
 AGENT = """
@@ -86,6 +86,28 @@ def test_the_wheel(folder: Path, tmp_path: Path) -> None:
     requires = found["agentapp_my_friday"].requires or []
     assert f"trio=={metadata.version('trio')}" in requires
     assert all("==" in line for line in requires)
+
+
+def test_a_package_holds_no_others(tmp_path: Path) -> None:
+    """The folder for packages may be inside the project."""
+    (tmp_path / "serve.py").write_text("from trio_agentapp import AgentApp\napp = AgentApp()\n")
+    first = bundle_of(str(tmp_path / "serve.py"), name="friday", port=1)
+    written(builds_folder(tmp_path / "builds") / first.file_name, first.content)
+    assert bundle_of(str(tmp_path / "serve.py"), name="friday", port=1) == first
+
+
+def test_old_packages_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTAPP_HOME", str(tmp_path))
+    folder = builds_folder(None)
+    for name in ("agentapp_old.zip", "agentapp_new.zip", "of-others"):
+        (folder / name).touch()
+    for name in ("agentapp_old.zip", "of-others"):
+        os.utime(folder / name, (0, 0))
+    assert {path.name for path in builds_folder(None).iterdir()} == {
+        "agentapp_new.zip",
+        "of-others",
+        "CACHEDIR.TAG",
+    }
 
 
 def test_the_archive_is_for_the_python_of_the_service(archive: Path, folder: Path) -> None:

@@ -175,7 +175,10 @@ def _deploy(
         write(str(getattr(done, "artifact_url", None) or getattr(done, "wheel_path", "")))
     else:
         target = f"{prefix}{done.deploy_id}"
-        say(f"{app} is deployed; see {done.url}")
+        if prefix == "modelstudio:":
+            say(f"{app} is published; see {done.url}")
+        else:
+            say(f"{app} is ready on {done.url} (trio-agentapp stop {target} stops it)")
         write(target)
     return ExitCode.OK
 

@@ -99,7 +99,8 @@ def list_deployments(
 def as_line(seen: DeploymentStatus) -> str:
     name = f" ({seen.app_name})" if seen.app_name else ""
     reason = f": {seen.reason}" if seen.reason else ""
-    return f"{seen.deploy_id}{name} at {seen.url} is {seen.state.value}{reason}"
+    where = f" at {seen.url}" if seen.url else ""
+    return f"{seen.deploy_id}{name}{where} is {seen.state.value}{reason}"
 
 
 def _age(since: float) -> str:

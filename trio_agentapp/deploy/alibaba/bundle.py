@@ -37,6 +37,9 @@ APP = "deploy_starter/user_bundle/app"
 NAME = re.compile(r"[A-Za-z_][\w-]{0,62}", re.ASCII)
 """Names that all three services take."""
 
+CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n"
+"""Of the Cache Directory Tagging Specification. Packages leave such folders out, so none has others inside."""
+
 MAIN = '''\
 """Starts the app. Made by trio-agentapp."""
 
@@ -164,9 +167,11 @@ def builds_folder(build_root: str | os.PathLike[str] | None) -> Path:
     """
     folder = Records().folder.parent / "builds" if build_root is None else Path(build_root).absolute()
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / "CACHEDIR.TAG").write_text(CACHE_TAG)
         if build_root is None:
-            for path in folder.iterdir():
+            for path in folder.glob("agentapp_*"):
                 with suppress(FileNotFoundError):  # another process removes them too
                     if path.stat().st_mtime < time.time() - KEPT:
                         path.unlink()

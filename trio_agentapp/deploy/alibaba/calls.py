@@ -196,4 +196,8 @@ def _failure_of(error: Exception) -> _Failure | None:
     cause = getattr(inner, "inner_exception", None) or inner
     # What the OSS SDK refuses before it sends, such as a name that no bucket can have.
     unsent = library == "alibabacloud_oss_v2" and type(inner).__name__ not in ("RequestError", "ResponseError")
-    return _Failure(status=400 if unsent else None, code=type(cause).__name__, message=str(cause))
+    return _Failure(
+        status=400 if unsent else None,
+        code=type(cause).__name__,
+        message=str(getattr(cause, "message", None) or cause),
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -33,12 +34,19 @@ T = TypeVar("T")
 REQUEST_TIMEOUT = 30.0
 """Seconds for the answer to one request."""
 
+REGION = re.compile(r"[a-z0-9-]+")
+
 KEY = ("ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET", "ALIBABA_CLOUD_SECURITY_TOKEN")
 
 
 def _positive(_: Any, attribute: attrs.Attribute[Any], value: float) -> None:
     if not value > 0:
         raise ConfigurationError(f"{attribute.name} must be more than 0, not {value}")
+
+
+def _region(_: Any, attribute: attrs.Attribute[Any], value: str | None) -> None:
+    if value is not None and not REGION.fullmatch(value):
+        raise ConfigurationError(f"{attribute.name} {value!r} is not a region such as cn-hangzhou")
 
 
 @attrs.frozen(kw_only=True)
@@ -81,7 +89,7 @@ class OSSConfig(AccessKey):
     """The bucket for code archives. It is made if it does not exist."""
 
     bucket_name: str | None = None
-    region: str | None = None
+    region: str | None = attrs.field(default=None, validator=_region)
     """By default that of the service, which can only read buckets of its own region."""
     endpoint: str | None = None
     """By default that of the region."""
@@ -166,7 +174,7 @@ class VPCConfig:
 class InstanceConfig(AccessKey):
     """What instances of an app get."""
 
-    region_id: str = "cn-hangzhou"
+    region_id: str = attrs.field(default="cn-hangzhou", validator=_region)
     endpoint: str | None = None
     """Host of the API, by default that of the region."""
     log_config: LogConfig | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import attrs
 
 from ...abc import DeployManager
+from ...errors import DeployError
 from ...protocol.deployment import Deployment, DeploymentStatus
 from ..asyncio_bridge import run_trio
 from .archive import archive_of
@@ -24,6 +26,8 @@ UNDO_TIMEOUT = 60.0
 """Seconds for deleting what a failed deployment has made."""
 
 PORT = 8090
+
+ID = re.compile(r"[\w-]{1,128}", re.ASCII)
 
 OURS = "Made by trio-agentapp"
 """The description of what these managers make. They delete nothing else."""
@@ -71,10 +75,10 @@ class ArchiveDeployManager(DeployManager):
         Raises:
             DeployError: there is no such deployment, or the service refuses.
         """
-        return await run_trio(self._publish, deploy_id, description)
+        return await run_trio(self._publish, _checked(deploy_id), description)
 
     async def status(self, deploy_id: str) -> DeploymentStatus:
-        return await run_trio(self._status, deploy_id)
+        return await run_trio(self._status, _checked(deploy_id))
 
     async def list(self) -> Sequence[DeploymentStatus]:
         """The deployments of the region that this manager made, without their URLs."""
@@ -86,7 +90,7 @@ class ArchiveDeployManager(DeployManager):
 
         The service ends the instances: runs that are alive then are cut.
         """
-        return await run_trio(self._stop, deploy_id)
+        return await run_trio(self._stop, _checked(deploy_id))
 
     async def delete(self, deploy_id: str) -> DeploymentStatus:
         """The same as `stop`."""
@@ -112,6 +116,13 @@ class ArchiveDeployManager(DeployManager):
         """Make wheel and archive of the app."""
         wheel = await given.wheel(folder, self._report, name=name, port=PORT, **options)
         return wheel, await archive_of(wheel, folder, index_url=self.index_url, report=self._report)
+
+
+def _checked(deploy_id: str) -> str:
+    """Only what can be an id becomes a part of a URL."""
+    if not ID.fullmatch(deploy_id):
+        raise DeployError(f"there is no deployment {deploy_id!r}")
+    return deploy_id
 
 
 def is_own(found: Any) -> bool:
