@@ -6,9 +6,12 @@ from .alibaba import (
     AgentRunDeployManager,
     FCConfig,
     FCDeployManager,
+    LogConfig,
     ModelstudioConfig,
     ModelstudioDeployManager,
+    NetworkConfig,
     OSSConfig,
+    VPCConfig,
 )
 from .cluster import K8sConfig
 from .kubernetes import KubernetesDeployManager
@@ -25,6 +28,9 @@ __all__ = [
     "FCDeployManager",
     "FCConfig",
     "OSSConfig",
+    "LogConfig",
+    "NetworkConfig",
+    "VPCConfig",
     "DeploymentMode",
     "Deployment",
     "DeploymentState",

@@ -280,7 +280,7 @@ class AgentRunDeployManager(ArchiveDeployManager):
                     await service.delete(str(found))
                 return
             self._report(f"Putting the former version of {name} back")
-            former = before.to_map()
+            former = {"environmentVariables": {}, **before.to_map()}
             await service.update(str(runtime_id), {key: former[key] for key in FORMER if key in former})
         except DeployError as error:
             self._report(f"This did not work: {error}")
