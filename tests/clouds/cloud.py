@@ -309,6 +309,7 @@ def _error(
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # one packet for each answer: two would wait for each other
 
     def answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
