@@ -177,9 +177,11 @@ class Operations:
             self.memory.note_anonymous(watched.key)
         if self.config.task_event_timeout is not None and watched.run is not None:
             self.silence.watch(watched.run)
-        return Started(
-            task=Task(watched.run_id, watched.session_id, self.memory.asked(watched.run_id)), watched=watched
-        )
+        return Started(task=self._task(watched.run_id, watched.session_id), watched=watched)
+
+    def _task(self, task_id: str, context_id: str) -> Task:
+        """A task before the first event of its run."""
+        return Task(task_id, context_id, self.memory.asked(task_id), seen=self.memory.seen)
 
     def _refuse(self, asked: Asked, request: AgentRequest, message: Mapping[str, Any], busy: SessionBusy) -> Task:
         """A task that was rejected because its context has a live one."""
@@ -209,11 +211,9 @@ class Operations:
             if watched is not None:
                 watched.subscriber.close()
             raise
-        if not task.interrupted:
-            # An answer is in the events of the run; this message is not.
-            said = {**message, "taskId": task_id, "contextId": known.key.session_id}
-            self.memory.remember(task_id, said)
-            task.history.append(said)
+        said = {**message, "taskId": task_id, "contextId": known.key.session_id}
+        self.memory.remember(task_id, said)
+        task.history.append(said)
         return Started(task=task, watched=watched, turns=turns)
 
     def _over(self, task_id: str, state: str) -> A2AError:
@@ -323,21 +323,20 @@ class Operations:
         If its events are not at hand, there is no reader, and the task has its state only.
         """
         record = known.latest
-        history = self.memory.asked(record.run_id)
         try:
             end = await self.app.access.viewing.end(record)
             watched = await self.app.access.attach(asked.caller, record.run_id)
         except (StreamExpired, Elsewhere):
-            return task_of_record(record, history), None
+            return task_of_record(record, self.memory.asked(record.run_id)), None
         assert watched is not None  # noqa: S101  every run has a first event
-        task = Task(record.run_id, record.key.session_id, history)
+        task = self._task(record.run_id, record.key.session_id)
         try:
             with trio.move_on_after(CAUGHT_UP):
                 while not task.terminal and watched.subscriber.position < end:
                     for event in await watched.subscriber.receive():
                         task.apply(event)
                 if task.gap and known.run is not None and not task.terminal:
-                    task = await self._recapped(known.run, watched, history)
+                    task = await self._recapped(known.run, watched)
         except (trio.EndOfChannel, trio.ClosedResourceError):
             watched.subscriber.close()
             raise BackendUnavailable("This task cannot be read at present.", retry_after=1.0) from None
@@ -349,9 +348,9 @@ class Operations:
             task.timestamp = stamp(changed_at(record))
         return task, watched
 
-    async def _recapped(self, run: Run, watched: Watched, history: Sequence[Mapping[str, Any]]) -> Task:
+    async def _recapped(self, run: Run, watched: Watched) -> Task:
         """The task of a run on this node whose first events are not kept any more."""
-        task = Task(run.run_id, run.session_id, history)
+        task = self._task(run.run_id, run.session_id)
         task.begin()
         while watched.subscriber.ready:
             await watched.subscriber.receive()  # it has them, so nothing happens meanwhile
@@ -449,7 +448,7 @@ class Operations:
         known = await self.app.access.look(asked.caller, task_id)
         if begun:
             watched = await self.app.access.attach(asked.caller, task_id)
-            task = Task(task_id, known.key.session_id, self.memory.asked(task_id))
+            task = self._task(task_id, known.key.session_id)
         elif known.latest.state.terminal:
             return
         else:

@@ -197,6 +197,7 @@ class PushSender:
         if not self._followed:
             self._idle = trio.Event()
         self._followed.add(watched.run_id)
+        task.live = True
         self._nursery.start_soon(self._follow, watched, task, name=f"push of task {watched.run_id}")
 
     async def wait_idle(self) -> None:
