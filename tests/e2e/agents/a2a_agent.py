@@ -79,6 +79,8 @@ async def chat(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]
                 for number in range(int(rest)):
                     yield f"{number} "
                     await trio.sleep(0.01)
+            case "large":
+                yield "x" * int(rest)
             case "gate":
                 yield "before "
                 while not (MARKS.parent / rest).exists():

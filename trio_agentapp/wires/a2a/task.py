@@ -267,8 +267,9 @@ class Task:
 
     def _take_said(self, message_id: str) -> Mapping[str, Any] | None:
         """Take a message of the client out of the history, where it stood before its place was known."""
-        for place, message in enumerate(self.history):
-            if place and message["messageId"] == message_id and message["role"] == "ROLE_USER":
+        for place in reversed(range(len(self.history))):
+            message = self.history[place]
+            if message["messageId"] == message_id and message["role"] == "ROLE_USER":
                 return self.history.pop(place)
         return None
 
