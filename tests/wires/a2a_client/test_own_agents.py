@@ -23,7 +23,7 @@ from tests.wires.a2a_client.raw_agent import (
     task,
 )
 from trio_agentapp import AgentApp, Run
-from trio_agentapp.errors import AgentTaskFailed, ConfigurationError, ConnectionLost
+from trio_agentapp.errors import AgentTaskFailed, ConfigurationError, ConnectionLost, UnexpectedAnswer
 from trio_agentapp.protocol.content import (
     AudioContent,
     Content,
@@ -36,10 +36,12 @@ from trio_agentapp.protocol.content import (
 )
 from trio_agentapp.protocol.message import Message
 from trio_agentapp.wires import A2AClient
-from trio_agentapp.wires.a2a_client import ArtifactUpdate, TaskState
+from trio_agentapp.wires.a2a_client import ArtifactUpdate, TaskState, resolving
 
 AGENT = Path(__file__).parents[2] / "e2e" / "agents" / "a2a_agent.py"
 VERSIONS = ["1.0", "0.3"]
+DEAD = {"url": "http://127.0.0.1:9/rpc", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
+"""An interface where nothing listens."""
 
 
 def own_agent(folder: Path, **env: str) -> Any:
@@ -229,6 +231,11 @@ async def test_agents_by_their_names() -> None:
                 Instance("http://127.0.0.1:9/rpc", {}, card_is_whole=False),
                 Instance(agent.url, whole),
             ],
+            "one with a whole card is dead": [
+                *(Instance("http://127.0.0.1:9", {**card(), "supportedInterfaces": [DEAD]}) for _ in range(5)),
+                Instance(agent.url, whole),
+            ],
+            "odd ones": [7, "friday", whole],
         }
         for name in found:
             for registry in (Registry(), OldRegistry()):
@@ -237,6 +244,42 @@ async def test_agents_by_their_names() -> None:
         with pytest.raises(ConnectionLost, match="no live instance of agent 'nobody'"):
             async with A2AClient("nobody", registry=Registry()):
                 pass
+
+
+async def test_a_registry_that_fails_or_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolving, "RESOLVE_WITHIN", 0.05)
+
+    class Registry:
+        async def resolve(self, name: str) -> Any:
+            if name == "hangs":
+                await trio.sleep_forever()
+            raise KeyError(name)
+
+    for name, said in (("hangs", "did not answer within"), ("fails", "failed: KeyError: 'fails'")):
+        with pytest.raises(ConnectionLost, match=said):
+            async with A2AClient(name, registry=Registry()):
+                pass
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "http://127.0.0.1/a\r\nX: y", "http://127.0.0.1:99999/", "http://u:p@127.0.0.1/"]
+)
+async def test_a_trusted_card_with_a_url_that_cannot_be_used(url: str) -> None:
+    with pytest.raises(UnexpectedAnswer, match="no URL of HTTP that can be used"):
+        async with A2AClient({**card(), "supportedInterfaces": [{**DEAD, "url": url}]}):
+            pass
+
+
+@pytest.mark.parametrize("streams", [True, False])
+async def test_what_cannot_have_arrived_is_not_called_doubtful(streams: bool) -> None:
+    served = {**card(capabilities={"streaming": streams}), "supportedInterfaces": [DEAD]}
+    async with A2AClient(served) as client:
+        with pytest.raises(ConnectionLost, match=r"attempts to connect to .* failed$"):
+            await client.send("hi")
+    served["supportedInterfaces"] = [{**DEAD, "url": "http://ex\u0430mple.\u2488.com/"}]
+    async with A2AClient(served) as client:
+        with pytest.raises(UnexpectedAnswer, match="cannot be used"):
+            await client.send("hi")
 
 
 def test_wrong_uses() -> None:
