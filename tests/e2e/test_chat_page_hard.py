@@ -208,6 +208,9 @@ def test_an_earlier_message_is_edited(start: Start, context: Any) -> None:
     page.keyboard.press("Escape")
     expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
     page.get_by_role("button", name="Edit").last.click()
+    field.fill("")
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Edit").last.click()
     field.fill("how many")
     page.get_by_role("button", name="Send in a new chat").click()
     for _ in range(2):

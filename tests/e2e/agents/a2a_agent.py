@@ -152,5 +152,22 @@ async def chat(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]
         mark(f"end {do}")
 
 
+@app.endpoint("/watch", methods=["GET"])
+async def watch(do: str) -> AsyncIterator[str]:
+    mark(f"begin {do}")
+    try:
+        yield "waiting "
+        if do == "fail":
+            raise RuntimeError("secret detail")
+        if do == "wait":
+            await trio.sleep_forever()
+    except GeneratorExit:
+        await trio.sleep(0.01)
+        mark(f"cancelled {do}")
+        raise
+    finally:
+        mark(f"end {do}")
+
+
 if __name__ == "__main__":
     app.run(port=int(os.environ.get("PORT", "0")))

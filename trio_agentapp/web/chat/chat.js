@@ -242,10 +242,17 @@ function edit(text, article) {
   edited = run && run.article === article ? run : null;
   branching = run ? null : article;
   setLive(Boolean(run));
-  if (branching) say("What you send begins a new chat from here. Escape keeps this one.");
+  if (branching) say("What you send begins a new chat from here. Escape or an empty field keeps this one.");
   $("text").value = text;
   resize();
   $("text").focus();
+}
+
+// What is sent goes to this chat after all.
+function stay() {
+  branching = null;
+  setLive(false);
+  say("");
 }
 
 function resize() {
@@ -350,7 +357,10 @@ $("form").addEventListener("submit", async (event) => {
     tell(problem);
   }
 });
-$("text").addEventListener("input", resize);
+$("text").addEventListener("input", () => {
+  resize();
+  if (branching && !$("text").value) stay();
+});
 $("text").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
@@ -373,9 +383,7 @@ document.addEventListener("keydown", (event) => {
     document.body.classList.remove("side-open");
     $("open-side").focus();
   } else if (branching) {
-    branching = null;
-    setLive(false);
-    say("");
+    stay();
   } else {
     stop();
   }
