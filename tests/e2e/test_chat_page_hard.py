@@ -247,24 +247,6 @@ def test_chats_of_another_browser_have_titles(start: Start, browser: Any) -> Non
         context.close()
 
 
-def test_a_message_that_is_sent_before_the_page_is_ready(start: Start, context: Any) -> None:
-    held: list[Any] | None = []
-
-    def hold(route: Any) -> None:
-        route.continue_() if held is None else held.append(route)
-
-    context.route("**/runs?limit=100*", hold)
-    page = opened(context, start("page_agent"))
-    page.wait_for_function("document.title.startsWith('Friday')")
-    send(page, "hello")
-    first, held = held, None
-    for route in first:
-        route.continue_()
-    expect(page.locator("article.agent").last).to_contain_text("You said hello")
-    expect(page.locator(".session")).to_have_text(["hello"])
-    assert page.faults == []
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_rule_of_axe_is_violated(start: Start, browser: Any, scheme: str) -> None:
     axe = (node_package("axe-core", AXE) / "axe.min.js").read_text()

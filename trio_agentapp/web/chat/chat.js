@@ -62,12 +62,13 @@ async function listSessions() {
   const known = [...new Set(runs.map((each) => each.session_id))];
   const buttons = known.map((id) => {
     const button = element("button", {type: "button", className: "session", textContent: titleOf(latest.get(id))});
+    button.dataset.session = id;
     if (id === session) button.setAttribute("aria-current", "true");
     button.addEventListener("click", () => open(id));
     return button;
   });
   $("sessions").replaceChildren(...buttons.map((button) => element("li", {}, button)));
-  nameOthers(known.map((id, place) => [latest.get(id), buttons[place]]));
+  nameOthers([...latest.values()].reverse());
 }
 
 function titleOf({session_id: id, started_at: at}) {
@@ -76,13 +77,14 @@ function titleOf({session_id: id, started_at: at}) {
 
 // Chats that began in another browser have their titles in the history of the server.
 async function nameOthers(chats) {
-  const nameless = chats.filter(([{session_id: id}]) => !titles[id] && !asked.has(id)).slice(0, MAX_NAMED);
-  for (const [run] of nameless) asked.add(run.session_id);
-  for (const [run, button] of nameless) {
+  const nameless = chats.filter(({session_id: id}) => !titles[id] && !asked.has(id)).slice(0, MAX_NAMED);
+  for (const {session_id: id} of nameless) asked.add(id);
+  for (const {session_id: id} of nameless) {
     try {
-      const {messages: earlier} = await api.get(`sessions/${encodeURIComponent(run.session_id)}/history`);
-      keepTitleOf(run.session_id, earlier);
-      button.textContent = titleOf(run);
+      keepTitleOf(id, (await api.get(`sessions/${encodeURIComponent(id)}/history`)).messages);
+      // The list may have been made anew meanwhile.
+      const button = [...document.querySelectorAll(".session")].find((each) => each.dataset.session === id);
+      if (button && titles[id]) button.textContent = titles[id];
     } catch (problem) {
       console.warn(problem);
     }
@@ -331,6 +333,7 @@ function showAttached() {
 
 $("form").addEventListener("submit", async (event) => {
   event.preventDefault();
+  await ready;
   const text = $("text").value;
   if (!(text.trim() || attached.length)) return;
   const replaced = run && run === edited ? run : null;
@@ -343,7 +346,6 @@ $("form").addEventListener("submit", async (event) => {
   attached = [];
   showAttached();
   resize();
-  await ready;
   if (replaced) {
     replaced.left = true;
     messages.removeFrom(replaced.article);
@@ -428,7 +430,8 @@ setInterval(async () => {
 
 async function begin() {
   const wanted = decodeURIComponent(location.hash.slice(1));
-  if (!wanted) startNew();
+  if (wanted) show(wanted);
+  else startNew();
   try {
     await api.identify();
     if (wanted) await open(wanted);
@@ -443,4 +446,4 @@ window.addEventListener("hashchange", () => {
   if (wanted && wanted !== session) open(wanted);
 });
 
-let ready = begin(); // What is written before it has ended is sent afterwards.
+let ready = begin(); // A message that is sent earlier waits for it: it would be sent as nobody, into no chat.
