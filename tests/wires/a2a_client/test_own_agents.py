@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,34 @@ async def test_what_goes_along() -> None:
     assert params["metadata"]["k"] == 1
     assert 40 < params["metadata"]["timeout_s"] <= 50
     assert (params["message"]["contextId"], params["message"]["role"]) == ("c9", "ROLE_USER")
+
+
+@pytest.mark.parametrize("path", ["/process", "/a2a"])
+async def test_the_trace_of_a_request_goes_along(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without OpenTelemetry, as the caller has sent it; in both versions of A2A, and by every entry."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.trace", raising=False)
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    async def answer(request: Request, stream: trio.SocketStream) -> None:
+        await send_json(stream, {"jsonrpc": "2.0", "id": 1, "result": {"task": task("COMPLETED")}})
+
+    app = AgentApp()
+
+    @app.query()
+    async def chat() -> AsyncIterator[str]:
+        async with A2AClient(agent.url) as client:
+            await client.send("hi")
+        yield "done"
+
+    message = {"kind": "message", "messageId": "m", "role": "user", "parts": [{"kind": "text", "text": "hi"}]}
+    bodies = {
+        "/process": {"input": "hi", "stream": False},
+        "/a2a": {"jsonrpc": "2.0", "id": 1, "method": "message/send", "params": {"message": message}},
+    }
+    async with raw_agent(answer, card(capabilities={})) as agent, app.runtime():
+        response = await app.test_client().post(path, json=bodies[path], headers={"traceparent": parent})
+        assert response.status_code == 200
+    assert {request.headers["traceparent"] for request in agent.requests} == {parent}
 
 
 @attrs.frozen
