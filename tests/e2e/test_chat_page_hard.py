@@ -231,6 +231,13 @@ def test_an_earlier_message_is_edited(start: Start, context: Any) -> None:
     assert page.faults == []
 
 
+def test_an_address_that_is_spelt_wrong(start: Start, context: Any) -> None:
+    page = opened(context, start("page_agent"), "#%E0%A4%A")
+    answered(page, "hello")
+    expect(page.locator("article.agent")).to_contain_text("You said hello")
+    assert page.faults == []
+
+
 def test_chats_of_another_browser_have_titles(start: Start, browser: Any) -> None:
     server = start("page_agent", guarded=True)
     for first in (True, False):

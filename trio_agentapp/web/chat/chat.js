@@ -428,8 +428,17 @@ setInterval(async () => {
   if (active && id === session && !run) watch(active);
 }, LOOK);
 
+// The chat that the address names; an empty text if it names none, or in a wrong spelling.
+function wantedSession() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return "";
+  }
+}
+
 async function begin() {
-  const wanted = decodeURIComponent(location.hash.slice(1));
+  const wanted = wantedSession();
   if (wanted) show(wanted);
   else startNew();
   try {
@@ -442,7 +451,7 @@ async function begin() {
 }
 
 window.addEventListener("hashchange", () => {
-  const wanted = decodeURIComponent(location.hash.slice(1));
+  const wanted = wantedSession();
   if (wanted && wanted !== session) open(wanted);
 });
 
