@@ -18,6 +18,7 @@ from .params import read_params
 from .versions import Version, legacy_config
 
 if TYPE_CHECKING:
+    # A circle by nature: the adapter makes its bindings, and they answer with what it has.
     from .adapter import A2AAdapter
 
 __all__ = ["METHODS", "JsonRpc"]

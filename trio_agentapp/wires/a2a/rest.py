@@ -19,6 +19,7 @@ from .shapes import snake_of
 from .versions import MODERN
 
 if TYPE_CHECKING:
+    # A circle by nature: the adapter makes its bindings, and they answer with what it has.
     from .adapter import A2AAdapter
 
 __all__ = ["Rest"]
