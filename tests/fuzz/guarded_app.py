@@ -52,8 +52,8 @@ async def chat(request: AgentRequest, run: Run) -> AsyncIterator[Any]:
         await trio.sleep(0.02)
 
 
-@app.task("/work")
-async def work(data: Any) -> Any:
+@app.task("/chore")
+async def chore(data: Any) -> Any:
     return "done"
 
 
