@@ -19,7 +19,7 @@ def record(message: str, second: float, **fields: str) -> logging.LogRecord:
     made = logging.LogRecord("trio_agentapp.runs", logging.INFO, "f.py", 1, message, (), None)
     made.created = 1_795_000_000 + second
     for name, value in fields.items():
-        setattr(made, f"{name}_id", value)
+        setattr(made, "session_hash" if name == "session" else f"{name}_id", value)
     return made
 
 
@@ -63,7 +63,7 @@ def test_it_is_told_as_json_too(shell: Shell, tmp_path: Path) -> None:
     done = shell.call("logs", RUN, str(log(tmp_path / "log", TextFormatter())), "--json")
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [each["message"] for each in found][:2] == ["run has started", "the handler failed"]
-    assert found[0]["session_id"] == "s 1"
+    assert found[0]["session_hash"] == "s 1"
 
 
 def test_records_of_several_nodes_are_in_order(shell: Shell, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from trio_agentapp.protocol.ids import SessionKey
+
 from .conftest import Start
 from .harness import WAYS, Server, fresh, say
 
@@ -56,7 +58,7 @@ async def test_text_is_for_people_and_cannot_be_forged(start: Start, way: str) -
     assert re.match(r"run \w+ \(handler 'chat'\): the handler failed \[", said[1])
     assert re.match(
         r"run \w+ has ended: ERROR \(exception\), \d+\.\d{3} s after its request; message to the client: "
-        r"The agent failed\. \[node=\w+ request=\w+ run=\w+ session=\"s\\u20281\"\]$",
+        r"The agent failed\. \[node=\w+ request=\w+ run=\w+ session=[0-9a-f]{32}\]$",
         said[2],
     )
     [failed] = [found for found in heads if "forged: by a path" in found[3]]
@@ -72,7 +74,8 @@ async def test_json_has_the_run_in_every_record_of_it(start: Start, way: str) ->
     await logged(server, "has ended")
     answer = await server.call("GET", FORGED)
     await logged(server, "forged")
-    ours = [record for record in records(server) if record.get("session_id") == session]
+    digest = SessionKey(session, session).digest
+    ours = [record for record in records(server) if record.get("session_hash") == digest]
     assert [record["message"] for record in ours[1:5]] == [
         "asked: log",
         "in a thread",
@@ -93,6 +96,8 @@ async def test_json_has_the_run_in_every_record_of_it(start: Start, way: str) ->
         "LookupError: x\n2026-01-01T00:00:00.000Z CRITICAL forged: by a path\x1b[2J"
     )
     assert "\x1b" not in server.log
+    # A client chooses its session id, so it may be anything, also a name.
+    assert session not in server.log
 
 
 async def test_what_the_user_has_configured_stays(start: Start) -> None:
@@ -145,13 +150,15 @@ async def test_each_request_is_logged_with_its_duration_if_asked_for(start: Star
     server = start("friday", env={"AGENTAPP_ACCESS_LOG": "1"})
     await server.call("GET", "/health?token=secret")
     await server.call("GET", "/nothing")
+    await server.call("GET", "/sessions/secret/history")
     async with server.chat() as chat:
         await chat.finish()
     found = [json.loads(line) for line in server.log.splitlines() if "trio_agentapp.access" in line]
     told = [record["message"] for record in found if "/readiness" not in record["message"]]
-    assert [message.rpartition(" in ")[0] for message in told[:2]] == [
+    assert [message.rpartition(" in ")[0] for message in told[:3]] == [
         "GET /health from 127.0.0.1: 200",
         "GET /nothing from 127.0.0.1: 404",
+        "GET /sessions/<anything:session_id>/history from 127.0.0.1: 200",
     ]
     assert "secret" not in "".join(told)
     await server.wait_until(lambda: "POST /process from 127.0.0.1: 200 in " in server.log, "record of the stream")

@@ -7,6 +7,7 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -50,9 +51,9 @@ def nodes(start: Start) -> list[Server]:
     return [start(drain_timeout=60), start(drain_timeout=60)]
 
 
-@pytest.fixture
-async def url(nodes: list[Server], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    folder = tmp_path_factory.mktemp("nginx")
+@asynccontextmanager
+async def nginx_before(nodes: list[Server], folder: Path) -> AsyncIterator[str]:
+    """Run nginx as documented, before these nodes; the URL is that of clients."""
     made = ("-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2")
     command = ["openssl", "req", *made, "-keyout", "agents.key", "-out", "agents.pem"]
     await trio.run_process(command, cwd=folder, capture_stdout=True, capture_stderr=True)
@@ -75,6 +76,12 @@ async def url(nodes: list[Server], tmp_path_factory: pytest.TempPathFactory) -> 
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+async def url(nodes: list[Server], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    async with nginx_before(nodes, tmp_path_factory.mktemp("nginx")) as url:
+        yield url
 
 
 async def test_while_one_node_drains_no_request_is_refused(nodes: list[Server], url: str) -> None:

@@ -16,6 +16,7 @@ import attrs
 import pytest
 import trio
 
+from trio_agentapp.protocol.ids import SessionKey
 from trio_agentapp.testing.redis_server import RedisServer
 
 from .celery_worker import CONCURRENCY, Worker, cancel, ended, look, redis_server, submit
@@ -206,7 +207,7 @@ async def test_a_worker_logs_in_the_format_of_the_app(own: Any) -> None:
     of_run = [line for line in lines if line.get("run_id") == run_id]
     said = [line["message"] for line in of_run if line["message"].startswith(f"run {run_id} has ")]
     assert [words.split()[3] for words in said] == ["started", "ended:"]
-    assert {line["session_id"] for line in of_run} == {"s1"}
+    assert {line["session_hash"] for line in of_run} == {SessionKey("s1", "s1").digest}
     assert [line for line in lines if line["logger"].startswith("celery.") and line["node_id"]]
 
 

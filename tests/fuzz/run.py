@@ -1,7 +1,9 @@
 """The long form: `python -m tests.fuzz.run [word ...]`, or `make fuzz`.
 
-500 requests for each operation of the document, half of which break it, 50,000 mutated bodies, and 10,000 mutated
-calls of A2A. Runs what is still missing, slice by slice, and prints a table. A finished slice is kept in
+500 requests for each operation of the document, half of which break it, 50,000 mutated bodies, 10,000 mutated calls
+of A2A, and against a guarded app 100,000 mutated requests and 50,000 mutated WebSocket frames.
+
+Runs what is still missing, slice by slice, and prints a table. A finished slice is kept in
 `results/`, and counts as long as the product's code is the one it was taken with: this may be interrupted at any
 time, and continues where it was.
 """
@@ -27,13 +29,16 @@ import trio_agentapp
 
 from .a2a import by_calls
 from .attacks import MODES, Outcome, by_document, by_mutation, operations, together
-from .target import A2A_APP, Target, running
+from .guarded import by_frames, by_requests
+from .target import A2A_APP, GUARDED_APP, Target, running
 
 RESULTS = Path(__file__).parent / "results"
 CODE = Path(trio_agentapp.__file__).parent
 EXAMPLES = 250
 BODIES, SLICES = 50_000, 20
 CALLS, CALL_SLICES = 10_000, 5
+REQUESTS, REQUEST_SLICES = 100_000, 20
+FRAMES, FRAME_SLICES = 50_000, 10
 
 Slice = Callable[[Target], Outcome]
 
@@ -79,6 +84,14 @@ def all_slices(target: Target) -> dict[str, Slice]:
             )
     for number in range(CALL_SLICES):
         slices[f"a2a {number}"] = lambda target, number=number: _calls(number)
+    for number in range(REQUEST_SLICES):
+        slices[f"guarded {number}"] = lambda target, number=number: _guarded(
+            by_requests, REQUESTS // REQUEST_SLICES, number
+        )
+    for number in range(FRAME_SLICES):
+        slices[f"frames {number}"] = lambda target, number=number: _guarded(
+            by_frames, FRAMES // FRAME_SLICES, number
+        )
     for number in range(SLICES):
         slices[f"mutated {number}"] = lambda target, number=number: by_mutation(target, BODIES // SLICES, number)
     return slices
@@ -88,6 +101,12 @@ def _calls(number: int) -> Outcome:
     """Calls of A2A, to an app of their own."""
     with tempfile.TemporaryDirectory() as folder, running(Path(folder), A2A_APP) as target:
         return by_calls(target, CALLS // CALL_SLICES, number)
+
+
+def _guarded(attack: Callable[[Target, int, int], Outcome], count: int, number: int) -> Outcome:
+    """Attacks on an app of their own, with another user in it."""
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder), GUARDED_APP) as target:
+        return attack(target, count, number)
 
 
 def keep(name: str, outcome: Outcome, code: str) -> None:
@@ -122,7 +141,7 @@ def digest() -> str:
 def print_table(found: dict[str, Outcome]) -> bool:
     """True if nothing in it is wrong."""
     rows = [("what", "requests", "violations", "slowest s", "minutes", "answers")]
-    for kind in (*MODES, "mutated", "a2a"):
+    for kind in (*MODES, "mutated", "a2a", "guarded", "frames"):
         all_of_it = together([outcome for name, outcome in found.items() if name.startswith(kind)])
         answers = " ".join(f"{status}:{count}" for status, count in all_of_it.statuses.items())
         figures = (str(all_of_it.requests), str(len(all_of_it.violations)), f"{all_of_it.slowest:.2f}")

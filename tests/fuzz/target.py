@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -15,6 +16,11 @@ from pathlib import Path
 
 APP = Path(__file__).parent / "app.py"
 A2A_APP = Path(__file__).parent / "a2a_app.py"
+GUARDED_APP = Path(__file__).parent / "guarded_app.py"
+ANNA_TOKEN = secrets.token_hex(16)
+"""Of the user of the guarded app that is attacked."""
+REFUSALS = ('"logger":"trio_agentapp.admin"', '"logger":"trio_agentapp.web.hosts"')
+"""Loggers whose warnings are about what an attacker asks for."""
 READY = re.compile(r"ready on (http://127\.0\.0\.1:\d+)")
 TIMEOUT = 20.0
 """Seconds for one answer. A server that takes longer is reported as hanging."""
@@ -39,7 +45,10 @@ class Target:
     def complaints(self) -> list[str]:
         """What its log has beyond the ordinary."""
         lines = self._log.read_text().splitlines()
-        return [line[:2000] for line in lines if not READY.search(line) and '"level":"info"' not in line]
+        ordinary = ('"level":"info"', *REFUSALS)
+        return [
+            line[:2000] for line in lines if not READY.search(line) and not any(part in line for part in ordinary)
+        ]
 
     def connect(self) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
@@ -53,6 +62,7 @@ def running(folder: Path, app: Path = APP) -> Iterator[Target]:
     log = folder / "log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTAPP_")}
     environment |= {"PORT": "0", "AGENTAPP_LOG_FORMAT": "json"}
+    environment |= {"ANNA_TOKEN": ANNA_TOKEN, "ADMIN_TOKEN": secrets.token_hex(16)}
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, str(app)],

@@ -9,8 +9,9 @@ import pytest
 
 from .a2a import CALLS, by_calls
 from .attacks import MODES, by_document, by_mutation, operations, together
+from .guarded import REQUESTS, by_frames, by_requests
 from .mutations import ROUTES
-from .target import A2A_APP, Target, fault_of, running
+from .target import A2A_APP, GUARDED_APP, Target, fault_of, running
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,24 @@ def test_mutated_calls_of_a2a(tmp_path: Path) -> None:
         outcome = by_calls(target, 20 * len(CALLS))
     outcome.assert_clean()
     assert {"200", "415"} <= set(outcome.statuses)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    with running(tmp_path_factory.mktemp("guarded"), GUARDED_APP) as target:
+        yield target
+
+
+def test_mutated_requests_beside_another_users_chat(guarded: Target) -> None:
+    outcome = by_requests(guarded, 20 * len(REQUESTS))
+    outcome.assert_clean()
+    assert {"200", "400", "401", "404", "422"} <= set(outcome.statuses)
+
+
+def test_mutated_frames_beside_another_users_chat(guarded: Target) -> None:
+    outcome = by_frames(guarded, 600)
+    outcome.assert_clean()
+    assert {"1002", "1007", "4400"} <= set(outcome.statuses)
 
 
 def test_the_judge_sees_what_is_wrong() -> None:

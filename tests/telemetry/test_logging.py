@@ -46,14 +46,14 @@ def record(message: object, *args: object, error: BaseException | None = None) -
 @given(message=EVERYTHING, told=EVERYTHING, session=EVERYTHING)
 def test_no_text_ends_a_line_or_begins_one(message: str, told: str, session: str) -> None:
     made = record("%s", message, error=ValueError(told))
-    made.session_id = session
+    made.session_hash = session
     first, *rest = TextFormatter().format(made).splitlines()
     assert " ERROR    n: " in first
     assert all(line.startswith("    ") for line in rest)
     (line,) = JsonFormatter().format(made).splitlines()
     line.encode()
     shown = json.loads(line)
-    assert shown["session_id" if session else "level"] == (
+    assert shown["session_hash" if session else "level"] == (
         session.encode(errors="backslashreplace").decode() if session else "error"
     )
 
@@ -122,7 +122,7 @@ def test_the_fields_for_a_format_of_ones_own() -> None:
     add_log_fields(run_id="r1")
     made = record("x")
     assert LogFields("n1").filter(made)
-    shown = logging.Formatter("%(run_id)s %(node_id)s [%(session_id)s]").format(made)
+    shown = logging.Formatter("%(run_id)s %(node_id)s [%(session_hash)s]").format(made)
     assert shown == "r1 n1 []"
 
 

@@ -16,7 +16,7 @@ import trio
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from trio_agentapp import AgentApp, Run
+from trio_agentapp import AgentApp, Principal, Run
 from trio_agentapp.abc import Instrument, NodeFigures, RunEnd, RunFacts
 from trio_agentapp.errors import ConfigurationError
 from trio_agentapp.protocol.lifecycle import Cause
@@ -111,6 +111,44 @@ async def test_no_label_holds_a_user_a_session_or_a_run() -> None:
     assert response.content_type.startswith("application/openmetrics-text")
     assert text.endswith("# EOF\n")
     assert not re.search("anna|secret", text)
+
+
+def by_header(request: Any) -> Principal | None:
+    name = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    return Principal(name) if name in ("anna", "prometheus") else None
+
+
+def only_prometheus(principal: Principal | None, action: str, *target: str | None) -> bool:
+    assert (action, target) == ("metrics", (None, None, None))
+    return principal is not None and principal.user_id == "prometheus"
+
+
+TOKEN = "correct-horse-battery"
+HOOKS = {"authenticate": by_header}
+
+
+@pytest.mark.parametrize(
+    ("options", "statuses"),
+    [
+        ({}, [200, 200, 200, 200]),
+        ({"admin_token": TOKEN}, [200, 200, 200, 200]),
+        (HOOKS, [401, 403, 403, 401]),
+        ({**HOOKS, "admin_token": TOKEN}, [401, 403, 403, 200]),
+        ({**HOOKS, "authorize": only_prometheus}, [401, 403, 200, 401]),
+        ({"authorize": only_prometheus}, [403, 403, 403, 403]),
+    ],
+)
+async def test_with_hooks_the_page_is_for_those_who_may_read_it(
+    options: dict[str, Any], statuses: list[int]
+) -> None:
+    found = []
+    async with serve(chatting_app(**options)) as client:
+        for bearer in ("", "anna", "prometheus", TOKEN):
+            headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+            response = await client.get("/metrics", headers=headers)
+            found.append(response.status_code)
+            assert (b"agent_runs_total" in await response.get_data()) is (response.status_code == 200)
+    assert found == statuses
 
 
 async def test_without_the_setting_there_is_no_page() -> None:

@@ -9,40 +9,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
 import pytest
 
-ROOT = Path(__file__).parents[2]
-COLLECTOR = ROOT / "examples/tracing/collector.py"
+from .collected import PARENT, TRACE, Collector, Span, collecting, one
+
 PROGRAM = Path(__file__).with_name("traced_app.py")
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-PARENT = "b7ad6b7169203331"
-NO_PARENT = "-" * 16
-
-
-@attrs.frozen
-class Span:
-    trace: str
-    id: str
-    parent: str
-    service: str
-    name: str
-    facts: dict[str, str]
-    line: str
-
-    @classmethod
-    def read(cls, line: str) -> Span:
-        found = re.fullmatch(r"(\w{32}) (\w{16}) (\S{16}) ([^:]+): (.+?) [\d.]+ ms ?(.*)", line)
-        assert found, line
-        facts = dict(re.findall(r"(\S+?)=(.*?)(?= \S+=|$)", found[6]))
-        return cls(found[1], found[2], found[3], found[4], found[5], facts, line)
 
 
 class Collected:
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        assert process.stderr is not None
-        self.url = process.stderr.readline().split()[-1]
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+        self.url = collector.url
 
     def of(self, case: str, **environment: str) -> list[Span]:
         """Run a case of `traced_app`, end the collector, and return what it has printed."""
@@ -57,26 +34,13 @@ class Collected:
         )
         assert done.returncode == 0, done.stderr
         self.log = done.stderr
-        self._process.terminate()
-        return [Span.read(line) for line in self._process.communicate(timeout=20)[0].splitlines()]
+        return self._collector.end()
 
 
 @pytest.fixture
 def collected() -> Iterator[Collected]:
-    command = [sys.executable, str(COLLECTOR)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PORT": "0"}
-    ) as process:
-        try:
-            yield Collected(process)
-        finally:
-            process.kill()
-
-
-def one(spans: list[Span], name: str) -> Span:
-    found = [span for span in spans if span.name == name]
-    assert len(found) == 1, [span.line for span in spans]
-    return found[0]
+    with collecting() as collector:
+        yield Collected(collector)
 
 
 def test_a_run_its_tools_and_its_model_are_one_trace(collected: Collected) -> None:
@@ -122,6 +86,19 @@ def test_a_stop_is_linked_to_the_run_that_it_stopped(collected: Collected) -> No
     assert stop.facts["link"] == run.id
     assert (cleanup.parent, cleanup.facts["agentapp.cleanup"]) == (run.id, "done")
     assert run.facts["agentapp.run.cause"] == "stopped"
+
+
+def test_a_task_continues_the_trace_of_its_request(collected: Collected) -> None:
+    spans = collected.of("tasks", AGENTAPP_LOG_FORMAT="json")
+    task = one(spans, "task /work")
+    assert (task.trace, task.parent, task.facts["agentapp.task.state"]) == (TRACE, PARENT, "finished")
+    assert one(spans, "inside the task").parent == task.id
+    failed = one(spans, "task /fail")
+    assert (failed.facts["failed"], failed.trace) == ("exception", TRACE)
+    assert "private" not in failed.line
+    assert f'"trace_id":"{TRACE}"' in next(line for line in collected.log.splitlines() if "private" in line)
+    # A task that waited is not a part of the trace of the request that made room for it.
+    assert one(spans, "task /later").trace == "1af7651916cd43dd8448eb211c80319c"
 
 
 def test_a_failed_run_is_an_error_without_its_text(collected: Collected) -> None:

@@ -10,9 +10,11 @@ from opentelemetry import trace
 
 from trio_agentapp import AgentApp
 from trio_agentapp.agents import Agent, ChatModel, Tool
+from trio_agentapp.tasks.local import MAX_RUNNING
 from trio_agentapp.telemetry import configure_logging
 from trio_agentapp.testing.model_server import call, model_server
 
+OTHER_TRACE = "1af7651916cd43dd8448eb211c80319c"
 HEADERS = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 BODY = {"input": "What time is it?", "stream": False, "user_id": "anna", "session_id": "s-anna"}
 
@@ -99,6 +101,50 @@ async def stop() -> None:
         nursery.start_soon(ask, app)
         await started.wait()
         assert (await app.stop_chat("anna", "s-anna", wait=True)).stopped
+
+
+async def tasks() -> None:
+    app = AgentApp(app_name="Friday")
+    configure_logging(app.log_format)
+    full = trio.Event()
+    begun: list[None] = []
+
+    @app.task("/work")
+    async def work(data: Any) -> None:
+        note("inside the task")
+        begun.append(None)
+        await full.wait()
+
+    @app.task("/fail")
+    def fail(data: Any) -> None:
+        raise ValueError("private")
+
+    @app.task("/fill")
+    async def fill(data: Any) -> None:
+        begun.append(None)
+        await full.wait()
+
+    @app.task("/later")
+    def later(data: Any) -> None: ...
+
+    other = {"traceparent": f"00-{OTHER_TRACE}-b7ad6b7169203331-01"}
+    async with app.runtime():
+        client = app.test_client()
+        answer = await client.post("/fail", json={}, headers=HEADERS)
+        await until_ended(client, await answer.get_json(), "/fail")
+        await client.post("/work", json={}, headers=HEADERS)
+        for _ in range(MAX_RUNNING - 1):
+            await client.post("/fill", json={})
+        while len(begun) < MAX_RUNNING:
+            await trio.sleep(0.01)
+        answer = await client.post("/later", json={}, headers=other)
+        full.set()
+        await until_ended(client, await answer.get_json(), "/later")
+
+
+async def until_ended(client: Any, task: Any, path: str) -> None:
+    while (await (await client.get(f"{path}/{task['task_id']}")).get_json())["ended_at"] is None:
+        await trio.sleep(0.01)
 
 
 async def failure() -> None:

@@ -6,7 +6,7 @@
 from .capabilities import Capability, IdempotencyKeys, QuestionBoard, RunInbox, RunListing, RunWakeups, watching
 from .deployment import DeployManager
 from .events import EventSink, EventStore, Extent
-from .instruments import ClaimResult, Instrument, NodeFigures, RunEnd, RunFacts
+from .instruments import ClaimResult, Instrument, NodeFigures, RunEnd, RunFacts, TaskFacts
 from .interrupts import (
     MAX_INPUT,
     MAX_QUEUED,
@@ -66,6 +66,7 @@ __all__ = [
     "QuestionBoard",
     "RunEnd",
     "RunFacts",
+    "TaskFacts",
     "RunInbox",
     "RunListing",
     "RunWakeups",

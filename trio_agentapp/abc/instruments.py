@@ -15,8 +15,9 @@ import trio
 
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import CleanupResult, Ending
+from ..protocol.tasks import TaskState
 
-__all__ = ["ClaimResult", "Instrument", "NodeFigures", "RunEnd", "RunFacts"]
+__all__ = ["ClaimResult", "Instrument", "NodeFigures", "RunEnd", "RunFacts", "TaskFacts"]
 
 ClaimResult = Literal["granted", "queued", "stopped", "busy", "queue_full", "unavailable", "refused", "abandoned"]
 """The answer to a claim. `stopped`: the run was stopped before it began. `abandoned`: its client went away."""
@@ -53,6 +54,14 @@ class RunEnd:
     stop_seconds: float | None
     stop_scope: Literal["local", "remote"]
     cleanup: CleanupResult
+
+
+@attrs.frozen(kw_only=True)
+class TaskFacts:
+    """Which task it is. `name` is the path of its `@app.task`."""
+
+    task_id: str
+    name: str
 
 
 @attrs.frozen(kw_only=True)
@@ -110,3 +119,13 @@ class Instrument:
     def stopping(self, run_id: str | None, key: SessionKey | None) -> AbstractContextManager[object]:
         """Return a block to enter while this node stops a run, which may be on another node."""
         return nullcontext()
+
+    def executing(self, task: TaskFacts) -> AbstractContextManager[object]:
+        """Return a block to enter while a task is executed: in this process, or in a Celery worker.
+
+        Context variables that it sets are seen by the function and its threads.
+        """
+        return nullcontext()
+
+    def executed(self, task: TaskFacts, state: TaskState, error: str | None) -> None:
+        """A task has ended, with this state and error code. Called inside the block of `executing`."""

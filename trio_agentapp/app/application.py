@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Never, TypeVar, Unpack, overload
+from typing import Any, Never, TypeVar, Unpack, overload
 
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope, WebsocketScope
@@ -33,6 +33,7 @@ from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.request import AgentRequest
+from ..protocol.trace_context import continued_trace
 from ..runs import Handler, stop_run
 from ..runs.asyncio_source import warn_of_cancelled_error
 from ..runs.containment import contain, unwrap
@@ -45,6 +46,7 @@ from ..web.chat import ChatPage
 from ..web.cors import CrossOrigin
 from ..web.hosts import AllowedHosts
 from ..web.identity import Gate
+from ..web.metrics import MetricsRoute
 from ..web.sse import release_watch
 from .deploy_options import check_deploy_options
 from .entrypoint import entrypoint_of
@@ -70,9 +72,6 @@ from .settings import Options, Settings, UnknownParameter, named_by_variable, un
 from .shown_settings import shown_settings
 from .tasks import AppTasks
 from .wires import adapters_of
-
-if TYPE_CHECKING:
-    from ..telemetry.tracing import Tracing
 
 __all__ = ["AgentApp"]
 
@@ -137,16 +136,17 @@ class AgentApp(RoutingApp):
         self.config["BODY_TIMEOUT"] = settings.read_timeout
         self.hosts = AllowedHosts(settings.allowed_hosts)
         self._cross_origin = CrossOrigin(settings.cors_origins)
-        gate = Gate(settings.authenticate, settings.authorize, timeout=settings.auth_timeout)
+        gate = self._gate = Gate(settings.authenticate, settings.authorize, timeout=settings.auth_timeout)
+        self._instruments = instruments_of(self)
         self._tasks = AppTasks(
             settings,
             gate,
+            self._instruments,
             node_id=self.node_id,
             entrypoint=partial(entrypoint_of, self),
             open_app=self.runtime,
         )
         self._adapters = adapters_of(settings)
-        self._instruments = instruments_of(self)
         self._runtime = Runtime(
             settings,
             node_id=self.node_id,
@@ -433,7 +433,7 @@ class AgentApp(RoutingApp):
         if self.settings.admin_token is not None:
             mount_admin(self, self._admin_routes(self.settings.admin_token))
         if self._instruments.metrics is not None:
-            mount_metrics(self, self._instruments.metrics)
+            mount_metrics(self, MetricsRoute(self._instruments.metrics, self._gate, self.settings.admin_token))
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._open().run_routes)
             mount_sessions(self, lambda: self._open().session_routes)
@@ -493,21 +493,19 @@ class AgentApp(RoutingApp):
             answer = self.hosts.refusal(scope) or self._cross_origin.preflight(self, scope, send)
             if answer is not None:
                 return HTTPConnection(self, scope, answer)(receive, send)
-        tracing = self._instruments.tracing
-        if tracing is not None and scope["type"] != "lifespan":
-            return self._serve_traced(tracing, scope, receive, send)
+        if scope["type"] != "lifespan" and (self._instruments.tracing is not None or _is_traced(scope)):
+            return self._serve_traced(scope, receive, send)
         return self._serve_user(scope, receive, send)
 
     async def _serve_traced(
         self,
-        tracing: Tracing,
         scope: HTTPScope | WebsocketScope,
         receive: ASGIReceiveCallable,
         send: ASGISendCallable,
     ) -> None:
-        """Serve a request whose spans continue the trace that it came with, if it has one."""
+        """Serve a request that continues the trace that it came with, if it has one."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        with tracing.received(headers):
+        with continued_trace(headers):
             await self._serve_user(scope, receive, send)
 
     def _serve_user(
@@ -546,3 +544,7 @@ class AgentApp(RoutingApp):
         except BaseException as exc:
             # Quart turns only Exceptions into responses; SystemExit of user code must not end the process.
             return unwrap(Error(exc))
+
+
+def _is_traced(scope: HTTPScope | WebsocketScope) -> bool:
+    return any(name == b"traceparent" for name, _ in scope["headers"])

@@ -12,6 +12,7 @@ import trio
 
 from ..errors import ConfigurationError
 from ..interrupts import LocalInterruptBackend
+from ..runs.instruments import Instruments
 from ..runs.runner import Runner
 from ..tasks import TaskFunction
 from ..tasks.celery import (
@@ -25,10 +26,12 @@ from ..tasks.celery import (
     celery_name,
     new_celery,
     on_logging_set_up,
+    on_process_end,
     submit_run,
 )
 from ..telemetry import format_handlers
 from ..web.tasks import Begin
+from .instruments import AppInstruments
 from .settings import Settings
 
 __all__ = ["CeleryTasks"]
@@ -45,6 +48,7 @@ class CeleryTasks:
         self,
         settings: Settings,
         functions: dict[str, TaskFunction],
+        instruments: AppInstruments,
         *,
         node_id: str,
         entrypoint: Callable[[], str],
@@ -62,6 +66,8 @@ class CeleryTasks:
         self._in_worker = False
         self.celery = new_celery(settings.app_name, settings.broker_url, settings.backend_url)
         on_logging_set_up(partial(format_handlers, log_format=settings.log_format, node_id=node_id))
+        if instruments.tracing is not None:
+            on_process_end(instruments.tracing.close)
         self.queue = CeleryTaskQueue(
             self.celery,
             functions,
@@ -82,6 +88,7 @@ class CeleryTasks:
             call_timeout=settings.timings.call_timeout,
             cleanup_budget=settings.cleanup_budget,
             lifeline=lifeline,
+            instruments=Instruments(instruments.all()),
             debug=settings.debug,
         )
         self._worker: EmbeddedWorker | None = None

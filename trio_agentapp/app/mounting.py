@@ -12,11 +12,10 @@ from quart import websocket as websocket_proxy
 from quart.wrappers import Request
 
 from ..endpoints.openapi import docs_page, openapi_json
-from ..telemetry.metrics import Metrics
 from ..web.admin import AdminRoutes, AdminView
 from ..web.chat import ChatPage
 from ..web.health import alive, readiness, welcome
-from ..web.metrics import metrics_page
+from ..web.metrics import MetricsRoute
 from ..web.runs import RunRoutes
 from ..web.sessions import AnyPath, SessionRoutes
 from ..web.websocket import SocketRoute
@@ -105,9 +104,9 @@ def mount_admin(app: Quart, routes: AdminRoutes) -> None:
     add("POST", "/admin/shutdown", AdminRoutes.start_shutdown)
 
 
-def mount_metrics(app: Quart, metrics: Metrics) -> None:
+def mount_metrics(app: Quart, route: MetricsRoute) -> None:
     """Add `/metrics`."""
-    add_builtin(app, "GET", "/metrics", view_of(partial(metrics_page, metrics)))
+    add_builtin(app, "GET", "/metrics", view_of(route.page))
 
 
 def mount_runs(app: Quart, endpoint_path: str, routes: Callable[[], RunRoutes]) -> None:

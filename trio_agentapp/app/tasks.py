@@ -15,10 +15,12 @@ from ..endpoints.routing import native_path
 from ..errors import ConfigurationError
 from ..runs import RunRegistry
 from ..runs.asyncio_source import warn_of_cancelled_error
+from ..runs.instruments import Instruments
 from ..runs.runner import Runner
 from ..tasks import BackgroundRuns, LocalTaskQueue, TaskFunction
 from ..web.identity import Gate
 from ..web.tasks import BackgroundRoutes, Begin, FunctionRoutes
+from .instruments import AppInstruments
 from .mounting import add_builtin, view_of
 from .settings import Settings
 
@@ -46,6 +48,7 @@ class AppTasks:
         self,
         settings: Settings,
         gate: Gate,
+        instruments: AppInstruments,
         *,
         node_id: str,
         entrypoint: Callable[[], str],
@@ -60,14 +63,24 @@ class AppTasks:
             from .celery_tasks import CeleryTasks
 
             self._celery = CeleryTasks(
-                settings, self._functions, node_id=node_id, entrypoint=entrypoint, open_app=open_app
+                settings,
+                self._functions,
+                instruments,
+                node_id=node_id,
+                entrypoint=entrypoint,
+                open_app=open_app,
             )
         elif settings.enable_embedded_worker:
             raise ConfigurationError("enable_embedded_worker needs broker_url and backend_url")
         self._queue: TaskQueue = (
             self._celery.queue
             if self._celery is not None
-            else LocalTaskQueue(self._functions, cleanup_budget=settings.cleanup_budget, debug=settings.debug)
+            else LocalTaskQueue(
+                self._functions,
+                cleanup_budget=settings.cleanup_budget,
+                debug=settings.debug,
+                instruments=Instruments(instruments.all()),
+            )
         )
         self._background_path = f"{settings.endpoint_path}/task"
         self._background = BackgroundRuns(name=self._background_path, timeout=settings.stream_task_timeout)

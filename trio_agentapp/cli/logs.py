@@ -27,6 +27,8 @@ LEAST_PREFIX = 4
 TEXT = re.compile(
     r"(?P<time>\S+Z) (?P<level>[A-Z]+) +(?P<logger>\S+): (?P<message>.*?)(?: \[(?P<fields>[a-z]+=[^\]]*)\])?$"
 )
+FIELD_NAMES = {"session": "session_hash"}
+"""Fields of JSON whose names are not those of the text with `_id`."""
 FIELD = re.compile(r'([a-z]+)=("(?:[^"\\]|\\.)*"|\S+)')
 
 
@@ -121,7 +123,10 @@ def _record(line: str) -> dict[str, Any] | None:
         return read if isinstance(read, dict) and isinstance(read.get("time"), str) else None
     if (found := TEXT.match(line.rstrip("\n"))) is None:
         return None
-    fields = {f"{name}_id": _unquoted(value) for name, value in FIELD.findall(found["fields"] or "")}
+    fields = {
+        FIELD_NAMES.get(name, f"{name}_id"): _unquoted(value)
+        for name, value in FIELD.findall(found["fields"] or "")
+    }
     record = {"time": found["time"], "level": found["level"].lower(), "logger": found["logger"]}
     return {**record, "message": found["message"], **fields}
 

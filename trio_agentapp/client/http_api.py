@@ -14,6 +14,7 @@ from ..errors import ConfigurationError, UnexpectedAnswer
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.message import Message
 from ..protocol.message_json import message_fields
+from ..protocol.trace_context import trace_headers
 from .failures import connection_failed
 from .nodes import Nodes
 from .request_body import encoded
@@ -149,6 +150,7 @@ def new_http_client(
             timeout=httpx.Timeout(silence, connect=connect_timeout, pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
             verify=verify,
+            event_hooks={"request": [_add_trace]},
             # A proxy would connect to its own loopback address.
             trust_env=not nodes.all_on_loopback,
         )
@@ -158,6 +160,12 @@ def new_http_client(
             f"the proxies that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) cannot be "
             f"used: {error}"
         ) from error
+
+
+async def _add_trace(request: httpx.Request) -> None:
+    """The server continues the trace of the caller, unless the client has a trace of its own in its headers."""
+    for name, value in trace_headers().items():
+        request.headers.setdefault(name, value)
 
 
 def _verify(nodes: Nodes, ssl_context: ssl.SSLContext | None) -> ssl.SSLContext | bool:

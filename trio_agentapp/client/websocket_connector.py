@@ -12,6 +12,7 @@ import trio
 from trio_websocket import CloseReason, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
 from ..errors import AgentAppError, Forbidden, NotFound, RequestError, Unauthorized, UnexpectedAnswer
+from ..protocol.trace_context import trace_headers
 from .failures import ConnectionFailed, connection_failed
 from .nodes import Nodes
 from .responses import error_of_problem
@@ -48,7 +49,7 @@ class WebSocketConnector:
         self.connect_timeout = connect_timeout
         self.silence = silence
         self._path = path
-        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self._headers = _encoded(headers)
         self._ssl_context = ssl_context
 
     async def open_stream(self, node: int) -> trio.abc.Stream:
@@ -80,13 +81,17 @@ class WebSocketConnector:
             parts.netloc.rpartition("@")[2],
             parts.path + self._path,
             subprotocols=[SUBPROTOCOL],
-            extra_headers=list(self._headers),
+            extra_headers=[*self._headers, *_encoded(trace_headers())],
             message_queue_size=64,
             max_message_size=MAX_FRAME,
             receive_buffer_size=None,
         )
         upgrading.upgraded = True
         return socket
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
 class _UpgradingStream(trio.abc.Stream):

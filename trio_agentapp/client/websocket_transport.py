@@ -11,6 +11,7 @@ from typing import Any
 import trio
 
 from ..errors import AgentAppError
+from ..protocol.trace_context import trace_headers
 from .failures import ConnectionFailed
 from .subscription import Subscription
 from .transport import Transport
@@ -39,7 +40,7 @@ class WebSocketTransport(Transport):
     async def start(self, node: int, body: dict[str, Any]) -> Subscription:
         connection = await self._connection(node)
         subscription = WebSocketSubscription(connection, body["id"], body["session_id"], body.get("user_id"))
-        await connection.begin(subscription, {"type": "start", "id": subscription.id, "request": body})
+        await connection.begin(subscription, _start(subscription.id, body))
         return subscription
 
     async def attach(self, node: int, run_id: str, after: int, user_id: str | None) -> Subscription:
@@ -83,6 +84,14 @@ class WebSocketTransport(Transport):
                 subscription.finish(ConnectionFailed(str(error), sent=True))
         own.close_if_empty()
         await shared.send({"type": "detach", "id": old_id})
+
+
+def _start(id: str, request: dict[str, Any]) -> dict[str, Any]:
+    message = {"type": "start", "id": id, "request": request}
+    # The runs of one socket may belong to several traces.
+    if traceparent := trace_headers().get("traceparent"):
+        message["traceparent"] = traceparent
+    return message
 
 
 def _attach(subscription: WebSocketSubscription) -> dict[str, Any]:

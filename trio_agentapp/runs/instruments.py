@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 
 import trio
 
-from ..abc import ClaimResult, Instrument, NodeFigures, RunEnd, RunFacts
+from ..abc import ClaimResult, Instrument, NodeFigures, RunEnd, RunFacts, TaskFacts
 from ..protocol.ids import SessionKey
+from ..protocol.tasks import TaskState
 from .containment import contain
 
 __all__ = ["Instruments"]
@@ -49,6 +50,12 @@ class Instruments(Instrument):
 
     def stopping(self, run_id: str | None, key: SessionKey | None) -> AbstractContextManager[object]:
         return self._entered("stopping", lambda each: each.stopping(run_id, key))
+
+    def executing(self, task: TaskFacts) -> AbstractContextManager[object]:
+        return self._entered("executing", lambda each: each.executing(task))
+
+    def executed(self, task: TaskFacts, state: TaskState, error: str | None) -> None:
+        self._tell("executed", lambda each: each.executed(task, state, error))
 
     def _tell(self, name: str, call: Callable[[Instrument], object]) -> None:
         for instrument in self._instruments:

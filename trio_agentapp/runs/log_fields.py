@@ -11,7 +11,8 @@ from types import MappingProxyType
 
 __all__ = ["LOG_FIELDS", "add_log_fields", "log_fields", "log_fields_of"]
 
-LOG_FIELDS = ("node_id", "request_id", "run_id", "session_id", "trace_id")
+LOG_FIELDS = ("node_id", "request_id", "run_id", "session_hash", "trace_id")
+"""`session_hash` is `SessionKey.digest`: clients choose session ids, which may name a person."""
 
 _fields: ContextVar[Mapping[str, str]] = ContextVar("trio_agentapp_log_fields", default=MappingProxyType({}))
 

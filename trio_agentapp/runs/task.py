@@ -231,7 +231,7 @@ class RunTask:
         concerns the process is raised.
         """
         run = self.run
-        add_log_fields(run_id=run.run_id, session_id=run.session_id, node_id=self._node.node_id)
+        add_log_fields(run_id=run.run_id, session_hash=run.key.digest, node_id=self._node.node_id)
         try:
             with trio.CancelScope(shield=True), self._node.instruments.running(self._facts):
                 fatal = await self._live()

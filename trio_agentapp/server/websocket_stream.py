@@ -96,6 +96,9 @@ class WebSocketStream(WSStream):
             await super().handle(event)
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
+        if message is not None and self._refused:
+            # As after a close of the peer: what the app sends before it has seen the disconnect has no effect.
+            return
         if message is None:
             self._app_returned = True
             for delivery in self._deliveries:

@@ -12,17 +12,18 @@ from functools import partial
 
 import trio
 
-from ..abc import TaskQueue
+from ..abc import Instrument, TaskQueue
 from ..errors import Draining, QueueFull
 from ..nursery import nursery_around
 from ..protocol.ids import new_run_id
 from ..protocol.lifecycle import Cause
 from ..protocol.tasks import TaskCause, TaskError, TaskRecord, TaskState, error_of
+from ..protocol.trace_context import trace_headers
 from ..runs.failures import ctrl_c_in, is_cancelled
 from ..runs.grace import grace_period
 from .function import TaskFunction
 from .table import TaskTable
-from .task import Task, execute
+from .task import NO_INSTRUMENT, Task, execute
 
 __all__ = ["MAX_RUNNING", "MAX_WAITING", "LocalTaskQueue"]
 
@@ -47,6 +48,7 @@ class LocalTaskQueue(TaskQueue):
         functions: by the name that a task is submitted with. Functions may be added later.
         cleanup_budget: seconds that a stopped task has for its cleanup.
         debug: show the text of an exception to the client.
+        instruments: receive reports of each task.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class LocalTaskQueue(TaskQueue):
         *,
         cleanup_budget: float = 30.0,
         debug: bool = False,
+        instruments: Instrument = NO_INSTRUMENT,
         max_running: int = MAX_RUNNING,
         max_waiting: int = MAX_WAITING,
         table: TaskTable | None = None,
@@ -62,6 +65,7 @@ class LocalTaskQueue(TaskQueue):
         self.cleanup_budget = cleanup_budget
         self._functions = functions
         self._debug = debug
+        self._instruments = instruments
         self._max_running = max_running
         self._max_waiting = max_waiting
         self._table = table or TaskTable()
@@ -94,7 +98,13 @@ class LocalTaskQueue(TaskQueue):
             raise Draining
         if len(self._running) >= self._max_running and len(self._waiting) >= self._max_waiting:
             raise QueueFull(f"The task queue is full ({self._max_waiting} tasks).", retry_after=RETRY_AFTER)
-        task = Task(new_run_id(), name, cleanup_budget=self.cleanup_budget, timeout=function.timeout)
+        task = Task(
+            new_run_id(),
+            name,
+            cleanup_budget=self.cleanup_budget,
+            timeout=function.timeout,
+            trace=trace_headers(),
+        )
         record = TaskRecord(task_id=task.task_id, name=name, user_id=user_id, created_at=time.time())
         self._table.put(record)
         self._waiting[task.task_id] = (task, function, body)
@@ -148,7 +158,12 @@ class LocalTaskQueue(TaskQueue):
     async def _run(self, task: Task, function: TaskFunction, body: object) -> None:
         self._table.change(task.task_id, state=TaskState.RUNNING, started_at=time.time())
         try:
-            end = await execute(task, lambda: function(body, threads=self._threads), debug=self._debug)
+            end = await execute(
+                task,
+                lambda: function(body, threads=self._threads),
+                debug=self._debug,
+                instruments=self._instruments,
+            )
             self._end(task.task_id, end.state, result=end.result, error=end.error)
         except BaseException as exc:
             # The failure of one task must not end others, even if the runtime is at fault.

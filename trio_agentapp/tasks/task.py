@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 
 import attrs
 import trio
 
+from ..abc import Instrument, TaskFacts
 from ..errors import RequestError
 from ..protocol.exception_groups import unwrapped
 from ..protocol.lifecycle import Cause, RunLifecycle
 from ..protocol.serialiser import to_json
 from ..protocol.tasks import TASK_ENDS, TaskCause, TaskError, TaskState, error_of
 from ..protocol.text import describe_exception
+from ..protocol.trace_context import continued_trace
 from ..runs.cleanup import Cleanup, CleanupScope
 from ..runs.containment import contain
 from ..runs.failures import ctrl_c_in
@@ -53,6 +55,8 @@ class TaskEnd:
     error: TaskError | None = None
 
 
+NO_INSTRUMENT = Instrument()
+
 CAUSES = {Cause.LEASE_LOST: TaskCause.WORKER_LOST}
 """The causes of tasks that have another name than those of runs."""
 
@@ -67,7 +71,16 @@ class Task:
     The function has no use for the other attributes.
     """
 
-    def __init__(self, task_id: str, name: str, *, cleanup_budget: float, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        task_id: str,
+        name: str,
+        *,
+        cleanup_budget: float,
+        timeout: float | None = None,
+        trace: Mapping[str, str] | None = None,
+    ) -> None:
+        self.trace = trace or {}
         self.task_id = task_id
         self.name = name
         self.stopping = threading.Event()
@@ -84,12 +97,26 @@ class Task:
         return self.cleanup_state.open()
 
 
-async def execute(task: Task, call: Callable[[], Awaitable[object]], *, debug: bool = False) -> TaskEnd:
-    """Await `call()` as `task`, until nothing of it runs any more.
+async def execute(
+    task: Task,
+    call: Callable[[], Awaitable[object]],
+    *,
+    debug: bool = False,
+    instruments: Instrument = NO_INSTRUMENT,
+) -> TaskEnd:
+    """Await `call()` as `task`, until nothing of it runs any more. Its spans continue the trace of its request.
 
     Only the task's own scope stops it. The returned end contains what the call raises. Only Ctrl-C, in a program
     without a server, is raised.
     """
+    facts = TaskFacts(task_id=task.task_id, name=task.name)
+    with continued_trace(task.trace), instruments.executing(facts):
+        end = await _execute(task, call, debug)
+        instruments.executed(facts, end.state, None if end.error is None else end.error.code)
+    return end
+
+
+async def _execute(task: Task, call: Callable[[], Awaitable[object]], debug: bool) -> TaskEnd:
     token = _current.set(task)
     try:
         with trio.CancelScope(shield=True):

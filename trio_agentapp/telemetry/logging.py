@@ -29,7 +29,7 @@ HYPERCORN_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
 
 
 class LogFields(logging.Filter):
-    """Adds `node_id`, `request_id`, `run_id` and `session_id` to each record; an empty text if there is none.
+    """Adds the fields of `LOG_FIELDS` to each record, such as `run_id`; an empty text if there is none.
 
     Add it to a handler of your own to use these fields in its format.
     """
@@ -50,7 +50,7 @@ class TextFormatter(logging.Formatter):
     """Formats a record as text: a line of time, level, logger, message and fields, and the traceback below."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{name.removesuffix('_id')}={_word(value)}" for name, value in _fields_of(record))
+        fields = " ".join(f"{name.rpartition('_')[0]}={_word(value)}" for name, value in _fields_of(record))
         head = f"{_time_of(record)} {record.levelname:<8} {escaped(record.name)}: {escaped(_message_of(record))}"
         lines = [f"{head} [{fields}]" if fields else head]
         lines += [f"    {escaped(line)}" for line in _traceback_of(record).split("\n") if line]

@@ -1,7 +1,7 @@
 """Traces runs with OpenTelemetry. Needs the extra `otel`.
 
 The spans follow the semantic conventions for generative AI: `invoke_agent` for the run, and `execute_tool` and
-`chat` of `trio_agentapp.agents` below it. `claim`, `cleanup` and `stop` are the runtime's own. They hold no
+`chat` of `trio_agentapp.agents` below it. `claim`, `cleanup`, `stop` and `task` are the runtime's own. They hold no
 content.
 
 The current span is a context variable. So the handler's tasks and threads, and asyncio code on the bridge, have the
@@ -14,16 +14,17 @@ shut down with the app; see `tracer_provider`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import trio
-from opentelemetry import context, propagate, trace
+from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from ..abc import Instrument, NodeFigures, RunEnd, RunFacts
+from ..abc import Instrument, NodeFigures, RunEnd, RunFacts, TaskFacts
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import CleanupResult, RunState
+from ..protocol.tasks import TaskState
 from ..runs.log_fields import add_log_fields
 from .tracer_provider import ProviderOfApp, new_provider
 
@@ -58,12 +59,16 @@ class Tracing(Instrument):
         try:
             await trio.sleep_forever()
         finally:
-            own, self._own = self._own, None
-            known = trace.get_tracer_provider()
-            if own is not None and isinstance(known, ProviderOfApp):
-                known.current = None
-                with trio.move_on_after(FLUSH_TIMEOUT, shield=True):
-                    await trio.to_thread.run_sync(own.shutdown, abandon_on_cancel=True)
+            with trio.move_on_after(FLUSH_TIMEOUT, shield=True):
+                await trio.to_thread.run_sync(self.close, abandon_on_cancel=True)
+
+    def close(self) -> None:
+        """Export the last spans, and shut down the provider that was made here. It blocks."""
+        own, self._own = self._own, None
+        known = trace.get_tracer_provider()
+        if own is not None and isinstance(known, ProviderOfApp):
+            known.current = None
+            own.shutdown()
 
     def claiming(self, run: RunFacts) -> AbstractContextManager[object]:
         return self._tracer().start_as_current_span("claim", attributes=_attributes_of(run))
@@ -80,8 +85,7 @@ class Tracing(Instrument):
         with self._tracer().start_as_current_span(
             name, attributes=attributes, set_status_on_exception=False
         ) as span:
-            if span.get_span_context().is_valid:
-                add_log_fields(trace_id=f"{span.get_span_context().trace_id:032x}")
+            self._add_to_log(span)
             self._spans[run.run_id], self._keys[run.run_id] = span, run.key
             try:
                 yield
@@ -116,16 +120,26 @@ class Tracing(Instrument):
         ]
         return self._tracer().start_as_current_span("stop", attributes=attributes, links=links)
 
-    # What enters with requests.
-
     @contextmanager
-    def received(self, headers: Mapping[str, str]) -> Iterator[None]:
-        """Inside this block, spans continue the trace of a request with these headers (`traceparent`)."""
-        token = context.attach(propagate.extract(headers))
-        try:
+    def executing(self, task: TaskFacts) -> Iterator[None]:
+        attributes = {"agentapp.task.id": task.task_id, "agentapp.task.name": task.name}
+        with self._tracer().start_as_current_span(
+            f"task {task.name}", attributes=attributes, kind=trace.SpanKind.CONSUMER, set_status_on_exception=False
+        ) as span:
+            self._add_to_log(span)
             yield
-        finally:
-            context.detach(token)
+
+    def executed(self, task: TaskFacts, state: TaskState, error: str | None) -> None:  # noqa: ARG002
+        span = trace.get_current_span()
+        span.set_attribute("agentapp.task.state", state.value)
+        if error is not None and state is TaskState.FAILED:
+            span.set_attribute("error.type", error)
+            span.set_status(trace.StatusCode.ERROR, error)
+
+    @staticmethod
+    def _add_to_log(span: trace.Span) -> None:
+        if span.get_span_context().is_valid:
+            add_log_fields(trace_id=f"{span.get_span_context().trace_id:032x}")
 
     def trace_id(self) -> str | None:
         """The id of the current trace, if there is one and it is sampled."""

@@ -27,7 +27,7 @@ from .responses import json_response
 if TYPE_CHECKING:
     from ..endpoints.openapi import bodies
 
-__all__ = ["AdminRoutes", "AdminView"]
+__all__ = ["AdminRoutes", "AdminView", "has_token"]
 
 audit = logging.getLogger("trio_agentapp.admin")
 
@@ -62,19 +62,13 @@ class AdminRoutes:
 
     async def dispatch(self, view: AdminView, request: Request) -> Response:
         """Check the token, write the audit line, and call the view."""
-        if not self._is_authorized(request):
+        if not has_token(request, self.token):
             audit.warning("%s %s from %s: refused", request.method, request.path, request.remote_addr)
             refusal = problem_of(Unauthorized("This route needs the admin token: Authorization: Bearer <token>."))
             refusal.headers["WWW-Authenticate"] = "Bearer"
             return refusal
         audit.info("%s %s from %s: allowed", request.method, request.path, request.remote_addr)
         return await view(self, request)
-
-    def _is_authorized(self, request: Request) -> bool:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        # In constant time: how long it takes does not depend on how much of a guess is right.
-        right = hmac.compare_digest(token.strip().encode(), self.token.encode())
-        return right and scheme.lower() == "bearer"
 
     async def status(self, _request: Request) -> Response:
         """The state of this node."""
@@ -134,6 +128,14 @@ class AdminRoutes:
         shut_down()
         live = len(self.registry().live())
         return json_response({"status": "shutting down", "node": self.node_id, "live": live}, 202)
+
+
+def has_token(request: Request, token: str) -> bool:
+    """Whether a request has this bearer token."""
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    # In constant time: how long it takes does not depend on how much of a guess is right.
+    right = hmac.compare_digest(given.strip().encode(), token.encode())
+    return right and scheme.lower() == "bearer"
 
 
 def _described(run: Run, now: float) -> bodies.NodeRun:

@@ -19,7 +19,7 @@ __all__ = ["Action", "Caller", "Gate", "Principal"]
 
 logger = logging.getLogger("trio_agentapp.web")
 
-Action = Literal["start", "stop", "read", "list"]
+Action = Literal["start", "stop", "read", "list", "metrics"]
 
 HOOK_TIMEOUT = 10.0
 """Seconds that a hook has. A client that waits longer has usually given up."""
@@ -113,6 +113,11 @@ class Gate:
         """Raises Forbidden: the principal may not start tasks, which belong to no session."""
         if not await self._allows(caller, "start", caller.user_id, None, None):
             raise Forbidden("You may not start this task.")
+
+    async def may_measure(self, caller: Caller) -> None:
+        """Raises Forbidden: the principal may not read the metrics, which are those of all users."""
+        if not await self._allows(caller, "metrics", None, None, None):
+            raise Forbidden("You may not read the metrics.")
 
     async def may_see(self, caller: Caller, action: Action, *target: str | None) -> None:
         """Check an action on a target: a user id, a session id and a run id, each of which may be None.

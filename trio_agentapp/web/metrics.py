@@ -1,18 +1,35 @@
-"""The response of `/metrics`."""
+"""The response of `/metrics`, and who gets it."""
 
 from __future__ import annotations
 
+import attrs
 import trio
 from quart import Response
 from quart.wrappers import Request
 
 from ..telemetry.metrics import Metrics
+from .admin import has_token
+from .identity import Caller, Gate
 
-__all__ = ["metrics_page"]
+__all__ = ["MetricsRoute"]
 
 
-async def metrics_page(metrics: Metrics, request: Request) -> Response:
-    """The metrics of this process, or of all workers, in the format that the request accepts."""
-    metrics.refresh()
-    body, content_type = await trio.to_thread.run_sync(metrics.page, request.headers.get("Accept", ""))
-    return Response(body, content_type=content_type)
+@attrs.frozen
+class MetricsRoute:
+    """Open in an app without hooks. With hooks, a client needs the admin token, or the leave of `authorize`."""
+
+    metrics: Metrics
+    gate: Gate
+    admin_token: str | None = attrs.field(repr=False)
+
+    async def page(self, request: Request) -> Response:
+        """The metrics of this process, or of all workers, in the format that the request accepts.
+
+        Raises:
+            Unauthorized, Forbidden: the client may not read them.
+        """
+        if self.admin_token is None or not has_token(request, self.admin_token):
+            await self.gate.may_measure(Caller(await self.gate.identify(request)))
+        self.metrics.refresh()
+        body, content_type = await trio.to_thread.run_sync(self.metrics.page, request.headers.get("Accept", ""))
+        return Response(body, content_type=content_type)

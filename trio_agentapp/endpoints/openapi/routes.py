@@ -48,6 +48,7 @@ ROUTES: dict[str, Operation] = {
         "Health",
         "Figures for Prometheus",
         {"200": response({"type": "string"}, "With `metrics`; OpenMetrics if asked for.", "text/plain")},
+        (e.Unauthorized, e.Forbidden, e.BackendUnavailable),
     ),
     "GET /admin/status": Operation("Admin", "The state of this node", {"200": "NodeStatus"}, ADMIN),
     "GET /admin/runs": Operation(

@@ -8,7 +8,7 @@ worker       `run_worker`                        embedded   a worker as a subpro
 """
 
 from .agent import AgentBody, ask_agent, submit_run
-from .application import add_function, celery_name, new_celery, on_logging_set_up
+from .application import add_function, celery_name, new_celery, on_logging_set_up, on_process_end
 from .embedded import EmbeddedWorker
 from .lifeline import Lifeline
 from .queue import CeleryTaskQueue
@@ -26,6 +26,7 @@ __all__ = [
     "celery_name",
     "new_celery",
     "on_logging_set_up",
+    "on_process_end",
     "submit_run",
     "run_worker",
 ]

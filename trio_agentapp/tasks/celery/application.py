@@ -11,7 +11,7 @@ from ...redis import RedisURL
 
 try:
     from celery import Celery
-    from celery.signals import after_setup_logger, after_setup_task_logger
+    from celery.signals import after_setup_logger, after_setup_task_logger, worker_process_shutdown, worker_shutdown
     from kombu import Exchange, Queue
 except ImportError as error:
     raise ConfigurationError(
@@ -76,6 +76,16 @@ def on_logging_set_up(change: Callable[[logging.Logger], None]) -> None:
 
     for signal in (after_setup_logger, after_setup_task_logger):
         signal.connect(receive, weak=False, dispatch_uid=__name__)
+
+
+def on_process_end(call: Callable[[], None]) -> None:
+    """Have `call()` called when a process of a worker ends."""
+
+    def receive(**_: object) -> None:
+        call()
+
+    for signal in (worker_process_shutdown, worker_shutdown):
+        signal.connect(receive, weak=False)
 
 
 def add_function(celery: Any, name: str, function: TaskFunction, perform: Callable[..., None]) -> None:

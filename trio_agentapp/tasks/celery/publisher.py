@@ -25,6 +25,9 @@ SOCKET_TIMEOUT = 2.0
 
 MAX_THREADS = 8
 
+TRACE_HEADER = "trace_context"
+"""The header of a message with the trace of its request."""
+
 RETRY_AFTER = 2.0
 
 
@@ -38,15 +41,29 @@ class Publisher:
         self._idle: deque[Any] = deque()
 
     async def send(
-        self, name: str, args: list[object], *, task_id: str, queue: str, expires: float, time_limit: float | None
+        self,
+        name: str,
+        args: list[object],
+        *,
+        task_id: str,
+        queue: str,
+        expires: float,
+        time_limit: float | None,
+        trace: dict[str, str] | None = None,
     ) -> None:
-        """Send one message.
+        """Send one message. `trace`: the headers of the trace that its task continues.
 
         Raises:
             BackendUnavailable: the broker did not confirm the message in time. If it has the message all the same,
                 the task's record decides.
         """
-        options = {"task_id": task_id, "queue": queue, "expires": expires, "time_limit": time_limit}
+        options = {
+            "task_id": task_id,
+            "queue": queue,
+            "expires": expires,
+            "time_limit": time_limit,
+            "headers": {TRACE_HEADER: trace} if trace else None,
+        }
         await self._in_thread(partial(self._publish, name=name, args=args, options=options))
 
     async def count(self, queue: str) -> int:

@@ -14,6 +14,7 @@ from ...errors import Draining, ValidationError
 from ...nursery import nursery_around
 from ...protocol.ids import new_run_id
 from ...protocol.tasks import TaskRecord
+from ...protocol.trace_context import trace_headers
 from ...redis import LinkError, RedisClient, unavailable_on_error
 from ...redis.serving import serving_in_background
 from ..function import NO_BODY, TaskFunction
@@ -101,6 +102,7 @@ class CeleryTaskQueue(TaskQueue):
             queue=function.queue,
             expires=RETENTION,
             time_limit=limit,
+            trace=trace_headers(),
         )
         with unavailable_on_error(
             "The task could not be recorded, and will not be executed.", retry_after=RETRY_AFTER

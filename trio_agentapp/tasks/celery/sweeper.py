@@ -7,6 +7,7 @@ found by its record, which says that it waits, while its queue is empty.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import orjson
 import trio
@@ -34,9 +35,9 @@ AT_ONCE = 100
 """Tasks that one sweep looks at."""
 
 
-def encode_message(name: str, args: list[object], *, queue: str, expires: float, time_limit: float | None) -> bytes:
+def encode_message(name: str, args: list[object], **options: Any) -> bytes:
     """Encode the arguments of `Publisher.send`, to be kept in the record until the task begins."""
-    return json_bytes({"name": name, "args": args, "queue": queue, "expires": expires, "time_limit": time_limit})
+    return json_bytes({"name": name, "args": args, **options})
 
 
 async def send_message(publisher: Publisher, task_id: str, message: bytes) -> None:

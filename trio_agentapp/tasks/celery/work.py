@@ -15,15 +15,18 @@ from billiard.process import current_process
 from celery.exceptions import Ignore, Reject
 from redis.exceptions import RedisError
 
+from ...abc import Instrument
 from ...protocol.ids import new_run_id
 from ...protocol.lifecycle import Cause
 from ...protocol.tasks import TaskState
+from ...protocol.trace_context import continued_trace
 from ...redis import LinkError, RedisClient
 from ...redis.serving import serving_in_background
 from ..function import NO_BODY, TaskFunction
 from ..task import Task, TaskEnd, execute
 from .application import TaskFailed
 from .lifeline import Lifeline
+from .publisher import TRACE_HEADER
 from .records import TaskRecords
 
 __all__ = ["Body", "Work"]
@@ -57,6 +60,7 @@ class Work:
     call_timeout: float
     cleanup_budget: float
     lifeline: Lifeline
+    instruments: Instrument
     debug: bool = False
 
     def body_of(self, function: TaskFunction) -> Body:
@@ -64,7 +68,12 @@ class Work:
 
         async def body(task: Task, value: object) -> TaskEnd:
             threads = trio.CapacityLimiter(1)
-            return await execute(task, lambda: function(value, threads=threads), debug=self.debug)
+            return await execute(
+                task,
+                lambda: function(value, threads=threads),
+                debug=self.debug,
+                instruments=self.instruments,
+            )
 
         return body
 
@@ -75,7 +84,13 @@ class Work:
             Reject: Redis did not answer; the message goes back to the broker.
             Ignore, TaskFailed: the task has been cancelled or has failed.
         """
-        task = Task(request.id, function.name, cleanup_budget=self.cleanup_budget, timeout=function.timeout)
+        task = Task(
+            request.id,
+            function.name,
+            cleanup_budget=self.cleanup_budget,
+            timeout=function.timeout,
+            trace=request.get(TRACE_HEADER),
+        )
         value = args[0] if args else NO_BODY
         terminated: list[int] = []
         end = trio.run(self._perform, task, body, value, terminated)
@@ -102,7 +117,8 @@ class Work:
                     if _is_pool_child():
                         await watchers.start(_watch_signals, task, terminated)
                     with trio.CancelScope(shield=True):
-                        end = await body(task, value)
+                        with continued_trace(task.trace):
+                            end = await body(task, value)
                         await self._finish(records, task, worker, end)
                     watchers.cancel_scope.cancel(reason="the task has ended")
         return end

@@ -26,6 +26,7 @@ class Init:
 class Start:
     id: str
     request: AgentRequest
+    traceparent: str | None = None
 
 
 @attrs.frozen
@@ -145,4 +146,5 @@ CHECKS: dict[str, Check] = {
     "user_id": is_identifier,
     "wait": is_boolean,
     "token": is_string,
+    "traceparent": is_string,
 }

@@ -17,6 +17,7 @@ from ...errors import Draining, Forbidden, RequestError, RunNotFound, Unauthoriz
 from ...protocol.ids import new_run_id, new_session_id
 from ...protocol.message import Message
 from ...protocol.request import AgentRequest
+from ...protocol.trace_context import continued_trace
 from ...runs.runner import Watched
 from ...server.extensions import SHUTDOWN_NOTICE, extension
 from ...server.websocket_connection import ShutdownNotice
@@ -117,11 +118,11 @@ class Socket:
     def _handle(self, message: messages.ClientMessage | messages.Refused, nursery: trio.Nursery) -> None:
         """Act on a message without waiting: what takes time gets a task, so that a stop is read meanwhile."""
         match message:
-            case messages.Start(id, request):
+            case messages.Start(id, request, traceparent):
                 request.id = request.id or new_run_id()
                 request.session_id = request.session_id or new_session_id()
                 run = SocketRun(id, request.id, request.session_id, Caller(self._principal, request.user_id))
-                self._follow(nursery, run, lambda: self._begin(run.caller, request))
+                self._follow(nursery, run, lambda: self._begin(run.caller, request, traceparent))
             case messages.Attach(id, run_id, after, user_id):
                 run = SocketRun(id, run_id, None, Caller(self._principal, user_id))
                 self._follow(nursery, run, lambda: self._access.attach(run.caller, run_id, after))
@@ -163,10 +164,11 @@ class Socket:
 
         nursery.start_soon(follow)
 
-    async def _begin(self, caller: Caller, request: AgentRequest) -> Watched:
+    async def _begin(self, caller: Caller, request: AgentRequest, traceparent: str | None) -> Watched:
         if self._draining.is_set():
             raise Draining
-        return await self._access.start(caller, request)
+        with continued_trace({} if traceparent is None else {"traceparent": traceparent}):
+            return await self._access.start(caller, request)
 
     def _answer(self, nursery: trio.Nursery, id: str | None, answer: Callable[[], Awaitable[None]]) -> None:
         """Start a task that answers a message; a RequestError becomes an error message with this id."""

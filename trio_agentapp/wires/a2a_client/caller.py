@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import secrets
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import trio
 
 from ...protocol.ids import new_run_id
+from ...protocol.trace_context import trace_headers as current_trace_headers
 from ...runs.run import Run, current_run
 
 __all__ = ["TIMEOUT_HEADER", "cleanup", "remaining", "trace_headers"]
@@ -41,13 +41,9 @@ def trace_headers() -> dict[str, str]:
 
     They are those of OpenTelemetry if the program uses it. Otherwise all calls of one run have one trace id.
     """
-    if "opentelemetry.trace" in sys.modules:
-        from opentelemetry import propagate
-
-        headers: dict[str, str] = {}
-        propagate.inject(headers)
-        if "traceparent" in headers:
-            return headers
+    headers = current_trace_headers()
+    if "traceparent" in headers:
+        return headers
     return {"traceparent": f"00-{_trace_id(current_run.get(None))}-{secrets.token_hex(8)}-01"}
 
 
