@@ -346,6 +346,19 @@ async def test_the_list(server: Server) -> None:
     await result(server, "CancelTask", {"id": asking["id"]})
 
 
+async def test_a_page_of_large_tasks_ends_early(server: Server) -> None:
+    context = fresh("context")
+    made = [(await send(server, "large 9000000", contextId=context))["id"] for _ in range(3)]
+    pages, token = [], ""
+    while not pages or token:
+        page = await result(
+            server, "ListTasks", {"contextId": context, "includeArtifacts": True, "pageToken": token}
+        )
+        pages.append([task["id"] for task in page["tasks"]])
+        token = page["nextPageToken"]
+    assert pages == [made[:0:-1], made[:1]]
+
+
 WRONG: list[tuple[str, Any, str]] = [
     ("SendMessage", {}, "message"),
     ("SendMessage", {"message": {"role": "ROLE_USER", "parts": [{"text": "x"}]}}, "message.messageId"),

@@ -60,6 +60,10 @@ async def test_tasks_of_another_node(start: Start) -> None:
         asking = await send(one, "ask")
         answered = await send(two, "green", taskId=asking["id"])
         assert text_of(answered) == "hm so green"
+        for server, beginning in ((one, ["ask"]), (two, [])):
+            history = (await result(server, "GetTask", {"id": asking["id"]}))["history"]
+            said = [message["parts"][0]["text"] for message in history]
+            assert said == [*beginning, "Which colour?", "green"]
 
         async with streaming(one, "SendStreamingMessage", {"message": saying("wait")}) as frames:
             task = (await frames.until(lambda item: "task" in item))["task"]

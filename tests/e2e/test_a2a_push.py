@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -309,6 +311,53 @@ async def test_a_receiver_that_answers_byte_by_byte_is_given_up(monkeypatch: pyt
         nursery.start_soon(trio.serve_listeners, drip, [listener])
         url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/"
         with trio.fail_after(15):
-            fault = await push._Receiver(configs, "t", "c")._try({"url": url}, b"{}")
+            fault = await push._Receiver(configs, "t", "c", push._Slots())._try({"url": url}, b"{}")
         assert fault == "no answer in 0.3 s"
         nursery.cancel_scope.cancel()
+
+
+async def test_receivers_that_never_answer_take_few_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push, "MAX_ATTEMPTS", 3)
+    monkeypatch.setattr(push, "TIMEOUT", 0.2)
+    configs, slots = push.PushConfigs(["127.0.0.1"]), push._Slots()
+    most, now = 0, 0
+
+    async def hold(stream: trio.SocketStream) -> None:
+        nonlocal most, now
+        now += 1
+        most = max(most, now)
+        while await stream.receive_some():
+            pass
+        now -= 1
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, hold, [listener])
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/"
+        async with trio.open_nursery() as attempts:
+            for number in range(12):
+                receiver = push._Receiver(configs, "t", str(number), slots)
+                attempts.start_soon(receiver._try, {"url": url}, b"{}")
+        nursery.cancel_scope.cancel()
+    assert most == 3
+
+
+async def test_slow_name_servers_leave_the_threads_of_the_app_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push, "TIMEOUT", 0.2)
+    answered = threading.Event()
+
+    def lookup(*_: Any, **__: Any) -> Any:
+        answered.wait(30)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    configs, slots = push.PushConfigs([]), push._Slots()
+    try:
+        async with trio.open_nursery() as attempts:
+            for number in range(50):
+                receiver = push._Receiver(configs, "t", str(number), slots)
+                attempts.start_soon(receiver._try, {"url": "http://slow.example/"}, b"{}")
+        assert slots.lookups.borrowed_tokens == push.MAX_LOOKUPS
+        assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
+    finally:
+        answered.set()

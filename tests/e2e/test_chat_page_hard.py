@@ -195,6 +195,65 @@ def test_a_message_is_replaced_while_it_is_answered(start: Start, context: Any) 
     assert page.faults == []
 
 
+def test_an_earlier_message_is_edited(start: Start, context: Any) -> None:
+    """What is sent begins a new chat with the messages before it. The old chat stays."""
+    server = start("page_agent")
+    page = opened(context, server)
+    answered(page, "hello")
+    answered(page, "second")
+    field, texts = page.get_by_label("Message", exact=True), page.locator("article.user .markdown")
+    page.get_by_role("button", name="Edit").last.click()
+    assert field.input_value() == "second"
+    expect(page.get_by_role("button", name="Send in a new chat")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Edit").last.click()
+    field.fill("")
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Edit").last.click()
+    field.fill("how many")
+    page.get_by_role("button", name="Send in a new chat").click()
+    for _ in range(2):
+        expect(page.locator("article.agent").last).to_contain_text("3 messages")
+        expect(texts).to_have_text(["hello", "how many"])
+        expect(page.locator("article.agent")).to_have_count(2)
+        page.reload()
+    page.locator(".session", has_text="hello").click()
+    expect(texts).to_have_text(["hello", "second"])
+    page.get_by_role("button", name="Edit").first.click()
+    field.fill("count")
+    page.keyboard.press("Enter")
+    expect(page.locator(".markdown").last).to_contain_text("3 ")
+    page.reload()
+    expect(texts).to_have_text(["count"])
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".session")).to_have_count(3)
+    assert page.faults == []
+
+
+def test_an_address_that_is_spelt_wrong(start: Start, context: Any) -> None:
+    page = opened(context, start("page_agent"), "#%E0%A4%A")
+    answered(page, "hello")
+    expect(page.locator("article.agent")).to_contain_text("You said hello")
+    assert page.faults == []
+
+
+def test_chats_of_another_browser_have_titles(start: Start, browser: Any) -> None:
+    server = start("page_agent", guarded=True)
+    for first in (True, False):
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{server.port}/chat")
+        page.locator("#token").fill("ann")
+        page.get_by_role("button", name="Use it").click()
+        if first:
+            answered(page, "Plan a trip to Rome")
+        expect(page.locator(".session")).to_have_text(["Plan a trip to Rome"])
+        page.locator(".session").click()
+        expect(page.get_by_role("heading", name="Plan a trip to Rome")).to_be_visible()
+        context.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_rule_of_axe_is_violated(start: Start, browser: Any, scheme: str) -> None:
     axe = (node_package("axe-core", AXE) / "axe.min.js").read_text()

@@ -6,7 +6,7 @@ import pytest
 
 from trio_agentapp.abc import A2ATransportsProperties
 from trio_agentapp.errors import ConfigurationError
-from trio_agentapp.registries import registries_from_environment
+from trio_agentapp.registries import RedisRegistry, registries_from_environment, registries_of
 
 
 def selected(redis_url: str | None = None, **environment: str) -> list[str]:
@@ -67,6 +67,13 @@ def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.Monke
     monkeypatch.setenv("NACOS_SERVER_ADDR", "10.0.0.9:8848")
     [registry] = registries_from_environment()
     assert "10.0.0.9" in repr(registry)
+
+
+def test_the_environment_switches_registries_of_the_code_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = RedisRegistry("redis://127.0.0.1:9")
+    assert registries_of(registry) == [registry]
+    monkeypatch.setenv("A2A_REGISTRY_ENABLED", "false")
+    assert registries_of(registry) == []
 
 
 def test_another_environment_is_not_mixed_with_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -493,7 +493,7 @@ class AgentApp(RoutingApp):
             answer = self.hosts.refusal(scope) or self._cross_origin.preflight(self, scope, send)
             if answer is not None:
                 return HTTPConnection(self, scope, answer)(receive, send)
-        if self._instruments.tracing is not None and scope["type"] != "lifespan":
+        if scope["type"] != "lifespan" and (self._instruments.tracing is not None or _is_traced(scope)):
             return self._serve_traced(scope, receive, send)
         return self._serve_user(scope, receive, send)
 
@@ -503,7 +503,7 @@ class AgentApp(RoutingApp):
         receive: ASGIReceiveCallable,
         send: ASGISendCallable,
     ) -> None:
-        """Serve a request whose spans continue the trace that it came with, if it has one."""
+        """Serve a request that continues the trace that it came with, if it has one."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         with continued_trace(headers):
             await self._serve_user(scope, receive, send)
@@ -544,3 +544,7 @@ class AgentApp(RoutingApp):
         except BaseException as exc:
             # Quart turns only Exceptions into responses; SystemExit of user code must not end the process.
             return unwrap(Error(exc))
+
+
+def _is_traced(scope: HTTPScope | WebsocketScope) -> bool:
+    return any(name == b"traceparent" for name, _ in scope["headers"])

@@ -1,15 +1,26 @@
 """The trace of a call, as headers: `traceparent` and `tracestate` (W3C), unless OTEL_PROPAGATORS names others.
 
-A program that has not imported OpenTelemetry has no traces. Then nothing is done here, and nothing is imported.
+A program that has not imported OpenTelemetry makes no spans. Then the headers of a call are passed on as they came,
+so that the trace of its caller is not cut here, and nothing is imported.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 __all__ = ["continued_trace", "trace_headers"]
+
+TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C Trace Context, section 3.2.2."""
+
+MAX_TRACESTATE = 512
+"""Characters of a `tracestate` that is passed on: W3C Trace Context, section 3.3.1.5."""
+
+_passed_on: ContextVar[Mapping[str, str] | None] = ContextVar("trace_headers", default=None)
 
 
 def trace_headers() -> dict[str, str]:
@@ -19,14 +30,21 @@ def trace_headers() -> dict[str, str]:
         from opentelemetry import propagate
 
         propagate.inject(headers)
-    return headers
+    return headers or dict(_passed_on.get() or {})
 
 
 @contextmanager
 def continued_trace(headers: Mapping[str, str]) -> Iterator[None]:
     """Inside this block, spans continue the trace of a call with these headers. Faulty ones are ignored."""
-    if not headers or "opentelemetry.trace" not in sys.modules:
+    if not headers:
         yield
+        return
+    if "opentelemetry.trace" not in sys.modules:
+        passed_on = _passed_on.set(_valid(headers) or _passed_on.get())
+        try:
+            yield
+        finally:
+            _passed_on.reset(passed_on)
         return
     from opentelemetry import context, propagate
 
@@ -35,3 +53,12 @@ def continued_trace(headers: Mapping[str, str]) -> Iterator[None]:
         yield
     finally:
         context.detach(token)
+
+
+def _valid(headers: Mapping[str, str]) -> Mapping[str, str] | None:
+    """The headers of the trace alone; None if there is none."""
+    if TRACEPARENT.fullmatch(parent := headers.get("traceparent", "")) is None:
+        return None
+    state = headers.get("tracestate", "")
+    fits = 0 < len(state) <= MAX_TRACESTATE and state.isascii() and state.isprintable()
+    return {"traceparent": parent, "tracestate": state} if fits else {"traceparent": parent}

@@ -66,11 +66,14 @@ def registries_of(
 ) -> Sequence[AgentRegistry]:
     """Return the registries that the code names, one or a list; without any, those of the environment.
 
+    Returns none if `A2A_REGISTRY_ENABLED` is false: an operator may keep an app out of the registries in its code.
+
     Raises ConfigurationError: one is no registry, there are too many, or a variable cannot work.
     """
     if given is None:
         return registries_from_environment(redis_url=redis_url, prefix=prefix)
-    return [as_registry(each) for each in listed(given)]
+    named = [as_registry(each) for each in listed(given)]
+    return [] if _flag(os.environ) is False else named
 
 
 def _flag(values: Mapping[str, str]) -> bool | None:

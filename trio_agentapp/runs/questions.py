@@ -138,6 +138,8 @@ class Question:
             data["reason"] = "timeout"
         else:
             data.update(approve=answer.value is not False, answer=_value_of(answer.message))
+            if answer.message.id is not None:
+                data["message_id"] = answer.message.id
         return Message(role="user", type="mcp_approval_response", content=[DataContent(data)])
 
 

@@ -79,6 +79,8 @@ async def chat(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]
                 for number in range(int(rest)):
                     yield f"{number} "
                     await trio.sleep(0.01)
+            case "large":
+                yield "x" * int(rest)
             case "gate":
                 yield "before "
                 while not (MARKS.parent / rest).exists():
@@ -145,6 +147,23 @@ async def chat(msgs: Any, request: AgentRequest, run: Run) -> AsyncIterator[Any]
         async with run.cleanup():
             await trio.sleep(0.01)
             mark(f"cancelled {do}")
+        raise
+    finally:
+        mark(f"end {do}")
+
+
+@app.endpoint("/watch", methods=["GET"])
+async def watch(do: str) -> AsyncIterator[str]:
+    mark(f"begin {do}")
+    try:
+        yield "waiting "
+        if do == "fail":
+            raise RuntimeError("secret detail")
+        if do == "wait":
+            await trio.sleep_forever()
+    except GeneratorExit:
+        await trio.sleep(0.01)
+        mark(f"cancelled {do}")
         raise
     finally:
         mark(f"end {do}")

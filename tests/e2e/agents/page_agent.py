@@ -99,6 +99,8 @@ async def chat(msgs: list[Message], run: Run) -> AsyncIterator[Any]:
         case "picture":
             yield ImageContent(image_url=picture(3000))
             yield "a picture"
+        case "how many":
+            yield f"{len(msgs)} messages"
         case "fail":
             raise RuntimeError("boom")
         case other:

@@ -311,7 +311,13 @@ async def test_get_and_history(wire: Wire) -> None:
     check_task(task)
     assert task["artifacts"] == done["artifacts"]
     assert [message["role"] for message in task["history"]] == ["ROLE_USER", "ROLE_AGENT", "ROLE_USER"]
-    assert [message["parts"][0]["text"] for message in task["history"][:2]] == ["input", "What else?"]
+    assert [message["parts"][0]["text"] for message in task["history"]] == ["input", "What else?", "nothing"]
+    # What was sent is what is kept, once, in its place.
+    answer = say("wine", taskId=(await wire.send("input"))["id"])
+    answer["parts"].append({"data": {"red": True}, "mediaType": "application/json"})
+    kept = (await wire.call("SendMessage", message=answer))["task"]["history"]
+    assert [message["messageId"] for message in kept].count(answer["messageId"]) == 1
+    assert (kept[-1]["messageId"], kept[-1]["parts"]) == (answer["messageId"], answer["parts"])
     assert not (await wire.call("GetTask", id=done["id"], historyLength=0)).get("history")
     latest = await wire.call("GetTask", id=done["id"], historyLength=1)
     assert latest["history"] == task["history"][-1:]

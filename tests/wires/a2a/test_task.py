@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import pytest
@@ -131,6 +132,22 @@ def test_the_last_part_of_a_message_has_its_name() -> None:
         "metadata": {"k": 1},
         "parts": [{"data": 1, "mediaType": "application/json"}],
     }
+
+
+def test_all_streams_of_a_task_write_the_same_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Specification 1.0, section 3.5.2: each stream gets the same events."""
+    clock = count(1_700_000_000)
+    monkeypatch.setattr("time.time", lambda: float(next(clock)))
+    known = TaskMemory()
+    tasks = [Task("run-0001", "ctx", seen=known.seen), Task("run-0001", "ctx", seen=known.seen)]
+    events = events_of(Message.reasoning("hm"), "a")
+    written = []
+    for task in tasks:
+        task.live = True
+        written.append([update for event in events for update in task.apply(event)])
+    assert written[0] == written[1]
+    times = [update["status"]["timestamp"] for kind, update in written[0] if kind == "statusUpdate"]
+    assert times == sorted(set(times))
 
 
 def test_a_bare_message_is_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tests.wires.a2a_client.raw_agent import (
     task,
 )
 from trio_agentapp import AgentApp, Run
-from trio_agentapp.errors import AgentTaskFailed, ConfigurationError, ConnectionLost
+from trio_agentapp.errors import AgentTaskFailed, ConfigurationError, ConnectionLost, UnexpectedAnswer
 from trio_agentapp.protocol.content import (
     AudioContent,
     Content,
@@ -36,10 +37,12 @@ from trio_agentapp.protocol.content import (
 )
 from trio_agentapp.protocol.message import Message
 from trio_agentapp.wires import A2AClient
-from trio_agentapp.wires.a2a_client import ArtifactUpdate, TaskState
+from trio_agentapp.wires.a2a_client import ArtifactUpdate, TaskState, resolving
 
 AGENT = Path(__file__).parents[2] / "e2e" / "agents" / "a2a_agent.py"
 VERSIONS = ["1.0", "0.3"]
+DEAD = {"url": "http://127.0.0.1:9/rpc", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
+"""An interface where nothing listens."""
 
 
 def own_agent(folder: Path, **env: str) -> Any:
@@ -199,6 +202,34 @@ async def test_what_goes_along() -> None:
     assert (params["message"]["contextId"], params["message"]["role"]) == ("c9", "ROLE_USER")
 
 
+@pytest.mark.parametrize("path", ["/process", "/a2a"])
+async def test_the_trace_of_a_request_goes_along(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without OpenTelemetry, as the caller has sent it; in both versions of A2A, and by every entry."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.trace", raising=False)
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    async def answer(request: Request, stream: trio.SocketStream) -> None:
+        await send_json(stream, {"jsonrpc": "2.0", "id": 1, "result": {"task": task("COMPLETED")}})
+
+    app = AgentApp()
+
+    @app.query()
+    async def chat() -> AsyncIterator[str]:
+        async with A2AClient(agent.url) as client:
+            await client.send("hi")
+        yield "done"
+
+    message = {"kind": "message", "messageId": "m", "role": "user", "parts": [{"kind": "text", "text": "hi"}]}
+    bodies = {
+        "/process": {"input": "hi", "stream": False},
+        "/a2a": {"jsonrpc": "2.0", "id": 1, "method": "message/send", "params": {"message": message}},
+    }
+    async with raw_agent(answer, card(capabilities={})) as agent, app.runtime():
+        response = await app.test_client().post(path, json=bodies[path], headers={"traceparent": parent})
+        assert response.status_code == 200
+    assert {request.headers["traceparent"] for request in agent.requests} == {parent}
+
+
 @attrs.frozen
 class Instance:
     url: str
@@ -229,6 +260,11 @@ async def test_agents_by_their_names() -> None:
                 Instance("http://127.0.0.1:9/rpc", {}, card_is_whole=False),
                 Instance(agent.url, whole),
             ],
+            "one with a whole card is dead": [
+                *(Instance("http://127.0.0.1:9", {**card(), "supportedInterfaces": [DEAD]}) for _ in range(5)),
+                Instance(agent.url, whole),
+            ],
+            "odd ones": [7, "friday", whole],
         }
         for name in found:
             for registry in (Registry(), OldRegistry()):
@@ -237,6 +273,42 @@ async def test_agents_by_their_names() -> None:
         with pytest.raises(ConnectionLost, match="no live instance of agent 'nobody'"):
             async with A2AClient("nobody", registry=Registry()):
                 pass
+
+
+async def test_a_registry_that_fails_or_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolving, "RESOLVE_WITHIN", 0.05)
+
+    class Registry:
+        async def resolve(self, name: str) -> Any:
+            if name == "hangs":
+                await trio.sleep_forever()
+            raise KeyError(name)
+
+    for name, said in (("hangs", "did not answer within"), ("fails", "failed: KeyError: 'fails'")):
+        with pytest.raises(ConnectionLost, match=said):
+            async with A2AClient(name, registry=Registry()):
+                pass
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "http://127.0.0.1/a\r\nX: y", "http://127.0.0.1:99999/", "http://u:p@127.0.0.1/"]
+)
+async def test_a_trusted_card_with_a_url_that_cannot_be_used(url: str) -> None:
+    with pytest.raises(UnexpectedAnswer, match="no URL of HTTP that can be used"):
+        async with A2AClient({**card(), "supportedInterfaces": [{**DEAD, "url": url}]}):
+            pass
+
+
+@pytest.mark.parametrize("streams", [True, False])
+async def test_what_cannot_have_arrived_is_not_called_doubtful(streams: bool) -> None:
+    served = {**card(capabilities={"streaming": streams}), "supportedInterfaces": [DEAD]}
+    async with A2AClient(served) as client:
+        with pytest.raises(ConnectionLost, match=r"attempts to connect to .* failed$"):
+            await client.send("hi")
+    served["supportedInterfaces"] = [{**DEAD, "url": "http://ex\u0430mple.\u2488.com/"}]
+    async with A2AClient(served) as client:
+        with pytest.raises(UnexpectedAnswer, match="cannot be used"):
+            await client.send("hi")
 
 
 def test_wrong_uses() -> None:

@@ -2,12 +2,13 @@
 
 import {Api, newId, Problem} from "./api.js";
 import {element} from "./markdown.js";
-import {Messages} from "./messages.js";
+import {Messages, isAsked, textOf} from "./messages.js";
 import {Tree} from "./tree.js";
 
 const LOOK = 3000; // Milliseconds between two looks for a run that was started elsewhere.
 const MAX_FILE = 700 * 1024; // Of one file. The body of a request is limited, too.
 const KEPT_TITLES = 200;
+const MAX_NAMED = 20; // Chats whose titles are asked of the server each time that the list is shown.
 
 const SAID = {
   session_busy: "This chat is still answering. Stop it first, or wait for its end.",
@@ -37,10 +38,12 @@ let session = null; // The id of the open chat.
 let run = null; // The run that is shown while it is live.
 let attached = [];
 let edited = null; // The live run whose question is edited: what is sent takes its place.
+let branching = null; // The earlier message that is edited: what is sent begins a new chat with what stands before it.
 
 // Chats.
 
 const titles = JSON.parse(localStorage.getItem("agentapp.titles") ?? "{}");
+const asked = new Set(); // Chats whose titles the server was asked for.
 
 function keepTitle(id, text) {
   titles[id] ??= text.trim().slice(0, 60) || "Files";
@@ -48,16 +51,44 @@ function keepTitle(id, text) {
   localStorage.setItem("agentapp.titles", JSON.stringify(titles));
 }
 
+function keepTitleOf(id, earlier) {
+  const first = earlier.find(isAsked);
+  if (first) keepTitle(id, textOf(first.content));
+}
+
 async function listSessions() {
   const {runs} = await api.get("runs?limit=100");
+  const latest = new Map([...runs].reverse().map((each) => [each.session_id, each]));
   const known = [...new Set(runs.map((each) => each.session_id))];
-  const list = known.map((id) => {
-    const button = element("button", {type: "button", className: "session", textContent: titles[id] ?? id});
+  const buttons = known.map((id) => {
+    const button = element("button", {type: "button", className: "session", textContent: titleOf(latest.get(id))});
+    button.dataset.session = id;
     if (id === session) button.setAttribute("aria-current", "true");
     button.addEventListener("click", () => open(id));
-    return element("li", {}, button);
+    return button;
   });
-  $("sessions").replaceChildren(...list);
+  $("sessions").replaceChildren(...buttons.map((button) => element("li", {}, button)));
+  nameOthers([...latest.values()].reverse());
+}
+
+function titleOf({session_id: id, started_at: at}) {
+  return titles[id] ?? (at ? `Chat of ${new Date(at * 1000).toLocaleString()}` : "Chat");
+}
+
+// Chats that began in another browser have their titles in the history of the server.
+async function nameOthers(chats) {
+  const nameless = chats.filter(({session_id: id}) => !titles[id] && !asked.has(id)).slice(0, MAX_NAMED);
+  for (const {session_id: id} of nameless) asked.add(id);
+  for (const {session_id: id} of nameless) {
+    try {
+      keepTitleOf(id, (await api.get(`sessions/${encodeURIComponent(id)}/history`)).messages);
+      // The list may have been made anew meanwhile.
+      const button = [...document.querySelectorAll(".session")].find((each) => each.dataset.session === id);
+      if (button && titles[id]) button.textContent = titles[id];
+    } catch (problem) {
+      console.warn(problem);
+    }
+  }
 }
 
 function startNew() {
@@ -68,7 +99,7 @@ function startNew() {
 function show(id) {
   if (run) run.left = true;
   session = id;
-  run = edited = null;
+  run = edited = branching = null;
   messages.clear();
   setLive(false);
   say("");
@@ -86,9 +117,11 @@ async function open(id) {
       api.get(`sessions/${encodeURIComponent(id)}`),
     ]);
     if (id !== session) return;
-    for (const message of earlier) messages.addWhole(message);
-    messages.close();
-    messages.scroll();
+    // A run that began this chat out of another one has the messages from there. They are saved when it ends.
+    const shown = earlier.length ? earlier : JSON.parse(sessionStorage.getItem(`agentapp.before.${id}`) ?? "[]");
+    messages.addAll(shown);
+    keepTitleOf(id, shown);
+    $("title").textContent = titles[id] ?? (shown.length ? "Chat" : "New chat");
     await listSessions();
     if (active && !run) watch(active);
   } catch (error) {
@@ -142,18 +175,33 @@ function connection(up) {
   say(up ? "" : "The connection is lost. Trying again …");
 }
 
-async function send(text, files, strategy) {
+// Begin a new chat with the messages before one of this chat. Returns them.
+async function branchOff(article) {
+  const {messages: earlier} = await api.get(`sessions/${encodeURIComponent(session)}/history`);
+  const before = earlier.slice(0, messages.placeOf(article, earlier));
+  show(newId());
+  messages.addAll(before);
+  keep(`agentapp.before.${session}`, before);
+  return before;
+}
+
+// Keep something for a reload of this tab, if there is room.
+function keep(name, value) {
+  try {
+    sessionStorage.setItem(name, JSON.stringify(value));
+  } catch {
+    // After a reload it is shown when the answer has ended.
+  }
+}
+
+async function send(text, files, {strategy, before = []} = {}) {
   const content = [...(text.trim() ? [{type: "text", text}] : []), ...files];
   const mine = {id: newId(), sessionId: session};
-  const body = {input: [{role: "user", type: "message", content}]};
+  const body = {input: [...before, {role: "user", type: "message", content}]};
   if (strategy) body.multitask_strategy = strategy;
   keepTitle(session, text);
   $("title").textContent = titles[session];
-  try {
-    sessionStorage.setItem(`agentapp.asked.${mine.id}`, JSON.stringify(content));
-  } catch {
-    // A large file does not fit; after a reload the question is shown when the answer has ended.
-  }
+  keep(`agentapp.asked.${mine.id}`, content);
   const start = api.start(mine, body);
   const told = async () => {
     const response = await start();
@@ -194,10 +242,19 @@ async function answer(id, value) {
 
 function edit(text, article) {
   edited = run && run.article === article ? run : null;
+  branching = run ? null : article;
   setLive(Boolean(run));
+  if (branching) say("What you send begins a new chat from here. Escape or an empty field keeps this one.");
   $("text").value = text;
   resize();
   $("text").focus();
+}
+
+// What is sent goes to this chat after all.
+function stay() {
+  branching = null;
+  setLive(false);
+  say("");
 }
 
 function resize() {
@@ -208,7 +265,7 @@ function resize() {
 function setLive(live) {
   $("stop").hidden = !live;
   $("send").hidden = live && !edited;
-  $("send").textContent = edited ? "Replace" : "Send";
+  $("send").textContent = edited ? "Replace" : branching ? "Send in a new chat" : "Send";
   document.body.classList.toggle("live", live);
   tree.show(live ? run : null);
 }
@@ -292,10 +349,20 @@ $("form").addEventListener("submit", async (event) => {
   if (replaced) {
     replaced.left = true;
     messages.removeFrom(replaced.article);
+    send(text, files, {strategy: "rollback"});
+    return;
   }
-  send(text, files, replaced ? "rollback" : null);
+  try {
+    send(text, files, {before: branching ? await branchOff(branching) : []});
+  } catch (problem) {
+    $("text").value = text;
+    tell(problem);
+  }
 });
-$("text").addEventListener("input", resize);
+$("text").addEventListener("input", () => {
+  resize();
+  if (branching && !$("text").value) stay();
+});
 $("text").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
@@ -317,6 +384,8 @@ document.addEventListener("keydown", (event) => {
   if (document.body.classList.contains("side-open")) {
     document.body.classList.remove("side-open");
     $("open-side").focus();
+  } else if (branching) {
+    stay();
   } else {
     stop();
   }
@@ -359,8 +428,17 @@ setInterval(async () => {
   if (active && id === session && !run) watch(active);
 }, LOOK);
 
+// The chat that the address names; an empty text if it names none, or in a wrong spelling.
+function wantedSession() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return "";
+  }
+}
+
 async function begin() {
-  const wanted = decodeURIComponent(location.hash.slice(1));
+  const wanted = wantedSession();
   if (wanted) show(wanted);
   else startNew();
   try {
@@ -373,7 +451,7 @@ async function begin() {
 }
 
 window.addEventListener("hashchange", () => {
-  const wanted = decodeURIComponent(location.hash.slice(1));
+  const wanted = wantedSession();
   if (wanted && wanted !== session) open(wanted);
 });
 

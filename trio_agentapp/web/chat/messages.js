@@ -34,9 +34,10 @@ export class Messages {
   addOwn(content) {
     const shown = element("div", {className: "text"});
     for (const part of content) this.addPart(shown, part);
-    const text = content.filter((part) => part.type === "text").map((part) => part.text).join("\n");
+    const text = textOf(content);
     const edit = element("button", {type: "button", className: "quiet edit", textContent: "Edit"});
     const article = this.article("user", "You", shown);
+    article.text = text;
     edit.addEventListener("click", () => this.onEdit(text, article));
     article.append(edit);
     return article;
@@ -44,7 +45,7 @@ export class Messages {
 
   // A whole message, as the history has it.
   addWhole(message) {
-    if (message.role === "user" && message.type === "message") {
+    if (isAsked(message)) {
       this.addOwn(message.content);
       return;
     }
@@ -54,6 +55,21 @@ export class Messages {
       this.take({...part, object: "content", msg_id: id, index, delta: false});
     }
     this.take({...message, object: "message", id});
+  }
+
+  // Whole messages, behind which nothing goes on.
+  addAll(earlier) {
+    for (const message of earlier) this.addWhole(message);
+    this.close();
+    this.scroll();
+  }
+
+  // The place of what a user has sent in the messages of the history; their number if it is not there.
+  placeOf(article, earlier) {
+    const own = [...this.log.querySelectorAll("article.user")].indexOf(article);
+    const places = [...earlier.keys()].filter((place) => isAsked(earlier[place]));
+    const same = places.filter((place) => textOf(earlier[place].content) === article.text);
+    return same.includes(places[own]) ? places[own] : (same.at(-1) ?? earlier.length);
   }
 
   // Take a message and all after it away.
@@ -267,6 +283,15 @@ export class Messages {
       if (root.dataset.state === "runs") root.dataset.state = state.textContent = "ended";
     }
   }
+}
+
+// Whether a message of the history is one that a user has sent.
+export function isAsked({role, type}) {
+  return role === "user" && type === "message";
+}
+
+export function textOf(content) {
+  return content.filter((part) => part.type === "text").map((part) => part.text).join("\n");
 }
 
 function choicesOf(schema) {

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from ...errors import RunNotFound
+from ...protocol.events import mass
 from ...protocol.lifecycle import RunRecord, RunState
 from ...web.identity import Caller
 from ...web.run_access import Known, RunAccess
@@ -25,6 +26,9 @@ __all__ = ["TaskListing"]
 
 PAGE = 50
 """Tasks on a page if the client names no size: specification 1.0, ListTasksRequest."""
+
+MAX_PAGE = 16 * 1024 * 1024
+"""Estimated bytes of a page. It ends with the task that reaches them, so it may have fewer tasks than asked for."""
 
 MAX_LISTED = 10_000
 """Tasks that a listing looks at: the latest of the client."""
@@ -50,16 +54,19 @@ class TaskListing:
         records.sort(key=lambda record: (changed_at(record), record.run_id), reverse=True)
         size = params.get("pageSize") or PAGE
         begin = _place_after(records, params["pageToken"]) if params.get("pageToken") else 0
-        page = records[begin : begin + size]
         artifacts = bool(params.get("includeArtifacts"))
-        found = []
-        for record in page:
+        found: list[dict[str, Any]] = []
+        weight = 0
+        for record in records[begin : begin + size]:
             task = tasks.get(record.run_id) or await self._listed(asked, record)
             found.append(task.as_object(history_length=params.get("historyLength"), artifacts=artifacts))
-        more = begin + size < len(records)
+            weight += mass(found[-1])
+            if weight >= MAX_PAGE:
+                break
+        end = begin + len(found)
         return {
             "tasks": found,
-            "nextPageToken": _token(page[-1]) if more else "",
+            "nextPageToken": _token(records[end - 1]) if end < len(records) and found else "",
             "pageSize": size,
             "totalSize": len(records),
         }

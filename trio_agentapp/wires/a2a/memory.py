@@ -1,7 +1,8 @@
-"""What this node remembers of tasks beside the runs: the messages that started them, and refused ones."""
+"""What this node remembers of tasks beside the runs: messages of clients, times of events, and refused tasks."""
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,9 @@ MAX_TASKS = 10_000
 MAX_BYTES = 32 * 1024 * 1024
 """Bytes of these messages as JSON."""
 
+MAX_SEEN = 10_000
+"""Events whose times are remembered."""
+
 MAX_REFUSED = 1000
 """Tasks that were refused, and have no run."""
 
@@ -30,6 +34,7 @@ class TaskMemory:
         self._bytes = 0
         self._refused: OrderedDict[str, tuple[str | None, dict[str, Any]]] = OrderedDict()
         self._anonymous: OrderedDict[SessionKey, None] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, int], float] = OrderedDict()
 
     def remember(self, task_id: str, message: Mapping[str, Any]) -> None:
         """Keep a message that a client has sent to a task."""
@@ -43,6 +48,13 @@ class TaskMemory:
 
     def asked(self, task_id: str) -> Sequence[Mapping[str, Any]]:
         return self._asked.get(task_id, ((), 0))[0]
+
+    def seen(self, task_id: str, number: int) -> float:
+        """When an event was seen first, in Unix seconds: now, if this is the first call for it."""
+        at = self._seen.setdefault((task_id, number), time.time())
+        if len(self._seen) > MAX_SEEN:
+            self._seen.popitem(last=False)
+        return at
 
     def refuse(self, user_id: str | None, task: dict[str, Any]) -> None:
         """Keep a task that was refused before it had a run. `user_id`: the authenticated client."""

@@ -13,7 +13,6 @@ from .asked import Asked
 from .faults import A2AError, kinds, needs
 from .memory import TaskMemory
 from .push import PushConfigs, PushSender
-from .task import Task
 from .task_reader import TaskReader
 
 __all__ = ["Notifications"]
@@ -73,7 +72,7 @@ class Notifications:
         known = await self.access.look(asked.caller, task_id)
         if begun:
             watched = await self.access.attach(asked.caller, task_id)
-            task = Task(task_id, known.key.session_id, self.memory.asked(task_id))
+            task = self.reader.begin(task_id, known.key.session_id)
         elif known.latest.state.terminal:
             return
         else:

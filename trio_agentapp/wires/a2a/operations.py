@@ -146,9 +146,7 @@ class Operations:
             self.memory.note_anonymous(watched.key)
         if self.config.task_event_timeout is not None and watched.run is not None:
             self.silence.watch(watched.run)
-        return Started(
-            task=Task(watched.run_id, watched.session_id, self.memory.asked(watched.run_id)), watched=watched
-        )
+        return Started(task=self.reader.begin(watched.run_id, watched.session_id), watched=watched)
 
     def _refuse(self, asked: Asked, request: AgentRequest, message: Mapping[str, Any], busy: SessionBusy) -> Task:
         """A task that was rejected because its context has a live one."""
@@ -178,11 +176,9 @@ class Operations:
             if watched is not None:
                 watched.subscriber.close()
             raise
-        if not task.interrupted:
-            # An answer is in the events of the run; this message is not.
-            said = {**message, "taskId": task_id, "contextId": known.key.session_id}
-            self.memory.remember(task_id, said)
-            task.history.append(said)
+        said = {**message, "taskId": task_id, "contextId": known.key.session_id}
+        self.memory.remember(task_id, said)
+        task.history.append(said)
         return Started(task=task, watched=watched, turns=turns)
 
     def _over(self, task_id: str, state: str) -> A2AError:

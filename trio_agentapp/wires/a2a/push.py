@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -51,6 +51,12 @@ FIRST_PAUSE = 0.5
 
 TIMEOUT = 10.0
 """Seconds for one attempt: specification 1.0, section 4.3.3, recommends 10 to 30."""
+
+MAX_ATTEMPTS = 100
+"""Attempts at once on one node: each has a socket, and a client may name many receivers that never answer."""
+
+MAX_LOOKUPS = 8
+"""Lookups of receivers at once: each has a thread, until the name server has answered or was given up."""
 
 MAX_URL = 2048
 
@@ -176,12 +182,21 @@ class _PrivateAddress(Exception):
     """The host of a receiver leads to an address that is not public."""
 
 
+class _Slots:
+    """How much is done at once for all receivers of a node."""
+
+    def __init__(self) -> None:
+        self.attempts = trio.CapacityLimiter(MAX_ATTEMPTS)
+        self.lookups = trio.CapacityLimiter(MAX_LOOKUPS)
+
+
 class PushSender:
     """Reads the events of tasks with configs, and delivers them. Runs in the nursery of the adapter."""
 
     def __init__(self, configs: PushConfigs, nursery: trio.Nursery) -> None:
         self._configs = configs
         self._nursery = nursery
+        self._slots = _Slots()
         self._followed: set[str] = set()
         self._idle = trio.Event()
         self._idle.set()
@@ -197,6 +212,7 @@ class PushSender:
         if not self._followed:
             self._idle = trio.Event()
         self._followed.add(watched.run_id)
+        task.live = True
         self._nursery.start_soon(self._follow, watched, task, name=f"push of task {watched.run_id}")
 
     async def wait_idle(self) -> None:
@@ -262,7 +278,7 @@ class PushSender:
         for config_id, pushed in self._configs.of(task.id).items():
             receiver = receivers.get(config_id)
             if receiver is None:
-                receiver = receivers[config_id] = _Receiver(self._configs, task.id, config_id)
+                receiver = receivers[config_id] = _Receiver(self._configs, task.id, config_id, self._slots)
                 nursery.start_soon(receiver.run)
             if not pushed.version.legacy:
                 receiver.put({kind: body})
@@ -274,7 +290,8 @@ class PushSender:
 class _Receiver:
     """One config: what waits for its receiver, and the task that sends it."""
 
-    def __init__(self, configs: PushConfigs, task_id: str, config_id: str) -> None:
+    def __init__(self, configs: PushConfigs, task_id: str, config_id: str, slots: _Slots) -> None:
+        self._slots = slots
         self._configs = configs
         self._task_id = task_id
         self._config_id = config_id
@@ -324,9 +341,10 @@ class _Receiver:
 
     async def _try(self, config: Mapping[str, Any], body: bytes) -> str | None:
         """Send once. Returns what went wrong."""
-        # httpx counts its own time-outs from each byte that arrives.
-        with trio.move_on_after(TIMEOUT):
-            return await self._send(config, body)
+        async with self._slots.attempts:
+            # httpx counts its own time-outs from each byte that arrives.
+            with trio.move_on_after(TIMEOUT):
+                return await self._send(config, body)
         return f"no answer in {TIMEOUT:g} s"
 
     async def _send(self, config: Mapping[str, Any], body: bytes) -> str | None:
@@ -362,7 +380,9 @@ class _Receiver:
 
     async def _address(self, url: httpx.URL) -> str:
         """The address of the host. Raises _PrivateAddress: it is not public, and the host is not allowed."""
-        found = await trio.socket.getaddrinfo(url.host, url.port or 443, type=socket.SOCK_STREAM)
+        # A lookup cannot be stopped. It keeps its slot after its time limit; Trio's threads stay free for the app.
+        lookup = partial(socket.getaddrinfo, url.host, url.port or 443, type=socket.SOCK_STREAM)
+        found = await trio.to_thread.run_sync(lookup, abandon_on_cancel=True, limiter=self._slots.lookups)
         addresses = [str(each[4][0]) for each in found]
         if self._configs.allows(url.host):
             return addresses[0]

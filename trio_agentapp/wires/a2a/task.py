@@ -6,7 +6,7 @@ Objects have the form of A2A 1.0 here. `versions.py` writes them for a client.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -55,8 +55,9 @@ def stamp(seconds: float) -> str:
 class Task:
     """The state of a task after the events that were applied.
 
-    `asked` are the messages of the client that started it, as objects of A2A. `keeps_artifacts`: whether artifacts
-    are kept, which a stream does not need once the client has them.
+    `asked` are the messages of the client that are known, as objects of A2A. `seen` returns when the event of this
+    number of a task was seen, in Unix seconds, so that all streams of a task write the same times.
+    `keeps_artifacts`: whether artifacts are kept, which a stream does not need once the client has them.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Task:
         context_id: str,
         asked: Iterable[Mapping[str, Any]] = (),
         *,
+        seen: Callable[[str, int], float] | None = None,
         keeps_artifacts: bool = True,
     ) -> None:
         self.id = task_id
@@ -86,6 +88,7 @@ class Task:
         self.keeps_artifacts = keeps_artifacts
         self._others: set[str] = set()
         """Ids of messages that are no artifacts."""
+        self._seen = seen
 
     @property
     def terminal(self) -> bool:
@@ -133,15 +136,18 @@ class Task:
         self.gap = self.gap or isinstance(event, Gap)
         return []
 
+    def _time_of(self, event: MessageEvent | ResponseEvent) -> str:
+        return stamp(time.time() if self._seen is None else self._seen(self.id, event.sequence_number))
+
     def _response(self, event: ResponseEvent) -> list[Update]:
         if event.status not in ENDS:
-            self.timestamp = stamp(time.time() if self.live else event.created_at)
+            self.timestamp = self._time_of(event) if self.live else stamp(event.created_at)
             if event.status == "in_progress":
                 self.state = WORKING
                 return [self._status()]
             return []
         self.state = ENDS[event.status]
-        self.timestamp = stamp(time.time() if self.live else event.completed_at or time.time())
+        self.timestamp = self._time_of(event) if self.live else stamp(event.completed_at or time.time())
         self.questions.clear()
         self.message = None
         if self.gap and event.output is not None:
@@ -193,12 +199,14 @@ class Task:
         if event.type == "message" and event.role == "assistant":
             return self._complete(event, content)
         self._others.add(event.id)
+        if event.type == "heartbeat":
+            return []
+        if self.live:
+            self.timestamp = self._time_of(event)
         if event.type == "mcp_approval_request":
             return self._ask(event, content)
         if event.type == "mcp_approval_response":
             return self._answered(event, content)
-        if event.type == "heartbeat":
-            return []
         kind = {"type": event.type, **(event.metadata or {})}
         for name in ("code", "message"):
             if (text := getattr(event, name)) is not None:
@@ -242,17 +250,28 @@ class Task:
         self.questions.pop(str(data.get("approval_request_id")), None)
         self.turns += 1
         answer = data.get("answer", data.get("reason", ""))
-        part = {"text": answer} if isinstance(answer, str) else {"data": answer, **JSON}
+        parts: Sequence[Part] = [{"text": answer} if isinstance(answer, str) else {"data": answer, **JSON}]
         metadata = {
             "type": event.type,
             "questionId": data.get("approval_request_id"),
             "approve": data.get("approve"),
         }
-        self._say(event.id, [part], metadata, role="ROLE_USER")
+        message_id = data.get("message_id", event.id)
+        if (said := self._take_said(message_id)) is not None:
+            parts, metadata = said["parts"], {**said.get("metadata", {}), **metadata}
+        self._say(message_id, parts, metadata, role="ROLE_USER")
         self.state, self.message = WORKING, None
         for state, message in self.questions.values():
             self.state, self.message = state, message
         return [self._status()]
+
+    def _take_said(self, message_id: str) -> Mapping[str, Any] | None:
+        """Take a message of the client out of the history, where it stood before its place was known."""
+        for place in reversed(range(len(self.history))):
+            message = self.history[place]
+            if message["messageId"] == message_id and message["role"] == "ROLE_USER":
+                return self.history.pop(place)
+        return None
 
     def _say(
         self,
@@ -264,8 +283,6 @@ class Task:
         in_history: bool = True,
     ) -> None:
         """Make the message of the status."""
-        if self.live:
-            self.timestamp = stamp(time.time())
         self.message = {
             "messageId": message_id,
             "contextId": self.context_id,

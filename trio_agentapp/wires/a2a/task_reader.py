@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import attrs
 import trio
 
@@ -30,6 +27,10 @@ class TaskReader:
     access: RunAccess
     memory: TaskMemory
 
+    def begin(self, task_id: str, context_id: str) -> Task:
+        """A task before the first event of its run."""
+        return Task(task_id, context_id, self.memory.asked(task_id), seen=self.memory.seen)
+
     async def read(self, asked: Asked, known: Known) -> Task:
         task, watched = await self.snapshot(asked, known)
         if watched is not None:
@@ -42,21 +43,20 @@ class TaskReader:
         If its events are not at hand, there is no reader, and the task has its state only.
         """
         record = known.latest
-        history = self.memory.asked(record.run_id)
         try:
             end = await self.access.viewing.end(record)
             watched = await self.access.attach(asked.caller, record.run_id)
         except (StreamExpired, Elsewhere):
-            return task_of_record(record, history), None
+            return task_of_record(record, self.memory.asked(record.run_id)), None
         assert watched is not None  # noqa: S101  every run has a first event
-        task = Task(record.run_id, record.key.session_id, history)
+        task = self.begin(record.run_id, record.key.session_id)
         try:
             with trio.move_on_after(CAUGHT_UP):
                 while not task.terminal and watched.subscriber.position < end:
                     for event in await watched.subscriber.receive():
                         task.apply(event)
                 if task.gap and known.run is not None and not task.terminal:
-                    task = await self._recapped(known.run, watched, history)
+                    task = await self._recapped(known.run, watched)
         except (trio.EndOfChannel, trio.ClosedResourceError):
             watched.subscriber.close()
             raise BackendUnavailable("This task cannot be read at present.", retry_after=1.0) from None
@@ -68,9 +68,9 @@ class TaskReader:
             task.timestamp = stamp(changed_at(record))
         return task, watched
 
-    async def _recapped(self, run: Run, watched: Watched, history: Sequence[Mapping[str, Any]]) -> Task:
+    async def _recapped(self, run: Run, watched: Watched) -> Task:
         """The task of a run on this node whose first events are not kept any more."""
-        task = Task(run.run_id, run.session_id, history)
+        task = self.begin(run.run_id, run.session_id)
         task.begin()
         while watched.subscriber.ready:
             await watched.subscriber.receive()  # it has them, so nothing happens meanwhile

@@ -50,9 +50,14 @@ def interface_of(card: Mapping[str, Any], trusted: Collection[str] | None) -> In
         for one in offered:
             if one.binding != binding or not _is_version(one.version, version):
                 continue
-            if trusted is None or origin_of(one.url) in trusted:
+            origin = origin_of(one.url)
+            if origin in trusted if trusted is not None else origin is not None:
                 return attrs.evolve(one, version="1.0" if version == "1" else version)
             refused.append(one.url)
+    if refused and trusted is None:
+        raise UnexpectedAnswer(
+            f"the card of agent {_name(card)} names {refused[0]!r:.200}, which is no URL of HTTP that can be used"
+        )
     if refused:
         raise ConfigurationError(
             f"the card of agent {_name(card)} names {refused[0]:.200}, which is at another origin than the card. "

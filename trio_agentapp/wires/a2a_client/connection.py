@@ -16,7 +16,7 @@ from .bindings import Operation, binding_of
 from .caller import TIMEOUT_HEADER, remaining, trace_headers
 from .card import Interface
 from .decoding import event_of, task_of
-from .http import Http, Results, StreamBroken
+from .http import MAYBE, Http, Results, StreamBroken, was_sent
 from .parts import part_of_content
 from .task import A2ATask, TaskSnapshot
 
@@ -163,7 +163,8 @@ class Connection:
                 operation = "get"
                 found = await self._result("get", {"id": event.task.id}, headers)
         except ConnectionLost as lost:
-            raise StreamBroken(str(lost)) from lost
+            sent = operation == "get" or was_sent(lost.__cause__)
+            raise StreamBroken(str(lost).removesuffix(MAYBE), sent=sent) from lost
 
     async def _ask(self, operation: Operation, params: Mapping[str, Any]) -> Any:
         return await self._result(operation, params, self._told(None))

@@ -17,7 +17,7 @@ from ...protocol.payload import json_bytes
 from ...protocol.sse_reader import FrameTooLarge, SSEReader
 from .bindings import Binding, Call
 
-__all__ = ["Bounds", "Http", "Results", "StreamBroken"]
+__all__ = ["MAYBE", "Bounds", "Http", "Results", "StreamBroken", "was_sent"]
 
 MAX_REFUSAL = 64 * 1024
 """Bytes that are read of the body of a refusal."""
@@ -26,6 +26,8 @@ CLOSE_WITHIN = 2.0
 """Seconds for closing a connection."""
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+MAYBE = "; the request may have been executed"
 
 WAITING = 1
 """Pieces of a stream that wait for their reader. The connection is not read further."""
@@ -136,7 +138,7 @@ class Http:
                 await _check_status(response, binding)
                 return _json(await _body(response, self._bounds.max_body))
         except httpx.TransportError as error:
-            sent = "" if isinstance(error, NEVER_SENT) else "; the request may have been executed"
+            sent = MAYBE if was_sent(error) else ""
             raise ConnectionLost(f"{call.url}: {_reason(error)}{sent}") from error
 
     async def stream(
@@ -160,8 +162,7 @@ class Http:
                 else:
                     await send([binding.result(_json(await _body(response, self._bounds.max_body)))])
         except httpx.TransportError as error:
-            sent = not isinstance(error, NEVER_SENT)
-            raise StreamBroken(f"{call.url}: {_reason(error)}", sent=sent) from error
+            raise StreamBroken(f"{call.url}: {_reason(error)}", sent=was_sent(error)) from error
 
     async def _read(
         self, response: httpx.Response, binding: Binding, send: Callable[[list[Any]], Awaitable[object]]
@@ -184,13 +185,17 @@ class Http:
     @asynccontextmanager
     async def _sent(self, call: Call, headers: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
         content = None if call.body is None else json_bytes(call.body)
-        request = self._client.build_request(
-            call.method,
-            call.url,
-            params=call.query or None,
-            content=content,
-            headers={**headers, **({} if content is None else {"Content-Type": "application/json"})},
-        )
+        try:
+            request = self._client.build_request(
+                call.method,
+                call.url,
+                params=call.query or None,
+                content=content,
+                headers={**headers, **({} if content is None else {"Content-Type": "application/json"})},
+            )
+        except (httpx.InvalidURL, UnicodeError) as error:
+            # UnicodeError: what looks like the name of a host is none in IDNA.
+            raise UnexpectedAnswer(f"the agent's URL {call.url!r:.200} cannot be used: {error}") from error
         response = await self._client.send(request, stream=True)
         try:
             if response.headers.get("content-encoding", "identity").lower() not in ("identity", ""):
@@ -199,6 +204,11 @@ class Http:
         finally:
             with trio.move_on_after(CLOSE_WITHIN, shield=True), suppress(httpx.TransportError):
                 await response.aclose()
+
+
+def was_sent(error: BaseException | None) -> bool:
+    """Whether a request may have arrived although it failed with this error of httpx."""
+    return not isinstance(error, NEVER_SENT)
 
 
 def _results(reader: SSEReader, piece: bytes, binding: Binding) -> tuple[list[Any], AgentAppError | None]:

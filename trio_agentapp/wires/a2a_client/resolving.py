@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 from urllib.parse import urljoin
 
 import attrs
+import trio
 
-from ...errors import AgentAppError, ConfigurationError, ConnectionLost, UnexpectedAnswer
+from ...errors import A2AError, AgentAppError, ConfigurationError, ConnectionLost, UnexpectedAnswer
 from .bindings import Call
-from .card import Interface, card_url_of, interface_of, origin_of
+from .card import WELL_KNOWN, Interface, card_url_of, interface_of, origin_of
 from .http import Http
 
 __all__ = ["Agent", "Place", "find_agent", "places_of"]
@@ -22,6 +24,10 @@ Agent: TypeAlias = str | Mapping[str, Any]
 
 MAX_INSTANCES = 16
 """Instances of one name that are tried."""
+
+
+RESOLVE_WITHIN = 10.0
+"""Seconds for the answer of a registry."""
 
 
 @attrs.frozen
@@ -39,21 +45,39 @@ async def places_of(agent: Agent, registry: Any) -> list[Place]:
     `url`, as `RegisteredAgent`), URLs or cards.
 
     Raises:
-        ConfigurationError: the agent is given in a wrong form. ConnectionLost: the registry has no such agent.
+        ConfigurationError: the agent is given in a wrong form. ConnectionLost: the registry has no such agent, has
+            failed, or did not answer in time. What a registry of this package raises is passed on.
     """
     if isinstance(agent, Mapping):
         return [Place(None, agent)]
     if registry is None or agent.startswith(("http://", "https://")):
         return [Place(card_url_of(agent))]
-    found = registry.resolve(agent)
-    if inspect.isawaitable(found):
-        found = await found
+    found = await _resolved(agent, registry)
     several = found if isinstance(found, Iterable) and not isinstance(found, str | Mapping) else [found]
-    places = [_place(one, agent) for one in several if one is not None]
+    places, odd = [], None
+    for one in several:
+        try:
+            if one is not None:
+                places.append(_place(one, agent))
+        except ConfigurationError as error:
+            odd = error
     if not places:
-        raise ConnectionLost(f"the registry has no live instance of agent {agent!r:.200}")
+        raise odd or ConnectionLost(f"the registry has no live instance of agent {agent!r:.200}")
     random.shuffle(places)
     return places[:MAX_INSTANCES]
+
+
+async def _resolved(name: str, registry: Any) -> Any:
+    try:
+        with trio.fail_after(RESOLVE_WITHIN):
+            found = registry.resolve(name)
+            return await found if inspect.isawaitable(found) else found
+    except trio.TooSlowError:
+        raise ConnectionLost(f"the registry did not answer within {RESOLVE_WITHIN:g} s") from None
+    except AgentAppError:
+        raise
+    except Exception as error:
+        raise ConnectionLost(f"the registry failed: {type(error).__name__}: {error}") from error
 
 
 def _place(found: Any, name: str) -> Place:
@@ -82,18 +106,27 @@ async def find_agent(
     """
     for index, place in enumerate(places):
         try:
-            return await _card_at(http, place, trusted_origins, headers)
-        except (AgentAppError, ConfigurationError):
+            return await _card_at(http, place, trusted_origins, headers, alone=len(places) == 1)
+        except AgentAppError:
             if index == len(places) - 1:
                 raise
     raise ConfigurationError("no place of the agent was given")
 
 
+async def _reach(http: Http, interface: Interface, headers: Mapping[str, str]) -> None:
+    """Raises ConnectionLost: nothing answers where the interface is. A registry may name dead instances."""
+    with suppress(A2AError, UnexpectedAnswer):
+        await http.document(Call("GET", urljoin(interface.url, WELL_KNOWN)), headers)
+
+
 async def _card_at(
-    http: Http, place: Place, trusted_origins: frozenset[str], headers: Mapping[str, str]
+    http: Http, place: Place, trusted_origins: frozenset[str], headers: Mapping[str, str], *, alone: bool
 ) -> tuple[Mapping[str, Any], Interface]:
     if place.card is not None:
-        return place.card, interface_of(place.card, None)
+        interface = interface_of(place.card, None)
+        if not alone:
+            await _reach(http, interface, headers)
+        return place.card, interface
     assert place.url is not None  # noqa: S101  a place has a card or a URL
     card = await http.document(Call("GET", place.url), headers)
     if not isinstance(card, dict):
