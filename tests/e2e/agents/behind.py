@@ -93,6 +93,11 @@ async def seen_by_socket() -> None:
     await websocket.send(json.dumps({"type": "seen", "address": websocket.remote_addr, "url": websocket.url}))
 
 
+@app.route("/guarded", methods=["POST"])
+async def guarded() -> Response:
+    return Response("no", status=401)
+
+
 @app.route("/large", methods=["POST"])
 async def large() -> Response:
     return Response(str(len(await request.get_data())))

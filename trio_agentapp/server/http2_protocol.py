@@ -1,0 +1,37 @@
+"""HTTP/2 on one connection, on which a proxy may have the requests of many clients."""
+
+from __future__ import annotations
+
+import h2.events
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+from hypercorn.protocol.h2 import H2Protocol
+
+__all__ = ["HTTP2Protocol"]
+
+
+class HTTP2Protocol(H2Protocol):
+    """Keeps a connection when the body of a request goes on after its response.
+
+    A refusal may be sent before the body has arrived. Hypercorn looks for the stream of the next part of the body,
+    fails, and ends the connection with the streams of all other requests on it.
+    """
+
+    async def _handle_events(self, events: list[h2.events.Event]) -> None:
+        for event in events:
+            if isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
+                self._discard(event)
+            else:
+                await super()._handle_events([event])
+        await self._flush()
+
+    def _discard(self, data: h2.events.DataReceived) -> None:
+        # The window of the connection is shared: what is not acknowledged is lost for the other requests.
+        self.connection.acknowledge_received_data(data.flow_controlled_length or 0, data.stream_id or 0)
+        if data.stream_id in self.stream_buffers:
+            return  # the end of the response has not been sent yet
+        try:
+            # RFC 9113, section 8.1: the client need not send the rest.
+            self.connection.reset_stream(data.stream_id or 0, ErrorCodes.NO_ERROR)
+        except ProtocolError:
+            pass  # the client has just ended the stream itself
