@@ -55,6 +55,10 @@ async def front(name: str, node: Server, tmp_path_factory: pytest.TempPathFactor
         yield front
 
 
+class Cut(AssertionError):
+    """A stream has ended without the end of its run."""
+
+
 class Stream:
     """A stream through a proxy, read event by event."""
 
@@ -80,7 +84,15 @@ class Stream:
                     assert event["sequence_number"] == self.last_id + 1
                     self.last_id += 1
                     return event
-        raise AssertionError("the stream has ended")
+        raise Cut
+
+    async def resume(self, client: httpx.AsyncClient) -> dict[str, Any]:
+        """Read the rest, of a run that goes on, from the last event on."""
+        headers = {"Last-Event-ID": str(self.last_id)}
+        async with client.stream("GET", f"/runs/{self.run_id}/stream?user_id=u", headers=headers) as answer:
+            assert answer.status_code == 200
+            self._lines = answer.aiter_lines()
+            return await self.end()
 
     async def said(self, text: str) -> None:
         while not ((event := await self.next())["object"] == "content" and event.get("text") == text):
@@ -139,16 +151,9 @@ async def test_streams(front: Front, node: Server, http2: bool) -> None:
         # A cut, and the rest from the last event on.
         async with walk(node, client, on_disconnect="continue") as stream:
             await stream.said("step 0. ")
-        headers = {"Last-Event-ID": str(stream.last_id)}
-        place = f"/runs/{stream.run_id}/stream?user_id=u"
-        async with client.stream("GET", place, headers=headers) as answer:
-            resumed = Stream(node, answer, stream.session)
-            resumed.last_id = stream.last_id
-            for step in (1, 2, 3):
-                await resumed.step()
-                if step < 3:
-                    await resumed.said(f"step {step}. ")
-            assert (await resumed.end())["status"] == "completed"
+        for _ in range(3):
+            await stream.step()
+        assert (await stream.resume(client))["status"] == "completed"
 
 
 async def test_addresses_and_refusals(front: Front, node: Server) -> None:
@@ -193,9 +198,10 @@ async def test_bodies_that_are_not_wanted(front: Front, node: Server, http2: boo
             command += ["-o", "/dev/null", front.url + path] * 5
             done = await trio.run_process(command, capture_stdout=True, check=False)
             codes = done.stdout.decode().split()
-            # Traefik and Envoy reset the stream of a client that still sends; curl may then have got no response.
+            # Traefik and Envoy reset the stream of a client that still sends; curl may then have got no response. Caddy
+            # may take the rest of the body for a request.
             assert expected in codes, path
-            assert set(codes) - {expected} <= {"000", "100"}, path
+            assert set(codes) - {expected} <= {"000", "100", "431"}, path
         await stream.step()
         assert (await stream.end())["status"] == "completed"
 
@@ -225,18 +231,23 @@ async def test_a_websocket(front: Front, node: Server) -> None:
 
 
 async def test_two_hundred_streams_and_a_reload(front: Front, node: Server) -> None:
-    ended = 0
+    ended = cut = 0
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
         client = await stack.enter_async_context(front.client())
 
         async def one(started: trio.Event) -> None:
-            nonlocal ended
-            async with walk(node, client, steps=1) as stream:
+            nonlocal ended, cut
+            async with walk(node, client, steps=1, on_disconnect="continue") as stream:
                 await stream.said("step 0. ")
                 started.set()
                 await reloaded.wait()
                 await stream.step()
-                assert (await stream.end())["status"] == "completed"
+                try:
+                    end = await stream.end()
+                except (Cut, httpx.RemoteProtocolError):
+                    cut += 1
+                    end = await stream.resume(client)
+                assert end["status"] == "completed"
                 ended += 1
 
         reloaded = trio.Event()
@@ -251,3 +262,5 @@ async def test_two_hundred_streams_and_a_reload(front: Front, node: Server) -> N
             assert (await other.get("/readiness")).status_code == 200
         reloaded.set()
     assert ended == STREAMS
+    # Caddy closes a few of its connections to nodes when it reloads.
+    assert cut == 0 or front.name == "caddy"
