@@ -6,7 +6,6 @@ import errno
 import logging
 import math
 import socket
-import sys
 
 from hypercorn.config import Config, Sockets
 
@@ -34,9 +33,6 @@ class ServerConfig(Config):
     header_timeout: float = 15.0
     """Seconds for the headers of a connection's first request, so that idle connections cannot pile up."""
     include_server_header = False
-    keep_alive_max_requests = sys.maxsize
-    """At the default of 1000 Hypercorn closes an HTTP/2 connection in the middle of its streams, and a proxy may have
-    those of many clients on it."""
     keep_alive_timeout = 75.0  # above the usual 60 s of load balancers, which must be the ones to close
     shutdown_timeout = math.inf  # the lifespan bounds itself, and the launcher's watchdog bounds everything
     ssl_handshake_timeout = 15.0

@@ -11,13 +11,16 @@ __all__ = ["HTTP2Protocol"]
 
 
 class HTTP2Protocol(H2Protocol):
-    """Keeps a connection when the body of a request goes on after its response.
+    """Does not end a connection, with the streams of all requests on it, where Hypercorn does.
 
-    A refusal may be sent before the body has arrived. Hypercorn looks for the stream of the next part of the body,
-    fails, and ends the connection with the streams of all other requests on it.
+    - A refusal may be sent before the body has arrived. Hypercorn looks for the stream of the next part of the body,
+      and fails.
+    - At request 1000 (`keep_alive_max_requests`) Hypercorn closes the connection at once.
     """
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
+        # Counted by Hypercorn for its limit only.
+        self.keep_alive_requests = 0
         for event in events:
             if isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
                 self._discard(event)
