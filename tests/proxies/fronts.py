@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -29,13 +29,13 @@ NAMES = ("nginx", "caddy", "traefik", "envoy")
 class Front:
     """One running proxy. `url` is the address of the app behind it."""
 
-    def __init__(self, name: str, folder: Path, backend: int) -> None:
+    def __init__(self, name: str, folder: Path, nodes: tuple[int, int]) -> None:
         self.name = name
         self.folder = folder
         self.port = free_port()
         self.admin = free_port()
         self.url = f"https://{SITE}:{self.port}/agents"
-        self._backend = backend
+        self._nodes = nodes
         self._binary = binary_of(name)
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -45,7 +45,8 @@ class Front:
 
     async def start(self) -> None:
         await _make_certificate(self.folder)
-        self._run({"nginx": self._nginx, "caddy": self._caddy, "traefik": self._traefik, "envoy": self._envoy}[self.name]())
+        commands = {"nginx": self._nginx, "caddy": self._caddy, "traefik": self._traefik, "envoy": self._envoy}
+        self._run(commands[self.name]())
         with trio.fail_after(30):
             while True:
                 assert self._processes[0].poll() is None, self.log
@@ -98,8 +99,8 @@ class Front:
     def _adapted(self, file: str, *changes: tuple[str, str]) -> str:
         text = (EXAMPLES / file).read_text()
         known = (
-            ("10.0.0.1:8090", f"127.0.0.1:{self._backend}"),
-            ("10.0.0.2:8090", f"localhost:{self._backend}"),
+            ("10.0.0.1:8090", f"127.0.0.1:{self._nodes[0]}"),
+            ("10.0.0.2:8090", f"localhost:{self._nodes[1]}"),
             ("/etc/ssl/", f"{self.folder}/"),
         )
         for before, after in (*known, *changes):
@@ -115,7 +116,8 @@ class Front:
             for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         (self.folder / "main.conf").write_text(
-            f"user {getpass.getuser()}; pid {self.folder}/pid; error_log stderr notice; daemon off; worker_processes 1; events {{}}\n"
+            f"user {getpass.getuser()}; pid {self.folder}/pid; error_log stderr notice; daemon off;\n"
+            "worker_processes 1; events {}\n"
             f"http {{ access_log off;\n{places} include {self.folder}/nginx.conf; }}"
         )
         return [self._binary, "-p", str(self.folder), "-c", f"{self.folder}/main.conf", "-e", "stderr"]
@@ -138,12 +140,12 @@ class Front:
         return [self._binary, "--configFile=traefik.yml"]
 
     def _envoy(self) -> list[str]:
-        backend = f"address: 127.0.0.1, port_value: {self._backend}"
+        first, second = (f"address: 127.0.0.1, port_value: {node}" for node in self._nodes)
         self._adapted(
             "envoy.yaml",
             ("address: 0.0.0.0, port_value: 443", f"address: 127.0.0.1, port_value: {self.port}"),
-            ("address: 10.0.0.1, port_value: 8090", backend),
-            ("address: 10.0.0.2, port_value: 8090", backend),
+            ("address: 10.0.0.1, port_value: 8090", first),
+            ("address: 10.0.0.2, port_value: 8090", second),
         )
         own = ["--base-id", str(self.port), "--concurrency", "1", "--drain-time-s", "600"]
         return [self._binary, "-c", "envoy.yaml", "--log-level", "info", *own]
@@ -184,12 +186,10 @@ async def _make_certificate(folder: Path) -> None:
     await trio.run_process(command, cwd=folder, capture_stdout=True, capture_stderr=True)
 
 
-Mount = Callable[[str], AsyncIterator[Front]]
-
-
 @asynccontextmanager
-async def running(name: str, folder: Path, backend: int) -> AsyncIterator[Front]:
-    front = Front(name, folder, backend)
+async def running(name: str, folder: Path, *nodes: int) -> AsyncIterator[Front]:
+    """A proxy before two nodes, by their ports. One node may stand for both."""
+    front = Front(name, folder, (nodes[0], nodes[-1]))
     try:
         await front.start()
         yield front

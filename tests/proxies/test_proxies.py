@@ -6,6 +6,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ import trio
 from trio_websocket import wrap_client_stream
 
 from ..e2e.harness import Server, fresh, say
-from .fronts import CLIENT, NAMES, SITE, Front, running
+from .fronts import CLIENT, NAMES, SITE, Front, binary_of, running
 
 # A stream that is left has generators of httpx in it, one inside of another, and only the outer one can be closed.
 pytestmark = pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
@@ -30,18 +31,22 @@ SPOOFED = {
 STREAMS = 200
 
 
+def start(folder: Path, **more: Any) -> Server:
+    options = {"trusted_proxies": ["127.0.0.1"], "root_path": "/agents", **more}
+    return Server("behind", "run", folder, {"AGENT_OPTIONS": json.dumps(options)})
+
+
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One node for all proxies, with a keep-alive comment every 0.3 s."""
-    options = {"trusted_proxies": ["127.0.0.1"], "root_path": "/agents", "keep_alive": 0.3}
-    node = Server("behind", "run", tmp_path_factory.mktemp("node"), {"AGENT_OPTIONS": json.dumps(options)})
+    node = start(tmp_path_factory.mktemp("node"), keep_alive=0.3)
     try:
         node.wait_ready()
         yield node
     except BaseException:
         node.kill()
         raise
-    node.close(allowed=".*POST /agents/admin.*refused.*")
+    node.close()
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -174,7 +179,13 @@ async def test_addresses_and_refusals(front: Front, node: Server) -> None:
         history = await client.get(f"/sessions/{session.replace('/', '%2F')}/history?user_id=u")
         assert history.json()["session_id"] == session
         # No path to what is for operators.
-        for path in ("/admin/status", "/%61dmin/status", "/agents/admin/status", "/x/../admin/status", "//admin/status"):
+        for path in (
+            "/admin/status",
+            "/%61dmin/status",
+            "/agents/admin/status",
+            "/x/../admin/status",
+            "//admin/status",
+        ):
             answer = await client.get(path)
             assert answer.status_code in (404, 308), path
             assert "WWW-Authenticate" not in answer.headers
@@ -182,7 +193,7 @@ async def test_addresses_and_refusals(front: Front, node: Server) -> None:
 
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
 async def test_bodies_that_are_not_wanted(front: Front, node: Server, http2: bool) -> None:
-    """Refused before they have been sent. Nobody else notices, and what comes next on the connection is answered."""
+    """Refused before they have been sent. Other streams go on, and the next request on the connection is answered."""
     for name, size in (("large", 3_000_000), ("allowed", 900_000)):
         (front.folder / name).write_bytes(b" " * size)
     async with front.client() as client, walk(node, client, steps=1) as stream:
@@ -198,8 +209,8 @@ async def test_bodies_that_are_not_wanted(front: Front, node: Server, http2: boo
             command += ["-o", "/dev/null", front.url + path] * 5
             done = await trio.run_process(command, capture_stdout=True, check=False)
             codes = done.stdout.decode().split()
-            # Traefik and Envoy reset the stream of a client that still sends; curl may then have got no response. Caddy
-            # may take the rest of the body for a request.
+            # Traefik and Envoy reset the stream of a client that still sends; curl may then have got no response.
+            # Caddy may take the rest of the body for a request.
             assert expected in codes, path
             assert set(codes) - {expected} <= {"000", "100", "431"}, path
         await stream.step()
@@ -264,3 +275,38 @@ async def test_two_hundred_streams_and_a_reload(front: Front, node: Server) -> N
     assert ended == STREAMS
     # Caddy closes a few of its connections to nodes when it reloads.
     assert cut == 0 or front.name == "caddy"
+
+
+async def test_while_one_node_drains_the_other_is_asked(name: str, tmp_path: Path) -> None:
+    folders = [tmp_path / each for each in ("leaving", "staying", name)]
+    for folder in folders:
+        folder.mkdir()
+    binary_of(name)
+    leaving, staying = (start(folder, drain_timeout=60) for folder in folders[:2])
+    try:
+        for node in (leaving, staying):
+            node.wait_ready()
+        async with running(name, folders[2], leaving.port, staying.port) as front, front.client() as client:
+            async with leaving.chat("walk", session_id=fresh()) as chat:
+                await chat.started()
+                leaving.send_signal()
+                with leaving.deadline(10, "drain"):
+                    while (await leaving.call("GET", "/readiness")).status != 503:
+                        await trio.sleep(0.01)
+                refused, in_a_row = 0, 0
+                with leaving.deadline(15, "12 responses of the other node"):
+                    while in_a_row < 12:
+                        answer = await client.post("/process", json={"input": say(), "session_id": fresh()})
+                        if answer.status_code == 200:
+                            in_a_row += 1
+                            continue
+                        # A response of the draining node, or of the proxy that has just seen it drain.
+                        assert (answer.status_code, answer.json()["code"]) == (503, "draining"), answer.text
+                        refused, in_a_row = refused + 1, 0
+                        await trio.sleep(0.1)
+                # nginx and Envoy ask the next node at once; Caddy and Traefik after their next health check.
+                assert refused == 0 or name in ("caddy", "traefik")
+                assert leaving.process.poll() is None, "it still drains"
+    finally:
+        leaving.kill()
+        staying.kill()

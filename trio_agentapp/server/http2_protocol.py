@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import h2.events
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
@@ -13,8 +15,8 @@ __all__ = ["HTTP2Protocol"]
 class HTTP2Protocol(H2Protocol):
     """Does not end a connection, with the streams of all requests on it, where Hypercorn does.
 
-    - A refusal may be sent before the body has arrived. Hypercorn looks for the stream of the next part of the body,
-      and fails.
+    - A refusal may be sent before the body has arrived. Hypercorn looks for the stream of the next part of the
+      body, and fails.
     - At request 1000 (`keep_alive_max_requests`) Hypercorn closes the connection at once.
     """
 
@@ -33,8 +35,7 @@ class HTTP2Protocol(H2Protocol):
         self.connection.acknowledge_received_data(data.flow_controlled_length or 0, data.stream_id or 0)
         if data.stream_id in self.stream_buffers:
             return  # the end of the response has not been sent yet
-        try:
-            # RFC 9113, section 8.1: the client need not send the rest.
+        # The client may have ended the stream with this part.
+        with suppress(ProtocolError):
+            # RFC 9113, section 8.1: it need not send the rest.
             self.connection.reset_stream(data.stream_id or 0, ErrorCodes.NO_ERROR)
-        except ProtocolError:
-            pass  # the client has just ended the stream itself

@@ -34,8 +34,8 @@ def apply_patches() -> None:
     # The buffer of an HTTP/2 stream has no limit (no issue known): see `BoundedBuffer`.
     h2.StreamBuffer = BoundedBuffer  # type: ignore[misc]
 
-    # A part of a body that comes after the response ends an HTTP/2 connection with all of its streams (no issue known):
-    # see `HTTP2Protocol`.
+    # A part of a body after the response ends an HTTP/2 connection with all of its streams, and so does the 1000th
+    # request (no issue known): see `HTTP2Protocol`.
     protocol.H2Protocol = HTTP2Protocol  # type: ignore[misc]
 
     # WebSockets: pings without a look at the pongs, compression that cannot be switched off, no disconnect after a
