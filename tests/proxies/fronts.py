@@ -29,13 +29,15 @@ NAMES = ("nginx", "caddy", "traefik", "envoy")
 class Front:
     """One running proxy. `url` is the address of the app behind it."""
 
-    def __init__(self, name: str, folder: Path, nodes: tuple[int, int]) -> None:
+    def __init__(self, name: str, folder: Path, nodes: tuple[int, int], *, h2c: bool = False) -> None:
+        """`h2c`: speak HTTP/2 to the nodes also where the example does not."""
         self.name = name
         self.folder = folder
         self.port = free_port()
         self.admin = free_port()
         self.url = f"https://{SITE}:{self.port}/agents"
         self._nodes = nodes
+        self._h2c = h2c
         self._binary = binary_of(name)
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -123,13 +125,17 @@ class Front:
         return [self._binary, "-p", str(self.folder), "-c", f"{self.folder}/main.conf", "-e", "stderr"]
 
     def _caddy(self) -> list[str]:
-        text = self._adapted("Caddyfile", (f"{SITE} {{", f"{SITE}:{self.port} {{\n\tbind 127.0.0.1\n"))
+        text = self._adapted(
+            "Caddyfile",
+            (f"{SITE} {{", f"{SITE}:{self.port} {{\n\tbind 127.0.0.1\n"),
+            *([("keepalive 60s", "versions h2c\n\t\t\t\tkeepalive 60s")] if self._h2c else []),
+        )
         options = f"{{\n\tadmin 127.0.0.1:{self.admin}\n\tauto_https off\n}}\n"
         (self.folder / "Caddyfile").write_text(options + text)
         return [self._binary, "run", "--config", "Caddyfile", "--adapter", "caddyfile"]
 
     def _traefik(self) -> list[str]:
-        self._adapted("traefik-routes.yml")
+        self._adapted("traefik-routes.yml", *([("http://", "h2c://")] if self._h2c else []))
         text = self._adapted(
             "traefik.yml",
             ('":443"', f'"127.0.0.1:{self.port}"'),
@@ -187,9 +193,9 @@ async def _make_certificate(folder: Path) -> None:
 
 
 @asynccontextmanager
-async def running(name: str, folder: Path, *nodes: int) -> AsyncIterator[Front]:
+async def running(name: str, folder: Path, *nodes: int, h2c: bool = False) -> AsyncIterator[Front]:
     """A proxy before two nodes, by their ports. One node may stand for both."""
-    front = Front(name, folder, (nodes[0], nodes[-1]))
+    front = Front(name, folder, (nodes[0], nodes[-1]), h2c=h2c)
     try:
         await front.start()
         yield front

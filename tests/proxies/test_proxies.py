@@ -193,7 +193,7 @@ async def test_addresses_and_refusals(front: Front, node: Server) -> None:
 
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
 async def test_bodies_that_are_not_wanted(front: Front, node: Server, http2: bool) -> None:
-    """Refused before they have been sent. Other streams go on, and the next request on the connection is answered."""
+    """Refused before they have been sent. Other streams go on, and so do requests on the same connection."""
     for name, size in (("large", 3_000_000), ("allowed", 900_000)):
         (front.folder / name).write_bytes(b" " * size)
     async with front.client() as client, walk(node, client, steps=1) as stream:
@@ -218,6 +218,10 @@ async def test_bodies_that_are_not_wanted(front: Front, node: Server, http2: boo
 
 
 async def test_a_websocket(front: Front, node: Server) -> None:
+    await use_socket(front, node)
+
+
+async def use_socket(front: Front, node: Server) -> None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     headers = [(b"Origin", f"https://{SITE}:{front.port}".encode())]
@@ -239,6 +243,23 @@ async def test_a_websocket(front: Front, node: Server) -> None:
                 frames.append(json.loads(await socket.get_message()))
             await socket.aclose()
     await node.wait_mark(f"stopped {session}")
+
+
+@pytest.mark.parametrize("name", ["caddy", "traefik"])
+async def test_http2_to_the_nodes(name: str, node: Server, tmp_path: Path) -> None:
+    """As the page says how; Envoy's example does it anyway."""
+    async with running(name, tmp_path, node.port, h2c=True) as front, front.client(http2=True) as client:
+        assert (await client.get("/seen")).json()["http"] == "2"
+        async with walk(node, client, steps=2) as stream:
+            await stream.said("step 0. ")
+            await stream.step()
+            await stream.said("step 1. ")
+            receipt = await client.post("/stop?wait=1", json={"session_id": stream.session, "user_id": "u"})
+            assert receipt.json()["stopped"], receipt.text
+            assert (await stream.end())["status"] == "canceled"
+        # Caddy passes no WebSockets on over HTTP/2.
+        if name != "caddy":
+            await use_socket(front, node)
 
 
 async def test_two_hundred_streams_and_a_reload(front: Front, node: Server) -> None:
