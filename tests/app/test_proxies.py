@@ -168,7 +168,9 @@ def test_by_default_nobody_is_believed() -> None:
 
 def test_a_proxy_at_a_unix_socket() -> None:
     headers = [("X-Forwarded-For", "203.0.113.9")]
-    assert seen(headers, trusted=("unix",), peer=None)["client"] == ("203.0.113.9", 0)
+    scope = seen(headers, trusted=("unix",), peer=None)
+    assert scope["client"] == ("203.0.113.9", 0)
+    assert peer_of(scope) == "unix"  # type: ignore[arg-type]
     assert seen(headers, trusted=("unix",))["client"][0] == PEER
 
 

@@ -91,8 +91,7 @@ class Proxies:
         _prepend(changed, root_path, removed=bool(told.prefix))
         if told.address is not None:
             changed["client"] = (told.address, 0)
-            if known.get("client"):
-                add_extension(changed, PEER, known["client"][0])  # type: ignore[arg-type]
+            add_extension(changed, PEER, (known.get("client") or [UNIX])[0])  # type: ignore[arg-type]
         if told.scheme is not None:
             secure = told.scheme == "https"
             changed["scheme"] = ("wss" if secure else "ws") if known["type"] == "websocket" else told.scheme
