@@ -36,7 +36,7 @@ def apply_patches() -> None:
 
     # A part of a body after the response ends an HTTP/2 connection with all of its streams, and so does the 1000th
     # request (no issue known): see `HTTP2Protocol`.
-    protocol.H2Protocol = HTTP2Protocol  # type: ignore[misc]
+    protocol.H2Protocol = HTTP2Protocol  # type: ignore[attr-defined]
 
     # WebSockets: pings without a look at the pongs, compression that cannot be switched off, no disconnect after a
     # message that is too large, TCP closed under the close frame (no issue known): see `WebSocketStream`.
