@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trio_agentapp import AgentApp
 from trio_agentapp.errors import ConfigurationError
@@ -159,6 +163,25 @@ SPOOFED: Lines = [
 def test_others_are_not_believed(peer: str | None) -> None:
     scope = scope_of(SPOOFED, peer=peer)
     assert Proxies(TRUSTED).client_scope(scope) is scope  # type: ignore[type-var]
+
+
+PIECES = st.sampled_from(
+    [*'abc019.:[],;="\\/_%- \xff\x00', "for=", "host=", "proto=", "10.0.0.1", "2001:db8::1", "/..", "//", "unknown"]
+)
+NAMES = st.sampled_from([*(name for name, _ in SPOOFED), "Host"])
+HEADERS = st.lists(st.tuples(NAMES, st.lists(PIECES, max_size=20).map("".join)), max_size=6)
+
+
+@given(HEADERS)
+def test_nothing_that_a_client_sends_breaks_it(headers: Lines) -> None:
+    lines = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
+    scope = Proxies(TRUSTED).client_scope({**scope_of([]), "headers": lines})  # type: ignore[type-var]
+    address, scheme, prefix = scope["client"][0], scope["scheme"], scope["root_path"]
+    assert str(ipaddress.ip_address(address)) == address
+    assert scheme in ("http", "https")
+    assert re.fullmatch(r"(/[a-z0-9._:;=-]+)*", prefix)
+    assert "/.." not in [f"/{part}" for part in prefix.split("/")]
+    assert scope["path"] == f"{prefix}/x"
 
 
 def test_by_default_nobody_is_believed() -> None:
