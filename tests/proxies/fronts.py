@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import getpass
 import importlib.util
+import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -88,7 +89,9 @@ class Front:
 
     def close(self) -> None:
         for process in self._processes:
-            process.kill()
+            # With the processes that nginx has started.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def client(self, *, http2: bool = False) -> httpx.AsyncClient:
@@ -160,7 +163,9 @@ class Front:
         environment = {"HOME": str(self.folder), "PATH": "/usr/sbin:/usr/bin:/bin"}
         with (self.folder / "log").open("ab") as log:
             self._processes.append(
-                subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, env=environment)
+                subprocess.Popen(
+                    command, cwd=self.folder, stdout=log, stderr=log, env=environment, start_new_session=True
+                )
             )
 
 
