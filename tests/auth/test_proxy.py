@@ -15,7 +15,7 @@ class Asked:
     """A request from this address, as far as the hook looks at it."""
 
     def __init__(self, address: str | None, *headers: tuple[str, str]) -> None:
-        self.remote_addr = address
+        self.scope = {"type": "http", "client": None if address is None else (address, 1)}
         self.headers = Headers(headers)
 
 
@@ -56,7 +56,7 @@ async def test_a_header_that_names_no_user(headers: list[tuple[str, str]]) -> No
         ([], "must name the address"),
         (["0.0.0.0/0"], "trusts every client"),
         (["::/0"], "trusts every client"),
-        (["proxy"], "trusted has 'proxy'"),
+        (["proxy"], "trusted: 'proxy' is no address"),
         (["10.0.0.1/8"], "has host bits set"),
     ],
 )

@@ -90,7 +90,7 @@ async def connect(
                 # Full, it would keep pings from being answered.
                 message_queue_size=10_000,
             )
-        assert connection.subprotocol == (PROTOCOL if path == "/ws" else None)
+        assert connection.subprotocol == (PROTOCOL if path.endswith("/ws") else None)
         socket = Socket(server, connection)
         if ready:
             assert await socket.receive() == {"type": "ready"}

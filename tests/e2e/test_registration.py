@@ -26,6 +26,7 @@ async def found(registry: RedisRegistry, count: int) -> Any:
 async def test_an_app_is_registered_while_it_takes_runs(start: Start, way: str) -> None:
     async with RedisServer("valkey") as redis:
         env = {"A2A_REGISTRY_TYPE": "redis", "A2A_REGISTRY_REDIS_URL": redis.url, "AGENTAPP_METRICS": "1"}
+        env["AGENTAPP_ROOT_PATH"] = "/listed"
         server = start("registered", way, env=env)
         if way == "hypercorn":
             # This server does not tell its app where it listens; its harness sets PORT to 0.
@@ -35,7 +36,9 @@ async def test_an_app_is_registered_while_it_takes_runs(start: Start, way: str) 
         registry = RedisRegistry(redis.url)
         async with registry.open():
             [agent] = await found(registry, 1)
-            assert agent.transports[0].url == f"http://127.0.0.1:{server.port}/a2a"
+            # With the prefix it also works through a proxy that is registered by `host` and `port`.
+            assert agent.transports[0].url == f"http://127.0.0.1:{server.port}/listed/a2a"
+            assert (await server.call("POST", "/listed/a2a", {})).status == 200
             assert agent.agent_card["supportedInterfaces"][0]["url"] == agent.transports[0].url
             state = (await server.get("/readiness"))["registries"]
             assert [(each["state"], each["error"]) for each in state] == [("registered", None)]

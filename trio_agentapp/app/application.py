@@ -47,6 +47,7 @@ from ..web.cors import CrossOrigin
 from ..web.hosts import AllowedHosts
 from ..web.identity import Gate
 from ..web.metrics import MetricsRoute
+from ..web.proxies import Proxies
 from ..web.sse import release_watch
 from .deploy_options import check_deploy_options
 from .entrypoint import entrypoint_of
@@ -135,6 +136,7 @@ class AgentApp(RoutingApp):
         self.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
         self.config["BODY_TIMEOUT"] = settings.read_timeout
         self.hosts = AllowedHosts(settings.allowed_hosts)
+        self._proxies = Proxies(settings.trusted_proxies, settings.root_path)
         self._cross_origin = CrossOrigin(settings.cors_origins)
         gate = self._gate = Gate(settings.authenticate, settings.authorize, timeout=settings.auth_timeout)
         self._instruments = instruments_of(self)
@@ -421,6 +423,15 @@ class AgentApp(RoutingApp):
         if self._mounted:
             return
         self._mounted = True
+        self._add_routes()
+        prefix = self.settings.root_path.rstrip("/")
+        if prefix and any((rule.rule + "/").startswith(prefix + "/") for rule in self.url_map.iter_rules()):
+            raise ConfigurationError(
+                f"root_path {prefix!r} is also the beginning of a route of this app, and a proxy may remove the "
+                "prefix or not: the path would have two meanings. Choose another prefix"
+            )
+
+    def _add_routes(self) -> None:
         mount_health(
             self,
             name=self.app_name,
@@ -486,14 +497,21 @@ class AgentApp(RoutingApp):
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Coroutine[Any, Any, None]:
         """Check the host and the origin of a request before user code gets it."""
-        if scope["type"] == "websocket" and (refusal := self.hosts.refusal(scope)) is not None:
+        if scope["type"] == "lifespan":
+            return self._serve_user(scope, receive, send)
+        received, scope = scope, self._proxies.client_scope(scope)
+        refusal = self.hosts.refusal(scope)
+        if refusal is None and received is not scope:
+            # Scripts of a web page can send `X-Forwarded-Host`, and cannot change `Host`.
+            refusal = self.hosts.refusal(received)
+        if scope["type"] == "websocket" and refusal is not None:
             return WebSocketConnection(self, scope, refusal)(receive, send)
         if scope["type"] == "http":
             send = self._cross_origin.sending(scope, send)
-            answer = self.hosts.refusal(scope) or self._cross_origin.preflight(self, scope, send)
+            answer = refusal or self._cross_origin.preflight(self, scope, send)
             if answer is not None:
                 return HTTPConnection(self, scope, answer)(receive, send)
-        if scope["type"] != "lifespan" and (self._instruments.tracing is not None or _is_traced(scope)):
+        if self._instruments.tracing is not None or _is_traced(scope):
             return self._serve_traced(scope, receive, send)
         return self._serve_user(scope, receive, send)
 

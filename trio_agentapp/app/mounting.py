@@ -69,7 +69,7 @@ def mount_health(
     """Add `/`, the health routes and the documentation of the API."""
 
     async def root() -> Response:
-        return welcome(app, name, description)
+        return welcome(app, name, description, request_proxy.root_path)
 
     async def health() -> Response:
         return alive(service=name, node=node_id)

@@ -139,6 +139,7 @@ class Runtime:
                 max_body_bytes=self._settings.max_body_bytes,
                 addresses=lambda: self.served_at,
                 unready_reason=self.unready_reason,
+                root_path=self._settings.root_path.rstrip("/"),
             )
             await stack.enter_async_context(adapter.opened(app))
 

@@ -24,6 +24,7 @@ from ..protocol.timings import Timings
 from ..telemetry import LOG_FORMATS
 from ..web.identity import Authenticate, Authorize
 from ..web.protocol_adapter import ProtocolAdapter
+from ..web.proxies import ROOT_PATH, Proxies
 
 if TYPE_CHECKING:
     from ..wires.a2a import AgentCardWithRuntimeConfig
@@ -101,6 +102,8 @@ class Options(TypedDict, total=False):
     require_auth: bool
     cors_origins: Sequence[str]
     allowed_hosts: Sequence[str]
+    trusted_proxies: Sequence[str]
+    root_path: str
     max_body_bytes: int
     read_timeout: float
     debug: bool
@@ -324,6 +327,21 @@ def _origins(value: tuple[str, ...]) -> str | None:
     return None
 
 
+def _proxies(value: tuple[str, ...]) -> str | None:
+    try:
+        Proxies(value)
+    except ValueError as error:
+        return f"must be addresses such as '10.0.0.7' and networks such as '10.1.0.0/16': {error}"
+    return None
+
+
+PREFIX_PATH = _must_be(
+    "a path prefix such as '/agents': it begins with '/', has no characters that need percent-encoding, and "
+    "neither '//' nor '..'",
+    lambda value: isinstance(value, str) and ROOT_PATH.fullmatch(value) is not None,
+)
+
+
 def _hosts(value: tuple[str, ...]) -> str | None:
     for host in value:
         if HOST_NAME.fullmatch(host) is None:
@@ -378,6 +396,8 @@ class Settings:
     require_auth: bool = _setting(False, YES_OR_NO)
     cors_origins: tuple[str, ...] = _setting((), _texts("origins such as 'https://app.example.com'"), _origins)
     allowed_hosts: tuple[str, ...] = _setting((), _texts("host names such as 'agent.example.com'"), _hosts)
+    trusted_proxies: tuple[str, ...] = _setting((), _texts("addresses such as '10.0.0.7'"), _proxies)
+    root_path: str = _setting("", PREFIX_PATH)
     max_body_bytes: int = _setting(1024 * 1024, _whole_number("a number of bytes", 1))
     read_timeout: float = _setting(15.0, SECONDS)
     debug: bool = _setting(False, YES_OR_NO)

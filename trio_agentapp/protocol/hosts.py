@@ -1,10 +1,15 @@
-"""Names of hosts, and ports."""
+"""Names and addresses of hosts, and ports."""
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
+from typing import TypeAlias
 
-__all__ = ["is_loopback", "port_fault"]
+__all__ = ["Address", "Network", "is_loopback", "port_fault", "read_address", "read_networks"]
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def port_fault(port: object) -> str | None:
@@ -22,3 +27,30 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def read_address(text: str | None) -> Address | None:
+    """Return the address; None if the text is none. `::ffff:10.0.0.7` is 10.0.0.7."""
+    try:
+        address = ipaddress.ip_address(text or "")
+    except ValueError:
+        return None
+    # A socket for both kinds of addresses shows those of IPv4 as addresses of IPv6.
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def read_networks(texts: Iterable[str]) -> list[Network]:
+    """Return the networks that are named by addresses such as `10.0.0.7` and networks such as `10.1.0.0/16`.
+
+    Raises ValueError: one cannot be read, or is every address.
+    """
+    networks: list[Network] = []
+    for text in texts:
+        try:
+            network = ipaddress.ip_network(text)
+        except ValueError as error:
+            raise ValueError(f"{text!r} is no address and no network: {error}") from error
+        if network.prefixlen == 0:
+            raise ValueError(f"{text!r} trusts every client; name the addresses of the proxy")
+        networks.append(network)
+    return networks

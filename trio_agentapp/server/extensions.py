@@ -10,10 +10,12 @@ __all__ = [
     "ABORT",
     "DIRECT_WRITER",
     "MESSAGES",
+    "PEER",
     "SHUTDOWN_NOTICE",
     "WEBSOCKET_STREAM",
     "add_extension",
     "extension",
+    "peer_of",
 ]
 
 ABORT = "trio_agentapp.abort"
@@ -24,6 +26,9 @@ DIRECT_WRITER = "trio_agentapp.direct"
 
 MESSAGES = "trio_agentapp.messages"
 """The `Messages` of a request."""
+
+PEER = "trio_agentapp.peer"
+"""The address that the connection comes from, where `client` of the scope is what a proxy has said of it."""
 
 SHUTDOWN_NOTICE = "trio_agentapp.shutdown_notice"
 """The `ShutdownNotice` of a WebSocket."""
@@ -41,3 +46,10 @@ def extension(scope: Scope, name: str) -> Any:
     """Return the extension `name` of a scope, or None if the server does not offer it."""
     extended: Any = scope
     return (extended.get("extensions") or {}).get(name)
+
+
+def peer_of(scope: Scope) -> str | None:
+    """Return the address that the connection of a request comes from: the nearest proxy, or the client."""
+    known: Any = scope
+    peer: str | None = extension(scope, PEER) or (known.get("client") or [None])[0]
+    return peer

@@ -84,6 +84,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         self._ending = False
         self._shutting_down = False
         self._was_cut = False
+        self._received_all = False
 
     # Not `async`, as some functions below: each frame of a coroutine costs memory as long as a stream lasts.
     def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> Coroutine[Any, Any, None]:
@@ -158,6 +159,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         if message["type"] == "http.request":
             self._request.body.append(message.get("body", b""))
             if not message.get("more_body", False):
+                self._received_all = True
                 self._request.body.set_complete()
         elif message["type"] == "http.disconnect":
             if self._ending:
@@ -210,7 +212,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         if isinstance(handled, Error) and not is_cancelled(handled.error):
             # The app answers views that fail, so this is an error handler of the user's, or the like.
             log.error("%s %r could not be handled", request.method, request.path, exc_info=handled.error)
-            return internal_error(request.path)
+            return internal_error(self.scope["path"])
         return handled.unwrap()
 
     def _limit_of(self, response: ResponseTypes) -> AbstractContextManager[object]:
@@ -259,14 +261,23 @@ class HTTPConnection(TrioASGIHTTPConnection):
                         await self._send_data(send, data)
 
     async def _send_start(self, send: ASGISendCallable, response: ResponseTypes) -> None:
+        headers = [(_encoded_name(name), value.encode()) for name, value in response.headers.items()]
+        if not self._received_all and self.scope["http_version"] != "2" and self._has_body():
+            # The connection will be closed, because the rest of the body stands before the next request. A proxy
+            # that does not know would send its next request on it, and answer 502.
+            headers.append((b"connection", b"close"))
         start: HTTPResponseStartEvent = {
             "type": "http.response.start",
             "status": response.status_code,
-            "headers": [(_encoded_name(name), value.encode()) for name, value in response.headers.items()],
+            "headers": headers,
         }
         self._started = True
         self._status = response.status_code
         await send(start)
+
+    def _has_body(self) -> bool:
+        headers = self._request.headers
+        return "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0"
 
     async def _send_data(self, send: ASGISendCallable, data: bytes | str) -> None:
         body = data.encode() if isinstance(data, str) else data

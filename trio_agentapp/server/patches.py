@@ -8,9 +8,11 @@ patch. Issue numbers are those of github.com/pgjones/hypercorn.
 from __future__ import annotations
 
 import hypercorn.trio.run as worker
+from hypercorn import protocol
 from hypercorn.protocol import h2, h11
 
 from .http2_buffer import BoundedBuffer
+from .http2_protocol import HTTP2Protocol
 from .tcp_connection import GuardedConnection
 from .websocket_stream import WebSocketStream
 
@@ -31,6 +33,10 @@ def apply_patches() -> None:
 
     # The buffer of an HTTP/2 stream has no limit (no issue known): see `BoundedBuffer`.
     h2.StreamBuffer = BoundedBuffer  # type: ignore[misc]
+
+    # A part of a body after the response ends an HTTP/2 connection with all of its streams, and so does the 1000th
+    # request (no issue known): see `HTTP2Protocol`.
+    protocol.H2Protocol = HTTP2Protocol  # type: ignore[attr-defined]
 
     # WebSockets: pings without a look at the pongs, compression that cannot be switched off, no disconnect after a
     # message that is too large, TCP closed under the close frame (no issue known): see `WebSocketStream`.

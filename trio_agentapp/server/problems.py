@@ -128,7 +128,8 @@ def _body(
     path: str | None,
 ) -> dict[str, Any]:
     if path is None:
-        path = request.path if has_request_context() else websocket.path
+        current = request if has_request_context() else websocket
+        path = current.root_path + current.path
     return {
         "type": f"urn:trio-agentapp:problem:{code}",
         "title": title,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from typing import Any
 
+import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
@@ -32,6 +34,10 @@ log = logging.getLogger("trio_agentapp.server")
 
 CLOSE_TIMEOUT = 1.0
 """Seconds for what is left to do once a socket is closed: local work only."""
+
+LINGER = 1.0
+"""Seconds in which a client may send the rest of a body that is not wanted. Closing the socket before it has been
+read would reset the connection, and the client could lose the response."""
 
 TURN_BYTES = 256 * 1024
 """Bytes that one connection may send before other tasks get their turn, if its socket never blocks."""
@@ -98,6 +104,8 @@ class GuardedConnection(TCPServer):
         super().__init__(self.requests, config, context, state, stream)
         self._plain = isinstance(stream, trio.SocketStream)
         self._client_left = False
+        self._read_all: trio.Event | None = None
+        """Set when the client sends no more; while a closing connection waits for that."""
 
     async def run(self) -> None:
         # Hypercorn's own, and here only one task group differs. All frames of a connection last as long as it does.
@@ -178,12 +186,24 @@ class GuardedConnection(TCPServer):
                 # Busy: another task is closing the connection, for which Hypercorn takes no lock.
                 await self.report_disconnect()
         elif isinstance(event, Closed):
+            await self._linger()
             try:
                 await self._close()
             finally:
                 await self.report_disconnect()
         else:
             await super().protocol_send(event)
+
+    async def _linger(self) -> None:
+        """Take the rest of a request that was answered before its end. The connection's own task reads it."""
+        protocol = getattr(self.protocol, "protocol", None)
+        if not isinstance(protocol, H11Protocol) or protocol.connection.their_state is not h11.SEND_BODY:
+            return
+        with trio.move_on_after(LINGER), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            if self._plain:
+                await self.stream.send_eof()
+            self._read_all = trio.Event()
+            await self._read_all.wait()
 
     async def report_disconnect(self) -> None:
         """Report to all streams that the peer has gone, in a task of the connection, which no sender cancels."""
@@ -211,6 +231,8 @@ class GuardedConnection(TCPServer):
             # The connection is cancelled as a whole, or has failed.
             self.requests.note_shutdown()
             raise
+        if self._read_all is not None:
+            self._read_all.set()
         await self.protocol.handle(Closed())
         # Otherwise the idle timer keeps the connection until its time-out.
         self._client_left = True

@@ -13,11 +13,11 @@ from .responses import json_response
 __all__ = ["welcome", "alive", "readiness"]
 
 
-def welcome(app: Quart, name: str, description: str) -> Response:
-    """The name and description of the app, and its routes."""
+def welcome(app: Quart, name: str, description: str, prefix: str) -> Response:
+    """The name and description of the app, and its routes behind the prefix that it is served under."""
     routes: dict[str, set[str]] = {}
     for rule in app.url_map.iter_rules():
-        path = re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"{\1}", rule.rule)
+        path = prefix + re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"{\1}", rule.rule)
         if rule.websocket:
             routes.setdefault(path, set()).add("WebSocket")
         else:

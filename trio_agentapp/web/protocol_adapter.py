@@ -51,6 +51,8 @@ class ServedApp:
     """The URLs on which this process listens; none before it does, and under another server."""
     unready_reason: Callable[[], str | None]
     """Why the app takes no new runs at present; None: it is ready."""
+    root_path: str = ""
+    """The path prefix that the app is told to be served under. `link` knows that of a request."""
 
 
 class ProtocolAdapter(ABC):

@@ -117,4 +117,4 @@ def shown_id(name: str) -> str:
 
 def link(request: Request, path: str) -> str:
     """The path of a resource as the client must request it, with the prefix that the app is served under."""
-    return request.root_path.rstrip("/") + path
+    return request.root_path + path

@@ -24,7 +24,7 @@ def openapi_json(app: Quart, *, name: str, description: str, endpoint_path: str)
         name=name,
         description=description,
         endpoint_path=endpoint_path,
-        root_path=request.root_path.rstrip("/"),
+        root_path=request.root_path,
     )
     return Response(to_json(document), content_type="application/json")
 

@@ -19,6 +19,7 @@ from ...registries import registries_of
 from ...runs.runner import Watched
 from ...web.identity import Caller
 from ...web.protocol_adapter import ProtocolAdapter, WireRoute
+from ...web.proxies import VARY
 from ...web.sse import hold_watch
 from .asked import Asked
 from .card import completed_card, written_card
@@ -170,7 +171,7 @@ class A2AAdapter(ProtocolAdapter):
             base = request.host_url.rstrip("/")
             if config.port is not None:
                 base = f"{request.scheme}://{_host_of(request)}:{config.port}"
-        base += request.root_path.rstrip("/")
+        base += request.root_path
         return written_card(
             self.operations.card if card is None else card, base=base, path=PATH, versions=config.protocol_versions
         )
@@ -182,7 +183,7 @@ class A2AAdapter(ProtocolAdapter):
         response = Response(body, content_type="application/json")
         response.set_etag(tag)
         response.headers["Cache-Control"] = f"public, max-age={CARD_AGE}"
-        response.headers["Vary"] = "Host"
+        response.headers["Vary"] = VARY
         if tag in request.if_none_match or request.if_none_match.star_tag:
             response.set_data(b"")
             response.status_code = 304

@@ -91,7 +91,8 @@ class Registration:
         return A2ATransportsProperties(
             host=_own_address() if host in ANY_ADDRESS else host,
             port=port,
-            path=self._path,
+            # The app also answers at the path with the prefix if nothing removes it.
+            path=self._app.root_path + self._path,
             support_tls=served.scheme == "https",
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,16 +13,17 @@ import trio
 
 from trio_agentapp.testing.redis_server import RedisServer
 
-from .conftest import Start
-from .harness import Server, free_port, fresh, say, terminal
-from .test_client_nodes import TIMINGS
-from .test_nginx import NGINX, nginx_before
+from ..e2e.conftest import Start, start
+from ..e2e.harness import Server, free_port, fresh, say, terminal
+from ..e2e.test_client_nodes import TIMINGS
+from .fronts import SITE, running
 
-CLIENTS, CHATS, TIMES, PERIOD = 200, 2, 6, 0.9
+__all__ = ["start"]
+
+CLIENTS, CHATS, TIMES, PERIOD = 200, 3, 6, 0.9
 ANY_WARNING = '.*"level":"warning".*'
 
 pytestmark = [
-    pytest.mark.skipif(NGINX is None, reason="nginx is not installed"),
     # httpx leaves the generators of a response open that is closed in its middle.
     pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -76,18 +76,22 @@ async def test_nothing_is_lost_doubled_or_refused(start: Start, tmp_path_factory
     async with RedisServer("valkey") as redis:
 
         def node(port: int) -> Server:
-            options: dict[str, Any] = {"event_store": "redis", "timings": TIMINGS, "drain_timeout": 60}
+            options: dict[str, Any] = {
+                "event_store": "redis",
+                "timings": TIMINGS,
+                "drain_timeout": 60,
+                "root_path": "/agents",
+                "trusted_proxies": ["127.0.0.1"],
+                "allowed_hosts": [SITE],
+            }
             return start(interrupt_redis_url=redis.url, env={"PORT": str(port)}, ready=False, **options)
 
         nodes = [node(free_port()), node(free_port())]
         for each in nodes:
             each.wait_ready()
         ended: list[Server] = []
-        tls = ssl.create_default_context()
-        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-        limits = httpx.Limits(max_connections=None)
-        async with nginx_before(nodes, folder) as url:
-            async with httpx.AsyncClient(base_url=url, verify=tls, timeout=30, limits=limits) as http:
+        async with running("nginx", folder, *(node.port for node in nodes)) as front:
+            async with front.client() as http:
                 readers = [Reader(http, Random(number)) for number in range(CLIENTS)]
                 began = trio.Event()
 
@@ -113,7 +117,7 @@ async def test_nothing_is_lost_doubled_or_refused(start: Start, tmp_path_factory
     sessions = [session for reader in readers for session in reader.sessions]
     assert sorted(begins) == sorted(f"begin {session}" for session in sessions)
     assert sum(reader.resumed for reader in readers) >= len(sessions)
-    # Both nodes have served before their restarts, and the first one after it.
+    # Both nodes have served before their restarts, and the first one after it: the last chats begin when it is back.
     assert all(any(mark.startswith("begin ") for mark in each.marks) for each in (*ended, nodes[0]))
     for each in ended:
         each.assert_clean(allowed=ANY_WARNING)
