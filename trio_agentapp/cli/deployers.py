@@ -1,4 +1,4 @@
-"""The deploy manager of a target: this machine's, or a cluster's for `k8s:NAME` and `k8s:NAMESPACE/NAME`."""
+"""The deploy manager of a target: this machine's, or a cluster's for `k8s:NAME` and `knative:NAMESPACE/NAME`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..abc import DeployManager
+    from ..deploy import KubernetesDeployManager
 
-__all__ = ["in_cluster", "manager_of"]
+__all__ = ["cluster_manager", "in_cluster", "manager_of"]
 
-PREFIX = "k8s:"
+CLUSTERS = ("k8s", "knative", "kruise")
 
 
 def in_cluster(target: str) -> bool:
-    return target.startswith(PREFIX)
+    return target.partition(":")[0] in CLUSTERS
+
+
+def cluster_manager(platform: str) -> type[KubernetesDeployManager]:
+    """The class that deploys to `k8s`, `knative` or `kruise`."""
+    from ..deploy import KnativeDeployManager, KruiseDeployManager, KubernetesDeployManager
+
+    return {"k8s": KubernetesDeployManager, "knative": KnativeDeployManager, "kruise": KruiseDeployManager}[
+        platform
+    ]
 
 
 def manager_of(target: str) -> tuple[DeployManager, str]:
@@ -23,7 +33,7 @@ def manager_of(target: str) -> tuple[DeployManager, str]:
 
         return LocalDeployManager(), target
     from ..deploy.cluster import K8sConfig
-    from ..deploy.kubernetes import KubernetesDeployManager
 
-    namespace, _, name = target.removeprefix(PREFIX).rpartition("/")
-    return KubernetesDeployManager(K8sConfig(k8s_namespace=namespace or "default")), name
+    platform, _, place = target.partition(":")
+    namespace, _, name = place.rpartition("/")
+    return cluster_manager(platform)(K8sConfig(k8s_namespace=namespace or "default")), name

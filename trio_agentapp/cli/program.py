@@ -40,6 +40,8 @@ program.command("build")(exits(build.build))
 program.command("token")(exits(token.token))
 deployers.command("local")(exits(deploy.local))
 deployers.command("k8s")(exits(deploy_k8s.k8s))
+deployers.command("knative")(exits(deploy_k8s.knative))
+deployers.command("kruise")(exits(deploy_k8s.kruise))
 
 
 def _version(wanted: bool) -> None:

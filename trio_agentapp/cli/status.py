@@ -52,6 +52,8 @@ def status(
 class Platform(StrEnum):
     LOCAL = "local"
     K8S = "k8s"
+    KNATIVE = "knative"
+    KRUISE = "kruise"
 
 
 def list_deployments(
@@ -72,7 +74,7 @@ def list_deployments(
 
     if state is not None and state not in set(DeploymentState):
         raise ConfigurationError(f"--status {state} is not a state; states are {', '.join(DeploymentState)}")
-    manager, _ = manager_of("" if platform is Platform.LOCAL else f"k8s:{namespace}/")
+    manager, _ = manager_of("" if platform is Platform.LOCAL else f"{platform}:{namespace}/")
     found = [each for each in trio.run(manager.list) if state in (None, each.state.value)]
     if as_json or output is Format.JSON:
         write_json(found)
