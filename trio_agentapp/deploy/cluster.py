@@ -157,6 +157,12 @@ class Cluster:
             return await trio.to_thread.run_sync(call, abandon_on_cancel=True)
         except exceptions.ApiException as error:
             raise _meaning(error, kind, name, self.namespace, self._host) from error
+        except ValueError as error:
+            # The client checks answers against its own schemas.
+            raise DeployError(
+                f"the client does not understand what the cluster at {self._host} has answered for {kind} {name}; "
+                "install a version of it that fits the cluster: pip install --upgrade kubernetes"
+            ) from error
         except http.HTTPError as error:
             raise DeployError(
                 f"the cluster at {self._host} does not answer ({_cause(error)}); check the network, and that the "

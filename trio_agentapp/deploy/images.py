@@ -206,8 +206,7 @@ class ImageBuild:
         if self.platform is not None:
             words += ["--platform", self.platform]
         if not self.use_cache:
-            # The base image is looked for anew, too: `use_cache` promises what the files alone decide.
-            words += ["--no-cache", "--pull"]
+            words += ["--no-cache"]
         if tool == "buildah":
             words += ["--layers"]  # as the others do by default
         step = f"Building {self.image} with {tool}"

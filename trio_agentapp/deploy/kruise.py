@@ -21,8 +21,8 @@ class _Kruise(Platform):
     fixed_number = "a sandbox is one pod; use deploy k8s for several"
 
     def manifests(self, work: Workload) -> list[dict[str, Any]]:
-        if work.replicas != 1 or work.max_replicas is not None:
-            raise ConfigurationError("a sandbox is one pod; leave --replicas and --max-replicas out")
+        if work.replicas != 1 or work.max_replicas is not None or work.scale_to_zero:
+            raise ConfigurationError("a sandbox is one pod; leave replicas, max_replicas and scale_to_zero out")
         found = [service_account(work), network_policy(work), service(work)]
         if work.ingress_host is not None:
             found.append(ingress(work))

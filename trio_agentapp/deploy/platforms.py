@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import ConfigurationError
 from .manifests import Workload, manifests
 
 __all__ = ["DEPLOYMENTS", "Platform", "condition_of", "pods_pending"]
@@ -37,6 +38,8 @@ class Platform:
         Raises:
             ConfigurationError: the platform cannot do what `work` asks for.
         """
+        if work.scale_to_zero:
+            raise ConfigurationError("--scale-to-zero is for Knative; a Deployment has one pod at least")
         return manifests(work)
 
     def template(self, found: Mapping[str, Any]) -> dict[str, Any]:
