@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 import signal
@@ -101,6 +102,11 @@ def emulated(tmp_path: Path) -> Iterator[Start]:
         process.stdout.close()
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTAPP_HOME", str(tmp_path / "home"))
+
+
 @pytest.fixture
 def app() -> AgentApp:
     return AgentApp(app_name="Friday")
@@ -180,6 +186,21 @@ async def test_an_update_that_fails_is_undone(emulated: Start, app: AgentApp) ->
         while (await manager.status("friday")).state != "ready":
             await trio.sleep(0.05)
     assert (await manager.status("friday")).entrypoint == "good:1"
+
+
+async def test_one_deployment_of_a_name_at_a_time(emulated: Start, app: AgentApp) -> None:
+    cluster = emulated("")
+    waits = trio.Event()
+    manager = cluster.manager(report=lambda step: waits.set() if step.startswith("Waiting") else None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(functools.partial(manager.deploy, app, image="slow:1"))
+        await waits.wait()
+        with pytest.raises(DeployError, match=rf"process {os.getpid()} deploys friday at this moment"):
+            await cluster.manager().deploy(app, image="good:1")
+        nursery.cancel_scope.cancel()
+    # What was broken off is undone, and the next one begins.
+    assert cluster.objects() <= {"pods"}
+    assert (await cluster.manager().deploy(app, image="good:1")).deploy_id == "friday"
 
 
 async def test_pods_that_are_never_ready(emulated: Start, app: AgentApp) -> None:

@@ -17,6 +17,7 @@ from .cluster import Cluster, Conflict, K8sConfig, kind_of
 from .images import ImageBuild, RegistryConfig
 from .manifests import MANAGED_BY, Workload
 from .platforms import DEPLOYMENTS, Platform
+from .records import Records
 from .workload_of import environment_secret, workload_of
 
 if TYPE_CHECKING:
@@ -103,7 +104,9 @@ class KubernetesDeployManager(DeployManager):
         namespace = self.kube_config.k8s_namespace
         given = {"namespace": namespace, **options}
         work, build = workload_of(app, entrypoint, environment or {}, given, self.registry_config)
-        return await run_trio(self._deploy, work, build, dict(environment or {}))
+        place = f"{self._platform.mode} {self.kube_config.context} {work.namespace} {work.name}"
+        with Records().only_one(place, f"deploys {work.name}"):
+            return await run_trio(self._deploy, work, build, dict(environment or {}))
 
     async def status(self, deploy_id: str) -> DeploymentStatus:
         return await run_trio(self._status, deploy_id)

@@ -14,7 +14,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import attrs
 import trio
 
 from ..restarts import keep_running
@@ -33,7 +32,7 @@ LOG_PAUSE = 5.0
 def main() -> None:
     home, deploy_id, *args = sys.argv[1:]
     records = Records(home)
-    records.write(attrs.evolve(records.get(deploy_id), supervisor=Identity.own()))
+    records.update(deploy_id, supervisor=Identity.own())
     sys.exit(trio.run(_Supervisor(records, deploy_id, home, args).run))
 
 
