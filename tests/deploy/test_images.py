@@ -351,6 +351,9 @@ async def test_an_image_is_built_again_on_request(docker: Docker, context: Build
 
 
 def test_names_of_images() -> None:
+    with pytest.raises(ConfigurationError, match="give the host alone") as caught:
+        RegistryConfig(registry_url="https://me:secret@r.example.com")
+    assert "secret" not in str(caught.value)
     registry = RegistryConfig(registry_url="https://r.example.com:5000/", namespace="team/a")
     assert image_name("friday", "1", registry) == "r.example.com:5000/team/a/friday:1"
     assert image_name("friday", "1", RegistryConfig()) == "friday:1"

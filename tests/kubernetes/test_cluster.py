@@ -369,6 +369,17 @@ async def test_the_command_line(emulated: Start, tmp_path: Path) -> None:
     assert "friday (friday) at http://friday.agents.svc is stopped" in err
     _, err = await call("status", "k8s:agents/friday", code=1)
     assert err == "trio-agentapp: there is no deployment 'friday' in the namespace agents\n"
+    # The exit codes are those of other targets: 2 for what is wrong with the command, 1 for what has failed.
+    for words, code, says in (
+        (("--kube-config-path", "nowhere"), 2, "no cluster is configured"),
+        (("--name", "a" * 60), 2, "use at most 50 small letters"),
+        (("--namespace", "-x"), 2, "namespace '-x' cannot be used"),
+        (("--kube-config-path", "dead"), 1, "the cluster at http://127.0.0.1:1 does not answer"),
+    ):
+        (tmp_path / "dead").write_text(json.dumps(kubeconfig("http://127.0.0.1:1")))
+        _, err = await call(*deploy, "--image", "good:1", *words, code=code)
+        assert says in err
+        assert err.count("\n") == 1
     out, _ = await call("deploy", "knative", *deploy[2:], "--image", "good:1", "--json")
     assert json.loads(out)["mode"] == "knative"
     out, _ = await call("list", "-p", "knative", "--namespace", "agents", "--json")

@@ -38,11 +38,13 @@ def steps(*, silent: bool = False) -> Iterator[Callable[[str], None]]:
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task("", total=None)
 
         def show(step: str) -> None:
+            # A task of its own for each: that of a former one cannot become one without an end.
+            for former in shown.task_ids:
+                shown.remove_task(former)
             found = COUNTED.search(step)
             done, total = (int(found[1]), int(found[2])) if found else (0, None)
-            shown.update(task, description=step, completed=done, total=total)
+            shown.add_task(step, completed=done, total=total)
 
         yield show

@@ -74,7 +74,7 @@ class Cluster:
         self._client = needed("kubernetes.client", "kubernetes")
         self._timeout = config.request_timeout
         self._api = _api_client(config)
-        self._host = str(self._api.configuration.host)
+        self.host = str(self._api.configuration.host)
 
     async def get(self, kind: str, name: str) -> dict[str, Any] | None:
         """Return the object; None if there is none."""
@@ -128,7 +128,7 @@ class Cluster:
             if kind in CUSTOM and verb in ("create", "list"):
                 product = CUSTOM[kind][-1]
                 raise DeployError(
-                    f"the cluster at {self._host} has no {product}; install it, or use deploy k8s"
+                    f"the cluster at {self.host} has no {product}; install it, or use deploy k8s"
                 ) from error
             raise
         plain: dict[str, Any] = self._api.sanitize_for_serialization(found)
@@ -156,16 +156,16 @@ class Cluster:
         try:
             return await trio.to_thread.run_sync(call, abandon_on_cancel=True)
         except exceptions.ApiException as error:
-            raise _meaning(error, kind, name, self.namespace, self._host) from error
+            raise _meaning(error, kind, name, self.namespace, self.host) from error
         except ValueError as error:
             # The client checks answers against its own schemas.
             raise DeployError(
-                f"the client does not understand what the cluster at {self._host} has answered for {kind} {name}; "
+                f"the client does not understand what the cluster at {self.host} has answered for {kind} {name}; "
                 "install a version of it that fits the cluster: pip install --upgrade kubernetes"
             ) from error
         except http.HTTPError as error:
             raise DeployError(
-                f"the cluster at {self._host} does not answer ({_cause(error)}); check the network, and that the "
+                f"the cluster at {self.host} does not answer ({_cause(error)}); check the network, and that the "
                 "kubeconfig names the right cluster: kubectl cluster-info"
             ) from error
 

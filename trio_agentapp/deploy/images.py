@@ -79,6 +79,13 @@ class RegistryConfig:
     image_pull_secret: str | None = None
     """The Secret of the cluster with which pods pull the image."""
 
+    def __attrs_post_init__(self) -> None:
+        if "@" in self.registry_url:
+            raise ConfigurationError(
+                "the URL of the registry has a name or a password; give the host alone, and log in: docker login "
+                "HOST"
+            )
+
 
 @attrs.frozen(kw_only=True)
 class ImageOptions:

@@ -104,9 +104,7 @@ class KubernetesDeployManager(DeployManager):
         namespace = self.kube_config.k8s_namespace
         given = {"namespace": namespace, **options}
         work, build = workload_of(app, entrypoint, environment or {}, given, self.registry_config)
-        place = f"{self._platform.mode} {self.kube_config.context} {work.namespace} {work.name}"
-        with Records().only_one(place, f"deploys {work.name}"):
-            return await run_trio(self._deploy, work, build, dict(environment or {}))
+        return await run_trio(self._deploy, work, build, dict(environment or {}))
 
     async def status(self, deploy_id: str) -> DeploymentStatus:
         return await run_trio(self._status, deploy_id)
@@ -140,6 +138,22 @@ class KubernetesDeployManager(DeployManager):
     async def _deploy(self, work: Workload, build: ImageBuild | None, environment: dict[str, str]) -> Deployment:
         objects = [*self.manifests(work)]
         cluster = self._cluster(work.namespace)
+        with Records().only_one(f"{cluster.host} {work.namespace} {work.name}", f"deploys {work.name}"):
+            made = await self._roll_out(cluster, objects, work, build, environment)
+        url = self._platform.url(made)
+        if work.ingress_host is not None:
+            url = f"{'https' if work.tls_secret else 'http'}://{work.ingress_host}"
+        return Deployment(deploy_id=work.name, url=url, mode=self._platform.mode, pid=0)
+
+    async def _roll_out(
+        self,
+        cluster: Cluster,
+        objects: Sequence[dict[str, Any]],
+        work: Workload,
+        build: ImageBuild | None,
+        environment: dict[str, str],
+    ) -> dict[str, Any]:
+        """Build and apply all, and wait until it is ready; otherwise put back what there was."""
         before = await cluster.get(self._platform.kind, work.name)
         former = await cluster.get("Secret", environment_secret(work.name))
         for found in filter(None, (before, former)):
@@ -148,7 +162,7 @@ class KubernetesDeployManager(DeployManager):
         if build is not None:
             await build.run(self._report)
         if environment:
-            objects.insert(0, _secret(work, environment))
+            objects = [_secret(work, environment), *objects]
         ready = False
         try:
             for item in objects:
@@ -168,10 +182,7 @@ class KubernetesDeployManager(DeployManager):
                         await self._undo(cluster, work.name, before, former)
                     except DeployError as error:  # the first error is raised
                         logger.warning("%s could not be put back as it was: %s", work.name, error)
-        url = self._platform.url(made)
-        if work.ingress_host is not None:
-            url = f"{'https' if work.tls_secret else 'http'}://{work.ingress_host}"
-        return Deployment(deploy_id=work.name, url=url, mode=self._platform.mode, pid=0)
+        return made
 
     def _cluster(self, namespace: str | None = None) -> Cluster:
         import attrs
