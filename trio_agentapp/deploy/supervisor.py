@@ -89,7 +89,7 @@ class _Supervisor:
 
 def _rotate(path: Path) -> None:
     """Copy the log, then empty it: the service has it open for appending. A line in between may be lost."""
-    shutil.copyfile(path, path.with_suffix(".log.1"))
+    shutil.copy(path, path.with_suffix(".log.1"))
     os.truncate(path, 0)
 
 
