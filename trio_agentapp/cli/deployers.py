@@ -1,20 +1,26 @@
-"""The deploy manager of a target: this machine's, or a cluster's for `k8s:NAME` and `knative:NAMESPACE/NAME`."""
+"""The deploy manager of a target.
+
+An id is of this machine; `k8s:NAME`, `knative:NAME`, `kruise:NAME`, also as `k8s:NAMESPACE/NAME`, are of a cluster;
+`agentrun:ID`, `fc:NAME` and `modelstudio:ID` are of a cloud, the first two also as `fc:REGION/NAME`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..abc import DeployManager
     from ..deploy import KubernetesDeployManager
 
-__all__ = ["cluster_manager", "in_cluster", "manager_of"]
+__all__ = ["CLUSTERS", "cluster_manager", "is_remote", "manager_of"]
 
 CLUSTERS = ("k8s", "knative", "kruise")
+REMOTE = (*CLUSTERS, "agentrun", "fc", "modelstudio")
 
 
-def in_cluster(target: str) -> bool:
-    return target.partition(":")[0] in CLUSTERS
+def is_remote(target: str) -> bool:
+    """Whether it names a deployment of a cluster or a cloud."""
+    return target.partition(":")[0] in REMOTE and ":" in target
 
 
 def cluster_manager(platform: str) -> type[KubernetesDeployManager]:
@@ -27,13 +33,33 @@ def cluster_manager(platform: str) -> type[KubernetesDeployManager]:
 
 
 def manager_of(target: str) -> tuple[DeployManager, str]:
-    """Return the manager and the id of a deployment. The cluster is that of `KUBECONFIG` or `~/.kube/config`."""
-    if not in_cluster(target):
+    """Return the manager and the id of a deployment.
+
+    The cluster is that of `KUBECONFIG` or `~/.kube/config`; a cloud is configured by the environment.
+    """
+    if not is_remote(target):
         from ..deploy import LocalDeployManager
 
         return LocalDeployManager(), target
+    platform, _, rest = target.partition(":")
+    where, _, name = rest.rpartition("/")
+    if platform not in CLUSTERS:
+        return _cloud(platform, where), name
     from ..deploy.cluster import K8sConfig
 
-    platform, _, place = target.partition(":")
-    namespace, _, name = place.rpartition("/")
-    return cluster_manager(platform)(K8sConfig(k8s_namespace=namespace or "default")), name
+    return cluster_manager(platform)(K8sConfig(k8s_namespace=where or "default")), name
+
+
+def _cloud(platform: str, region: str) -> DeployManager:
+    import attrs
+
+    from ..deploy import alibaba
+
+    changes: dict[str, Any] = {"region_id": region} if region else {}
+    match platform:
+        case "agentrun":
+            config = attrs.evolve(alibaba.AgentRunConfig.from_env(), **changes)
+            return alibaba.AgentRunDeployManager(agentrun_config=config)
+        case "fc":
+            return alibaba.FCDeployManager(fc_config=attrs.evolve(alibaba.FCConfig.from_env(), **changes))
+    return alibaba.ModelstudioDeployManager()

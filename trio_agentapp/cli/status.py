@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ConfigurationError
-from .deployers import manager_of
+from .deployers import CLUSTERS, manager_of
 from .exits import ExitCode, say
 from .options import AsJson, Format, OutputFormat, Token
 from .target import deployments, is_url, new_client, url_of
@@ -54,6 +54,9 @@ class Platform(StrEnum):
     K8S = "k8s"
     KNATIVE = "knative"
     KRUISE = "kruise"
+    AGENTRUN = "agentrun"
+    FC = "fc"
+    MODELSTUDIO = "modelstudio"
 
 
 def list_deployments(
@@ -61,20 +64,22 @@ def list_deployments(
         str | None, typer.Option("--status", "-s", help="Show only deployments in this state.  [default: all]")
     ] = None,
     platform: Annotated[
-        Platform, typer.Option("--platform", "-p", help="This machine, or a namespace of a cluster.")
+        Platform, typer.Option("--platform", "-p", help="This machine, a namespace of a cluster, or a cloud.")
     ] = Platform.LOCAL,
     namespace: Annotated[str, typer.Option(help="Of the cluster.")] = "default",
+    region: Annotated[str, typer.Option(help="Of the cloud.  [default: that of the environment]")] = "",
     as_json: AsJson = False,
     output: OutputFormat = Format.TABLE,
 ) -> ExitCode:
-    """List this user's deployments on this machine, or those of a cluster, the oldest first."""
+    """List this user's deployments on this machine, or those of a cluster or a cloud, the oldest first."""
     import trio
 
     from ..deploy import DeploymentState
 
     if state is not None and state not in set(DeploymentState):
         raise ConfigurationError(f"--status {state} is not a state; states are {', '.join(DeploymentState)}")
-    manager, _ = manager_of("" if platform is Platform.LOCAL else f"{platform}:{namespace}/")
+    where = namespace if platform in CLUSTERS else region
+    manager, _ = manager_of("" if platform is Platform.LOCAL else f"{platform}:{where}/")
     found = [each for each in trio.run(manager.list) if state in (None, each.state.value)]
     if as_json or output is Format.JSON:
         write_json(found)
@@ -96,7 +101,8 @@ def list_deployments(
 def as_line(seen: DeploymentStatus) -> str:
     name = f" ({seen.app_name})" if seen.app_name else ""
     reason = f": {seen.reason}" if seen.reason else ""
-    return f"{seen.deploy_id}{name} at {seen.url} is {seen.state.value}{reason}"
+    where = f" at {seen.url}" if seen.url else ""
+    return f"{seen.deploy_id}{name}{where} is {seen.state.value}{reason}"
 
 
 def _age(since: float) -> str:

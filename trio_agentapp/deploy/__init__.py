@@ -1,6 +1,18 @@
-"""Puts an app somewhere: in a thread of this process, in a process of its own, or in a cluster."""
+"""Puts an app somewhere: a thread of this process, a process of its own, a cluster, or a cloud."""
 
 from ..protocol.deployment import Deployment, DeploymentMode, DeploymentState, DeploymentStatus
+from .alibaba import (
+    AgentRunConfig,
+    AgentRunDeployManager,
+    FCConfig,
+    FCDeployManager,
+    LogConfig,
+    ModelstudioConfig,
+    ModelstudioDeployManager,
+    NetworkConfig,
+    OSSConfig,
+    VPCConfig,
+)
 from .cluster import K8sConfig
 from .images import RegistryConfig
 from .knative import KnativeDeployManager
@@ -15,6 +27,16 @@ __all__ = [
     "KruiseDeployManager",
     "K8sConfig",
     "RegistryConfig",
+    "ModelstudioDeployManager",
+    "ModelstudioConfig",
+    "AgentRunDeployManager",
+    "AgentRunConfig",
+    "FCDeployManager",
+    "FCConfig",
+    "OSSConfig",
+    "LogConfig",
+    "NetworkConfig",
+    "VPCConfig",
     "DeploymentMode",
     "Deployment",
     "DeploymentState",
