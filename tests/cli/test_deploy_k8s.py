@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,78 @@ def test_options_that_cannot_be_used(shell: Shell, words: tuple[str, ...], says:
     done = shell.call("deploy", "k8s", str(AGENT), "--image", "i", *words, "--dry-run", code=2)
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_options_of_old_scripts(shell: Shell) -> None:
+    (shell.folder / "needs.txt").write_text("anyio==4.0\n")
+    words = (
+        *("--image-name", "agent_app", "--image-tag", "linux-amd64", "--registry-url", "localhost:5000"),
+        *("--registry-namespace", "team", "--push", "--base-image", "python:3.10-slim-bookworm"),
+        *("--requirements", "needs.txt", "--platform", "linux/amd64", "--pypi-mirror", "https://index.example.com"),
+        *("--cpu-request", "200m", "--cpu-limit", "1000m", "--memory-request", "512Mi", "--memory-limit", "2Gi"),
+        *("--image-pull-policy", "Never", "--deploy-timeout", "300", "--health-check", "--port", "8080"),
+        *("--namespace", "agents", "-E", "A=b", "--kube-config-path", "/nowhere"),
+    )
+    for cluster, kind in (("k8s", "Deployment"), ("knative", "Service"), ("kruise", "Sandbox")):
+        found = objects(shell.call("deploy", cluster, str(AGENT), *words, "--dry-run").stdout)[kind]
+        [container] = found["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == "localhost:5000/team/agent_app:linux-amd64"
+        assert container["imagePullPolicy"] == "Never"
+        assert container["ports"][0]["containerPort"] == 8080
+
+
+def test_all_options_in_a_file(shell: Shell) -> None:
+    (shell.folder / "c.yaml").write_text(
+        "image: i\nsecrets: [models]\nnode_selector: {disk: fast}\nlabels: {team: a}\nredis_secret: redis\n"
+        "scale_to_zero: true\nmax_replicas: 4\n"
+    )
+    found = objects(shell.call("deploy", "knative", str(AGENT), "-c", "c.yaml", "--dry-run").stdout)["Service"]
+    assert found["metadata"]["labels"]["team"] == "a"
+    template = found["spec"]["template"]
+    assert template["metadata"]["annotations"] == {
+        "autoscaling.knative.dev/min-scale": "0",
+        "autoscaling.knative.dev/max-scale": "4",
+    }
+    assert template["spec"]["nodeSelector"] == {"disk": "fast"}
+    assert template["spec"]["containers"][0]["envFrom"] == [{"secretRef": {"name": "models"}}]
+
+
+def test_a_kubeconfig_is_no_config(shell: Shell) -> None:
+    (shell.folder / "kube.yaml").write_text("kind: Config\nclusters: []\n")
+    done = shell.call("deploy", "k8s", str(AGENT), "-c", "kube.yaml", code=2)
+    assert done.stderr == (
+        "trio-agentapp: kube.yaml is a kubeconfig; name it with --kube-config-path, without -c\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("--push",), 2, "--push needs a name: --image REGISTRY/NAME:TAG"),
+        (("--image", "friday", "--push"), 2, "names no registry to push to"),
+        (("--image", "Friday"), 2, "is not the name of an image"),
+        (("--image", "friday"), 1, "no tool that builds images is installed; install docker, podman or buildah"),
+        (("--image", "friday", "--builder", "podman"), 1, "podman is not installed"),
+        (("--image", "friday", "--builder", "make"), 2, "'make' cannot build images"),
+    ],
+)
+def test_images_that_cannot_be_built(shell: Shell, words: tuple[str, ...], code: int, says: str) -> None:
+    done = shell.call("build", str(AGENT), *words, code=code, PATH="/nowhere")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_image_is_built(shell: Shell) -> None:
+    tool = shell.folder / "bin" / "podman"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\n[ "$1" = image ] && exit 1\necho "STEP 1/9: FROM x"\n')
+    tool.chmod(0o755)
+    words = ("build", str(AGENT), "--image", "r.example.com/friday", "--push")
+    done = shell.call(*words, "--json", PATH=f"{tool.parent}:/bin")
+    found = json.loads(done.stdout)
+    assert found["image"] == f"r.example.com/friday:{found['tag']}"
+    # Progress is for terminals.
+    assert done.stderr == f"{found['image']} is pushed.\n"
 
 
 def test_a_secret_in_the_code_is_refused(shell: Shell) -> None:

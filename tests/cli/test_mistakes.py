@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from trio_agentapp.cli.exits import ExitCode, exits
 
 from .conftest import Shell
 
@@ -120,3 +123,20 @@ def test_a_script_that_fails_tells_its_own_trouble_only(shell: Shell) -> None:
     )
     assert run.stderr.endswith("LookupError\n")
     assert "was not started" not in run.stderr
+
+
+def test_a_second_ctrl_c_is_one_too() -> None:
+    """Trio reports both in a group: one has stopped the work, the other one its cleanup."""
+
+    def command() -> ExitCode:
+        raise BaseExceptionGroup("two", [KeyboardInterrupt(), BaseExceptionGroup("one", [KeyboardInterrupt()])])
+
+    with pytest.raises(typer.Exit) as caught:
+        exits(command)()
+    assert caught.value.exit_code == ExitCode.INTERRUPTED
+
+    def broken() -> ExitCode:
+        raise ExceptionGroup("other", [ValueError()])
+
+    with pytest.raises(ExceptionGroup):
+        exits(broken)()

@@ -141,7 +141,7 @@ def test_yaml_without_its_library(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("list", "-p", "knative"), "'knative' is not "),
+        (("list", "-p", "pai"), "'pai' is not "),
         (("list", "-s", "running"), "--status running is not a state; states are starting, ready, unready, dead"),
         (("list", "-f", "xml"), "'xml' is not "),
         (("deploy", "local", ".", "-E", f"={SECRET}"), "--env takes NAME=VALUE"),

@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import yaml
 
 from trio_agentapp import AgentApp
+from trio_agentapp.deploy import (
+    KnativeDeployManager,
+    KruiseDeployManager,
+    KubernetesDeployManager,
+    RegistryConfig,
+)
 from trio_agentapp.deploy.manifests import PRE_STOP, Workload, as_yaml, manifests
 from trio_agentapp.deploy.packaging import USER, build_context
+from trio_agentapp.deploy.workload_of import workload_of
 from trio_agentapp.errors import ConfigurationError
 
 SMALL = Workload(name="friday", image="registry/friday:1")
@@ -134,6 +142,134 @@ def test_versions_are_never_mixed_without_a_shared_redis() -> None:
     assert by_kind(SMALL)["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
     rolling = by_kind(LARGE)["Deployment"]["spec"]["strategy"]
     assert rolling == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+
+
+# Knative and Kruise.
+
+
+def test_a_service_of_knative_has_only_what_knative_allows() -> None:
+    work = attrs.evolve(LARGE, ingress_host=None, tls_secret=None)
+    account, knative = KnativeDeployManager.manifests(work)
+    assert (account["kind"], knative["apiVersion"], knative["kind"]) == (
+        "ServiceAccount",
+        "serving.knative.dev/v1",
+        "Service",
+    )
+    template = knative["spec"]["template"]
+    assert template["metadata"]["annotations"] == {
+        "autoscaling.knative.dev/min-scale": "2",
+        "autoscaling.knative.dev/max-scale": "6",
+        "trio-agentapp/environment": "abc",
+    }
+    pod = template["spec"]
+    # Its webhook refuses every other field of a pod, and of a container.
+    assert set(pod) == {
+        "containers",
+        "enableServiceLinks",
+        "imagePullSecrets",
+        "serviceAccountName",
+        "timeoutSeconds",
+        "volumes",
+    }
+    [found] = pod["containers"]
+    assert not {"lifecycle", "startupProbe"} & set(found)
+    assert found["ports"] == [{"containerPort": 9000}]
+    assert "PORT" not in {each["name"] for each in found["env"]}
+    [mount] = found["volumeMounts"]
+    assert mount["mountPath"] not in ("/", "/dev", "/dev/log", "/tmp", "/var", "/var/log")
+    assert {"name": "TMPDIR", "value": mount["mountPath"]} in found["env"]
+    assert (found["securityContext"]["runAsUser"], found["securityContext"]["runAsNonRoot"]) == (USER, True)
+    # Which is the grace period of its pods.
+    assert pod["timeoutSeconds"] == 600
+    slow = attrs.evolve(work, drain_timeout=900)
+    assert (
+        KnativeDeployManager.manifests(slow)[1]["spec"]["template"]["spec"]["timeoutSeconds"] == slow.grace_period
+    )
+
+
+def test_knative_ends_the_last_pod_only_on_request() -> None:
+    def least(work: Workload) -> str:
+        template = KnativeDeployManager.manifests(work)[1]["spec"]["template"]
+        return str(template["metadata"]["annotations"]["autoscaling.knative.dev/min-scale"])
+
+    assert least(SMALL) == "1"
+    assert least(attrs.evolve(SMALL, shared=True, scale_to_zero=True)) == "0"
+
+
+def test_a_sandbox_has_the_pod_of_a_deployment() -> None:
+    found = {each["kind"]: each for each in KruiseDeployManager.manifests(SMALL)}
+    assert set(found) == {"ServiceAccount", "NetworkPolicy", "Service", "Sandbox"}
+    assert found["Sandbox"]["spec"]["template"] == by_kind(SMALL)["Deployment"]["spec"]["template"]
+    labels = found["Sandbox"]["spec"]["template"]["metadata"]["labels"]
+    assert found["Service"]["spec"]["selector"].items() <= labels.items()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "says"),
+    [
+        (KnativeDeployManager, {"ingress_host": "x.example.com"}, "make a DomainMapping"),
+        (KnativeDeployManager, {"port": 8012}, "port 8012 belongs to Knative's proxy"),
+        (KnativeDeployManager, {"scale_to_zero": True}, "end with its last pod, so it cannot be scaled to zero"),
+        (KruiseDeployManager, {"replicas": 2, "shared": True}, "a sandbox is one pod"),
+        (KruiseDeployManager, {"max_replicas": 2, "shared": True}, "a sandbox is one pod"),
+        (KubernetesDeployManager, {"scale_to_zero": True}, "--scale-to-zero is for Knative"),
+        (KruiseDeployManager, {"scale_to_zero": True}, "a sandbox is one pod"),
+    ],
+)
+def test_what_a_platform_cannot_do(kind: type[KubernetesDeployManager], options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        kind.manifests(attrs.evolve(SMALL, **options))
+
+
+# Options of the replaced product.
+
+
+def test_runtime_config_of_old_scripts() -> None:
+    config = {
+        "image_pull_policy": "Always",
+        "image_pull_secrets": ["registry"],
+        "resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "3Gi"}},
+        "restart_policy": "Always",
+        "node_selector": {"disk": "fast"},
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+    }
+    options = {"image": "i", "runtime_config": config, "labels": {"team": "a"}, "annotations": {"why": "b"}}
+    work, build = workload_of(AgentApp(app_name="Friday"), None, {}, options)
+    assert build is None
+    deployment = by_kind(work)["Deployment"]
+    assert deployment["metadata"]["labels"]["team"] == "a"
+    assert deployment["metadata"]["annotations"] == {"why": "b"}
+    pod = deployment["spec"]["template"]["spec"]
+    assert (pod["nodeSelector"], pod["tolerations"]) == (config["node_selector"], config["tolerations"])
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    [found] = pod["containers"]
+    assert (found["imagePullPolicy"], found["resources"]) == ("Always", config["resources"])
+    for wrong in ({"security_context": {}}, {"restart_policy": "Never"}, {"image_pull_secrets": ["a", "b"]}):
+        with pytest.raises(ConfigurationError, match="runtime_config"):
+            workload_of(AgentApp(), None, {}, {"image": "i", "runtime_config": wrong})
+    with pytest.raises(TypeError, match="has no option 'mount_dir'"):
+        workload_of(AgentApp(), None, {}, {"image": "i", "mount_dir": "/x"})
+
+
+def test_which_image_is_built(tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text("from trio_agentapp import AgentApp\napp = AgentApp()\n")
+    source = str(tmp_path / "agent.py")
+    registry = RegistryConfig(registry_url="r.example.com", namespace="team", image_pull_secret="login")
+    work, build = workload_of(None, source, {}, {"name": "friday", "push_to_registry": True}, registry)
+    assert build is not None
+    assert work.image == build.image == f"r.example.com/team/friday:{build.context.tag}"
+    assert (work.image_pull_secret, work.image_pull_policy, work.environment_digest) == (
+        "login",
+        "IfNotPresent",
+        None,
+    )
+    # Pods cannot tell another image by such a tag.
+    named = {"image_name": "other", "image_tag": "1", "push_to_registry": True, "base_image": "localhost/base:1"}
+    work, build = workload_of(None, source, {}, named, registry)
+    assert build is not None
+    assert (work.image, work.image_pull_policy) == ("r.example.com/team/other:1", "Always")
+    assert work.environment_digest
+    assert build.context.files["Dockerfile"].find(b"FROM localhost/base:1") > 0
 
 
 def test_the_same_workload_gives_the_same_text() -> None:

@@ -1,12 +1,13 @@
 """A cluster in a process of its own: `emulator.py SCENARIO`. Prints its URL.
 
-kmock answers the API. It has no controllers, so a task here plays theirs: it gives a Deployment its pods and its
-status, according to the image.
+kmock answers the API. It has no controllers, so a task here plays theirs: it gives a Deployment, a service of
+Knative or a Sandbox its pods and its status, according to the image.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from typing import Any
 
@@ -24,6 +25,7 @@ RESOURCES = (
     ("networking.k8s.io/v1", "ingresses"),
     ("autoscaling/v2", "horizontalpodautoscalers"),
 )
+CUSTOM = (("serving.knative.dev/v1", "services"), ("agents.kruise.io/v1alpha1", "sandboxes"))
 BASE = "/namespaces/agents"
 WAITING = {
     "missing": {"reason": "ErrImagePull", "message": "not found"},
@@ -51,6 +53,11 @@ def scenario(cluster: kmock.KubernetesEmulator, name: str) -> None:
         cluster[f"/apis/apps/v1{BASE}/deployments/friday"] << kmock.Response(
             status=status, payload={"message": f"it is {name}"}
         )
+    elif name == "plain":
+        # What an API server answers for a group that no product has added.
+        cluster[re.compile(r"/apis/(serving\.knative\.dev|agents\.kruise\.io)/.*")] << kmock.Response(
+            status=404, payload=b"404 page not found"
+        )
     elif name == "hanging":
         cluster[f"/apis/apps/v1{BASE}/deployments/friday"] << (lambda: asyncio.sleep(60))
     elif name == "conflict":
@@ -59,22 +66,26 @@ def scenario(cluster: kmock.KubernetesEmulator, name: str) -> None:
         )
 
 
-async def control(session: aiohttp.ClientSession) -> None:
-    """Do what the controllers of Deployments and pods do."""
+async def control(session: aiohttp.ClientSession, owners: list[str]) -> None:
+    """Do what the controllers of these and of pods do."""
     while True:
-        async with session.get(f"/apis/apps/v1{BASE}/deployments") as answer:
-            found = (await answer.json()).get("items", [])
+        found = []
+        for owner in owners:
+            async with session.get(owner) as answer:
+                found += [(owner, each) for each in (await answer.json()).get("items", [])]
         async with session.get(f"/api/v1{BASE}/pods") as answer:
             pods = (await answer.json()).get("items", [])
         if not found:
             for pod in pods:
                 await session.delete(f"/api/v1{BASE}/pods/{pod['metadata']['name']}")
-        for each in found:
-            await settle(session, each, pods)
+        for owner, each in found:
+            await settle(session, owner, each, pods)
         await asyncio.sleep(0.05)
 
 
-async def settle(session: aiohttp.ClientSession, found: dict[str, Any], pods: list[dict[str, Any]]) -> None:
+async def settle(
+    session: aiohttp.ClientSession, owner: str, found: dict[str, Any], pods: list[dict[str, Any]]
+) -> None:
     template = found["spec"]["template"]
     revision = template["metadata"]["labels"]["trio-agentapp/revision"]
     wanted = found["spec"].get("replicas", 1)
@@ -82,6 +93,9 @@ async def settle(session: aiohttp.ClientSession, found: dict[str, Any], pods: li
     names = {f"{found['metadata']['name']}-{revision}-{number}" for number in range(wanted)}
     there = {pod["metadata"]["name"] for pod in pods}
     waiting = WAITING.get(image.partition(":")[0])
+    [container] = template["spec"]["containers"]
+    for probe in (container["readinessProbe"], container["livenessProbe"]):
+        probe["httpGet"].setdefault("port", 8090)  # as Knative does
     for name in names - there:
         state = {
             "name": "agent",
@@ -101,27 +115,40 @@ async def settle(session: aiohttp.ClientSession, found: dict[str, Any], pods: li
     if good:
         for name in there - names:
             await session.delete(f"/api/v1{BASE}/pods/{name}")
-    status = {
+    status: dict[str, Any] = {
         "replicas": wanted,
         "updatedReplicas": wanted,
         "availableReplicas": wanted if good else 0,
         "observedGeneration": found["metadata"]["generation"],
     }
+    if not owner.endswith("/deployments"):
+        ready = {"type": "Ready", "status": "True" if good else "Unknown", "reason": "Deploying"}
+        if image.startswith("refused"):
+            ready |= {"status": "False", "reason": "RevisionFailed", "message": "it is refused"}
+        status = {
+            "conditions": [ready],
+            "observedGeneration": found["metadata"]["generation"],
+            "url": "http://friday.agents.example.com",
+            "phase": "Failed" if image.startswith("refused") else "Running",
+        }
     if found.get("status") != status:
-        path = f"/apis/apps/v1{BASE}/deployments/{found['metadata']['name']}/status"
-        await session.patch(path, json={"status": status})
+        await session.patch(f"{owner}/{found['metadata']['name']}/status", json={"status": status})
 
 
 async def main() -> None:
     async with Emulator() as cluster, kmock.Server(cluster) as server:
-        for version, plural in RESOURCES:
+        custom = () if sys.argv[1] == "plain" else CUSTOM
+        for version, plural in (*RESOURCES, *custom):
             cluster.resources[f"{version}/{plural}"] = {"namespaced": True}
         cluster[kmock.subresource("log")] << "one\ntwo"
         scenario(cluster, sys.argv[1])
         sys.stdout.write(f"{server.url}\n")
         sys.stdout.flush()
         async with aiohttp.ClientSession(base_url=str(server.url)) as session:
-            await control(session)
+            owners = [
+                f"/apis/{version}{BASE}/{plural}" for version, plural in (("apps/v1", "deployments"), *custom)
+            ]
+            await control(session, owners)
 
 
 asyncio.run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 import signal
@@ -17,8 +18,12 @@ import pytest
 import trio
 
 from trio_agentapp import AgentApp
-from trio_agentapp.deploy.cluster import K8sConfig
-from trio_agentapp.deploy.kubernetes import KubernetesDeployManager
+from trio_agentapp.deploy import (
+    K8sConfig,
+    KnativeDeployManager,
+    KruiseDeployManager,
+    KubernetesDeployManager,
+)
 from trio_agentapp.errors import ConfigurationError, DeployError
 
 HERE = Path(__file__).parent
@@ -32,9 +37,11 @@ class Emulated:
         self.kubeconfig = folder / "kubeconfig"
         self.kubeconfig.write_text(json.dumps(kubeconfig(url)))
 
-    def manager(self, **options: Any) -> KubernetesDeployManager:
+    def manager(
+        self, kind: type[KubernetesDeployManager] = KubernetesDeployManager, **options: Any
+    ) -> KubernetesDeployManager:
         config = K8sConfig(k8s_namespace="agents", kubeconfig_path=str(self.kubeconfig), request_timeout=3)
-        return KubernetesDeployManager(config, **{"deploy_timeout": 20, **options})
+        return kind(config, **{"deploy_timeout": 20, **options})
 
     def get(self, path: str) -> Any:
         answer = httpx.get(f"{self.url.rstrip('/')}{path}", trust_env=False)
@@ -42,6 +49,9 @@ class Emulated:
 
     def post(self, path: str, body: Any) -> None:
         httpx.post(f"{self.url.rstrip('/')}{path}", json=body, trust_env=False).raise_for_status()
+
+    def put(self, path: str, body: Any) -> None:
+        httpx.put(f"{self.url.rstrip('/')}{path}", json=body, trust_env=False).raise_for_status()
 
     def objects(self) -> set[str]:
         found = set()
@@ -92,6 +102,11 @@ def emulated(tmp_path: Path) -> Iterator[Start]:
         process.stdout.close()
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTAPP_HOME", str(tmp_path / "home"))
+
+
 @pytest.fixture
 def app() -> AgentApp:
     return AgentApp(app_name="Friday")
@@ -105,7 +120,11 @@ async def test_deploy_update_scale_and_stop(emulated: Start, app: AgentApp) -> N
     here = await manager.deploy(app, image="good:1", environment={"KEY": "hidden"}, **options)
     assert (here.deploy_id, here.url) == ("friday", "http://friday.agents.svc")
     assert steps[0] == "Applying Secret friday-env"
-    assert steps[-2:] == ["Applying Deployment friday", "Waiting for friday to be ready"]
+    assert [step for step in steps if ": " not in step][-2:] == [
+        "Applying Deployment friday",
+        "Waiting for friday to be ready",
+    ]
+    assert steps[-1] == "Waiting for friday to be ready: 0 of 2 pods are ready"
     basic = {
         "secrets",
         "services",
@@ -167,6 +186,21 @@ async def test_an_update_that_fails_is_undone(emulated: Start, app: AgentApp) ->
         while (await manager.status("friday")).state != "ready":
             await trio.sleep(0.05)
     assert (await manager.status("friday")).entrypoint == "good:1"
+
+
+async def test_one_deployment_of_a_name_at_a_time(emulated: Start, app: AgentApp) -> None:
+    cluster = emulated("")
+    waits = trio.Event()
+    manager = cluster.manager(report=lambda step: waits.set() if step.startswith("Waiting") else None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(functools.partial(manager.deploy, app, image="slow:1"))
+        await waits.wait()
+        with pytest.raises(DeployError, match=rf"process {os.getpid()} deploys friday at this moment"):
+            await cluster.manager().deploy(app, image="good:1")
+        nursery.cancel_scope.cancel()
+    # What was broken off is undone, and the next one begins.
+    assert cluster.objects() <= {"pods"}
+    assert (await cluster.manager().deploy(app, image="good:1")).deploy_id == "friday"
 
 
 async def test_pods_that_are_never_ready(emulated: Start, app: AgentApp) -> None:
@@ -233,6 +267,75 @@ async def test_kubeconfigs_that_cannot_be_used(tmp_path: Path, app: AgentApp, mo
     assert "the cluster at http://127.0.0.1:1 does not answer" in await deploy()
 
 
+KNATIVE = "/apis/serving.knative.dev/v1/namespaces/agents/services"
+SANDBOXES = "/apis/agents.kruise.io/v1alpha1/namespaces/agents/sandboxes"
+
+
+async def test_a_service_of_knative(emulated: Start, app: AgentApp) -> None:
+    cluster = emulated("")
+    manager = cluster.manager(KnativeDeployManager)
+    here = await manager.deploy(app, image="good:1", environment={"KEY": "hidden"})
+    assert (here.deploy_id, here.url, here.mode) == ("friday", "http://friday.agents.example.com", "knative")
+    assert cluster.objects() == {"secrets", "serviceaccounts", "pods"}
+    status = await manager.status("friday")
+    assert (status.state, status.entrypoint, status.url) == ("ready", "good:1", here.url)
+    assert [each.deploy_id for each in await manager.list()] == ["friday"]
+    assert "one\ntwo" in await manager.logs("friday")
+    # What Knative has written there must stay: it refuses an update without it.
+    marked = cluster.get(f"{KNATIVE}/friday")
+    marked["metadata"]["annotations"] = {"serving.knative.dev/creator": "someone"}
+    cluster.put(f"{KNATIVE}/friday", marked)
+    await manager.deploy(app, image="good:2")
+    updated = cluster.get(f"{KNATIVE}/friday")
+    assert updated["metadata"]["annotations"] == {"serving.knative.dev/creator": "someone"}
+    with pytest.raises(DeployError, match=r"Knative cannot start it \(RevisionFailed\): it is refused"):
+        await manager.deploy(app, image="refused:1")
+    with trio.fail_after(20):
+        while (await manager.status("friday")).state != "ready":
+            await trio.sleep(0.05)
+    assert (await manager.status("friday")).entrypoint == "good:2"
+    with pytest.raises(DeployError, match="Knative decides it by requests"):
+        await manager.scale("friday", 2)
+    assert (await manager.stop("friday")).state == "stopped"
+    assert cluster.objects() == set()
+    assert cluster.get(KNATIVE)["items"] == []
+
+
+async def test_a_sandbox_of_kruise(emulated: Start, app: AgentApp) -> None:
+    cluster = emulated("")
+    steps: list[str] = []
+    manager = cluster.manager(KruiseDeployManager, report=steps.append)
+    here = await manager.deploy(app, image="good:1")
+    assert (here.url, here.mode) == ("http://friday.agents.svc", "kruise")
+    assert cluster.objects() == {"serviceaccounts", "networkpolicies", "services", "pods"}
+    first = cluster.get(f"{SANDBOXES}/friday")["metadata"]["generation"]
+    await manager.deploy(app, image="good:1")
+    assert cluster.get(f"{SANDBOXES}/friday")["metadata"]["generation"] == first
+    assert "Waiting for the pods of friday to drain" not in steps
+    # Another image is another sandbox, and the former one ends first.
+    await manager.deploy(app, image="good:2")
+    assert cluster.get(f"{SANDBOXES}/friday")["metadata"]["generation"] != first
+    assert "Waiting for the pods of friday to drain" in steps
+    with pytest.raises(DeployError, match=r"its pod has ended \(Failed\)"):
+        await manager.deploy(app, image="refused:1")
+    assert (await manager.status("friday")).entrypoint == "good:2"
+    with pytest.raises(DeployError, match="a sandbox is one pod"):
+        await manager.scale("friday", 2)
+    await manager.stop("friday")
+    assert cluster.objects() == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "product"),
+    [(KnativeDeployManager, "Knative Serving"), (KruiseDeployManager, "OpenKruise Agents")],
+)
+async def test_a_cluster_without_the_product(emulated: Start, app: AgentApp, kind: Any, product: str) -> None:
+    manager = emulated("plain").manager(kind)
+    for call in (manager.deploy(app, image="good:1"), manager.list()):
+        with pytest.raises(DeployError, match=f"has no {product}; install it, or use deploy k8s"):
+            await call
+
+
 async def test_the_command_line(emulated: Start, tmp_path: Path) -> None:
     cluster = emulated("")
     (tmp_path / "agent.py").write_text("from trio_agentapp import AgentApp\napp = AgentApp(app_name='Friday')\n")
@@ -252,7 +355,10 @@ async def test_the_command_line(emulated: Start, tmp_path: Path) -> None:
     deploy = ("deploy", "k8s", "agent.py", "--namespace", "agents", "--deploy-timeout", "20")
     out, err = await call(*deploy, "--image", "good:1")
     assert out == "k8s:agents/friday\n"
-    assert "Waiting for friday to be ready ..." in err
+    # Progress is for terminals.
+    assert err == (
+        "agent.py is ready on http://friday.agents.svc (trio-agentapp stop k8s:agents/friday stops it)\n"
+    )
     out, _ = await call("status", "k8s:agents/friday", "--json")
     assert json.loads(out)["state"] == "ready"
     out, _ = await call("list", "-p", "k8s", "--namespace", "agents", "--json")
@@ -263,5 +369,22 @@ async def test_the_command_line(emulated: Start, tmp_path: Path) -> None:
     assert "friday (friday) at http://friday.agents.svc is stopped" in err
     _, err = await call("status", "k8s:agents/friday", code=1)
     assert err == "trio-agentapp: there is no deployment 'friday' in the namespace agents\n"
+    # The exit codes are those of other targets: 2 for what is wrong with the command, 1 for what has failed.
+    for words, code, says in (
+        (("--kube-config-path", "nowhere"), 2, "no cluster is configured"),
+        (("--name", "a" * 60), 2, "use at most 50 small letters"),
+        (("--namespace", "-x"), 2, "namespace '-x' cannot be used"),
+        (("--kube-config-path", "dead"), 1, "the cluster at http://127.0.0.1:1 does not answer"),
+    ):
+        (tmp_path / "dead").write_text(json.dumps(kubeconfig("http://127.0.0.1:1")))
+        _, err = await call(*deploy, "--image", "good:1", *words, code=code)
+        assert says in err
+        assert err.count("\n") == 1
+    out, _ = await call("deploy", "knative", *deploy[2:], "--image", "good:1", "--json")
+    assert json.loads(out)["mode"] == "knative"
+    out, _ = await call("list", "-p", "knative", "--namespace", "agents", "--json")
+    assert [each["deploy_id"] for each in json.loads(out)] == ["friday"]
+    _, err = await call("stop", "knative:agents/friday")
+    assert "is stopped" in err
     _, err = await call(*deploy, "--image", "missing:1", code=1)
     assert "the image cannot be pulled" in err

@@ -32,14 +32,40 @@ LARGE = (
 )
 
 
-def printed(*words: str, **environment: str) -> str:
+def printed(*words: str, cluster: str = "k8s", **environment: str) -> str:
     """What the command prints without kubeconfig, HOME and PATH, and so without container tools."""
-    command = [sys.executable, "-m", "trio_agentapp", "deploy", "k8s", *words, "--dry-run"]
+    command = [sys.executable, "-m", "trio_agentapp", "deploy", cluster, *words, "--dry-run"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=60, env={"HOME": "/nowhere", **environment}, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_example_for_a_cluster_is_valid(version: str) -> None:
+    base = EXAMPLES / "cluster/base"
+    names = yaml.safe_load((base / "kustomization.yaml").read_text())["resources"]
+    objects = [each for name in names for each in yaml.safe_load_all((base / name).read_text())]
+    assert len(objects) == 12
+    for each in objects:
+        kubernetes_validate.validate(each, version, strict=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_pods_of_the_variants_are_valid(version: str) -> None:
+    """No schema of Knative and Kruise is published as a package, so their pods are looked at as such."""
+    for cluster, own in (("knative", {"timeoutSeconds"}), ("kruise", set())):
+        text = printed(str(EXAMPLES / "friday"), "--image", "i", "--redis-secret", "redis", cluster=cluster)
+        *objects, owner = yaml.safe_load_all(text)
+        template = owner["spec"]["template"]
+        spec = {name: value for name, value in template["spec"].items() if name not in own}
+        # Knative adds the port.
+        for probe in ("readinessProbe", "livenessProbe"):
+            spec["containers"][0][probe]["httpGet"].setdefault("port", 8090)
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": spec}
+        for each in (*objects, pod):
+            kubernetes_validate.validate(each, version, strict=True)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

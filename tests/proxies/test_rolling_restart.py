@@ -117,7 +117,7 @@ async def test_nothing_is_lost_doubled_or_refused(start: Start, tmp_path_factory
     sessions = [session for reader in readers for session in reader.sessions]
     assert sorted(begins) == sorted(f"begin {session}" for session in sessions)
     assert sum(reader.resumed for reader in readers) >= len(sessions)
-    # Both nodes have served before their restarts, and the first one after it: the last chats begin when it is back.
+    # Both nodes have served before their restarts, and the first one after it, when the last chats begin.
     assert all(any(mark.startswith("begin ") for mark in each.marks) for each in (*ended, nodes[0]))
     for each in ended:
         each.assert_clean(allowed=ANY_WARNING)

@@ -1,12 +1,14 @@
-"""`build`: makes the build context of an image, prints what goes in, and checks it on request."""
+"""`build`: makes the build context of an image, prints what goes in; on request checks, builds and pushes it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import ConfigurationError
 from .environment import given_variables
 from .exits import ExitCode, say
 from .options import (
@@ -14,14 +16,17 @@ from .options import (
     App,
     AsJson,
     BaseImage,
+    Builder,
+    Cache,
     Entrypoint,
     Env,
     EnvFile,
     IndexUrl,
+    Platform,
     Requirement,
     chosen,
 )
-from .progress import progress
+from .progress import steps
 from .terminal import write, write_json
 
 if TYPE_CHECKING:
@@ -45,39 +50,69 @@ def build(
         bool, typer.Option("--check", help="Install the context into a fresh environment, and start the app there.")
     ] = False,
     index_url: IndexUrl = None,
+    image: Annotated[
+        str | None,
+        typer.Option(help="Build the image, as REGISTRY/NAME:TAG.  [default tag: the first digits of the digest]"),
+    ] = None,
+    push: Annotated[bool, typer.Option("--push", help="Push it to its registry.")] = False,
+    builder: Builder = None,
+    platform: Platform = None,
+    cache: Cache = True,
     env: Env = None,
     env_file: EnvFile = None,
     as_json: AsJson = False,
 ) -> ExitCode:
-    """Make the build context of an image of APP, and print what goes in. Needs no container tool."""
+    """Make the build context of an image of APP, and print what goes in; with --image, build the image."""
     import trio
 
     from ..deploy.context_check import check_context
+    from ..deploy.images import ImageBuild
     from ..deploy.packaging import build_context
+    from ..deploy.requirements import listed
 
+    if push and image is None:
+        raise ConfigurationError("--push needs a name: --image REGISTRY/NAME:TAG")
     environment = given_variables(env_file, env)
     context = build_context(
-        chosen(app, entrypoint), requirements=requirement, base_image=base_image, port=port, allowed=allow or ()
+        chosen(app, entrypoint),
+        requirements=listed(requirement),
+        base_image=base_image,
+        port=port,
+        allowed=allow or (),
     )
-    if check:
+    build = None
+    if image is not None:
+        tagged = image if ":" in image.rpartition("/")[2] else f"{image}:{context.tag}"
+        build = ImageBuild(
+            context=context,
+            image=tagged,
+            push=push,
+            index_url=index_url,
+            platform=platform,
+            tool=builder,
+            use_cache=cache,
+        )
 
-        async def try_it() -> None:
-            await check_context(
-                context, environment=environment, index_url=index_url, report=lambda step: say(f"{step} ...")
-            )
+    async def work(report: Callable[[str], object]) -> None:
+        if check:
+            await check_context(context, environment=environment, index_url=index_url, report=report)
+        if build is not None:
+            await build.run(report)
 
-        with progress(f"Checking {app}"):
-            trio.run(try_it)
+    with steps(silent=as_json) as report:
+        trio.run(work, report)
     if output is not None:
         context.write(output)
     if as_json:
-        write_json(_summary(context))
+        write_json({**_summary(context), "image": None if build is None else build.image})
     else:
         _show(context)
     if check:
         say("The app starts from this context.")
     if output is not None:
         say(f"Written to {output}; for instance: docker build -t agent:{context.tag} {output}")
+    if build is not None:
+        say(f"{build.image} is {'pushed' if push else 'built'}.")
     return ExitCode.OK
 
 

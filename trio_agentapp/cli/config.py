@@ -14,7 +14,14 @@ from .environment import opened
 __all__ = ["LOCAL", "read_config"]
 
 LOCAL: dict[str, type] = {"host": str, "port": int, "entrypoint": str, "environment": dict}
-NAMES = {str: "a text", int: "a number", float: "a number", dict: "a table of names and values"}
+NAMES = {
+    str: "a text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a table of names and values",
+}
 
 
 def read_config(path: Path, keys: Mapping[str, type]) -> dict[str, Any]:
@@ -29,6 +36,8 @@ def read_config(path: Path, keys: Mapping[str, type]) -> dict[str, Any]:
     found = _parsed(path)
     if not isinstance(found, dict):
         raise ConfigurationError(f"{path} must hold keys and values: {', '.join(keys)}")
+    if found.get("kind") == "Config" and "clusters" in found:
+        raise ConfigurationError(f"{path} is a kubeconfig; name it with --kube-config-path, without -c")
     for key, value in found.items():
         if key not in keys:
             raise ConfigurationError(f"{path} has an unknown key {key!r}; the keys are {', '.join(keys)}")

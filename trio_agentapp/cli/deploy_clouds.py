@@ -166,7 +166,9 @@ def _deploy(
 ) -> ExitCode:
     import trio
 
-    options |= {"requirements": requirement, "allowed": allow or (), "skip_upload": skip_upload}
+    from ..deploy.requirements import listed
+
+    options |= {"requirements": listed(requirement), "allowed": allow or (), "skip_upload": skip_upload}
     done = trio.run(partial(manager.deploy, **options))
     if as_json:
         write_json(done)

@@ -1,7 +1,7 @@
 """The deploy manager of a target.
 
-An id is of this machine, `k8s:NAME` and `k8s:NAMESPACE/NAME` of a cluster, and `agentrun:ID`, `fc:NAME` and
-`modelstudio:ID` of a cloud; the first two can have a region: `fc:REGION/NAME`.
+An id is of this machine; `k8s:NAME`, `knative:NAME`, `kruise:NAME`, also as `k8s:NAMESPACE/NAME`, are of a cluster;
+`agentrun:ID`, `fc:NAME` and `modelstudio:ID` are of a cloud, the first two also as `fc:REGION/NAME`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..abc import DeployManager
+    from ..deploy import KubernetesDeployManager
 
-__all__ = ["is_remote", "manager_of"]
+__all__ = ["CLUSTERS", "cluster_manager", "is_remote", "manager_of"]
 
-REMOTE = ("k8s", "agentrun", "fc", "modelstudio")
+CLUSTERS = ("k8s", "knative", "kruise")
+REMOTE = (*CLUSTERS, "agentrun", "fc", "modelstudio")
 
 
 def is_remote(target: str) -> bool:
     """Whether it names a deployment of a cluster or a cloud."""
     return target.partition(":")[0] in REMOTE and ":" in target
+
+
+def cluster_manager(platform: str) -> type[KubernetesDeployManager]:
+    """The class that deploys to `k8s`, `knative` or `kruise`."""
+    from ..deploy import KnativeDeployManager, KruiseDeployManager, KubernetesDeployManager
+
+    return {"k8s": KubernetesDeployManager, "knative": KnativeDeployManager, "kruise": KruiseDeployManager}[
+        platform
+    ]
 
 
 def manager_of(target: str) -> tuple[DeployManager, str]:
@@ -32,12 +43,11 @@ def manager_of(target: str) -> tuple[DeployManager, str]:
         return LocalDeployManager(), target
     platform, _, rest = target.partition(":")
     where, _, name = rest.rpartition("/")
-    if platform != "k8s":
+    if platform not in CLUSTERS:
         return _cloud(platform, where), name
     from ..deploy.cluster import K8sConfig
-    from ..deploy.kubernetes import KubernetesDeployManager
 
-    return KubernetesDeployManager(K8sConfig(k8s_namespace=where or "default")), name
+    return cluster_manager(platform)(K8sConfig(k8s_namespace=where or "default")), name
 
 
 def _cloud(platform: str, region: str) -> DeployManager:

@@ -55,6 +55,11 @@ def exits(command: Callable[P, ExitCode | None]) -> Callable[P, None]:
             code = command(*args, **options)
         except KeyboardInterrupt:
             code = ExitCode.INTERRUPTED
+        except BaseExceptionGroup as group:
+            # A second Ctrl-C, while the first one still ends what was in progress.
+            if group.subgroup(KeyboardInterrupt) is None:
+                raise
+            code = ExitCode.INTERRUPTED
         except AgentAppError as error:
             if os.environ.get("AGENTAPP_TRACEBACK"):
                 raise

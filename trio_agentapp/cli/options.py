@@ -16,6 +16,8 @@ __all__ = [
     "Allow",
     "App",
     "AsJson",
+    "Builder",
+    "Cache",
     "BaseImage",
     "CertFile",
     "Entrypoint",
@@ -26,6 +28,7 @@ __all__ = [
     "IndexUrl",
     "KeyFile",
     "OutputFormat",
+    "Platform",
     "Port",
     "Query",
     "Requirement",
@@ -86,17 +89,28 @@ EnvFile = Annotated[Path | None, typer.Option(help="More of its environment, as 
 Requirement = Annotated[
     list[str] | None,
     typer.Option(
-        "--requirement", help="Package, as name==1.2; may be repeated.  [default: found in files or imports]"
+        "--requirement",
+        "--requirements",
+        help="Package, as name==1.2, or a file of them; may be repeated.  [default: found in files or imports]",
     ),
 ]
 BaseImage = Annotated[
     str | None, typer.Option(help="Image with Python and pip.  [default: the slim one of this Python]")
 ]
 Allow = Annotated[
-    list[str] | None, typer.Option(help="File of the app that is not searched for secrets; may be repeated.")
+    list[str] | None,
+    typer.Option("--allow", help="File that is not searched for secrets; may be repeated."),
 ]
 IndexUrl = Annotated[
     str | None, typer.Option("--index-url", "--pypi-mirror", help="Package index.  [default: that of pip]")
+]
+Builder = Annotated[
+    str | None,
+    typer.Option("--builder", help="docker, podman or buildah.  [default: the first that is installed]"),
+]
+Platform = Annotated[str | None, typer.Option(help="Of the image, as linux/arm64.  [default: this machine's]")]
+Cache = Annotated[
+    bool, typer.Option("--cache/--no-cache", help="Keep an image of the same files, and layers that fit.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts: print only JSON on stdout.")]
 

@@ -1,4 +1,4 @@
-"""Puts an app somewhere: a thread of this process, a process of its own, a Kubernetes cluster, or a cloud."""
+"""Puts an app somewhere: a thread of this process, a process of its own, a cluster, or a cloud."""
 
 from ..protocol.deployment import Deployment, DeploymentMode, DeploymentState, DeploymentStatus
 from .alibaba import (
@@ -14,13 +14,19 @@ from .alibaba import (
     VPCConfig,
 )
 from .cluster import K8sConfig
+from .images import RegistryConfig
+from .knative import KnativeDeployManager
+from .kruise import KruiseDeployManager
 from .kubernetes import KubernetesDeployManager
 from .local import LocalDeployManager
 
 __all__ = [
     "LocalDeployManager",
     "KubernetesDeployManager",
+    "KnativeDeployManager",
+    "KruiseDeployManager",
     "K8sConfig",
+    "RegistryConfig",
     "ModelstudioDeployManager",
     "ModelstudioConfig",
     "AgentRunDeployManager",

@@ -14,10 +14,12 @@ import trio
 from ..errors import ConfigurationError, DeployError
 from .extras import needed
 
-__all__ = ["Cluster", "Conflict", "K8sConfig"]
+__all__ = ["Cluster", "Conflict", "K8sConfig", "kind_of"]
 
 REQUEST_TIMEOUT = 10.0
 """Seconds for the answer to one request."""
+
+CONTAINER = "agent"
 
 KINDS = {
     "Deployment": ("AppsV1Api", "deployment"),
@@ -31,6 +33,18 @@ KINDS = {
     "ServiceAccount": ("CoreV1Api", "service_account"),
 }
 """Class of the client, and the end of its methods' names."""
+
+CUSTOM = {
+    "KnativeService": ("serving.knative.dev", "v1", "services", "Knative Serving"),
+    "Sandbox": ("agents.kruise.io", "v1alpha1", "sandboxes", "OpenKruise Agents"),
+}
+"""Group, version and plural of kinds that a cluster has only with a certain product, and its name."""
+
+
+def kind_of(item: Mapping[str, Any]) -> str:
+    """The kind of an object as `Cluster` names it: Knative, too, calls one of its kinds Service."""
+    knative = str(item.get("apiVersion")).startswith("serving.knative.dev/")
+    return "KnativeService" if knative else str(item["kind"])
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +74,7 @@ class Cluster:
         self._client = needed("kubernetes.client", "kubernetes")
         self._timeout = config.request_timeout
         self._api = _api_client(config)
-        self._host = str(self._api.configuration.host)
+        self.host = str(self._api.configuration.host)
 
     async def get(self, kind: str, name: str) -> dict[str, Any] | None:
         """Return the object; None if there is none."""
@@ -70,11 +84,11 @@ class Cluster:
             return None
 
     async def create(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        return await self._call(item["kind"], "create", self.namespace, body=item)
+        return await self._call(kind_of(item), "create", self.namespace, body=item)
 
     async def replace(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Replace the object as a whole. With `resourceVersion` in its metadata, only if it has not changed."""
-        return await self._call(item["kind"], "replace", item["metadata"]["name"], self.namespace, body=item)
+        return await self._call(kind_of(item), "replace", item["metadata"]["name"], self.namespace, body=item)
 
     async def delete(self, kind: str, name: str) -> bool:
         """Delete the object and what belongs to it; returns whether it existed."""
@@ -91,10 +105,14 @@ class Cluster:
         return [each for each in found["items"] if labels.items() <= (each["metadata"].get("labels") or {}).items()]
 
     async def logs(self, pod: str, lines: int) -> str:
-        """The last lines of a pod's log."""
+        """The last lines that the app has written in a pod, which may have containers of others, too."""
         api = self._client.CoreV1Api(self._api)
         found = await self._in_thread(
-            "Pod", pod, lambda: api.read_namespaced_pod_log(pod, self.namespace, tail_lines=lines, **self._limits())
+            "Pod",
+            pod,
+            lambda: api.read_namespaced_pod_log(
+                pod, self.namespace, container=CONTAINER, tail_lines=lines, **self._limits()
+            ),
         )
         return str(found)
 
@@ -102,12 +120,35 @@ class Cluster:
         return {"_request_timeout": self._timeout}
 
     async def _call(self, kind: str, verb: str, *args: str, **options: Any) -> dict[str, Any]:
-        group, ending = KINDS[kind]
-        method = getattr(getattr(self._client, group)(self._api), f"{verb}_namespaced_{ending}")
         name = options["body"]["metadata"]["name"] if "body" in options else args[0]
-        found = await self._in_thread(kind, name, lambda: method(*args, **options, **self._limits()))
+        method = self._custom(kind, verb) if kind in CUSTOM else self._method(kind, verb)
+        try:
+            found = await self._in_thread(kind, name, lambda: method(*args, **options, **self._limits()))
+        except _Missing as error:
+            if kind in CUSTOM and verb in ("create", "list"):
+                product = CUSTOM[kind][-1]
+                raise DeployError(
+                    f"the cluster at {self.host} has no {product}; install it, or use deploy k8s"
+                ) from error
+            raise
         plain: dict[str, Any] = self._api.sanitize_for_serialization(found)
         return plain
+
+    def _method(self, kind: str, verb: str) -> Any:
+        group, ending = KINDS[kind]
+        return getattr(getattr(self._client, group)(self._api), f"{verb}_namespaced_{ending}")
+
+    def _custom(self, kind: str, verb: str) -> Any:
+        """The same for a kind of `CUSTOM`, with the same arguments."""
+        group, version, plural, _ = CUSTOM[kind]
+        api = self._client.CustomObjectsApi(self._api)
+        method = getattr(api, f"{verb.replace('read', 'get')}_namespaced_custom_object")
+
+        def call(*args: str, **options: Any) -> Any:
+            *name, namespace = args  # the name of the object comes after the plural here
+            return method(group, version, namespace, plural, *name, **options)
+
+        return call
 
     async def _in_thread(self, kind: str, name: str, call: Any) -> Any:
         exceptions = needed("kubernetes.client.exceptions", "kubernetes")
@@ -115,10 +156,16 @@ class Cluster:
         try:
             return await trio.to_thread.run_sync(call, abandon_on_cancel=True)
         except exceptions.ApiException as error:
-            raise _meaning(error, kind, name, self.namespace, self._host) from error
+            raise _meaning(error, kind, name, self.namespace, self.host) from error
+        except ValueError as error:
+            # The client checks answers against its own schemas.
+            raise DeployError(
+                f"the client does not understand what the cluster at {self.host} has answered for {kind} {name}; "
+                "install a version of it that fits the cluster: pip install --upgrade kubernetes"
+            ) from error
         except http.HTTPError as error:
             raise DeployError(
-                f"the cluster at {self._host} does not answer ({_cause(error)}); check the network, and that the "
+                f"the cluster at {self.host} does not answer ({_cause(error)}); check the network, and that the "
                 "kubeconfig names the right cluster: kubectl cluster-info"
             ) from error
 
@@ -165,7 +212,7 @@ def _meaning(error: Any, kind: str, name: str, namespace: str, host: str) -> Dep
             return _Missing(f"there is no {kind} {name} in the namespace {namespace}")
         case 409:
             return Conflict(f"another client has changed {kind} {name} at the same time ({said}); try again")
-        case 422:
+        case 400 | 422:
             return DeployError(f"the cluster refuses {kind} {name}: {said}")
         case 429 | 503 | 504:
             return DeployError(f"the cluster at {host} is overloaded ({error.status}: {said}); try again later")

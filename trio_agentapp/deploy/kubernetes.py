@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,11 @@ from ..abc import DeployManager
 from ..errors import DeployError
 from ..protocol.deployment import Deployment, DeploymentState, DeploymentStatus
 from .asyncio_bridge import run_trio
-from .cluster import Cluster, Conflict, K8sConfig
-from .manifests import MANAGED_BY, Workload, manifests
+from .cluster import Cluster, Conflict, K8sConfig, kind_of
+from .images import ImageBuild, RegistryConfig
+from .manifests import MANAGED_BY, Workload
+from .platforms import DEPLOYMENTS, Platform
+from .records import Records
 from .workload_of import environment_secret, workload_of
 
 if TYPE_CHECKING:
@@ -25,13 +27,15 @@ __all__ = ["K8sConfig", "KubernetesDeployManager"]
 
 logger = logging.getLogger(__name__)
 
-MODE = "kubernetes"
 READY_TIMEOUT = 300.0
 PAUSE = 0.5
 """Seconds between two looks at a Deployment."""
 
 ATTEMPTS = 3
 """How often an object is read and replaced when another client, such as a controller, changes it meanwhile."""
+
+DRAIN_MARGIN = 30
+"""Seconds beyond the grace period in which pods that were deleted must be gone."""
 
 HOPELESS = {
     "ErrImagePull": "the image cannot be pulled",
@@ -58,17 +62,22 @@ class KubernetesDeployManager(DeployManager):
     Each method can be awaited from Trio and from asyncio, and raises `DeployError` or `ConfigurationError` with a
     sentence that says what to do.
 
-    `deploy_timeout`: the seconds in which pods must be ready. `report` is called with the name of each step.
+    `deploy_timeout`: the seconds in which pods must be ready. `report` is called with the name of each step; one
+    that can be counted has a part like `3 of 12`.
     """
+
+    _platform: Platform = DEPLOYMENTS
 
     def __init__(
         self,
         kube_config: K8sConfig | None = None,
+        registry_config: RegistryConfig | None = None,
         *,
         deploy_timeout: float = READY_TIMEOUT,
         report: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.kube_config = kube_config or K8sConfig()
+        self.registry_config = registry_config or RegistryConfig()
         self.deploy_timeout = deploy_timeout
         self._report = report
 
@@ -80,20 +89,22 @@ class KubernetesDeployManager(DeployManager):
         environment: Mapping[str, str] | None = None,
         **options: Any,
     ) -> Deployment:
-        """Make or update all objects of an app, and wait until its new pods are ready.
+        """Build the image, make or update all objects of an app, and wait until its new pods are ready.
 
-        `options` are the fields of `Workload`, such as `image`, `replicas` and `redis_secret`. If the pods of an
-        update are not ready, the former version is put back; if those of a first one are not, all is deleted.
+        `options` are the fields of `Workload`, such as `image`, `replicas` and `redis_secret`, and those of
+        `ImageOptions`, such as `push_to_registry`. With `image` alone nothing is built. If the pods of an update
+        are not ready, the former version is put back; if those of a first one are not, all is deleted.
 
         Raises:
-            DeployError: the cluster refuses an object or does not answer; an object of this name belongs to another
-                program; the pods were not ready in time, with the reason of one.
+            DeployError: the image cannot be built or pushed; the cluster refuses an object or does not answer; an
+                object of this name belongs to another program; the pods were not ready in time, with the reason.
             ConfigurationError: no cluster is configured, or an option cannot be used.
             TypeError: there is no such option.
         """
         namespace = self.kube_config.k8s_namespace
-        work = workload_of(app, entrypoint, environment or {}, {"namespace": namespace, **options})
-        return await run_trio(self._deploy, work, dict(environment or {}))
+        given = {"namespace": namespace, **options}
+        work, build = workload_of(app, entrypoint, environment or {}, given, self.registry_config)
+        return await run_trio(self._deploy, work, build, dict(environment or {}))
 
     async def status(self, deploy_id: str) -> DeploymentStatus:
         return await run_trio(self._status, deploy_id)
@@ -113,37 +124,65 @@ class KubernetesDeployManager(DeployManager):
         """Delete all objects of a deployment. Returns when its pods have drained and ended."""
         return await run_trio(self._stop, deploy_id)
 
+    @classmethod
+    def manifests(cls, work: Workload) -> Sequence[dict[str, Any]]:
+        """Return the objects of an app, as `deploy` makes them; without the Secret of its environment.
+
+        Raises:
+            ConfigurationError: an option means nothing here.
+        """
+        return cls._platform.manifests(work)
+
     # The methods below need Trio.
 
-    async def _deploy(self, work: Workload, environment: dict[str, str]) -> Deployment:
+    async def _deploy(self, work: Workload, build: ImageBuild | None, environment: dict[str, str]) -> Deployment:
+        objects = [*self.manifests(work)]
         cluster = self._cluster(work.namespace)
-        before = await cluster.get("Deployment", work.name)
+        with Records().only_one(f"{cluster.host} {work.namespace} {work.name}", f"deploys {work.name}"):
+            made = await self._roll_out(cluster, objects, work, build, environment)
+        url = self._platform.url(made)
+        if work.ingress_host is not None:
+            url = f"{'https' if work.tls_secret else 'http'}://{work.ingress_host}"
+        return Deployment(deploy_id=work.name, url=url, mode=self._platform.mode, pid=0)
+
+    async def _roll_out(
+        self,
+        cluster: Cluster,
+        objects: Sequence[dict[str, Any]],
+        work: Workload,
+        build: ImageBuild | None,
+        environment: dict[str, str],
+    ) -> dict[str, Any]:
+        """Build and apply all, and wait until it is ready; otherwise put back what there was."""
+        before = await cluster.get(self._platform.kind, work.name)
         former = await cluster.get("Secret", environment_secret(work.name))
         for found in filter(None, (before, former)):
             _check_owner(found)
-        objects = manifests(work)
+        # After the first answer of the cluster: a build of minutes would be in vain without its rights.
+        if build is not None:
+            await build.run(self._report)
         if environment:
-            objects.insert(0, _secret(work, environment))
+            objects = [_secret(work, environment), *objects]
         ready = False
         try:
             for item in objects:
                 self._report(f"Applying {item['kind']} {item['metadata']['name']}")
                 await self._apply(cluster, item)
             self._report(f"Waiting for {work.name} to be ready")
-            await self._wait_rollout(cluster, work.name, self.deploy_timeout)
+            made = await self._wait_rollout(cluster, work.name, self.deploy_timeout)
             ready = True
         finally:
             if not ready:
-                with trio.move_on_after(self.kube_config.request_timeout * len(objects)) as scope:
+                seconds = self.kube_config.request_timeout * len(objects)
+                if before is not None and self._platform.replaced_as_whole:
+                    seconds += self._platform.grace_period(before) + DRAIN_MARGIN
+                with trio.move_on_after(seconds) as scope:
                     scope.shield = True
                     try:
                         await self._undo(cluster, work.name, before, former)
                     except DeployError as error:  # the first error is raised
                         logger.warning("%s could not be put back as it was: %s", work.name, error)
-        url = f"http://{work.name}.{work.namespace}.svc"
-        if work.ingress_host is not None:
-            url = f"{'https' if work.tls_secret else 'http'}://{work.ingress_host}"
-        return Deployment(deploy_id=work.name, url=url, mode=MODE, pid=0)
+        return made
 
     def _cluster(self, namespace: str | None = None) -> Cluster:
         import attrs
@@ -159,17 +198,26 @@ class KubernetesDeployManager(DeployManager):
         """
         for attempt in range(ATTEMPTS):
             try:
-                found = await cluster.get(item["kind"], item["metadata"]["name"])
+                found = await cluster.get(kind_of(item), item["metadata"]["name"])
                 if found is None:
                     await cluster.create(item)
                 else:
                     _check_owner(found)
-                    await cluster.replace(_successor(item, found))
+                    await self._replace(cluster, item, found)
             except Conflict:
                 if attempt == ATTEMPTS - 1:
                     raise
             else:
                 return
+
+    async def _replace(self, cluster: Cluster, item: dict[str, Any], found: dict[str, Any]) -> None:
+        if not self._platform.replaced_as_whole or kind_of(item) != self._platform.kind:
+            await cluster.replace(_successor(item, found))
+        elif self._newest(item) != self._newest(found):
+            await cluster.delete(self._platform.kind, item["metadata"]["name"])
+            if (reason := await self._wait_drained(cluster, found)) is not None:
+                raise DeployError(f"{item['metadata']['name']} cannot be replaced: {reason}")
+            await cluster.create(item)
 
     async def _undo(
         self, cluster: Cluster, name: str, before: dict[str, Any] | None, former: dict[str, Any] | None
@@ -180,23 +228,23 @@ class KubernetesDeployManager(DeployManager):
             return
         if former is not None and (now := await cluster.get("Secret", environment_secret(name))) is not None:
             await cluster.replace({**now, "kind": "Secret", "data": former.get("data")})
-        if (now := await cluster.get("Deployment", name)) is not None:
-            await cluster.replace({**now, "kind": "Deployment", "spec": before["spec"]})
+        kept = {key: before["metadata"].get(key) for key in ("name", "namespace", "labels", "annotations")}
+        await self._apply(cluster, {"kind": self._platform.kind, **before, "metadata": kept, "status": None})
 
-    async def _wait_rollout(self, cluster: Cluster, name: str, timeout: float) -> None:
+    async def _wait_rollout(self, cluster: Cluster, name: str, timeout: float) -> dict[str, Any]:
         reason = "no pod was started"
         with trio.move_on_after(timeout):
             while True:
-                found = await cluster.get("Deployment", name)
+                found = await cluster.get(self._platform.kind, name)
                 if found is None:
-                    raise DeployError(f"the Deployment {name} was deleted meanwhile")
-                if _complete(found):
-                    return
-                pods = await cluster.list("Pod", _newest(found))
-                for pod in pods:
-                    if (hopeless := _hopeless(pod)) is not None:
-                        raise DeployError(hopeless)
-                reason = _pending(found, pods)
+                    raise DeployError(f"the {self._platform.kind} {name} was deleted meanwhile")
+                if self._platform.complete(found):
+                    return found
+                pods = await cluster.list("Pod", self._newest(found))
+                if (failure := self._failure(found, pods)) is not None:
+                    raise DeployError(failure)
+                if reason != (reason := self._platform.pending(found, pods)):
+                    self._report(f"Waiting for {name} to be ready: {reason}")
                 await trio.sleep(PAUSE)
         raise DeployError(f"{name} was not ready in {timeout:g} s: {reason}")
 
@@ -205,24 +253,28 @@ class KubernetesDeployManager(DeployManager):
         return await self._seen(cluster, await self._found(cluster, name))
 
     async def _found(self, cluster: Cluster, name: str) -> dict[str, Any]:
-        found = await cluster.get("Deployment", name)
+        found = await cluster.get(self._platform.kind, name)
         if found is None:
             raise DeployError(f"there is no deployment {name!r} in the namespace {cluster.namespace}")
         _check_owner(found)
         return found
 
     async def _seen(self, cluster: Cluster, found: dict[str, Any]) -> DeploymentStatus:
-        if _complete(found):
-            return _status_of(found, DeploymentState.READY, None)
-        pods = await cluster.list("Pod", _newest(found))
-        hopeless = next(filter(None, map(_hopeless, pods)), None)
-        if hopeless is not None and not (found.get("status") or {}).get("availableReplicas"):
-            return _status_of(found, DeploymentState.DEAD, hopeless)
-        return _status_of(found, DeploymentState.UNREADY, hopeless or _pending(found, pods))
+        if self._platform.complete(found):
+            return self._status_of(found, DeploymentState.READY, None)
+        pods = await cluster.list("Pod", self._newest(found))
+        failure = self._failure(found, pods)
+        if failure is not None and not (found.get("status") or {}).get("availableReplicas"):
+            return self._status_of(found, DeploymentState.DEAD, failure)
+        return self._status_of(found, DeploymentState.UNREADY, failure or self._platform.pending(found, pods))
+
+    def _failure(self, found: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str | None:
+        """Why it will not be ready by itself. A pod gives the reason with an advice, so it comes first."""
+        return next(filter(None, map(_hopeless, pods)), None) or self._platform.failure(found)
 
     async def _list(self) -> Sequence[DeploymentStatus]:
         cluster = self._cluster()
-        found = await cluster.list("Deployment", {"app.kubernetes.io/managed-by": MANAGED_BY})
+        found = await cluster.list(self._platform.kind, {"app.kubernetes.io/managed-by": MANAGED_BY})
         seen = [await self._seen(cluster, each) for each in found]
         return sorted(seen, key=lambda status: status.started_at)
 
@@ -238,6 +290,8 @@ class KubernetesDeployManager(DeployManager):
     async def _scale(self, name: str, replicas: int) -> DeploymentStatus:
         if replicas < 0:
             raise DeployError(f"replicas must be 0 or more, not {replicas}")
+        if (fixed := self._platform.fixed_number) is not None:
+            raise DeployError(f"the number of pods of {name} cannot be changed: {fixed}")
         cluster = self._cluster()
         found = await self._found(cluster, name)
         if await cluster.get("HorizontalPodAutoscaler", name) is not None:
@@ -258,35 +312,55 @@ class KubernetesDeployManager(DeployManager):
         cluster = self._cluster()
         found = await self._found(cluster, name)
         await self._delete(cluster, name)
-        grace = found["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30)
-        with trio.move_on_after(grace + 30) as scope:
-            while await cluster.list("Pod", _labels(name)):
-                self._report(f"Waiting for the pods of {name} to drain")
+        return self._status_of(found, DeploymentState.STOPPED, await self._wait_drained(cluster, found))
+
+    async def _wait_drained(self, cluster: Cluster, found: Mapping[str, Any]) -> str | None:
+        """Wait until its pods have ended; returns None, or that they have not."""
+        name = found["metadata"]["name"]
+        seconds = self._platform.grace_period(found) + DRAIN_MARGIN
+        self._report(f"Waiting for the pods of {name} to drain")
+        with trio.move_on_after(seconds):
+            while await cluster.list("Pod", _labels(name)):  # noqa: ASYNC110  the cluster tells nothing
                 await trio.sleep(PAUSE)
-        reason = f"pods are still there after {math.ceil(grace + 30)} s" if scope.cancelled_caught else None
-        return _status_of(found, DeploymentState.STOPPED, reason)
+            return None
+        return f"pods are still there after {seconds} s"
 
     async def _delete(self, cluster: Cluster, name: str) -> None:
         """Delete the objects of one deployment, and no others of the same names."""
-        for kind in ("HorizontalPodAutoscaler", "Ingress", "Deployment", "Service", "PodDisruptionBudget"):
+        for kind in self._platform.kinds:
             await self._delete_own(cluster, kind, name)
-        for kind, each in (("NetworkPolicy", name), ("ServiceAccount", name), ("Secret", environment_secret(name))):
-            await self._delete_own(cluster, kind, each)
+        await self._delete_own(cluster, "Secret", environment_secret(name))
 
     async def _delete_own(self, cluster: Cluster, kind: str, name: str) -> None:
         found = await cluster.get(kind, name)
         if found is not None and _is_own(found):
             await cluster.delete(kind, name)
 
+    def _newest(self, found: Mapping[str, Any]) -> dict[str, str]:
+        """The labels of its pods of the newest version. Those of former versions may be failing still."""
+        labels: dict[str, str] = self._platform.template(found)["metadata"]["labels"]
+        return labels
+
+    def _status_of(self, found: Mapping[str, Any], state: DeploymentState, reason: str | None) -> DeploymentStatus:
+        metadata = found["metadata"]
+        [container] = self._platform.template(found)["spec"]["containers"]
+        began = metadata.get("creationTimestamp")
+        return DeploymentStatus(
+            deploy_id=metadata["name"],
+            state=state,
+            url=self._platform.url(found),
+            mode=self._platform.mode,
+            pid=None,
+            app_name=metadata["name"],
+            entrypoint=container["image"],
+            log="",
+            started_at=datetime.fromisoformat(began).timestamp() if began else 0.0,
+            reason=reason,
+        )
+
 
 def _labels(name: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": name, "app.kubernetes.io/managed-by": MANAGED_BY}
-
-
-def _newest(found: Mapping[str, Any]) -> dict[str, str]:
-    """The labels of its pods of the newest version. Those of former versions may be failing still."""
-    labels: dict[str, str] = found["spec"]["template"]["metadata"]["labels"]
-    return labels
 
 
 def _is_own(item: Mapping[str, Any]) -> bool:
@@ -323,19 +397,15 @@ def _successor(item: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     if version := found["metadata"].get("resourceVersion"):
         metadata["resourceVersion"] = version
     made = {**item, "metadata": metadata}
+    # Other programs keep their own there: the creator of a Knative Service, the revision of a Deployment.
+    if annotations := {
+        **(found["metadata"].get("annotations") or {}),
+        **(item["metadata"].get("annotations") or {}),
+    }:
+        metadata["annotations"] = annotations
     if item["kind"] == "Deployment" and "replicas" not in item["spec"] and "replicas" in found["spec"]:
         made["spec"] = {**item["spec"], "replicas": found["spec"]["replicas"]}
     return made
-
-
-def _complete(found: Mapping[str, Any]) -> bool:
-    """Whether all pods are of the newest version and available, as `kubectl rollout status` decides it."""
-    status = found.get("status") or {}
-    wanted = found["spec"].get("replicas", 1)
-    if status.get("observedGeneration", 0) < found["metadata"].get("generation", 0):
-        return False
-    counts = [status.get(name) or 0 for name in ("updatedReplicas", "replicas", "availableReplicas")]
-    return counts == [wanted] * 3 and ("availableReplicas" in status or wanted == 0)
 
 
 def _hopeless(pod: Mapping[str, Any]) -> str | None:
@@ -348,34 +418,3 @@ def _hopeless(pod: Mapping[str, Any]) -> str | None:
             said = f": {waiting['message']}" if waiting.get("message") else ""
             return f"{HOPELESS[reason]} ({reason}, {image}){said}; {advice}"
     return None
-
-
-def _pending(found: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
-    for pod in pods:
-        for condition in (pod.get("status") or {}).get("conditions") or ():
-            if condition.get("reason") == "Unschedulable":
-                return f"no machine has room for a pod ({condition.get('message')}); lower its --cpu-request"
-    for condition in (found.get("status") or {}).get("conditions") or ():
-        if condition.get("type") == "ReplicaFailure":
-            return f"its pods are refused ({condition.get('message')})"
-    status = found.get("status") or {}
-    wanted = found["spec"].get("replicas", 1)
-    return f"{status.get('availableReplicas') or 0} of {wanted} pods are ready"
-
-
-def _status_of(found: Mapping[str, Any], state: DeploymentState, reason: str | None) -> DeploymentStatus:
-    metadata = found["metadata"]
-    [container] = found["spec"]["template"]["spec"]["containers"]
-    began = metadata.get("creationTimestamp")
-    return DeploymentStatus(
-        deploy_id=metadata["name"],
-        state=state,
-        url=f"http://{metadata['name']}.{metadata['namespace']}.svc",
-        mode=MODE,
-        pid=None,
-        app_name=metadata["name"],
-        entrypoint=container["image"],
-        log="",
-        started_at=datetime.fromisoformat(began).timestamp() if began else 0.0,
-        reason=reason,
-    )

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -14,7 +14,22 @@ import attrs
 from ..errors import ConfigurationError
 from .extras import needed
 
-__all__ = ["MANAGED_BY", "Workload", "as_yaml", "manifests"]
+__all__ = [
+    "MANAGED_BY",
+    "USER",
+    "Workload",
+    "as_yaml",
+    "container_of",
+    "ingress",
+    "manifests",
+    "network_policy",
+    "object_of",
+    "placement_of",
+    "pod_of",
+    "service",
+    "service_account",
+    "template_of",
+]
 
 MANAGED_BY = "trio-agentapp"
 REDIS_VARIABLE = "AGENTAPP_INTERRUPT_REDIS_URL"
@@ -78,6 +93,15 @@ class Workload:
     memory_limit: str = "2Gi"
     image_pull_policy: str = "IfNotPresent"
     image_pull_secret: str | None = None
+    node_selector: Mapping[str, str] | None = None
+    """Labels of the machines on which pods may run."""
+    scale_to_zero: bool = False
+    """Knative alone: end the last pod while nobody asks."""
+    labels: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = {}
+    """More labels and annotations of all objects."""
+    tolerations: Sequence[Mapping[str, Any]] = ()
+    """Taints of machines that pods tolerate, spelt as in a pod."""
     ingress_host: str | None = None
     ingress_class: str = "nginx"
     tls_secret: str | None = None
@@ -128,9 +152,9 @@ class Workload:
 
 def manifests(work: Workload) -> list[dict[str, Any]]:
     """Return the objects in the order in which they are applied: the Deployment comes last."""
-    found = [_service_account(work), _network_policy(work), _service(work), _budget(work)]
+    found = [service_account(work), network_policy(work), service(work), _budget(work)]
     if work.ingress_host is not None:
-        found.append(_ingress(work))
+        found.append(ingress(work))
     if work.max_replicas is not None:
         found.append(_autoscaler(work))
     return [*found, _deployment(work)]
@@ -142,31 +166,34 @@ def as_yaml(objects: Sequence[dict[str, Any]]) -> str:
     return text
 
 
-def _object(work: Workload, version: str, kind: str, **parts: Any) -> dict[str, Any]:
-    labels = {**work.selector, "app.kubernetes.io/managed-by": MANAGED_BY}
-    metadata: dict[str, Any] = {"name": work.name, "namespace": work.namespace, "labels": labels}
-    if annotations := parts.pop("annotations", None):
+def _labels(work: Workload) -> dict[str, str]:
+    return {**work.labels, **work.selector, "app.kubernetes.io/managed-by": MANAGED_BY}
+
+
+def object_of(work: Workload, version: str, kind: str, **parts: Any) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"name": work.name, "namespace": work.namespace, "labels": _labels(work)}
+    if annotations := {**work.annotations, **parts.pop("annotations", {})}:
         metadata["annotations"] = annotations
     return {"apiVersion": version, "kind": kind, "metadata": metadata, **parts}
 
 
-def _service_account(work: Workload) -> dict[str, Any]:
+def service_account(work: Workload) -> dict[str, Any]:
     # The app calls no API of the cluster, so a handler that is tricked finds no token.
-    return _object(work, "v1", "ServiceAccount", automountServiceAccountToken=False)
+    return object_of(work, "v1", "ServiceAccount", automountServiceAccountToken=False)
 
 
-def _service(work: Workload) -> dict[str, Any]:
+def service(work: Workload) -> dict[str, Any]:
     port = {"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}
-    return _object(work, "v1", "Service", spec={"type": "ClusterIP", "selector": work.selector, "ports": [port]})
+    return object_of(work, "v1", "Service", spec={"type": "ClusterIP", "selector": work.selector, "ports": [port]})
 
 
 def _budget(work: Workload) -> dict[str, Any]:
     # Not minAvailable: with one pod that would block the drain of its machine for ever.
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": work.selector}}
-    return _object(work, "policy/v1", "PodDisruptionBudget", spec=spec)
+    return object_of(work, "policy/v1", "PodDisruptionBudget", spec=spec)
 
 
-def _network_policy(work: Workload) -> dict[str, Any]:
+def network_policy(work: Workload) -> dict[str, Any]:
     sources: list[dict[str, Any]] = [{"podSelector": {}}]
     if work.ingress_host is not None:
         # Controllers live in a namespace of their own, whose name differs between installations.
@@ -183,10 +210,10 @@ def _network_policy(work: Workload) -> dict[str, Any]:
         "ingress": [{"from": sources, "ports": [{"port": work.port, "protocol": "TCP"}]}],
         "egress": [{"to": everywhere}],
     }
-    return _object(work, "networking.k8s.io/v1", "NetworkPolicy", spec=spec)
+    return object_of(work, "networking.k8s.io/v1", "NetworkPolicy", spec=spec)
 
 
-def _ingress(work: Workload) -> dict[str, Any]:
+def ingress(work: Workload) -> dict[str, Any]:
     backend = {"service": {"name": work.name, "port": {"name": "http"}}}
     path = {"path": "/", "pathType": "Prefix", "backend": backend}
     spec: dict[str, Any] = {
@@ -195,7 +222,7 @@ def _ingress(work: Workload) -> dict[str, Any]:
     }
     if work.tls_secret is not None:
         spec["tls"] = [{"hosts": [work.ingress_host], "secretName": work.tls_secret}]
-    return _object(work, "networking.k8s.io/v1", "Ingress", spec=spec, annotations=STREAMING)
+    return object_of(work, "networking.k8s.io/v1", "Ingress", spec=spec, annotations=STREAMING)
 
 
 def _autoscaler(work: Workload) -> dict[str, Any]:
@@ -212,34 +239,41 @@ def _autoscaler(work: Workload) -> dict[str, Any]:
         # Each pod that goes drains live runs first.
         "behavior": {"scaleDown": slow},
     }
-    return _object(work, "autoscaling/v2", "HorizontalPodAutoscaler", spec=spec)
+    return object_of(work, "autoscaling/v2", "HorizontalPodAutoscaler", spec=spec)
 
 
 def _deployment(work: Workload) -> dict[str, Any]:
     # Without a shared Redis two versions at once would each know only their own sessions.
     rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
-    annotations = {} if work.environment_digest is None else {f"{MANAGED_BY}/environment": work.environment_digest}
-    pod = _pod(work)
-    labels = {**work.selector, "app.kubernetes.io/managed-by": MANAGED_BY}
-    # Not in the selector, which cannot change: it tells pods of this version from those of former ones.
-    revision = hashlib.sha256(json.dumps([pod, annotations], sort_keys=True).encode()).hexdigest()[:12]
-    metadata: dict[str, Any] = {"labels": {**labels, f"{MANAGED_BY}/revision": revision}}
-    if annotations:
-        metadata["annotations"] = annotations
     spec: dict[str, Any] = {
         "revisionHistoryLimit": 5,
         "progressDeadlineSeconds": START_PERIOD * START_FAILURES + 120,
         "strategy": rolling if work.several else {"type": "Recreate"},
         "selector": {"matchLabels": work.selector},
-        "template": {"metadata": metadata, "spec": pod},
+        "template": template_of(work, pod_of(work)),
     }
     if work.max_replicas is None:
         # Otherwise the autoscaler decides, and a second `apply` must not reset its number.
         spec["replicas"] = work.replicas
-    return _object(work, "apps/v1", "Deployment", spec=spec)
+    return object_of(work, "apps/v1", "Deployment", spec=spec)
 
 
-def _pod(work: Workload) -> dict[str, Any]:
+def template_of(
+    work: Workload, pod: dict[str, Any], annotations: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The template of pods: `pod` with labels, one of which tells its pods from those of former versions."""
+    given = dict(annotations or {})
+    if work.environment_digest is not None:
+        given[f"{MANAGED_BY}/environment"] = work.environment_digest
+    # Not in the selector, which cannot change.
+    revision = hashlib.sha256(json.dumps([pod, given], sort_keys=True).encode()).hexdigest()[:12]
+    metadata: dict[str, Any] = {"labels": {**_labels(work), f"{MANAGED_BY}/revision": revision}}
+    if given:
+        metadata["annotations"] = given
+    return {"metadata": metadata, "spec": pod}
+
+
+def pod_of(work: Workload) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "serviceAccountName": work.name,
         "automountServiceAccountToken": False,
@@ -262,15 +296,23 @@ def _pod(work: Workload) -> dict[str, Any]:
             }
             for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
         ],
-        "containers": [_container(work)],
+        "containers": [container_of(work)],
         "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}],
     }
-    if work.image_pull_secret is not None:
-        spec["imagePullSecrets"] = [{"name": work.image_pull_secret}]
-    return spec
+    return spec | placement_of(work)
 
 
-def _container(work: Workload) -> dict[str, Any]:
+def placement_of(work: Workload) -> dict[str, Any]:
+    """Where pods may run, and how their image is got; only what is given."""
+    found = {
+        "imagePullSecrets": [{"name": work.image_pull_secret}] if work.image_pull_secret else None,
+        "nodeSelector": dict(work.node_selector or {}),
+        "tolerations": [dict(each) for each in work.tolerations],
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def container_of(work: Workload) -> dict[str, Any]:
     environment: list[dict[str, Any]] = [
         {"name": "HOST", "value": "0.0.0.0"},  # noqa: S104  the address inside the pod
         {"name": "PORT", "value": str(work.port)},

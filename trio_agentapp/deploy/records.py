@@ -1,15 +1,21 @@
-"""The records of detached services: one small file each, which is always replaced as a whole."""
+"""The records of detached services: one small file each, which is always replaced as a whole.
+
+A service, its supervisor and commands change the same record. A lock orders them, so that no change is lost, and a
+record that was removed does not come back.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import Any
 
 import attrs
 import cattrs
@@ -17,6 +23,7 @@ import orjson
 
 from ..errors import DeployError
 from ..protocol.deployment import DeploymentMode, DeploymentState, DeploymentStatus
+from .locks import locked, only_one
 from .processes import Identity
 
 __all__ = ["Record", "Records"]
@@ -136,6 +143,34 @@ class Records:
         return self.folder / f"{deploy_id}.log"
 
     def write(self, record: Record) -> None:
+        """Write a new record."""
+        with self._locked():
+            self._write(record)
+
+    def update(self, deploy_id: str, **changes: Any) -> Record:
+        """Change some fields of a record; returns it.
+
+        Raises:
+            DeployError: it has been removed.
+        """
+        with self._locked():
+            record = attrs.evolve(self.get(deploy_id), **changes)
+            self._write(record)
+        return record
+
+    def _locked(self) -> AbstractContextManager[None]:
+        return locked(self.folder / "lock")
+
+    def only_one(self, name: str, what: str) -> AbstractContextManager[None]:
+        """Hold a lock of this name, which is no record, during the block.
+
+        Raises:
+            DeployError: another process has it.
+        """
+        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+        return only_one(self.folder / f"{digest}.busy", what)
+
+    def _write(self, record: Record) -> None:
         path = self._path(record.deploy_id)
         draft = path.with_suffix(f".{os.getpid()}.draft")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -147,8 +182,11 @@ class Records:
 
     def forget(self, deploy_id: str) -> None:
         """Remove the record. `prune` removes the log later."""
-        self._path(deploy_id).unlink(missing_ok=True)
-        self._mark(deploy_id).unlink(missing_ok=True)
+        if not self.folder.is_dir():
+            return
+        with self._locked():
+            self._path(deploy_id).unlink(missing_ok=True)
+            self._mark(deploy_id).unlink(missing_ok=True)
 
     def mark_ready(self, deploy_id: str) -> None:
         """Note that the service was ready, so that its supervisor starts it again when it crashes."""

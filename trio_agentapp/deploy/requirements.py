@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ..errors import DeployError
+from ..errors import ConfigurationError, DeployError
 from .extras import needed
 from .source_tree import SourceTree
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-__all__ = ["OWN", "Requirements", "find_requirements"]
+__all__ = ["OWN", "Requirements", "find_requirements", "listed"]
+
+BETWEEN = re.compile(r",\s*(?=[A-Za-z])(?![^\[]*\])")
+"""A comma between requirements: neither one of a version, as in `a>1,<2`, nor one of extras, as in `a[b,c]`."""
 
 OWN = "trio-agentapp"
 """This package. It goes into the context as a wheel, because an index may not have this very version."""
@@ -59,6 +63,27 @@ def find_requirements(tree: SourceTree, given: Sequence[str] | None = None) -> R
 
 
 # Where they are named.
+
+
+def listed(requirements: Sequence[str] | str | None) -> list[str] | None:
+    """Requirements one by one: each text is the name of a file of them, or one or more with commas between them.
+
+    Raises:
+        ConfigurationError: a file cannot be read.
+    """
+    if requirements is None:
+        return None
+    found: list[str] = []
+    for text in (requirements,) if isinstance(requirements, str) else requirements:
+        if text.endswith(".txt"):
+            try:
+                lines = Path(text).read_text().splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigurationError(f"{text} cannot be read ({type(error).__name__})") from error
+            found += [line.partition(" #")[0].strip() for line in lines if not line.lstrip().startswith("#")]
+        else:
+            found += BETWEEN.split(text)
+    return [each.strip() for each in found if each.strip()]
 
 
 def _parsed(text: str, where: str) -> Requirement:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import sys
 
-import attrs
-
 from ..app import AgentApp
 from ..app.loading import is_file, load_app
 from ..app.serving import serve_app
@@ -37,14 +35,13 @@ def main() -> None:
         # Close what a library may have left open and inheritable.
         os.closerange(LISTENER + 1, os.sysconf("SC_OPEN_MAX"))
         os.set_inheritable(LISTENER, False)
-        record = attrs.evolve(record, process=Identity.own())
-        records.write(record)
+        record = records.update(deploy_id, process=Identity.own())
     try:
         app = _load(record, args)
         if not worker:
             stop_within = app.settings.drain_timeout + app.settings.cleanup_budget + EXIT_MARGIN
             name = record.app_name or app.app_name
-            records.write(attrs.evolve(record, app_name=name, stop_within=stop_within))
+            records.update(deploy_id, app_name=name, stop_within=stop_within)
         code = serve_app(
             app,
             record.host,

@@ -14,7 +14,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import attrs
 import trio
 
 from ..restarts import keep_running
@@ -33,7 +32,7 @@ LOG_PAUSE = 5.0
 def main() -> None:
     home, deploy_id, *args = sys.argv[1:]
     records = Records(home)
-    records.write(attrs.evolve(records.get(deploy_id), supervisor=Identity.own()))
+    records.update(deploy_id, supervisor=Identity.own())
     sys.exit(trio.run(_Supervisor(records, deploy_id, home, args).run))
 
 
@@ -90,7 +89,7 @@ class _Supervisor:
 
 def _rotate(path: Path) -> None:
     """Copy the log, then empty it: the service has it open for appending. A line in between may be lost."""
-    shutil.copyfile(path, path.with_suffix(".log.1"))
+    shutil.copy(path, path.with_suffix(".log.1"))
     os.truncate(path, 0)
 
 

@@ -1,0 +1,99 @@
+"""What keeps the pods of an app in a cluster. Here Deployments; `knative.py` and `kruise.py` have the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import ConfigurationError
+from .manifests import Workload, manifests
+
+__all__ = ["DEPLOYMENTS", "Platform", "condition_of", "pods_pending"]
+
+
+class Platform:
+    """The objects of an app whose pods belong to a Deployment."""
+
+    mode = "kubernetes"
+    kind = "Deployment"
+    """Of the object that has the pods; as `Cluster` names it."""
+    kinds: Sequence[str] = (
+        "HorizontalPodAutoscaler",
+        "Ingress",
+        "Deployment",
+        "Service",
+        "PodDisruptionBudget",
+        "NetworkPolicy",
+        "ServiceAccount",
+    )
+    """All kinds of objects, in the order in which they are deleted."""
+    replaced_as_whole = False
+    """Whether an update is another object, because its pods do not follow its template."""
+    fixed_number: str | None = None
+    """Why the number of pods cannot be changed; None if it can."""
+
+    def manifests(self, work: Workload) -> list[dict[str, Any]]:
+        """Return the objects in the order in which they are applied: that of `kind` comes last.
+
+        Raises:
+            ConfigurationError: the platform cannot do what `work` asks for.
+        """
+        if work.scale_to_zero:
+            raise ConfigurationError("--scale-to-zero is for Knative; a Deployment has one pod at least")
+        return manifests(work)
+
+    def template(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """The template of its pods."""
+        template: dict[str, Any] = found["spec"]["template"]
+        return template
+
+    def grace_period(self, found: Mapping[str, Any]) -> int:
+        """Seconds that a pod has to end."""
+        return int(self.template(found)["spec"].get("terminationGracePeriodSeconds", 30))
+
+    def url(self, found: Mapping[str, Any]) -> str:
+        """The URL inside the cluster."""
+        return f"http://{found['metadata']['name']}.{found['metadata']['namespace']}.svc"
+
+    def complete(self, found: Mapping[str, Any]) -> bool:
+        """Whether all pods are of the newest version and available, as `kubectl rollout status` decides it."""
+        status = found.get("status") or {}
+        wanted = found["spec"].get("replicas", 1)
+        if status.get("observedGeneration", 0) < found["metadata"].get("generation", 0):
+            return False
+        counts = [status.get(name) or 0 for name in ("updatedReplicas", "replicas", "availableReplicas")]
+        return counts == [wanted] * 3 and ("availableReplicas" in status or wanted == 0)
+
+    def failure(self, found: Mapping[str, Any]) -> str | None:  # noqa: ARG002  for those whose objects say it
+        """Why the object itself says that it will not be ready; None if it does not."""
+        return None
+
+    def pending(self, found: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
+        """What it waits for."""
+        if (unplaced := pods_pending(pods)) is not None:
+            return unplaced
+        for condition in (found.get("status") or {}).get("conditions") or ():
+            if condition.get("type") == "ReplicaFailure":
+                return f"its pods are refused ({condition.get('message')})"
+        status = found.get("status") or {}
+        return f"{status.get('availableReplicas') or 0} of {found['spec'].get('replicas', 1)} pods are ready"
+
+
+DEPLOYMENTS = Platform()
+
+
+def condition_of(found: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A condition of its newest generation; empty if there is none."""
+    status = found.get("status") or {}
+    if status.get("observedGeneration", 0) < found["metadata"].get("generation", 0):
+        return {}
+    return next((each for each in status.get("conditions") or () if each.get("type") == name), {})
+
+
+def pods_pending(pods: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why a pod has no machine; None if each has one."""
+    for pod in pods:
+        for condition in (pod.get("status") or {}).get("conditions") or ():
+            if condition.get("reason") == "Unschedulable":
+                return f"no machine has room for a pod ({condition.get('message')}); lower its --cpu-request"
+    return None
