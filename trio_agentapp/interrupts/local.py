@@ -1,11 +1,13 @@
 """The interrupt backend of one process.
 
 Leases do not expire here: an owner cannot die without its backend. Each operation first forgets old records, so
-memory does not grow with the number of sessions ever seen.
+memory does not grow with the number of sessions ever seen. What is kept of the past is bytes (`_packed`): the
+garbage collector has nothing to walk in a hundred thousand ended runs.
 """
 
 from __future__ import annotations
 
+import struct
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -13,6 +15,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import attrs
+import orjson
 import trio
 
 from ..abc import (
@@ -37,7 +40,7 @@ from ..abc import (
     Taken,
 )
 from ..protocol.ids import SessionKey
-from ..protocol.lifecycle import Cause, Ending, RunRecord, RunState, SessionStatus
+from ..protocol.lifecycle import Cause, CleanupResult, Ending, RunRecord, RunState, SessionStatus
 
 __all__ = ["LocalInterruptBackend"]
 
@@ -67,6 +70,9 @@ MAX_RECORDS = 100_000
 """Ended runs, and sessions. The oldest are dropped."""
 
 
+_MOMENT = struct.Struct("<d")
+
+
 @attrs.define
 class _Session:
     lease: Lease | None = None
@@ -88,6 +94,10 @@ class _Session:
     def leave_queue(self, run_id: str) -> None:
         self.queue = tuple(entry for entry in self.queue if entry[1].run_id != run_id)
 
+    @property
+    def unused(self) -> bool:
+        return self.lease is None and not self.tombstones and not self.queue and not self.wakers
+
     def wake(self, run_id: str) -> None:
         for wake in self.wakers:
             wake(run_id)
@@ -107,8 +117,11 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[SessionKey, _Session] = OrderedDict()
+        """Sessions that are in use, or were used otherwise than by the end of a run."""
+        self._idle: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        """All others, by user and session: the record of the run that was the last thing to happen to each."""
         self._live: dict[str, RunRecord] = {}
-        self._ended: OrderedDict[str, tuple[float, RunRecord]] = OrderedDict()
+        self._ended: OrderedDict[str, bytes] = OrderedDict()
         # By run id and user: a stop of one user must not replace that of another.
         self._lone_tombstones: OrderedDict[tuple[str, str | None], float] = OrderedDict()
         self._listeners: dict[str, Callable[[Signal], None]] = {}
@@ -204,7 +217,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         return self._stop_session(record.key)
 
     def _stop_session(self, key: SessionKey) -> StopAnswer:
-        session = self._sessions.get(key)
+        session = self._known(key)
         if session is None or session.lease is None:
             state = RunState.IDLE if session is None else session.state
             return StopAnswer(outcome=StopOutcome.NOT_RUNNING, state=state)
@@ -248,9 +261,10 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         if record is not None and record.state is RunState.RUNNING and not owned:
             # Another claim owns the live run of this id, and it alone may end the run.
             return record
+        kept = None
         if record is None or not record.state.terminal:
             record = lease.record_of_end(ending, record)
-            self._keep(record)
+            kept = self._keep(record)
         if session is not None and owned:
             session.lease = None
             session.state = record.state
@@ -258,6 +272,9 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
             self._touch(lease.key, session)
         if session is not None:
             session.wake(lease.run_id)
+            if owned and kept is not None and session.unused:
+                del self._sessions[lease.key]
+                self._idle[_name(lease.key)] = kept
         return record
 
     @asynccontextmanager
@@ -307,7 +324,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
     async def status(self, key: SessionKey) -> SessionStatus:
         await trio.lowlevel.checkpoint()
         self._trim()
-        session = self._sessions.get(key)
+        session = self._known(key)
         if session is None or session.run_id is None:
             return SessionStatus()
         return SessionStatus(
@@ -335,14 +352,27 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
     def _record(self, run_id: str) -> RunRecord | None:
         if (live := self._live.get(run_id)) is not None:
             return live
-        return self._ended[run_id][1] if run_id in self._ended else None
+        packed = self._ended.get(run_id)
+        return None if packed is None else _unpacked(packed)
 
-    def _keep(self, record: RunRecord) -> None:
+    def _keep(self, record: RunRecord) -> bytes:
         self._live.pop(record.run_id, None)
-        self._ended[record.run_id] = (trio.current_time() + RETENTION, record)
+        packed = self._ended[record.run_id] = _packed(record)
+        return packed
+
+    def _known(self, key: SessionKey) -> _Session | None:
+        """A session to read, not to change; None if it is unknown."""
+        session = self._sessions.get(key)
+        if session is None and (packed := self._idle.get(_name(key))) is not None:
+            session = _idle_session(packed)
+        return session
 
     def _session(self, key: SessionKey) -> _Session:
-        session = self._sessions.setdefault(key, _Session())
+        """A session to use, which is new if it is unknown."""
+        session = self._sessions.get(key)
+        if session is None:
+            packed = self._idle.pop(_name(key), None)
+            session = self._sessions[key] = _Session() if packed is None else _idle_session(packed)
         self._touch(key, session)
         return session
 
@@ -368,11 +398,16 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         """Forget old records. The oldest stand first; a session in use is moved to the end instead."""
         now = trio.current_time()
         while self._ended:
-            run_id, (expiry, record) = next(iter(self._ended.items()))
-            if expiry > now and len(self._ended) <= MAX_RECORDS:
+            run_id, packed = next(iter(self._ended.items()))
+            if _moment_of(packed) + RETENTION > now and len(self._ended) <= MAX_RECORDS:
                 break
             del self._ended[run_id]
-            self._forget_start(record)
+            self._forget_start(_unpacked(packed))
+        while self._idle:
+            name, packed = next(iter(self._idle.items()))
+            if _moment_of(packed) + SESSION_TTL > now and len(self._idle) <= MAX_RECORDS:
+                break
+            del self._idle[name]
         while self._sessions:
             key, session = next(iter(self._sessions.items()))
             if session.touched + SESSION_TTL > now and len(self._sessions) <= MAX_RECORDS:
@@ -381,6 +416,69 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
                 self._touch(key, session)
                 break
             del self._sessions[key]
+
+
+def _name(key: SessionKey) -> tuple[str, str]:
+    # The garbage collector passes over tuples of strings. It walks objects.
+    return key.user_id, key.session_id
+
+
+def _packed(record: RunRecord) -> bytes:
+    """The record of a run that ends now, as bytes."""
+    user_id, session_id = _name(record.key)
+    fields = (
+        record.run_id,
+        user_id,
+        session_id,
+        record.state,
+        record.reason,
+        record.token,
+        record.node_id,
+        record.started_at,
+        record.ended_at,
+        record.stop_requested,
+        record.cleanup,
+        record.cleanup_interrupted,
+    )
+    return _MOMENT.pack(trio.current_time()) + orjson.dumps(fields)
+
+
+def _moment_of(packed: bytes) -> float:
+    """When the run ended, on Trio's clock."""
+    moment: float = _MOMENT.unpack_from(packed)[0]
+    return moment
+
+
+def _unpacked(packed: bytes) -> RunRecord:
+    fields = orjson.loads(packed[_MOMENT.size :])
+    run_id, user_id, session_id, state, reason, token, node_id, started_at, ended_at, *rest = fields
+    stop_requested, cleanup, cleanup_interrupted = rest
+    return RunRecord(
+        run_id=run_id,
+        key=SessionKey(user_id, session_id),
+        state=RunState(state),
+        reason=reason,
+        token=token,
+        node_id=node_id,
+        started_at=started_at,
+        ended_at=ended_at,
+        stop_requested=stop_requested,
+        cleanup=CleanupResult(cleanup),
+        cleanup_interrupted=cleanup_interrupted,
+    )
+
+
+def _idle_session(packed: bytes) -> _Session:
+    """A session as the end of its run has left it."""
+    record = _unpacked(packed)
+    assert record.ended_at is not None  # noqa: S101  `record_of_end` has set it
+    return _Session(
+        state=record.state,
+        run_id=record.run_id,
+        node_id=record.node_id,
+        touched=_moment_of(packed),
+        touched_unix=record.ended_at,
+    )
 
 
 def _put(tombstones: OrderedDict[K, float], name: K, expiry: float, at_most: int) -> None:

@@ -190,8 +190,11 @@ class Subscriber:
         self._closed = True
         self._log.unsubscribe(self)
         self.wake()
-        if self._on_close is not None:
-            self._on_close()
+        # What is called here refers to this reader. Without cycles all is freed at once.
+        self.on_stalled = self.deliver = None
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close()
 
     def nudge(self) -> None:
         """Let a waiting `receive` return an empty list, so that a keep-alive is sent."""

@@ -167,10 +167,15 @@ class HTTPConnection(TrioASGIHTTPConnection):
             self._wind_down()
 
     async def _respond_in_scope(self, send: ASGISendCallable) -> None:
-        with self._responding:
-            await self._respond(self._request, send)
-        if self._was_cut and self.scope["http_version"] == "2":
-            await self._end_cut(send)
+        try:
+            with self._responding:
+                await self._respond(self._request, send)
+            if self._was_cut and self.scope["http_version"] == "2":
+                await self._end_cut(send)
+        finally:
+            # The request and the body refer to this connection. Without cycles all is freed at once.
+            del self._request
+            self._stream = None
 
     async def _respond(self, request: Request, send: ASGISendCallable) -> None:
         response = await self._handle(request)
