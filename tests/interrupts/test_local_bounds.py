@@ -295,8 +295,9 @@ async def test_the_past_is_nothing_that_the_garbage_collector_walks(backend: Loc
         lease = await granted(backend, lease_of(f"run-{number}", SessionKey("ann", str(number))))
         await backend.finish(lease, Ending(cause=Cause.RETURNED, stop_requested=number == 7))
     gc.collect()
-    assert not [each for place in (backend._idle, backend._ended) for each in place.items() if gc.is_tracked(each[1])]
-    assert not [name for name in backend._idle if gc.is_tracked(name)]
+    for place in (backend._idle, backend._ended):
+        assert len(place) == 100
+        assert not [each for each in (*place, *place.values()) if gc.is_tracked(each)]
     assert not backend._sessions
     record = await backend.run_status("run-7")
     assert record == RunRecord(

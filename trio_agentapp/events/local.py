@@ -41,8 +41,8 @@ BATCH = 256
 """Events of a piece, and events returned by one read at most."""
 
 MAX_PACKED = 64 * 1024
-"""Weight of a piece that is packed: half a millisecond. A larger one would hold the loop for too long; its events are
-kept as they are, and there are few of these."""
+"""Weight of a piece that is packed: half a millisecond. A larger one would hold the loop for too long. Its events
+are kept as they are, and there are few of these."""
 
 _Name = tuple[str, str, str]
 """User, session and run. Not a class: Python's garbage collector passes over tuples of strings."""
@@ -63,14 +63,17 @@ class _Shelf:
 
     def keep(self, name: _Name, events: Sequence[Event]) -> None:
         # One run may take half of the bytes. Only its last events are kept then; readers get a gap before them.
+        weights = [event.weight for event in events]
         start, weight = len(events), 0
-        while start and weight + events[start - 1].weight <= self._max_weight // 2:
+        while start and weight + weights[start - 1] <= self._max_weight // 2:
             start -= 1
-            weight += events[start].weight
+            weight += weights[start]
         if start < len(events):
-            kept = events[start:]
+            kept, weights = events[start:], weights[start:]
             first = kept[0].sequence_number
-            pieces = [_packed(kept[at : at + BATCH]) for at in range(0, len(kept), BATCH)]
+            pieces = [
+                _packed(kept[at : at + BATCH], sum(weights[at : at + BATCH])) for at in range(0, len(kept), BATCH)
+            ]
             self.runs[name] = (trio.current_time() + RETENTION, weight, first, first + len(kept), *pieces)
             self.weight += weight
         self.trim()
@@ -125,9 +128,9 @@ class LocalEventStore(EventStore):
         return _unpacked(pieces[piece], skipped)
 
 
-def _packed(events: Sequence[Event]) -> _Piece:
+def _packed(events: Sequence[Event], weight: int) -> _Piece:
     """The JSON of the events, one in a line, compressed; the events if that would take long."""
-    if sum(event.weight for event in events) > MAX_PACKED:
+    if weight > MAX_PACKED:
         return tuple(events)
     return zlib.compress(b"\n".join(map(encode_event, events)), 1)
 

@@ -154,7 +154,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         session.leave_queue(lease.run_id)
         # Tokens follow the clock, so they also grow after a restart, and when a session was forgotten.
         self._last_token = max(self._last_token + 1, time.time_ns() // 1000)
-        session.lease = attrs.evolve(lease, token=self._last_token)
+        session.lease = lease.with_token(self._last_token)
         session.state, session.run_id, session.node_id = RunState.RUNNING, lease.run_id, lease.node_id
         session.stop_requested = False
         self._live[lease.run_id] = lease.record_of_start(self._last_token)

@@ -126,7 +126,11 @@ async def _execute_handler(
         run.scope.body_ended(raised=True, rejected=_is_rejection(exc))
         raise
     run.scope.body_ended()
-    children.cancel_scope.cancel(reason=f"the handler of run {run.run_id} has returned")
+    if len(children.child_tasks) > 1:
+        children.cancel_scope.cancel(reason=f"the handler of run {run.run_id} has returned")
+    else:
+        # The nursery ends with this task, and no task is started in it any more.
+        run.children = None
 
 
 def _split_fatal(error: BaseException | None) -> tuple[BaseException | None, BaseException | None]:

@@ -197,7 +197,7 @@ class RunTask:
         run = self.run
         match claim:
             case Granted(token):
-                run.lease = self._lease = attrs.evolve(self._lease, token=token)
+                run.lease = self._lease = self._lease.with_token(token)
                 self._open_sink()
             case Queued():
                 run.lifecycle.queued()
