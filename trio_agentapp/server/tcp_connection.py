@@ -22,7 +22,15 @@ from hypercorn.utils import parse_socket_addr
 from ..runs.failures import is_cancelled
 from .config import ServerConfig
 from .direct import DirectConnection, DirectWriter
-from .extensions import ABORT, DIRECT_WRITER, MESSAGES, add_extension, drop_extensions, extension
+from .extensions import (
+    ABORT,
+    DIRECT_WRITER,
+    MESSAGES,
+    WEBSOCKET_STREAM,
+    add_extension,
+    drop_extensions,
+    extension,
+)
 from .messages import Messages, RequestGroup
 from .read_ahead import MAX_RECEIVED, ClientLeft, ReadAhead, receive
 
@@ -63,8 +71,11 @@ class _Requests:
     ) -> None:
         self.any_yet = True
         add_extension(scope, ABORT, self._abort)
-        if self.direct is not None and scope["type"] == "http" and scope["http_version"] == "1.1":
-            add_extension(scope, DIRECT_WRITER, DirectWriter(self.direct, send))
+        if self.direct is not None and scope["type"] != "lifespan" and scope["http_version"] == "1.1":
+            if scope["type"] == "http":
+                add_extension(scope, DIRECT_WRITER, DirectWriter(self.direct, send))
+            elif (stream := extension(scope, WEBSOCKET_STREAM)) is not None:
+                stream.direct = self.direct
         messages: Messages | None = extension(scope, MESSAGES)
         with trio.CancelScope() as request:
             self._live[request] = messages
@@ -342,14 +353,19 @@ class Connection(GuardedConnection):
         """Write to the socket directly; only what it does not accept at once is sent Hypercorn's way, and waits.
 
         Most writes of a stream fit, and then cost one system call in place of a lock, a shield and two checkpoints
-        (`docs/discussion/hot-path.md`). TLS and WebSockets always go Hypercorn's way.
+        (`docs/discussion/hot-path.md`). TLS and WebSockets always go Hypercorn's way here.
         """
         if type(event) is Updated:
             self._note_idle(event.idle)
             return
-        if type(event) is not RawData or not self._plain or self.send_lock.locked() or self._is_websocket():
+        if type(event) is not RawData or not self._plain or self.send_lock.locked():
             self._holding = False
             await super().protocol_send(event)
+            return
+        if self._is_websocket():
+            # With the rest of `write_now`. The lock is free, so this task gets it before any other one runs.
+            data, self.unsent = self.unsent + event.data, b""
+            await super().protocol_send(RawData(data=data))
             return
         # The rest of a direct write comes first. No other task can have sent since: that write found the lock free.
         data, self.unsent = self.unsent + event.data, b""
