@@ -59,9 +59,11 @@ CLOSE_TIMEOUT = 5.0
 """Seconds to close once the peer has gone: local work, except for TLS and for an HTTP/2 stream that was reset."""
 
 MAX_NAMES = 256
-"""Names of headers that are encoded once and shared by all responses, which keep theirs to their end."""
+"""Names of headers, and values, that are encoded once and shared by all responses."""
 
 _encoded_name = lru_cache(MAX_NAMES)(lambda name: name.lower().encode())
+
+_encoded_value = lru_cache(MAX_NAMES)(str.encode)
 
 END: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_body": False}
 
@@ -246,9 +248,14 @@ class HTTPConnection(TrioASGIHTTPConnection):
                 writer = None if stream is None else direct_writer_of(self.scope, send)
                 if stream is not None and writer is not None and stream.begins_at_once:
                     writer.hold_head()
-                await self._send_start(send, response)
+                start = await self._send_start(send, response)
                 if stream is not None:
                     stream.writer = writer
+                if writer is not None:
+                    # They are sent. Response and start live as long as the stream, and would keep a KiB of them.
+                    response.headers.clear()
+                    start["headers"] = ()
+                del start
                 # A response to HEAD has no body, and a stream could last for ever.
                 if head_only and not isinstance(body, DataBody):
                     return
@@ -258,15 +265,16 @@ class HTTPConnection(TrioASGIHTTPConnection):
                     else:
                         await self._send_data(send, data)
 
-    async def _send_start(self, send: ASGISendCallable, response: ResponseTypes) -> None:
+    async def _send_start(self, send: ASGISendCallable, response: ResponseTypes) -> HTTPResponseStartEvent:
         start: HTTPResponseStartEvent = {
             "type": "http.response.start",
             "status": response.status_code,
-            "headers": [(_encoded_name(name), value.encode()) for name, value in response.headers.items()],
+            "headers": [(_encoded_name(name), _encoded_value(value)) for name, value in response.headers.items()],
         }
         self._started = True
         self._status = response.status_code
         await send(start)
+        return start
 
     async def _send_data(self, send: ASGISendCallable, data: bytes | str) -> None:
         body = data.encode() if isinstance(data, str) else data

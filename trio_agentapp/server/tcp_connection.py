@@ -19,6 +19,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIReceiveCallable, ASGISendCallable, ConnectionState, Scope
 from hypercorn.utils import parse_socket_addr
 
+from ..late import LateLock
 from ..runs.failures import is_cancelled
 from .config import ServerConfig
 from .direct import DirectConnection, DirectWriter
@@ -280,6 +281,7 @@ class Connection(GuardedConnection):
         super().__init__(app, config, context, state, stream)
         # Half a KiB that is not needed: see `_begin_idle`.
         del self.idle_task
+        self.send_lock = LateLock()  # type: ignore[assignment]
         self._live = live
         self.unsent = b""
         self._holding = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, cast
 
@@ -164,7 +165,7 @@ def run_stream(watched: Watched, spelling: Spelling, headers: Mapping[str, str])
 
     The reader is closed with the response; `on_disconnect` decides what becomes of the run then.
     """
-    body = EventStreamBody(watched.subscriber, spelling, on_wind_down=lambda: wind_down(watched))
+    body = EventStreamBody(watched.subscriber, spelling, on_wind_down=partial(wind_down, watched))
     return event_stream_response(body, dict(headers))
 
 
