@@ -23,7 +23,9 @@ def backend_of(settings: Settings) -> BaseInterruptBackend:
 
 
 def event_store_of(settings: Settings, backend: BaseInterruptBackend, node_id: str) -> EventStore:
-    """A store in this process's memory, or in the Redis of the interrupt backend."""
+    """The store from the settings, or one in this process's memory, or in the Redis of the interrupt backend."""
+    if isinstance(settings.event_store, EventStore):
+        return settings.event_store
     if settings.event_store == "local":
         return LocalEventStore()
     from ..events.redis import RedisEventStore
