@@ -7,6 +7,7 @@ garbage collector has nothing to walk in a hundred thousand ended runs.
 
 from __future__ import annotations
 
+import math
 import struct
 import time
 from collections import OrderedDict
@@ -40,7 +41,7 @@ from ..abc import (
     Taken,
 )
 from ..protocol.ids import SessionKey
-from ..protocol.lifecycle import Cause, CleanupResult, Ending, RunRecord, RunState, SessionStatus
+from ..protocol.lifecycle import ENDS, Cause, CleanupResult, Ending, RunRecord, RunState, SessionStatus
 
 __all__ = ["LocalInterruptBackend"]
 
@@ -71,6 +72,11 @@ MAX_RECORDS = 100_000
 
 
 _MOMENT = struct.Struct("<d")
+
+_NUMBERS = struct.Struct("<dddqBB??")
+"""Moment, start, end, token, cause, cleanup, stop requested, cleanup interrupted."""
+
+_CAUSES, _CLEANUPS = list(Cause), list(CleanupResult)
 
 
 @attrs.define
@@ -425,22 +431,18 @@ def _name(key: SessionKey) -> tuple[str, str]:
 
 def _packed(record: RunRecord) -> bytes:
     """The record of a run that ends now, as bytes."""
-    user_id, session_id = _name(record.key)
-    fields = (
-        record.run_id,
-        user_id,
-        session_id,
-        record.state,
-        record.reason,
-        record.token,
-        record.node_id,
-        record.started_at,
+    assert record.ended_at is not None and record.reason is not None  # noqa: S101, PT018  `record_of_end` has set them
+    numbers = _NUMBERS.pack(
+        trio.current_time(),
+        math.nan if record.started_at is None else record.started_at,
         record.ended_at,
+        record.token,
+        _CAUSES.index(Cause(record.reason)),
+        _CLEANUPS.index(record.cleanup),
         record.stop_requested,
-        record.cleanup,
         record.cleanup_interrupted,
     )
-    return _MOMENT.pack(trio.current_time()) + orjson.dumps(fields)
+    return numbers + orjson.dumps((record.run_id, *_name(record.key), record.node_id))
 
 
 def _moment_of(packed: bytes) -> float:
@@ -450,21 +452,20 @@ def _moment_of(packed: bytes) -> float:
 
 
 def _unpacked(packed: bytes) -> RunRecord:
-    fields = orjson.loads(packed[_MOMENT.size :])
-    run_id, user_id, session_id, state, reason, token, node_id, started_at, ended_at, *rest = fields
-    stop_requested, cleanup, cleanup_interrupted = rest
+    _, started_at, ended_at, token, cause, cleanup, stopped, interrupted = _NUMBERS.unpack_from(packed)
+    run_id, user_id, session_id, node_id = orjson.loads(packed[_NUMBERS.size :])
     return RunRecord(
         run_id=run_id,
         key=SessionKey(user_id, session_id),
-        state=RunState(state),
-        reason=reason,
+        state=ENDS[_CAUSES[cause]],
+        reason=_CAUSES[cause].value,
         token=token,
         node_id=node_id,
-        started_at=started_at,
+        started_at=None if math.isnan(started_at) else started_at,
         ended_at=ended_at,
-        stop_requested=stop_requested,
-        cleanup=CleanupResult(cleanup),
-        cleanup_interrupted=cleanup_interrupted,
+        stop_requested=stopped,
+        cleanup=_CLEANUPS[cleanup],
+        cleanup_interrupted=interrupted,
     )
 
 
