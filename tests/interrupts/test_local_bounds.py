@@ -11,7 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from trio_agentapp.abc import Busy, Ended, Granted, Lease, Renewal, StopAnswer, StopOutcome, StopSignal, Taken
+from trio_agentapp.abc import (
+    Busy,
+    Ended,
+    Granted,
+    Lease,
+    Place,
+    Renewal,
+    StopAnswer,
+    StopOutcome,
+    StopSignal,
+    Taken,
+)
 from trio_agentapp.interrupts import LocalInterruptBackend, local
 from trio_agentapp.protocol.ids import SessionKey
 from trio_agentapp.protocol.lifecycle import Cause, Ending, RunRecord, RunState, SessionStatus
@@ -317,6 +328,28 @@ async def test_the_past_is_nothing_that_the_garbage_collector_walks(backend: Loc
     assert status == SessionStatus(
         state=RunState.FINISHED, run_id="run-7", node_id="node", last_activity=record.ended_at
     )
+
+
+async def test_idle_sessions_are_kept_apart(backend: LocalInterruptBackend) -> None:
+    keys = [SessionKey("a", "bc"), SessionKey("ab", "c"), SessionKey("1:a", "b"), SessionKey("1", ":ab")]
+    for number, key in enumerate(keys):
+        lease = await granted(backend, lease_of(f"run-{number}", key, node_id=f"node-{number}"))
+        await backend.finish(lease, Ending(cause=Cause.RETURNED))
+    for number, key in enumerate(keys):
+        status = await backend.status(key)
+        assert (status.run_id, status.node_id) == (f"run-{number}", f"node-{number}")
+
+
+def test_a_granted_lease_differs_in_its_token_only() -> None:
+    lease = Lease(
+        key=KEY,
+        run_id="run",
+        node_id="node",
+        nonce="n",
+        place=Place.FIRST,
+        fallback_events={Cause.OWNER_LOST: [b"{}"]},
+    )
+    assert lease.with_token(7) == attrs.evolve(lease, token=7)
 
 
 async def test_an_idle_session_is_used_again(backend: LocalInterruptBackend, mock_clock: MockClock) -> None:

@@ -80,6 +80,10 @@ def test_values_are_not_shared_and_new_routes_count() -> None:
     assert adapter.match("/second", "GET") == ("second", {})
     routes.add(QuartRule("/third", endpoint="third", methods=["GET"]))
     assert answer(routes, "/third", "GET") == ("third", {})
+    routes.add(QuartRule("/page", endpoint="without slash", methods=["GET"], strict_slashes=False))
+    assert answer(routes, "/page/", "GET") == ("without slash", {})
+    routes.add(QuartRule("/page/", endpoint="with slash", methods=["GET"]))
+    assert answer(routes, "/page/", "GET") == ("with slash", {})
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -73,8 +73,8 @@ MAX_RECORDS = 100_000
 
 _MOMENT = struct.Struct("<d")
 
-_NUMBERS = struct.Struct("<dddqBB??")
-"""Moment, start, end, token, cause, cleanup, stop requested, cleanup interrupted."""
+_NUMBERS = struct.Struct("<dddqIBB??")
+"""Moment, start, end, token, place of the node, cause, cleanup, stop requested, cleanup interrupted."""
 
 _CAUSES, _CLEANUPS = list(Cause), list(CleanupResult)
 
@@ -124,8 +124,10 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
     def __init__(self) -> None:
         self._sessions: OrderedDict[SessionKey, _Session] = OrderedDict()
         """Sessions that are in use, or were used otherwise than by the end of a run."""
-        self._idle: OrderedDict[tuple[str, str], bytes] = OrderedDict()
-        """All others, by user and session: the record of the run that was the last thing to happen to each."""
+        self._idle: OrderedDict[str, bytes] = OrderedDict()
+        """All others, by `_name`: the record of the run that was the last thing to happen to each."""
+        self._nodes: list[str] = []
+        """Ids of the nodes whose runs have ended here. There are few: usually one."""
         self._live: dict[str, RunRecord] = {}
         self._ended: OrderedDict[str, bytes] = OrderedDict()
         # By run id and user: a stop of one user must not replace that of another.
@@ -359,18 +361,20 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         if (live := self._live.get(run_id)) is not None:
             return live
         packed = self._ended.get(run_id)
-        return None if packed is None else _unpacked(packed)
+        return None if packed is None else _unpacked(packed, self._nodes)
 
     def _keep(self, record: RunRecord) -> bytes:
         self._live.pop(record.run_id, None)
-        packed = self._ended[record.run_id] = _packed(record)
+        if record.node_id not in self._nodes:
+            self._nodes.append(record.node_id)
+        packed = self._ended[record.run_id] = _packed(record, self._nodes.index(record.node_id))
         return packed
 
     def _known(self, key: SessionKey) -> _Session | None:
         """A session to read, not to change; None if it is unknown."""
         session = self._sessions.get(key)
         if session is None and (packed := self._idle.get(_name(key))) is not None:
-            session = _idle_session(packed)
+            session = _idle_session(packed, self._nodes)
         return session
 
     def _session(self, key: SessionKey) -> _Session:
@@ -378,7 +382,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         session = self._sessions.get(key)
         if session is None:
             packed = self._idle.pop(_name(key), None)
-            session = self._sessions[key] = _Session() if packed is None else _idle_session(packed)
+            session = self._sessions[key] = _Session() if packed is None else _idle_session(packed, self._nodes)
         self._touch(key, session)
         return session
 
@@ -408,7 +412,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
             if _moment_of(packed) + RETENTION > now and len(self._ended) <= MAX_RECORDS:
                 break
             del self._ended[run_id]
-            self._forget_start(_unpacked(packed))
+            self._forget_start(_unpacked(packed, self._nodes))
         while self._idle:
             name, packed = next(iter(self._idle.items()))
             if _moment_of(packed) + SESSION_TTL > now and len(self._idle) <= MAX_RECORDS:
@@ -424,12 +428,12 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
             del self._sessions[key]
 
 
-def _name(key: SessionKey) -> tuple[str, str]:
-    # The garbage collector passes over tuples of strings. It walks objects.
-    return key.user_id, key.session_id
+def _name(key: SessionKey) -> str:
+    """One string for user and session. The length keeps ("a", "bc") and ("ab", "c") apart."""
+    return f"{len(key.user_id)}:{key.user_id}{key.session_id}"
 
 
-def _packed(record: RunRecord) -> bytes:
+def _packed(record: RunRecord, node: int) -> bytes:
     """The record of a run that ends now, as bytes."""
     assert record.ended_at is not None and record.reason is not None  # noqa: S101, PT018  `record_of_end` has set them
     numbers = _NUMBERS.pack(
@@ -437,12 +441,13 @@ def _packed(record: RunRecord) -> bytes:
         math.nan if record.started_at is None else record.started_at,
         record.ended_at,
         record.token,
+        node,
         _CAUSES.index(Cause(record.reason)),
         _CLEANUPS.index(record.cleanup),
         record.stop_requested,
         record.cleanup_interrupted,
     )
-    return numbers + orjson.dumps((record.run_id, *_name(record.key), record.node_id))
+    return numbers + orjson.dumps((record.run_id, record.key.user_id, record.key.session_id))
 
 
 def _moment_of(packed: bytes) -> float:
@@ -451,16 +456,16 @@ def _moment_of(packed: bytes) -> float:
     return moment
 
 
-def _unpacked(packed: bytes) -> RunRecord:
-    _, started_at, ended_at, token, cause, cleanup, stopped, interrupted = _NUMBERS.unpack_from(packed)
-    run_id, user_id, session_id, node_id = orjson.loads(packed[_NUMBERS.size :])
+def _unpacked(packed: bytes, nodes: Sequence[str]) -> RunRecord:
+    _, started_at, ended_at, token, node, cause, cleanup, stopped, interrupted = _NUMBERS.unpack_from(packed)
+    run_id, user_id, session_id = orjson.loads(packed[_NUMBERS.size :])
     return RunRecord(
         run_id=run_id,
         key=SessionKey(user_id, session_id),
         state=ENDS[_CAUSES[cause]],
         reason=_CAUSES[cause].value,
         token=token,
-        node_id=node_id,
+        node_id=nodes[node],
         started_at=None if math.isnan(started_at) else started_at,
         ended_at=ended_at,
         stop_requested=stopped,
@@ -469,9 +474,9 @@ def _unpacked(packed: bytes) -> RunRecord:
     )
 
 
-def _idle_session(packed: bytes) -> _Session:
+def _idle_session(packed: bytes, nodes: Sequence[str]) -> _Session:
     """A session as the end of its run has left it."""
-    record = _unpacked(packed)
+    record = _unpacked(packed, nodes)
     assert record.ended_at is not None  # noqa: S101  `record_of_end` has set it
     return _Session(
         state=record.state,
