@@ -27,7 +27,7 @@ PYTHON :=
 PYTHONS = $(strip $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14)
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo test test-processes test-python test-frameworks test-kubernetes test-packaging check bench chaos chaos-tasks kills fuzz clean
+.PHONY: help demo test test-processes test-python test-frameworks test-kubernetes test-clouds test-packaging check bench chaos chaos-tasks kills fuzz clean
 .NOTPARALLEL:  # two pips in one environment would break it, also under `make -j`
 .DELETE_ON_ERROR:
 
@@ -38,6 +38,7 @@ help:
 	@echo 'make test-python   run a quick part of them on another Python: PYTHON=python3.13 VENV=.venv-3.13'
 	@echo 'make test-frameworks   run the tests of agent frameworks, each in an environment of its own'
 	@echo 'make test-kubernetes   validate manifests, and deploy to an emulated cluster, in an environment of its own'
+	@echo 'make test-clouds   deploy to a recording cloud with the SDKs of Alibaba Cloud, in an environment of its own'
 	@echo 'make test-packaging   install build contexts into fresh environments, and start their apps'
 	@echo 'make check         check style, formatting, types and layers'
 	@echo 'make bench         measure this project and the replaced one (RUNS=1: 15 minutes; can be continued)'
@@ -95,6 +96,17 @@ test-kubernetes: $(BIN)/python
 	    touch $$stamp; \
 	  fi; \
 	  $$venv/bin/pytest -W default -p no:kmock tests/kubernetes $(ARGS)
+
+# An environment of its own, so that `make test` does not install the SDKs.
+test-clouds: $(BIN)/python
+	@set -e; venv=.venv-clouds; stamp=$$venv/.installed-$$(cksum < pyproject.toml | cut -d' ' -f1); \
+	  if [ ! -e $$stamp ]; then \
+	    $(BIN)/python -m venv --clear $$venv; \
+	    $$venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[modelstudio,agentrun,fc]' pytest \
+	      pytest-trio; \
+	    touch $$stamp; \
+	  fi; \
+	  $$venv/bin/pytest -W default tests/clouds $(ARGS)
 
 test-packaging: $(VENV)/.installed-dev
 	AGENTAPP_TEST_INSTALLS=1 $(BIN)/pytest -n 2 tests/deploy/test_packaging.py $(ARGS)

@@ -20,6 +20,7 @@ ELSEWHERE = {
     "request_model": "the agent gets an AgentRequest; a route with a model of its own is @app.endpoint(path)",
     "requirements": "the service uses the packages of this Python; install them with pip",
     "extra_packages": "the service uses the modules of this Python; install them, or put them beside the app",
+    "cmd": "the service runs `trio-agentapp run`; name the app's file: entrypoint='folder/agent.py'",
     "project_dir": "name the app's file in that folder: entrypoint='folder/agent.py'",
 }
 """Options that other products have, with what to do instead."""

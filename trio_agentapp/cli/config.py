@@ -14,7 +14,7 @@ from .environment import opened
 __all__ = ["LOCAL", "read_config"]
 
 LOCAL: dict[str, type] = {"host": str, "port": int, "entrypoint": str, "environment": dict}
-NAMES = {str: "a text", int: "a number", dict: "a table of names and values"}
+NAMES = {str: "a text", int: "a number", float: "a number", dict: "a table of names and values"}
 
 
 def read_config(path: Path, keys: Mapping[str, type]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def read_config(path: Path, keys: Mapping[str, type]) -> dict[str, Any]:
     for key, value in found.items():
         if key not in keys:
             raise ConfigurationError(f"{path} has an unknown key {key!r}; the keys are {', '.join(keys)}")
-        if type(value) is not keys[key]:
+        if type(value) is not keys[key] and (keys[key], type(value)) != (float, int):
             raise ConfigurationError(f"{path}: {key} must be {NAMES[keys[key]]}")
     if (fault := port_fault(found.get("port", 0))) is not None:
         raise ConfigurationError(f"{path}: {fault}")

@@ -7,7 +7,23 @@ from typing import Annotated
 
 import typer
 
-from . import build, chat, deploy, deploy_k8s, invoke, logs, manage, run, status, stop, token, top, web, worker
+from . import (
+    build,
+    chat,
+    deploy,
+    deploy_clouds,
+    deploy_k8s,
+    invoke,
+    logs,
+    manage,
+    run,
+    status,
+    stop,
+    token,
+    top,
+    web,
+    worker,
+)
 from .environment import read_env_file
 from .exits import exits
 from .terminal import prepare_streams
@@ -40,6 +56,9 @@ program.command("build")(exits(build.build))
 program.command("token")(exits(token.token))
 deployers.command("local")(exits(deploy.local))
 deployers.command("k8s")(exits(deploy_k8s.k8s))
+deployers.command("modelstudio")(exits(deploy_clouds.modelstudio))
+deployers.command("agentrun")(exits(deploy_clouds.agentrun))
+deployers.command("fc")(exits(deploy_clouds.fc))
 
 
 def _version(wanted: bool) -> None:

@@ -52,6 +52,9 @@ def status(
 class Platform(StrEnum):
     LOCAL = "local"
     K8S = "k8s"
+    AGENTRUN = "agentrun"
+    FC = "fc"
+    MODELSTUDIO = "modelstudio"
 
 
 def list_deployments(
@@ -59,20 +62,22 @@ def list_deployments(
         str | None, typer.Option("--status", "-s", help="Show only deployments in this state.  [default: all]")
     ] = None,
     platform: Annotated[
-        Platform, typer.Option("--platform", "-p", help="This machine, or a namespace of a cluster.")
+        Platform, typer.Option("--platform", "-p", help="This machine, a namespace of a cluster, or a cloud.")
     ] = Platform.LOCAL,
     namespace: Annotated[str, typer.Option(help="Of the cluster.")] = "default",
+    region: Annotated[str, typer.Option(help="Of the cloud.  [default: that of the environment]")] = "",
     as_json: AsJson = False,
     output: OutputFormat = Format.TABLE,
 ) -> ExitCode:
-    """List this user's deployments on this machine, or those of a cluster, the oldest first."""
+    """List this user's deployments on this machine, or those of a cluster or a cloud, the oldest first."""
     import trio
 
     from ..deploy import DeploymentState
 
     if state is not None and state not in set(DeploymentState):
         raise ConfigurationError(f"--status {state} is not a state; states are {', '.join(DeploymentState)}")
-    manager, _ = manager_of("" if platform is Platform.LOCAL else f"k8s:{namespace}/")
+    where = namespace if platform is Platform.K8S else region
+    manager, _ = manager_of("" if platform is Platform.LOCAL else f"{platform}:{where}/")
     found = [each for each in trio.run(manager.list) if state in (None, each.state.value)]
     if as_json or output is Format.JSON:
         write_json(found)
@@ -94,7 +99,8 @@ def list_deployments(
 def as_line(seen: DeploymentStatus) -> str:
     name = f" ({seen.app_name})" if seen.app_name else ""
     reason = f": {seen.reason}" if seen.reason else ""
-    return f"{seen.deploy_id}{name} at {seen.url} is {seen.state.value}{reason}"
+    where = f" at {seen.url}" if seen.url else ""
+    return f"{seen.deploy_id}{name}{where} is {seen.state.value}{reason}"
 
 
 def _age(since: float) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ConfigurationError
-from .deployers import in_cluster, manager_of
+from .deployers import is_remote, manager_of
 from .exits import ExitCode, say
 from .options import AsJson, Token, User
 from .progress import progress
@@ -66,12 +66,12 @@ def stop(
 
 
 def _stopping(target: str, timeout: float | None) -> Callable[[], Awaitable[DeploymentStatus]]:
-    if not in_cluster(target):
+    if not is_remote(target):
         from ..deploy import LocalDeployManager
 
         return partial(LocalDeployManager().stop, target, timeout=timeout)
     if timeout is not None:
-        raise ConfigurationError("pods have the grace period of their Deployment; leave --timeout out")
+        raise ConfigurationError("a deployment elsewhere ends in its own grace period; leave --timeout out")
     manager, deploy_id = manager_of(target)
     return partial(manager.stop, deploy_id)
 

@@ -151,6 +151,8 @@ def _walk(root: Path, left_out: dict[str, str]) -> Iterator[tuple[Path, str]]:
             rule = _rule(specs, f"{shown}/")
             if rule is None and (path / "pyvenv.cfg").exists():
                 rule = "virtual environment"
+            if rule is None and (path / "CACHEDIR.TAG").exists():
+                rule = "cache folder"
             if rule is not None:
                 left_out[f"{shown}/"] = rule
             elif path.is_symlink():
