@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 
 import trio
@@ -10,6 +11,8 @@ from trio.testing import MockClock
 from trio_agentapp.abc import Extent
 from trio_agentapp.events import LocalEventStore
 from trio_agentapp.events import local as local_events
+from trio_agentapp.protocol.builder import ResponseBuilder
+from trio_agentapp.protocol.codec import encode_event
 from trio_agentapp.protocol.events import ContentEvent, Event
 from trio_agentapp.protocol.ids import SessionKey
 
@@ -92,6 +95,26 @@ async def test_one_run_does_not_push_out_half_of_all_others() -> None:
     assert await store.extent(KEY, "small") is not None
     store.keep(KEY, "half", events(0, 5, size=800))
     assert await store.extent(KEY, "half") is not None
+
+
+async def test_what_is_kept_is_nothing_that_the_garbage_collector_walks_and_read_as_it_was() -> None:
+    store, builder = LocalEventStore(), ResponseBuilder("run-1", "s", created_at=1)
+    kept = [*builder.start(), *builder.add("a line\nand \u2028 another")]
+    kept += builder.add({"type": "data", "data": [1]})
+    store.keep(KEY, "run-1", kept)
+    gc.collect()
+    assert not [part for entry in store._usual.runs.items() for part in entry if gc.is_tracked(part)]
+    assert list(await store.read(KEY, "run-1", 0)) == kept
+    assert [encode_event(event) for event in await store.read(KEY, "run-1", 2)] == list(map(encode_event, kept[2:]))
+
+
+async def test_long_runs_are_read_in_batches_too() -> None:
+    store, kept = LocalEventStore(), events(3, 600, size=300)
+    store.keep(KEY, "run", kept)
+    read: list[Event] = []
+    while batch := await store.read(KEY, "run", 3 + len(read)):
+        read += batch
+    assert read == kept
 
 
 async def test_a_store_that_is_not_shared_knows_of_no_readers_elsewhere() -> None:

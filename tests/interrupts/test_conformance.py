@@ -273,10 +273,10 @@ class StopIsKeptForTheNextRun(LocalInterruptBackend):
 
 class StopOutlivesItsRun(LocalInterruptBackend):
     async def claim(self, lease: Lease) -> Claim:
-        last = self._sessions.get(lease.key)
-        record = self._ended.get(last.run_id or "") if last is not None else None
+        last = self._known(lease.key)
+        record = self._record(last.run_id or "") if last is not None else None
         answer = await super().claim(lease)
-        if record is not None and record[1].stop_requested:
+        if record is not None and record.state.terminal and record.stop_requested:
             self._sessions[lease.key].stop_requested = True
         return answer
 
@@ -564,7 +564,7 @@ class QuestionsOutliveTheirRun(WithInput):
         before = self._record(lease.run_id)
         record = await super().finish(lease, ending)
         if before is not None:
-            self._keep(attrs.evolve(record, questions=before.questions))
+            self._live[lease.run_id] = attrs.evolve(record, questions=before.questions)
         return record
 
 

@@ -1,5 +1,6 @@
 """What the local backend forgets, and when; and a long random life against a small model of it."""
 
+import gc
 import random
 from collections.abc import Callable
 
@@ -10,10 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from trio_agentapp.abc import Busy, Ended, Granted, Lease, Renewal, StopAnswer, StopOutcome, StopSignal, Taken
+from trio_agentapp.abc import (
+    Busy,
+    Ended,
+    Granted,
+    Lease,
+    Place,
+    Renewal,
+    StopAnswer,
+    StopOutcome,
+    StopSignal,
+    Taken,
+)
 from trio_agentapp.interrupts import LocalInterruptBackend, local
 from trio_agentapp.protocol.ids import SessionKey
-from trio_agentapp.protocol.lifecycle import Cause, Ending, RunState, SessionStatus
+from trio_agentapp.protocol.lifecycle import Cause, Ending, RunRecord, RunState, SessionStatus
 
 KEY = SessionKey("ann", "chat")
 
@@ -133,6 +145,7 @@ async def test_records_and_sessions_are_bounded(
         await backend.finish(lease, Ending(cause=Cause.RETURNED))
     assert len(backend._ended) <= 11
     assert len(backend._sessions) <= 12
+    assert len(backend._idle) <= 11
     assert await backend.heartbeat([owner]) == [Renewal.OK]
 
 
@@ -285,6 +298,74 @@ async def test_who_watches_a_session_is_woken_after_any_time(autojump_clock: Moc
     await trio.sleep(2 * local.SESSION_TTL)
     await backend.run_status("unknown")
     assert not backend._sessions
+    assert not backend._idle
+
+
+async def test_the_past_is_nothing_that_the_garbage_collector_walks(backend: LocalInterruptBackend) -> None:
+    for number in range(100):
+        lease = await granted(backend, lease_of(f"run-{number}", SessionKey("ann", str(number))))
+        await backend.finish(lease, Ending(cause=Cause.RETURNED, stop_requested=number == 7))
+    gc.collect()
+    for place in (backend._idle, backend._ended):
+        assert len(place) == 100
+        assert not [each for each in (*place, *place.values()) if gc.is_tracked(each)]
+    assert not backend._sessions
+    record = await backend.run_status("run-7")
+    assert record == RunRecord(
+        run_id="run-7",
+        key=SessionKey("ann", "7"),
+        state=RunState.FINISHED,
+        reason="returned",
+        token=record.token,
+        node_id="node",
+        started_at=record.started_at,
+        ended_at=record.ended_at,
+        stop_requested=True,
+    )
+    assert 0 < record.token < lease.token
+    assert record.started_at <= record.ended_at
+    status = await backend.status(record.key)
+    assert status == SessionStatus(
+        state=RunState.FINISHED, run_id="run-7", node_id="node", last_activity=record.ended_at
+    )
+
+
+async def test_idle_sessions_are_kept_apart(backend: LocalInterruptBackend) -> None:
+    keys = [SessionKey("a", "bc"), SessionKey("ab", "c"), SessionKey("1:a", "b"), SessionKey("1", ":ab")]
+    for number, key in enumerate(keys):
+        lease = await granted(backend, lease_of(f"run-{number}", key, node_id=f"node-{number}"))
+        await backend.finish(lease, Ending(cause=Cause.RETURNED))
+    for number, key in enumerate(keys):
+        status = await backend.status(key)
+        assert (status.run_id, status.node_id) == (f"run-{number}", f"node-{number}")
+
+
+def test_a_granted_lease_differs_in_its_token_only() -> None:
+    lease = Lease(
+        key=KEY,
+        run_id="run",
+        node_id="node",
+        nonce="n",
+        place=Place.FIRST,
+        fallback_events={Cause.OWNER_LOST: [b"{}"]},
+    )
+    assert lease.with_token(7) == attrs.evolve(lease, token=7)
+
+
+async def test_an_idle_session_is_used_again(backend: LocalInterruptBackend, mock_clock: MockClock) -> None:
+    for number in range(3):
+        lease = await granted(backend, lease_of(f"run-{number}"))
+        assert (await backend.status(KEY)).state is RunState.RUNNING
+        await backend.finish(lease, Ending(cause=Cause.EXCEPTION))
+        status = await backend.status(KEY)
+        assert (status.state, status.run_id) == (RunState.ERROR, f"run-{number}")
+        assert (await backend.request_stop(KEY)).outcome is StopOutcome.NOT_RUNNING
+        mock_clock.jump(local.SESSION_TTL - 1)
+    # A stop of a run to come keeps the session in use, and what is known of it.
+    await backend.request_stop(KEY, "later")
+    assert (await backend.status(KEY)).run_id == "run-2"
+    assert isinstance(await backend.claim(lease_of("later")), Ended)
+    assert len(backend._sessions) + len(backend._idle) == 1
 
 
 async def test_runs_that_are_forgotten_are_not_listed(autojump_clock: MockClock) -> None:

@@ -13,7 +13,7 @@ import trio
 from trio_agentapp.protocol.ids import SessionKey
 from trio_agentapp.protocol.message import Message
 from trio_agentapp.runs import current_run
-from trio_agentapp.stores.memory import MAX_MEMORY_BYTES, MAX_STATES, MemoryShelf
+from trio_agentapp.stores.memory import MAX_MEMORY_BYTES, MAX_STATES, Entry, MemoryShelf
 from trio_agentapp.stores.record import Record, stale
 from trio_agentapp.stores.shelf import ShelvedSessions, ShelvedStates
 from trio_agentapp.stores.turns import Turn
@@ -24,8 +24,22 @@ SESSIONS = {question.__name__: question for question in session_questions()}
 
 
 class Shelf(MemoryShelf):
+    """Finds an entry as the object that was kept, so that the stores below can change it in place."""
+
     def __init__(self) -> None:
         super().__init__(MAX_STATES, MAX_MEMORY_BYTES)
+        self._objects: dict[SessionKey, Entry] = {}
+
+    def _find(self, key):
+        return self._objects.get(key) or super()._find(key)
+
+    def _keep(self, key, entry):
+        super()._keep(key, entry)
+        self._objects[key] = entry
+
+    def _forget(self, key):
+        self._objects.pop(key, None)
+        return super()._forget(key)
 
 
 class States(ShelvedStates):
@@ -177,8 +191,7 @@ class ShelfForgetsFences(Shelf):
     async def write(self, key, value, token):
         existed = await super().write(key, value, token)
         if value is None:
-            self._entries.pop(key)
-            self._total -= self._sizes.pop(key)
+            self._forget(key)
         return existed
 
 

@@ -12,6 +12,7 @@ from trio_agentapp.protocol.ids import SessionKey, new_run_id
 from trio_agentapp.protocol.lifecycle import Cause, CleanupResult
 from trio_agentapp.runs import Handler, Run, RunRegistry, current_run
 from trio_agentapp.stores import MemoryStateStore
+from trio_agentapp.stores.memory import Entry
 
 KEY = SessionKey("ann", "chat")
 
@@ -216,4 +217,4 @@ async def test_bytes_are_bounded_too(caplog) -> None:
     assert await store.load("ann", "0") is None
     assert [(await store.load("ann", name))["text"][0] for name in "123"] == ["x"] * 3
     assert caplog.text.count("oldest are forgotten") == 1
-    assert store._shelf._total == sum(entry.size for entry in store._shelf._entries.values())
+    assert store._shelf._total == sum(Entry.unpacked(kept).size for kept in store._shelf._entries.values())

@@ -40,6 +40,8 @@ from ..runs.containment import contain, unwrap
 from ..server.http_connection import HTTPConnection
 from ..server.lifespan import NOT_ASGI, NOT_TRIO, Lifespan
 from ..server.problems import install_problems
+from ..server.request import LeanRequest
+from ..server.route_map import RouteMap
 from ..server.websocket_connection import WebSocketConnection
 from ..web.admin import AdminRoutes
 from ..web.chat import ChatPage
@@ -95,6 +97,8 @@ class AgentApp(RoutingApp):
     asgi_http_class = HTTPConnection
     asgi_lifespan_class = Lifespan
     asgi_websocket_class = WebSocketConnection
+    request_class = LeanRequest
+    url_map_class = RouteMap
 
     def __init__(self, *positional: Never, **options: Unpack[Options]) -> None:
         refuse_positional(positional)

@@ -2,20 +2,25 @@
 
 It keeps the events of runs that have ended, as long as their records are kept, and within bounds. The events of a
 live run are in its log.
+
+They are kept as bytes: the JSON that readers got. A process that has ended many runs would otherwise hold trees of
+objects, which take three times as much memory and which the garbage collector walks again and again.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import attrs
 import trio
 
 from ..abc import EventStore, Extent
 from ..protocol.builder import MAX_ANSWER_BYTES
+from ..protocol.codec import encode_event
 from ..protocol.events import Event
 from ..protocol.ids import SessionKey
+from ..protocol.stored_events import decode_event
 
 __all__ = ["MAX_WEIGHT", "LocalEventStore"]
 
@@ -23,7 +28,7 @@ RETENTION = 600.0
 """Seconds that the events of a run are kept after its end."""
 
 MAX_WEIGHT = 16 * 1024 * 1024
-"""Bytes of all events, as `Event.weight` estimates them; Python needs three times as much. The oldest runs are
+"""Bytes of all events, as `Event.weight` estimates them; compressed text needs a fifth of it. The oldest runs are
 forgotten. It is enough for 2,500 short chats, or 60 long ones."""
 
 LARGE = 1024 * 1024
@@ -33,43 +38,54 @@ MAX_LARGE_WEIGHT = 2 * (MAX_ANSWER_BYTES + 1024 * 1024)
 """Bytes of all large runs. One run may take half of it: the largest answer, and a margin."""
 
 BATCH = 256
-"""Events returned by one read."""
+"""Events of a piece, and events returned by one read at most."""
 
+MAX_PACKED = 64 * 1024
+"""Weight of a piece that is packed: half a millisecond. A larger one would hold the loop for too long. Its events
+are kept as they are, and there are few of these."""
 
-@attrs.frozen
-class _Kept:
-    until: float
-    weight: int
-    events: tuple[Event, ...]
+_Name = tuple[str, str, str]
+"""User, session and run. Not a class: Python's garbage collector passes over tuples of strings."""
+
+_Piece = bytes | Sequence[Event]
+
+_Kept = tuple[float, int, int, int, *tuple[_Piece, ...]]
+"""When a run is forgotten, its weight, the number of its first event and of the one after its last, its pieces."""
 
 
 class _Shelf:
     """Runs within a bound. The runs that ended first are forgotten first."""
 
     def __init__(self, max_weight: int) -> None:
-        self.runs: OrderedDict[tuple[SessionKey, str], _Kept] = OrderedDict()
+        self.runs: OrderedDict[_Name, _Kept] = OrderedDict()
         self.weight = 0
         self._max_weight = max_weight
 
-    def keep(self, name: tuple[SessionKey, str], events: Sequence[Event]) -> None:
+    def keep(self, name: _Name, events: Sequence[Event]) -> None:
         # One run may take half of the bytes. Only its last events are kept then; readers get a gap before them.
+        weights = [event.weight for event in events]
         start, weight = len(events), 0
-        while start and weight + events[start - 1].weight <= self._max_weight // 2:
+        while start and weight + weights[start - 1] <= self._max_weight // 2:
             start -= 1
-            weight += events[start].weight
+            weight += weights[start]
         if start < len(events):
-            self.runs[name] = _Kept(trio.current_time() + RETENTION, weight, tuple(events[start:]))
+            kept, weights = events[start:], weights[start:]
+            first = kept[0].sequence_number
+            pieces = [
+                _packed(kept[at : at + BATCH], sum(weights[at : at + BATCH])) for at in range(0, len(kept), BATCH)
+            ]
+            self.runs[name] = (trio.current_time() + RETENTION, weight, first, first + len(kept), *pieces)
             self.weight += weight
         self.trim()
 
     def trim(self) -> None:
         now = trio.current_time()
         while self.runs:
-            name, kept = next(iter(self.runs.items()))
-            if kept.until > now and self.weight <= self._max_weight:
+            name, (until, weight, *_) = next(iter(self.runs.items()))
+            if until > now and self.weight <= self._max_weight:
                 break
             del self.runs[name]
-            self.weight -= kept.weight
+            self.weight -= weight
 
 
 class LocalEventStore(EventStore):
@@ -84,10 +100,11 @@ class LocalEventStore(EventStore):
         if not events or self._find(key, run_id) is not None:
             return
         shelf = self._usual if events[-1].weight < LARGE else self._large
-        shelf.keep((key, run_id), events)
+        shelf.keep((key.user_id, key.session_id, run_id), events)
 
     def _find(self, key: SessionKey, run_id: str) -> _Kept | None:
-        return self._usual.runs.get((key, run_id)) or self._large.runs.get((key, run_id))
+        name = (key.user_id, key.session_id, run_id)
+        return self._usual.runs.get(name) or self._large.runs.get(name)
 
     async def extent(self, key: SessionKey, run_id: str) -> Extent | None:
         await trio.lowlevel.checkpoint()
@@ -96,12 +113,30 @@ class LocalEventStore(EventStore):
         kept = self._find(key, run_id)
         if kept is None:
             return None
-        return Extent(first=kept.events[0].sequence_number, end=kept.events[-1].sequence_number + 1, ended=True)
+        _, _, first, end, *_ = kept
+        return Extent(first=first, end=end, ended=True)
 
     async def read(self, key: SessionKey, run_id: str, start: int) -> Sequence[Event]:
         await trio.lowlevel.checkpoint()
         kept = self._find(key, run_id)
         if kept is None:
             return ()
-        begin = max(0, start - kept.events[0].sequence_number)
-        return kept.events[begin : begin + BATCH]
+        _, _, first, end, *pieces = kept
+        if start >= end:
+            return ()
+        piece, skipped = divmod(max(0, start - first), BATCH)
+        return _unpacked(pieces[piece], skipped)
+
+
+def _packed(events: Sequence[Event], weight: int) -> _Piece:
+    """The JSON of the events, one in a line, compressed; the events if that would take long."""
+    if weight > MAX_PACKED:
+        return tuple(events)
+    return zlib.compress(b"\n".join(map(encode_event, events)), 1)
+
+
+def _unpacked(piece: _Piece, start: int) -> Sequence[Event]:
+    """The events of a piece from one of them on."""
+    if not isinstance(piece, bytes):
+        return piece[start:]
+    return [decode_event(line) for line in zlib.decompress(piece).split(b"\n")[start:]]

@@ -1,11 +1,14 @@
 """The interrupt backend of one process.
 
 Leases do not expire here: an owner cannot die without its backend. Each operation first forgets old records, so
-memory does not grow with the number of sessions ever seen.
+memory does not grow with the number of sessions ever seen. What is kept of the past is bytes (`_packed`): the
+garbage collector has nothing to walk in a hundred thousand ended runs.
 """
 
 from __future__ import annotations
 
+import math
+import struct
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -13,6 +16,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import attrs
+import orjson
 import trio
 
 from ..abc import (
@@ -37,7 +41,7 @@ from ..abc import (
     Taken,
 )
 from ..protocol.ids import SessionKey
-from ..protocol.lifecycle import Cause, Ending, RunRecord, RunState, SessionStatus
+from ..protocol.lifecycle import ENDS, Cause, CleanupResult, Ending, RunRecord, RunState, SessionStatus
 
 __all__ = ["LocalInterruptBackend"]
 
@@ -67,6 +71,14 @@ MAX_RECORDS = 100_000
 """Ended runs, and sessions. The oldest are dropped."""
 
 
+_MOMENT = struct.Struct("<d")
+
+_NUMBERS = struct.Struct("<dddqIBB??")
+"""Moment, start, end, token, place of the node, cause, cleanup, stop requested, cleanup interrupted."""
+
+_CAUSES, _CLEANUPS = list(Cause), list(CleanupResult)
+
+
 @attrs.define
 class _Session:
     lease: Lease | None = None
@@ -88,6 +100,10 @@ class _Session:
     def leave_queue(self, run_id: str) -> None:
         self.queue = tuple(entry for entry in self.queue if entry[1].run_id != run_id)
 
+    @property
+    def unused(self) -> bool:
+        return self.lease is None and not self.tombstones and not self.queue and not self.wakers
+
     def wake(self, run_id: str) -> None:
         for wake in self.wakers:
             wake(run_id)
@@ -107,8 +123,13 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[SessionKey, _Session] = OrderedDict()
+        """Sessions that are in use, or were used otherwise than by the end of a run."""
+        self._idle: OrderedDict[str, bytes] = OrderedDict()
+        """All others, by `_name`: the record of the run that was the last thing to happen to each."""
+        self._nodes: list[str] = []
+        """Ids of the nodes whose runs have ended here. There are few: usually one."""
         self._live: dict[str, RunRecord] = {}
-        self._ended: OrderedDict[str, tuple[float, RunRecord]] = OrderedDict()
+        self._ended: OrderedDict[str, bytes] = OrderedDict()
         # By run id and user: a stop of one user must not replace that of another.
         self._lone_tombstones: OrderedDict[tuple[str, str | None], float] = OrderedDict()
         self._listeners: dict[str, Callable[[Signal], None]] = {}
@@ -141,7 +162,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         session.leave_queue(lease.run_id)
         # Tokens follow the clock, so they also grow after a restart, and when a session was forgotten.
         self._last_token = max(self._last_token + 1, time.time_ns() // 1000)
-        session.lease = attrs.evolve(lease, token=self._last_token)
+        session.lease = lease.with_token(self._last_token)
         session.state, session.run_id, session.node_id = RunState.RUNNING, lease.run_id, lease.node_id
         session.stop_requested = False
         self._live[lease.run_id] = lease.record_of_start(self._last_token)
@@ -204,7 +225,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         return self._stop_session(record.key)
 
     def _stop_session(self, key: SessionKey) -> StopAnswer:
-        session = self._sessions.get(key)
+        session = self._known(key)
         if session is None or session.lease is None:
             state = RunState.IDLE if session is None else session.state
             return StopAnswer(outcome=StopOutcome.NOT_RUNNING, state=state)
@@ -248,9 +269,10 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         if record is not None and record.state is RunState.RUNNING and not owned:
             # Another claim owns the live run of this id, and it alone may end the run.
             return record
+        kept = None
         if record is None or not record.state.terminal:
             record = lease.record_of_end(ending, record)
-            self._keep(record)
+            kept = self._keep(record)
         if session is not None and owned:
             session.lease = None
             session.state = record.state
@@ -258,6 +280,9 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
             self._touch(lease.key, session)
         if session is not None:
             session.wake(lease.run_id)
+            if owned and kept is not None and session.unused:
+                del self._sessions[lease.key]
+                self._idle[_name(lease.key)] = kept
         return record
 
     @asynccontextmanager
@@ -307,7 +332,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
     async def status(self, key: SessionKey) -> SessionStatus:
         await trio.lowlevel.checkpoint()
         self._trim()
-        session = self._sessions.get(key)
+        session = self._known(key)
         if session is None or session.run_id is None:
             return SessionStatus()
         return SessionStatus(
@@ -335,14 +360,29 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
     def _record(self, run_id: str) -> RunRecord | None:
         if (live := self._live.get(run_id)) is not None:
             return live
-        return self._ended[run_id][1] if run_id in self._ended else None
+        packed = self._ended.get(run_id)
+        return None if packed is None else _unpacked(packed, self._nodes)
 
-    def _keep(self, record: RunRecord) -> None:
+    def _keep(self, record: RunRecord) -> bytes:
         self._live.pop(record.run_id, None)
-        self._ended[record.run_id] = (trio.current_time() + RETENTION, record)
+        if record.node_id not in self._nodes:
+            self._nodes.append(record.node_id)
+        packed = self._ended[record.run_id] = _packed(record, self._nodes.index(record.node_id))
+        return packed
+
+    def _known(self, key: SessionKey) -> _Session | None:
+        """A session to read, not to change; None if it is unknown."""
+        session = self._sessions.get(key)
+        if session is None and (packed := self._idle.get(_name(key))) is not None:
+            session = _idle_session(packed, self._nodes)
+        return session
 
     def _session(self, key: SessionKey) -> _Session:
-        session = self._sessions.setdefault(key, _Session())
+        """A session to use, which is new if it is unknown."""
+        session = self._sessions.get(key)
+        if session is None:
+            packed = self._idle.pop(_name(key), None)
+            session = self._sessions[key] = _Session() if packed is None else _idle_session(packed, self._nodes)
         self._touch(key, session)
         return session
 
@@ -368,11 +408,16 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         """Forget old records. The oldest stand first; a session in use is moved to the end instead."""
         now = trio.current_time()
         while self._ended:
-            run_id, (expiry, record) = next(iter(self._ended.items()))
-            if expiry > now and len(self._ended) <= MAX_RECORDS:
+            run_id, packed = next(iter(self._ended.items()))
+            if _moment_of(packed) + RETENTION > now and len(self._ended) <= MAX_RECORDS:
                 break
             del self._ended[run_id]
-            self._forget_start(record)
+            self._forget_start(_unpacked(packed, self._nodes))
+        while self._idle:
+            name, packed = next(iter(self._idle.items()))
+            if _moment_of(packed) + SESSION_TTL > now and len(self._idle) <= MAX_RECORDS:
+                break
+            del self._idle[name]
         while self._sessions:
             key, session = next(iter(self._sessions.items()))
             if session.touched + SESSION_TTL > now and len(self._sessions) <= MAX_RECORDS:
@@ -381,6 +426,65 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
                 self._touch(key, session)
                 break
             del self._sessions[key]
+
+
+def _name(key: SessionKey) -> str:
+    """One string for user and session. The length keeps ("a", "bc") and ("ab", "c") apart."""
+    return f"{len(key.user_id)}:{key.user_id}{key.session_id}"
+
+
+def _packed(record: RunRecord, node: int) -> bytes:
+    """The record of a run that ends now, as bytes."""
+    assert record.ended_at is not None and record.reason is not None  # noqa: S101, PT018  `record_of_end` has set them
+    numbers = _NUMBERS.pack(
+        trio.current_time(),
+        math.nan if record.started_at is None else record.started_at,
+        record.ended_at,
+        record.token,
+        node,
+        _CAUSES.index(Cause(record.reason)),
+        _CLEANUPS.index(record.cleanup),
+        record.stop_requested,
+        record.cleanup_interrupted,
+    )
+    return numbers + orjson.dumps((record.run_id, record.key.user_id, record.key.session_id))
+
+
+def _moment_of(packed: bytes) -> float:
+    """When the run ended, on Trio's clock."""
+    moment: float = _MOMENT.unpack_from(packed)[0]
+    return moment
+
+
+def _unpacked(packed: bytes, nodes: Sequence[str]) -> RunRecord:
+    _, started_at, ended_at, token, node, cause, cleanup, stopped, interrupted = _NUMBERS.unpack_from(packed)
+    run_id, user_id, session_id = orjson.loads(packed[_NUMBERS.size :])
+    return RunRecord(
+        run_id=run_id,
+        key=SessionKey(user_id, session_id),
+        state=ENDS[_CAUSES[cause]],
+        reason=_CAUSES[cause].value,
+        token=token,
+        node_id=nodes[node],
+        started_at=None if math.isnan(started_at) else started_at,
+        ended_at=ended_at,
+        stop_requested=stopped,
+        cleanup=_CLEANUPS[cleanup],
+        cleanup_interrupted=interrupted,
+    )
+
+
+def _idle_session(packed: bytes, nodes: Sequence[str]) -> _Session:
+    """A session as the end of its run has left it."""
+    record = _unpacked(packed, nodes)
+    assert record.ended_at is not None  # noqa: S101  `record_of_end` has set it
+    return _Session(
+        state=record.state,
+        run_id=record.run_id,
+        node_id=record.node_id,
+        touched=_moment_of(packed),
+        touched_unix=record.ended_at,
+    )
 
 
 def _put(tombstones: OrderedDict[K, float], name: K, expiry: float, at_most: int) -> None:

@@ -46,6 +46,8 @@ ENVELOPE = 200
 
 def mass(value: Any) -> int:
     """Estimate the bytes of a value as JSON."""
+    if value is None:
+        return 8
     if isinstance(value, str):
         return len(value)
     if isinstance(value, Mapping):

@@ -5,8 +5,8 @@ which a stop, the deadline or the lease may cancel, and a nursery for its child 
 task of that nursery. It has this task for itself, so that scopes which it leaves open harm nothing else (see
 `containment`). The exit callbacks follow.
 
-The caller has to shield all of this: only the run's own scope may cancel a handler. A program that ends stops its
-runs first, and waits for them. Everything that awaits after a stop is bounded by the cleanup deadline.
+The run's scope is shielded: nothing else may cancel a handler. A program that ends stops its runs first, and waits
+for them. Everything that awaits after a stop is bounded by the cleanup deadline.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ async def drive(run: Run, handler: Handler, offered: Mapping[str, object]) -> Dr
 async def _execute_body(run: Run, handler: Handler, offered: Mapping[str, object]) -> BaseException | None:
     """Execute handler and child tasks. Returns what they raised, without the cancellation that ended them."""
     error: BaseException | None = None
+    run.scope.cancel_scope.shield = True
     try:
         with run.scope.cancel_scope:
             try:
@@ -126,7 +127,11 @@ async def _execute_handler(
         run.scope.body_ended(raised=True, rejected=_is_rejection(exc))
         raise
     run.scope.body_ended()
-    children.cancel_scope.cancel(reason=f"the handler of run {run.run_id} has returned")
+    if len(children.child_tasks) > 1:
+        children.cancel_scope.cancel(reason=f"the handler of run {run.run_id} has returned")
+    else:
+        # The nursery ends with this task, and no task is started in it any more.
+        run.children = None
 
 
 def _split_fatal(error: BaseException | None) -> tuple[BaseException | None, BaseException | None]:

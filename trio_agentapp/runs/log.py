@@ -87,7 +87,7 @@ class EventLog:
         if len(self.kept) > self._max_events or self._kept_weight > self._max_weight:
             self._forget_oldest()
         if self._parked and events:
-            self._offer(events)
+            self._offer(events, weight)
 
     def skip_to(self, number: int) -> None:
         """Events before `number` will not come. Readers that miss some get a gap."""
@@ -199,10 +199,10 @@ class EventLog:
             self._relieved.set()
             self._relieved = None
 
-    def _offer(self, events: Sequence[Event]) -> None:
+    def _offer(self, events: Sequence[Event], weight: int) -> None:
         """Have new events sent to the readers that wait, or wake them."""
         for subscriber in tuple(self._parked):
-            if not subscriber.offer(events):
+            if not subscriber.offer(events, weight):
                 self._parked.pop(subscriber, None)
                 subscriber.wake()
 

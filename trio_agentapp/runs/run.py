@@ -18,6 +18,7 @@ from typing import Any, TypeVarTuple
 import trio
 
 from ..abc import MAX_INPUT, EventSink, Lease, Renewal
+from ..late import LateEvent
 from ..protocol.builder import AnswerTooLarge, ResponseBuilder
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Phase, RunLifecycle, RunRecord
@@ -169,7 +170,7 @@ class Run:
         """When the handler sent its first item, on Trio's clock."""
         self.stopped_remotely = False
         """Whether the first stop came through the interrupt backend."""
-        self.ended = trio.Event()
+        self.ended = LateEvent()
         self.on_disconnect = on_disconnect
         self.unwatched_since: float | None = None
         self._absence: CancelAfter | None = None

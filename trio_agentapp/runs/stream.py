@@ -122,8 +122,10 @@ class Subscriber:
         log.advanced(self)
         return taken
 
-    def offer(self, events: Sequence[Event]) -> bool:
+    def offer(self, events: Sequence[Event], weight: int) -> bool:
         """Send the log's newest events from the task that has put them; False: the reader's task must be woken.
+
+        `weight` is that of all these events.
 
         That is possible while the reader waits and has read all before them. It spares a wake-up and a task switch
         for each event.
@@ -134,7 +136,7 @@ class Subscriber:
         if delivery is Delivery.REFUSED:
             return False
         self.position += len(events)
-        self.passed += sum(event.weight for event in events)
+        self.passed += weight
         self.quiet_since = trio.current_time()
         self._log.advanced(self)
         if delivery is Delivery.BEGUN:
@@ -190,8 +192,11 @@ class Subscriber:
         self._closed = True
         self._log.unsubscribe(self)
         self.wake()
-        if self._on_close is not None:
-            self._on_close()
+        # What is called here refers to this reader. Without cycles all is freed at once.
+        self.on_stalled = self.deliver = None
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close()
 
     def nudge(self) -> None:
         """Let a waiting `receive` return an empty list, so that a keep-alive is sent."""

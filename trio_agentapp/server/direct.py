@@ -8,7 +8,7 @@ from hypercorn.typing import ASGISendCallable, HTTPScope
 
 from .extensions import DIRECT_WRITER, extension
 
-__all__ = ["DirectConnection", "DirectWriter", "direct_writer_of"]
+__all__ = ["DirectConnection", "DirectWriter", "direct_writer_of", "text_frame"]
 
 
 class DirectConnection(Protocol):
@@ -63,6 +63,18 @@ class DirectWriter:
 def _chunk(data: bytes) -> bytes:
     # An empty chunk would be the end of the response.
     return data and b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def text_frame(text: bytes) -> bytes:
+    """Return a whole text message as one WebSocket frame of a server (RFC 6455, section 5.2). `text` is UTF-8."""
+    size = len(text)
+    if size < 126:
+        head = bytes((0x81, size))
+    elif size < 65536:
+        head = b"\x81\x7e" + size.to_bytes(2, "big")
+    else:
+        head = b"\x81\x7f" + size.to_bytes(8, "big")
+    return head + text
 
 
 def direct_writer_of(scope: HTTPScope, send: ASGISendCallable) -> DirectWriter | None:

@@ -14,6 +14,7 @@ __all__ = [
     "SHUTDOWN_NOTICE",
     "WEBSOCKET_STREAM",
     "add_extension",
+    "drop_extensions",
     "extension",
     "peer_of",
 ]
@@ -40,6 +41,12 @@ WEBSOCKET_STREAM = "trio_agentapp.websocket"
 def add_extension(scope: Scope, name: str, value: object) -> None:
     extended: Any = scope
     extended["extensions"] = {**(extended.get("extensions") or {}), name: value}
+
+
+def drop_extensions(scope: Scope) -> None:
+    """Forget the extensions of a request that has ended. Most refer to what refers to the scope."""
+    extended: Any = scope
+    extended["extensions"] = {}
 
 
 def extension(scope: Scope, name: str) -> Any:

@@ -59,9 +59,11 @@ CLOSE_TIMEOUT = 5.0
 """Seconds to close once the peer has gone: local work, except for TLS and for an HTTP/2 stream that was reset."""
 
 MAX_NAMES = 256
-"""Names of headers that are encoded once and shared by all responses, which keep theirs to their end."""
+"""Names of headers, and values, that are encoded once and shared by all responses."""
 
 _encoded_name = lru_cache(MAX_NAMES)(lambda name: name.lower().encode())
+
+_encoded_value = lru_cache(MAX_NAMES)(str.encode)
 
 END: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_body": False}
 
@@ -174,10 +176,15 @@ class HTTPConnection(TrioASGIHTTPConnection):
             self._wind_down()
 
     async def _respond_in_scope(self, send: ASGISendCallable) -> None:
-        with self._responding:
-            await self._respond(self._request, send)
-        if self._was_cut and self.scope["http_version"] == "2":
-            await self._end_cut(send)
+        try:
+            with self._responding:
+                await self._respond(self._request, send)
+            if self._was_cut and self.scope["http_version"] == "2":
+                await self._end_cut(send)
+        finally:
+            # The request and the body refer to this connection. Without cycles all is freed at once.
+            del self._request
+            self._stream = None
 
     async def _respond(self, request: Request, send: ASGISendCallable) -> None:
         response = await self._handle(request)
@@ -248,9 +255,14 @@ class HTTPConnection(TrioASGIHTTPConnection):
                 writer = None if stream is None else direct_writer_of(self.scope, send)
                 if stream is not None and writer is not None and stream.begins_at_once:
                     writer.hold_head()
-                await self._send_start(send, response)
+                start = await self._send_start(send, response)
                 if stream is not None:
                     stream.writer = writer
+                if writer is not None:
+                    # They are sent. Response and start live as long as the stream, and would keep a KiB of them.
+                    response.headers.clear()
+                    start["headers"] = ()
+                del start
                 # A response to HEAD has no body, and a stream could last for ever.
                 if head_only and not isinstance(body, DataBody):
                     return
@@ -260,8 +272,8 @@ class HTTPConnection(TrioASGIHTTPConnection):
                     else:
                         await self._send_data(send, data)
 
-    async def _send_start(self, send: ASGISendCallable, response: ResponseTypes) -> None:
-        headers = [(_encoded_name(name), value.encode()) for name, value in response.headers.items()]
+    async def _send_start(self, send: ASGISendCallable, response: ResponseTypes) -> HTTPResponseStartEvent:
+        headers = [(_encoded_name(name), _encoded_value(value)) for name, value in response.headers.items()]
         if not self._received_all and self.scope["http_version"] != "2" and self._has_body():
             # The connection will be closed, because the rest of the body stands before the next request. A proxy
             # that does not know would send its next request on it, and answer 502.
@@ -274,6 +286,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         self._started = True
         self._status = response.status_code
         await send(start)
+        return start
 
     def _has_body(self) -> bool:
         headers = self._request.headers

@@ -66,6 +66,10 @@ class Messages:
             listener.take(self._kept.pop(0))
         self._note_change()
 
+    def close(self) -> None:
+        """The request has ended: drop what still comes, and forget the listener."""
+        self.pass_to(_NOBODY)
+
     def shut_down(self) -> None:
         """Call this when the request is cancelled: no task of a listener would see it."""
         if self._listener is not None:
@@ -80,6 +84,19 @@ class Messages:
         if self._changed is not None:
             self._changed.set()
             self._changed = None
+
+
+class _Nobody:
+    """The listener of a request that has ended."""
+
+    def take(self, message: ASGIReceiveEvent) -> None:
+        pass
+
+    def shut_down(self) -> None:
+        pass
+
+
+_NOBODY = _Nobody()
 
 
 class RequestGroup(TaskGroup):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
 from typing import Any
 
 import trio
@@ -56,7 +57,8 @@ class ReadAhead:
     """
 
     def __init__(self, protocol: H11Protocol, stream: Any) -> None:
-        self._protocol = protocol
+        # The protocol refers to this. Without a cycle both are freed at once.
+        self._protocol = weakref.proxy(protocol)
         self._stream = stream
         self._is_turn = False
         self._reading = trio.CancelScope()

@@ -21,10 +21,19 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIReceiveCallable, ASGISendCallable, ConnectionState, Scope
 from hypercorn.utils import parse_socket_addr
 
+from ..late import LateLock
 from ..runs.failures import is_cancelled
 from .config import ServerConfig
 from .direct import DirectConnection, DirectWriter
-from .extensions import ABORT, DIRECT_WRITER, MESSAGES, add_extension, extension
+from .extensions import (
+    ABORT,
+    DIRECT_WRITER,
+    MESSAGES,
+    WEBSOCKET_STREAM,
+    add_extension,
+    drop_extensions,
+    extension,
+)
 from .messages import Messages, RequestGroup
 from .read_ahead import MAX_RECEIVED, ClientLeft, ReadAhead, receive
 
@@ -44,7 +53,11 @@ TURN_BYTES = 256 * 1024
 
 
 class _Requests:
-    """The app as one connection sees it: adds `ABORT` to scopes, and can cancel the requests in progress."""
+    """The app as one connection sees it: adds `ABORT` to scopes, and can cancel the requests in progress.
+
+    What a request leaves behind has no reference cycle, so that it is freed at once. The garbage collector would
+    have some hundred objects to find for each, and its pauses delay all streams.
+    """
 
     def __init__(self, app: AppWrapper, abort: Callable[[], None]) -> None:
         self._app = app
@@ -65,16 +78,27 @@ class _Requests:
     ) -> None:
         self.any_yet = True
         add_extension(scope, ABORT, self._abort)
-        if self.direct is not None and scope["type"] == "http" and scope["http_version"] == "1.1":
-            add_extension(scope, DIRECT_WRITER, DirectWriter(self.direct, send))
+        if self.direct is not None and scope["type"] != "lifespan" and scope["http_version"] == "1.1":
+            if scope["type"] == "http":
+                add_extension(scope, DIRECT_WRITER, DirectWriter(self.direct, send))
+            elif (stream := extension(scope, WEBSOCKET_STREAM)) is not None:
+                stream.direct = self.direct
+        messages: Messages | None = extension(scope, MESSAGES)
         with trio.CancelScope() as request:
-            self._live[request] = extension(scope, MESSAGES)
+            self._live[request] = messages
             if self._cancelled:
                 request.cancel(reason="the server is shutting down")
             try:
                 await self._app(scope, receive, send, sync_spawn, call_soon)
             finally:
                 del self._live[request]
+                drop_extensions(scope)
+                if messages is not None:
+                    messages.close()
+
+    def leave(self) -> None:
+        """The connection has ended."""
+        self._abort, self.direct = _do_nothing, None
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -87,6 +111,10 @@ class _Requests:
         for messages in self._live.values():
             if messages is not None:
                 messages.shut_down()
+
+
+def _do_nothing() -> None:
+    pass
 
 
 class GuardedConnection(TCPServer):
@@ -169,7 +197,10 @@ class GuardedConnection(TCPServer):
         await self.idle_task.stop()
 
     def _leave(self) -> None:
-        """Called at the end of the connection."""
+        """Called at the end of the connection. Breaks its reference cycles, see `_Requests`."""
+        self.requests.leave()
+        if hasattr(self, "protocol"):
+            del self.protocol
 
     async def protocol_send(self, event: Event) -> None:
         """Send as Hypercorn does, except that a cancelled sender neither loses bytes nor hides a disconnect.
@@ -272,6 +303,7 @@ class Connection(GuardedConnection):
         super().__init__(app, config, context, state, stream)
         # Half a KiB that is not needed: see `_begin_idle`.
         del self.idle_task
+        self.send_lock = LateLock()  # type: ignore[assignment]
         self._live = live
         self.unsent = b""
         self._holding = False
@@ -287,6 +319,7 @@ class Connection(GuardedConnection):
 
     def _leave(self) -> None:
         self._live.discard(self)
+        super()._leave()
 
     async def _do_handshake(self) -> bool:
         """Do the handshake of TLS, which a shutdown ends."""
@@ -344,14 +377,19 @@ class Connection(GuardedConnection):
         """Write to the socket directly; only what it does not accept at once is sent Hypercorn's way, and waits.
 
         Most writes of a stream fit, and then cost one system call in place of a lock, a shield and two checkpoints
-        (`docs/discussion/hot-path.md`). TLS and WebSockets always go Hypercorn's way.
+        (`docs/discussion/hot-path.md`). TLS and WebSockets always go Hypercorn's way here.
         """
         if type(event) is Updated:
             self._note_idle(event.idle)
             return
-        if type(event) is not RawData or not self._plain or self.send_lock.locked() or self._is_websocket():
+        if type(event) is not RawData or not self._plain or self.send_lock.locked():
             self._holding = False
             await super().protocol_send(event)
+            return
+        if self._is_websocket():
+            # With the rest of `write_now`. The lock is free, so this task gets it before any other one runs.
+            data, self.unsent = self.unsent + event.data, b""
+            await super().protocol_send(RawData(data=data))
             return
         # The rest of a direct write comes first. No other task can have sent since: that write found the lock free.
         data, self.unsent = self.unsent + event.data, b""

@@ -27,6 +27,7 @@ from wsproto.events import CloseConnection, Event, Message, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError
 
+from .direct import DirectConnection, text_frame
 from .extensions import WEBSOCKET_STREAM, add_extension
 
 __all__ = ["PING_INTERVAL", "WebSocketStream"]
@@ -50,6 +51,8 @@ class WebSocketStream(WSStream):
             await app(scope, *rest)
 
         super().__init__(app_with_stream, *args)  # type: ignore[arg-type]  # it only passes its arguments on
+        self.direct: DirectConnection | None = None
+        """The connection, if its socket can be written to directly: not over TLS or HTTP/2."""
         self._disconnected = trio.Event()
         self._received_any = False
         self._refused = False
@@ -65,6 +68,22 @@ class WebSocketStream(WSStream):
         if self.closed or self.connection.state is not ConnectionState.OPEN:
             return
         await self._send_bytes(b"".join([self.connection.send(TextMessage(data=text)) for text in texts]))
+
+    def write_texts(self, texts: Sequence[bytes]) -> bool:
+        """Write messages to the socket from any task, without blocking. Returns False if nothing was written.
+
+        Compression is never negotiated, so a frame needs no state. Nothing comes between the parts of a frame: what
+        the socket does not accept is sent before anything else (`pending`), and nothing is written while another
+        task sends, or after a close frame.
+        """
+        if self.direct is None or self.closed or self.connection.state is not ConnectionState.OPEN:
+            return False
+        return self.direct.write_now(b"".join(map(text_frame, texts)))
+
+    @property
+    def pending(self) -> bool:
+        """Whether the rest of a message waits to be sent. Call `send_texts`, with nothing if there is nothing."""
+        return self.direct is not None and bool(self.direct.unsent)
 
     async def _send_bytes(self, data: bytes) -> None:
         try:

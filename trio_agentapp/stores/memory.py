@@ -57,6 +57,8 @@ class MemorySessionStore(ShelvedSessions):
 
 @attrs.define
 class Entry:
+    """The record and the turns of one session, while a call uses them."""
+
     record: Record = attrs.field(factory=Record)
     turns: list[Turn] = attrs.field(factory=list)
 
@@ -68,6 +70,20 @@ class Entry:
     def size(self) -> int:
         return self.record.size + sum(len(turn.messages) for turn in self.turns)
 
+    def packed(self) -> tuple[Any, ...]:
+        """The same as one tuple of bytes, strings and numbers, which the garbage collector passes over."""
+        turns = (part for turn in self.turns for part in (turn.run_id, turn.token, turn.count, turn.messages))
+        record = self.record
+        return record.value, record.before, record.writer, record.fence, *turns
+
+    @classmethod
+    def unpacked(cls, packed: tuple[Any, ...]) -> Entry:
+        turns = [Turn(*packed[at : at + 4]) for at in range(4, len(packed), 4)]
+        return cls(Record(*packed[:4]), turns)
+
+
+EMPTY = Entry().packed()
+
 
 class MemoryShelf(Shelf):
     """A shelf in memory. A deleted session keeps its record, so that late writers are still refused."""
@@ -75,8 +91,7 @@ class MemoryShelf(Shelf):
     def __init__(self, max_entries: int, max_bytes: int) -> None:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
-        self._entries: OrderedDict[SessionKey, Entry] = OrderedDict()
-        self._sizes: dict[SessionKey, int] = {}
+        self._entries: OrderedDict[SessionKey, tuple[Any, ...]] = OrderedDict()
         self._total = 0
         self._warned = False
 
@@ -121,20 +136,18 @@ class MemoryShelf(Shelf):
         return [turn.messages for turn in turns[len(turns) - min(limit, len(turns)) if limit is not None else 0 :]]
 
     def _find(self, key: SessionKey) -> Entry:
-        entry = self._entries.get(key)
-        if entry is None:
+        packed = self._entries.get(key)
+        if packed is None:
             return Entry()
         self._entries.move_to_end(key)
-        return entry
+        return Entry.unpacked(packed)
 
     def _keep(self, key: SessionKey, entry: Entry) -> None:
-        self._entries[key] = entry
-        size = entry.size
-        self._total += size - self._sizes.get(key, 0)
-        self._sizes[key] = size
+        self._forget(key)
+        self._entries[key] = entry.packed()
+        self._total += entry.size
         while len(self._entries) > self._max_entries or (self._total > self._max_bytes and len(self._entries) > 1):
-            oldest, forgotten = self._entries.popitem(last=False)
-            self._total -= self._sizes.pop(oldest)
+            forgotten = self._forget(next(iter(self._entries)))
             if not forgotten.empty and not self._warned:
                 self._warned = True
                 logger.warning(
@@ -142,3 +155,8 @@ class MemoryShelf(Shelf):
                     self._max_entries,
                     self._max_bytes // 2**20,
                 )
+
+    def _forget(self, key: SessionKey) -> Entry:
+        entry = Entry.unpacked(self._entries.pop(key, EMPTY))
+        self._total -= entry.size
+        return entry

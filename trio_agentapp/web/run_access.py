@@ -86,7 +86,8 @@ class RunAccess:
     ) -> Watched:
         """Start a run and watch it. If this request or its idempotency key has started a run already, watch that.
 
-        Ids that the request lacks are filled in. `body` is the request as the client sent it.
+        Ids that the request lacks are filled in. `body` is the request as the client sent it; it counts only with a
+        key.
 
         Raises:
             Forbidden: the caller may not start runs of this user.

@@ -48,8 +48,9 @@ class RunRoutes:
         principal = await self.access.gate.identify(request)
         asked = await read_request(request)
         caller = Caller(principal, asked.user_id)
-        body = await request.get_data(True, False, False)
-        watched = await self.access.start(caller, asked, idempotency_key=idempotency_key(request), body=body)
+        pinned_by = idempotency_key(request)
+        body = b"" if pinned_by is None else await request.get_data(True, False, False)
+        watched = await self.access.start(caller, asked, idempotency_key=pinned_by, body=body)
         hold_watch(request, watched.subscriber)
         headers = run_headers(request, watched.run_id, watched.session_id)
         streamed = self.stream_by_default and not asked.background if asked.stream is None else asked.stream

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, cast
 
@@ -17,6 +18,7 @@ from ..runs import Delivery, Gap, Subscriber
 from ..runs.runner import Watched
 from ..runs.stream import BATCH_WEIGHT
 from ..server.stream_body import StreamBody, event_stream_response
+from .pace import Pace
 from .run_access import wind_down
 
 __all__ = [
@@ -29,15 +31,8 @@ __all__ = [
     "run_stream",
 ]
 
-
 WATCH = "trio_agentapp.watch"
 """The key in a request's scope of the reader that was opened for it, until the response holds the reader."""
-
-WINDOW = 0.002
-"""Seconds between two writes of a stream in a burst: the events of that time are sent in one write."""
-
-BURST = 8
-"""Writes in quick succession that make a burst. Slower streams, and short ones, never wait."""
 
 
 class Spelling(Protocol):
@@ -93,8 +88,7 @@ class EventStreamBody(StreamBody):
         self._begun = self._over = False
         self._unsent = b""
         """Frames of events that were taken and could not be written at once."""
-        self._written_at = 0.0
-        self._in_succession = 0
+        self._pace = Pace()
         # A client that reads too slowly is disconnected. It can resume after the last id that it has received.
         subscriber.on_stalled = self.cut
         subscriber.deliver = self._deliver
@@ -120,8 +114,7 @@ class EventStreamBody(StreamBody):
             first = self._spelled(await self.subscriber.receive()) if self.subscriber.ready else b""
             return self._spelling.preamble + first
         while not self._over and (self._unsent or not self._spelling.ended):
-            if self._in_succession >= BURST:
-                await trio.sleep_until(self._written_at + WINDOW)
+            await self._pace.wait()
             try:
                 while not (batch := await self.subscriber.receive()):
                     if self._unsent or self._spelling.ended:
@@ -138,18 +131,18 @@ class EventStreamBody(StreamBody):
                 # The stream ends without a terminal event, so the client knows that it must resume.
                 break
             if data := self._taken() + self._spelled(batch):
-                self._note_write()
+                self._pace.note_write()
                 return data
         raise StopAsyncIteration
 
     def _deliver(self, events: Sequence[Event]) -> Delivery:
         """Write new events from the run's task, while this body waits for them and has nothing else to send."""
-        if self.writer is None or self._in_succession >= BURST:
+        if self.writer is None or self._pace.in_burst:
             return Delivery.REFUSED
         data = self._spelled(events)
         sent = not data or (len(data) <= BATCH_WEIGHT and self.writer.write(data))
         if data and sent:
-            self._note_write()
+            self._pace.note_write()
         if not sent:
             # A spelling keeps state, so nothing is spelled twice.
             self._unsent = data
@@ -163,11 +156,6 @@ class EventStreamBody(StreamBody):
         unsent, self._unsent = self._unsent, b""
         return unsent
 
-    def _note_write(self) -> None:
-        now = trio.current_time()
-        self._in_succession = self._in_succession + 1 if now - self._written_at < 2 * WINDOW else 0
-        self._written_at = now
-
     def wind_down(self) -> None:
         self._on_wind_down()
 
@@ -177,7 +165,7 @@ def run_stream(watched: Watched, spelling: Spelling, headers: Mapping[str, str])
 
     The reader is closed with the response; `on_disconnect` decides what becomes of the run then.
     """
-    body = EventStreamBody(watched.subscriber, spelling, on_wind_down=lambda: wind_down(watched))
+    body = EventStreamBody(watched.subscriber, spelling, on_wind_down=partial(wind_down, watched))
     return event_stream_response(body, dict(headers))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -12,10 +13,12 @@ from ...errors import RequestError
 from ...protocol.codec import encode_event
 from ...protocol.events import Event, ResponseEvent
 from ...protocol.lifecycle import RunState
-from ...runs import Gap, Subscriber
+from ...runs import Delivery, Gap, Subscriber
 from ...runs.runner import Watched
+from ...runs.stream import BATCH_WEIGHT
 from ...server.problems import problem_body
 from ..identity import Caller
+from ..pace import Pace
 from ..run_access import RunAccess
 from .writer import SocketWriter
 
@@ -34,6 +37,9 @@ class SocketRun:
         self.caller = caller
         self.watched: Watched | None = None
         self.scope = trio.CancelScope()
+        self._pace = Pace()
+        self._state: str | None = None
+        """The run's state at its end, once its last event was sent."""
 
     async def follow(
         self,
@@ -66,19 +72,40 @@ class SocketRun:
             {"type": "started", "id": self.id, "run_id": watched.run_id, "session_id": watched.session_id}
         )
         before = b'{"type":"event","id":%b,"event":' % orjson.dumps(self.id)
-        state: str | None = None
-        while True:
-            try:
-                batch = await subscriber.receive()
-            except (trio.EndOfChannel, trio.ClosedResourceError):
-                return state
-            if not batch:
-                # No event for a while. The pings of the socket are its keep-alive.
-                continue
-            await writer.write([_encoded(before, self.id, item) for item in batch])
-            end = batch[-1]
-            if isinstance(end, ResponseEvent) and end.terminal:
-                state = STATES.get(end.status, RunState.ERROR).value
+        subscriber.deliver = partial(self._deliver, writer, before)
+        try:
+            while True:
+                await self._pace.wait()
+                try:
+                    batch = await subscriber.receive()
+                except (trio.EndOfChannel, trio.ClosedResourceError):
+                    return self._state
+                if batch:
+                    await writer.write([_encoded(before, self.id, item).decode() for item in batch])
+                    self._note(batch[-1])
+                elif writer.pending:
+                    await writer.flush()
+                # Otherwise there was no event for a while. The pings of the socket are its keep-alive.
+        finally:
+            subscriber.deliver = None
+            if writer.pending:
+                # A client that has detached must not get half a message until there is another one.
+                with trio.CancelScope(shield=True):
+                    await writer.flush()
+
+    def _deliver(self, writer: SocketWriter, before: bytes, events: Sequence[Event]) -> Delivery:
+        """Write new events from the task of the run, while this one waits for them."""
+        if self._pace.in_burst or sum(event.weight for event in events) > BATCH_WEIGHT:
+            return Delivery.REFUSED
+        if not writer.write_now([_encoded(before, self.id, event) for event in events]):
+            return Delivery.REFUSED
+        self._note(events[-1])
+        return Delivery.BEGUN if writer.pending else Delivery.SENT
+
+    def _note(self, last: Event | Gap) -> None:
+        self._pace.note_write()
+        if isinstance(last, ResponseEvent) and last.terminal:
+            self._state = STATES.get(last.status, RunState.ERROR).value
 
 
 def error_message(id: str | None, error: RequestError) -> Mapping[str, Any]:
@@ -88,7 +115,7 @@ def error_message(id: str | None, error: RequestError) -> Mapping[str, Any]:
     return {"type": "error", "id": id, "error": body}
 
 
-def _encoded(before: bytes, id: str, item: Event | Gap) -> str:
+def _encoded(before: bytes, id: str, item: Event | Gap) -> bytes:
     if isinstance(item, Gap):
-        return orjson.dumps({"type": "gap", "id": id, "from": item.start, "to": item.stop}).decode()
-    return (before + encode_event(item) + b"}").decode()
+        return orjson.dumps({"type": "gap", "id": id, "from": item.start, "to": item.stop})
+    return before + encode_event(item) + b"}"

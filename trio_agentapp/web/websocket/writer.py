@@ -52,6 +52,22 @@ class SocketWriter:
             # Sending to a client that has gone returns at once. The checkpoint lets the disconnect be noticed.
             await trio.lowlevel.checkpoint()
 
+    def write_now(self, texts: list[bytes]) -> bool:
+        """Write text messages from any task, if the socket accepts them at once; False: nothing was written.
+
+        What it does not accept of the last one is sent before anything else: call `flush` then.
+        """
+        return self._stream is not None and not self._turn.locked() and self._stream.write_texts(texts)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a part of a message waits for `flush`."""
+        return self._stream is not None and self._stream.pending
+
+    async def flush(self) -> None:
+        """Wait until the socket has accepted the rest of the last message."""
+        await self.write([])
+
     async def watch(self) -> None:
         """Abort the connection when a write takes too long.
 

@@ -1,0 +1,48 @@
+"""The routes of the app: Quart's, which remember the paths without parameters that were found."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any
+
+from quart.routing import QuartMap
+from werkzeug.routing import Rule
+from werkzeug.routing.matcher import StateMachineMatcher
+
+__all__ = ["RouteMap"]
+
+MAX_FOUND = 1024
+"""Searches that are remembered. Their number is about that of the routes; a route for any method has no limit."""
+
+
+class _Matcher(StateMachineMatcher):
+    """Searches each path without parameters once.
+
+    A search costs a closure that calls itself, which only the garbage collector can free.
+    """
+
+    def __init__(self, merge_slashes: bool) -> None:
+        super().__init__(merge_slashes)
+        self._found: dict[tuple[str, str, str, bool], Rule] = {}
+
+    def add(self, rule: Rule) -> None:
+        self._found.clear()
+        super().add(rule)
+
+    def match(self, domain: str, path: str, method: str, websocket: bool) -> tuple[Rule, MutableMapping[str, Any]]:
+        search = (domain, path, method, websocket)
+        rule = self._found.get(search)
+        if rule is not None:
+            return rule, {}
+        rule, values = super().match(domain, path, method, websocket)
+        if not values and len(self._found) < MAX_FOUND:
+            self._found[search] = rule
+        return rule, values
+
+
+class RouteMap(QuartMap):
+    """The `url_map_class` of the app."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._matcher = _Matcher(self.merge_slashes)
