@@ -33,6 +33,8 @@ class ServerConfig(Config):
     header_timeout: float = 15.0
     """Seconds for the headers of a connection's first request, so that idle connections cannot pile up."""
     include_server_header = False
+    max_connections: int = 20_000
+    """Open connections. Further ones are closed at once: each costs memory and a file descriptor."""
     keep_alive_timeout = 75.0  # above the usual 60 s of load balancers, which must be the ones to close
     shutdown_timeout = math.inf  # the lifespan bounds itself, and the launcher's watchdog bounds everything
     ssl_handshake_timeout = 15.0

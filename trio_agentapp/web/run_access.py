@@ -14,7 +14,7 @@ import attrs
 import orjson
 import trio
 
-from ..abc import BaseInterruptBackend, IdempotencyKeys, InputAnswer, RunInbox, RunListing
+from ..abc import MAX_INPUT, BaseInterruptBackend, IdempotencyKeys, InputAnswer, RunInbox, RunListing
 from ..errors import (
     IdempotencyConflict,
     QueueFull,
@@ -273,7 +273,7 @@ class RunAccess:
         if answer is InputAnswer.GONE:
             raise RunEnded
         if answer is InputAnswer.FULL:
-            raise QueueFull("The input queue of this run is full.", retry_after=1.0)
+            raise QueueFull("The input queue of this run is full.", limit="queued_inputs", quota=MAX_INPUT)
 
     async def list_questions(
         self,
