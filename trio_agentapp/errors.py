@@ -388,10 +388,10 @@ class MisdirectedRequest(RequestError):
 
 
 class LimitReached(RequestError):
-    """A limit is reached. Making the error counts the refusal.
+    """A limit is reached. An error with the name of its limit counts the refusal when it is made.
 
-    `limit` is its name in docs/reference/limits.md. `quota`: how many there may be, at once or, with a `window`, in
-    that many seconds.
+    `limit` is that name, from docs/reference/limits.md. `quota`: how many there may be, at once or, with a
+    `window`, in that many seconds.
     """
 
     code, status, title, retryable = "rate_limited", 429, "Limit reached", True
@@ -403,19 +403,21 @@ class LimitReached(RequestError):
         self,
         detail: str = "",
         *,
-        limit: str,
-        quota: int,
+        limit: str = "",
+        quota: int = 0,
         window: float | None = None,
         retry_after: float = 1.0,
     ) -> None:
         super().__init__(detail, retry_after=retry_after)
-        self.limit = limit
-        self.quota = quota
-        self.window = window
-        note_refusal(limit)
+        if limit:
+            self.limit, self.quota = limit, quota
+            if window is not None:
+                self.window = window
+            note_refusal(limit)
 
     def extra(self) -> Mapping[str, Any]:
-        return {"limit": self.limit}
+        window = {} if self.window is None else {"window": self.window}
+        return {"limit": self.limit, "quota": self.quota, **window} if self.limit else {}
 
     def advice(self) -> Mapping[str, str]:
         """Return `Retry-After`, and the fields of draft-ietf-httpapi-ratelimit-headers-09."""

@@ -117,7 +117,7 @@ class Rates:
         # Two old ones are looked at for each new one, so that the full ones are forgotten without a task for that.
         for _ in range(min(2, len(self._buckets))):
             oldest, bucket = self._buckets.popitem(last=False)
-            if max(bucket.full_at, bucket.refused_until) > now and len(self._buckets) < MAX_BUCKETS:
+            if max(bucket.full_at, bucket.refused_until) > now and len(self._buckets) < MAX_BUCKETS - 1:
                 self._buckets[oldest] = bucket
         bucket = self._buckets[principal] = _Bucket(now)
         return bucket

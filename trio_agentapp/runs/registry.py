@@ -25,7 +25,7 @@ from .question_poster import QuestionPoster
 from .run import Run
 from .services import KeptServices
 from .task import Node, Remember, RunTask, Undo
-from .ticker import Ticker
+from .ticker import MAX_NODE_WEIGHT, Ticker
 
 __all__ = ["MAX_RUNS", "MAX_RUNS_PER_USER", "RegistryStatistics", "RunRegistry"]
 
@@ -228,6 +228,12 @@ class RunRegistry:
                 f"The limit of open runs on this node is reached ({self._max_runs}).",
                 limit="runs_per_node",
                 quota=self._max_runs,
+            )
+        if self.ticker.weight > MAX_NODE_WEIGHT:
+            raise TooManyRuns(
+                "The events of the open runs on this node take all the memory for them.",
+                limit="event_bytes_per_node",
+                quota=MAX_NODE_WEIGHT,
             )
         if self._by_user.get(run.key.user_id, 0) >= self._max_runs_per_user:
             raise TooManyRuns(

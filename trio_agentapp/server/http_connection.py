@@ -39,6 +39,7 @@ from quart.wrappers.response import DataBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.wrappers import Response as WerkzeugResponse
 
+from ..refusals import note_refusal
 from ..runs.containment import contain, unwrap
 from ..runs.failures import is_cancelled
 from .direct import direct_writer_of
@@ -62,6 +63,9 @@ MAX_NAMES = 256
 """Names of headers that are encoded once and shared by all responses, which keep theirs to their end."""
 
 _encoded_name = lru_cache(MAX_NAMES)(lambda name: name.lower().encode())
+
+LIMITS = {408: "body_time", 413: "body"}
+"""Statuses that stand for one limit each. They are counted here because each protocol makes its own responses."""
 
 END: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_body": False}
 
@@ -261,6 +265,8 @@ class HTTPConnection(TrioASGIHTTPConnection):
         }
         self._started = True
         self._status = response.status_code
+        if self._status in LIMITS:
+            note_refusal(LIMITS[self._status])
         await send(start)
 
     async def _send_data(self, send: ASGISendCallable, data: bytes | str) -> None:
@@ -303,6 +309,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
             self.scope["method"],
             self.scope["path"],
         )
+        note_refusal("unread_time")
         self._was_cut = True
         self._responding.cancel(reason="the client does not read")
         abort = extension(self.scope, ABORT)

@@ -19,6 +19,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIReceiveCallable, ASGISendCallable, ConnectionState, Scope
 from hypercorn.utils import parse_socket_addr
 
+from ..refusals import note_refusal
 from ..runs.failures import is_cancelled
 from .config import ServerConfig
 from .direct import DirectConnection, DirectWriter
@@ -299,6 +300,8 @@ class Connection(GuardedConnection):
                 return await receive(self.stream)
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 return None
+        if not self.requests.any_yet and not self.context.terminated.is_set():
+            note_refusal("head_time")
         # Bounded, because the closing message of TLS can block.
         with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
             await self._initiate_server_close()

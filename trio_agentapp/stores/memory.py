@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from ..protocol.ids import SessionKey
+from ..refusals import note_refusal
 from .record import Record
 from .shelf import Shelf, ShelvedSessions, ShelvedStates
 from .turns import Turn, surplus
@@ -21,6 +22,10 @@ logger = logging.getLogger("trio_agentapp.stores")
 
 MAX_STATES = 10_000
 """Sessions of one store. Beyond it the least recently used one is forgotten, and a warning is logged."""
+
+MAX_STATES_PER_USER = 1000
+"""Sessions of one user in a store. Beyond it the user's own least recently used ones are forgotten, a tenth at a
+time, so that nobody makes the store forget others by opening sessions."""
 
 MAX_MEMORY_BYTES = 256 * 2**20
 """Bytes of one store, with the same rule."""
@@ -77,6 +82,7 @@ class MemoryShelf(Shelf):
         self._max_bytes = max_bytes
         self._entries: OrderedDict[SessionKey, Entry] = OrderedDict()
         self._sizes: dict[SessionKey, int] = {}
+        self._of_user: Counter[str] = Counter()
         self._total = 0
         self._warned = False
 
@@ -128,13 +134,21 @@ class MemoryShelf(Shelf):
         return entry
 
     def _keep(self, key: SessionKey, entry: Entry) -> None:
+        if key not in self._entries:
+            self._of_user[key.user_id] += 1
         self._entries[key] = entry
         size = entry.size
         self._total += size - self._sizes.get(key, 0)
         self._sizes[key] = size
+        if self._of_user[key.user_id] > MAX_STATES_PER_USER:
+            note_refusal("stored_sessions_per_user")
+            own = [known for known in self._entries if known.user_id == key.user_id]
+            for known in own[: MAX_STATES_PER_USER // 10]:
+                self._forget(known)
         while len(self._entries) > self._max_entries or (self._total > self._max_bytes and len(self._entries) > 1):
-            oldest, forgotten = self._entries.popitem(last=False)
-            self._total -= self._sizes.pop(oldest)
+            oldest = next(iter(self._entries))
+            forgotten = self._forget(oldest)
+            note_refusal("stored_sessions")
             if not forgotten.empty and not self._warned:
                 self._warned = True
                 logger.warning(
@@ -142,3 +156,10 @@ class MemoryShelf(Shelf):
                     self._max_entries,
                     self._max_bytes // 2**20,
                 )
+
+    def _forget(self, key: SessionKey) -> Entry:
+        self._total -= self._sizes.pop(key)
+        self._of_user[key.user_id] -= 1
+        if not self._of_user[key.user_id]:
+            del self._of_user[key.user_id]
+        return self._entries.pop(key)

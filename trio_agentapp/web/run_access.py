@@ -30,6 +30,7 @@ from ..protocol.lifecycle import Cause, Phase, RunRecord, RunState, StopReceipt
 from ..protocol.message import Message
 from ..protocol.message_json import encode_message
 from ..protocol.request import AgentRequest
+from ..refusals import note_refusal
 from ..runs import Run, RunRegistry, Subscriber, Viewing, stop_run
 from ..runs.runner import Runner, Watched, fill_ids
 from .identity import Action, Caller, Gate
@@ -37,6 +38,15 @@ from .identity import Action, Caller, Gate
 __all__ = ["Known", "RunAccess", "wind_down"]
 
 LISTED_AT_ONCE = 100
+
+MAX_MESSAGES = 4096
+"""Messages of one request. Front ends send the whole history with each turn, and stores keep 1000 messages."""
+
+MAX_ATTACHMENTS = 256
+"""Images, audio, videos and files of one request, by URL or in the body."""
+
+ATTACHED = ("image", "audio", "video", "file")
+"""Types of content that are attachments. The calls of tools and their outputs are data."""
 
 POLL_INTERVAL = 0.02
 """Seconds between two looks at a run that another request is about to start."""
@@ -89,11 +99,13 @@ class RunAccess:
         Ids that the request lacks are filled in. `body` is the request as the client sent it.
 
         Raises:
+            ValidationError: the request has more messages or attachments than a run takes.
             Forbidden: the caller may not start runs of this user.
             IdempotencyConflict: the key was used before, with another body.
             And what `Runner.start` raises. Nothing was started then.
         """
         assert self.runner is not None  # noqa: S101  without a handler there are no routes of runs
+        _check_size(asked)
         user_id = caller.user_id
         key, run_id = fill_ids(asked, user_id=user_id)
         pinned = None
@@ -343,6 +355,18 @@ class RunAccess:
                     return found, record.run_id if more else None
             if before is None:
                 return found, None
+
+
+def _check_size(asked: AgentRequest) -> None:
+    if len(asked.input) > MAX_MESSAGES:
+        note_refusal("messages")
+        raise ValidationError([("$.input", f"must have at most {MAX_MESSAGES} messages, not {len(asked.input)}")])
+    attachments = sum(part.type in ATTACHED for message in asked.input for part in message.content)
+    if attachments > MAX_ATTACHMENTS:
+        note_refusal("attachments")
+        raise ValidationError(
+            [("$.input", f"must have at most {MAX_ATTACHMENTS} images and files, not {attachments}")]
+        )
 
 
 def wind_down(watched: Watched) -> None:
