@@ -394,7 +394,7 @@ class LimitReached(RequestError):
     `window`, in that many seconds.
     """
 
-    code, status, title, retryable = "rate_limited", 429, "Limit reached", True
+    code, status, title, retryable = "limit_reached", 429, "Limit reached", True
     limit = ""
     quota = 0
     window: float | None = None
