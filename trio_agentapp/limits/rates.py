@@ -70,13 +70,6 @@ class Rates:
             self.taken[principal] = self.taken.get(principal, 0) + 1
         return 0.0
 
-    def left(self, principal: str) -> float:
-        """The tokens that are left; less than 1 if the next one is refused."""
-        bucket = self._buckets.get(principal)
-        if bucket is None or not self.interval:
-            return float(self.size)
-        return self.size - max(0.0, bucket.full_at - trio.current_time()) / self.interval
-
     async def admit(self, principal: str | None) -> None:
         """Take a token. Raises TooManyRequests, after a pause if this principal was refused just before."""
         if missing := self.take(principal):

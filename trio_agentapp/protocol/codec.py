@@ -50,7 +50,7 @@ def decode_json(raw: bytes) -> object:
     except orjson.JSONDecodeError as error:
         if "UTF-8" in error.msg:
             raise MalformedBody("The body is not JSON: it is not valid UTF-8.") from error
-        if "recursion" in error.msg.lower():
+        if "limit" in error.msg:  # "depth limit exceeded", in older versions "Recursion limit reached"
             note_refusal("nesting")
         # orjson's message names a place and a rule, and quotes neither the client nor our code.
         place = f"line {error.lineno}, column {error.colno}"

@@ -105,14 +105,11 @@ class Gate:
         if self._authenticate is None:
             await self._requests.admit(address)
             return None
-        failures = None if address is None else f"failures of {address}"
-        if failures is not None and self._requests.left(failures) < 1:
-            # Not even the hook is called: it may take longer than all else.
-            await self._requests.admit(failures)
         try:
             principal = await self._authenticated(self._authenticate, request)
         except Unauthorized:
-            await self._requests.admit(failures)
+            # Never before the hook: behind a proxy, one client's failures would lock out all others.
+            await self._requests.admit(None if address is None else f"failures of {address}")
             raise
         await self._requests.admit(user_name(principal.user_id))
         return principal

@@ -45,10 +45,6 @@ MAX_RUNS_PER_SOCKET = 1000
 """Runs followed on one socket at a time, and also stops and inputs under way. One more closes the socket (4429)."""
 
 
-MAX_REFUSED = 100
-"""Messages refused in a row, because the client sends too many per second, after which the socket closes (4429)."""
-
-
 class Close(Exception):
     """Closes the socket with this code and reason."""
 
@@ -80,8 +76,6 @@ class Socket:
         self._draining = draining
         self._frames = frames
         self._admitted = admitted
-        self._refused = 0
-        """Messages refused in a row, because the client sends too many."""
         self._writer = SocketWriter(websocket, max_message=max_message)
         self._shutdown: ShutdownNotice | None = extension(websocket.scope, SHUTDOWN_NOTICE)
         self._principal: Principal | None = None
@@ -111,16 +105,12 @@ class Socket:
                     if missing := self._frames.take(name):
                         await self._refuse_frame(message, str(name), missing)
                     else:
-                        self._refused = 0
                         self._handle(message, nursery)
 
     async def _refuse_frame(
         self, message: messages.ClientMessage | messages.Refused, name: str, missing: float
     ) -> None:
         """Answer a message that is one too many. No further one is read meanwhile, so the client has to wait."""
-        self._refused += 1
-        if self._refused > MAX_REFUSED:
-            raise Close(4429, "too many messages per second")
         await self._frames.pause(name)
         await self._writer.send(error_message(getattr(message, "id", None), self._frames.refusal(missing)))
 
