@@ -110,7 +110,7 @@ async def test_connections_and_heads(start: Start) -> None:
         while not server._ready():
             await trio.sleep(0.02)
     async with server.connect() as client:
-        await client.stream.send_all(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n")
+        await client.stream.send_all(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 20_000)
         assert (await client.stream.receive_some()).startswith(b"HTTP/1.1 431")
     async with server.connect() as client:
         with server.deadline(5, "end of a slow head"):

@@ -15,7 +15,7 @@ log = logging.getLogger("trio_agentapp.server")
 
 
 MAX_HEAD = 16 * 1024
-"""Bytes of the head of an HTTP/1.1 request: twice what a browser sends with large cookies."""
+"""Bytes of the incomplete head of an HTTP/1.1 request: twice what a browser sends with large cookies."""
 
 
 class BindError(OSError):
