@@ -33,6 +33,7 @@ from ..refusals import note_refusal
 from .config import ServerConfig, bind_address, bind_error
 from .listener import EagerListener
 from .tcp_connection import CLOSE_TIMEOUT, Connection
+from .turns import Turns
 
 __all__ = ["AppFailed", "serve"]
 
@@ -134,6 +135,7 @@ class _Connections:
         self._context = WorkerContext(None)
         self._live = live
         self._warn_at = -math.inf
+        self._turns = Turns()
 
     async def run(
         self,
@@ -143,7 +145,7 @@ class _Connections:
     ) -> None:
         closing = trio.CancelScope(shield=True)
         try:
-            async with trio.open_nursery() as nursery:
+            async with self._turns.served(), trio.open_nursery() as nursery:
                 accept = partial(trio.serve_listeners, self._connection, listeners, handler_nursery=nursery)
                 try:
                     async with trio.open_nursery() as accepting:
@@ -162,7 +164,9 @@ class _Connections:
 
     def _connection(self, stream: Any) -> Awaitable[None]:
         if len(self._live) < self._config.max_connections:
-            return Connection(self._app, self._config, self._context, self._state, self._live, stream)
+            return Connection(
+                self._app, self._config, self._context, self._state, self._live, stream, turns=self._turns
+            )
         note_refusal("connections")
         if trio.current_time() > self._warn_at:
             self._warn_at = trio.current_time() + WARNING_INTERVAL
