@@ -28,10 +28,10 @@ class Turns(trio.abc.Instrument):
 
     began = last = 0
 
-    def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+    def after_io_wait(self, timeout: float) -> None:
         self.began = time.thread_time_ns()
 
-    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+    def before_io_wait(self, timeout: float) -> None:
         self.last = time.thread_time_ns() - self.began
 
     def work_within(self, late: int) -> int:

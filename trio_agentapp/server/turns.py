@@ -11,8 +11,8 @@ from ..nursery import nursery_around
 
 __all__ = ["Turns"]
 
-READS_PER_TURN = 4
-"""Connections whose bytes are handled in one turn of the loop, as many as are accepted.
+READS_PER_TURN = 2
+"""Connections whose bytes are handled in one turn of the loop.
 
 A request costs about a millisecond. If a thousand clients send one at the same moment, and all are handled in one
 turn, every stream waits for a second. So the others wait for the next turns, in the order in which they came.
