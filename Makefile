@@ -16,18 +16,25 @@ QUICK := tests/protocol tests/runs/test_driver.py tests/runs/test_containment.py
   tests/app/test_loading.py tests/server/test_server.py tests/redis/test_login.py tests/stores/test_conformance.py \
   tests/tasks/test_local.py tests/cli/test_mistakes.py tests/e2e/test_chat.py tests/e2e/test_unruly.py
 
+# Tests that start and end many processes: the command line, deployments, workers, nodes that are killed, browsers,
+# proxies. `make test` leaves them to `make test-processes`.
+PROCESSES := tests/chaos tests/cli tests/deploy tests/e2e/test_background.py tests/e2e/test_workers.py \
+  tests/e2e/test_tasks.py tests/e2e/test_chat_page.py tests/e2e/test_chat_page_hard.py tests/e2e/test_docs_page.py \
+  tests/e2e/test_browser.py tests/e2e/test_browser_examples.py tests/e2e/test_nginx.py
+
 # The first interpreter of this list that is new enough and can make a virtual environment is used.
 PYTHON :=
 PYTHONS = $(strip $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14)
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo test test-python test-frameworks test-kubernetes test-packaging check bench chaos chaos-tasks floods kills fuzz clean
+.PHONY: help demo test test-processes test-python test-frameworks test-kubernetes test-packaging check bench chaos chaos-tasks floods kills fuzz clean
 .NOTPARALLEL:  # two pips in one environment would break it, also under `make -j`
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo          start the example agent; MODEL=smol: a small language model (170 MB of packages)'
 	@echo 'make test          run the tests; ARGS="-k stop -x" selects some'
+	@echo 'make test-processes   run those that start many processes: command line, deployments, workers, faults, browsers'
 	@echo 'make test-python   run a quick part of them on another Python: PYTHON=python3.13 VENV=.venv-3.13'
 	@echo 'make test-frameworks   run the tests of agent frameworks, each in an environment of its own'
 	@echo 'make test-kubernetes   validate manifests, and deploy to an emulated cluster, in an environment of its own'
@@ -53,7 +60,10 @@ demo:
 endif
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(addprefix --ignore=,$(PROCESSES)) $(ARGS)
+
+test-processes: $(VENV)/.installed-dev
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(PROCESSES) $(ARGS)
 
 test-python: $(VENV)/.installed-dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile $(QUICK) $(ARGS)

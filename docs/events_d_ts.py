@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trio_agentapp.endpoints.openapi.bodies import built_in
+from trio_agentapp.endpoints.openapi.components import built_in
 
 FILE = Path(__file__).parent / "reference/events.d.ts"
 

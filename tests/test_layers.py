@@ -4,8 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -71,3 +73,20 @@ def test_a_package_that_no_layer_lists_is_found(copy: Path) -> None:
 
     assert verdict.returncode == 1, verdict.stdout + verdict.stderr
     assert "- trio_agentapp.odds" in verdict.stdout
+
+
+BACK_REFERENCES = [
+    ("trio_agentapp.runs.stream", "trio_agentapp.runs.log"),
+    ("trio_agentapp.wires.a2a.jsonrpc", "trio_agentapp.wires.a2a.adapter"),
+    ("trio_agentapp.wires.a2a.rest", "trio_agentapp.wires.a2a.adapter"),
+]
+"""The imports that close a circle of files. A comment in the first file says why."""
+
+
+def test_files_import_each_other_in_no_circle() -> None:
+    """Imports for the type checker, and those inside functions, count as well."""
+    graph = grimp.build_graph("trio_agentapp", exclude_type_checking_imports=False, cache_dir=None)
+    imported = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    for importer, other in BACK_REFERENCES:
+        imported[importer].remove(other)
+    TopologicalSorter(imported).prepare()  # raises CycleError, with the files of a circle

@@ -3,6 +3,7 @@
 Layers. A package may import those above it in this list, never those below; those of one row do not import each
 other:
 
+    lazy_names                                  names that are imported when they are asked for
     errors                                      the error tree
     protocol                                    types and JSON of what crosses the network; no I/O, no Trio
     nursery, restarts                           a nursery that does not change exceptions of its block; restarts of
@@ -26,8 +27,9 @@ Names are looked up when they are asked for, so that `import trio_agentapp.runs`
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .abc import BaseInterruptBackend, SessionStore, StateStore
@@ -106,14 +108,4 @@ _HOMES = {
     "current_task": "tasks",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOMES.get(name, 'protocol')}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+__getattr__, __dir__ = lazy_names(__name__, {name: _HOMES.get(name, "protocol") for name in __all__})

@@ -14,6 +14,7 @@ from trio_agentapp.errors import BackendUnavailable
 from trio_agentapp.interrupts import LocalInterruptBackend
 from trio_agentapp.testing import UnrulyBackend
 
+from ..events.toy_stores import ToyEventStore
 from .conftest import Served, chat_body, post
 
 
@@ -146,6 +147,21 @@ async def test_bad_keys(served: Served) -> None:
 
 
 # Attaching.
+
+
+async def test_attaching_to_an_ended_run_in_a_store_of_the_user(served: Served) -> None:
+    store = ToyEventStore()
+    app, started = counting_app(event_store=store)
+    async with served(app) as client:
+        await post(client, "/process", chat_body(user_id="ann"))
+        [((key, run_id), events)] = store.events.items()
+        assert (key.user_id, [run_id]) == ("ann", started)
+        response = await client.get(f"/runs/{run_id}/stream")
+        text = (await response.get_data()).decode()
+        assert text.count("\nid: ") == len(events)
+        store.events.clear()
+        status, body = await get(client, f"/runs/{run_id}/stream")
+        assert (status, body["code"]) == (410, "stream_expired")
 
 
 async def test_attaching_to_an_ended_run(served: Served) -> None:

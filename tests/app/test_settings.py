@@ -14,6 +14,7 @@ import trio_agentapp
 from trio_agentapp import AgentApp, AgentAppError, CancelAfter
 from trio_agentapp.app.serving import address
 from trio_agentapp.app.settings import Settings, read_port, unknown_variables
+from trio_agentapp.events import LocalEventStore
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,10 @@ WRONG: list[tuple[str, Any]] = [
     ("before_start", "x"),
     ("after_finish", 7),
     ("interrupt_backend", object()),
+    ("event_store", "memory"),
+    ("event_store", "redis://:secret@localhost"),
+    ("event_store", object()),
+    ("event_store", LocalEventStore),
     ("on_disconnect", "explode"),
     ("on_disconnect", 5),
     ("on_disconnect", None),
@@ -94,6 +99,7 @@ def test_a_wrong_value_names_its_parameter(name: str, value: Any) -> None:
     with pytest.raises(AgentAppError, match=name) as caught:
         AgentApp(**{name: value})
     assert isinstance(caught.value, ValueError)
+    assert ":secret@" not in str(caught.value)
 
 
 def test_a_lifespan_that_was_not_decorated() -> None:

@@ -5,7 +5,7 @@
     make floods ARGS="--seconds 5"                shorter
 
 Others are 20 users with a chat of 20 events per second each. The flood comes from a process of its own, with a
-lower priority, because it shares the machine with the server. Before and after each flood others are measured alone.
+lower priority, because it shares the machine with the server. Others are also measured alone, before and after it.
 
 How late an event is depends on what else the machine does. So a flood is judged by a second figure: the part of the
 lateness in which the server itself was at work, on its CPU clock (see `flood_agent`).

@@ -111,6 +111,25 @@ def test_every_file_of_the_run_core_is_listed() -> None:
     assert named == {path.name for path in (PACKAGE / "runs").glob("*.py")} - {"__init__.py"}
 
 
+def test_every_file_of_the_web_package_is_listed() -> None:
+    named = {
+        name for row in rows(ARCHITECTURE, "The files of `web/`") for name in re.findall(r"`(\S+\.py)`", row[0])
+    }
+    assert {name.removeprefix("web/") for name in named} == files_of("web")
+
+
+def test_every_file_of_a_protocol_is_listed() -> None:
+    listed = rows(ARCHITECTURE, "The files of `wires/`")
+    named = {row[0].strip("`") + name for row in listed for name in re.findall(r"`(\w+\.py)`", " ".join(row[1:]))}
+    files = {f"wires/{name}" for name in files_of("wires") if "/" in name}
+    assert named == {name for name in files if not name.endswith("/adapter.py")}
+
+
+def files_of(package: str) -> set[str]:
+    paths = (PACKAGE / package).rglob("*.py")
+    return {str(path.relative_to(PACKAGE / package)) for path in paths if path.name != "__init__.py"}
+
+
 def test_every_script_is_in_the_protocol() -> None:
     named = {row[0].strip("`") for row in rows(PROTOCOL, "Scripts")}
     scripts = {

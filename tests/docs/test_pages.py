@@ -88,8 +88,11 @@ RUNNABLE = [path for path in PAGES if any(True for _ in python_blocks(path))]
 @pytest.mark.parametrize(
     ("path", "namespace"), [(path, path) for path in RUNNABLE], ids=map(named, RUNNABLE), indirect=["namespace"]
 )
-def test_python_blocks_run(path: Path, namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_blocks_run(
+    path: Path, namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Run the blocks of a page in order, then its tests, and ask its agents."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(AgentApp, "run", lambda *_args, **_options: pytest.fail("app.run was called"))
     for line, code in python_blocks(path):
         before = dict(namespace)

@@ -227,6 +227,20 @@ class Line:
         self._thread.join()
 
 
+def test_a_message_before_the_page_is_ready(start: Start, context: Any) -> None:
+    server = start("page_agent")
+    held: list[Any] = []
+    context.route("**/runs?limit=100*", lambda route: held.append(route), times=1)
+    page = opened(context, server)
+    send(page, "hello")
+    page.keyboard.press("Enter")
+    held[0].continue_()
+    expect(page.locator(".session[aria-current]")).to_have_text("hello")
+    expect(page.locator("article.agent").last).to_contain_text("You said hello")
+    expect(page.locator("article.user .markdown")).to_have_text(["hello"])
+    assert page.faults == []
+
+
 def test_a_connection_that_breaks_off(start: Start, context: Any) -> None:
     server = start("page_agent")
     line = Line(server.port)

@@ -106,14 +106,16 @@ async def wait_for_successor(server: Server, workers: list[int]) -> None:
                     break
 
 
-async def test_a_worker_that_dies_is_started_again(start: Start, redis: str) -> None:
+@pytest.mark.parametrize("ready", [True, False], ids=["and serves", "and is stopped while it imports the app"])
+async def test_a_worker_that_dies_is_started_again(start: Start, redis: str, ready: bool) -> None:
     server = start(AGENT, env={"REDIS_URL": redis, "WORKERS": "2"})
     with none_left(server) as workers:
         os.kill(workers[0], signal.SIGKILL)
         await server.wait_until(
             lambda: workers[0] not in (now := workers_of(server)) and len(now) == 2, "new worker", 20
         )
-        await wait_for_successor(server, workers)
+        if ready:
+            await wait_for_successor(server, workers)
         server.send_signal()
         assert await server.wait_exit() == 0
 

@@ -34,7 +34,7 @@ from trio_agentapp import (
     TextContent,
 )
 from trio_agentapp.endpoints.openapi import docs_page
-from trio_agentapp.endpoints.openapi.bodies import built_in
+from trio_agentapp.endpoints.openapi.components import built_in
 from trio_agentapp.endpoints.openapi.document import document_of
 from trio_agentapp.endpoints.openapi.routes import ROUTES
 from trio_agentapp.endpoints.openapi.schemas import Schemas

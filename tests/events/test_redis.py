@@ -14,7 +14,7 @@ import pytest
 import trio
 from redis.exceptions import OutOfMemoryError
 
-from trio_agentapp.abc import Extent, Lease, Renewal
+from trio_agentapp.abc import BaseInterruptBackend, EventStore, Extent, Lease, Renewal
 from trio_agentapp.errors import BackendUnavailable
 from trio_agentapp.events import redis as events_in_redis
 from trio_agentapp.events import sink as sinks
@@ -33,7 +33,7 @@ from trio_agentapp.redis import LinkError, LinkTimeout
 from trio_agentapp.redis.serving import serving_in_background
 from trio_agentapp.runs import Gap, Handler, Run, RunRegistry, Subscriber, stop_run
 from trio_agentapp.runs.viewing import Viewing
-from trio_agentapp.testing import Script, UnrulyBackend, say, wait
+from trio_agentapp.testing import Script, UnrulyBackend, check_event_store, say, wait
 from trio_agentapp.testing.faulty_proxy import FaultyProxy
 from trio_agentapp.testing.redis_server import RedisServer, installed_kinds
 
@@ -111,6 +111,17 @@ async def all_of(store: RedisEventStore, lease: Lease, start: int = 0) -> list[i
         numbers += [event.sequence_number for event in batch]
         start = numbers[-1] + 1
     return numbers
+
+
+async def test_the_contract_of_event_stores(every_server: RedisServer) -> None:
+    prefix = fresh_prefix()
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[tuple[EventStore, BaseInterruptBackend]]:
+        backend = RedisInterruptBackend(every_server.url, prefix=prefix, timings=TIMINGS)
+        yield RedisEventStore(backend.link, backend.layout, backend.timings, node_id=new_run_id()), backend
+
+    assert await check_event_store(opened) == ["a_run_may_begin_late"]
 
 
 async def test_what_is_shown_can_be_read_everywhere(every_server: RedisServer) -> None:

@@ -93,9 +93,6 @@ class Agent:
     def log(self) -> str:
         return self._log.read_text()
 
-    async def wait_log(self, text: str) -> None:
-        await wait_until(lambda: text in self.log)
-
     async def wait_ready(self) -> None:
         async with httpx.AsyncClient(trust_env=False) as http:
             with trio.fail_after(60):

@@ -20,7 +20,7 @@ from trio_agentapp.abc import (
 from trio_agentapp.protocol.events import Event
 from trio_agentapp.protocol.ids import SessionKey
 from trio_agentapp.protocol.lifecycle import Ending, RunRecord, RunState, SessionStatus
-from trio_agentapp.testing import check_interrupt_backend, check_state_store
+from trio_agentapp.testing import check_event_store, check_interrupt_backend, check_state_store
 
 
 class Backend(BaseInterruptBackend):
@@ -98,10 +98,10 @@ class Events(EventStore):
         return []
 
 
-app = AgentApp(interrupt_backend=Backend())
+app = AgentApp(interrupt_backend=Backend(), event_store=Events())
 app.state.state_service = States()
 app.state.session_service = History()
-events = Events()
+app = AgentApp(event_store="redis", interrupt_redis_url="redis://localhost")
 
 
 # What must not pass.
@@ -133,3 +133,5 @@ app.state.state_service = History()  # type: ignore[assignment]
 async def wrong_checks() -> None:
     await check_interrupt_backend(Backend())  # type: ignore[arg-type]
     await check_state_store(States)  # type: ignore[arg-type]
+    await check_event_store(Events)  # type: ignore[arg-type]
+    AgentApp(event_store=Events)  # type: ignore[arg-type]

@@ -55,8 +55,10 @@ class Extent:
 class EventStore(ABC):
     """Keeps the events of runs for readers that come later, or again.
 
-    A store needs three methods: `keep`, `extent` and `read`, as in `tests/events/test_toy_store.py`. It must hold:
+    A store needs three methods: `keep`, `extent` and `read`, as in `tests/events/toy_stores.py`.
+    `trio_agentapp.testing.check_event_store` puts any store to the test. It must hold:
 
+    - A run is known by its session and its id together: the same id in another session is another run.
     - `read` returns events in the order of their numbers, without a gap in a batch, and always the same events.
     - Events may be forgotten from the front. Then `read` and `extent` begin later, and readers get a gap. A store
       must forget at some time, or it grows without end; the records of runs are kept for 10 minutes.
@@ -93,8 +95,11 @@ class EventStore(ABC):
         """Keep the events of a run of this node that has ended, also of one that was stopped before it started.
 
         Called once, when the end of the run is recorded and its terminal event was shown; must not block or raise.
+        `extent` and `read` of this store have the events as soon as it has returned.
         A request that repeats the id of a run that was stopped before its start calls it again: the first events
-        stay. A shared store has the events already, and has nothing to do.
+        stay. A shared store has got the events through its sink, except those of a run that had none, and the
+        terminal event. It adds what it does not have, unless its server has written the terminal event together
+        with the end of the run (`Ending.terminal_event`).
 
         Args:
             events: the last events of the run, with consecutive numbers, the terminal event at the end. A long run

@@ -11,8 +11,9 @@ It uses only what any user of the package could use. Names are looked up when th
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from ..errors import ModelError, TurnLimitReached
@@ -25,24 +26,14 @@ if TYPE_CHECKING:
 __all__ = ["Agent", "ChatModel", "Chunk", "ModelError", "Tool", "TurnLimitReached", "chat_messages", "tool"]
 
 _HOMES = {
-    "Agent": ".agent",
-    "ChatModel": ".model",
-    "Chunk": ".chunks",
-    "ModelError": "..errors",
-    "Tool": ".tools",
-    "TurnLimitReached": "..errors",
-    "chat_messages": ".conversation",
-    "tool": ".tools",
+    "Agent": "agent",
+    "ChatModel": "model",
+    "Chunk": "chunks",
+    "ModelError": ".errors",
+    "Tool": "tools",
+    "TurnLimitReached": ".errors",
+    "chat_messages": "conversation",
+    "tool": "tools",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name], __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

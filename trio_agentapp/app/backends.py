@@ -40,7 +40,9 @@ def share_limits(nursery: trio.Nursery, backend: BaseInterruptBackend, limits: I
 
 
 def event_store_of(settings: Settings, backend: BaseInterruptBackend, node_id: str) -> EventStore:
-    """A store in this process's memory, or in the Redis of the interrupt backend."""
+    """The store from the settings, or one in this process's memory, or in the Redis of the interrupt backend."""
+    if isinstance(settings.event_store, EventStore):
+        return settings.event_store
     if settings.event_store == "local":
         return LocalEventStore()
     from ..events.redis import RedisEventStore

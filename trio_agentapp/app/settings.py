@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import attrs
 
-from ..abc import BaseInterruptBackend, Instrument
+from ..abc import BaseInterruptBackend, EventStore, Instrument
 from ..errors import ConfigurationError
 from ..protocol.request import STRATEGIES, CancelAfter, MultitaskStrategy, OnDisconnect
 from ..protocol.text import masked_url
@@ -95,7 +95,7 @@ class Options(TypedDict, total=False):
     state_url: str | None
     redis_prefix: str
     timings: Timings
-    event_store: str
+    event_store: str | EventStore
     broker_url: str | None
     backend_url: str | None
     enable_embedded_worker: bool
@@ -310,7 +310,14 @@ def _only_backend(settings: Settings, attribute: attrs.Attribute[Any], value: ob
         raise ConfigurationError(f"{attribute.name} and interrupt_backend were both given; give one of them")
 
 
-def _event_store(settings: Settings, _attribute: attrs.Attribute[Any], value: object) -> None:
+def _store(value: object) -> str | None:
+    if value in ("local", "redis") or isinstance(value, EventStore):
+        return None
+    shown = masked_url(value) if isinstance(value, str) else value
+    return f"must be local, redis or an EventStore, not {shown!r}"
+
+
+def _only_with_redis(settings: Settings, _attribute: attrs.Attribute[Any], value: object) -> None:
     if value == "redis" and settings.interrupt_redis_url is None:
         raise ConfigurationError(
             "event_store='redis' needs interrupt_redis_url, for instance redis://localhost: the end of a run and "
@@ -374,7 +381,7 @@ class Settings:
     timings: Timings = _setting(
         attrs.Factory(Timings), _must_be("Timings(...)", lambda value: isinstance(value, Timings))
     )
-    event_store: str = _setting("local", _one_of("local", "redis"), also=_event_store)
+    event_store: str | EventStore = _setting("local", _store, also=_only_with_redis)
     broker_url: str | None = _setting(None, _broker_url, variable=str)
     backend_url: str | None = _setting(None, _redis_url, variable=str)
     enable_embedded_worker: bool = _setting(False, YES_OR_NO)

@@ -13,8 +13,9 @@ Names are looked up when they are asked for, so that each hook loads only the li
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .bearer import BearerTokens
@@ -25,10 +26,4 @@ __all__ = ["JWT", "BearerTokens", "TrustedProxyHeader"]
 
 _HOMES = {"BearerTokens": "bearer", "JWT": "json_web_token", "TrustedProxyHeader": "proxy"}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

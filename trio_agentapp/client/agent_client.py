@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from types import TracebackType
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal
 
 import httpx
@@ -90,9 +89,8 @@ class AgentClient:
         self._connect_timeout = connect_timeout
         self._silence = silence
         self._ssl_context = ssl_context
-        self._stack: AsyncExitStack | None = None
-        self._open_api: HttpAPI
-        self._open_opener: RunOpener
+        self._opening: AbstractAsyncContextManager[tuple[HttpAPI, RunOpener]]
+        self._open: tuple[HttpAPI, RunOpener] | None = None
 
     async def __aenter__(self) -> AgentClient:
         """
@@ -104,23 +102,16 @@ class AgentClient:
                 "AgentClient needs Trio, and this program does not run on it: start it with trio.run(main). From "
                 "asyncio, use the HTTP API, such as httpx.AsyncClient().stream('POST', url + '/process', json=...)"
             )
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._opened())
-            self._stack = stack.pop_all()
+        self._opening = self._opened()
+        self._open = await self._opening.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        exc_traceback: TracebackType | None,
-    ) -> bool | None:
-        assert self._stack is not None  # noqa: S101
-        stack, self._stack = self._stack, None
-        return await stack.__aexit__(exc_type, exc_value, exc_traceback)
+    async def __aexit__(self, *error: Any) -> bool | None:
+        self._open = None
+        return await self._opening.__aexit__(*error)
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[None]:
+    async def _opened(self) -> AsyncIterator[tuple[HttpAPI, RunOpener]]:
         http = new_http_client(
             self._nodes,
             self._headers,
@@ -130,10 +121,8 @@ class AgentClient:
         )
         async with http, nursery_around() as nursery:
             transport = self._new_transport(http, nursery)
-            self._open_api = HttpAPI(self._nodes, http, self._retries)
-            self._open_opener = RunOpener(self._nodes, transport, self._retries)
             try:
-                yield
+                yield HttpAPI(self._nodes, http, self._retries), RunOpener(self._nodes, transport, self._retries)
                 await transport.aclose()
             finally:
                 nursery.cancel_scope.cancel(reason="the client is closed")
@@ -153,17 +142,17 @@ class AgentClient:
 
     @property
     def _api(self) -> HttpAPI:
-        self._check_open()
-        return self._open_api
+        return self._parts[0]
 
     @property
     def _opener(self) -> RunOpener:
-        self._check_open()
-        return self._open_opener
+        return self._parts[1]
 
-    def _check_open(self) -> None:
-        if self._stack is None:
+    @property
+    def _parts(self) -> tuple[HttpAPI, RunOpener]:
+        if self._open is None:
             raise RuntimeError("the client is not open: use `async with AgentClient(...) as client:`")
+        return self._open
 
     # Runs as streams.
 

@@ -55,7 +55,7 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"Expected `(.*?)`, got `(.*)`", r"must be `\1`, not `\2`"),
     (r"Expected (.*)", r"must be \1"),
 )
-"""msgspec's messages and ours. A type in backticks becomes its words in `_TYPES`."""
+"""msgspec's messages and those of this package. A type in backticks becomes its words in `_TYPES`."""
 
 
 class Nested(ValueError):

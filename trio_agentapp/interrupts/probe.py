@@ -1,4 +1,4 @@
-"""Checks whether a Redis server accepts claims, by running a script that writes.
+"""Checks whether a Redis server can hold leases, and whether it accepts claims, by running a script that writes.
 
 A connection does not show it: a replica, a full server, and a server whose user may not run scripts accept
 connections, and refuse every claim.
@@ -24,7 +24,7 @@ from ..protocol.keys import Layout
 from ..redis import Command, LinkDown, LinkError, RedisLink, is_full
 from .scripts import Scripts
 
-__all__ = ["ONE_SERVER", "ServerProbe"]
+__all__ = ["ServerProbe"]
 
 logger = logging.getLogger("trio_agentapp.interrupts")
 
@@ -51,6 +51,24 @@ class ServerProbe:
     def hurry(self) -> None:
         """Probe soon: a claim has failed."""
         self._due.set()
+
+    async def check_settings(self) -> None:
+        """Raises ConfigurationError: the server shares its keys with others, or may evict those of sessions."""
+        cluster = await self._link.client.call("INFO", "cluster")
+        if cluster.get("cluster_enabled") and (await self._cluster_size()) > 1:
+            raise ConfigurationError(ONE_SERVER)
+        memory = await self._link.client.call("INFO", "memory")
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise ConfigurationError(
+                f"this Redis evicts keys when it is full (maxmemory-policy {policy}), so running sessions could be "
+                "lost; set maxmemory-policy to noeviction, or use another server for interrupts"
+            )
+
+    async def _cluster_size(self) -> int:
+        """Return the number of nodes that share the keys; 0 while no node has keys."""
+        info = await self._link.client.call("CLUSTER INFO")
+        return int(info["cluster_size"])
 
     async def begin(self) -> None:
         """Try all commands that runs will need. A refusal that may pass becomes `refusal`.

@@ -41,7 +41,7 @@ from ..protocol.timings import Timings
 from ..redis import LinkError, RedisLink, RedisURL, ScriptCall, ServerInfo, is_full, unavailable_on_error
 from .answers import claim_answer, record_from, stop_answer, text
 from .directory import list_runs, read_records
-from .probe import ONE_SERVER, ServerProbe
+from .probe import ServerProbe
 from .quarantine import Quarantine
 from .reaper import reap_forever
 from .scripts import Scripts
@@ -101,8 +101,7 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
 
         Raises, before it has started:
             ConfigurationError: the server refuses the log-in, may evict keys of running sessions, or can never
-            accept
-                claims.
+                accept claims.
             LinkError: it cannot be reached.
         """
         self.link.renew()
@@ -113,30 +112,13 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
                 await reap_forever(self.link, self.layout, self._scripts, self.timings)
 
     async def _connected(self) -> None:
-        await self._check_server()
+        await self._probe.check_settings()
         self.link.client.on_reconnect.append(self._see_server)
         server = self._see_server()
         version = (server.version or "0").partition(".")[0]
         self._scripts = Scripts(self.layout, self.timings, allow_oom=int(version) >= 7)
         self._probe = ServerProbe(self.link, self.layout, self._scripts)
         await self._probe.begin()
-
-    async def _check_server(self) -> None:
-        cluster = await self.link.client.call("INFO", "cluster")
-        if cluster.get("cluster_enabled") and (await self._cluster_size()) > 1:
-            raise ConfigurationError(ONE_SERVER)
-        memory = await self.link.client.call("INFO", "memory")
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            raise ConfigurationError(
-                f"this Redis evicts keys when it is full (maxmemory-policy {policy}), so running sessions could be "
-                "lost; set maxmemory-policy to noeviction, or use another server for interrupts"
-            )
-
-    async def _cluster_size(self) -> int:
-        """Return the number of nodes that share the keys; 0 while no node has keys."""
-        info = await self.link.client.call("CLUSTER INFO")
-        return int(info["cluster_size"])
 
     def _see_server(self) -> ServerInfo:
         server = self.link.client.server

@@ -19,6 +19,7 @@ from .ids import SessionKey, identifier_fault, is_run_id, new_message_id, new_ru
 from .message import MESSAGE_TYPES, ROLES, Message, MessageType, Role
 from .request import AgentRequest, CancelAfter, OnDisconnect
 from .sse import DONE, KEEP_ALIVE, PREAMBLE, field_safe, frame, spell
+from .stored_events import decode_event
 
 __all__ = [
     "MAX_ANSWER_BYTES",
@@ -66,6 +67,7 @@ __all__ = [
     "DONE",
     "KEEP_ALIVE",
     "PREAMBLE",
+    "decode_event",
     "encode_event",
     "field_safe",
     "frame",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ import attrs
 from ..errors import ItemError
 from .content import GROWING, Content, DataContent, RefusalContent, TextContent, payload_of
 from .events import ENVELOPE, ContentEvent, Event, Failure, MessageEvent, ResponseEvent, StateEvent, Status, mass
+from .finished_messages import FinishedMessages
 from .ids import new_message_id
 from .items import plain_item
 from .message import OUTPUT_OF, Message
@@ -63,10 +63,8 @@ class ResponseBuilder:
         self._text_part: OpenPart | None = None
         # The first half of a surrogate pair, if the last piece of text ended with one.
         self._half = ""
-        self._finished: list[MessageEvent] = []
-        self._began: list[int] = []
+        self._finished = FinishedMessages()
         self._ids: set[str] = set()
-        self._calls: dict[str, str] = {}
         self._usage: dict[str, Any] | None = None
         self.state: SharedState | None = None
         """The state that clients show, if the run has one. The end of the response sends its last changes."""
@@ -86,30 +84,17 @@ class ResponseBuilder:
     @property
     def messages(self) -> tuple[Message, ...]:
         """The messages completed so far, as clients received them; after the end, all messages of the run."""
-        return tuple(
-            Message(
-                role=event.role,
-                type=event.type,
-                content=[_copy(part.content) for part in event.content or ()],
-                id=event.id,
-                code=event.code,
-                message=event.message,
-                usage=plain_json(event.usage),
-                metadata=plain_json(event.metadata),
-                extra=plain_json(event.extra or {}),
-            )
-            for event in self._finished
-        )
+        return self._finished.messages
 
     @property
     def finished(self) -> Sequence[MessageEvent]:
         """The closing events of the messages completed so far, in the order in which they were completed."""
-        return sorted(self._finished, key=lambda event: event.sequence_number)
+        return self._finished.by_completion
 
     @property
     def has_output(self) -> bool:
         """Whether a message was begun."""
-        return bool(self._message or self._aside or self._finished)
+        return bool(self._message or self._aside or self._finished.events)
 
     def recap(self) -> Sequence[Event]:
         """Return events that tell the messages so far, for a reader that has missed some of them.
@@ -117,7 +102,7 @@ class ResponseBuilder:
         They are the last event of each completed message, and for an open one its first event, the parts that it
         has, and the text of its open part as one delta. Their sequence numbers mean nothing.
         """
-        events: list[Event] = list(self._finished)
+        events: list[Event] = list(self._finished.events)
         for message in (*self._aside.values(), self._message):
             if message is None:
                 continue
@@ -282,11 +267,11 @@ class ResponseBuilder:
             self._take_up(next(iter(self._aside)))
             self._close_message(status_of_open, events)
         if failure is not None:
-            for call_id, kind in list(self._calls.items()):
+            for call_id, kind in list(self._finished.unanswered.items()):
                 answer = DataContent({"call_id": call_id, "output": INTERRUPTED})
                 self._add_message(Message(role="tool", type=OUTPUT_OF[kind], content=[answer]), None, events)
         self._phase = "ended"
-        output = tuple(self._finished)
+        output = tuple(self._finished.events)
         events.append(self._response(status, failure=failure, completed_at=completed_at, output=output))
         return events
 
@@ -454,22 +439,8 @@ class ResponseBuilder:
             extra=frame.extra or None,
         )
         events.append(event)
-        # In the order in which they began, which is the order of a history.
-        place = bisect(self._began, message.began)
-        self._began.insert(place, message.began)
-        self._finished.insert(place, event)
+        self._finished.add(message, event)
         self._message = None
-        self._note_call(message)
-
-    def _note_call(self, message: OpenMessage) -> None:
-        call_id = message.call_id()
-        if call_id is None:
-            return
-        kind = message.frame.type
-        if kind in OUTPUT_OF:
-            self._calls[call_id] = kind
-        elif call_id in self._calls and OUTPUT_OF[self._calls[call_id]] == kind:
-            del self._calls[call_id]
 
 
 def mass_of(item: str | Content | Message | None) -> int:
@@ -489,9 +460,3 @@ def mass_of(item: str | Content | Message | None) -> int:
 def _piece(content: Content, text: str) -> Content:
     """Return the delta that adds text to a part of the content's type."""
     return RefusalContent(text, True) if content.type == "refusal" else TextContent(text, True)
-
-
-def _copy(content: Content) -> Content:
-    if isinstance(content, DataContent):
-        return DataContent(plain_json(content.data))
-    return content

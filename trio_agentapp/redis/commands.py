@@ -170,17 +170,9 @@ class RedisClient:
                 replies[i] = reply
         return [shaped(name, reply, protocol) for name, reply in zip(names, replies, strict=True)]
 
-    async def script(
-        self,
-        script: Script,
-        keys: Sequence[Argument] = (),
-        args: Sequence[Argument] = (),
-        *,
-        timeout: float | None = None,
-        only_on: str | None = None,
-    ) -> Any:
+    async def script(self, script: Script, keys: Sequence[Argument] = (), args: Sequence[Argument] = ()) -> Any:
         """Return the answer of one script. If the server does not hold it, its source is sent."""
-        [reply] = await self.pipeline([script.bind(keys, args)], timeout=timeout, only_on=only_on)
+        [reply] = await self.pipeline([script.bind(keys, args)])
         if isinstance(reply, RedisError):
             raise reply
         return reply

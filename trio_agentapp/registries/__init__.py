@@ -14,8 +14,9 @@ Names are looked up when they are asked for, so that a registry loads only the l
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .dns_sd import DnsSdRegistry
@@ -43,10 +44,4 @@ _HOMES = {
     "registries_of": "environment",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOMES.get(name, 'keeper')}", __name__), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazy_names(__name__, {name: _HOMES.get(name, "keeper") for name in __all__})

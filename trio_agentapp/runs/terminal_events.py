@@ -75,16 +75,16 @@ def numbered_from(number: int, events: Sequence[Event]) -> Sequence[Event]:
     return [attrs.evolve(event, sequence_number=number + place) for place, event in enumerate(events)]
 
 
-def _status(ending: Ending, message: str = "") -> tuple[Status, Failure | None]:
+def _status(ending: Ending) -> tuple[Status, Failure | None]:
     match ending.state:
         case RunState.FINISHED:
             return "completed", None
         case RunState.STOPPED:
             return "canceled", Failure("stopped", ending.cause.value)
         case _ if ending.cause is Cause.REJECTED:
-            return "rejected", Failure(ending.cause.value, message or MESSAGES[ending.cause])
+            return "rejected", Failure(ending.cause.value, MESSAGES[ending.cause])
         case _:
-            return "failed", Failure(ending.cause.value, message or MESSAGES[ending.cause])
+            return "failed", Failure(ending.cause.value, MESSAGES[ending.cause])
 
 
 def restated(event: ResponseEvent, ending: Ending) -> ResponseEvent:

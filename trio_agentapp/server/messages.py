@@ -1,7 +1,7 @@
 """Messages of the server to a request: parts of its body, and that its client has gone.
 
-ASGI lets an app wait for them, which needs a task for each request. A request of ours has them passed to a function
-in place of that, in the task that reads from the connection.
+ASGI lets an app wait for them, which needs a task for each request. This server passes them to a function of the
+request instead, in the task that reads from the connection.
 """
 
 from __future__ import annotations

@@ -188,7 +188,9 @@ class _Supervisor:
     async def _keep(self, number: int) -> None:
         """Run a worker, and start it again when it dies, until the master stops."""
         run_one = partial(self._master.run_worker, sys.orig_argv[1:], os.environ)
-        if await keep_running(run_one, self._master.stopping, partial(self._report_death, number)):
+        code = await keep_running(run_one, self._master.stopping, partial(self._report_death, number))
+        # A worker that is still importing the app does not handle the signal, and has nothing to drain.
+        if code not in (0, -signal.SIGTERM):
             self.code = 1
 
     def _report_death(self, number: int, code: int, pause: float) -> None:

@@ -542,7 +542,6 @@ SHELL = {"commands": ["ls"]}
 TYPED = {"type": "type", "text": "a"}
 EXEC = {"type": "exec", "command": [], "env": {}}
 APPROVAL = McpApprovalRequest(id="t", type="mcp_approval_request", server_label="l", name="look", arguments="{}")
-LOGS = {"type": "logs", "logs": "2"}
 PATCH = {"type": "delete_file", "path": "a"}
 ROWS: list[tuple[list[Any], list[Any]]] = [
     (both(message("hi")), [("message", "hi")]),

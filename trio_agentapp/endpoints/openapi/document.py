@@ -17,8 +17,9 @@ from ...errors import RequestError
 from ..annotations import alternatives, plain, result_of
 from ..arguments import Arguments, Parameter, Source
 from ..views import View
-from .bodies import Schema, built_in, ref
-from .routes import BODY, FAULTY, JSON, PATH_PARAMETERS, SSE, Errors, Operation, frame_of, operation_of, response
+from .components import Schema, built_in, ref
+from .operations import BODY, FAULTY, JSON, PATH_PARAMETERS, SSE, Errors, Operation, frame_of, response
+from .routes import operation_of
 from .schemas import Schemas
 
 __all__ = ["document_of"]

@@ -19,7 +19,7 @@ from ...protocol.request import AgentRequest
 from ...protocol.serialiser import to_json
 from ..annotations import Field, Unservable, fields_of, plain
 from ..conversion import StandIn, is_pydantics, stand_in_for
-from .bodies import TEMPLATE, Schema, ref
+from .components import TEMPLATE, Schema, ref
 
 __all__ = ["Schemas"]
 

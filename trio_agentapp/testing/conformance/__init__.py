@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import TypeAlias
 
 import trio
 
 from ...abc import BaseInterruptBackend
 from . import claims, endings, offers, signals, stops
-from .asking import TIMEOUT, put
+from .asking import TIMEOUT, name_of, put, put_all
 
 __all__ = ["MakeBackend", "Question", "ask", "check_interrupt_backend", "interrupt_questions"]
 
@@ -53,7 +54,7 @@ async def ask(make: MakeBackend, question: Question, *, timeout: float = TIMEOUT
                 await question(backend)
                 nursery.cancel_scope.cancel(reason="the question was answered")
 
-        return await put(served, getattr(question, "__name__", "question"), "backend", timeout)
+        return await put(served, name_of(question), "backend", timeout)
 
 
 async def check_interrupt_backend(make: MakeBackend, *, timeout: float = TIMEOUT) -> Sequence[str]:
@@ -62,8 +63,4 @@ async def check_interrupt_backend(make: MakeBackend, *, timeout: float = TIMEOUT
     Raises:
         AssertionError: the first wrong answer. See `ask`.
     """
-    return [
-        getattr(question, "__name__", "question")
-        for question in interrupt_questions()
-        if not await ask(make, question, timeout=timeout)
-    ]
+    return await put_all(interrupt_questions(), partial(ask, make, timeout=timeout))

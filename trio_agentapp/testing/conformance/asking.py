@@ -10,9 +10,20 @@ import trio
 
 from ...protocol.exception_groups import leaves
 
-__all__ = ["TIMEOUT", "NotApplicable", "expect", "expect_refused", "offered", "put", "questions_in"]
+__all__ = [
+    "TIMEOUT",
+    "NotApplicable",
+    "expect",
+    "expect_refused",
+    "name_of",
+    "offered",
+    "put",
+    "put_all",
+    "questions_in",
+]
 
 T = TypeVar("T")
+Q = TypeVar("Q")
 
 TIMEOUT = 20.0
 """Seconds for the answer to one question."""
@@ -42,6 +53,15 @@ async def put(question: Callable[[], Awaitable[object]], name: str, kind: str, t
     if scope.cancelled_caught:
         raise AssertionError(f"{name}: no answer within {timeout:g} s")
     return True
+
+
+async def put_all(questions: Sequence[Q], ask: Callable[[Q], Awaitable[bool]]) -> Sequence[str]:
+    """Ask all questions. Return the names of those about parts that are not offered."""
+    return [name_of(question) for question in questions if not await ask(question)]
+
+
+def name_of(question: object) -> str:
+    return getattr(question, "__name__", "question")
 
 
 def offered(part: T | None) -> T:

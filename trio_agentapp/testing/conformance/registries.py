@@ -25,7 +25,7 @@ import trio
 from ...abc import A2ATransportsProperties, AgentDirectory, AgentRegistry, RegisteredAgent
 from ...errors import ConfigurationError
 from ...registries.foreign import ForeignRegistry, as_registry
-from .asking import expect, offered, put, questions_in
+from .asking import expect, name_of, offered, put, put_all, questions_in
 
 __all__ = ["MakeRegistry", "ask_registry", "check_agent_registry", "registry_questions"]
 
@@ -182,11 +182,7 @@ async def an_unusual_name_is_found_or_refused(make: MakeRegistry) -> None:
         await _found(directory, card["name"], 1)
 
 
-QUESTIONS: Sequence[Question] = [
-    question
-    for question in questions_in(globals())
-    if question.__name__ not in ("ask_registry", "check_agent_registry")
-]
+QUESTIONS: Sequence[Question] = questions_in(globals())
 
 
 def registry_questions() -> Sequence[Question]:
@@ -201,7 +197,7 @@ async def ask_registry(make: MakeRegistry, question: Question, *, timeout: float
         AssertionError: the answer is wrong, is an exception, or did not come within `timeout` seconds. The message
             begins with the name of the question.
     """
-    return await put(partial(question, make), getattr(question, "__name__", "question"), "registry", timeout)
+    return await put(partial(question, make), name_of(question), "registry", timeout)
 
 
 async def check_agent_registry(make: MakeRegistry, *, timeout: float = TIMEOUT) -> Sequence[str]:
@@ -210,11 +206,7 @@ async def check_agent_registry(make: MakeRegistry, *, timeout: float = TIMEOUT) 
     Raises:
         AssertionError: the first wrong answer. See `ask_registry`.
     """
-    return [
-        getattr(question, "__name__", "question")
-        for question in QUESTIONS
-        if not await ask_registry(make, question, timeout=timeout)
-    ]
+    return await put_all(QUESTIONS, partial(ask_registry, make, timeout=timeout))
 
 
 @asynccontextmanager

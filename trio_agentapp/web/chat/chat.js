@@ -274,8 +274,9 @@ function showAttached() {
   $("files").replaceChildren(...items);
 }
 
-$("form").addEventListener("submit", (event) => {
+$("form").addEventListener("submit", async (event) => {
   event.preventDefault();
+  await ready;
   const text = $("text").value;
   if (!(text.trim() || attached.length)) return;
   const replaced = run && run === edited ? run : null;
@@ -342,7 +343,7 @@ $("token-dialog").addEventListener("close", () => {
   if ($("token-dialog").returnValue !== "ok") return;
   if ($("token").value) sessionStorage.setItem("agentapp.token", $("token").value);
   else sessionStorage.removeItem("agentapp.token");
-  begin();
+  ready = begin();
 });
 
 // Other tabs, and other devices.
@@ -360,10 +361,11 @@ setInterval(async () => {
 
 async function begin() {
   const wanted = decodeURIComponent(location.hash.slice(1));
+  if (wanted) show(wanted);
+  else startNew();
   try {
     await api.identify();
     if (wanted) await open(wanted);
-    else startNew();
     await listSessions();
   } catch (problem) {
     tell(problem);
@@ -375,4 +377,4 @@ window.addEventListener("hashchange", () => {
   if (wanted && wanted !== session) open(wanted);
 });
 
-begin();
+let ready = begin(); // A message that is sent earlier waits for it: it would be sent as nobody, into no chat.

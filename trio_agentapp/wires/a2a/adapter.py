@@ -20,18 +20,22 @@ from ...runs.runner import Watched
 from ...web.identity import Caller
 from ...web.protocol_adapter import ProtocolAdapter, WireRoute
 from ...web.sse import hold_watch
+from .asked import Asked
 from .card import completed_card, written_card
 from .config import WELL_KNOWN_PATH, AgentCardWithRuntimeConfig
 from .faults import A2AError, kinds
 from .http import extension_headers, extensions_of, frames, idempotency_key_of
 from .jsonrpc import JsonRpc
+from .listing import TaskListing
 from .memory import TaskMemory
-from .operations import Asked, Operations, Started
+from .notifications import Notifications
+from .operations import Operations, Started
 from .push import PushConfigs, PushSender
 from .rest import Rest
 from .silence import SilenceWatch
 from .stream import TaskStream
 from .task import Task
+from .task_reader import TaskReader
 from .versions import Version
 
 if TYPE_CHECKING:
@@ -114,16 +118,19 @@ class A2AAdapter(ProtocolAdapter):
         async with nursery_around() as nursery:
             silence = SilenceWatch(config.task_event_timeout)
             nursery.start_soon(silence.serve, name="silence of A2A tasks")
+            memory = TaskMemory()
+            reader = TaskReader(app.access, memory)
+            sender = PushSender(configs, nursery)
             self._operations = Operations(
                 app=app,
                 config=config,
                 card=card,
-                memory=TaskMemory(),
-                configs=configs,
-                sender=PushSender(configs, nursery),
+                memory=memory,
+                reader=reader,
+                listing=TaskListing(app.access, memory, reader),
+                notifications=Notifications(app.access, card, memory, configs, sender, reader),
                 silence=silence,
             )
-            sender = self._operations.sender
             try:
                 if registries:
                     # An app without registries needs none of their libraries.

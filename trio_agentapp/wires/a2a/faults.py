@@ -23,7 +23,7 @@ from ...errors import (
     ValidationError,
 )
 
-__all__ = ["A2AError", "Kind", "error_of", "invalid", "kinds"]
+__all__ = ["A2AError", "Kind", "error_of", "invalid", "kinds", "needs"]
 
 DOMAIN = "a2a-protocol.org"
 """Of the errors that the specification defines."""
@@ -129,6 +129,12 @@ class A2AError(Exception):
                 "details": self.details,
             }
         }
+
+
+def needs(card: Mapping[str, Any], capability: str, kind: Kind) -> None:
+    """Raises A2AError: the agent card does not offer a capability."""
+    if not card["capabilities"].get(capability):
+        raise A2AError(kind, f"{kind.text}: the agent card does not offer {capability}.")
 
 
 def invalid(field: str, text: str) -> A2AError:

@@ -10,14 +10,15 @@ import orjson
 from quart import Response
 from quart.wrappers import Request
 
+from .asked import Asked
 from .faults import A2AError, kinds
 from .guard import guarded
 from .http import extension_headers, frames, read_json_body, respond, version_of
-from .operations import Asked
 from .params import read_params
 from .versions import Version, legacy_config
 
 if TYPE_CHECKING:
+    # A circle by nature: the adapter makes its bindings, and they answer with what it has.
     from .adapter import A2AAdapter
 
 __all__ = ["METHODS", "JsonRpc"]
@@ -118,25 +119,25 @@ class _Call:
         return asked.version.task(await self._adapter.operations.get(asked, params))
 
     async def _list(self, asked: Asked, params: Mapping[str, Any]) -> object:
-        return await self._adapter.operations.list_tasks(asked, params)
+        return await self._adapter.operations.listing.page(asked, params)
 
     async def _cancel(self, asked: Asked, params: Mapping[str, Any]) -> object:
         return asked.version.task(await self._adapter.operations.cancel(asked, params))
 
     async def _add_config(self, asked: Asked, params: Mapping[str, Any]) -> object:
-        return _config(asked.version, await self._adapter.operations.add_config(asked, params))
+        return _config(asked.version, await self._adapter.operations.notifications.add(asked, params))
 
     async def _get_config(self, asked: Asked, params: Mapping[str, Any]) -> object:
-        return _config(asked.version, await self._adapter.operations.get_config(asked, params))
+        return _config(asked.version, await self._adapter.operations.notifications.get(asked, params))
 
     async def _list_configs(self, asked: Asked, params: Mapping[str, Any]) -> object:
-        configs = await self._adapter.operations.list_configs(asked, params)
+        configs = await self._adapter.operations.notifications.list(asked, params)
         if asked.version.legacy:
             return [_config(asked.version, each) for each in configs]
         return {"configs": list(configs), "nextPageToken": ""}
 
     async def _delete_config(self, asked: Asked, params: Mapping[str, Any]) -> object:
-        await self._adapter.operations.delete_config(asked, params)
+        await self._adapter.operations.notifications.delete(asked, params)
         return None if asked.version.legacy else {}
 
     async def _extended_card(self, asked: Asked, _params: Mapping[str, Any]) -> object:

@@ -10,15 +10,16 @@ from quart import Response
 from quart.wrappers import Request
 
 from ...web.protocol_adapter import WireRoute
+from .asked import Asked
 from .faults import A2AError, kinds
 from .guard import guarded
 from .http import extension_headers, read_json_body, respond, version_of
-from .operations import Asked
 from .params import read_params
 from .shapes import snake_of
 from .versions import MODERN
 
 if TYPE_CHECKING:
+    # A circle by nature: the adapter makes its bindings, and they answer with what it has.
     from .adapter import A2AAdapter
 
 __all__ = ["Rest"]
@@ -100,7 +101,7 @@ class Rest:
         return await self._adapter.stream_sent(request, asked, params, None)
 
     async def _list(self, _request: Request, asked: Asked, params: Mapping[str, Any]) -> Response:
-        return _respond(await self._adapter.operations.list_tasks(asked, params))
+        return _respond(await self._adapter.operations.listing.page(asked, params))
 
     async def _get(self, _request: Request, asked: Asked, params: Mapping[str, Any]) -> Response:
         return _respond(await self._adapter.operations.get(asked, params))
@@ -113,17 +114,17 @@ class Rest:
         return self._adapter.stream_task(request, asked, task, watched, None)
 
     async def _add_config(self, _request: Request, asked: Asked, params: Mapping[str, Any]) -> Response:
-        return _respond(await self._adapter.operations.add_config(asked, params))
+        return _respond(await self._adapter.operations.notifications.add(asked, params))
 
     async def _get_config(self, _request: Request, asked: Asked, params: Mapping[str, Any]) -> Response:
-        return _respond(await self._adapter.operations.get_config(asked, params))
+        return _respond(await self._adapter.operations.notifications.get(asked, params))
 
     async def _list_configs(self, _request: Request, asked: Asked, params: Mapping[str, Any]) -> Response:
-        configs = await self._adapter.operations.list_configs(asked, params)
+        configs = await self._adapter.operations.notifications.list(asked, params)
         return _respond({"configs": list(configs), "nextPageToken": ""})
 
     async def _delete_config(self, _request: Request, asked: Asked, params: Mapping[str, Any]) -> Response:
-        await self._adapter.operations.delete_config(asked, params)
+        await self._adapter.operations.notifications.delete(asked, params)
         return _respond({})
 
     async def _extended_card(self, request: Request, asked: Asked, _params: Mapping[str, Any]) -> Response:

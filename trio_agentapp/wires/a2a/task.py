@@ -1,13 +1,6 @@
 """A task of A2A as a fold over the events of a run: any node that can read the events has the same task.
 
 Objects have the form of A2A 1.0 here. `versions.py` writes them for a client.
-
-state               run
-SUBMITTED           no event yet: it waits in the queue of its session
-WORKING             it is running, and no question is open
-INPUT_REQUIRED      a question of `run.ask` is open (AUTH_REQUIRED: one with `auth=True`)
-COMPLETED, FAILED,  its terminal event: completed, failed,
-CANCELED, REJECTED  canceled, rejected
 """
 
 from __future__ import annotations
@@ -17,35 +10,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-import attrs
-
 from ...protocol.events import ContentEvent, Event, MessageEvent, ResponseEvent
-from ...protocol.lifecycle import Cause, RunRecord, RunState
+from ...protocol.lifecycle import RunRecord
 from ...runs import Gap
+from .artifact import Artifact
 from .parts import Part, part_of, parts_of
 from .reply import is_reply
+from .task_states import (
+    AUTH_REQUIRED,
+    CANCELED,
+    COMPLETED,
+    ENDS,
+    FAILED,
+    INPUT_REQUIRED,
+    INTERRUPTED,
+    REJECTED,
+    SUBMITTED,
+    TERMINAL,
+    WORKING,
+    changed_at,
+    state_of_record,
+)
 
 __all__ = [
-    "INTERRUPTED",
-    "TERMINAL",
-    "Artifact",
     "Task",
     "Update",
     "artifact_update",
-    "state_of_record",
     "stamp",
     "task_of_record",
 ]
-
-SUBMITTED, WORKING = "TASK_STATE_SUBMITTED", "TASK_STATE_WORKING"
-COMPLETED, FAILED = "TASK_STATE_COMPLETED", "TASK_STATE_FAILED"
-CANCELED, REJECTED = "TASK_STATE_CANCELED", "TASK_STATE_REJECTED"
-INPUT_REQUIRED, AUTH_REQUIRED = "TASK_STATE_INPUT_REQUIRED", "TASK_STATE_AUTH_REQUIRED"
-
-TERMINAL = frozenset({COMPLETED, FAILED, CANCELED, REJECTED})
-INTERRUPTED = frozenset({INPUT_REQUIRED, AUTH_REQUIRED})
-
-ENDS = {"completed": COMPLETED, "failed": FAILED, "canceled": CANCELED, "rejected": REJECTED}
 
 MAX_HISTORY = 1000
 """Messages in the history of a task; the oldest are left out."""
@@ -57,53 +50,6 @@ def stamp(seconds: float) -> str:
     """A time as A2A writes it: RFC 3339 in UTC, with milliseconds."""
     text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return text.removesuffix("+00:00") + "Z"
-
-
-@attrs.define
-class Artifact:
-    """What is known of one message of the answer."""
-
-    id: str
-    name: str | None = None
-    description: str | None = None
-    metadata: dict[str, Any] | None = None
-    extensions: list[str] | None = None
-    parts: dict[int, Part] = attrs.field(factory=dict)
-    """By their places in the message. Empty if the task does not keep them."""
-    pieces: dict[int, list[str]] = attrs.field(factory=dict)
-    """The text of parts that are not complete."""
-    streamed: set[int] = attrs.field(factory=set)
-    """The places of parts that were sent in deltas."""
-    sent: bool = False
-    """Whether something of it was sent."""
-
-    def describe(self, event: MessageEvent) -> None:
-        """Take name, description, extensions and metadata from the message."""
-        rest = dict(event.metadata or {})
-        named = {**(event.extra or {}), **rest}
-        for field in ("name", "description"):
-            if isinstance(named.get(field), str):
-                setattr(self, field, named[field])
-                rest.pop(field, None)
-        extensions = rest.get("extensions")
-        if isinstance(extensions, list) and all(isinstance(each, str) for each in extensions):
-            self.extensions = rest.pop("extensions")
-        if event.status == "incomplete":
-            rest["status"] = "incomplete"
-        self.metadata = rest or None
-
-    def whole(self) -> dict[str, Any] | None:
-        """The artifact with all of its parts; None if it has none."""
-        parts = {**self.parts, **{place: {"text": "".join(text)} for place, text in self.pieces.items()}}
-        return self.with_parts([parts[place] for place in sorted(parts)]) if parts else None
-
-    def with_parts(self, parts: Sequence[Part]) -> dict[str, Any]:
-        found: dict[str, Any] = {"artifactId": self.id}
-        for name in ("name", "description", "metadata", "extensions"):
-            if (value := getattr(self, name)) is not None:
-                found[name] = value
-        found["parts"] = list(parts)
-        return found
 
 
 class Task:
@@ -391,20 +337,6 @@ def _data_of(content: Sequence[ContentEvent]) -> Mapping[str, Any]:
     return {}
 
 
-def state_of_record(record: RunRecord) -> str:
-    """The state of the task of a run, as far as its record shows it."""
-    match record.state:
-        case RunState.IDLE:
-            return SUBMITTED
-        case RunState.RUNNING:
-            return WORKING
-        case RunState.FINISHED:
-            return COMPLETED
-        case RunState.STOPPED:
-            return CANCELED
-    return REJECTED if record.reason == Cause.REJECTED else FAILED
-
-
 def task_of_record(record: RunRecord, asked: Iterable[Mapping[str, Any]] = ()) -> Task:
     """The task of a run whose events are not at hand: its state, without artifacts."""
     task = Task(record.run_id, record.key.session_id, asked)
@@ -413,8 +345,3 @@ def task_of_record(record: RunRecord, asked: Iterable[Mapping[str, Any]] = ()) -
     if task.state in (FAILED, REJECTED, CANCELED) and record.reason:
         task.metadata["reason"] = record.reason
     return task
-
-
-def changed_at(record: RunRecord) -> float:
-    """When the state of a run last changed, as far as its record shows it; in Unix seconds."""
-    return record.ended_at or record.started_at or time.time()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from types import TracebackType
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 import trio
@@ -101,8 +100,8 @@ class A2AClient:
             max_body=max_body, max_stream=max_stream, connect_timeout=connect_timeout, silence=silence
         )
         self._ssl_context = ssl_context
-        self._stack: AsyncExitStack | None = None
-        self._opened_connection: Connection
+        self._opening: AbstractAsyncContextManager[Connection]
+        self._open: Connection | None = None
 
     async def __aenter__(self) -> A2AClient:
         """Find the agent and read its card.
@@ -116,20 +115,13 @@ class A2AClient:
             raise ConfigurationError(
                 "A2AClient needs Trio, and this program does not run on it: start it with trio.run(main)"
             )
-        async with AsyncExitStack() as stack:
-            self._opened_connection = await stack.enter_async_context(self._connected())
-            self._stack = stack.pop_all()
+        self._opening = self._connected()
+        self._open = await self._opening.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        exc_traceback: TracebackType | None,
-    ) -> bool | None:
-        assert self._stack is not None  # noqa: S101
-        stack, self._stack = self._stack, None
-        return await stack.__aexit__(exc_type, exc_value, exc_traceback)
+    async def __aexit__(self, *error: Any) -> bool | None:
+        self._open = None
+        return await self._opening.__aexit__(*error)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Connection]:
@@ -148,9 +140,9 @@ class A2AClient:
 
     @property
     def _connection(self) -> Connection:
-        if self._stack is None:
+        if self._open is None:
             raise RuntimeError("the client is not open: use `async with A2AClient(...) as agent:`")
-        return self._opened_connection
+        return self._open
 
     @property
     def card(self) -> Mapping[str, Any]:
@@ -237,7 +229,7 @@ class A2AClient:
         )
         with nullcontext() if timeout is None else trio.fail_after(timeout):
             stream = A2AStream(connection, connection.begin(params, timeout), continues=task_id)
-            async with self._followed(stream, keep=keep) as followed:
+            async with self._followed(connection, stream, keep=keep) as followed:
                 yield followed
 
     @asynccontextmanager
@@ -248,7 +240,7 @@ class A2AClient:
         """
         connection = self._connection
         stream = A2AStream(connection, connection.subscribe(task_id), continues=task_id)
-        async with self._followed(stream, keep=keep) as followed:
+        async with self._followed(connection, stream, keep=keep) as followed:
             yield followed
 
     async def get(self, task_id: str, *, history_length: int | None = None) -> A2ATask:
@@ -289,7 +281,7 @@ class A2AClient:
         return [task_of(task) for task in tasks], token if isinstance(token, str) and token else None
 
     @asynccontextmanager
-    async def _followed(self, stream: A2AStream, *, keep: bool) -> AsyncIterator[A2AStream]:
+    async def _followed(self, connection: Connection, stream: A2AStream, *, keep: bool) -> AsyncIterator[A2AStream]:
         failed = True
         try:
             yield stream
@@ -297,19 +289,19 @@ class A2AClient:
         finally:
             try:
                 if not keep and not (stream.has_ended and not (failed and _waits(stream))):
-                    await self._cancel_task(stream)
+                    await self._cancel_task(connection, stream)
             finally:
                 with trio.CancelScope(shield=True):
                     await stream.aclose()
 
-    async def _cancel_task(self, stream: A2AStream) -> None:
+    async def _cancel_task(self, connection: Connection, stream: A2AStream) -> None:
         """Cancel the task of a stream. A failure is logged: the block is left in any case."""
         async with cleanup():
             try:
                 with trio.move_on_after(BEGIN_WITHIN):
                     await stream.wait_begun()
                 if stream.task_id is not None and not (stream.state is not None and stream.state.is_terminal):
-                    await self._opened_connection.cancel(stream.task_id)
+                    await connection.cancel(stream.task_id)
             except A2AError as refusal:
                 logger.info("agent %s: task %s was not canceled: %s", self._agent, stream.task_id, refusal)
             except AgentAppError as error:

@@ -1,4 +1,4 @@
-"""AG-UI messages: those of a request as ours, and ours as theirs."""
+"""AG-UI messages: those of a request as `Message` objects, and those of a history as AG-UI messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def member(fields: Mapping[str, Any], name: str) -> Any:
 
 
 def messages_in(values: Sequence[Any], faults: Faults) -> list[Message]:
-    """Return the messages of a request as ours. Notes what is wrong with them in `faults`."""
+    """Return the messages of a request as `Message` objects. Notes what is wrong with them in `faults`."""
     found: list[Message] = []
     for place, value in enumerate(values):
         path = f"$.messages[{place}]"

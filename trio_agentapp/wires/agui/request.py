@@ -1,4 +1,4 @@
-"""The request of an AG-UI client (`RunAgentInput`), checked, and as ours."""
+"""The request of an AG-UI client (`RunAgentInput`), checked, and as an `AgentRequest`."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def read_input(value: object) -> RunAgentInput:
 
 
 def _derived_id(thread_id: str, run_id: str) -> str:
-    """Return the id of our run for a client's id that ours may not have; always the same one."""
+    """Return the run id for a client's id that is no valid run id; always the same one."""
     return "agui-" + hashlib.sha256(f"{len(thread_id)}:{thread_id}{run_id}".encode()).hexdigest()[:32]
 
 

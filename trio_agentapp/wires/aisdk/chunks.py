@@ -20,8 +20,6 @@ __all__ = ["UIChunks"]
 QUESTION_TOOL = "ask"
 """The name of the tool call as which a question is shown."""
 
-_SOURCES = ("source-url", "source-document")
-
 
 class UIChunks(PartStream):
     """Writes a run as the chunks of one UI message.

@@ -1,4 +1,4 @@
-"""UI messages of a request as ours."""
+"""UI messages of a request as `Message` objects."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WITH_OUTPUT = ("output-available", "output-error", "output-denied")
 
 
 def messages_in(values: Sequence[Any], faults: Faults) -> list[Message]:
-    """Return the UI messages of a request as ours. Notes what is wrong with them in `faults`."""
+    """Return the UI messages of a request as `Message` objects. Notes what is wrong with them in `faults`."""
     found: list[Message] = []
     for place, value in enumerate(values):
         path = f"$.messages[{place}]"

@@ -29,9 +29,9 @@ View = Callable[..., Awaitable[Response]]
 class Refused(Exception):
     """A request is refused for a reason that only this protocol has. `code` is one of OpenAI's where it has one."""
 
-    def __init__(self, message: str, code: str, param: str, status: int = 400) -> None:
+    def __init__(self, message: str, code: str, param: str) -> None:
         super().__init__(message)
-        self.message, self.code, self.param, self.status = message, code, param, status
+        self.message, self.code, self.param = message, code, param
 
 
 def response_not_found(id: str) -> Refused:
@@ -79,7 +79,7 @@ def in_their_shape(view: View) -> View:
         except RequestError as error:
             response = _of_request_error(error)
         except Refused as error:
-            response = _response(error.status, error_body(error.message, error.status, error.code, error.param))
+            response = _response(400, error_body(error.message, 400, error.code, error.param))
         except HTTPException as error:
             response = _of_request_error(_of_http(error))
         except Exception:
