@@ -11,7 +11,7 @@ from ..nursery import nursery_around
 
 __all__ = ["Turns"]
 
-READS_PER_TURN = 2
+READS_PER_TURN = 3
 """Connections whose bytes are handled in one turn of the loop.
 
 A request costs about a millisecond. If a thousand clients send one at the same moment, and all are handled in one
