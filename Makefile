@@ -28,7 +28,7 @@ PYTHON :=
 PYTHONS = $(strip $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14)
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo test test-processes test-python test-frameworks test-kubernetes test-clouds test-proxies test-packaging check bench chaos soak chaos-tasks kills fuzz clean
+.PHONY: help demo test test-processes test-python test-frameworks test-kubernetes test-clouds test-proxies test-packaging check bench chaos soak floods chaos-tasks kills fuzz clean
 .NOTPARALLEL:  # two pips in one environment would break it, also under `make -j`
 .DELETE_ON_ERROR:
 
@@ -47,6 +47,7 @@ help:
 	@echo 'make chaos         break nodes, Redis and networks (30 minutes; can be interrupted and continued)'
 	@echo 'make soak          one fault every 10 seconds, and what has grown (40 minutes; can be interrupted and continued)'
 	@echo 'make kills         kill processes while they save (10 minutes; can be interrupted and continued)'
+	@echo 'make floods        flood a server in every way, and measure what others feel (8 minutes)'
 	@echo 'make chaos-tasks   stop Celery tasks and kill workers (4 minutes; can be interrupted and continued)'
 	@echo 'make fuzz          send malformed requests to every route (some minutes; can be interrupted and continued)'
 	@echo 'make clean         remove the environment and the caches of tools'
@@ -142,6 +143,9 @@ kills: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.chaos.run soak $(ARGS)
+
+floods: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.chaos.floods $(ARGS)
 
 chaos-tasks: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.chaos.tasks $(ARGS)

@@ -42,7 +42,9 @@ class Server:
         self._log = log
         # Only the settings of the scenario: none of the shell's may decide what is measured.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
-        self._environment = inherited | {"PYTHONUNBUFFERED": "1"} | (settings or {})
+        # All chats come from one address.
+        limits = {"AGENTAPP_REQUESTS_PER_SECOND": "0", "AGENTAPP_MAX_RUNS_PER_USER": "10000"}
+        self._environment = inherited | {"PYTHONUNBUFFERED": "1"} | limits | (settings or {})
         self.url = ""
         self.start_s = 0.0
         """Seconds from the start of the process to the line that says it is ready."""

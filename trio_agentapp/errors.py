@@ -35,8 +35,10 @@
         ├── RunEnded                  409
         ├── StreamExpired             410
         ├── MisdirectedRequest        421
-        ├── TooManyRuns               429
-        ├── QueueFull                 429
+        ├── LimitReached              429  carries the limit, its quota and its window
+        │   ├── TooManyRequests       429
+        │   ├── TooManyRuns           429
+        │   └── QueueFull             429
         ├── NotOffered                501
         ├── Draining                  503
         └── BackendUnavailable        503
@@ -46,8 +48,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+
+from .refusals import note_refusal
 
 __all__ = [
     "A2AError",
@@ -65,6 +70,7 @@ __all__ = [
     "IdempotencyConflict",
     "InvalidCredentials",
     "ItemError",
+    "LimitReached",
     "MalformedBody",
     "MethodNotAllowed",
     "MisdirectedRequest",
@@ -84,6 +90,7 @@ __all__ = [
     "StaleToken",
     "StateTooLarge",
     "StreamExpired",
+    "TooManyRequests",
     "TooManyRuns",
     "TurnLimitReached",
     "Unauthorized",
@@ -236,6 +243,10 @@ class RequestError(AgentAppError):
         """Return the members that this error adds to the problem document."""
         return {}
 
+    def advice(self) -> Mapping[str, str]:
+        """Return the headers that say when to send the request again."""
+        return {} if self.retry_after is None else {"Retry-After": str(max(1, math.ceil(self.retry_after)))}
+
 
 class MalformedBody(RequestError):
     """The body is not JSON."""
@@ -376,16 +387,67 @@ class MisdirectedRequest(RequestError):
     code, status, title = "misdirected_request", 421, "Misdirected request"
 
 
-class TooManyRuns(RequestError):
-    """The node's limit of open runs is reached."""
+class LimitReached(RequestError):
+    """A limit is reached. An error with the name of its limit counts the refusal when it is made.
 
-    code, status, title, retryable = "rate_limited", 429, "Too many runs", True
+    `limit` is that name, from docs/reference/limits.md. `quota`: how many there may be, at once or, with a
+    `window`, in that many seconds.
+    """
+
+    code, status, title, retryable = "limit_reached", 429, "Limit reached", True
+    limit = ""
+    quota = 0
+    window: float | None = None
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        limit: str = "",
+        quota: int = 0,
+        window: float | None = None,
+        retry_after: float = 1.0,
+    ) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        if limit:
+            self.limit, self.quota = limit, quota
+            if window is not None:
+                self.window = window
+            note_refusal(limit)
+
+    def extra(self) -> Mapping[str, Any]:
+        window = {} if self.window is None else {"window": self.window}
+        return {"limit": self.limit, "quota": self.quota, **window} if self.limit else {}
+
+    def advice(self) -> Mapping[str, str]:
+        """Return `Retry-After`, and the fields of draft-ietf-httpapi-ratelimit-headers-09."""
+        retry = super().advice()
+        if not self.limit:
+            return retry
+        per = ';qu="concurrent-requests"' if self.window is None else f";w={max(1, math.ceil(self.window))}"
+        return {
+            **retry,
+            "RateLimit-Policy": f'"{self.limit}";q={self.quota}{per}',
+            "RateLimit": f'"{self.limit}";r=0;t={retry.get("Retry-After", 1)}',
+        }
 
 
-class QueueFull(RequestError):
+class TooManyRequests(LimitReached):
+    """The client sends more requests or frames per second than it may."""
+
+    code, title = "too_many_requests", "Too many requests"
+
+
+class TooManyRuns(LimitReached):
+    """A limit of open runs, or of their readers, is reached."""
+
+    code, title = "rate_limited", "Too many runs"
+
+
+class QueueFull(LimitReached):
     """A queue is full: of runs for a session, messages for a run, or tasks."""
 
-    code, status, title, retryable = "queue_full", 429, "Queue full", True
+    code, title = "queue_full", "Queue full"
 
 
 class NotOffered(RequestError):

@@ -40,6 +40,16 @@ USER = "u"
 NODE = Path(__file__).parent / "node.py"
 READY = re.compile(r" is ready on http://127\.0\.0\.1:(\d+) ")
 
+UNLIMITED = {
+    f"AGENTAPP_{name}": value
+    for name, value in (
+        ("REQUESTS_PER_SECOND", "0"),
+        ("FRAMES_PER_SECOND", "0"),
+        ("MAX_RUNS_PER_USER", "10000"),
+    )
+}
+"""All clients have one address, and some one user."""
+
 TIMEOUT = 20.0
 """Seconds. What is waited for happens at once when the machine is not busy."""
 
@@ -119,7 +129,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "CHAOS_NODE": json.dumps(given)},
+                env={**os.environ, **UNLIMITED, "CHAOS_NODE": json.dumps(given)},
                 start_new_session=True,
             )
         _processes.add(self._process)

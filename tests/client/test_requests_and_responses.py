@@ -103,7 +103,8 @@ def test_the_callers_dict_is_not_changed() -> None:
         errors.SessionBusy("run_12345", retry_after=3),
         errors.RunNotFound(),
         errors.Draining(),
-        errors.TooManyRuns("Full.", retry_after=2),
+        errors.TooManyRuns("Full.", limit="runs_per_node", quota=5, retry_after=2),
+        errors.TooManyRequests("Slower.", limit="requests", quota=5, window=1.0),
         errors.Unauthorized(),
     ],
 )

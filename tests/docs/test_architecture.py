@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from trio_agentapp import AgentApp
+from trio_agentapp.app import Settings
 from trio_agentapp.protocol.codec import encode_event
 from trio_agentapp.protocol.keys import SHARDS, Layout
 from trio_agentapp.protocol.timings import Timings
@@ -21,8 +22,9 @@ PACKAGE = ROOT / "trio_agentapp"
 ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 PROTOCOL = ROOT / "docs/reference/interrupt-protocol.md"
 WIRE = ROOT / "docs/reference/wire.md"
+LIMITS = ROOT / "docs/reference/limits.md"
 HOT_PATH = ROOT / "docs/discussion/hot-path.md"
-PAGES = [ARCHITECTURE, PROTOCOL, WIRE, HOT_PATH, ROOT / "CONTRIBUTING.md"]
+PAGES = [ARCHITECTURE, PROTOCOL, WIRE, LIMITS, HOT_PATH, ROOT / "CONTRIBUTING.md"]
 FROM_THE_ROOT = ("docs/", "tests/", "bench/", "examples/", "trio_agentapp/", ".ci/", ".github/")
 FILE = re.compile(r"(?<![\w./-])((?:[\w.-]+/)*[\w-]+\.(?:py|lua|md|toml|yaml)|(?:[\w-]+/)+)(?![\w*])")
 CALL = re.compile(r"`((?:\w+/)*\w+\.py)`\s+`(\w+(?:\.\w+)*)`")
@@ -167,15 +169,30 @@ def test_every_timing_is_in_the_protocol() -> None:
         assert float(number) * {"s": 1, "min": 60, "h": 3600}[unit] == field.default, field.name
 
 
-def test_the_limits_of_the_wire_are_those_of_the_code() -> None:
+def test_the_limits_of_the_reference_are_those_of_the_code() -> None:
     checked = 0
-    for limit, value, _, _ in rows(WIRE, "Limits"):
-        for name in re.findall(r"\(`([A-Z_]+)`\)", limit):
+    for _, _, value, where, _ in rows(LIMITS, "The table"):
+        for name in re.findall(r"`([A-Z_]+)`", where):
             said = re.match(r"\d+", value)
             assert said is not None
             assert float(said[0]) in constants().get(name, set()), (name, value)
             checked += 1
-    assert checked > 10
+        for setting in re.findall(r"`([a-z_]+)`", where):
+            assert float(value) == getattr(Settings(), setting), setting
+            checked += 1
+    assert checked > 25
+
+
+def test_every_counted_limit_is_in_the_reference() -> None:
+    """The names that the code counts refusals under, and those of the table."""
+    counted = {"requests", "frames"}  # given where the rates are made
+    for path in PACKAGE.rglob("*.py"):
+        source = path.read_text()
+        counted |= {*re.findall(r'note_refusal\("(\w+)"\)', source), *re.findall(r'\blimit="(\w+)"', source)}
+        for table in re.findall(r"^LIMITS = \{(.*)\}$", source, re.MULTILINE):
+            counted |= {*re.findall(r'"(\w+)"', table)}
+    listed = {name.strip("`") for name, *_ in rows(LIMITS, "The table")} - {"-"}
+    assert counted == listed
 
 
 async def test_the_chat_of_the_wire_is_what_is_sent() -> None:

@@ -63,6 +63,8 @@ def running(folder: Path, app: Path = APP) -> Iterator[Target]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTAPP_")}
     environment |= {"PORT": "0", "AGENTAPP_LOG_FORMAT": "json"}
     environment |= {"ANNA_TOKEN": ANNA_TOKEN, "ADMIN_TOKEN": secrets.token_hex(16)}
+    # All requests come from one address.
+    environment |= {"AGENTAPP_REQUESTS_PER_SECOND": "0", "AGENTAPP_MAX_RUNS_PER_USER": "10000"}
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, str(app)],

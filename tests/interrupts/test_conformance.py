@@ -86,8 +86,8 @@ class TombstonesWithoutRunAlone(LocalInterruptBackend):
 
 class OneTombstoneForAllUsers(LocalInterruptBackend):
     def _leave_tombstone(self, key, run_id, user_id):
-        for name in [name for name in self._lone_tombstones if name[0] == run_id]:
-            del self._lone_tombstones[name]
+        for left in self._lone_tombstones.values():
+            left.pop(run_id, None)
         return super()._leave_tombstone(key, run_id, user_id)
 
 

@@ -88,6 +88,24 @@ async def test_stops_by_run_alone_are_bounded(
     assert isinstance(await backend.claim(lease_of("run-0")), Granted)
 
 
+async def test_a_user_who_stops_unknown_runs_drops_no_stop_of_another(
+    backend: LocalInterruptBackend, monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
+) -> None:
+    monkeypatch.setattr(local, "MAX_LONE_TOMBSTONES", 3)
+    monkeypatch.setattr(local, "MAX_LONE_USERS", 2)
+    await backend.request_stop(None, "run-of-u", user_id=KEY.user_id)
+    for number in range(100):
+        await backend.request_stop(None, f"unknown-{number}", user_id="flood")
+    assert [*map(len, backend._lone_tombstones.values())] == [1, 3]
+    assert isinstance(await backend.claim(lease_of("run-of-u")), Ended)
+    # A third user: the one that stopped first is forgotten. After a minute all are.
+    await backend.request_stop(None, "run-1", user_id="third")
+    assert [*backend._lone_tombstones] == ["flood", "third"]
+    mock_clock.jump(61)
+    await backend.request_stop(None, "run-1", user_id="fourth")
+    assert [*backend._lone_tombstones] == ["fourth"]
+
+
 async def test_a_record_is_kept_for_ten_minutes(backend: LocalInterruptBackend, mock_clock: MockClock) -> None:
     lease = await granted(backend, lease_of("run-1"))
     mock_clock.jump(100_000)

@@ -40,6 +40,7 @@ class SampleApp(QuartTrio):
     launched = False
     cleanup_budget = OPTIONS.get("cleanup_budget", 10.0)
     read_timeout = OPTIONS.get("read_timeout", 15.0)
+    max_connections = OPTIONS.get("max_connections", 1000)
     wind_down_timeout = OPTIONS.get("wind_down_timeout", 20.0)
     gc_threshold = OPTIONS.get("gc_threshold", 0)
 

@@ -14,8 +14,9 @@ import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope, WebsocketScope
 from outcome import Error
 from quart import Response
-from quart.ctx import RequestContext
-from quart.typing import ResponseTypes
+from quart.ctx import RequestContext, WebsocketContext
+from quart.globals import request_ctx, websocket_ctx
+from quart.typing import ResponseReturnValue, ResponseTypes
 from quart.wrappers import Request
 
 from ..abc import DeployManager
@@ -28,6 +29,7 @@ from ..frameworks import AGENT_PACKAGES, adapter_of, framework_of
 from ..frameworks.bridge import Bridge
 from ..frameworks.handlers import bridged
 from ..frameworks.ready import handler_of_agent
+from ..limits import Rates
 from ..protocol.deployment import Deployment
 from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id
@@ -49,6 +51,7 @@ from ..web.cors import CrossOrigin
 from ..web.hosts import AllowedHosts
 from ..web.identity import Gate
 from ..web.metrics import MetricsRoute
+from ..web.principals import address_name
 from ..web.proxies import Proxies
 from ..web.sse import release_watch
 from .deploy_options import check_deploy_options
@@ -58,6 +61,7 @@ from .instruments import instruments_of
 from .middleware import Middleware, layered
 from .mounting import (
     add_builtin,
+    counts_addresses,
     current_request,
     mount_admin,
     mount_chat,
@@ -126,6 +130,7 @@ class AgentApp(RoutingApp):
         self.cleanup_budget = settings.cleanup_budget
         self.wind_down_timeout = settings.cleanup_budget + LAST_FRAMES
         self.read_timeout = settings.read_timeout
+        self.max_connections = settings.max_connections
         self.gc_threshold = settings.gc_threshold
         self.log_format = settings.log_format
         self.access_log = settings.access_log
@@ -142,7 +147,13 @@ class AgentApp(RoutingApp):
         self.hosts = AllowedHosts(settings.allowed_hosts)
         self._proxies = Proxies(settings.trusted_proxies, settings.root_path)
         self._cross_origin = CrossOrigin(settings.cors_origins)
-        gate = self._gate = Gate(settings.authenticate, settings.authorize, timeout=settings.auth_timeout)
+        self._requests = Rates("requests", settings.requests_per_second)
+        gate = self._gate = Gate(
+            settings.authenticate,
+            settings.authorize,
+            timeout=settings.auth_timeout,
+            requests=self._requests,
+        )
         self._instruments = instruments_of(self)
         self._tasks = AppTasks(
             settings,
@@ -161,6 +172,7 @@ class AgentApp(RoutingApp):
             tasks=self._tasks,
             adapters=self._adapters,
             instruments=self._instruments.all(),
+            requests=self._requests,
         )
         self.state = self._runtime.state
         self._handler: Handler | None = None
@@ -553,6 +565,25 @@ class AgentApp(RoutingApp):
         if self.process_mode is not None and isinstance(response, Response):
             response.headers["X-Process-Mode"] = self.process_mode
         return response
+
+    async def dispatch_request(self, request_context: RequestContext | None = None) -> ResponseReturnValue:
+        """Quart's own, for as many requests per second as the client's address may send.
+
+        Routes that identify the client count the request for it by themselves (`Gate.identify`).
+        """
+        request = (request_context or request_ctx).request
+        if counts_addresses(request):
+            await self._requests.admit(address_name(request.scope))
+        return await super().dispatch_request(request_context)
+
+    async def dispatch_websocket(
+        self, websocket_context: WebsocketContext | None = None
+    ) -> ResponseReturnValue | None:
+        """Quart's own, with the same limit."""
+        websocket = (websocket_context or websocket_ctx).websocket
+        if counts_addresses(websocket):
+            await self._requests.admit(address_name(websocket.scope))
+        return await super().dispatch_websocket(websocket_context)
 
     async def full_dispatch_request(self, request_context: RequestContext | None = None) -> ResponseTypes:
         """Quart's own, inside the user's middleware."""

@@ -1,13 +1,18 @@
-"""Chooses the interrupt backend and the event store of an app by its settings."""
+"""Chooses the backends of an app by its settings: for interrupts, for events, and for limits of principals."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+
+import trio
 
 from ..abc import BaseInterruptBackend, EventStore
 from ..events import LocalEventStore
 from ..interrupts import LocalInterruptBackend
+from ..limits import Rates
 from .settings import Settings
 
-__all__ = ["backend_of", "event_store_of"]
+__all__ = ["backend_of", "event_store_of", "share_limits"]
 
 
 def backend_of(settings: Settings) -> BaseInterruptBackend:
@@ -20,6 +25,18 @@ def backend_of(settings: Settings) -> BaseInterruptBackend:
     return RedisInterruptBackend(
         settings.interrupt_redis_url, prefix=settings.redis_prefix, timings=settings.timings
     )
+
+
+def share_limits(nursery: trio.Nursery, backend: BaseInterruptBackend, limits: Iterable[Rates]) -> None:
+    """Share the limits of principals over the Redis of the interrupt backend, if it has one."""
+    if isinstance(backend, LocalInterruptBackend):
+        return
+    from ..interrupts.redis import RedisInterruptBackend
+
+    if isinstance(backend, RedisInterruptBackend):
+        from ..limits.shared import share_forever
+
+        nursery.start_soon(share_forever, backend.link, backend.layout, limits)
 
 
 def event_store_of(settings: Settings, backend: BaseInterruptBackend, node_id: str) -> EventStore:

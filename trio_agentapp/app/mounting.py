@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from quart import Quart, Response
 from quart import request as request_proxy
 from quart import websocket as websocket_proxy
-from quart.wrappers import Request
+from quart.wrappers import Request, Websocket
 
 from ..endpoints.openapi import docs_page, openapi_json
 from ..web.admin import AdminRoutes, AdminView
@@ -22,6 +22,7 @@ from ..web.websocket import SocketRoute
 
 __all__ = [
     "add_builtin",
+    "counts_addresses",
     "mount_admin",
     "mount_chat",
     "mount_health",
@@ -50,10 +51,27 @@ def view_of(route: View) -> View:
     return view
 
 
+OWN = "trio_agentapp_"
+"""How the names of the built-in views begin."""
+
+
 def add_builtin(app: Quart, method: str, path: str, view: View) -> None:
     taken = any(rule.rule == path and method in (rule.methods or ()) for rule in app.url_map.iter_rules())
     if not taken:
-        app.add_url_rule(path, f"trio_agentapp.{method} {path}".replace(".", "_"), view, methods=[method])
+        app.add_url_rule(path, f"{OWN}{method} {path}".replace(".", "_"), view, methods=[method])
+
+
+UNIDENTIFIED = ("/", "/openapi.json", "/docs", "/chat", "/chat/<name>")
+"""Built-in routes for everybody. Health routes and metrics are for machines that must not be refused."""
+
+
+def counts_addresses(request: Request | Websocket) -> bool:
+    """Whether a request counts for its client's address, because its route identifies no client.
+
+    These are the routes of the user, pages, and paths that do not exist.
+    """
+    rule = request.url_rule
+    return rule is None or not rule.endpoint.startswith(OWN) or rule.rule in UNIDENTIFIED
 
 
 def mount_health(
@@ -148,4 +166,4 @@ def mount_socket(app: Quart, route: Callable[[], SocketRoute]) -> None:
         await route().serve(websocket_proxy._get_current_object())  # type: ignore[attr-defined]
 
     if not any(rule.rule == "/ws" and rule.websocket for rule in app.url_map.iter_rules()):
-        app.add_websocket("/ws", "trio_agentapp_WS /ws", view)
+        app.add_websocket("/ws", f"{OWN}WS /ws", view)

@@ -12,6 +12,8 @@ import trio
 from ..abc import Instrument
 from ..frameworks.bridge import Bridge, BridgeClosed, open_bridge
 from ..interrupts import LocalInterruptBackend
+from ..limits import Rates
+from ..nursery import nursery_around
 from ..runs import Handler, RunRegistry, Viewing, drain
 from ..runs.containment import noted
 from ..runs.runner import Runner
@@ -22,7 +24,7 @@ from ..web.run_access import RunAccess
 from ..web.runs import RunRoutes
 from ..web.sessions import SessionRoutes
 from ..web.websocket import SocketRoute
-from .backends import backend_of, event_store_of
+from .backends import backend_of, event_store_of, share_limits
 from .hooks import LifeHooks, shielded
 from .memory import Memory
 from .settings import Settings
@@ -62,6 +64,7 @@ class Runtime:
         tasks: AppTasks,
         adapters: Sequence[ProtocolAdapter],
         instruments: Sequence[Instrument] = (),
+        requests: Rates,
     ) -> None:
         self.backend = backend_of(settings)
         self._event_store = event_store_of(settings, self.backend, node_id)
@@ -75,6 +78,8 @@ class Runtime:
         self._tasks = tasks
         self._adapters = adapters
         self._instruments = instruments
+        self._requests = requests
+        self._frames = Rates("frames", settings.frames_per_second)
         self.parts: Parts | None = None
         """None while the app is not open."""
         self.served_at: Sequence[str] = ()
@@ -119,6 +124,7 @@ class Runtime:
                 )
             await stack.enter_async_context(self._hooks.around_runs(app, runner))
             await stack.enter_async_context(registry.open())
+            await stack.enter_async_context(self._shared_limits())
             parts = self._make_parts(registry, runner)
             await stack.enter_async_context(self._tasks.open(registry, self.backend, runner))
             self.parts, self._drained = parts, None
@@ -128,6 +134,16 @@ class Runtime:
                 yield
             finally:
                 self.parts = None
+
+    @asynccontextmanager
+    async def _shared_limits(self) -> AsyncIterator[None]:
+        """Inside this block, the rates of principals hold over all nodes, if the nodes share a Redis."""
+        async with nursery_around() as nursery:
+            share_limits(nursery, self.backend, (self._requests, self._frames))
+            try:
+                yield
+            finally:
+                nursery.cancel_scope.cancel(reason="the app closes")
 
     async def _open_adapters(self, stack: AsyncExitStack, access: RunAccess) -> None:
         for adapter in self._adapters:
@@ -204,6 +220,8 @@ class Runtime:
             node_id=self._node_id,
             cleanup_budget=self._settings.cleanup_budget,
             debug=self._settings.debug,
+            max_runs=self._settings.max_runs,
+            max_runs_per_user=self._settings.max_runs_per_user,
             instruments=self._instruments,
         )
 
@@ -232,5 +250,7 @@ class Runtime:
                 max_message=settings.max_body_bytes,
                 init_timeout=settings.read_timeout,
                 origins=settings.cors_origins,
+                frames=self._frames,
+                max_sockets=settings.max_sockets_per_user,
             ),
         )

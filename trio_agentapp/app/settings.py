@@ -21,6 +21,7 @@ from ..errors import ConfigurationError
 from ..protocol.request import STRATEGIES, CancelAfter, MultitaskStrategy, OnDisconnect
 from ..protocol.text import masked_url
 from ..protocol.timings import Timings
+from ..runs.registry import MAX_RUNS, MAX_RUNS_PER_USER
 from ..telemetry import LOG_FORMATS
 from ..web.identity import Authenticate, Authorize
 from ..web.protocol_adapter import ProtocolAdapter
@@ -49,6 +50,18 @@ OF_KUBERNETES = re.compile(r"AGENTAPP_(\w+_)?(SERVICE_(HOST|PORT)\w*|PORT(_\d+_(
 
 SECRETS = ("admin_token",)
 """Settings whose values are never shown."""
+
+MAX_CONNECTIONS = 20_000
+"""Connections of one node: twice its runs. An idle one takes about 20 KiB, so 400 MB."""
+
+MAX_SOCKETS_PER_USER = 1000
+"""WebSockets of one user, or of one address in an app that does not authenticate: it may be that of a proxy."""
+
+REQUESTS_PER_SECOND = 100.0
+"""A small request takes about a millisecond of a core, so one client gets a tenth of a core."""
+
+FRAMES_PER_SECOND = 100.0
+"""Messages that a client sends on its WebSockets. The cheapest take a twentieth of a request."""
 
 WORDS = {
     "1": True,
@@ -106,6 +119,12 @@ class Options(TypedDict, total=False):
     root_path: str
     max_body_bytes: int
     read_timeout: float
+    max_connections: int
+    max_runs: int
+    max_runs_per_user: int
+    max_sockets_per_user: int
+    requests_per_second: float
+    frames_per_second: float
     debug: bool
     sse_done: bool
     cleanup_budget: float
@@ -174,6 +193,9 @@ PATH = _must_be(
     "a path that begins with '/'", lambda value: isinstance(value, str) and value.startswith("/") and value != "/"
 )
 SECONDS = _must_be("a number of seconds, 0 or more", lambda value: _is_number(value) and 0 <= value < math.inf)
+RATE = _must_be(
+    "a number per second, more than 0, or 0 for no limit", lambda value: _is_number(value) and 0 <= value < math.inf
+)
 SECONDS_OR_NONE = _must_be(
     "a number of seconds, more than 0, or None",
     lambda value: value is None or (_is_number(value) and 0 < value < math.inf),
@@ -400,6 +422,12 @@ class Settings:
     root_path: str = _setting("", PREFIX_PATH)
     max_body_bytes: int = _setting(1024 * 1024, _whole_number("a number of bytes", 1))
     read_timeout: float = _setting(15.0, SECONDS)
+    max_connections: int = _setting(MAX_CONNECTIONS, _whole_number("a number of connections", 1))
+    max_runs: int = _setting(MAX_RUNS, _whole_number("a number of runs", 1))
+    max_runs_per_user: int = _setting(MAX_RUNS_PER_USER, _whole_number("a number of runs", 1))
+    max_sockets_per_user: int = _setting(MAX_SOCKETS_PER_USER, _whole_number("a number of WebSockets", 1))
+    requests_per_second: float = _setting(REQUESTS_PER_SECOND, RATE)
+    frames_per_second: float = _setting(FRAMES_PER_SECOND, RATE)
     debug: bool = _setting(False, YES_OR_NO)
     sse_done: bool = _setting(False, YES_OR_NO)
     cleanup_budget: float = _setting(30.0, SECONDS)

@@ -21,7 +21,7 @@ from ..tasks import BackgroundRuns, LocalTaskQueue, TaskFunction
 from ..web.identity import Gate
 from ..web.tasks import BackgroundRoutes, Begin, FunctionRoutes
 from .instruments import AppInstruments
-from .mounting import add_builtin, view_of
+from .mounting import OWN, add_builtin, view_of
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class AppTasks:
                 ("GET", "/<task_id>", routes.status),
                 ("POST", "/<task_id>/cancel", routes.cancel),
             ):
-                endpoint = f"trio_agentapp.task {method} {path}{suffix}".replace(".", "_")
+                endpoint = f"{OWN}task {method} {path}{suffix}".replace(".", "_")
                 app.add_url_rule(path + suffix, endpoint, view_of(route), methods=[method])
             return fn
 

@@ -13,7 +13,9 @@ from .retries import Attempts
 
 __all__ = ["Nodes", "may_succeed_elsewhere"]
 
-NOT_FINAL = frozenset({"run_not_found", "elsewhere", "draining", "backend_unavailable", "rate_limited"})
+NOT_FINAL = frozenset(
+    {"run_not_found", "elsewhere", "draining", "backend_unavailable", "rate_limited", "too_many_requests"}
+)
 """Codes of refusals that another node, or the same one a moment later, may not repeat."""
 
 T = TypeVar("T")

@@ -60,7 +60,11 @@ MAX_TOMBSTONES = 16
 """Tombstones of one session. The oldest is dropped."""
 
 MAX_LONE_TOMBSTONES = 4096
-"""Tombstones of runs whose session is not known. The oldest is dropped."""
+"""Tombstones of runs whose session is not known, of one user, or of all requests that name no user. The oldest is
+dropped. A user's own are counted, so that nobody drops those of others by stopping runs that do not exist."""
+
+MAX_LONE_USERS = 1024
+"""Users with such tombstones. The tombstones of the one that stopped first are dropped."""
 
 MAX_PINS = 10_000
 """Idempotency keys. The oldest are dropped."""
@@ -130,8 +134,8 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         """Ids of the nodes whose runs have ended here. There are few: usually one."""
         self._live: dict[str, RunRecord] = {}
         self._ended: OrderedDict[str, bytes] = OrderedDict()
-        # By run id and user: a stop of one user must not replace that of another.
-        self._lone_tombstones: OrderedDict[tuple[str, str | None], float] = OrderedDict()
+        self._lone_tombstones: OrderedDict[str | None, OrderedDict[str, float]] = OrderedDict()
+        """By user and run id."""
         self._listeners: dict[str, Callable[[Signal], None]] = {}
         self._started: dict[str, str | dict[str, None]] = {}
         """Known runs of each user, in the order of their start. One is just its id: a dict takes 232 bytes."""
@@ -243,15 +247,32 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         if key is not None:
             self._session(key).leave_tombstone(run_id, expiry)
         else:
-            _put(self._lone_tombstones, (run_id, user_id), expiry, MAX_LONE_TOMBSTONES)
+            self._leave_lone_tombstone(user_id, run_id, expiry)
         return StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
+
+    def _leave_lone_tombstone(self, user_id: str | None, run_id: str, expiry: float) -> None:
+        now = trio.current_time()
+        while self._lone_tombstones:
+            user, left = next(iter(self._lone_tombstones.items()))
+            # The last one is the latest of its user.
+            if left and next(reversed(left.values())) > now and len(self._lone_tombstones) <= MAX_LONE_USERS:
+                break
+            del self._lone_tombstones[user]
+        left = self._lone_tombstones.setdefault(user_id, OrderedDict())
+        self._lone_tombstones.move_to_end(user_id)
+        _put(left, run_id, expiry, MAX_LONE_TOMBSTONES)
+
+    def _take_lone_tombstone(self, user_id: str | None, run_id: str) -> float:
+        """Remove a tombstone. Returns its expiry, 0 if there is none."""
+        left = self._lone_tombstones.get(user_id)
+        return 0.0 if left is None else left.pop(run_id, 0.0)
 
     def _take_tombstone(self, session: _Session, lease: Lease) -> bool:
         now = trio.current_time()
         if session.take_tombstone(lease.run_id) > now:
             return True
-        names = [(lease.run_id, user_id) for user_id in (None, lease.key.user_id)]
-        return any([self._lone_tombstones.pop(name, 0.0) > now for name in names])  # noqa: C419  both are taken
+        users = (None, lease.key.user_id)
+        return any([self._take_lone_tombstone(user, lease.run_id) > now for user in users])  # noqa: C419  both are taken
 
     async def finish(self, lease: Lease, ending: Ending) -> RunRecord:
         await trio.lowlevel.checkpoint()

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from ..errors import ItemError, MalformedBody, ValidationError
+from ..refusals import note_refusal
 from .events import ContentEvent, Event, Failure, MessageEvent, StateEvent, mass
 from .exact_json import INTEGERS_OF_ORJSON, may_exceed_64_bits
 from .ids import is_run_id
@@ -49,6 +50,8 @@ def decode_json(raw: bytes) -> object:
     except orjson.JSONDecodeError as error:
         if "UTF-8" in error.msg:
             raise MalformedBody("The body is not JSON: it is not valid UTF-8.") from error
+        if "limit" in error.msg:  # "depth limit exceeded", in older versions "Recursion limit reached"
+            note_refusal("nesting")
         # orjson's message names a place and a rule, and quotes neither the client nor our code.
         place = f"line {error.lineno}, column {error.colno}"
         raise MalformedBody(f"The body is not JSON: {error.msg} ({place}).") from error
@@ -68,6 +71,7 @@ def _check_integers(raw: bytes) -> None:
     try:
         json.loads(raw, parse_int=check)
     except RecursionError:
+        note_refusal("nesting")
         raise MalformedBody("The body is nested too deeply to be read.") from None
 
 

@@ -8,6 +8,8 @@ import secrets
 
 import attrs
 
+from ..refusals import note_refusal
+
 __all__ = [
     "SessionKey",
     "digest_of",
@@ -79,6 +81,7 @@ def identifier_fault(text: str) -> str | None:
     if not text:
         return "must not be empty"
     if len(text) > MAX_IDENTIFIER:
+        note_refusal("ids")
         return f"must have at most {MAX_IDENTIFIER} characters, not {len(text)}"
     if _FORBIDDEN.search(text):
         return "must not contain control characters or lone surrogates"

@@ -68,6 +68,10 @@ class Layout:
         """The value that was first stored under a name, such as an idempotency key."""
         return f"{self.prefix}:pin:{digest_of(name)}"
 
+    def rate(self, limit: str, principal: str) -> str:
+        """The token bucket of a principal. All of them are in one hash slot, because one call changes several."""
+        return f"{self.prefix}:{{rate}}:{limit}:{digest_of(principal)}"
+
     def shard_of(self, digest: str) -> str:
         return self.shard(int(digest[0], 16))
 

@@ -75,6 +75,16 @@ class EventLog:
         self.archive = archive
         self._max_events, self._max_weight = RECENT_EVENTS, RECENT_WEIGHT
 
+    @property
+    def kept_weight(self) -> int:
+        """Bytes of the events that are kept."""
+        return self._kept_weight
+
+    def shrink(self, max_weight: int) -> None:
+        """Keep at most `max_weight` bytes from now on, besides those that the foremost reader has not read."""
+        self._max_weight = min(self._max_weight, max_weight)
+        self._forget_oldest()
+
     def put(self, events: Sequence[Event]) -> None:
         """Append events. Their sequence numbers continue those of the log."""
         weight = 0

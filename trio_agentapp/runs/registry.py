@@ -25,12 +25,15 @@ from .question_poster import QuestionPoster
 from .run import Run
 from .services import KeptServices
 from .task import Node, Remember, RunTask, Undo
-from .ticker import Ticker
+from .ticker import MAX_NODE_WEIGHT, Ticker
 
-__all__ = ["MAX_RUNS", "RegistryStatistics", "RunRegistry"]
+__all__ = ["MAX_RUNS", "MAX_RUNS_PER_USER", "RegistryStatistics", "RunRegistry"]
 
 MAX_RUNS = 10_000
 """Open runs of one node. At about 45 KiB for an idle chat this is half a gigabyte."""
+
+MAX_RUNS_PER_USER = 100
+"""Open runs of one user on a node: a hundredth of the node, and far more than one person watches."""
 
 
 @attrs.frozen
@@ -49,6 +52,7 @@ class RunRegistry:
         cleanup_budget: seconds that a run's cleanup may take.
         debug: show the text of a handler's exception to its client.
         max_runs: limit of open runs.
+        max_runs_per_user: limit of open runs of one user; they include those that wait for their session.
         store: keeps events for readers on other nodes and for later; without one they are dropped with the run.
         remember: saves what the next turn of a session needs.
         instruments: count, time or trace the runs.
@@ -66,6 +70,7 @@ class RunRegistry:
         cleanup_budget: float = 30.0,
         debug: bool = False,
         max_runs: int = MAX_RUNS,
+        max_runs_per_user: int = MAX_RUNS_PER_USER,
         instruments: Sequence[Instrument] = (),
     ) -> None:
         self.node_id = node_id
@@ -74,6 +79,8 @@ class RunRegistry:
         self._backend = backend
         self._store = store
         self._max_runs = max_runs
+        self._max_runs_per_user = max_runs_per_user
+        self._by_user: dict[str, int] = {}
         self._runs: dict[str, Run] = {}
         self._by_key: dict[SessionKey, list[Run]] = {}
         self._empty = trio.Event()
@@ -218,7 +225,21 @@ class RunRegistry:
             raise Draining
         if len(self._runs) >= self._max_runs:
             raise TooManyRuns(
-                f"The limit of open runs on this node is reached ({self._max_runs}).", retry_after=1.0
+                f"The limit of open runs on this node is reached ({self._max_runs}).",
+                limit="runs_per_node",
+                quota=self._max_runs,
+            )
+        if self.ticker.weight > MAX_NODE_WEIGHT:
+            raise TooManyRuns(
+                "The events of the open runs on this node take all the memory for them.",
+                limit="event_bytes_per_node",
+                quota=MAX_NODE_WEIGHT,
+            )
+        if self._by_user.get(run.key.user_id, 0) >= self._max_runs_per_user:
+            raise TooManyRuns(
+                f"The limit of open runs of one user on this node is reached ({self._max_runs_per_user}).",
+                limit="runs_per_user",
+                quota=self._max_runs_per_user,
             )
         if (known := self._runs.get(run.run_id)) is not None:
             if known.key == run.key:
@@ -228,6 +249,7 @@ class RunRegistry:
     def _add(self, run: Run) -> None:
         self._runs[run.run_id] = run
         self._by_key.setdefault(run.key, []).append(run)
+        self._by_user[run.key.user_id] = self._by_user.get(run.key.user_id, 0) + 1
 
     def _remove(self, run: Run) -> None:
         del self._runs[run.run_id]
@@ -237,6 +259,8 @@ class RunRegistry:
         of_session.remove(run)
         if not of_session:
             del self._by_key[run.key]
+        if (others := self._by_user.pop(run.key.user_id) - 1) > 0:
+            self._by_user[run.key.user_id] = others
         if not self._runs:
             self._empty.set()
             self._empty = trio.Event()

@@ -25,6 +25,7 @@ from ..protocol.lifecycle import Cause, Phase, RunLifecycle, RunRecord
 from ..protocol.message import Message
 from ..protocol.request import CancelAfter
 from ..protocol.shared_state import SharedState
+from ..refusals import note_refusal
 from .cleanup import Cleanup, CleanupScope
 from .containment import contain
 from .log import EventLog
@@ -472,6 +473,7 @@ class Run:
         try:
             events = builder.add(item)
         except AnswerTooLarge:
+            note_refusal("event_bytes_per_run")
             self.scope.stop(Cause.ANSWER_TOO_LARGE)
             return True
         sink.put(events)

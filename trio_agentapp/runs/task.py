@@ -209,7 +209,11 @@ class RunTask:
             case Busy(active, retry_after):
                 raise SessionBusy(active, retry_after=retry_after)
             case QueueIsFull():
-                raise QueueFull(f"The queue for this session is full ({MAX_QUEUED} runs).", retry_after=1.0)
+                raise QueueFull(
+                    f"The queue for this session is full ({MAX_QUEUED} runs).",
+                    limit="queued_runs",
+                    quota=MAX_QUEUED,
+                )
             case Ended():
                 raise ValidationError([("$.id", "a run of this id has ended already")])
             case _:

@@ -6,7 +6,7 @@ One task looks at all of them, in place of a timer for each. See `docs/discussio
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import trio
 
@@ -30,12 +30,19 @@ STALLED = 60.0
 """Seconds that a reader may take for one batch. Then it is disconnected, and may resume."""
 
 
+MAX_NODE_WEIGHT = 512 * 1024 * 1024
+"""Bytes of the events of all live runs, by the events' own estimate; Python needs up to three times as much. Beyond
+it no run starts, and each log keeps its share of them only."""
+
+
 class Ticker:
     """Ticks once a second, and sooner when a run has lost its last reader here. `runs` are the live runs by id."""
 
     def __init__(self, runs: Mapping[str, Run], store: EventStore | None) -> None:
         self.logs: set[EventLog] = set()
         """Logs of runs on other nodes that have readers here."""
+        self.weight = 0
+        """Bytes of all events that are kept in logs here, counted once a second."""
         self._runs = runs
         self._store = store
         self._due = trio.Event()
@@ -59,8 +66,10 @@ class Ticker:
             paused = now - before > 2 * PERIOD
             before = now
             runs = [*self._runs.values()]
-            for log in [*(run.log for run in runs), *self.logs]:
+            logs = [*(run.log for run in runs), *self.logs]
+            for log in logs:
                 _tick_readers(log, now)
+            self.weight = _bounded_weight(logs)
             for run in runs:
                 if not paused:
                     _note_stuck(run, now)
@@ -99,6 +108,23 @@ def _exceeded_limit(run: Run, now: float) -> float | None:
         return None
     limit = policy.seconds if isinstance(policy, CancelAfter) else 0.0
     return limit if now - since >= limit else None
+
+
+def _bounded_weight(logs: Sequence[EventLog]) -> int:
+    """Return the bytes in all logs, and shrink the logs if there are too many."""
+    weight = sum(log.kept_weight for log in logs)
+    if weight > MAX_NODE_WEIGHT:
+        share = MAX_NODE_WEIGHT // len(logs)
+        logger.warning(
+            "the events of %d live runs take %d MiB: no run starts until they take less than %d, and slow readers "
+            "get gaps",
+            len(logs),
+            weight // 2**20,
+            MAX_NODE_WEIGHT // 2**20,
+        )
+        for log in logs:
+            log.shrink(share)
+    return weight
 
 
 def _tick_readers(log: EventLog, now: float) -> None:

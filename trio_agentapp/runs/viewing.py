@@ -61,7 +61,7 @@ class Viewing:
         run = self._live(record)
         if run is not None:
             if len([*run.log.subscribers]) >= MAX_READERS:
-                raise TooManyRuns(f"The limit of readers of this run is reached ({MAX_READERS}).", retry_after=1.0)
+                raise _too_many_readers()
             await trio.lowlevel.checkpoint()
             return run.watch(after)
         if record.state.terminal or self._store.shared:
@@ -147,7 +147,11 @@ class Viewing:
         follower = self._followed.get(record.run_id)
         if follower is None:
             if len(self._followed) >= MAX_FOLLOWED:
-                raise TooManyRuns(f"The limit of followed runs is reached ({MAX_FOLLOWED}).", retry_after=1.0)
+                raise TooManyRuns(
+                    f"The limit of followed runs is reached ({MAX_FOLLOWED}).",
+                    limit="followed_runs",
+                    quota=MAX_FOLLOWED,
+                )
             services = self._registry.services
             # Not beyond the last event, even if this reader claims to have seen more: others read this log, too.
             start = 0 if extent is None else min(max(after + 1, extent.first), extent.end)
@@ -156,7 +160,7 @@ class Viewing:
             self._registry.ticker.logs.add(follower.log)
             services.start_soon(follower.run, name=f"follower of run {record.run_id}")
         elif len([*follower.log.subscribers]) >= MAX_READERS:
-            raise TooManyRuns(f"The limit of readers of this run is reached ({MAX_READERS}).", retry_after=1.0)
+            raise _too_many_readers()
         subscriber = follower.log.subscribe(after)
         subscriber.on_close(follower.reader_left)
         try:
@@ -173,6 +177,12 @@ class Viewing:
             self._registry.ticker.logs.discard(follower.log)
         if self._followed.get(follower.run_id) is follower:
             del self._followed[follower.run_id]
+
+
+def _too_many_readers() -> TooManyRuns:
+    return TooManyRuns(
+        f"The limit of readers of this run is reached ({MAX_READERS}).", limit="streams_per_run", quota=MAX_READERS
+    )
 
 
 _WITHOUT_EVENTS = (Cause.STOPPED_BEFORE_START, Cause.CLAIM_FAILED)

@@ -14,6 +14,10 @@ __all__ = ["BindError", "ServerConfig", "bind_address", "bind_error"]
 log = logging.getLogger("trio_agentapp.server")
 
 
+MAX_HEAD = 16 * 1024
+"""Bytes of the incomplete head of an HTTP/1.1 request: twice what a browser sends with large cookies."""
+
+
 class BindError(OSError):
     """An address that cannot be listened on; the message names it."""
 
@@ -30,9 +34,12 @@ class ServerConfig(Config):
     force_close_after: float = 5.0
     """Seconds that cancelled requests have for their last frames. The runs were drained before."""
     graceful_timeout: float = 3.0
+    h11_max_incomplete_size = MAX_HEAD
     header_timeout: float = 15.0
     """Seconds for the headers of a connection's first request, so that idle connections cannot pile up."""
     include_server_header = False
+    max_connections: int = 20_000
+    """Open connections. Further ones are closed at once: each costs memory and a file descriptor."""
     keep_alive_timeout = 75.0  # above the usual 60 s of load balancers, which must be the ones to close
     shutdown_timeout = math.inf  # the lifespan bounds itself, and the launcher's watchdog bounds everything
     ssl_handshake_timeout = 15.0

@@ -39,6 +39,7 @@ from quart.wrappers.response import DataBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.wrappers import Response as WerkzeugResponse
 
+from ..refusals import note_refusal
 from ..runs.containment import contain, unwrap
 from ..runs.failures import is_cancelled
 from .direct import direct_writer_of
@@ -64,6 +65,9 @@ MAX_NAMES = 256
 _encoded_name = lru_cache(MAX_NAMES)(lambda name: name.lower().encode())
 
 _encoded_value = lru_cache(MAX_NAMES)(str.encode)
+
+LIMITS = {408: "body_time", 413: "body"}
+"""Statuses that stand for one limit each. They are counted here because each protocol makes its own responses."""
 
 END: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_body": False}
 
@@ -285,6 +289,8 @@ class HTTPConnection(TrioASGIHTTPConnection):
         }
         self._started = True
         self._status = response.status_code
+        if self._status in LIMITS:
+            note_refusal(LIMITS[self._status])
         await send(start)
         return start
 
@@ -332,6 +338,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
             self.scope["method"],
             self.scope["path"],
         )
+        note_refusal("unread_time")
         self._was_cut = True
         self._responding.cancel(reason="the client does not read")
         abort = extension(self.scope, ABORT)

@@ -56,6 +56,7 @@ class Launchable(Protocol):
     node_id: str
     cleanup_budget: float
     read_timeout: float
+    max_connections: int
     launched: bool
     shutdown_event: Any
     connection_count: Callable[[], int] | None
@@ -93,6 +94,7 @@ def launch(
     """
     config = ServerConfig()
     config.header_timeout = app.read_timeout
+    config.max_connections = app.max_connections
     inherited = Inheritance.take()
     if inherited is not None:
         listener = inherited.listener

@@ -7,16 +7,30 @@ patch. Issue numbers are those of github.com/pgjones/hypercorn.
 
 from __future__ import annotations
 
+import hypercorn.protocol as protocols
 import hypercorn.trio.run as worker
 from hypercorn import protocol
 from hypercorn.protocol import h2, h11
 
+from ..refusals import note_refusal
 from .http2_buffer import BoundedBuffer
 from .http2_protocol import HTTP2Protocol
 from .tcp_connection import GuardedConnection
 from .websocket_stream import WebSocketStream
 
 __all__ = ["apply_patches"]
+
+HEAD_TOO_LARGE = 431
+"""Request Header Fields Too Large: RFC 6585, section 5."""
+
+
+class HTTP11(h11.H11Protocol):
+    """Counts requests whose head is too large."""
+
+    async def _send_error_response(self, status_code: int) -> None:
+        if status_code == HEAD_TOO_LARGE:
+            note_refusal("head")
+        await super()._send_error_response(status_code)
 
 
 def apply_patches() -> None:
@@ -30,6 +44,9 @@ def apply_patches() -> None:
     # gone (no issues known). Only the bare `hypercorn` command needs this one: our own server has its connection
     # class.
     worker.TCPServer = GuardedConnection  # type: ignore[attr-defined, assignment]
+
+    # A request whose head is too large is refused below the app (no issue known): see `HTTP11`.
+    protocols.H11Protocol = HTTP11  # type: ignore[attr-defined]
 
     # The buffer of an HTTP/2 stream has no limit (no issue known): see `BoundedBuffer`.
     h2.StreamBuffer = BoundedBuffer  # type: ignore[misc]

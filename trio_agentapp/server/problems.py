@@ -5,7 +5,6 @@ Only this module turns an error into a response. A response holds no traceback a
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -172,9 +171,7 @@ def described(error: RequestError | HTTPException) -> tuple[int, str, str, str]:
 def headers_of(error: RequestError | HTTPException) -> dict[str, str]:
     """Return the headers that the response to a refused request has."""
     if isinstance(error, RequestError):
-        headers = {"WWW-Authenticate": error.challenge} if isinstance(error, Unauthorized) else {}
-        if error.retry_after is not None:
-            headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-        return headers
+        challenge = {"WWW-Authenticate": error.challenge} if isinstance(error, Unauthorized) else {}
+        return {**challenge, **error.advice()}
     named = ("allow", "retry-after", "www-authenticate")
     return {name: value for name, value in error.get_headers() if name.lower() in named}

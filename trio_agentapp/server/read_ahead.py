@@ -10,6 +10,8 @@ from typing import Any
 import trio
 from hypercorn.protocol.h11 import H11Protocol
 
+from ..refusals import note_refusal
+
 __all__ = ["MAX_RECEIVED", "ClientLeft", "ReadAhead", "receive"]
 
 log = logging.getLogger("trio_agentapp.server")
@@ -85,6 +87,7 @@ class ReadAhead:
                     raise ClientLeft
                 self._protocol.connection.receive_data(data)
             if len(self._protocol.connection.trailing_data[0]) > MAX_AHEAD:
+                note_refusal("bytes_ahead")
                 log.info(
                     "A client was disconnected: it sent more than %d bytes before its request was answered",
                     MAX_AHEAD,

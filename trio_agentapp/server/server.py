@@ -6,6 +6,7 @@ It uses Hypercorn's protocols, and replaces the loop around them. `docs/discussi
 from __future__ import annotations
 
 import logging
+import math
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -28,13 +29,18 @@ from hypercorn.typing import (
 )
 from hypercorn.utils import LifespanFailureError
 
+from ..refusals import note_refusal
 from .config import ServerConfig, bind_address, bind_error
 from .listener import EagerListener
 from .tcp_connection import CLOSE_TIMEOUT, Connection
+from .turns import Turns
 
 __all__ = ["AppFailed", "serve"]
 
 log = logging.getLogger("trio_agentapp.server")
+
+WARNING_INTERVAL = 60.0
+"""Seconds between two warnings that the limit of connections is reached."""
 
 Listener = trio.SSLListener[trio.SocketStream] | EagerListener
 
@@ -128,6 +134,8 @@ class _Connections:
         self._state = state
         self._context = WorkerContext(None)
         self._live = live
+        self._warn_at = -math.inf
+        self._turns = Turns()
 
     async def run(
         self,
@@ -135,11 +143,10 @@ class _Connections:
         listeners: list[Listener],
         shutdown_trigger: Callable[[], Awaitable[object]],
     ) -> None:
-        handler = partial(Connection, self._app, self._config, self._context, self._state, self._live)
         closing = trio.CancelScope(shield=True)
         try:
-            async with trio.open_nursery() as nursery:
-                accept = partial(trio.serve_listeners, handler, listeners, handler_nursery=nursery)
+            async with self._turns.served(), trio.open_nursery() as nursery:
+                accept = partial(trio.serve_listeners, self._connection, listeners, handler_nursery=nursery)
                 try:
                     async with trio.open_nursery() as accepting:
                         accepting.start_soon(accept)
@@ -155,6 +162,20 @@ class _Connections:
         finally:
             closing.cancel(reason="all connections are closed")
 
+    def _connection(self, stream: Any) -> Awaitable[None]:
+        if len(self._live) < self._config.max_connections:
+            return Connection(
+                self._app, self._config, self._context, self._state, self._live, stream, turns=self._turns
+            )
+        note_refusal("connections")
+        if trio.current_time() > self._warn_at:
+            self._warn_at = trio.current_time() + WARNING_INTERVAL
+            log.warning(
+                "%d connections are open, which is the limit (max_connections); further ones are closed",
+                self._config.max_connections,
+            )
+        return _leave()
+
     async def _close(self, scope: trio.CancelScope, nursery: trio.Nursery) -> None:
         """Wait for requests, then cancel them, then close sockets. Cancelled as soon as no connection is left."""
         with scope:
@@ -169,6 +190,11 @@ class _Connections:
                     aborting.start_soon(connection.abort)
             await trio.sleep(CLOSE_TIMEOUT)
             nursery.cancel_scope.cancel(reason="the server has shut down")
+
+
+async def _leave() -> None:
+    """Handle a connection that is one too many: Trio closes its socket after this."""
+    await trio.lowlevel.checkpoint()
 
 
 def _listen(sockets: Sockets, config: ServerConfig) -> tuple[list[Listener], list[str]]:

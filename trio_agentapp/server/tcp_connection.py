@@ -22,6 +22,7 @@ from hypercorn.typing import AppWrapper, ASGIReceiveCallable, ASGISendCallable, 
 from hypercorn.utils import parse_socket_addr
 
 from ..late import LateLock
+from ..refusals import note_refusal
 from ..runs.failures import is_cancelled
 from .config import ServerConfig
 from .direct import DirectConnection, DirectWriter
@@ -36,6 +37,7 @@ from .extensions import (
 )
 from .messages import Messages, RequestGroup
 from .read_ahead import MAX_RECEIVED, ClientLeft, ReadAhead, receive
+from .turns import Turns
 
 __all__ = ["CLOSE_TIMEOUT", "Connection", "GuardedConnection"]
 
@@ -299,12 +301,15 @@ class Connection(GuardedConnection):
         state: ConnectionState,
         live: set[Connection],
         stream: trio.SSLStream[trio.SocketStream],
+        *,
+        turns: Turns,
     ) -> None:
         super().__init__(app, config, context, state, stream)
         # Half a KiB that is not needed: see `_begin_idle`.
         del self.idle_task
         self.send_lock = LateLock()  # type: ignore[assignment]
         self._live = live
+        self._turns = turns
         self.unsent = b""
         self._holding = False
         if self._plain:
@@ -351,9 +356,15 @@ class Connection(GuardedConnection):
     async def _receive(self) -> bytes | None:
         with trio.CancelScope(deadline=self._idle_until) as self._reading:
             try:
-                return await receive(self.stream)
+                data = await receive(self.stream)
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 return None
+        if not self._reading.cancelled_caught:
+            if not self._turns.take():
+                await self._turns.wait()
+            return data
+        if not self.requests.any_yet and not self.context.terminated.is_set():
+            note_refusal("head_time")
         # Bounded, because the closing message of TLS can block.
         with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
             await self._initiate_server_close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from ..protocol.ids import SessionKey
+from ..refusals import note_refusal
 from .record import Record
 from .shelf import Shelf, ShelvedSessions, ShelvedStates
 from .turns import Turn, surplus
@@ -21,6 +22,10 @@ logger = logging.getLogger("trio_agentapp.stores")
 
 MAX_STATES = 10_000
 """Sessions of one store. Beyond it the least recently used one is forgotten, and a warning is logged."""
+
+MAX_STATES_PER_USER = 1000
+"""Sessions of one user in a store. Beyond it the user's own least recently used ones are forgotten, a tenth at a
+time, so that nobody makes the store forget others by opening sessions."""
 
 MAX_MEMORY_BYTES = 256 * 2**20
 """Bytes of one store, with the same rule."""
@@ -82,9 +87,6 @@ class Entry:
         return cls(Record(*packed[:4]), turns)
 
 
-EMPTY = Entry().packed()
-
-
 class MemoryShelf(Shelf):
     """A shelf in memory. A deleted session keeps its record, so that late writers are still refused."""
 
@@ -92,6 +94,7 @@ class MemoryShelf(Shelf):
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._entries: OrderedDict[SessionKey, tuple[Any, ...]] = OrderedDict()
+        self._of_user: Counter[str] = Counter()
         self._total = 0
         self._warned = False
 
@@ -145,9 +148,16 @@ class MemoryShelf(Shelf):
     def _keep(self, key: SessionKey, entry: Entry) -> None:
         self._forget(key)
         self._entries[key] = entry.packed()
+        self._of_user[key.user_id] += 1
         self._total += entry.size
+        if self._of_user[key.user_id] > MAX_STATES_PER_USER:
+            note_refusal("stored_sessions_per_user")
+            own = [known for known in self._entries if known.user_id == key.user_id]
+            for known in own[: MAX_STATES_PER_USER // 10]:
+                self._forget(known)
         while len(self._entries) > self._max_entries or (self._total > self._max_bytes and len(self._entries) > 1):
             forgotten = self._forget(next(iter(self._entries)))
+            note_refusal("stored_sessions")
             if not forgotten.empty and not self._warned:
                 self._warned = True
                 logger.warning(
@@ -157,6 +167,12 @@ class MemoryShelf(Shelf):
                 )
 
     def _forget(self, key: SessionKey) -> Entry:
-        entry = Entry.unpacked(self._entries.pop(key, EMPTY))
+        packed = self._entries.pop(key, None)
+        if packed is None:
+            return Entry()
+        self._of_user[key.user_id] -= 1
+        if not self._of_user[key.user_id]:
+            del self._of_user[key.user_id]
+        entry = Entry.unpacked(packed)
         self._total -= entry.size
         return entry

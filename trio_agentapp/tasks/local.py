@@ -97,7 +97,12 @@ class LocalTaskQueue(TaskQueue):
         if self._nursery is None or self._draining:
             raise Draining
         if len(self._running) >= self._max_running and len(self._waiting) >= self._max_waiting:
-            raise QueueFull(f"The task queue is full ({self._max_waiting} tasks).", retry_after=RETRY_AFTER)
+            raise QueueFull(
+                f"The task queue is full ({self._max_waiting} tasks).",
+                limit="tasks",
+                quota=self._max_waiting,
+                retry_after=RETRY_AFTER,
+            )
         task = Task(
             new_run_id(),
             name,

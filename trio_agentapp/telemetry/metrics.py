@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
@@ -22,6 +23,7 @@ import trio
 from ..abc import ClaimResult, Instrument, NodeFigures, RunEnd, RunFacts
 from ..errors import ConfigurationError
 from ..protocol.lifecycle import Cause, CleanupResult
+from ..refusals import refusals
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -79,6 +81,7 @@ class Metrics(Instrument):
         self._figures: Callable[[], NodeFigures] | None = None
         self._counted_events = 0
         self._counted_cpu = 0.0
+        self._counted_refusals: Counter[str] = Counter()
         self._was_up = True
         self._shared = WORKERS_FOLDER in os.environ
         self._registry = prometheus_client.CollectorRegistry()
@@ -120,6 +123,7 @@ class Metrics(Instrument):
         self._outages = self._counter(
             "agent_backend_outages", "Times that the interrupt backend became unreachable."
         )
+        self._refusals = self._counter("agent_limit_refusals", "Times that a limit was reached.", "limit")
         self._lag = self._histogram(
             "agent_loop_lag_seconds",
             "How late the event loop woke a task, measured four times a second.",
@@ -222,6 +226,9 @@ class Metrics(Instrument):
             self._open.set(connections)
         for registry, registered in self._registrations().items():
             self._registered.labels(registry).set(registered)
+        for limit, count in refusals.items():
+            self._refusals.labels(limit).inc(count - self._counted_refusals[limit])
+        self._counted_refusals = refusals.copy()
         if self._shared:
             self._read_process()
 

@@ -20,7 +20,7 @@ from ..server.http_connection import HTTPConnection
 __all__ = ["CrossOrigin"]
 
 EXPOSED = (
-    b"X-Run-Id, X-Session-Id, Location, Retry-After, "
+    b"X-Run-Id, X-Session-Id, Location, Retry-After, RateLimit, RateLimit-Policy, "
     b"WWW-Authenticate, X-Request-Id, X-Should-Retry, A2A-Extensions, X-A2A-Extensions"
 )
 """Response headers that a page may read, beyond those that browsers always allow.

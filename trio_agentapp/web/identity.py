@@ -12,8 +12,10 @@ import trio
 from quart import Request, Websocket
 
 from ..errors import BackendUnavailable, Forbidden, RequestError, RunNotFound, Unauthorized
+from ..limits import Rates
 from ..protocol.ids import SessionKey
 from ..runs.containment import contain, unwrap
+from .principals import address_name, user_name
 
 __all__ = ["Action", "Caller", "Gate", "Principal"]
 
@@ -69,11 +71,18 @@ class Gate:
     """
 
     def __init__(
-        self, authenticate: Authenticate | None, authorize: Authorize | None, *, timeout: float = HOOK_TIMEOUT
+        self,
+        authenticate: Authenticate | None,
+        authorize: Authorize | None,
+        *,
+        timeout: float = HOOK_TIMEOUT,
+        requests: Rates | None = None,
     ) -> None:
+        """`requests`: how many requests each user, or each address without one, may send."""
         self._authenticate = authenticate
         self._authorize = authorize
         self._timeout = timeout
+        self._requests = requests or Rates("requests", 0)
 
     @property
     def asks(self) -> bool:
@@ -81,17 +90,33 @@ class Gate:
         return self._authenticate is not None
 
     async def identify(self, request: Request | Websocket) -> Principal | None:
-        """Return the principal of a request, None if the app does not authenticate requests.
+        """Return the principal of a request, None if the app does not authenticate requests. Count the request.
+
+        It counts for the principal. Without one it counts for the client's address. Failures count for the address
+        too, but apart: they must not use up what routes without authentication need.
 
         Raises:
+            TooManyRequests: the principal or the address sends too many.
             Unauthorized: the hook returned no principal, or failed.
             BackendUnavailable: the hook did not return in time.
             And each RequestError that the hook raises.
         """
+        address = address_name(request.scope)
         if self._authenticate is None:
+            await self._requests.admit(address)
             return None
         try:
-            principal = await self._call(self._authenticate, request)
+            principal = await self._authenticated(self._authenticate, request)
+        except Unauthorized:
+            # Never before the hook: behind a proxy, one client's failures would lock out all others.
+            await self._requests.admit(None if address is None else f"failures of {address}")
+            raise
+        await self._requests.admit(user_name(principal.user_id))
+        return principal
+
+    async def _authenticated(self, hook: Authenticate, request: Request | Websocket) -> Principal:
+        try:
+            principal = await self._call(hook, request)
         except RequestError:
             raise
         except trio.TooSlowError:

@@ -14,7 +14,7 @@ import attrs
 import orjson
 import trio
 
-from ..abc import BaseInterruptBackend, IdempotencyKeys, InputAnswer, RunInbox, RunListing
+from ..abc import MAX_INPUT, BaseInterruptBackend, IdempotencyKeys, InputAnswer, RunInbox, RunListing
 from ..errors import (
     IdempotencyConflict,
     QueueFull,
@@ -30,6 +30,7 @@ from ..protocol.lifecycle import Cause, Phase, RunRecord, RunState, StopReceipt
 from ..protocol.message import Message
 from ..protocol.message_json import encode_message
 from ..protocol.request import AgentRequest
+from ..refusals import note_refusal
 from ..runs import Run, RunRegistry, Subscriber, Viewing, stop_run
 from ..runs.runner import Runner, Watched, fill_ids
 from .identity import Action, Caller, Gate
@@ -37,6 +38,15 @@ from .identity import Action, Caller, Gate
 __all__ = ["Known", "RunAccess", "wind_down"]
 
 LISTED_AT_ONCE = 100
+
+MAX_MESSAGES = 4096
+"""Messages of one request. Front ends send the whole history with each turn, and stores keep 1000 messages."""
+
+MAX_ATTACHMENTS = 256
+"""Images, audio, videos and files of one request, by URL or in the body."""
+
+ATTACHED = ("image", "audio", "video", "file")
+"""Types of content that are attachments. The calls of tools and their outputs are data."""
 
 POLL_INTERVAL = 0.02
 """Seconds between two looks at a run that another request is about to start."""
@@ -90,11 +100,13 @@ class RunAccess:
         key.
 
         Raises:
+            ValidationError: the request has more messages or attachments than a run takes.
             Forbidden: the caller may not start runs of this user.
             IdempotencyConflict: the key was used before, with another body.
             And what `Runner.start` raises. Nothing was started then.
         """
         assert self.runner is not None  # noqa: S101  without a handler there are no routes of runs
+        _check_size(asked)
         user_id = caller.user_id
         key, run_id = fill_ids(asked, user_id=user_id)
         pinned = None
@@ -274,7 +286,7 @@ class RunAccess:
         if answer is InputAnswer.GONE:
             raise RunEnded
         if answer is InputAnswer.FULL:
-            raise QueueFull("The input queue of this run is full.", retry_after=1.0)
+            raise QueueFull("The input queue of this run is full.", limit="queued_inputs", quota=MAX_INPUT)
 
     async def list_questions(
         self,
@@ -344,6 +356,18 @@ class RunAccess:
                     return found, record.run_id if more else None
             if before is None:
                 return found, None
+
+
+def _check_size(asked: AgentRequest) -> None:
+    if len(asked.input) > MAX_MESSAGES:
+        note_refusal("messages")
+        raise ValidationError([("$.input", f"must have at most {MAX_MESSAGES} messages, not {len(asked.input)}")])
+    attachments = sum(part.type in ATTACHED for message in asked.input for part in message.content)
+    if attachments > MAX_ATTACHMENTS:
+        note_refusal("attachments")
+        raise ValidationError(
+            [("$.input", f"must have at most {MAX_ATTACHMENTS} images and files, not {attachments}")]
+        )
 
 
 def wind_down(watched: Watched) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -11,7 +13,9 @@ import attrs
 import trio
 from quart.wrappers import Websocket
 
+from ...limits import Rates
 from ...protocol.exception_groups import leaves
+from ...refusals import note_refusal
 from ..run_access import RunAccess
 from .socket import Close, Socket
 
@@ -20,6 +24,9 @@ __all__ = ["SUBPROTOCOL", "SocketRoute"]
 log = logging.getLogger(__name__)
 
 SUBPROTOCOL = "trio-agentapp.v1"
+
+LIMITS = {1009: "body", 4408: "body_time"}
+"""Close codes that stand for one limit each."""
 
 
 @attrs.frozen(kw_only=True)
@@ -30,12 +37,18 @@ class SocketRoute:
         max_message: bytes that a message from the client may have.
         init_timeout: seconds in which a client must authenticate, if the app asks for that.
         origins: other origins than the server's own whose web pages may connect.
+        frames: how many messages each user, or each address without one, may send.
+        max_sockets: how many sockets each of them may have.
     """
 
     access: RunAccess
     max_message: int
     init_timeout: float
     origins: Collection[str] = ()
+    frames: Rates
+    max_sockets: int
+    open_sockets: Counter[str] = attrs.field(factory=Counter)
+    """How many sockets each user or address has."""
     draining: trio.Event = attrs.field(factory=trio.Event)
     """Set when the node takes no new runs: a socket closes when it has no run left."""
 
@@ -52,6 +65,8 @@ class SocketRoute:
                 max_message=self.max_message,
                 init_timeout=self.init_timeout,
                 draining=self.draining,
+                frames=self.frames,
+                admitted=self._admitted,
             )
             await socket.run()
         except* Close as group:
@@ -60,7 +75,26 @@ class SocketRoute:
         except* Exception:
             log.exception("a WebSocket failed")
             code, reason = 1011, "internal error"
+        if code in LIMITS:
+            note_refusal(LIMITS[code])
         await websocket.close(code, reason)
+
+    @contextmanager
+    def _admitted(self, principal: str | None) -> Iterator[None]:
+        """Count a socket of `principal` inside this block. Raises Close: it has too many."""
+        if principal is None:
+            yield
+            return
+        if self.open_sockets[principal] >= self.max_sockets:
+            note_refusal("sockets_per_user")
+            raise Close(4429, f"more than {self.max_sockets} WebSockets of one user")
+        self.open_sockets[principal] += 1
+        try:
+            yield
+        finally:
+            self.open_sockets[principal] -= 1
+            if not self.open_sockets[principal]:
+                del self.open_sockets[principal]
 
 
 def check_origin(websocket: Websocket, allowed: Collection[str]) -> None:

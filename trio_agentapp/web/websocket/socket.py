@@ -8,20 +8,32 @@ loses a reader, as with a client that disconnects.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from functools import partial
 
 import trio
 from quart.wrappers import Websocket
 
-from ...errors import Draining, Forbidden, RequestError, RunNotFound, Unauthorized, ValidationError
+from ...errors import (
+    Draining,
+    Forbidden,
+    RequestError,
+    RunNotFound,
+    TooManyRequests,
+    Unauthorized,
+    ValidationError,
+)
+from ...limits import Rates
 from ...protocol.ids import new_run_id, new_session_id
 from ...protocol.message import Message
 from ...protocol.request import AgentRequest
 from ...protocol.trace_context import continued_trace
+from ...refusals import note_refusal
 from ...runs.runner import Watched
 from ...server.extensions import SHUTDOWN_NOTICE, extension
 from ...server.websocket_connection import ShutdownNotice
 from ..identity import Caller, Principal
+from ..principals import address_name, user_name
 from ..responses import receipt_body
 from ..run_access import RunAccess, wind_down
 from . import messages
@@ -54,12 +66,17 @@ class Socket:
         max_message: int,
         init_timeout: float,
         draining: trio.Event,
+        frames: Rates,
+        admitted: Callable[[str | None], AbstractContextManager[None]],
     ) -> None:
+        """`admitted(name)` is a block that counts a socket of its user or address, and raises Close."""
         self._access = access
         self._websocket = websocket
         self._max_message = max_message
         self._init_timeout = init_timeout
         self._draining = draining
+        self._frames = frames
+        self._admitted = admitted
         self._writer = SocketWriter(websocket, max_message=max_message)
         self._shutdown: ShutdownNotice | None = extension(websocket.scope, SHUTDOWN_NOTICE)
         self._principal: Principal | None = None
@@ -71,17 +88,32 @@ class Socket:
     async def run(self) -> None:
         """Serve the socket until it closes. Raises Close, alone or in a group."""
         first = await self._authenticate()
-        await self._writer.send({"type": "ready"})
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._close_when_drained)
-            nursery.start_soon(self._writer.watch)
-            if self._shutdown is not None:
-                self._shutdown.request()
-                nursery.start_soon(self._wind_down, self._shutdown)
-            if first is not None:
-                self._handle(first, nursery)
-            while True:
-                self._handle(await self._receive(), nursery)
+        name = address_name(self._websocket.scope)
+        if self._principal is not None:
+            name = user_name(self._principal.user_id)
+        with self._admitted(name):
+            await self._writer.send({"type": "ready"})
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._close_when_drained)
+                nursery.start_soon(self._writer.watch)
+                if self._shutdown is not None:
+                    self._shutdown.request()
+                    nursery.start_soon(self._wind_down, self._shutdown)
+                if first is not None:
+                    self._handle(first, nursery)
+                while True:
+                    message = await self._receive()
+                    if missing := self._frames.take(name):
+                        await self._refuse_frame(message, str(name), missing)
+                    else:
+                        self._handle(message, nursery)
+
+    async def _refuse_frame(
+        self, message: messages.ClientMessage | messages.Refused, name: str, missing: float
+    ) -> None:
+        """Answer a message that is one too many. No further one is read meanwhile, so the client has to wait."""
+        await self._frames.pause(name)
+        await self._writer.send(error_message(getattr(message, "id", None), self._frames.refusal(missing)))
 
     async def _authenticate(self) -> messages.ClientMessage | messages.Refused | None:
         """Find out who the client is. Return its first message, if that had to be read and was no `init`."""
@@ -100,6 +132,8 @@ class Socket:
             self._principal = await gate.identify(self._websocket)
         except (Unauthorized, Forbidden) as error:
             raise Close(4401, error.detail) from error
+        except TooManyRequests as error:
+            raise Close(4429, error.detail) from error
         except RequestError as error:
             raise Close(1013, error.detail) from error
         return first
@@ -149,6 +183,7 @@ class Socket:
         if run.id in self._runs:
             raise Close(4409, "this id is in use on this socket")
         if len(self._runs) >= MAX_RUNS_PER_SOCKET:
+            note_refusal("runs_per_socket")
             raise Close(4429, f"more than {MAX_RUNS_PER_SOCKET} runs on one socket")
         self._runs[run.id] = run
 
@@ -173,6 +208,7 @@ class Socket:
     def _answer(self, nursery: trio.Nursery, id: str | None, answer: Callable[[], Awaitable[None]]) -> None:
         """Start a task that answers a message; a RequestError becomes an error message with this id."""
         if self._asking >= MAX_RUNS_PER_SOCKET:
+            note_refusal("answers_per_socket")
             raise Close(4429, "too many messages that wait for their answers")
         self._asking += 1
 

@@ -11,6 +11,7 @@ import orjson
 import trio
 from quart.wrappers import Websocket
 
+from ...refusals import note_refusal
 from ...server.extensions import ABORT, WEBSOCKET_STREAM, extension
 from ...server.websocket_stream import WebSocketStream
 
@@ -77,4 +78,5 @@ class SocketWriter:
             await trio.sleep(SEND_TIMEOUT / 4)
             if trio.current_time() - self._writing_since > SEND_TIMEOUT:
                 log.info("a WebSocket is cut: the client has read nothing for %g s", SEND_TIMEOUT)
+                note_refusal("unread_time")
                 self._abort()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -96,7 +95,8 @@ class A2AError(Exception):
     violations: Sequence[tuple[str, str]] = ()
     transport: int = 200
     domain: str = DOMAIN
-    retry_after: float | None = None
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    """Headers of HTTP that the answer has: when to send the request again."""
 
     @property
     def details(self) -> list[dict[str, Any]]:
@@ -113,10 +113,6 @@ class A2AError(Exception):
             fields = [{"field": field, "description": text} for field, text in self.violations]
             found.append({"@type": BAD_REQUEST, "fieldViolations": fields})
         return found
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {} if self.retry_after is None else {"Retry-After": str(max(1, math.ceil(self.retry_after)))}
 
     def jsonrpc(self) -> dict[str, Any]:
         """The `error` of a JSON-RPC response."""
@@ -186,7 +182,7 @@ def error_of(error: RequestError | HTTPException, *, task_id: str | None = None)
         named,
         transport=error.status if error.status in (408, 413, 429, 503) else 200,
         domain=OWN_DOMAIN,
-        retry_after=error.retry_after,
+        headers=error.advice(),
     )
 
 

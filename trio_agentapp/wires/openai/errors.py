@@ -6,7 +6,6 @@ The shape is that of OpenAI's API reference, "Error codes"; the clients choose a
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -65,8 +64,7 @@ def _of_request_error(error: RequestError) -> Response:
     status = 400 if error.status == 422 else error.status
     more = {name: value for name, value in error.extra().items() if name != "errors"}
     response = _response(status, error_body(error.detail, status, error.code, param, **more))
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    response.headers.update(error.advice())
     if isinstance(error, Unauthorized):
         response.headers["WWW-Authenticate"] = error.challenge
     return response
