@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS :=
 # Test processes. Each test file runs in one process. Most tests wait for processes and servers that they start.
-JOBS := 3
+JOBS := 4
 RUNS := 3
 FRAMEWORKS := agentscope agentscope2 langgraph autogen agno pydantic-ai openai-agents openai a2a-sdk a2a-sdk-0.3 a2a-js front-ends
 # Tests of what differs between Python versions: syntax, types, the standard library, threads, signals, sockets, files.

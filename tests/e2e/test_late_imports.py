@@ -60,7 +60,7 @@ async def use_each_route(server: Server) -> None:
 
 async def assert_nothing_is_imported(server: Server) -> None:
     await use_each_route(server)
-    assert server.marks == []
+    assert server.marks == [], server.marks
     # An import would be seen.
     await server.call("GET", "/import/this")
     assert "this" in server.marks

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_agentapp.errors import TooManyRequests
-from trio_agentapp.limits import Rates, rates
+from trio_agentapp.limits import Rates, rate_limit, rates
 from trio_agentapp.refusals import refusals
 
 
@@ -100,3 +100,22 @@ async def test_full_buckets_are_forgotten_and_all_are_bounded(
         limit.take(str(number))
         assert limit.take(str(number)), "the bucket of the present principal is kept"
     assert len(limit._buckets) <= 10
+
+
+@pytest.mark.parametrize(
+    ("principal", "limited"),
+    [
+        ("address 127.0.0.1", False),
+        ("address 127.8.0.1", False),
+        ("address ::/64", False),
+        ("address 128.0.0.1", True),
+        ("user 127.0.0.1", True),
+        ("failures of address 127.0.0.1", True),
+    ],
+)
+async def test_addresses_of_this_machine_are_limited_only_if_a_rate_is_set(
+    principal: str, limited: bool, mock_clock: MockClock
+) -> None:
+    default, chosen = rate_limit("requests", None), rate_limit("requests", 100)
+    assert any(default.take(principal) for _ in range(501)) is limited
+    assert any(chosen.take(principal) for _ in range(501))

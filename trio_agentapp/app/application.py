@@ -29,7 +29,7 @@ from ..frameworks import AGENT_PACKAGES, adapter_of, framework_of
 from ..frameworks.bridge import Bridge
 from ..frameworks.handlers import bridged
 from ..frameworks.ready import handler_of_agent
-from ..limits import Rates
+from ..limits import rate_limit
 from ..protocol.deployment import Deployment
 from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id
@@ -147,7 +147,7 @@ class AgentApp(RoutingApp):
         self.hosts = AllowedHosts(settings.allowed_hosts)
         self._proxies = Proxies(settings.trusted_proxies, settings.root_path)
         self._cross_origin = CrossOrigin(settings.cors_origins)
-        self._requests = Rates("requests", settings.requests_per_second)
+        self._requests = rate_limit("requests", settings.requests_per_second)
         gate = self._gate = Gate(
             settings.authenticate,
             settings.authorize,

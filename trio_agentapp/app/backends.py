@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import trio
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 from ..abc import BaseInterruptBackend, EventStore
 from ..events import LocalEventStore
@@ -12,7 +11,7 @@ from ..interrupts import LocalInterruptBackend
 from ..limits import Rates
 from .settings import Settings
 
-__all__ = ["backend_of", "event_store_of", "share_limits"]
+__all__ = ["backend_of", "event_store_of", "sharing_of"]
 
 
 def backend_of(settings: Settings) -> BaseInterruptBackend:
@@ -27,16 +26,17 @@ def backend_of(settings: Settings) -> BaseInterruptBackend:
     )
 
 
-def share_limits(nursery: trio.Nursery, backend: BaseInterruptBackend, limits: Iterable[Rates]) -> None:
-    """Share the limits of principals over the Redis of the interrupt backend, if it has one."""
+def sharing_of(backend: BaseInterruptBackend, limits: Iterable[Rates]) -> Callable[[], Awaitable[None]] | None:
+    """A task that shares the limits of principals over the Redis of the interrupt backend; None if it has none."""
     if isinstance(backend, LocalInterruptBackend):
-        return
+        return None
     from ..interrupts.redis import RedisInterruptBackend
 
-    if isinstance(backend, RedisInterruptBackend):
-        from ..limits.shared import share_forever
+    if not isinstance(backend, RedisInterruptBackend):
+        return None
+    from ..limits.shared import share_forever
 
-        nursery.start_soon(share_forever, backend.link, backend.layout, limits)
+    return partial(share_forever, backend.link, backend.layout, limits)
 
 
 def event_store_of(settings: Settings, backend: BaseInterruptBackend, node_id: str) -> EventStore:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
@@ -12,8 +12,9 @@ import trio
 from ..abc import Instrument
 from ..frameworks.bridge import Bridge, BridgeClosed, open_bridge
 from ..interrupts import LocalInterruptBackend
-from ..limits import Rates
+from ..limits import Rates, rate_limit
 from ..nursery import nursery_around
+from ..protocol.trace_context import load_propagation
 from ..runs import Handler, RunRegistry, Viewing, drain
 from ..runs.containment import noted
 from ..runs.runner import Runner
@@ -24,7 +25,7 @@ from ..web.run_access import RunAccess
 from ..web.runs import RunRoutes
 from ..web.sessions import SessionRoutes
 from ..web.websocket import SocketRoute
-from .backends import backend_of, event_store_of, share_limits
+from .backends import backend_of, event_store_of, sharing_of
 from .hooks import LifeHooks, shielded
 from .memory import Memory
 from .settings import Settings
@@ -79,7 +80,7 @@ class Runtime:
         self._adapters = adapters
         self._instruments = instruments
         self._requests = requests
-        self._frames = Rates("frames", settings.frames_per_second)
+        self._frames = rate_limit("frames", settings.frames_per_second)
         self.parts: Parts | None = None
         """None while the app is not open."""
         self.served_at: Sequence[str] = ()
@@ -109,6 +110,9 @@ class Runtime:
             stack.push_async_callback(shielded, self.state.session_service.aclose)
             stack.push_async_callback(shielded, self.backend.aclose)
             self._bridge = await stack.enter_async_context(open_bridge())
+            # Before user code: no request shall wait for an import.
+            load_propagation()
+            sharing = sharing_of(self.backend, (self._requests, self._frames))
             await stack.enter_async_context(self._hooks.around_all(app))
             registry = self._make_registry()
             # It is the handler's `self`, and made this early because `@app.init` sets attributes on it.
@@ -124,7 +128,8 @@ class Runtime:
                 )
             await stack.enter_async_context(self._hooks.around_runs(app, runner))
             await stack.enter_async_context(registry.open())
-            await stack.enter_async_context(self._shared_limits())
+            if sharing is not None:
+                await stack.enter_async_context(_running(sharing))
             parts = self._make_parts(registry, runner)
             await stack.enter_async_context(self._tasks.open(registry, self.backend, runner))
             self.parts, self._drained = parts, None
@@ -134,16 +139,6 @@ class Runtime:
                 yield
             finally:
                 self.parts = None
-
-    @asynccontextmanager
-    async def _shared_limits(self) -> AsyncIterator[None]:
-        """Inside this block, the rates of principals hold over all nodes, if the nodes share a Redis."""
-        async with nursery_around() as nursery:
-            share_limits(nursery, self.backend, (self._requests, self._frames))
-            try:
-                yield
-            finally:
-                nursery.cancel_scope.cancel(reason="the app closes")
 
     async def _open_adapters(self, stack: AsyncExitStack, access: RunAccess) -> None:
         for adapter in self._adapters:
@@ -254,3 +249,14 @@ class Runtime:
                 max_sockets=settings.max_sockets_per_user,
             ),
         )
+
+
+@asynccontextmanager
+async def _running(task: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run a task that does not end, inside this block."""
+    async with nursery_around() as nursery:
+        nursery.start_soon(task)
+        try:
+            yield
+        finally:
+            nursery.cancel_scope.cancel(reason="the app closes")

@@ -57,12 +57,6 @@ MAX_CONNECTIONS = 20_000
 MAX_SOCKETS_PER_USER = 1000
 """WebSockets of one user, or of one address in an app that does not authenticate: it may be that of a proxy."""
 
-REQUESTS_PER_SECOND = 100.0
-"""A small request takes about a millisecond of a core, so one client gets a tenth of a core."""
-
-FRAMES_PER_SECOND = 100.0
-"""Messages that a client sends on its WebSockets. The cheapest take a twentieth of a request."""
-
 WORDS = {
     "1": True,
     "true": True,
@@ -123,8 +117,8 @@ class Options(TypedDict, total=False):
     max_runs: int
     max_runs_per_user: int
     max_sockets_per_user: int
-    requests_per_second: float
-    frames_per_second: float
+    requests_per_second: float | None
+    frames_per_second: float | None
     debug: bool
     sse_done: bool
     cleanup_budget: float
@@ -194,7 +188,8 @@ PATH = _must_be(
 )
 SECONDS = _must_be("a number of seconds, 0 or more", lambda value: _is_number(value) and 0 <= value < math.inf)
 RATE = _must_be(
-    "a number per second, more than 0, or 0 for no limit", lambda value: _is_number(value) and 0 <= value < math.inf
+    "a number per second, more than 0, or 0 for no limit",
+    lambda value: value is None or (_is_number(value) and 0 <= value < math.inf),
 )
 SECONDS_OR_NONE = _must_be(
     "a number of seconds, more than 0, or None",
@@ -426,8 +421,8 @@ class Settings:
     max_runs: int = _setting(MAX_RUNS, _whole_number("a number of runs", 1))
     max_runs_per_user: int = _setting(MAX_RUNS_PER_USER, _whole_number("a number of runs", 1))
     max_sockets_per_user: int = _setting(MAX_SOCKETS_PER_USER, _whole_number("a number of WebSockets", 1))
-    requests_per_second: float = _setting(REQUESTS_PER_SECOND, RATE)
-    frames_per_second: float = _setting(FRAMES_PER_SECOND, RATE)
+    requests_per_second: float | None = _setting(None, RATE, variable=float)
+    frames_per_second: float | None = _setting(None, RATE, variable=float)
     debug: bool = _setting(False, YES_OR_NO)
     sse_done: bool = _setting(False, YES_OR_NO)
     cleanup_budget: float = _setting(30.0, SECONDS)

@@ -1,5 +1,5 @@
 """How many requests and frames each principal may send: in this process, or over Redis for all nodes."""
 
-from .rates import BURST_SECONDS, Rates
+from .rates import BURST_SECONDS, DEFAULT_PER_SECOND, Rates, rate_limit
 
-__all__ = ["BURST_SECONDS", "Rates"]
+__all__ = ["BURST_SECONDS", "DEFAULT_PER_SECOND", "Rates", "rate_limit"]

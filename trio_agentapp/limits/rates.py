@@ -14,7 +14,11 @@ import trio
 
 from ..errors import TooManyRequests
 
-__all__ = ["BURST_SECONDS", "MAX_BUCKETS", "Rates"]
+__all__ = ["BURST_SECONDS", "DEFAULT_PER_SECOND", "MAX_BUCKETS", "Rates", "rate_limit"]
+
+DEFAULT_PER_SECOND = 100.0
+"""A small request takes about a millisecond of a core, so one client gets a tenth of a core. The cheapest messages
+on a WebSocket take a twentieth of that."""
 
 BURST_SECONDS = 5.0
 """Seconds of the rate that a principal may use at once after a quiet time: a page opens with many requests."""
@@ -45,10 +49,12 @@ class Rates:
         limit: its name.
         per_second: tokens that each bucket gets each second; 0: no limit.
         size: tokens of a full bucket; None: those of `BURST_SECONDS`.
+        local: whether addresses of this machine are limited, see `is_local`.
     """
 
-    def __init__(self, limit: str, per_second: float, *, size: int | None = None) -> None:
+    def __init__(self, limit: str, per_second: float, *, size: int | None = None, local: bool = True) -> None:
         self.limit = limit
+        self._local = local
         self.interval = 1 / per_second if per_second else 0.0
         self.size = max(1, round(per_second * BURST_SECONDS)) if size is None else size
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
@@ -57,7 +63,7 @@ class Rates:
 
     def take(self, principal: str | None) -> float:
         """Take a token. Return 0, or the seconds after which there will be one. Without a principal: always 0."""
-        if principal is None or not self.interval:
+        if principal is None or not self.interval or (not self._local and is_local(principal)):
             return 0.0
         now = trio.current_time()
         bucket = self._buckets.get(principal) or self._add(principal, now)
@@ -114,3 +120,13 @@ class Rates:
                 self._buckets[oldest] = bucket
         bucket = self._buckets[principal] = _Bucket(now)
         return bucket
+
+
+def rate_limit(limit: str, per_second: float | None) -> Rates:
+    """The buckets of a setting. None: the default, without a limit for clients of this machine that are nobody."""
+    return Rates(limit, DEFAULT_PER_SECOND if per_second is None else per_second, local=per_second is not None)
+
+
+def is_local(principal: str) -> bool:
+    """Whether this is an address of the machine itself: of a developer, a proxy, or a back end beside the app."""
+    return principal.startswith(("address 127.", "address ::/64"))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["continued_trace", "trace_headers"]
+__all__ = ["continued_trace", "load_propagation", "trace_headers"]
 
 TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 """W3C Trace Context, section 3.2.2."""
@@ -21,6 +21,12 @@ MAX_TRACESTATE = 512
 """Characters of a `tracestate` that is passed on: W3C Trace Context, section 3.3.1.5."""
 
 _passed_on: ContextVar[Mapping[str, str] | None] = ContextVar("trace_headers", default=None)
+
+
+def load_propagation() -> None:
+    """Import now what the functions below need, if the program has imported OpenTelemetry, as some libraries do."""
+    if "opentelemetry.trace" in sys.modules:
+        from opentelemetry import propagate as _propagate  # noqa: F401
 
 
 def trace_headers() -> dict[str, str]:

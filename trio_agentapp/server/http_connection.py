@@ -107,6 +107,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
     async def _logged(self, answering: Coroutine[Any, Any, None]) -> None:
         """Log the request at its end, without what may be private: its query, and a session id in its path."""
         began_at = trio.current_time()
+        request = self._request
         try:
             await answering
         finally:
@@ -114,15 +115,15 @@ class HTTPConnection(TrioASGIHTTPConnection):
             access.info(
                 "%s %s from %s: %s in %.3f s",
                 self.scope["method"],
-                self._shown_path(),
+                self._shown_path(request),
                 client[0] if client else "?",
                 self._status or "no answer",
                 trio.current_time() - began_at,
             )
 
-    def _shown_path(self) -> str:
+    def _shown_path(self, request: Request) -> str:
         """The path; that of the route if it has a session id."""
-        rule, values = self._request.url_rule, self._request.view_args or {}
+        rule, values = request.url_rule, request.view_args or {}
         return rule.rule if rule is not None and "session_id" in values else self.scope["path"]
 
     async def _respond_and_watch(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

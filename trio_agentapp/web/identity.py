@@ -89,7 +89,7 @@ class Gate:
         """Whether requests must be authenticated."""
         return self._authenticate is not None
 
-    async def identify(self, request: Request | Websocket) -> Principal | None:
+    async def identify(self, request: Request | Websocket, *, counted: bool = True) -> Principal | None:
         """Return the principal of a request, None if the app does not authenticate requests. Count the request.
 
         It counts for the principal. Without one it counts for the client's address. Failures count for the address
@@ -103,7 +103,7 @@ class Gate:
         """
         address = address_name(request.scope)
         if self._authenticate is None:
-            await self._requests.admit(address)
+            await self._requests.admit(address if counted else None)
             return None
         try:
             principal = await self._authenticated(self._authenticate, request)
@@ -111,7 +111,7 @@ class Gate:
             # Never before the hook: behind a proxy, one client's failures would lock out all others.
             await self._requests.admit(None if address is None else f"failures of {address}")
             raise
-        await self._requests.admit(user_name(principal.user_id))
+        await self._requests.admit(user_name(principal.user_id) if counted else None)
         return principal
 
     async def _authenticated(self, hook: Authenticate, request: Request | Websocket) -> Principal:

@@ -29,7 +29,7 @@ class MetricsRoute:
             Unauthorized, Forbidden: the client may not read them.
         """
         if self.admin_token is None or not has_token(request, self.admin_token):
-            await self.gate.may_measure(Caller(await self.gate.identify(request)))
+            await self.gate.may_measure(Caller(await self.gate.identify(request, counted=False)))
         self.metrics.refresh()
         body, content_type = await trio.to_thread.run_sync(self.metrics.page, request.headers.get("Accept", ""))
         return Response(body, content_type=content_type)
