@@ -51,7 +51,7 @@ class Turns:
     async def _count(self) -> None:
         while True:
             # This task runs in the turn after the one that woke it. The first take may come before its first turn.
-            while self._gone_on:
+            while self._gone_on or self._waiting:
                 self._gone_on = len(self._waiting.unpark(count=READS_PER_TURN))
                 await trio.lowlevel.checkpoint()
             await self._counting.park()
