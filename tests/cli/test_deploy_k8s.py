@@ -50,6 +50,15 @@ def test_values_of_variables_are_not_printed(shell: Shell) -> None:
     # So that pods get the new values.
     before, after = [objects(text)["Deployment"]["spec"]["template"]["metadata"] for text in (done.stdout, changed)]
     assert before["annotations"] != after["annotations"]
+    as_json = json.loads(shell.call("deploy", "k8s", str(AGENT), *words, "--dry-run", "--json").stdout)
+    assert as_json["kind"] == "List"
+    assert as_json["items"] == list(yaml.safe_load_all(done.stdout))
+
+
+def test_a_target_without_a_name_is_refused_before_a_cluster_is_asked(shell: Shell) -> None:
+    for target in ("k8s:", "k8s:agents/", "k8s:a/b/c", "knative:../x"):
+        assert "names no deployment" in shell.call("stop", target, code=2).stderr
+    assert "there is no deployment" in shell.call("scale", "0000", "2", code=1).stderr
 
 
 @pytest.mark.parametrize(
@@ -60,10 +69,13 @@ def test_values_of_variables_are_not_printed(shell: Shell) -> None:
         (("--memory-limit", "lots"), "memory_limit 'lots' is not a quantity"),
         (("-c", "c.json"), "c.json has an unknown key 'colour'"),
         (("-E", SECRET), "--env takes NAME=VALUE"),
+        (("-E", f"A B={SECRET}"), "'A B' cannot be the name of a variable"),
+        (("--env-file", "nul.env"), "nul.env has a NUL byte"),
     ],
 )
 def test_options_that_cannot_be_used(shell: Shell, words: tuple[str, ...], says: str) -> None:
     (shell.folder / "c.json").write_text('{"colour": 1}')
+    (shell.folder / "nul.env").write_text(f"A={SECRET}\0\n")
     done = shell.call("deploy", "k8s", str(AGENT), "--image", "i", *words, "--dry-run", code=2)
     assert says in done.stderr
     assert done.stderr.count("\n") == 1

@@ -277,6 +277,11 @@ def test_the_same_workload_gives_the_same_text() -> None:
     assert "&id" not in as_yaml(manifests(LARGE))
 
 
+def test_what_kubernetes_allows_is_not_refused() -> None:
+    image = f"registry:5000/team/i@sha256:{'a' * 64}"
+    Workload(name="friday", image=image, ingress_host="*.example.com", tls_secret="a.b", memory_request="2048Mi")
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -290,6 +295,13 @@ def test_the_same_workload_gives_the_same_text() -> None:
         ({"max_replicas": 2}, "--redis-secret NAME"),
         ({"replicas": 3, "max_replicas": 2, "shared": True}, "max_replicas not less"),
         ({"image_pull_policy": "always"}, "is not one of Always"),
+        ({"memory_request": "4Gi"}, "memory_request 4Gi is more than memory_limit 2Gi"),
+        ({"cpu_request": "1", "cpu_limit": "900m"}, "cpu_request 1 is more than cpu_limit 900m"),
+        ({"image": "a b"}, "image is not the name of an image"),
+        ({"image": "me:correct-horse@host/i"}, "image is not the name of an image"),
+        ({"ingress_host": "a b"}, "ingress_host 'a b' cannot be used"),
+        ({"redis_secret": "Redis:url"}, "redis_secret 'Redis' cannot be used"),
+        ({"secrets": ("a_b",)}, "secret 'a_b' cannot be used"),
     ],
 )
 def test_values_that_cannot_be_used(options: dict[str, Any], says: str) -> None:

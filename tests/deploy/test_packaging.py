@@ -163,7 +163,7 @@ def test_a_planted_key_is_refused_by_name(folder: Path, kind: str) -> None:
     assert "tools/keys.py" not in code(build_context(str(folder)))
 
 
-@pytest.mark.parametrize("name", ["id_ed25519", "tls.key", "server.pem", "kubeconfig", "credentials.json"])
+@pytest.mark.parametrize("name", ["id_ed25519", "tls.key", "prod.env", "kubeconfig", "credentials.json"])
 def test_a_file_with_the_name_of_a_secret_is_refused(folder: Path, name: str) -> None:
     (folder / "tools" / name).write_text("x")
     with pytest.raises(DeployError, match=re.escape(f"tools/{name} looks like a secret by its name")):
@@ -185,11 +185,55 @@ def test_folders_of_credentials_and_links_to_the_outside_are_refused(folder: Pat
         build_context(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        (".env", "is a link to .env, which is left out (always)"),
+        ("private/notes", "is a link to private/notes, which is left out (.gitignore)"),
+        ("tools/tls.key", "is a link to tools/tls.key, which looks like a secret by its name"),
+        ("data.txt", "is not a file that can be copied"),
+    ],
+)
+def test_another_name_for_a_file_changes_nothing(folder: Path, target: str, says: str) -> None:
+    (folder / "private").mkdir()
+    (folder / ".gitignore").write_text("private/\n")
+    for name in (".env", "private/notes"):
+        (folder / name).write_text("PASSWORD=correct-horse\n")
+    if target == "tools/tls.key":
+        (folder / target).write_text("x")
+    (folder / "data.txt").symlink_to(folder / target)
+    with pytest.raises(DeployError, match=re.escape(f"data.txt {says}")):
+        build_context(str(folder))
+
+
+@pytest.mark.parametrize("name", [b"\xff.txt", b"a\nb.txt", b"\x1b[31m.txt"])
+def test_a_name_that_cannot_be_shown_or_hashed_is_refused(folder: Path, name: bytes) -> None:
+    (folder / os.fsdecode(name)).touch()
+    with pytest.raises(DeployError, match="has characters in its name") as caught:
+        build_context(str(folder))
+    assert str(caught.value).isascii() and str(caught.value).isprintable()
+
+
+def test_a_context_within_its_source_is_no_part_of_the_next_one(folder: Path) -> None:
+    first = build_context(str(folder))
+    first.write(folder / "out")
+    second = build_context(str(folder))
+    assert (second.digest, second.left_out) == (first.digest, {"out/": "build context"})
+
+
+def test_a_password_in_a_requirement_is_refused_and_not_shown(folder: Path) -> None:
+    for text in ("tool @ https://me:correct-horse@host/tool.whl", "git+https://me:correct-horse@host/tool.git"):
+        with pytest.raises(DeployError, match="has what looks like a URL with a password") as caught:
+            build_context(str(folder), requirements=[text])
+        assert "correct-horse" not in str(caught.value)
+
+
 def test_ordinary_texts_are_no_secrets(folder: Path) -> None:
     (folder / "fine.py").write_text(
         "URL = 'redis://localhost:6379/0'\nOTHER = f'redis://{user}:{password}@host'\n"
         "TEXT = 'task-list-of-all-things'\n"
     )
+    (folder / "example.env").write_text("PASSWORD=\n")
     build_context(str(folder))
 
 

@@ -207,7 +207,7 @@ def _deploy(
         from ..deploy.workload_of import workload_of
 
         work, _build = workload_of(None, source, environment, complete, registry)
-        _print(work, kind.manifests(work), list(environment))
+        _print(work, kind.manifests(work), list(environment), as_json)
         return ExitCode.OK
 
     import trio
@@ -229,11 +229,14 @@ def _deploy(
     return ExitCode.OK
 
 
-def _print(work: Workload, objects: Sequence[dict[str, Any]], variables: list[str]) -> None:
+def _print(work: Workload, objects: Sequence[dict[str, Any]], variables: list[str], as_json: bool) -> None:
     from ..deploy.manifests import as_yaml
     from ..deploy.workload_of import environment_secret
 
-    write(as_yaml(objects).rstrip("\n"))
+    if as_json:
+        write_json({"apiVersion": "v1", "kind": "List", "items": objects})
+    else:
+        write(as_yaml(objects).rstrip("\n"))
     if variables:
         say(
             f"The values of {', '.join(sorted(variables))} are not printed. Before you apply the manifests, make "

@@ -6,7 +6,10 @@ An id is of this machine; `k8s:NAME`, `knative:NAME`, `kruise:NAME`, also as `k8
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ..abc import DeployManager
@@ -16,6 +19,8 @@ __all__ = ["CLUSTERS", "cluster_manager", "is_remote", "manager_of"]
 
 CLUSTERS = ("k8s", "knative", "kruise")
 REMOTE = (*CLUSTERS, "agentrun", "fc", "modelstudio")
+
+PART = re.compile(r"\w[\w.-]*")
 
 
 def is_remote(target: str) -> bool:
@@ -42,7 +47,10 @@ def manager_of(target: str) -> tuple[DeployManager, str]:
 
         return LocalDeployManager(), target
     platform, _, rest = target.partition(":")
-    where, _, name = rest.rpartition("/")
+    where, slash, name = rest.rpartition("/")
+    # An empty name would mean all objects of a namespace to the server.
+    if not PART.fullmatch(name) or (slash and not PART.fullmatch(where)):
+        raise ConfigurationError(f"{target} names no deployment; use {platform}:NAME or {platform}:PLACE/NAME")
     if platform not in CLUSTERS:
         return _cloud(platform, where), name
     from ..deploy.cluster import K8sConfig

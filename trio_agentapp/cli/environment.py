@@ -13,6 +13,7 @@ from ..errors import ConfigurationError
 __all__ = ["before_env_file", "given_variables", "opened", "read_env_file", "variables_of"]
 
 DEFAULT = Path(".env")
+NUL = "a NUL byte, which no variable can hold; write the file as plain text"
 
 _before: dict[str, str] = {}
 
@@ -25,7 +26,10 @@ def read_env_file(path: Path | None) -> None:
     from dotenv import load_dotenv
 
     with opened(path or DEFAULT) as file:
-        load_dotenv(stream=file, override=False)
+        try:
+            load_dotenv(stream=file, override=False)
+        except ValueError:
+            raise ConfigurationError(f"{path or DEFAULT} has {NUL}") from None
 
 
 def variables_of(path: Path) -> dict[str, str]:
@@ -33,7 +37,10 @@ def variables_of(path: Path) -> dict[str, str]:
     from dotenv import dotenv_values
 
     with opened(path) as file:
-        return {name: value for name, value in dotenv_values(stream=file).items() if value is not None}
+        found = {name: value for name, value in dotenv_values(stream=file).items() if value is not None}
+    if any("\0" in text for pair in found.items() for text in pair):
+        raise ConfigurationError(f"{path} has {NUL}")
+    return found
 
 
 def given_variables(

@@ -188,6 +188,7 @@ class LocalDeployManager(DeployManager):
 
     async def scale(self, deploy_id: str, replicas: int) -> DeploymentStatus:
         """Refuse: the number of workers is chosen when the service is deployed."""
+        self._find(deploy_id)
         raise DeployError(
             f"the number of workers of {deploy_id} is fixed; stop it, and deploy it again with --workers {replicas}"
         )

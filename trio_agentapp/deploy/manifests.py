@@ -49,7 +49,14 @@ NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LONGEST_NAME = 50
 """A Service allows 63 characters, and names of pods and of the Secret of the environment are longer than this."""
 
-QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?")
+QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti)?")
+UNITS = {"m": 1e-3, "k": 1e3, "Ki": 2**10, "M": 1e6, "Mi": 2**20, "G": 1e9, "Gi": 2**30, "T": 1e12, "Ti": 2**40}
+
+IMAGE = re.compile(r"[^\s@]+(@sha256:[0-9a-f]{64})?")
+"""Only what is surely wrong is refused: a blank, and the name or password of a user."""
+
+DNS = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+"""Names of hosts and of Secrets: "DNS subdomain" in the documentation of Kubernetes."""
 
 # Names of annotations of ingress-nginx. Without them it collects events, and closes a quiet stream after 60 s.
 STREAMING = {
@@ -117,6 +124,20 @@ class Workload:
             value = getattr(self, what)
             if value is not None and not QUANTITY.fullmatch(value):
                 raise ConfigurationError(f"{what} {value!r} is not a quantity such as 500m or 2Gi")
+        for what in ("cpu", "memory"):
+            request, limit = getattr(self, f"{what}_request"), getattr(self, f"{what}_limit")
+            if limit is not None and _amount(request) > _amount(limit):
+                raise ConfigurationError(
+                    f"{what}_request {request} is more than {what}_limit {limit}; raise the limit, too"
+                )
+        if not IMAGE.fullmatch(self.image):
+            raise ConfigurationError("image is not the name of an image, such as registry.example.com/team/name:1")
+        for what, name in self._dns_names():
+            if not DNS.fullmatch(name):
+                raise ConfigurationError(
+                    f"{what} {name!r} cannot be used in Kubernetes: use small letters, digits, - and ., beginning "
+                    "and ending with a letter or digit"
+                )
         if not 1024 <= self.port <= 65535:
             raise ConfigurationError(
                 f"port must be a number from 1024 to 65535, not {self.port}: the app is not root"
@@ -136,6 +157,16 @@ class Workload:
                 f"image_pull_policy {self.image_pull_policy!r} is not one of Always, IfNotPresent and Never"
             )
 
+    def _dns_names(self) -> list[tuple[str, str]]:
+        names = [
+            ("ingress_host", self.ingress_host and self.ingress_host.removeprefix("*.")),
+            ("redis_secret", self.redis_secret and self.redis_secret.partition(":")[0]),
+            ("tls_secret", self.tls_secret),
+            ("image_pull_secret", self.image_pull_secret),
+            *(("secret", name) for name in self.secrets),
+        ]
+        return [(what, name) for what, name in names if name is not None]
+
     @property
     def several(self) -> bool:
         return self.shared or self.redis_secret is not None
@@ -148,6 +179,11 @@ class Workload:
     @property
     def selector(self) -> dict[str, str]:
         return {"app.kubernetes.io/name": self.name, "app.kubernetes.io/instance": self.name}
+
+
+def _amount(quantity: str) -> float:
+    found = QUANTITY.fullmatch(quantity)
+    return float(found[1]) * UNITS.get(found[2], 1) if found else 0.0
 
 
 def manifests(work: Workload) -> list[dict[str, Any]]:

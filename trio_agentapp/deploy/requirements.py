@@ -15,7 +15,7 @@ import attrs
 
 from ..errors import ConfigurationError, DeployError
 from .extras import needed
-from .source_tree import SourceTree
+from .source_tree import SourceTree, secret_in
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -52,7 +52,7 @@ def find_requirements(tree: SourceTree, given: Sequence[str] | None = None) -> R
     imports = tuple(_imports(tree))
     _check_left_out(tree, imports)
     if given is not None:
-        asked, found_in = [_parsed(text, "--requirement") for text in given], "given"
+        asked, found_in = [_parsed(_public(text), "--requirement") for text in given], "given"
     elif "requirements.txt" in tree.files:
         asked, found_in = list(_of_file(tree, "requirements.txt", ())), "requirements.txt"
     elif (project := _of_project(tree)) is not None:
@@ -84,6 +84,15 @@ def listed(requirements: Sequence[str] | str | None) -> list[str] | None:
         else:
             found += BETWEEN.split(text)
     return [each.strip() for each in found if each.strip()]
+
+
+def _public(text: str) -> str:
+    if (found := secret_in(text.encode())) is not None:
+        raise DeployError(
+            f"a --requirement has what looks like {found[0]}, which all who get the image could read; use a "
+            "package index that the network protects, or put the code into the folder of the app"
+        )
+    return text
 
 
 def _parsed(text: str, where: str) -> Requirement:

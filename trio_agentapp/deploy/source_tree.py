@@ -18,7 +18,9 @@ from ..errors import ConfigurationError, DeployError
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-__all__ = ["IGNORE_FILES", "SourceTree", "read_tree"]
+    Rules = Sequence[tuple[str, GitIgnoreSpec]]
+
+__all__ = ["IGNORE_FILES", "MADE_BY", "SourceTree", "read_tree", "secret_in"]
 
 IGNORE_FILES = (".gitignore", ".agentappignore")
 """Files of the top folder whose lines, in the format of gitignore(5), leave files out. The second one wins."""
@@ -27,9 +29,13 @@ ALWAYS_IGNORED = (
     ".git/", ".hg/", ".svn/", "__pycache__/", "*.py[co]", ".venv*/", "venv/", "node_modules/", "*.egg-info/",
     ".mypy_cache/", ".pytest_cache/", ".ruff_cache/", ".hypothesis/", ".tox/", ".nox/", ".coverage", ".idea/",
     ".vscode/", ".DS_Store", ".env", ".env.*", "!.env.example",
+    ".envrc",
     # A context that was written into the folder of its own source.
     ".agentapp-build/",
 )  # fmt: skip
+
+MADE_BY = b"# Made by trio-agentapp build"
+"""How the Dockerfile of a build context begins."""
 
 MOST_FILES, MOST_BYTES = 10_000, 512 * 1024 * 1024
 """More is almost always a folder that was meant to be left out, such as data or models."""
@@ -37,7 +43,7 @@ MOST_FILES, MOST_BYTES = 10_000, 512 * 1024 * 1024
 SECRET_FILES = re.compile(
     r"id_(rsa|dsa|ecdsa|ed25519)|.*\.(pem|key|p12|pfx|jks|keystore|kdbx)|\.?kubeconfig|\.netrc|\.pypirc|\.npmrc"
     r"|\.pgpass|\.htpasswd|\.git-credentials|\.dockerconfigjson|credentials(\.json)?|service[-_]account.*\.json"
-    r"|secrets?\.(json|ya?ml|toml|ini|env)",
+    r"|secrets?\.(json|ya?ml|toml|ini)|(?!\.|.*(example|sample|template)).+\.env",
     re.IGNORECASE,
 )
 SECRET_FOLDERS = {".aws", ".ssh", ".kube", ".gnupg", ".docker", ".azure"}
@@ -86,8 +92,12 @@ def read_tree(entrypoint: str, *, allowed: Sequence[str] = ()) -> SourceTree:
     executables = set()
     left_out: dict[str, str] = {}
     size = 0
-    for path, name in _walk(root, left_out):
-        files[name], executable = _read(root, path, name, name in allowed)
+    rules = _rules(root)
+    for path, name in _walk(root, rules, left_out):
+        _check_name(name)
+        if path.is_symlink():
+            _check_link(root, path, name, rules, allowed)
+        files[name], executable = _read(path, name, name in allowed)
         if executable:
             executables.add(name)
         size += len(files[name])
@@ -140,19 +150,20 @@ def _module_root(module: str) -> Path:
     raise ConfigurationError(f"there is no module {top!r} here; a file ends in .py")
 
 
-def _walk(root: Path, left_out: dict[str, str]) -> Iterator[tuple[Path, str]]:
-    specs = _rules(root)
+def _walk(root: Path, rules: Rules, left_out: dict[str, str]) -> Iterator[tuple[Path, str]]:
     for folder, subfolders, names in os.walk(root):
         here = Path(folder)
         kept = []
         for name in sorted(subfolders):
             path = here / name
             shown = path.relative_to(root).as_posix()
-            rule = _rule(specs, f"{shown}/")
+            rule = _rule(rules, f"{shown}/")
             if rule is None and (path / "pyvenv.cfg").exists():
                 rule = "virtual environment"
             if rule is None and (path / "CACHEDIR.TAG").exists():
                 rule = "cache folder"
+            if rule is None and _is_context(path):
+                rule = "build context"
             if rule is not None:
                 left_out[f"{shown}/"] = rule
             elif path.is_symlink():
@@ -164,50 +175,94 @@ def _walk(root: Path, left_out: dict[str, str]) -> Iterator[tuple[Path, str]]:
         subfolders[:] = kept
         for name in sorted(names):
             shown = (here / name).relative_to(root).as_posix()
-            if (rule := _rule(specs, shown)) is not None:
+            if (rule := _rule(rules, shown)) is not None:
                 left_out[shown] = rule
             else:
                 yield here / name, shown
 
 
-def _rules(root: Path) -> list[tuple[str, GitIgnoreSpec]]:
+def _is_context(folder: Path) -> bool:
+    """Whether `build --output` has written this folder: then an image would have all files twice."""
+    file = folder / "Dockerfile"
+    try:
+        return file.is_file() and file.read_bytes().startswith(MADE_BY)
+    except OSError:
+        return False
+
+
+def _rules(root: Path) -> Rules:
     from .extras import needed
 
     pathspec = needed("pathspec", "build")
-    rules: list[tuple[str, Sequence[str]]] = [("always", ALWAYS_IGNORED)]
+    texts: list[tuple[str, Sequence[str]]] = [("always", ALWAYS_IGNORED)]
     for name in IGNORE_FILES:
         if (path := root / name).is_file():
-            rules.append((name, path.read_text(encoding="utf-8", errors="replace").splitlines()))
-    return [(name, pathspec.GitIgnoreSpec.from_lines(lines)) for name, lines in rules]
+            texts.append((name, path.read_text(encoding="utf-8", errors="replace").splitlines()))
+    return [(name, pathspec.GitIgnoreSpec.from_lines(lines)) for name, lines in texts]
 
 
-def _rule(specs: Sequence[tuple[str, GitIgnoreSpec]], name: str) -> str | None:
+def _rule(rules: Rules, name: str) -> str | None:
     """The file of rules that leaves this path out; a later one can take it in again with `!`."""
     found = None
-    for source, spec in specs:
+    for source, spec in rules:
         included = spec.check_file(name).include
         if included is not None:
             found = source if included else None
     return found
 
 
-def _read(root: Path, path: Path, name: str, allowed: bool) -> tuple[bytes, bool]:
-    if path.is_symlink() and not path.resolve().is_relative_to(root):
-        raise DeployError(f"{name} is a link to {path.resolve()}, outside of {root}; copy the file")
+def _check_name(name: str) -> None:
+    # Surrogates stand for bytes that are not UTF-8: no digest and no archive can hold them.
+    if not name.isprintable():
+        raise DeployError(
+            f"{name!r} has characters in its name that are not printable; rename it, or leave its folder out in "
+            ".agentappignore"
+        )
+
+
+def _check_link(root: Path, path: Path, name: str, rules: Rules, allowed: Sequence[str]) -> None:
+    """A link means the file behind it, so the rules for that file hold, too.
+
+    Raises:
+        DeployError: that file is outside, is left out, looks like a secret by its name, or does not exist.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.is_relative_to(root):
+        raise DeployError(f"{name} is a link to {target}, outside of {root}; copy the file")
+    shown = target.relative_to(root).as_posix()
+    if shown in allowed or name in allowed:
+        return
+    above = [f"{parent.as_posix()}/" for parent in PurePosixPath(shown).parents][:-1]
+    if (rule := next(filter(None, (_rule(rules, each) for each in (*above, shown))), None)) is not None:
+        raise DeployError(f"{name} is a link to {shown}, which is left out ({rule}); {_advice(name)}")
+    if SECRET_FILES.fullmatch(target.name):
+        raise DeployError(f"{name} is a link to {shown}, which looks like a secret by its name; {_advice(name)}")
+
+
+def _read(path: Path, name: str, allowed: bool) -> tuple[bytes, bool]:
     if not path.is_file():
-        raise DeployError(f"{name} is not a file that can be copied; {_advice(name)}")
+        raise DeployError(f"{name} is not a file that can be copied; remove it, or write it into .agentappignore")
     if not allowed and SECRET_FILES.fullmatch(PurePosixPath(name).name):
         raise DeployError(f"{name} looks like a secret by its name; {_advice(name)}")
     try:
         content = path.read_bytes()
         executable = bool(path.stat().st_mode & 0o111)
     except OSError as error:
-        raise DeployError(f"{name} cannot be read: {error.strerror}; {_advice(name)}") from error
-    if not allowed and (found := SECRET_TEXT.search(content)):
-        kind = list(SECRET_TEXTS)[next(index for index, text in enumerate(found.groups()) if text is not None)]
-        line = content.count(b"\n", 0, found.start()) + 1
+        raise DeployError(
+            f"{name} cannot be read: {error.strerror}; to leave it out, write it into .agentappignore"
+        ) from error
+    if not allowed and (found := secret_in(content)):
+        kind, line = found
         raise DeployError(f"{name}, line {line}, has what looks like {kind}; {_advice(name)}")
     return content, executable
+
+
+def secret_in(content: bytes) -> tuple[str, int] | None:
+    """The kind of the first text that looks like a secret, and its line; None if there is none."""
+    if (found := SECRET_TEXT.search(content)) is None:
+        return None
+    kind = list(SECRET_TEXTS)[next(index for index, text in enumerate(found.groups()) if text is not None)]
+    return kind, content.count(b"\n", 0, found.start()) + 1
 
 
 def _advice(name: str) -> str:

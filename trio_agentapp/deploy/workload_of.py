@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["environment_secret", "workload_of"]
 
 
+VARIABLE = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
+"""What both a key of a Secret and the name of a variable may be."""
+
+
 def environment_secret(name: str) -> str:
     """The name of the Secret with the environment of an app."""
     return f"{name}-env"
@@ -62,6 +66,7 @@ def workload_of(
     secrets = list(given.pop("secrets", ()))
     versions: list[Any] = []
     if environment:
+        _check_names(environment)
         secrets.append(environment_secret(name))
         versions.append(sorted(environment.items()))
     source = entrypoint if entrypoint is not None else loaded
@@ -75,13 +80,27 @@ def workload_of(
     work = Workload(
         name=name,
         secrets=tuple(secrets),
-        environment_digest=hashlib.sha256(json.dumps(versions).encode()).hexdigest()[:16] if versions else None,
+        environment_digest=_digest(versions, name) if versions else None,
         shared=shares_sessions(loaded.settings) or REDIS_VARIABLE in environment,
         drain_timeout=_longest(loaded.settings.drain_timeout, environment.get("AGENTAPP_DRAIN_TIMEOUT")),
         cleanup_budget=_longest(loaded.settings.cleanup_budget, environment.get("AGENTAPP_CLEANUP_BUDGET")),
         **given,
     )
     return work, build
+
+
+def _check_names(environment: Mapping[str, str]) -> None:
+    for name in environment:
+        if not VARIABLE.fullmatch(name):
+            raise ConfigurationError(
+                f"{name!r} cannot be the name of a variable in Kubernetes: use letters, digits and _, beginning "
+                "with a letter"
+            )
+
+
+def _digest(versions: list[Any], name: str) -> str:
+    """A digest for all who see the manifests. It is slow to compute, so that short values are hard to guess."""
+    return hashlib.scrypt(json.dumps(versions).encode(), salt=name.encode(), n=2**14, r=8, p=1, dklen=8).hex()
 
 
 def _build(
