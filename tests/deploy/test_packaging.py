@@ -211,7 +211,8 @@ def test_a_name_that_cannot_be_shown_or_hashed_is_refused(folder: Path, name: by
     (folder / os.fsdecode(name)).touch()
     with pytest.raises(DeployError, match="has characters in its name") as caught:
         build_context(str(folder))
-    assert str(caught.value).isascii() and str(caught.value).isprintable()
+    assert str(caught.value).isascii()
+    assert str(caught.value).isprintable()
 
 
 def test_a_context_within_its_source_is_no_part_of_the_next_one(folder: Path) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..abc import DeployManager
     from ..deploy import KubernetesDeployManager
 
-__all__ = ["CLUSTERS", "cluster_manager", "is_remote", "manager_of"]
+__all__ = ["CLUSTERS", "cluster_manager", "is_remote", "manager_at", "manager_of"]
 
 CLUSTERS = ("k8s", "knative", "kruise")
 REMOTE = (*CLUSTERS, "agentrun", "fc", "modelstudio")
@@ -38,24 +38,31 @@ def cluster_manager(platform: str) -> type[KubernetesDeployManager]:
 
 
 def manager_of(target: str) -> tuple[DeployManager, str]:
-    """Return the manager and the id of a deployment.
+    """Return the manager and the id of a deployment. Raises ConfigurationError if `target` names none.
 
     The cluster is that of `KUBECONFIG` or `~/.kube/config`; a cloud is configured by the environment.
     """
     if not is_remote(target):
-        from ..deploy import LocalDeployManager
-
-        return LocalDeployManager(), target
+        return manager_at("local"), target
     platform, _, rest = target.partition(":")
     where, slash, name = rest.rpartition("/")
     # An empty name would mean all objects of a namespace to the server.
     if not PART.fullmatch(name) or (slash and not PART.fullmatch(where)):
         raise ConfigurationError(f"{target} names no deployment; use {platform}:NAME or {platform}:PLACE/NAME")
+    return manager_at(platform, where), name
+
+
+def manager_at(platform: str, where: str = "") -> DeployManager:
+    """Return the manager of `local`, or of a namespace of a cluster, or of a region of a cloud."""
+    if platform == "local":
+        from ..deploy import LocalDeployManager
+
+        return LocalDeployManager()
     if platform not in CLUSTERS:
-        return _cloud(platform, where), name
+        return _cloud(platform, where)
     from ..deploy.cluster import K8sConfig
 
-    return cluster_manager(platform)(K8sConfig(k8s_namespace=where or "default")), name
+    return cluster_manager(platform)(K8sConfig(k8s_namespace=where or "default"))
 
 
 def _cloud(platform: str, region: str) -> DeployManager:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ConfigurationError
-from .deployers import CLUSTERS, manager_of
+from .deployers import CLUSTERS, manager_at, manager_of
 from .exits import ExitCode, say
 from .options import AsJson, Format, OutputFormat, Token
 from .target import deployments, is_url, new_client, url_of
@@ -79,7 +79,7 @@ def list_deployments(
     if state is not None and state not in set(DeploymentState):
         raise ConfigurationError(f"--status {state} is not a state; states are {', '.join(DeploymentState)}")
     where = namespace if platform in CLUSTERS else region
-    manager, _ = manager_of("" if platform is Platform.LOCAL else f"{platform}:{where}/")
+    manager = manager_at(platform, where)
     found = [each for each in trio.run(manager.list) if state in (None, each.state.value)]
     if as_json or output is Format.JSON:
         write_json(found)
