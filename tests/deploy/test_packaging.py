@@ -35,6 +35,7 @@ KEYS = {
     "an API key of Google": "AIza" + "a1B2c" * 7,
     "a token of Slack": "xoxb-" + "123456789012",
     "a token of Hugging Face": "hf_" + "a1B2" * 9,
+    "a key of a kubeconfig": "client-key-" + "data: " + "LS0t" * 10,
     "a URL with a password": "redis://" + "user:correct-horse" + "@redis.internal:6379/0",
 }
 

@@ -59,6 +59,7 @@ SECRET_TEXTS = {
     "an API key of Google": rb"\bAIza[0-9A-Za-z_-]{35}",
     "a token of Slack": rb"\bxox[abprs]-[0-9A-Za-z-]{10,}",
     "a token of Hugging Face": rb"\bhf_[0-9A-Za-z]{30,}",
+    "a key of a kubeconfig": rb"\bclient-key-data:\s*[\"']?[0-9A-Za-z+/=]{40}",
     "a URL with a password": rb"\b(?:rediss?|postgres(?:ql)?|mysql|mongodb|amqps?|https?)://[^\s:/@'\"{}<>$]*:"
     rb"[^\s:/@'\"{}<>$]{4,}@[^\s'\"]",
 }
