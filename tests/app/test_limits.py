@@ -189,6 +189,20 @@ async def test_a_request_has_so_many_parts(limit: str, request_body: Any) -> Non
         assert refusals[limit] == before + 1
 
 
+@pytest.mark.parametrize("identified", [True, False])
+async def test_without_identity_the_user_is_what_a_front_end_says_and_not_limited(identified: bool) -> None:
+    async def authenticate(_request: Any) -> Principal:
+        return Principal("u1")
+
+    options: Any = {"authenticate": authenticate} if identified else {}
+    async with serve(limited_app(drain_timeout=0, requests_per_second=0, **options)) as client:
+        body = {**chat_body("wait"), "background": True, "user_id": "u1"}
+        for number in range(101):
+            status, document = await post(client, "/process", {**body, "session_id": f"s{number}"})
+            assert status == 202 or number == 100, document
+        assert status == (429 if identified else 202)
+
+
 async def test_levels_and_bytes_of_a_body_are_counted() -> None:
     async with serve(limited_app(max_body_bytes=10_000)) as client:
         before = refusals.copy()

@@ -17,6 +17,7 @@ from trio_agentapp.limits import DEFAULT_PER_SECOND
 from trio_agentapp.protocol.codec import encode_event
 from trio_agentapp.protocol.keys import SHARDS, Layout
 from trio_agentapp.protocol.timings import Timings
+from trio_agentapp.runs.registry import MAX_RUNS_PER_USER
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "trio_agentapp"
@@ -180,7 +181,9 @@ def test_the_limits_of_the_reference_are_those_of_the_code() -> None:
             checked += 1
         for setting in re.findall(r"`([a-z_]+)`", where):
             default = getattr(Settings(), setting)
-            assert float(value) == (DEFAULT_PER_SECOND if default is None else default), setting
+            if default is None:
+                default = MAX_RUNS_PER_USER if setting == "max_runs_per_user" else DEFAULT_PER_SECOND
+            assert float(value) == default, setting
             checked += 1
     assert checked > 25
 

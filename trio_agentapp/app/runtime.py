@@ -17,6 +17,7 @@ from ..nursery import nursery_around
 from ..protocol.trace_context import load_propagation
 from ..runs import Handler, RunRegistry, Viewing, drain
 from ..runs.containment import noted
+from ..runs.registry import MAX_RUNS_PER_USER
 from ..runs.runner import Runner
 from ..stores import stores_of
 from ..web.identity import Gate
@@ -216,9 +217,15 @@ class Runtime:
             cleanup_budget=self._settings.cleanup_budget,
             debug=self._settings.debug,
             max_runs=self._settings.max_runs,
-            max_runs_per_user=self._settings.max_runs_per_user,
+            max_runs_per_user=self._max_runs_per_user(),
             instruments=self._instruments,
         )
+
+    def _max_runs_per_user(self) -> int:
+        if (chosen := self._settings.max_runs_per_user) is not None:
+            return chosen
+        # Without a hook the name of the user is what the client says, and a front end may say one for all.
+        return MAX_RUNS_PER_USER if self._gate.asks else self._settings.max_runs
 
     def _make_parts(self, registry: RunRegistry, runner: Runner | None) -> Parts:
         settings = self._settings

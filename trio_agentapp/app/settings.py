@@ -21,7 +21,7 @@ from ..errors import ConfigurationError
 from ..protocol.request import STRATEGIES, CancelAfter, MultitaskStrategy, OnDisconnect
 from ..protocol.text import masked_url
 from ..protocol.timings import Timings
-from ..runs.registry import MAX_RUNS, MAX_RUNS_PER_USER
+from ..runs.registry import MAX_RUNS
 from ..telemetry import LOG_FORMATS
 from ..web.identity import Authenticate, Authorize
 from ..web.protocol_adapter import ProtocolAdapter
@@ -115,7 +115,7 @@ class Options(TypedDict, total=False):
     read_timeout: float
     max_connections: int
     max_runs: int
-    max_runs_per_user: int
+    max_runs_per_user: int | None
     max_sockets_per_user: int
     requests_per_second: float | None
     frames_per_second: float | None
@@ -194,6 +194,9 @@ RATE = _must_be(
 SECONDS_OR_NONE = _must_be(
     "a number of seconds, more than 0, or None",
     lambda value: value is None or (_is_number(value) and 0 < value < math.inf),
+)
+RUNS_OR_NONE = _must_be(
+    "a number of runs, 1 or more, or None", lambda value: value is None or (_is_number(value, int) and value >= 1)
 )
 STATE_URL = _must_be(
     "a URL such as sqlite:///states.db", lambda value: value is None or (isinstance(value, str) and value != "")
@@ -419,7 +422,7 @@ class Settings:
     read_timeout: float = _setting(15.0, SECONDS)
     max_connections: int = _setting(MAX_CONNECTIONS, _whole_number("a number of connections", 1))
     max_runs: int = _setting(MAX_RUNS, _whole_number("a number of runs", 1))
-    max_runs_per_user: int = _setting(MAX_RUNS_PER_USER, _whole_number("a number of runs", 1))
+    max_runs_per_user: int | None = _setting(None, RUNS_OR_NONE, variable=int)
     max_sockets_per_user: int = _setting(MAX_SOCKETS_PER_USER, _whole_number("a number of WebSockets", 1))
     requests_per_second: float | None = _setting(None, RATE, variable=float)
     frames_per_second: float | None = _setting(None, RATE, variable=float)
