@@ -264,8 +264,9 @@ def test_an_approval(start: Start, context: Any, button: str, end: str) -> None:
     send(page, "ask")
     expect(page.locator(".question")).to_contain_text("Delete all files?")
     page.reload()
-    page.get_by_role("button", name=button).click()
+    page.get_by_role("button", name=button).dblclick()
     expect(page.locator("article.agent").last).to_contain_text(end)
+    expect(page.locator("article.error")).to_have_count(0)
     expect(page.locator(".question")).to_contain_text("Answered: " + ("yes" if end == "deleted" else "no"))
     assert page.faults == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -50,6 +51,38 @@ def test_very_long_answers(start: Start, context: Any) -> None:
     expect(page.locator("article")).to_have_count(6)
     is_at_end(page)
     assert page.faults == []
+
+
+def test_texts_that_would_keep_the_page_busy(start: Start, context: Any) -> None:
+    server = start("page_agent")
+    knots = [
+        "x" + "`" * 19_000,  # The third power of the length, where a pattern can begin anywhere in it.
+        "x" + " ".join("`" * length for length in range(1, 190)),
+        "# " + "#" * 200_000 + "x",
+        "```" + "a" * 200_000 + "`",
+        "a|b\n" + " " * 200_000 + "x",
+        "|".join("a" * 100_000) + "\n-|-\n",
+        "> ***\n" * 130_000,  # More blocks than a call can have arguments.
+        "- one\r\n- two\r\n\r\n## Title ##\r\n",
+    ]
+    (server.folder / "hostile.json").write_text(json.dumps(knots))
+    page = opened(context, server)
+    answered(page, "hostile")
+    expect(page.locator("article.agent li")).to_have_text(["one", "two"])
+    expect(page.locator("article.agent h4")).to_have_text("Title")
+    expect(page.locator("article.agent hr")).to_have_count(130_000)
+    assert page.faults == []
+
+
+def test_a_picture_of_another_server(start: Start, context: Any) -> None:
+    server = start("page_agent")
+    page = opened(context, server)
+    answered(page, "http://example.invalid/a.png")
+    # Its policy keeps the page from loading it, so it is no broken picture.
+    expect(page.locator("article.agent a")).to_have_attribute("href", "http://example.invalid/a.png")
+    assert page.faults == []
+    answered(page, "/chat/own.png")
+    expect(page.locator("img")).to_have_attribute("src", f"http://127.0.0.1:{server.port}/chat/own.png")
 
 
 def test_many_tool_calls_and_a_large_picture(start: Start, context: Any) -> None:

@@ -36,6 +36,9 @@ async def test_a_question_of_another_user_is_not_found(start: Start) -> None:
     path = f"/ai-sdk/chat/{body['threadId']}/stream"
     assert (await server.call("GET", path, headers=as_("bob"))).status == 204
     assert text_of(await ask_ag_ui(server, again, headers=as_("ann"))) == "approved: True"
+    for user in ("ann", "bob"):  # Clients number their threads and runs without knowing of each other.
+        numbered = {**ag_ui("hello", thread="t1"), "runId": "1"}
+        assert text_of(await ask_ag_ui(server, numbered, headers=as_(user))) == "you said: hello"
     named = {**ag_ui("hello"), "forwardedProps": {"user_id": "ann"}}
     refused = await server.call("POST", "/ag-ui", named, headers=as_("bob"))
     assert (refused.status, refused.json()["code"]) == (403, "forbidden")

@@ -153,6 +153,7 @@ def openai_actions(prefix: str) -> list[Action]:
         on(f"POST {response}/cancel", "response"),
         on(f"DELETE {response}", "response", own=(405,)),
         on(f"GET {response}/input_items", "response", own=(405,)),
+        on(f"POST {prefix}/conversations", "anyone's", {}),
         start(f"POST {prefix}/chat/completions", ASK_COMPLETION, {**ASK_COMPLETION, "user": "alice"}),
         on(f"GET {prefix}/models", "anyone's"),
         on(f"GET {prefix}/models/<path:model>", "anyone's", path=f"{prefix}/models/agent"),
@@ -395,6 +396,8 @@ FAILURES = [
 UNASKED = {
     "GetExtendedAgentCard",
     "GET /extendedAgentCard",
+    "POST /v1/conversations",
+    "POST /compatible-mode/v1/conversations",
     "GET /v1/models",
     "GET /v1/models/<path:model>",
     "GET /compatible-mode/v1/models",

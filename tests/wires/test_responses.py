@@ -460,7 +460,12 @@ async def test_other_refusals(server: Server) -> None:
         unknown = await call(method, path)
         assert unknown.status == 404, path
         error_of(unknown)
-    known = await respond(server, "hello")
+    made = (await call("POST", "/v1/conversations", {"metadata": {"a": "b"}})).json()
+    assert (made["object"], made["metadata"]) == ("conversation", {"a": "b"})
+    known = await respond(server, "hello", conversation=made["id"])
+    assert known["conversation"] == {"id": made["id"]}
+    refused = await call("POST", "/v1/conversations", {"items": [{"role": "user", "content": "x"}]})
+    assert (refused.status, error_of(refused)["param"]) == (400, "items")
     for method, path in (("DELETE", ""), ("GET", "/input_items")):
         kept = await call(method, f"/v1/responses/{known['id']}{path}")
         assert (kept.status, error_of(kept)["code"]) == (405, "method_not_allowed")

@@ -99,6 +99,9 @@ async def chat(msgs: list[Message], run: Run) -> AsyncIterator[Any]:
         case "picture":
             yield ImageContent(image_url=picture(3000))
             yield "a picture"
+        case link if link.startswith(("http:", "/")):
+            yield ImageContent(link)
+            yield "a picture from elsewhere"
         case "how many":
             yield f"{len(msgs)} messages"
         case "fail":

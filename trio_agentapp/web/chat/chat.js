@@ -227,14 +227,17 @@ async function stop() {
   }
 }
 
+// Whether the answer was taken.
 async function answer(id, value) {
   const data = {approval_request_id: id, answer: value};
   if (typeof value === "boolean") data.approve = value;
   const message = {role: "user", type: "mcp_approval_response", content: [{type: "data", data}]};
   try {
     await api.post(`runs/${run?.id}/input`, message);
+    return true;
   } catch (problem) {
     tell(problem);
+    return false;
   }
 }
 

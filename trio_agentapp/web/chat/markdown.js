@@ -1,17 +1,19 @@
 // Markdown as DOM nodes. Text never becomes HTML: every node is made by createElement and textContent, so nothing in
 // a message can execute. Links lead to http, https and mailto only, and images of a text are links.
 
+// Patterns of one line. None has two ways to match the same text: a line of any length takes a time in proportion.
 const BLOCK = {
-  fence: /^ {0,3}(```+|~~~+)\s*([\w+#.-]*)[^`]*$/,
-  heading: /^ {0,3}(#{1,6})\s+(.*?)\s*#*$/,
+  fence: /^ {0,3}(`{3,}(?=[^`]*$)|~{3,})\s*([\w+#.-]*)/,
+  heading: /^ {0,3}(#{1,6})\s+(.*)$/,
   rule: /^ {0,3}([-*_])(\s*\1){2,}\s*$/,
   quote: /^ {0,3}> ?(.*)$/,
   item: /^(\s*)([-*+]|\d{1,9}[.)])\s+(.*)$/,
-  table: /^\s*\|?(\s*:?-+:?\s*\|)+\s*(:?-+:?)?\s*$/,
+  table: /^\|?(\s*:?-+:?\s*\|)+\s*(:?-+:?)?$/, // Without the spaces around it.
 };
 const INLINE =
-  /(`+)([\s\S]*?[^`])\1(?!`)|(\*\*|__)(?=\S)([\s\S]*?\S)\3|(\*|_)(?=\S)([\s\S]*?\S)\5(?!\w)|~~(?=\S)([\s\S]*?\S)~~|!?\[([^\]\n]*)\]\((\S+?)(?:\s+"[^"]*")?\)|(https?:\/\/[^\s<>"')\]]+)|\\([\\`*_{}[\]()#+\-.!|~>])/;
+  /(?<!`)(`+)(?!`)([\s\S]*?[^`])\1(?!`)|(\*\*|__)(?=\S)([\s\S]*?\S)\3|(\*|_)(?=\S)([\s\S]*?\S)\5(?!\w)|~~(?=\S)([\s\S]*?\S)~~|!?\[([^[\]\n]*)\]\((\S+?)(?:\s+"[^"]*")?\)|(https?:\/\/[^\s<>"')\]]+)|\\([\\`*_{}[\]()#+\-.!|~>])/;
 const DEEPEST = 8;
+const WIDEST = 200; // Columns of a table: the browser's time for its layout grows with their square.
 const LONGEST = 20_000; // Characters of a paragraph in which marks are looked for: the time grows with the square.
 
 export function element(tag, properties = {}, ...children) {
@@ -20,13 +22,13 @@ export function element(tag, properties = {}, ...children) {
     if (name in node) node[name] = value;
     else node.setAttribute(name, value);
   }
-  node.append(...children);
+  for (const child of children.flat()) node.append(child); // A call cannot have as many arguments as a list has items.
   return node;
 }
 
-export function safeUrl(text, protocols = ["http:", "https:", "mailto:"]) {
+export function safeUrl(text, protocols = ["http:", "https:", "mailto:"], base = undefined) {
   try {
-    const url = new URL(text);
+    const url = new URL(text, base);
     return protocols.includes(url.protocol) ? url.href : null;
   } catch {
     return null;
@@ -41,7 +43,7 @@ export class Markdown {
   }
 
   show(text) {
-    const blocks = blocksOf(text.split("\n"));
+    const blocks = blocksOf(text.split(/\r\n?|[\n\u2028\u2029]/));
     for (const [place, lines] of blocks.entries()) {
       const source = lines.join("\n");
       if (this.sources[place] === source) continue;
@@ -83,7 +85,8 @@ function blocksOf(lines) {
 function kindOf(lines, at) {
   if (BLOCK.quote.test(lines[at])) return "quote";
   if (BLOCK.item.test(lines[at])) return "list";
-  if (lines[at].includes("|") && BLOCK.table.test(lines[at + 1] ?? "")) return "table";
+  const next = (lines[at + 1] ?? "").trim();
+  if (lines[at].includes("|") && BLOCK.table.test(next) && cellsOf(lines[at]).length <= WIDEST) return "table";
   return "paragraph";
 }
 
@@ -104,18 +107,21 @@ function blockNode(lines, depth) {
   if (fence) return codeNode(lines, fence);
   const heading = BLOCK.heading.exec(lines[0]);
   // The page has headings of its own above those of a message.
-  if (heading) return element("h" + Math.min(6, heading[1].length + 2), {}, ...inline(heading[2]));
+  if (heading) {
+    const text = heading[2].replace(/(^|\s)#+\s*$/, "").trim();
+    return element("h" + Math.min(6, heading[1].length + 2), {}, inline(text));
+  }
   if (BLOCK.rule.test(lines[0])) return element("hr");
   if (depth < DEEPEST) {
     const kind = kindOf(lines, 0);
     if (kind === "quote") {
       const inner = lines.map((line) => BLOCK.quote.exec(line)?.[1] ?? line);
-      return element("blockquote", {}, ...blocksOf(inner).map((block) => blockNode(block, depth + 1)));
+      return element("blockquote", {}, blocksOf(inner).map((block) => blockNode(block, depth + 1)));
     }
     if (kind === "list") return listNode(lines, depth);
     if (kind === "table") return tableNode(lines);
   }
-  return element("p", {}, ...inline(lines.join("\n")));
+  return element("p", {}, inline(lines.join("\n")));
 }
 
 function codeNode(lines, fence) {
@@ -158,10 +164,15 @@ function listNode(lines, depth) {
   return list;
 }
 
+function cellsOf(line) {
+  return line.trim().replace(/^\||\|$/g, "").split(/(?<!\\)\|/, WIDEST + 1);
+}
+
 function tableNode(lines) {
-  const cells = (line) => line.trim().replace(/^\||\|$/g, "").split(/(?<!\\)\|/);
-  const row = (line, tag) => element("tr", {}, ...cells(line).map((cell) => element(tag, {}, ...inline(cell.trim()))));
-  const body = element("tbody", {}, ...lines.slice(2).map((line) => row(line, "td")));
+  const width = cellsOf(lines[0]).length;
+  const cells = (line) => cellsOf(line).slice(0, width);
+  const row = (line, tag) => element("tr", {}, cells(line).map((cell) => element(tag, {}, inline(cell.trim()))));
+  const body = element("tbody", {}, lines.slice(2).map((line) => row(line, "td")));
   const table = element("table", {}, element("thead", {}, row(lines[0], "th")), body);
   return element("div", {className: "wide", tabIndex: 0}, table);
 }
@@ -184,9 +195,9 @@ function inline(text, depth = 0) {
 function inlineNode(found, depth) {
   const [whole, ticks, code, , strong, , emphasis, deleted, label, target, url, escaped] = found;
   if (ticks) return element("code", {textContent: code.trim()});
-  if (strong) return element("strong", {}, ...inline(strong, depth));
-  if (emphasis) return element("em", {}, ...inline(emphasis, depth));
-  if (deleted) return element("del", {}, ...inline(deleted, depth));
+  if (strong) return element("strong", {}, inline(strong, depth));
+  if (emphasis) return element("em", {}, inline(emphasis, depth));
+  if (deleted) return element("del", {}, inline(deleted, depth));
   if (escaped) return document.createTextNode(escaped);
   const href = safeUrl(url ?? target);
   if (!href) return document.createTextNode(whole);

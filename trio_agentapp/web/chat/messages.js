@@ -4,7 +4,7 @@ import {element, Markdown, safeUrl} from "./markdown.js";
 
 const CALLS = new Set(["function_call", "plugin_call", "component_call", "mcp_call"]);
 const OUTPUTS = new Set([...CALLS].map((type) => type + "_output"));
-const MEDIA = ["https:", "http:", "data:", "blob:"];
+const MEDIA = ["https:", "data:", "blob:"]; // What the policy of the page lets it load from elsewhere.
 
 export class Messages {
   constructor(log, {onAnswer, onEdit}) {
@@ -157,19 +157,25 @@ export class Messages {
       new Markdown(shown).show(part.text);
       target.append(shown);
     } else if (part.type === "image") {
-      const src = safeUrl(part.image_url ?? "", MEDIA);
-      if (src) target.append(this.image(src));
+      this.addMedia(target, part.image_url, (src) => this.image(src));
     } else if (part.type === "audio") {
       const src = `data:audio/${(part.format ?? "wav").replace(/\W/g, "")};base64,${part.data}`;
       target.append(element("audio", {src, controls: true}));
     } else if (part.type === "video") {
-      const src = safeUrl(part.video_url ?? "", MEDIA);
-      if (src) target.append(element("video", {src, controls: true}));
+      this.addMedia(target, part.video_url, (src) => element("video", {src, controls: true}));
     } else if (part.type === "file") {
       target.append(this.fileLink(part));
     } else if (part.type === "data") {
       target.append(json(part.data));
     }
+  }
+
+  // A picture or a video; a link to it, if the page may not load it.
+  addMedia(target, text, make) {
+    const href = text && safeUrl(text, [...MEDIA, "http:"], document.baseURI);
+    if (!href) return;
+    const {protocol, origin} = new URL(href);
+    target.append(MEDIA.includes(protocol) || origin === location.origin ? make(href) : linkTo(href, href));
   }
 
   // A picture has no height until it is loaded. The log follows it as it follows the text.
@@ -183,7 +189,7 @@ export class Messages {
   fileLink({file_url, file_data, filename}) {
     const download = filename ?? "file";
     const href = safeUrl(file_url ?? "", ["https:", "http:"]);
-    if (href) return element("a", {href, target: "_blank", rel: "noopener noreferrer", textContent: download});
+    if (href) return linkTo(href, download);
     const link = element("a", {href: "#", textContent: download});
     link.addEventListener("click", (event) => {
       event.preventDefault();
@@ -247,16 +253,22 @@ export class Messages {
     form.append(body);
     if (fault) form.append(element("p", {className: "fault", textContent: `The last answer was not accepted: ${fault}`}));
     const row = element("div", {className: "row"});
+    const send = async (value) => {
+      const controls = [...row.children];
+      for (const control of controls) control.disabled = true; // One answer, however often it is clicked.
+      const taken = await this.onAnswer(id, value);
+      for (const control of controls) control.disabled = taken;
+    };
     for (const [label, value] of choicesOf(schema)) {
       const button = element("button", {type: "button", textContent: label});
       if (value === false) button.className = "quiet";
-      button.addEventListener("click", () => this.onAnswer(id, value));
+      button.addEventListener("click", () => send(value));
       row.append(button);
     }
     if (!row.childNodes.length) {
       const input = element("input", {type: "text", "aria-label": "Your answer", autocomplete: "off"});
       row.append(input, element("button", {textContent: "Answer"}));
-      form.addEventListener("submit", () => this.onAnswer(id, typed(input.value, schema)));
+      form.addEventListener("submit", () => send(typed(input.value, schema)));
     }
     form.addEventListener("submit", (event) => event.preventDefault());
     form.append(row);
@@ -317,6 +329,10 @@ function parsed(value) {
   } catch {
     return value;
   }
+}
+
+function linkTo(href, textContent) {
+  return element("a", {href, target: "_blank", rel: "noopener noreferrer", textContent});
 }
 
 function json(value) {

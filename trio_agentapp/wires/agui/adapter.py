@@ -19,7 +19,7 @@ from ...web.protocol_adapter import ProtocolAdapter, WireRoute
 from ...web.responses import json_response
 from ..questions import Answered, hooks_of, resume
 from .frames import AGUIFrames, run_error
-from .request import read_input
+from .request import derived_id, read_input
 
 __all__ = ["AGUIAdaptorConfig", "AGUIAdapter"]
 
@@ -89,6 +89,8 @@ class AGUIAdapter(ProtocolAdapter):
         await self.app.access.gate.identify(request)
         asked = read_input(await read_json(request))
         caller = await self.caller(request, user_id=asked.user_id)
+        if asked.request.id is None:
+            asked.request.id = derived_id(caller.user_id, asked.thread_id, asked.run_id)
         if await self._goes_on(caller, asked.answers):
             watched = await resume(request, self.app.access, caller, asked.answers)
         else:

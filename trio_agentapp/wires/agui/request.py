@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from ...protocol.structure import Faults, is_identifier, is_list, is_object, is_
 from ..questions import Answered, QuestionId
 from .messages import member, messages_in
 
-__all__ = ["RunAgentInput", "read_input"]
+__all__ = ["RunAgentInput", "derived_id", "read_input"]
 
 _OPTIONS = ("on_disconnect", "multitask_strategy", "timeout_s")
 """Fields of our own requests that `forwardedProps` may have."""
@@ -36,6 +37,7 @@ class RunAgentInput:
     answers: list[Answered]
     """Answers to questions of an earlier run, which is then watched further. None: a new run."""
     request: AgentRequest
+    """Its `id` is None if `run_id` is none that our runs may have: see `derived_id`."""
 
 
 def read_input(value: object) -> RunAgentInput:
@@ -62,7 +64,6 @@ def read_input(value: object) -> RunAgentInput:
     state = value.get("state")
     fields = {
         "session_id": thread_id,
-        "id": run_id if is_run_id(run_id) else _derived_id(thread_id, run_id),
         "tools": tools,
         # Clients send their state even if they have none.
         "state": state if state not in ("", []) else None,
@@ -76,6 +77,8 @@ def read_input(value: object) -> RunAgentInput:
         plain_json({name: fields[name] for name in ("forwarded_props", "context", "tools")})
     except ItemError as error:
         raise ValidationError([("$", str(error))]) from None
+    if is_run_id(run_id):
+        fields["id"] = run_id
     request = structure_request(fields, require_input=False)
     request.input = messages
     return RunAgentInput(
@@ -89,9 +92,12 @@ def read_input(value: object) -> RunAgentInput:
     )
 
 
-def _derived_id(thread_id: str, run_id: str) -> str:
-    """Return the run id for a client's id that is no valid run id; always the same one."""
-    return "agui-" + hashlib.sha256(f"{len(thread_id)}:{thread_id}{run_id}".encode()).hexdigest()[:32]
+def derived_id(user_id: str | None, thread_id: str, run_id: str) -> str:
+    """Return the run id for an id that is no valid run id; always the same one for the same user and thread.
+
+    Short ids such as `1` are common, and users choose them without knowing of each other.
+    """
+    return "agui-" + hashlib.sha256(json.dumps([user_id, thread_id, run_id]).encode()).hexdigest()[:32]
 
 
 def _options(forwarded: Any, faults: Faults) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,10 @@ from quart.wrappers import Request
 
 from ...errors import MethodNotAllowed, NotFound, RunNotFound
 from ...protocol.events import MessageEvent, ResponseEvent
+from ...protocol.ids import new_session_id
 from ...protocol.lifecycle import Phase
 from ...protocol.message import Message
+from ...protocol.structure import Faults
 from ...runs.runner import Watched
 from ...web.identity import Caller
 from ...web.parameters import flag, idempotency_key, identifier, number
@@ -21,7 +24,7 @@ from ...web.responses import json_response, run_headers
 from ...web.run_access import Known
 from ...web.sse import hold_watch
 from ..openai.errors import question_not_open, response_not_found
-from ..openai.fields import model_id, read_object
+from ..openai.fields import check_absent, check_metadata, model_id, read_object
 from ..openai.routes import served
 from ..openai.turns import Asked, TurnId, answer_to, created_at, open_question, read_turn, turn_so_far
 from .asked import PREFIX, Answer, CreateResponse, not_an_answer, read_create
@@ -50,6 +53,7 @@ class ResponsesAdapter(ProtocolAdapter):
             ("POST", "/responses/<response_id>/cancel", self.cancel),
             ("DELETE", "/responses/<response_id>", self.delete),
             ("GET", "/responses/<response_id>/input_items", self.input_items),
+            ("POST", "/conversations", self.new_conversation),
         )
 
     async def create(self, request: Request) -> Response:
@@ -107,6 +111,17 @@ class ResponsesAdapter(ProtocolAdapter):
     async def input_items(self, request: Request, response_id: str) -> Response:
         await self._known(request, response_id)
         raise MethodNotAllowed(NO_INPUT_ITEMS)
+
+    async def new_conversation(self, request: Request) -> Response:
+        """`POST /conversations`: an id for a new session. The first response that names it makes the session."""
+        await self.app.access.gate.identify(request)
+        body = await read_object(request)
+        faults = Faults()
+        metadata = check_metadata(body, faults)
+        check_absent(body, {"items": "send them as `input` of the first response"}, faults)
+        faults.settle()
+        made = {"id": new_session_id(), "object": "conversation", "metadata": metadata}
+        return json_response({**made, "created_at": int(time.time())})
 
     # Answers to questions.
 
