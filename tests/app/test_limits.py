@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+from redis import Redis
 
 from trio_agentapp import AgentApp, Principal, Run
 from trio_agentapp.refusals import refusals
@@ -229,6 +230,10 @@ async def test_two_nodes_share_the_limit_over_redis() -> None:
         async with serve(limited_app(**options)) as first, serve(limited_app(**options)) as second:
             # A burst is one request; each one that is beyond it is paid for by the next ones.
             assert (await first.get("/plain", **at("10.0.0.1"))).status_code == 200
+            with trio.fail_after(5), Redis.from_url(server.url) as told:
+                # A node learns what others have told when it tells what it has given out itself.
+                while not any(b"rate" in key for key in told.keys()):  # noqa: SIM118  keys() asks Redis
+                    await trio.sleep(0.01)
             assert (await second.get("/plain", **at("10.0.0.1"))).status_code == 200
             waits = []
             with trio.fail_after(5):

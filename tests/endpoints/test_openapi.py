@@ -425,6 +425,7 @@ async def test_every_built_in_route_serves_what_the_document_says() -> None:
             await ask("POST", f"{base}/responses", 400, json={"input": 5})
             chat_of = {"messages": [{"role": "user", "content": "hi"}]}
             await ask("POST", f"{base}/chat/completions", json=chat_of)
+            await ask("POST", f"{base}/conversations", json={"metadata": {"a": "b"}})
             models = await ask("GET", f"{base}/models")
             await ask("GET", f"{base}/models/{models['data'][0]['id']}", of=f"{base}/models/{{model}}")
 

@@ -163,6 +163,13 @@ PROTOCOL_ROUTES: dict[str, Operation] = {
         },
         streamed=True,
     ),
+    "POST /v1/conversations": _of_openai(
+        "Get an id for a new conversation, which is a session",
+        {
+            "type": "object",
+            "properties": {"metadata": {"type": "object", "additionalProperties": {"type": "string"}}},
+        },
+    ),
     "GET /v1/models": _of_openai("List this app as a model"),
     "GET /v1/models/{model}": _of_openai("Read this app as a model"),
     "GET /.well-known/agent-card.json": _A2A_CARD,
