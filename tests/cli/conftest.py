@@ -161,14 +161,19 @@ class Terminal:
 
         CPython's readline notices a signal when it interrupts its wait for a key. One that comes between the prompt
         and that wait, where no person's finger is quick enough, is noticed with the next key only.
+
+        The code is as a shell shows it: 130 also if the second one came while the process was leaving, and ended it.
         """
         end = time.monotonic() + TIMEOUT
+        typed = 0
         while self.process.poll() is None and time.monotonic() < end:
             self.type(self.CTRL_C)
+            typed += 1
             again = time.monotonic() + 1
             while self._read(max(0.0, again - time.monotonic())):
                 pass
-        return self.wait_exit()
+        code = self.wait_exit()
+        return 128 + signal.SIGINT if typed > 1 and code == -signal.SIGINT else code
 
     def wait_exit(self) -> int:
         end = time.monotonic() + TIMEOUT
