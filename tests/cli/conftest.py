@@ -162,7 +162,7 @@ class Terminal:
         CPython's readline notices a signal when it interrupts its wait for a key. One that comes between the prompt
         and that wait, where no person's finger is quick enough, is noticed with the next key only.
 
-        The code is as a shell shows it: 130 also if the second one came while the process was leaving, and ended it.
+        The code is as a shell shows it: 130 also if the second one came while the process was leaving.
         """
         end = time.monotonic() + TIMEOUT
         typed = 0
