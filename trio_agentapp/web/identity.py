@@ -101,14 +101,14 @@ class Gate:
             BackendUnavailable: the hook did not return in time.
             And each RequestError that the hook raises.
         """
-        address = address_name(request.scope)
         if self._authenticate is None:
-            await self._requests.admit(address if counted else None)
+            await self._requests.admit(address_name(request.scope) if counted else None)
             return None
         try:
             principal = await self._authenticated(self._authenticate, request)
         except Unauthorized:
             # Never before the hook: behind a proxy, one client's failures would lock out all others.
+            address = address_name(request.scope)
             await self._requests.admit(None if address is None else f"failures of {address}")
             raise
         await self._requests.admit(user_name(principal.user_id) if counted else None)
