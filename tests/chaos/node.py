@@ -20,6 +20,7 @@ from typing import Any
 import trio
 
 from trio_agentapp import AgentApp, AgentRequest, Run
+from trio_agentapp.events import local
 from trio_agentapp.protocol.timings import Timings
 from trio_agentapp.runs import ticker
 
@@ -27,6 +28,8 @@ GIVEN: dict[str, Any] = json.loads(os.environ["CHAOS_NODE"])
 LINES = os.open(GIVEN["lines"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 if GIVEN["stalled"] is not None:
     ticker.STALLED = GIVEN["stalled"]
+# The events of an ended run are forgotten with its record, also where that is kept for a shorter time than usual.
+local.RETENTION = GIVEN["timings"]["retention"]
 
 app = AgentApp(
     app_name=GIVEN["name"],

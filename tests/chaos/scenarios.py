@@ -21,9 +21,6 @@ __all__ = ["SCENARIOS", "Outcome", "Scenario", "run_scenario"]
 Load = Callable[[Cluster, int], Awaitable[Any]]
 Fault = Callable[[Cluster], Awaitable[None]]
 
-WITHIN = 540.0
-"""Seconds that one slice may take."""
-
 
 @attrs.frozen(kw_only=True)
 class Scenario:
@@ -50,6 +47,8 @@ class Scenario:
     node: dict[str, Any] = attrs.field(factory=dict, eq=False)
     """What its nodes are to be like; see `Node`."""
     timings: Timings = SHORT
+    within: float = 540.0
+    """Seconds that one slice may take."""
 
     def slices(self) -> list[int]:
         """The trials of each slice."""
@@ -247,7 +246,7 @@ async def run_scenario(scenario: Scenario, trials: int, *, server: RedisServer |
     """Run and judge it; on `server`, if it leaves that whole."""
     outcome = Outcome(trials=trials)
     began = time.monotonic()
-    with trio.fail_after(WITHIN):
+    with trio.fail_after(scenario.within):
         if scenario.load is not None:
             await _run_once(scenario, trials, outcome, server)
             assert outcome.accepted >= trials * scenario.least, f"only {outcome.accepted} stops were accepted"

@@ -19,8 +19,8 @@ __all__ = ["soak"]
 EVERY = 10.0
 """Seconds from the beginning of a fault to that of the next."""
 
-WARM = 6
-"""Faults before the first measurement: caches and pools of connections are filled then."""
+WARM = 10
+"""Faults before the first measurement: each kind at least once, and caches and pools of connections are filled."""
 
 GROWTH = 1.05
 """Most memory at the end, in units of the first measurement."""
