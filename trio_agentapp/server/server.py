@@ -95,9 +95,12 @@ async def serve(
                 # Its failure is on the way to the nursery; Hypercorn wakes this task before it has arrived.
                 await trio.sleep(CLOSE_TIMEOUT)
                 raise RuntimeError("the app's lifespan ended without an answer")
-            listeners, urls = _listen(sockets, config)
+            turns = Turns()
+            listeners, urls = _listen(sockets, config, turns)
             async with trio.open_nursery() as server:
-                connections = _Connections(wrapped, config, ConnectionState(state), set() if live is None else live)
+                connections = _Connections(
+                    wrapped, config, ConnectionState(state), set() if live is None else live, turns
+                )
                 if hasattr(app, "note_addresses"):
                     app.note_addresses(urls)
                 task_status.started(urls)
@@ -127,7 +130,7 @@ class _Connections:
     """All connections of a server, from the first accept to the last close."""
 
     def __init__(
-        self, app: AppWrapper, config: ServerConfig, state: ConnectionState, live: set[Connection]
+        self, app: AppWrapper, config: ServerConfig, state: ConnectionState, live: set[Connection], turns: Turns
     ) -> None:
         self._app = app
         self._config = config
@@ -135,7 +138,7 @@ class _Connections:
         self._context = WorkerContext(None)
         self._live = live
         self._warn_at = -math.inf
-        self._turns = Turns()
+        self._turns = turns
 
     async def run(
         self,
@@ -197,7 +200,7 @@ async def _leave() -> None:
     await trio.lowlevel.checkpoint()
 
 
-def _listen(sockets: Sockets, config: ServerConfig) -> tuple[list[Listener], list[str]]:
+def _listen(sockets: Sockets, config: ServerConfig, turns: Turns) -> tuple[list[Listener], list[str]]:
     listeners: list[Listener] = []
     urls: list[str] = []
     tls = config.create_ssl_context()
@@ -206,7 +209,7 @@ def _listen(sockets: Sockets, config: ServerConfig) -> tuple[list[Listener], lis
             sock.listen(config.backlog)
         except OSError as error:
             raise bind_error(_name(sock), error) from error
-        plain = EagerListener(sock)
+        plain = EagerListener(sock, turns)
         if tls is not None and sock in sockets.secure_sockets:
             listeners.append(trio.SSLListener(plain, tls, https_compatible=True))
             urls.append(f"https://{_name(sock)}")

@@ -223,7 +223,9 @@ class GuardedConnection(TCPServer):
             try:
                 await self._close()
             finally:
-                await self.report_disconnect()
+                # Usually the connection is closed because its only request is answered, and there is none to tell.
+                if not self._has_ended_http1():
+                    await self.report_disconnect()
         else:
             await super().protocol_send(event)
 
@@ -237,6 +239,11 @@ class GuardedConnection(TCPServer):
                 await self.stream.send_eof()
             self._read_all = trio.Event()
             await self._read_all.wait()
+
+    def _has_ended_http1(self) -> bool:
+        """Whether this is HTTP/1.1, and no request is in progress."""
+        protocol = getattr(self.protocol, "protocol", None)
+        return isinstance(protocol, H11Protocol) and protocol.stream is None
 
     async def report_disconnect(self) -> None:
         """Report to all streams that the peer has gone, in a task of the connection, which no sender cancels."""
@@ -334,6 +341,13 @@ class Connection(GuardedConnection):
             return await super()._do_handshake()
         return False
 
+    async def _close(self) -> None:
+        if not self._plain:
+            await super()._close()
+        elif self.stream.socket.fileno() >= 0:
+            # Hypercorn ends its half of the stream before. Closing the socket does that, too.
+            await self.stream.aclose()
+
     async def _begin_idle(self) -> None:
         # Hypercorn has a task for the time-out. Here the reading of the next request has a deadline.
         self._note_idle(True)
@@ -359,7 +373,8 @@ class Connection(GuardedConnection):
                 data = await receive(self.stream)
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 return None
-        if not self._reading.cancelled_caught:
+        timed_out, self._reading = self._reading.cancelled_caught, None
+        if not timed_out:
             if not self._turns.take():
                 await self._turns.wait()
             return data
