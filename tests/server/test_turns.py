@@ -81,3 +81,14 @@ async def test_long_turns_let_more_go_on_so_that_the_last_of_many_are_not_left_b
         for seconds, expected in ((0.001, READS_PER_TURN), (10.5 * TIME_FOR_READ, 10), (1.0, MAX_READS)):
             assert await limit_after(seconds) == expected
             assert turns.limit == READS_PER_TURN, "no connection waits any more"
+
+
+async def test_fewer_connections_are_accepted_while_others_wait() -> None:
+    turns = Turns()
+    assert turns.admitted == READS_PER_TURN + 1
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(turns.wait)
+        await wait_all_tasks_blocked()
+        assert turns.admitted == 1, "a flood of connections must not be accepted faster than it is handled"
+        nursery.cancel_scope.cancel()

@@ -39,7 +39,7 @@ from .messages import Messages, RequestGroup
 from .read_ahead import MAX_RECEIVED, ClientLeft, ReadAhead, receive
 from .turns import Turns
 
-__all__ = ["CLOSE_TIMEOUT", "Connection", "GuardedConnection"]
+__all__ = ["CLOSE_TIMEOUT", "Connection", "GuardedConnection", "close_socket"]
 
 log = logging.getLogger("trio_agentapp.server")
 
@@ -113,6 +113,11 @@ class _Requests:
         for messages in self._live.values():
             if messages is not None:
                 messages.shut_down()
+
+
+def close_socket(stream: Any) -> None:
+    """Close the socket of a stream, plain or TLS, at once. Closing it again does nothing."""
+    getattr(stream, "transport_stream", stream).socket.close()
 
 
 def _do_nothing() -> None:
@@ -253,8 +258,7 @@ class GuardedConnection(TCPServer):
 
     def close_socket(self) -> None:
         """Close the socket at once, also while a task is blocked on it."""
-        stream: Any = self.stream
-        getattr(stream, "transport_stream", stream).socket.close()
+        close_socket(self.stream)
 
     async def _read_data(self) -> None:
         protocol = self.protocol.protocol
@@ -330,6 +334,8 @@ class Connection(GuardedConnection):
         live.add(self)
 
     def _leave(self) -> None:
+        # It is open if the handshake of TLS has failed.
+        self.close_socket()
         self._live.discard(self)
         super()._leave()
 
@@ -368,6 +374,8 @@ class Connection(GuardedConnection):
             self._reading.deadline = self._idle_until
 
     async def _receive(self) -> bytes | None:
+        if self._plain and self.stream.socket.fileno() < 0:
+            return None
         with trio.CancelScope(deadline=self._idle_until) as self._reading:
             try:
                 data = await receive(self.stream)
