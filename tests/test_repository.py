@@ -16,8 +16,8 @@ WITHOUT_SUFFIX = {"Makefile", "run", ".gitignore", ".editorconfig"}
 GENERATED = {"__pycache__", "build", "dist", "results"}
 HIDDEN_BUT_OURS = {".ci", ".gitignore", ".editorconfig", ".pre-commit-config.yaml"}
 TOP = {
-    *HIDDEN_BUT_OURS, "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "README.md", "bench", "docs",
-    "examples", "pyproject.toml", "tests", "trio_agentapp",
+    *HIDDEN_BUT_OURS, "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "README.md", "bench",
+    "docs", "examples", "pyproject.toml", "tests", "trio_agentapp",
 }  # fmt: skip
 """What stands beside each other at the top of the repository: a newcomer reads it first."""
 ASYNCIO_MAY_BE_USED_IN = {"frameworks", "tasks", "deploy"}
