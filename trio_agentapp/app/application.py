@@ -75,9 +75,10 @@ from .mounting import (
 from .reminder import refuse_positional, remind_to_serve
 from .runtime import Parts, Runtime
 from .serving import run_app
-from .settings import Options, Settings, UnknownParameter, named_by_variable, unknown_variables
+from .settings import Options
 from .shown_settings import shown_settings
 from .tasks import AppTasks
+from .variables import UnknownParameter, named_by_variable, read_settings, unknown_variables
 from .wires import adapters_of
 
 __all__ = ["AgentApp"]
@@ -119,7 +120,7 @@ class AgentApp(RoutingApp):
 
     def _build(self, module: str, options: Options) -> None:
         refuse_fastapi_options(options, "AgentApp")
-        settings = self.settings = Settings.read(options)
+        settings = self.settings = read_settings(options)
         self._hooks = LifeHooks(settings)
         self.endpoints = Endpoints(cleanup_budget=settings.cleanup_budget, debug=settings.debug)
         super().__init__(module, static_folder=None)
