@@ -21,10 +21,11 @@ from .handler import Handler
 from .inbox import InboxFetcher
 from .instruments import Instruments
 from .keeper import Keeper
+from .node import Node, Remember, Undo
 from .question_poster import QuestionPoster
 from .run import Run
 from .services import KeptServices
-from .task import Node, Remember, RunTask, Undo
+from .task import RunTask
 from .ticker import MAX_NODE_WEIGHT, Ticker
 
 __all__ = ["MAX_RUNS", "MAX_RUNS_PER_USER", "RegistryStatistics", "RunRegistry"]

@@ -23,7 +23,7 @@ from ..protocol.builder import AnswerTooLarge, ResponseBuilder
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Phase, RunLifecycle, RunRecord
 from ..protocol.message import Message
-from ..protocol.request import CancelAfter
+from ..protocol.request import CancelAfter, OnDisconnect
 from ..protocol.shared_state import SharedState
 from ..refusals import note_refusal
 from .cleanup import Cleanup, CleanupScope
@@ -34,7 +34,7 @@ from .questions import MAX_QUESTIONS, Answer, Question, question_named_in
 from .stoppable import StopFlag, StoppableScope
 from .stream import Subscriber
 
-__all__ = ["TURN", "OnDisconnect", "Run", "current_run", "shielded_write"]
+__all__ = ["TURN", "Run", "current_run", "shielded_write"]
 
 logger = logging.getLogger("trio_agentapp.runs")
 
@@ -54,9 +54,6 @@ STATE_INTERVAL = 0.05
 
 _STATES = threading.Lock()
 """Held for some assignments by the writers of every `run.state`: handlers may change it in a thread."""
-
-OnDisconnect = CancelAfter | str
-"""What happens when the last watcher leaves: "cancel", "continue", or CancelAfter(seconds)."""
 
 current_run: ContextVar[Run] = ContextVar("trio_agentapp_current_run")
 """The run whose handler the current task or thread executes. Child tasks and threads of a handler inherit it."""
