@@ -66,7 +66,6 @@ from .mounting import (
     mount_admin,
     mount_chat,
     mount_health,
-    mount_metrics,
     mount_runs,
     mount_sessions,
     mount_socket,
@@ -461,7 +460,8 @@ class AgentApp(RoutingApp):
         if self.settings.admin_token is not None:
             mount_admin(self, self._admin_routes(self.settings.admin_token))
         if self._instruments.metrics is not None:
-            mount_metrics(self, MetricsRoute(self._instruments.metrics, self._gate, self.settings.admin_token))
+            metrics = MetricsRoute(self._instruments.metrics, self._gate, self.settings.admin_token)
+            add_builtin(self, "GET", "/metrics", view_of(metrics.page))
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._open().run_routes)
             mount_sessions(self, lambda: self._open().session_routes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 import os
@@ -27,7 +26,7 @@ from ..protocol.request import CancelAfter, OnDisconnect
 from ..protocol.shared_state import SharedState
 from ..refusals import note_refusal
 from .cleanup import Cleanup, CleanupScope
-from .containment import contain
+from .containment import called, contain
 from .log import EventLog
 from .process import GRACE, Command, open_group
 from .questions import MAX_QUESTIONS, Answer, Question, question_named_in
@@ -418,10 +417,8 @@ class Run:
 
         Returns False if the inbox is full. An answer that comes after another one, or too late, is dropped.
         """
-        if (named := question_named_in(message)) is not None:
-            waiting = [asked for asked in self._questions if asked.id == named and asked.waits]
-        else:
-            waiting = [asked for asked in self._questions if asked.waits]
+        named = question_named_in(message)
+        waiting = [asked for asked in self._questions if asked.waits and named in (None, asked.id)]
         if waiting:
             waiting[0].give(message)
         elif named is not None:
@@ -524,7 +521,7 @@ class Run:
             fn = self.exit_callbacks.pop()
             try:
                 async with self.cleanup():
-                    (await contain(_call_back, fn)).unwrap()
+                    (await contain(called, fn)).unwrap()
             except BaseException as exc:
                 # Caught outside of the scope, which has taken its own Cancelled out of a group by now.
                 raised.append(exc)
@@ -597,12 +594,6 @@ async def send_state_changes(run: Run) -> None:
             await trio.sleep(STATE_INTERVAL)
     finally:
         state.on_change = None
-
-
-async def _call_back(fn: Callable[[], Awaitable[object] | object]) -> None:
-    result = fn()
-    if inspect.isawaitable(result):
-        await result
 
 
 def shielded_write() -> CleanupScope:

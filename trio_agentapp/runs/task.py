@@ -326,13 +326,14 @@ class RunTask:
         else:
             recorded, ended_at = await self._record(ending, last)
         run.lifecycle.ended(recorded)
-        if last is not None and recorded.cause is not ending.cause:
-            last = restated(last, recorded)
-        if last is not None and ended_at is not None:
-            # The time of the record, as readers on other nodes are shown it.
-            last = attrs.evolve(last, completed_at=int(ended_at))
-        if last is not None and not run.log.closed:
-            run.log.put(numbered_from(run.log.end, [last]))
+        if last is not None:
+            if recorded.cause is not ending.cause:
+                last = restated(last, recorded)
+            if ended_at is not None:
+                # The time of the record, as readers on other nodes are shown it.
+                last = attrs.evolve(last, completed_at=int(ended_at))
+            if not run.log.closed:
+                run.log.put(numbered_from(run.log.end, [last]))
         if store is not None:
             store.keep(run.key, run.run_id, run.log.kept)
         run.close()
