@@ -468,7 +468,10 @@ class AgentApp(RoutingApp):
             mount_socket(self, lambda: self._open().sockets)
             self._tasks.mount_background(self)
             if self.settings.web_ui:
-                mount_chat(self, self._chat_page())
+                page = ChatPage(
+                    name=self.app_name, description=self.app_description, endpoint_path=self.settings.endpoint_path
+                )
+                mount_chat(self, page)
             for adapter in self._adapters:
                 for method, path, view in adapter.routes():
                     add_builtin(self, method, path, view_of(view))
@@ -485,11 +488,6 @@ class AgentApp(RoutingApp):
             config=lambda: shown_settings(self.settings),
             drain=self.drain,
             shut_down=lambda: self.shut_down,
-        )
-
-    def _chat_page(self) -> ChatPage:
-        return ChatPage(
-            name=self.app_name, description=self.app_description, endpoint_path=self.settings.endpoint_path
         )
 
     # How a request passes through the app.

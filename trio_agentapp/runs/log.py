@@ -124,10 +124,6 @@ class EventLog:
         return len(self._subscribers)
 
     @property
-    def has_readers(self) -> bool:
-        return bool(self._subscribers)
-
-    @property
     def drained(self) -> bool:
         """Whether some reader has read all events."""
         return self._front == self.end and bool(self._subscribers)

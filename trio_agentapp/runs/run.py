@@ -442,7 +442,7 @@ class Run:
         """
         subscriber = self.log.subscribe(after)
         self.unwatched_since = self._absence = None
-        subscriber.on_close(self._watcher_left)
+        subscriber.on_close = self._watcher_left
         return subscriber
 
     def expect_absence(self, limit: CancelAfter) -> None:
@@ -459,7 +459,7 @@ class Run:
         return self._absence or self.on_disconnect
 
     def _watcher_left(self) -> None:
-        if self.log.has_readers or self.lifecycle.phase is Phase.ENDED:
+        if self.log.reader_count or self.lifecycle.phase is Phase.ENDED:
             return
         if self.when_unwatched == "cancel" and not self.shared:
             self.scope.stop(Cause.DISCONNECTED)

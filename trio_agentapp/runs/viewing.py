@@ -156,7 +156,7 @@ class Viewing:
         elif follower.log.reader_count >= MAX_READERS:
             raise _too_many_readers()
         subscriber = follower.log.subscribe(after)
-        subscriber.on_close(partial(self._reader_left, follower))
+        subscriber.on_close = partial(self._reader_left, follower)
         try:
             # Wait until the owner has counted this reader; otherwise it may stop the run as unwatched.
             await follower.counted.wait()
@@ -173,7 +173,7 @@ class Viewing:
             self._forget(follower)
 
     def _reader_left(self, follower: Follower) -> None:
-        if not follower.log.has_readers:
+        if not follower.log.reader_count:
             self._registry.ticker.logs.discard(follower.log)
             self._forget(follower)
             follower.stop()
