@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Never, TypeVar, Unpack, overload
 
 import trio
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope, WebsocketScope
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from outcome import Error
 from quart import Response
 from quart.ctx import RequestContext, WebsocketContext
@@ -35,10 +35,9 @@ from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.request import AgentRequest
-from ..protocol.trace_context import continued_trace
 from ..runs import Handler, stop_run
 from ..runs.asyncio_source import warn_of_cancelled_error
-from ..runs.containment import contain, unwrap
+from ..runs.containment import unwrap
 from ..server.http_connection import HTTPConnection
 from ..server.lifespan import NOT_ASGI, NOT_TRIO, Lifespan
 from ..server.problems import install_problems
@@ -47,14 +46,13 @@ from ..server.route_map import RouteMap
 from ..server.websocket_connection import WebSocketConnection
 from ..web.admin import AdminRoutes
 from ..web.chat import ChatPage
-from ..web.cors import CrossOrigin
 from ..web.hosts import AllowedHosts
 from ..web.identity import Gate
 from ..web.metrics import MetricsRoute
 from ..web.principals import address_name
-from ..web.proxies import Proxies
 from ..web.sse import release_watch
 from .deploy_options import check_deploy_options
+from .entrance import Entrance
 from .entrypoint import entrypoint_of
 from .hooks import LifeHooks
 from .instruments import instruments_of
@@ -145,8 +143,6 @@ class AgentApp(RoutingApp):
         self.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
         self.config["BODY_TIMEOUT"] = settings.read_timeout
         self.hosts = AllowedHosts(settings.allowed_hosts)
-        self._proxies = Proxies(settings.trusted_proxies, settings.root_path)
-        self._cross_origin = CrossOrigin(settings.cors_origins)
         self._requests = rate_limit("requests", settings.requests_per_second)
         gate = self._gate = Gate(
             settings.authenticate,
@@ -155,6 +151,7 @@ class AgentApp(RoutingApp):
             requests=self._requests,
         )
         self._instruments = instruments_of(self)
+        self._entrance = Entrance(self, settings, self.hosts, traces=self._instruments.tracing is not None)
         self._tasks = AppTasks(
             settings,
             gate,
@@ -502,57 +499,10 @@ class AgentApp(RoutingApp):
             raise ConfigurationError(NOT_ASGI)
         if scope["type"] != "lifespan" and not trio.lowlevel.in_trio_run():
             raise ConfigurationError(NOT_TRIO)
-        return self._passed_on(scope, receive, send)
+        return self._entrance.pass_on(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        await self._passed_on(scope, receive, send)
-
-    # Not `async`: the frame of a coroutine costs memory as long as a stream lasts.
-    def _passed_on(
-        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> Coroutine[Any, Any, None]:
-        """Check the host and the origin of a request before user code gets it."""
-        if scope["type"] == "lifespan":
-            return self._serve_user(scope, receive, send)
-        received, scope = scope, self._proxies.client_scope(scope)
-        refusal = self.hosts.refusal(scope)
-        if refusal is None and received is not scope:
-            # Scripts of a web page can send `X-Forwarded-Host`, and cannot change `Host`.
-            refusal = self.hosts.refusal(received)
-        if scope["type"] == "websocket" and refusal is not None:
-            return WebSocketConnection(self, scope, refusal)(receive, send)
-        if scope["type"] == "http":
-            send = self._cross_origin.sending(scope, send)
-            answer = refusal or self._cross_origin.preflight(self, scope, send)
-            if answer is not None:
-                return HTTPConnection(self, scope, answer)(receive, send)
-        if self._instruments.tracing is not None or _is_traced(scope):
-            return self._serve_traced(scope, receive, send)
-        return self._serve_user(scope, receive, send)
-
-    async def _serve_traced(
-        self,
-        scope: HTTPScope | WebsocketScope,
-        receive: ASGIReceiveCallable,
-        send: ASGISendCallable,
-    ) -> None:
-        """Serve a request that continues the trace that it came with, if it has one."""
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        with continued_trace(headers):
-            await self._serve_user(scope, receive, send)
-
-    def _serve_user(
-        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> Coroutine[Any, Any, None]:
-        if "asgi_app" in vars(self):
-            return self._pass_through_middleware(scope, receive, send)
-        return self.asgi_app(scope, receive, send)
-
-    async def _pass_through_middleware(
-        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
-        # It is user code, so it runs in a task of its own.
-        unwrap(await contain(self.asgi_app, scope, receive, send))
+        await self._entrance.pass_on(scope, receive, send)
 
     async def handle_request(self, request: Request) -> ResponseTypes:
         """Quart's own. Then close the reader of a run, unless the response holds it."""
@@ -596,7 +546,3 @@ class AgentApp(RoutingApp):
         except BaseException as exc:
             # Quart turns only Exceptions into responses; SystemExit of user code must not end the process.
             return unwrap(Error(exc))
-
-
-def _is_traced(scope: HTTPScope | WebsocketScope) -> bool:
-    return any(name == b"traceparent" for name, _ in scope["headers"])
