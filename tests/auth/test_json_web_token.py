@@ -134,7 +134,7 @@ async def test_keys_that_cannot_be_trusted_are_left_out(keys: Path) -> None:
     short = rsa.generate_private_key(65537, 1024)
     private = {**json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(RSA[1])), "kid": "private"}
     private.pop("key_ops")
-    keys.write_bytes(
+    await trio.Path(keys).write_bytes(
         key_set(public(short, "short"), private, {**public(RSA[1], "x"), "kid": ["list"]}, public(RSA[0], "one"))
     )
     hook = hook_of(keys)
@@ -142,7 +142,7 @@ async def test_keys_that_cannot_be_trusted_are_left_out(keys: Path) -> None:
     for key, kid in ((RSA[1], "private"), (short, "short")):
         with pytest.raises(InvalidCredentials):
             await principal(hook, token(key, kid))
-    keys.write_bytes(key_set(private))
+    await trio.Path(keys).write_bytes(key_set(private))
     with pytest.raises(ConfigurationError, match="no public key"):
         hook_of(keys)
 
