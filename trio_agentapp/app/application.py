@@ -482,6 +482,7 @@ class AgentApp(RoutingApp):
             unready_reason=self.unready_reason,
             connection_count=lambda: None if self.connection_count is None else self.connection_count(),
             config=lambda: shown_settings(self.settings),
+            count_failure=self._gate.count_failure,
             drain=self.drain,
             shut_down=lambda: self.shut_down,
         )

@@ -108,11 +108,15 @@ class Gate:
             principal = await self._authenticated(self._authenticate, request)
         except Unauthorized:
             # Never before the hook: behind a proxy, one client's failures would lock out all others.
-            address = address_name(request.scope)
-            await self._requests.admit(None if address is None else f"failures of {address}")
+            await self.count_failure(request)
             raise
         await self._requests.admit(user_name(principal.user_id) if counted else None)
         return principal
+
+    async def count_failure(self, request: Request | Websocket) -> None:
+        """Count a request with wrong credentials. Raises TooManyRequests: its address sends too many of them."""
+        address = address_name(request.scope)
+        await self._requests.admit(None if address is None else f"failures of {address}")
 
     async def _authenticated(self, hook: Authenticate, request: Request | Websocket) -> Principal:
         try:
