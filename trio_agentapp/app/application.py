@@ -133,6 +133,7 @@ class AgentApp(RoutingApp):
         self.max_connections = settings.max_connections
         self.gc_threshold = settings.gc_threshold
         self.log_format = settings.log_format
+        self.log_level = settings.log_level
         self.access_log = settings.access_log
         self.launched = False
         self.used = False

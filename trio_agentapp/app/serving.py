@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         settings: Settings
         hosts: AllowedHosts
         log_format: str
+        log_level: str | None
 
         def check_workers(self, workers: int) -> None:
             """Raises ConfigurationError: so many processes cannot serve the app."""
@@ -132,7 +133,7 @@ def serve_app(
     from ..server.launcher import launch
     from ..server.tls import tls_files
 
-    configure_logging(app.log_format, node_id=app.node_id)
+    configure_logging(app.log_format, node_id=app.node_id, levels=app.log_level)
     host, port = address(host, port)
     certfile, keyfile = tls_files(certfile, keyfile)
     check_exposure(app, host)

@@ -22,7 +22,7 @@ from ..protocol.request import STRATEGIES, CancelAfter, MultitaskStrategy, OnDis
 from ..protocol.text import masked_url
 from ..protocol.timings import Timings
 from ..runs.registry import MAX_RUNS
-from ..telemetry import LOG_FORMATS
+from ..telemetry import LOG_FORMATS, levels_in
 from ..web.identity import Authenticate, Authorize
 from ..web.protocol_adapter import ProtocolAdapter
 from ..web.proxies import ROOT_PATH, Proxies
@@ -125,6 +125,7 @@ class Options(TypedDict, total=False):
     drain_timeout: float
     gc_threshold: int
     log_format: str
+    log_level: str | None
     access_log: bool
     metrics: bool
     traces: bool
@@ -168,6 +169,18 @@ def _must_be(words: str, right: Callable[[Any], bool]) -> Check:
 
 def _one_of(*known: str) -> Check:
     return _must_be(f"one of {', '.join(known)}", lambda value: value in known)
+
+
+def _levels(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        return f"must be a text such as 'debug' or 'info,my.agent=debug', not {value!r}"
+    try:
+        levels_in(value)
+    except ValueError as error:
+        return f"cannot be {value!r}: {error}"
+    return None
 
 
 def _texts(what: str) -> Check:
@@ -432,6 +445,7 @@ class Settings:
     drain_timeout: float = _setting(30.0, SECONDS)
     gc_threshold: int = _setting(50_000, _whole_number("a number of objects", 0))
     log_format: str = _setting("text", _one_of(*LOG_FORMATS))
+    log_level: str | None = _setting(None, _levels, variable=str)
     access_log: bool = _setting(False, YES_OR_NO)
     metrics: bool = _setting(False, YES_OR_NO)
     traces: bool = _setting(False, YES_OR_NO)

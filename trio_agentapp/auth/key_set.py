@@ -48,8 +48,8 @@ KeySet = dict[str | None, jwt.PyJWK]
 def parse_key_set(data: bytes) -> KeySet:
     """Read a key set: keys for signatures by their id.
 
-    Left out are secret (`oct`) and private keys, which whoever reads the set could sign with, RSA keys that are too
-    short, and unknown kinds.
+    Left out are secret (`oct`) and private keys, because every reader of the set could sign with them, RSA keys
+    that are too short, and unknown kinds.
 
     Raises ConfigurationError: it is not a key set, or has no such key.
     """

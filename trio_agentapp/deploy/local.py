@@ -205,7 +205,7 @@ class LocalDeployManager(DeployManager):
         from ..telemetry import configure_logging
         from .thread import ThreadService
 
-        configure_logging(app.log_format, node_id=app.node_id)
+        configure_logging(app.log_format, node_id=app.node_id, levels=app.log_level)
         check_exposure(app, host)
         note_address(app, host)
         port = _listen(config, host, port).getsockname()[1]
