@@ -190,6 +190,19 @@ async def test_only_a_principal_is_one(served: Served, answer: Any) -> None:
         assert (await post(client, "/process", chat_body()))[0] == 401
 
 
+@pytest.mark.parametrize("user_id", ["", 5, None, "a\nb", "a" * 257, b"alice"])
+async def test_a_principal_has_a_user_id(served: Served, user_id: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async with served(endless_app(authenticate=lambda request: Principal(user_id))) as client:
+        assert (await post(client, "/process", chat_body()))[0] == 401
+    assert "the user_id of a Principal must" in caplog.text
+
+
+def test_scopes_are_no_single_text() -> None:
+    with pytest.raises(TypeError, match="scopes must be a collection of texts, not the text 'read write'"):
+        Principal("alice", scopes="read write")  # type: ignore[arg-type]
+    assert Principal("alice", scopes=["read"]).scopes == {"read"}  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_hooks_of_both_kinds(served: Served, kind: str) -> None:
     asked: list[tuple[Any, ...]] = []
