@@ -34,6 +34,9 @@ audit = logging.getLogger("trio_agentapp.admin")
 MAX_LISTED = 1000
 """Runs in one answer of `/admin/runs`."""
 
+LAG_WINDOW = 0.02
+"""Seconds for which a request for the status sleeps, to measure how late the event loop wakes it."""
+
 AdminView = Callable[["AdminRoutes", Request], Awaitable[Response]]
 
 
@@ -76,6 +79,9 @@ class AdminRoutes:
 
     async def status(self, _request: Request) -> Response:
         """The state of this node."""
+        due = trio.current_time() + LAG_WINDOW
+        await trio.sleep_until(due)
+        lag = max(0.0, trio.current_time() - due)
         figures, why = self.registry().figures(), self.unready_reason()
         body: bodies.NodeStatus = {
             "app_name": self.app_name,
@@ -98,6 +104,7 @@ class AdminRoutes:
             "subscribers": figures.subscribers,
             "connections": self.connection_count(),
             "tasks": trio.lowlevel.current_statistics().tasks_living,
+            "loop_lag_s": round(lag, 6),
         }
         return json_response(body)
 
