@@ -111,10 +111,10 @@ def test_it_is_configured_once(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_levels_of_all_loggers_and_of_single_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    agent, client, asked = (logging.getLogger(name) for name in ("my.agent", "httpx", "other"))
+    agent, client, asked = (logging.getLogger(name) for name in ("some.agent", "httpx", "other"))
     with unconfigured():
         try:
-            configure_logging(levels="Error, my.agent=debug,httpx=info")
+            configure_logging(levels="Error, some.agent=debug,httpx=info")
             for logger in (agent, client, asked):
                 logger.debug("a debug of %s", logger.name)
                 logger.info("an info of %s", logger.name)
@@ -122,11 +122,11 @@ def test_levels_of_all_loggers_and_of_single_ones(capsys: pytest.CaptureFixture[
         finally:
             agent.setLevel(logging.NOTSET)
     said = [line.split(": ")[1] for line in capsys.readouterr().err.splitlines()]
-    agents = ["a debug of my.agent", "an info of my.agent", "an error of my.agent"]
+    agents = ["a debug of some.agent", "an info of some.agent", "an error of some.agent"]
     assert said == [*agents, "an info of httpx", "an error of httpx", "an error of other"]
 
 
-@pytest.mark.parametrize("levels", ["loud", "info,=debug", "my.agent=", "info;debug", 10])
+@pytest.mark.parametrize("levels", ["loud", "info,=debug", "some.agent=", "info;debug", 10])
 def test_levels_that_are_none_end_the_start(levels: object) -> None:
     with pytest.raises(ConfigurationError, match="log_level"):
         Settings(log_level=levels)  # type: ignore[arg-type]
