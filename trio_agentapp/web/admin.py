@@ -82,7 +82,7 @@ class AdminRoutes:
         due = trio.current_time() + LAG_WINDOW
         await trio.sleep_until(due)
         lag = max(0.0, trio.current_time() - due)
-        figures, why = self.registry().figures(), self.unready_reason()
+        figures, why = self.registry().statistics(), self.unready_reason()
         body: bodies.NodeStatus = {
             "app_name": self.app_name,
             "version": version("trio-agentapp"),
