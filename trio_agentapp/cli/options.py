@@ -18,8 +18,12 @@ __all__ = [
     "AsJson",
     "Builder",
     "Cache",
+    "CaCerts",
     "BaseImage",
     "CertFile",
+    "CertReqs",
+    "ClientCert",
+    "ClientKey",
     "Entrypoint",
     "Env",
     "EnvFile",
@@ -64,6 +68,20 @@ CertFile = Annotated[
     Path | None, typer.Option(exists=True, dir_okay=False, help="For TLS: the certificate chain, as PEM.")
 ]
 KeyFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="For TLS: its key, as PEM.")]
+CaCerts = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="For TLS: the CA whose certificates clients present, as PEM."),
+]
+
+
+class Required(StrEnum):
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+
+
+CertReqs = Annotated[
+    Required | None, typer.Option(help="Whether clients must have one.  [default: required with --ca-certs]")
+]
 Target = Annotated[
     str,
     typer.Argument(
@@ -81,6 +99,28 @@ User = Annotated[
 Query = Annotated[str | None, typer.Option("--query", "-q", help="Send this message, print the answer and exit.")]
 Token = Annotated[
     str | None, typer.Option(envvar="AGENTAPP_TOKEN", help="Sent as Authorization: Bearer.", show_envvar=True)
+]
+ClientCert = Annotated[
+    Path | None,
+    typer.Option(
+        "--cert",
+        exists=True,
+        dir_okay=False,
+        envvar="AGENTAPP_CLIENT_CERT",
+        help="The certificate to present over TLS, as PEM.",
+        show_envvar=True,
+    ),
+]
+ClientKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        exists=True,
+        dir_okay=False,
+        envvar="AGENTAPP_CLIENT_KEY",
+        help="Its key.  [default: in the same file]",
+        show_envvar=True,
+    ),
 ]
 Env = Annotated[
     list[str] | None, typer.Option("--env", "-E", help="NAME=VALUE for its environment; may be repeated.")

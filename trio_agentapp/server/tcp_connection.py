@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
@@ -28,6 +29,7 @@ from .config import ServerConfig
 from .direct import DirectConnection, DirectWriter
 from .extensions import (
     ABORT,
+    CLIENT_CERTIFICATE,
     DIRECT_WRITER,
     MESSAGES,
     WEBSOCKET_STREAM,
@@ -69,6 +71,8 @@ class _Requests:
         self.any_yet = False
         self.direct: DirectConnection | None = None
         """The connection, if its socket can be written to directly."""
+        self.certificate: dict[str, Any] | None = None
+        """See `CLIENT_CERTIFICATE`."""
 
     async def __call__(
         self,
@@ -80,6 +84,8 @@ class _Requests:
     ) -> None:
         self.any_yet = True
         add_extension(scope, ABORT, self._abort)
+        if self.certificate is not None:
+            add_extension(scope, CLIENT_CERTIFICATE, self.certificate)
         if self.direct is not None and scope["type"] != "lifespan" and scope["http_version"] == "1.1":
             if scope["type"] == "http":
                 add_extension(scope, DIRECT_WRITER, DirectWriter(self.direct, send))
@@ -165,9 +171,26 @@ class GuardedConnection(TCPServer):
         try:
             with trio.fail_after(self.config.ssl_handshake_timeout):
                 await self.stream.do_handshake()
-        except (trio.BrokenResourceError, trio.TooSlowError):
+        except trio.TooSlowError:
             return False
+        except trio.BrokenResourceError as error:
+            self._log_refusal(error.__cause__)
+            return False
+        stream: Any = self.stream
+        if stream.context.verify_mode != ssl.CERT_NONE:
+            self.requests.certificate = stream.getpeercert() or {}
         return True
+
+    def _log_refusal(self, cause: BaseException | None) -> None:
+        """Log why a client's certificate was refused, but not each port scan. The texts are those of OpenSSL."""
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            reason = cause.verify_message
+        elif isinstance(cause, ssl.SSLError) and cause.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+            reason = "it presented none"
+        else:
+            return
+        with suppress(OSError):
+            log.info("the certificate of the client at %s was refused: %s", self._addresses()[0][0], reason)
 
     def _addresses(self) -> tuple[Any, Any]:
         """The addresses of the client and of the server. Raises OSError if the client has gone."""
