@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -67,6 +68,13 @@ class Authority:
 
     def server(self, host: str = "localhost") -> Issued:
         return self.issue(host, x509.DNSName(host), usage=SERVER)
+
+    def context(self, client: Issued | None = None) -> ssl.SSLContext:
+        """What a client trusts, and what it presents. The server is always signed by this CA."""
+        context = ssl.create_default_context(cafile=self.cert)
+        if client is not None:
+            context.load_cert_chain(client.cert, client.key)
+        return context
 
     def _builder(
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, lasts: timedelta

@@ -49,7 +49,7 @@ CLOSE_TIMEOUT = 1.0
 """Seconds for what is left to do once a socket is closed: local work only."""
 
 LINGER = 1.0
-"""Seconds in which a client may send the rest of a body that is not wanted. Closing the socket before it has been
+"""Seconds in which a client may send the rest of what is not wanted. Closing the socket before it has been
 read would reset the connection, and the client could lose the response."""
 
 TURN_BYTES = 256 * 1024
@@ -125,6 +125,14 @@ def _do_nothing() -> None:
     pass
 
 
+def _certificate_fault(cause: BaseException | None) -> str | None:
+    """Return why a handshake was refused if it was for the client's certificate, in OpenSSL's words."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return cause.verify_message
+    none = isinstance(cause, ssl.SSLError) and cause.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+    return "it presented none" if none else None
+
+
 class GuardedConnection(TCPServer):
     """A connection of Hypercorn's own server, under the bare `hypercorn` command."""
 
@@ -174,23 +182,26 @@ class GuardedConnection(TCPServer):
         except trio.TooSlowError:
             return False
         except trio.BrokenResourceError as error:
-            self._log_refusal(error.__cause__)
+            if (reason := _certificate_fault(error.__cause__)) is not None:
+                await self._refuse_certificate(reason)
             return False
         stream: Any = self.stream
         if stream.context.verify_mode != ssl.CERT_NONE:
             self.requests.certificate = stream.getpeercert() or {}
         return True
 
-    def _log_refusal(self, cause: BaseException | None) -> None:
-        """Log why a client's certificate was refused, but not each port scan. The texts are those of OpenSSL."""
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            reason = cause.verify_message
-        elif isinstance(cause, ssl.SSLError) and cause.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
-            reason = "it presented none"
-        else:
-            return
+    async def _refuse_certificate(self, reason: str) -> None:
+        """Log it, and send the alert of TLS that tells the client: Trio leaves it in its buffer."""
+        stream: Any = self.stream
         with suppress(OSError):
             log.info("the certificate of the client at %s was refused: %s", self._addresses()[0][0], reason)
+        transport = stream.transport_stream
+        with trio.move_on_after(LINGER), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await transport.send_all(stream._outgoing.read())
+            await transport.send_eof()
+            # The client may have sent a request with its certificate: see `LINGER`.
+            while await transport.receive_some(MAX_RECEIVED):
+                pass
 
     def _addresses(self) -> tuple[Any, Any]:
         """The addresses of the client and of the server. Raises OSError if the client has gone."""
