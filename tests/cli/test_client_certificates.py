@@ -62,7 +62,6 @@ def test_certificates_that_cannot_be_presented(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="--key was given without --cert"):
         Access(key=anna.key).ssl_context()
     for cert, key in ((anna.cert, ben.key), (anna.cert, None), (anna.key, anna.key)):
-        with pytest.raises(
-            ConfigurationError, match="cannot be presented: .*must be PEM, and belong to each other"
-        ):
+        with pytest.raises(ConfigurationError, match="cannot be presented: ") as caught:
             Access(cert=cert, key=key).ssl_context()
+        assert "must be PEM, and belong to each other" in str(caught.value)

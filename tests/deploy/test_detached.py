@@ -246,7 +246,7 @@ async def test_tls(program: Path, tmp_path: Path, detached) -> None:
         assert deployment.url.startswith("https://127.0.0.1:")
         assert (await detached.status(deployment.deploy_id)).state is DeploymentState.READY
         async with httpx.AsyncClient(verify=authority.context(stranger)) as http:
-            with pytest.raises(httpx.ReadError, match="unknown ca"):
+            with pytest.raises(httpx.ReadError):
                 await http.get(deployment.url.replace("127.0.0.1", "localhost"))
         await detached.stop(deployment.deploy_id)
         with pytest.raises(ConfigurationError, match="certfile: 'nowhere' cannot be read: No such file"):

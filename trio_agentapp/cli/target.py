@@ -8,9 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import attrs
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConfigurationError, DeployError
 from .progress import progress
@@ -86,8 +84,7 @@ def reached(target: str) -> Iterator[str]:
             trio.run(manager.stop, deploy_id)
 
 
-@attrs.frozen
-class Access:
+class Access(NamedTuple):
     """What a command shows a server, to be let in."""
 
     token: str | None = None
