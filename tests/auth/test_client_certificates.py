@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trio_agentapp import AgentApp
-from trio_agentapp.app.serving import serve_app
+from trio_agentapp.app.serving import check_certificates, serve_app
 from trio_agentapp.auth import ClientCertificates
 from trio_agentapp.errors import ConfigurationError, CredentialsExpired, InvalidCredentials, Unauthorized
 from trio_agentapp.server.extensions import CLIENT_CERTIFICATE, PEER
@@ -114,6 +114,12 @@ async def test_what_the_server_cannot_see_is_refused(caplog: pytest.LogCaptureFi
 def test_options_that_cannot_be_used(options: Any, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         ClientCertificates(**options)
+
+
+def test_an_app_behind_a_proxy_does_not_start() -> None:
+    app = AgentApp(authenticate=ClientCertificates(), trusted_proxies=["10.0.0.1"])
+    with pytest.raises(ConfigurationError, match="use TrustedProxyHeader"):
+        check_certificates(app, asked=True)
 
 
 def test_a_server_that_does_not_ask_does_not_start() -> None:

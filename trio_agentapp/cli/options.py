@@ -72,15 +72,8 @@ CaCerts = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="For TLS: the CA whose certificates clients present, as PEM."),
 ]
-
-
-class Required(StrEnum):
-    REQUIRED = "required"
-    OPTIONAL = "optional"
-
-
 CertReqs = Annotated[
-    Required | None, typer.Option(help="Whether clients must have one.  [default: required with --ca-certs]")
+    str | None, typer.Option(help="Whether they must: required or optional.  [default: required with --ca-certs]")
 ]
 Target = Annotated[
     str,

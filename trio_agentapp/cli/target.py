@@ -92,11 +92,7 @@ class Access(NamedTuple):
     key: Path | None = None
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """Return a context that presents the certificate; None: without one.
-
-        Raises:
-            ConfigurationError: the certificate or the key cannot be used.
-        """
+        """Return a context that presents the certificate, None without one. Raises ConfigurationError."""
         if self.cert is None and self.key is None:
             return None
         if self.cert is None:
@@ -105,7 +101,7 @@ class Access(NamedTuple):
 
         context = httpx.create_ssl_context()
         try:
-            context.load_cert_chain(self.cert, self.key, _no_password)
+            context.load_cert_chain(self.cert, self.key)
         except OSError as error:
             reason = getattr(error, "reason", None) or error.strerror or error
             raise ConfigurationError(
@@ -113,11 +109,6 @@ class Access(NamedTuple):
                 "PEM, and belong to each other"
             ) from None
         return context
-
-
-def _no_password() -> str:
-    """Otherwise OpenSSL would ask for it on the terminal."""
-    raise ConfigurationError("the key of --cert is protected by a password; give a key without one")
 
 
 def new_client(url: str, access: Access, *, patient: bool = False) -> AgentClient:
