@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -93,27 +93,17 @@ Query = Annotated[str | None, typer.Option("--query", "-q", help="Send this mess
 Token = Annotated[
     str | None, typer.Option(envvar="AGENTAPP_TOKEN", help="Sent as Authorization: Bearer.", show_envvar=True)
 ]
+
+
+def _presented(name: str, variable: str, help: str) -> Any:
+    return typer.Option(name, exists=True, dir_okay=False, envvar=variable, help=help, show_envvar=True)
+
+
 ClientCert = Annotated[
-    Path | None,
-    typer.Option(
-        "--cert",
-        exists=True,
-        dir_okay=False,
-        envvar="AGENTAPP_CLIENT_CERT",
-        help="The certificate to present over TLS, as PEM.",
-        show_envvar=True,
-    ),
+    Path | None, _presented("--cert", "AGENTAPP_CLIENT_CERT", "The certificate to present over TLS, as PEM.")
 ]
 ClientKey = Annotated[
-    Path | None,
-    typer.Option(
-        "--key",
-        exists=True,
-        dir_okay=False,
-        envvar="AGENTAPP_CLIENT_KEY",
-        help="Its key.  [default: in the same file]",
-        show_envvar=True,
-    ),
+    Path | None, _presented("--key", "AGENTAPP_CLIENT_KEY", "Its key.  [default: in the same file]")
 ]
 Env = Annotated[
     list[str] | None, typer.Option("--env", "-E", help="NAME=VALUE for its environment; may be repeated.")
