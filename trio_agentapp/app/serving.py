@@ -14,7 +14,8 @@ from ..interrupts import LocalInterruptBackend
 from ..protocol.hosts import is_loopback, port_fault
 from ..telemetry import configure_logging
 from ..web.hosts import AllowedHosts
-from .settings import Settings, read_port
+from .settings import Settings
+from .variables import read_port
 
 if TYPE_CHECKING:
     from ..server.launcher import Launchable

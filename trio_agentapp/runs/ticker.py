@@ -71,8 +71,8 @@ class Ticker:
             for log in logs:
                 _tick_readers(log, now)
             self.weight = _bounded_weight(logs)
-            for run in runs:
-                if not paused:
+            if not paused:
+                for run in runs:
                     _note_stuck(run, now)
 
     async def _check_watchers(self) -> None:
