@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, Never, TypeVar, Unpack, overload
+from typing import Any, Literal, Never, TypeVar, Unpack, overload
 
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
@@ -131,6 +131,7 @@ class AgentApp(RoutingApp):
         self.max_connections = settings.max_connections
         self.gc_threshold = settings.gc_threshold
         self.log_format = settings.log_format
+        self.log_level = settings.log_level
         self.access_log = settings.access_log
         self.launched = False
         self.used = False
@@ -345,6 +346,8 @@ class AgentApp(RoutingApp):
         *,
         certfile: str | os.PathLike[str] | None = None,
         keyfile: str | os.PathLike[str] | None = None,
+        ca_certs: str | os.PathLike[str] | None = None,
+        cert_reqs: Literal["required", "optional"] | None = None,
         workers: int = 1,
     ) -> None:
         """Serve until SIGTERM or Ctrl-C, then drain.
@@ -354,6 +357,9 @@ class AgentApp(RoutingApp):
 
         Host and port: the argument, else `HOST` and `PORT` of the environment, else 127.0.0.1:8090.
 
+        `certfile`, `keyfile`: for TLS, as PEM. `ca_certs`: the CA whose certificates clients must present, also as
+        PEM; with `cert_reqs="optional"` they may. `AGENTAPP_CERTFILE` and so on count for what is not given.
+
         Return after a clean end. Exit with 1 if the start failed or a crash ended the server. Do nothing while a
         launcher (hypercorn, the command line, Celery) imports the module.
         """
@@ -361,7 +367,8 @@ class AgentApp(RoutingApp):
 
         self.used = True
         if not imported_by_launcher():
-            run_app(self, host, port, certfile=certfile, keyfile=keyfile, workers=workers)
+            tls = {"certfile": certfile, "keyfile": keyfile, "ca_certs": ca_certs, "cert_reqs": cert_reqs}
+            run_app(self, host, port, **tls, workers=workers)
 
     async def deploy(self, deployer: DeployManager, **options: Any) -> Deployment:
         """Start a service of this app by `deployer`, and return when the service is ready.
@@ -483,6 +490,7 @@ class AgentApp(RoutingApp):
             unready_reason=self.unready_reason,
             connection_count=lambda: None if self.connection_count is None else self.connection_count(),
             config=lambda: shown_settings(self.settings),
+            count_failure=self._gate.count_failure,
             drain=self.drain,
             shut_down=lambda: self.shut_down,
         )

@@ -18,8 +18,11 @@ __all__ = ["PREFIX", "UnknownParameter", "named_by_variable", "read_port", "read
 
 PREFIX = "AGENTAPP_"
 
-OTHER_VARIABLES = ("HOME", "TOKEN", "TRACEBACK", "WORKER_LOGLEVEL")
-"""Other variables with this prefix, which deployments, the command line and the worker read."""
+OTHER_VARIABLES = (
+    *("HOME", "TOKEN", "TRACEBACK", "WORKER_LOGLEVEL"),
+    *("CERTFILE", "KEYFILE", "CA_CERTS", "CERT_REQS", "CLIENT_CERT", "CLIENT_KEY"),
+)
+"""Other variables with this prefix, which deployments, the command line, the worker and TLS read."""
 
 OF_KUBERNETES = re.compile(r"AGENTAPP_(\w+_)?(SERVICE_(HOST|PORT)\w*|PORT(_\d+_(TCP|UDP|SCTP)\w*)?)")
 """Variables that Kubernetes sets in every container for a service whose name begins with `agentapp`."""
