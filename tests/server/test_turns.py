@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_agentapp.server.turns import MAX_READS, READS_PER_TURN, TIME_FOR_READ, Turns
+from trio_agentapp.server.turns import READS_PER_TURN, Turns
 
 
 async def test_a_few_go_on_in_each_turn_in_order() -> None:
@@ -51,36 +51,6 @@ async def test_one_that_is_cancelled_takes_no_place() -> None:
         assert given_up.cancelled_caught
         with trio.fail_after(1):
             await turns.wait()
-
-
-async def test_long_turns_let_more_go_on_so_that_the_last_of_many_are_not_left_behind() -> None:
-    length, now = 0.0, 0.0
-
-    def clock() -> float:
-        """Read once in each turn, which seems to have taken `length`."""
-        nonlocal now
-        now += length
-        return now
-
-    turns = Turns(clock)
-
-    async def limit_after(seconds: float) -> int:
-        """The limit in turns of this length, while connections wait."""
-        nonlocal length
-        length = seconds
-        async with trio.open_nursery() as nursery:
-            for _ in range(200):
-                nursery.start_soon(turns.wait)
-            for _ in range(5):
-                await trio.lowlevel.checkpoint()
-            found = turns.limit
-        await wait_all_tasks_blocked()
-        return found
-
-    async with turns.served():
-        for seconds, expected in ((0.001, READS_PER_TURN), (10.5 * TIME_FOR_READ, 10), (1.0, MAX_READS)):
-            assert await limit_after(seconds) == expected
-            assert turns.limit == READS_PER_TURN, "no connection waits any more"
 
 
 async def test_fewer_connections_are_accepted_while_others_wait() -> None:
