@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
 from ..abc import SessionStore
 from ..abc.frameworks import FrameworkAdapter
+from ..errors import StateTooLarge
+from ..protocol.message import Message
 from .asyncio_run import AsyncioRun
 
 __all__ = ["handler_of_agent"]
 
+logger = logging.getLogger("trio_agentapp.frameworks")
+
 NAME = "agent"
 """Under this name a session has the state of its agent."""
+
+FORGOTTEN = "The conversation is too long to be kept: the next turn will not know of this one. Begin a new session."
+"""What the client is told, after the answer, when the state is too large for the store."""
 
 
 def handler_of_agent(
@@ -21,7 +29,8 @@ def handler_of_agent(
 ) -> Callable[..., AsyncIterator[Any]]:
     """A handler that runs a copy of `agent`: the state of the session is loaded before, and saved after, each run.
 
-    It is saved also after a stop or an error.
+    It is saved also after a stop or an error. A state that is too large for the store is not saved: the answer is
+    delivered, followed by an error message, and the next run continues from the state before.
 
     Raises:
         ConfigurationError: the adapter cannot run this agent.
@@ -40,7 +49,16 @@ def handler_of_agent(
             state = await copy.state()
             # A checkpointer may have saved something meanwhile.
             states = await sessions.load_modules(run.user_id, run.session_id) or {}
-            await sessions.save_modules(run.user_id, run.session_id, {**states, NAME: state})
+            try:
+                await sessions.save_modules(run.user_id, run.session_id, {**states, NAME: state})
+            except StateTooLarge as error:
+                logger.warning(
+                    "the state of the agent is not saved, and the next turn of session %r continues without this "
+                    "one: %s. Let the agent drop or summarise old messages, or begin a new session.",
+                    run.session_id,
+                    error,
+                )
+                await run.emit(Message("assistant", "error", code="state_too_large", message=FORGOTTEN))
 
     answer.__qualname__ = type(agent).__qualname__
     return answer
