@@ -11,7 +11,7 @@ from redis._parsers.base import BaseParser
 from redis.exceptions import RedisError
 
 from trio_agentapp.redis import RedisClient
-from trio_agentapp.redis.replies import error_of, tells_to_reconnect
+from trio_agentapp.redis.replies import new_reader, tells_to_reconnect
 from trio_agentapp.testing.redis_server import RedisServer
 
 COMMANDS: list[tuple[Any, ...]] = [
@@ -137,6 +137,14 @@ ERRORS = [
     "ERR AUTH <password> called without any password configured for the default user. "
     "Are you sure your configuration is correct?", "ERR Client sent AUTH, but no password is set", "ODD",
 ]  # fmt: skip
+
+
+def error_of(text: str) -> RedisError:
+    reader = new_reader()
+    reader.feed(f"-{text}\r\n".encode())
+    error = reader.gets()
+    assert isinstance(error, RedisError)
+    return error
 
 
 @pytest.mark.parametrize("text", ERRORS)
