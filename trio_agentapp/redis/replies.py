@@ -1,12 +1,11 @@
 """Replies of the server, in the shapes that redis-py gives them.
 
 Replies pass through redis-py's response callbacks, a public attribute of its client, as with
-`redis.Redis(legacy_responses=False)`, and error replies through its parser. Their shapes are the same for RESP2 and
-RESP3, so callers need not know which one the server speaks. Texts stay bytes.
+`redis.Redis(legacy_responses=False)`, and error replies through its parser. Texts stay bytes.
 
-The shape depends on the name of the command alone. Three things therefore differ from redis-py's methods, or
-between the protocols: options that change a reply (`WITHSCORES`), maps and doubles made by Lua, and subcommands
-passed as an argument: write `("CONFIG GET", name)`. This package uses none of them.
+The shape depends on the name of the command alone. So two things differ from redis-py's methods: options that
+change a reply (`WITHSCORES`), and subcommands passed as an argument: write `("CONFIG GET", name)`. This package
+uses neither.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ def tells_to_reconnect(error: exceptions.RedisError) -> bool:
 
 
 @cache
-def shapes(protocol: int) -> dict[str, Callable[..., Any]]:
-    """Return redis-py's response callbacks for RESP2 or RESP3, by command name in capitals."""
-    client = redis.Redis(protocol=protocol, legacy_responses=False)  # never connects
+def shapes() -> dict[str, Callable[..., Any]]:
+    """Return redis-py's response callbacks for RESP2, by command name in capitals."""
+    client = redis.Redis(protocol=2, legacy_responses=False)  # never connects
     return {name.upper(): callback for name, callback in client.response_callbacks.items()}
 
 
-def shaped(name: str, reply: Any, protocol: int) -> Any:
+def shaped(name: str, reply: Any) -> Any:
     """Return the reply to the command `name` (in capitals) in redis-py's shape; errors unchanged."""
-    shape = shapes(protocol).get(name)
+    shape = shapes().get(name)
     return reply if shape is None or isinstance(reply, exceptions.RedisError) else shape(reply)
 
 
