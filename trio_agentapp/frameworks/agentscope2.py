@@ -28,6 +28,7 @@ from .agentscope2_agent import StateCopy
 from .media import Kind, Media, text_or_media
 from .tool_messages import call_message, data_message, data_of, object_of, origin_of, output_message, text_of
 from .untranslated import untranslated
+from .usage import added
 
 __all__ = ["AgentScope2Adapter"]
 
@@ -243,10 +244,10 @@ class _Reader(ItemReader):
 
     def _add_usage(self, event: Any) -> None:
         names = ("input_tokens", "output_tokens", "cache_input_tokens", "cache_creation_input_tokens")
-        before = self.usage or {}
-        usage = {name: before.get(name, 0) + getattr(event, name) for name in names}
-        if any(usage.values()):
-            self.usage = {**usage, "total_tokens": usage["input_tokens"] + usage["output_tokens"]}
+        more = {name: getattr(event, name) for name in names}
+        if any(more.values()):
+            more["total_tokens"] = more["input_tokens"] + more["output_tokens"]
+            self.usage = added(self.usage, more)
 
     def _grown(self, kind: str, id: str, delta: str, metadata: dict[str, Any], *, last: bool) -> object:
         text = self._texts.pop(id, "") + delta

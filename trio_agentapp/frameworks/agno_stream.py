@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from .growing import GrowingAnswer
 from .media import Media
 from .tool_messages import call_message, data_message, origin_of, output_message
 from .untranslated import untranslated
+from .usage import added
 
 __all__ = ["AgnoReader"]
 
@@ -271,24 +273,15 @@ class AgnoReader(ItemReader):
         self._error = self._error or RuntimeError(f"the run of Agno failed: {f'{kind}: ' if kind else ''}{text}")
 
     def _count(self, run_id: str, counted: Any) -> None:
-        kept = self._tokens.setdefault(run_id, {})
-        for name in TOKENS:
-            if number := getattr(counted, name, None):
-                kept[name] = kept.get(name, 0) + number
-        self._sum()
+        tokens = {name: number for name in TOKENS if (number := getattr(counted, name, None))}
+        self._tokens[run_id] = added(self._tokens.get(run_id), tokens)
+        self.usage = functools.reduce(added, self._tokens.values()) or None
 
     def _count_all(self, run_id: str, metrics: Any) -> None:
         """The metrics of a run include models that are not streamed, and what came before it was paused."""
         if metrics is not None and run_id not in self._continued:
             self._tokens.pop(run_id, None)
             self._count(run_id, metrics)
-
-    def _sum(self) -> None:
-        total: dict[str, int] = {}
-        for counted in self._tokens.values():
-            for name, number in counted.items():
-                total[name] = total.get(name, 0) + number
-        self.usage = total or None
 
 
 def _metadata_of(event: Any) -> dict[str, Any]:

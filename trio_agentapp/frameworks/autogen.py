@@ -40,6 +40,7 @@ from .media import text_or_media
 from .reasoning import parts_of
 from .tool_messages import call_message, data_message, data_of, origin_of, output_message, text_of
 from .untranslated import untranslated
+from .usage import added
 
 __all__ = ["AutoGenAdapter"]
 
@@ -284,12 +285,9 @@ class _Reader(ItemReader):
 
     def _count(self, usage: Any) -> None:
         if usage is not None:
-            before = self.usage or {"input_tokens": 0, "output_tokens": 0}
-            given, made = (
-                before["input_tokens"] + usage.prompt_tokens,
-                before["output_tokens"] + usage.completion_tokens,
-            )
-            self.usage = {"input_tokens": given, "output_tokens": made, "total_tokens": given + made}
+            given, made = usage.prompt_tokens, usage.completion_tokens
+            more = {"input_tokens": given, "output_tokens": made, "total_tokens": given + made}
+            self.usage = added(self.usage, more)
 
 
 def _grown(key: str, turn: _Turn, *, last: bool, whole: str | None = None) -> Iterator[object]:

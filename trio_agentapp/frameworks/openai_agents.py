@@ -27,6 +27,7 @@ from .media import text_or_media
 from .openai_agent import OpenAIAgentCopy, plain_of
 from .tool_messages import call_message, data_message, data_of, origin_of, output_message, text_of
 from .untranslated import untranslated
+from .usage import added
 
 __all__ = ["OpenAIAgentsAdapter"]
 
@@ -226,7 +227,7 @@ class _Reader(ItemReader):
             yield from self._item(event.item, raw=True, place=event.output_index)
         elif kind in BOUNDS:
             if event.response.usage is not None:
-                self.usage = _added(self.usage or {}, plain_of(event.response.usage))
+                self.usage = added(self.usage, plain_of(event.response.usage))
             yield from self.end()
 
     def _grown(self, event: Any) -> Iterator[object]:
@@ -328,14 +329,3 @@ def _contents(item: Mapping[str, Any]) -> list[Content]:
 
 def _joined(content: Iterable[Content]) -> str:
     return "".join(text for part in content if isinstance(text := text_or_media(part), str))
-
-
-def _added(usage: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """The sum of two usages, also of the numbers within their details."""
-    total = dict(usage)
-    for name, value in more.items():
-        if isinstance(value, Mapping):
-            total[name] = _added(total.get(name, {}), value)
-        elif isinstance(value, int):
-            total[name] = total.get(name, 0) + value
-    return total
