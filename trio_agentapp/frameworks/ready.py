@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -10,18 +9,14 @@ from typing import Any
 from ..abc import SessionStore
 from ..abc.frameworks import FrameworkAdapter
 from ..errors import StateTooLarge
-from ..protocol.message import Message
 from .asyncio_run import AsyncioRun
+from .forgotten_turns import report_forgotten
+from .items import current_items
 
 __all__ = ["handler_of_agent"]
 
-logger = logging.getLogger("trio_agentapp.frameworks")
-
 NAME = "agent"
 """Under this name a session has the state of its agent."""
-
-FORGOTTEN = "The conversation is too long to be kept: the next turn will not know of this one. Begin a new session."
-"""What the client is told, after the answer, when the state is too large for the store."""
 
 
 def handler_of_agent(
@@ -47,18 +42,13 @@ def handler_of_agent(
                     yield item
         finally:
             state = await copy.state()
-            # A checkpointer may have saved something meanwhile.
-            states = await sessions.load_modules(run.user_id, run.session_id) or {}
-            try:
-                await sessions.save_modules(run.user_id, run.session_id, {**states, NAME: state})
-            except StateTooLarge as error:
-                logger.warning(
-                    "the state of the agent is not saved, and the next turn of session %r continues without this "
-                    "one: %s. Let the agent drop or summarise old messages, or begin a new session.",
-                    run.session_id,
-                    error,
-                )
-                await run.emit(Message("assistant", "error", code="state_too_large", message=FORGOTTEN))
+            # A checkpointer may have saved something meanwhile, or may have had to forget the turn.
+            if not current_items.get().forgotten:
+                states = await sessions.load_modules(run.user_id, run.session_id) or {}
+                try:
+                    await sessions.save_modules(run.user_id, run.session_id, {**states, NAME: state})
+                except StateTooLarge as error:
+                    await report_forgotten(run.session_id, error)
 
     answer.__qualname__ = type(agent).__qualname__
     return answer

@@ -155,16 +155,17 @@ async def test_the_next_message_answers_an_interrupt(app: AgentApp) -> None:
     assert SEEN[-1][-1] == ("tool", "red")
 
 
+@pytest.mark.parametrize("app", ["stored", "checkpointer of the app"], indirect=True)
 async def test_a_state_beyond_the_limit_is_not_saved_and_the_session_goes_on(
+    app: AgentApp,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    app = AgentApp(agent=graph())
     async with app.runtime():
         await play(app, "one")
         for _ in range(2):
             end = await play(app, "x" * MAX_STATE_BYTES)
             assert end.status == "completed"
-            answer, told = end.output
+            answer, told = sorted(end.output, key=lambda message: message.type == "error")
             assert answer.content[0].text == "word word "
             assert (told.type, told.code) == ("error", "state_too_large")
             assert "Begin a new session." in told.message
