@@ -228,8 +228,11 @@ def _lifespan(value: object) -> str | None:
 def _backend(value: object) -> str | None:
     if value is None or isinstance(value, BaseInterruptBackend):
         return None
+    if isinstance(value, type):
+        return f"must be a BaseInterruptBackend, not the class {value.__name__}; pass an object of it"
     # The value is not shown: it may be a URL with a password.
-    return f"must be a BaseInterruptBackend, not {type(value).__name__}"
+    hint = "; a URL of Redis is the parameter interrupt_redis_url" if isinstance(value, str) else ""
+    return f"must be a BaseInterruptBackend, not {type(value).__name__}{hint}"
 
 
 def _adapters(value: object) -> str | None:

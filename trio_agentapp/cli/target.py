@@ -33,7 +33,11 @@ def is_url(target: str) -> bool:
 
 
 def url_of(target: str) -> str | None:
-    """Return the URL that `target` is, or that the deployment of this id has; None if it is neither."""
+    """Return the URL of a target: itself, or the URL of the deployment that has this id; None for an app.
+
+    Raises:
+        ConfigurationError: it is a URL of another scheme than HTTP.
+    """
     if is_url(target):
         return (target if "://" in target else f"http://{target}").rstrip("/")
     if "://" in target:

@@ -1,4 +1,4 @@
-"""Fetches messages for `run.receive()` from the backend. Clients have sent them to other nodes."""
+"""Fetches messages that clients have sent to other nodes, and puts them into the inbox of their `Run`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Stops a run on any node, and returns the receipt that says what the stop did."""
+"""A stop that somebody asks for, on any node, from the request to the receipt that says what it did.
+
+`stoppable` is what every stop comes to in the end: the scope that is cancelled on the node of the run.
+"""
 
 from __future__ import annotations
 

@@ -365,7 +365,11 @@ class RunTask:
         if last is not None and not run.log.closed:
             run.log.put(numbered_from(run.log.end, [last]))
         if store is not None:
-            store.keep(run.key, run.run_id, run.log.kept)
+            try:
+                store.keep(run.key, run.run_id, run.log.kept)
+            except Exception:
+                # The store may be the user's. The end is recorded, and was shown.
+                logger.exception("run %s: its events could not be kept by %s", run.run_id, type(store).__name__)
         run.close()
         _log_end(run, recorded, None if last is None else last.error)
         self._node.instruments.ended(self._facts, _end_of(run, recorded, unwound_at))
