@@ -190,7 +190,8 @@ class _Reader(ItemReader):
         # Chunks of one message have one id; a model that gives none writes one message at a time.
         id = message.id or ""
         metadata = _metadata_of(message)
-        turn = self._turns.setdefault(id, _Turn(id or "text", metadata))
+        if (turn := self._turns.get(id)) is None:
+            turn = self._turns[id] = _Turn(id or "text", metadata)
         turn.metadata = metadata
         if message.usage_metadata is not None:
             self.usage = dict(add_usage(self.usage, message.usage_metadata))

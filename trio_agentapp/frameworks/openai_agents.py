@@ -237,7 +237,7 @@ class _Reader(ItemReader):
         growing = self._growing.setdefault((event.item_id, event.output_index), _Growing(kind, event.item_id))
         index = event.summary_index if "summary" in event.type else event.content_index
         part = growing.parts.get((event.type, index))
-        growing.parts[event.type, index] = content(_joined([part] if part else ()) + event.delta)
+        growing.parts[event.type, index] = content(f"{text_or_media(part) if part else ''}{event.delta}")
         yield (self._text(kind, growing.id, [*growing.parts.values()]), False)
 
     def _close(self, key: tuple[str, int], whole: list[Content] | None) -> tuple[Message, bool]:
