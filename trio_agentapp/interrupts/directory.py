@@ -1,4 +1,4 @@
-"""Looks runs up in Redis, by run id and by user."""
+"""Reads run records from Redis, by run id and by user."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def list_runs(
     run_ids = [text(member) for member in members]
     records = await read_records(link, layout, scripts, run_ids[:limit])
     more = run_ids[limit - 1] if len(run_ids) > limit else None
-    # The last run of the page stays, even if it is forgotten: the next page begins after it.
+    # The last run of the page stays in the index even if it is forgotten, because the next page begins after it.
     gone = [
         run_id for run_id, record in zip(run_ids[:limit], records, strict=True) if record is None and run_id != more
     ]

@@ -1,8 +1,8 @@
 """The interrupt backend of one process.
 
-Leases do not expire here: an owner cannot die without its backend. Each operation first forgets old records, so
-memory does not grow with the number of sessions ever seen. What is kept of the past is bytes: the garbage collector
-has nothing to walk in a hundred thousand ended runs.
+Leases do not expire here, because an owner cannot die without its backend. Each operation first removes old
+records, so memory does not grow with the number of sessions ever seen. Records of ended runs are kept as bytes,
+because the garbage collector does not traverse bytes: a hundred thousand of them do not slow it down.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ SESSION_TTL = 3600.0
 """Seconds that an idle session is remembered."""
 
 TOMBSTONE_TTL = 60.0
-"""Seconds that a stop waits for the claim of its run."""
+"""Seconds for which a stop request is kept until its run claims the session."""
 
 MAX_TOMBSTONES = 16
-"""Tombstones of one session. The oldest is dropped."""
+"""Limit of the tombstones of one session. Beyond it the oldest is dropped."""
 
 MAX_PINS = 10_000
-"""Idempotency keys. The oldest are dropped."""
+"""Limit of idempotency keys. Beyond it the oldest are dropped."""
 
 PIN_TTL = 3600.0
 
 MAX_RECORDS = 100_000
-"""Ended runs, and sessions. The oldest are dropped."""
+"""Limit of records of ended runs, and of sessions. Beyond it the oldest are dropped."""
 
 
 @attrs.define
@@ -73,10 +73,10 @@ class _Session:
     stop_requested: bool = False
     touched: float = 0.0
     touched_unix: float | None = None
-    # None and tuples, since most of many thousand sessions have nothing in them.
+    # None or a tuple instead of an empty list: most sessions, of many thousands, have no queue or tombstones.
     tombstones: OrderedDict[str, float] | None = None
     queue: tuple[tuple[Place, Lease], ...] = ()
-    """Queued runs, the next one first. Places do not expire: their node cannot die without its backend."""
+    """Queued runs, the next one first. Places do not expire, since their node cannot die without its backend."""
     wakers: tuple[Callable[[str], object], ...] = ()
 
     def has_place_of_another_node(self, lease: Lease) -> bool:
@@ -108,16 +108,16 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[SessionKey, _Session] = OrderedDict()
-        """Sessions that are in use, or were used otherwise than by the end of a run."""
+        """Sessions that are in use, or whose last operation was not the end of a run."""
         self._idle: OrderedDict[str, bytes] = OrderedDict()
-        """All others, by `_name`: the record of the run that was the last thing to happen to each."""
+        """All other sessions, by `_name`: each is kept as the packed record of its last run."""
         self._packer = RecordPacker()
         self._live: dict[str, RunRecord] = {}
         self._ended: OrderedDict[str, bytes] = OrderedDict()
         self._lone_tombstones = LoneTombstones()
         self._listeners: dict[str, Callable[[Signal], None]] = {}
         self._started: dict[str, str | dict[str, None]] = {}
-        """Known runs of each user, in the order of their start. One is just its id: a dict takes 232 bytes."""
+        """Run ids of each user, in the order of their start. A single id is kept without a dict of 232 bytes."""
         self._pins: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._last_token = 0
 
@@ -153,7 +153,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         return Granted(self._last_token)
 
     def _wait_in_line(self, session: _Session, lease: Lease, active: str | None) -> Claim | None:
-        """Take or keep a place in the queue. None: the session is free, and this run is the next one."""
+        """Take or keep a place in the queue. Returns None if the session is free and this run is the next one."""
         waiting = [queued.run_id for _, queued in session.queue]
         before = active or (waiting[0] if waiting else lease.run_id)
         if session.has_place_of_another_node(lease):
@@ -165,7 +165,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         if lease.run_id not in waiting:
             if len(waiting) >= MAX_QUEUED:
                 return QueueIsFull(before)
-            # The sort is stable: runs with the same place stay in the order of their arrival.
+            # The sort is stable, so runs with the same place stay in the order of their arrival.
             queue = (*session.queue, (lease.place, lease))
             session.queue = tuple(sorted(queue, key=lambda entry: entry[0] is Place.LAST))
             waiting = [queued.run_id for _, queued in session.queue]
@@ -199,7 +199,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         if record is None:
             return self._leave_tombstone(key, run_id, user_id)
         if (key is not None and record.key != key) or user_id not in (None, record.key.user_id):
-            # A run of another session or user: answer as for an unknown run, and store nothing.
+            # The run belongs to another session or user. Answer as for an unknown run, and store nothing.
             return StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
         if record.state.terminal:
             return StopAnswer(outcome=StopOutcome.ENDED, run_id=run_id, state=record.state, node_id=record.node_id)
@@ -352,14 +352,14 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         return packed
 
     def _known(self, key: SessionKey) -> _Session | None:
-        """A session to read, not to change; None if it is unknown."""
+        """Return a session for reading only; None if it is unknown."""
         session = self._sessions.get(key)
         if session is None and (packed := self._idle.get(_name(key))) is not None:
             session = self._idle_session(packed)
         return session
 
     def _session(self, key: SessionKey) -> _Session:
-        """A session to use, which is new if it is unknown."""
+        """Return a session for changes; a new one if it is unknown."""
         session = self._sessions.get(key)
         if session is None:
             packed = self._idle.pop(_name(key), None)
@@ -368,7 +368,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         return session
 
     def _idle_session(self, packed: bytes) -> _Session:
-        """A session as the end of its run has left it."""
+        """Return an idle session, made from the packed record of its last run."""
         record = self._packer.unpack(packed)
         return _Session(
             state=record.state,
@@ -397,7 +397,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
             self._started.pop(record.key.user_id, None)
 
     def _trim(self) -> None:
-        """Forget old records. The oldest stand first; a session in use is moved to the end instead."""
+        """Remove expired and surplus records, the oldest first. A session in use is moved to the end instead."""
         now = trio.current_time()
         while self._ended:
             run_id, packed = next(iter(self._ended.items()))
@@ -421,5 +421,5 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
 
 
 def _name(key: SessionKey) -> str:
-    """One string for user and session. The length keeps ("a", "bc") and ("ab", "c") apart."""
+    """Return one string for user and session. The length of the user id keeps ("a", "bc") and ("ab", "c") apart."""
     return f"{len(key.user_id)}:{key.user_id}{key.session_id}"

@@ -1,4 +1,4 @@
-"""Records of ended runs as bytes, which the garbage collector does not walk."""
+"""Packs records of ended runs into bytes, which the garbage collector does not traverse."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ __all__ = ["RecordPacker", "moment_of"]
 _MOMENT = struct.Struct("<d")
 
 _NUMBERS = struct.Struct("<dddqIBB??")
-"""Moment, start, end, token, place of the node, cause, cleanup, stop requested, cleanup interrupted."""
+"""The fields: time of the end on Trio's clock, start, end, token, index of the node, cause, cleanup, stop
+requested, cleanup interrupted.
+"""
 
 _CAUSES, _CLEANUPS = list(Cause), list(CleanupResult)
 
@@ -26,7 +28,7 @@ class RecordPacker:
 
     def __init__(self) -> None:
         self._nodes: list[str] = []
-        """Ids of the nodes whose runs have ended here. There are few: usually one."""
+        """Ids of the nodes whose runs have ended here, usually one. Records have the index in this list."""
 
     def pack(self, record: RunRecord) -> bytes:
         """Return the record of a run that ends now, as bytes."""

@@ -1,7 +1,7 @@
 """Checks whether a Redis server can hold leases, and whether it accepts claims, by running a script that writes.
 
-A connection does not show it: a replica, a full server, and a server whose user may not run scripts accept
-connections, and refuse every claim.
+A connection alone does not show this. A replica, a full server, and a server whose user may not run scripts accept
+connections but refuse every claim.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = ["ServerProbe"]
 logger = logging.getLogger("trio_agentapp.interrupts")
 
 PERIOD = 3.0
-"""Seconds between two probes of a node, each with one small write. Readiness requests cause no probes."""
+"""Seconds between two probes by a node. Each makes one small write. Readiness requests cause no probes."""
 
 MIN_PERIOD = 0.5
-"""Seconds between two probes at least, if failed claims ask for an early one."""
+"""Minimum of seconds between two probes, if failed claims ask for an early one."""
 
 
 class ServerProbe:
-    """Probes one server regularly. `refusal` is why it accepts no claims; None if it accepts them."""
+    """Probes one server regularly. `refusal` is the reason why it accepts no claims; None if it accepts them."""
 
     def __init__(self, link: RedisLink, layout: Layout, scripts: Scripts) -> None:
         self.refusal: str | None = None
@@ -44,16 +44,16 @@ class ServerProbe:
         self._layout = layout
         self._scripts = scripts
         self._complete = False
-        """Whether all commands of all scripts were tried with success."""
+        """Whether all commands of all scripts have been tried successfully."""
         self._logged = False
         self._due = trio.Event()
 
     def hurry(self) -> None:
-        """Probe soon: a claim has failed."""
+        """Probe as soon as the minimum interval permits. Called when a claim has failed."""
         self._due.set()
 
     async def check_settings(self) -> None:
-        """Raises ConfigurationError: the server shares its keys with others, or may evict those of sessions."""
+        """Raise ConfigurationError if the server is part of a Redis Cluster, or may evict keys of sessions."""
         cluster = await self._link.client.call("INFO", "cluster")
         if cluster.get("cluster_enabled") and (await self._cluster_size()) > 1:
             raise ConfigurationError(ONE_SERVER)
@@ -71,14 +71,14 @@ class ServerProbe:
         return int(info["cluster_size"])
 
     async def begin(self) -> None:
-        """Try all commands that runs will need. A refusal that may pass becomes `refusal`.
+        """Try all commands that runs will need. A refusal that may be temporary is stored in `refusal`.
 
         Raises:
             ConfigurationError: this server will never accept claims of this user.
         """
         call = self._scripts.probe(everything=True)
         try:
-            # EVAL as well: EVALSHA of a script that the server holds does not show whether it can load one.
+            # EVAL as well: EVALSHA of a script in the server's cache does not show whether the user may load one.
             await self._link.ask(call.by_source, call, self._deletion())
             self._complete = True
         except RedisError as exc:
@@ -98,7 +98,7 @@ class ServerProbe:
                 self._complete = True
             except LinkDown:
                 lost += 1
-                # After a replica's refusal the link reconnects. A single call that fails meanwhile says nothing.
+                # After a replica's refusal the link reconnects. A single failure during that time proves nothing.
                 if lost > 1:
                     self.refusal = None
             except LinkError as exc:
@@ -111,7 +111,10 @@ class ServerProbe:
                 self._note(None)
 
     def _deletion(self) -> Command:
-        """Delete the probe's key. Old servers refuse it if replicas are missing; in a script they do not check."""
+        """Return the command that deletes the probe's key.
+
+        It is sent outside of a script: old servers refuse writes if replicas are missing, but not in scripts.
+        """
         return ("DEL", self._scripts.probed)
 
     def _note(self, refusal: str | None) -> None:
@@ -123,7 +126,7 @@ class ServerProbe:
         self._logged = refusal is not None
 
     def _never(self, error: RedisError) -> str | None:
-        """Return the message for a refusal that does not pass by itself; None for others."""
+        """Return the message for a permanent refusal; None if the refusal may be temporary."""
         text = _first_line(error)
         if isinstance(error, MovedError | ClusterCrossSlotError):
             return ONE_SERVER

@@ -1,4 +1,4 @@
-"""The interrupt backend of several nodes. Redis keeps leases and stops; pub/sub only shortens waiting."""
+"""The interrupt backend for several nodes. Redis keeps leases and stops; pub/sub only makes stops faster."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ __all__ = ["RedisInterruptBackend"]
 logger = logging.getLogger("trio_agentapp.interrupts")
 
 HEARTBEATS_AT_ONCE = 500
-"""Leases renewed in one pipeline. Further ones follow in the next."""
+"""Limit of leases that are renewed in one pipeline. Further leases follow in the next pipeline."""
 
 MAX_LISTED = 1000
-"""Runs of one user that can be listed. The oldest are left out."""
+"""Limit of the runs of one user that can be listed. The oldest are left out."""
 
 RETRY = 0.2
 """Seconds between two attempts of a claim while Redis does not answer."""
@@ -64,7 +64,7 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
     """Leases and stops over one Redis server, for any number of nodes.
 
     A process uses two connections, for any number of runs. An operation that cannot reach the server raises
-    `BackendUnavailable`; nothing is started then.
+    `BackendUnavailable`. A run is not started then.
 
     Args:
         url: `redis://`, `rediss://`, `unix://` or `redis+sentinel://`.
@@ -157,7 +157,8 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
     async def _trusted_server(self, until: float) -> str | None:
         """Wait until the server is out of quarantine, and return its run id. The claim is sent to that server only.
 
-        There is no checkpoint between the check and the read of the run id, since the server could change there.
+        There is no checkpoint between the check of the quarantine and the read of the run id, because the link
+        could connect to another server at a checkpoint.
         """
         while left := self._quarantine.left:
             if trio.current_time() + left > until:
@@ -188,7 +189,7 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
         if text(owner) != digest:
             return Taken()
         if stopped:
-            # It was stopped by its run id alone, before its session was known. Make that an ordinary tombstone.
+            # The run was stopped by its id alone, before its session was known. Replace the note by a tombstone.
             noted = (self.layout.run(lease.run_id), "stop:", f"stop:{lease.key.user_id}")
             await self.link.ask(self._scripts.bind("stop", digest, lease.run_id, ""), ("HDEL", *noted), only_on=on)
         call = self._scripts.bind(
@@ -248,7 +249,7 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
         if not digest and key is not None:
             return await self._stop(key, run_id)
         if not digest or (key is not None and key.digest != digest) or user_id not in (None, user):
-            # For a run of another session or user nothing is stored. The answer is that for an unknown run.
+            # Nothing is stored for a run of another session or user. The answer is the same as for an unknown run.
             return StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
         return await self._stop(digest, run_id)
 
@@ -368,7 +369,7 @@ def _unavailable(detail: str) -> BackendUnavailable:
 
 @contextmanager
 def _refusing_the_start() -> Iterator[None]:
-    """Report a refusal of the log-in, or of the first commands, as a fault of the setting."""
+    """Raise ConfigurationError if the server refuses the log-in or the first commands."""
     try:
         yield
     except RedisError as exc:

@@ -1,4 +1,4 @@
-"""The Lua scripts of the Redis backend, and how they are called.
+"""Loads and calls the Lua scripts of the Redis backend.
 
 Each script is atomic, uses the keys of one hash slot, and may be repeated. Its file states its keys, arguments,
 result and guarantee.
@@ -22,7 +22,7 @@ ALLOW_OOM = "#!lua flags=allow-oom\n"
 
 
 class Scripts:
-    """Makes calls of the scripts. Those with the prelude get the session's keys and the timings."""
+    """Makes calls of the scripts. Scripts with the prelude get the session's keys and the timings."""
 
     def __init__(self, layout: Layout, timings: Timings, *, allow_oom: bool) -> None:
         folder = files(__package__) / "lua"
@@ -62,7 +62,7 @@ class Scripts:
 
     @property
     def probed(self) -> str:
-        """The only key that the probe may leave behind, for a second."""
+        """The only key that the probe may leave on the server; it expires after a second."""
         return f"{self._layout.base('probe')}text"
 
     def probe(self, *, everything: bool) -> ScriptCall:

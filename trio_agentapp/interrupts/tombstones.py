@@ -1,4 +1,4 @@
-"""Stops that wait for the claim of their run, where the run's session is not known."""
+"""Keeps stop requests for runs that have not claimed a session yet, and whose session is not known."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import trio
 __all__ = ["LoneTombstones", "put_tombstone"]
 
 MAX_LONE_TOMBSTONES = 4096
-"""Tombstones of runs whose session is not known, of one user, or of all requests that name no user. The oldest is
-dropped. A user's own are counted, so that nobody drops those of others by stopping runs that do not exist."""
+"""Limit of such tombstones of one user, or of all requests that name no user. Beyond it the oldest is dropped. Each
+user has a limit, so a user who stops runs that do not exist cannot displace tombstones of other users."""
 
 MAX_LONE_USERS = 1024
-"""Users with such tombstones. The tombstones of the one that stopped first are dropped."""
+"""Limit of users with such tombstones. Beyond it those of the user with the oldest last stop are dropped."""
 
 
 class LoneTombstones:
@@ -26,7 +26,7 @@ class LoneTombstones:
         now = trio.current_time()
         while self.by_user:
             user, left = next(iter(self.by_user.items()))
-            # The last one is the latest of its user.
+            # The last tombstone of a user is the one that expires last.
             if left and next(reversed(left.values())) > now and len(self.by_user) <= MAX_LONE_USERS:
                 break
             del self.by_user[user]
