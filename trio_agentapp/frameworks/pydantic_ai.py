@@ -1,5 +1,4 @@
-"""Runs agents of Pydantic AI 2 and converts their message history. `pydantic_ai_stream` translates their output.
-"""
+"""Runs agents of Pydantic AI 2 and converts their message history. `pydantic_ai_stream` translates their output."""
 
 from __future__ import annotations
 
