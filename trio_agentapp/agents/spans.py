@@ -47,7 +47,7 @@ class AgentSpan:
                 self.set(name, count)
 
     def fail(self, kind: str) -> None:
-        """Mark the call as failed. `kind`: the class of the error. Its text may have content and is not recorded."""
+        """Mark the call as failed. `kind`: the class of the error. Its text is left out: it may have content."""
         if self._span is not None:
             self._span.set_attribute("error.type", kind)
             self._span.set_status(_trace().StatusCode.ERROR, kind)

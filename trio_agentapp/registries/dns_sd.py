@@ -109,7 +109,7 @@ class DnsSdRegistry(AgentRegistry, AgentDirectory):
                 await self._in_thread(self._close)
 
     def _make(self) -> Zeroconf:
-        """Start the library; called in a thread. It leaks a socket for an unknown interface, so this checks them."""
+        """Start the library; called in a thread. It leaks a socket for an unknown interface: check them first."""
         if self._interfaces is None:
             return self._library.Zeroconf()
         from ifaddr import get_adapters  # the library's own way to find them
