@@ -106,7 +106,7 @@ async def test_what_does_not_fit_is_refused() -> None:
     async with opened(loopback()) as registry:
         with pytest.raises(ConfigurationError, match="DNS-SD takes 240 bytes for the name"):
             await registry.register({"name": "x" * 241}, [transport()])
-        with pytest.raises(ConfigurationError, match="this one has none"):
+        with pytest.raises(ConfigurationError, match="this agent has none"):
             await registry.register(CARD, [])
 
 
