@@ -13,11 +13,12 @@ from typing import Any, Never, TypeVar, Unpack, overload
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope, WebsocketScope
 from outcome import Error
-from quart import Response
+from quart import Response, has_request_context
 from quart.ctx import RequestContext, WebsocketContext
 from quart.globals import request_ctx, websocket_ctx
 from quart.typing import ResponseReturnValue, ResponseTypes
 from quart.wrappers import Request
+from werkzeug.exceptions import HTTPException
 
 from ..abc import DeployManager
 from ..abc.frameworks import FrameworkAdapter, TypeConverters
@@ -182,7 +183,7 @@ class AgentApp(RoutingApp):
         """By the place of their generators in `while_serving_gens`."""
         self._mounted = False
         self._unknown_variables = unknown_variables(os.environ)
-        install_problems(self)
+        install_problems(self, self._refusal_of_protocol)
         if settings.agent is not None:
             self._serve_agent(settings.agent)
 
@@ -471,6 +472,14 @@ class AgentApp(RoutingApp):
             for adapter in self._adapters:
                 for method, path, view in adapter.routes():
                     add_builtin(self, method, path, view_of(view))
+
+    def _refusal_of_protocol(self, error: HTTPException) -> Response | None:
+        """The response to a request that no route takes, of the protocol at whose paths it is."""
+        if self._handler is None or not has_request_context() or request_ctx.request.routing_exception is not error:
+            return None
+        path = request_ctx.request.path
+        refusals = (adapter.refusal(path, error) for adapter in self._adapters)
+        return next((response for response in refusals if response is not None), None)
 
     def _admin_routes(self, token: str) -> AdminRoutes:
         return AdminRoutes(

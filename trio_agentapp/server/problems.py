@@ -6,7 +6,7 @@ Only this module turns an error into a response. A response holds no traceback a
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -66,10 +66,17 @@ DETAILS = {
 }
 
 
-def install_problems(app: Quart) -> None:
-    """Answer every error of `app` with a problem document. More specific error handlers of the user win."""
+def install_problems(app: Quart, by_protocol: Callable[[HTTPException], Response | None]) -> None:
+    """Answer every error of `app` with a problem document. More specific error handlers of the user win.
+
+    `by_protocol`: gives the response to a request that no route takes in another shape; None: a problem document.
+    """
+
+    async def of_http_exception(error: HTTPException) -> Response:
+        return by_protocol(error) or _of_http_exception(error)
+
     app.register_error_handler(RequestError, _of_request_error)
-    app.register_error_handler(HTTPException, _of_http_exception)
+    app.register_error_handler(HTTPException, of_http_exception)
 
 
 def assign_request_id(app: Quart) -> None:
@@ -150,7 +157,7 @@ async def _of_request_error(error: RequestError) -> Response:
     return problem_of(error)
 
 
-async def _of_http_exception(error: HTTPException) -> Response:
+def _of_http_exception(error: HTTPException) -> Response:
     status, code, title, detail = described(error)
     response = problem(status, code, title, detail, retryable=status in (408, 429, 503))
     response.headers.update(headers_of(error))

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import attrs
 from quart import Response
 from quart.wrappers import Request
+from werkzeug.exceptions import HTTPException
 
 from ..runs.runner import Watched
 from .identity import Caller
@@ -75,6 +76,13 @@ class ProtocolAdapter(ABC):
         """The routes of the protocol. Called once,
         when the app is first opened. A route of the user goes before.
         """
+
+    def refusal(self, path: str, error: HTTPException) -> Response | None:  # noqa: ARG002  most have no such paths
+        """The response to a request that no route takes: 404, or 405 for its method. None: a problem document.
+
+        Override it if clients of the protocol expect errors in a shape of their own at all of its paths.
+        """
+        return None
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
