@@ -12,7 +12,7 @@ given". A fault quotes at most `_ECHO` characters of what the client sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -68,6 +68,16 @@ class Faults:
         if fault is not None:
             self.add(path, fault)
         return fault is None
+
+    def objects(self, path: str, value: Any, *, required: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the objects in a list, each with its path. Notes what is no list, and what in it is no object.
+
+        None has no objects, and is a fault if the list is `required`.
+        """
+        if (value is not None or required) and self.check(path, value, is_list):
+            for place, item in enumerate(value):
+                if self.check(f"{path}[{place}]", item, is_object):
+                    yield f"{path}[{place}]", item
 
     def settle(self) -> None:
         """Raise ValidationError if there are faults."""

@@ -25,6 +25,7 @@ __all__ = [
     "number",
     "read_body",
     "read_json",
+    "read_object",
     "read_request",
     "read_selection",
     "run_id_of",
@@ -59,6 +60,15 @@ async def read_json(request: Request) -> object:
     return decode_json(await read_body(request))
 
 
+async def read_object(request: Request) -> dict[str, Any]:
+    """Read the JSON object in a body. Raises as `read_request` does."""
+    value = await read_json(request)
+    if (fault := is_object(value)) is not None:
+        raise ValidationError([("$", fault)])
+    assert isinstance(value, dict)  # noqa: S101  it was checked
+    return value
+
+
 async def read_body(request: Request) -> bytes:
     """Read a body that is to be JSON. Raises as `read_request` does, but for what is in the body."""
     check_is_json(request)
@@ -69,10 +79,8 @@ async def read_body(request: Request) -> bytes:
 
 async def read_selection(request: Request) -> tuple[list[str], RunState | None, str | None]:
     """Read the body of `POST /runs/cancel`: run ids, or a state; and a user, if it names one."""
-    value: Any = await read_json(request)
+    value = await read_object(request)
     faults = Faults()
-    if not faults.check("$", value, is_object):
-        faults.settle()
     user_id, run_ids, state = value.get("user_id"), value.get("run_ids", []), value.get("status")
     if user_id is not None:
         faults.check("$.user_id", user_id, is_identifier)

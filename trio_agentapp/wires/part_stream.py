@@ -16,11 +16,12 @@ from typing import Any, Literal, TypeAlias
 import attrs
 import orjson
 
+from ..protocol.content import payload_of
 from ..protocol.events import ContentEvent, Event, MessageEvent, ResponseEvent, StateEvent
 from ..protocol.message import OUTPUT_OF
 from ..runs import Gap
 
-__all__ = ["Call", "OpenMessage", "PartStream", "data_frame"]
+__all__ = ["Call", "OpenMessage", "PartStream", "data_frame", "whole_of"]
 
 Kind: TypeAlias = Literal["text", "reasoning", "call", "output", "question", "answer", "silent", "other"]
 
@@ -41,6 +42,15 @@ _TEXTS = ("text", "refusal")
 def data_frame(fields: Mapping[str, Any]) -> bytes:
     """Return one frame of an event stream: a `data` line with JSON."""
     return b"data: %b\n\n" % orjson.dumps(fields)
+
+
+def whole_of(event: MessageEvent) -> dict[str, Any]:
+    """Return what a message of a type without frames of its own is made of."""
+    more = {"code": event.code, "message": event.message, "metadata": event.metadata}
+    return {
+        "content": [{"type": part.type, **payload_of(part.content)} for part in event.content or ()],
+        **{name: value for name, value in more.items() if value is not None},
+    }
 
 
 @attrs.define
@@ -69,6 +79,10 @@ class OpenMessage:
     begun: bool = False
     """A frame of it was sent."""
     call: Call = attrs.field(factory=Call)
+
+    def part_id(self, part: int) -> str:
+        """The id of a part of it, for protocols in which each part has one."""
+        return f"{self.id}.{part}" if part else self.id
 
 
 class PartStream(ABC):

@@ -11,7 +11,7 @@ import orjson
 from ...protocol.content import payload_of
 from ...protocol.events import ContentEvent, MessageEvent, ResponseEvent, StateEvent
 from ...protocol.sse import PREAMBLE
-from ..part_stream import OpenMessage, PartStream, data_frame
+from ..part_stream import OpenMessage, PartStream, data_frame, whole_of
 from ..questions import QuestionId
 from .messages import snapshot
 
@@ -75,7 +75,7 @@ class AGUIFrames(PartStream):
     def text_begins(self, message: OpenMessage, part: int) -> bytes:
         if message.kind == "reasoning":
             begin = b"" if message.begun else data_frame({"type": "REASONING_START", "messageId": message.id})
-            id = _part_id(message, part)
+            id = message.part_id(part)
             return begin + data_frame({"type": "REASONING_MESSAGE_START", "messageId": id, "role": "reasoning"})
         if message.begun:
             return b""
@@ -86,13 +86,13 @@ class AGUIFrames(PartStream):
         reasons = message.kind == "reasoning"
         return b'data: {"type":"%b","messageId":%b,"delta":' % (
             b"REASONING_MESSAGE_CONTENT" if reasons else b"TEXT_MESSAGE_CONTENT",
-            orjson.dumps(_part_id(message, part) if reasons else message.id),
+            orjson.dumps(message.part_id(part) if reasons else message.id),
         )
 
     def text_ends(self, message: OpenMessage, part: int) -> bytes:
         if message.kind != "reasoning":
             return b""
-        return data_frame({"type": "REASONING_MESSAGE_END", "messageId": _part_id(message, part)})
+        return data_frame({"type": "REASONING_MESSAGE_END", "messageId": message.part_id(part)})
 
     def message_ends(self, message: OpenMessage) -> bytes:
         if message.kind == "reasoning":
@@ -134,7 +134,7 @@ class AGUIFrames(PartStream):
         return begin + _custom(part.type, {"messageId": message.id, **payload_of(part.content)})
 
     def other(self, event: MessageEvent) -> bytes:
-        return _custom(event.type, _value_of(event))
+        return _custom(event.type, {"id": event.id, "role": event.role, **whole_of(event)})
 
     def state_changes(self, event: StateEvent) -> bytes:
         if event.delta:
@@ -195,20 +195,8 @@ class AGUIFrames(PartStream):
         return data_frame(finished)
 
 
-def _part_id(message: OpenMessage, part: int) -> str:
-    """The id of a part of a reasoning, which is a message of its own for clients."""
-    return f"{message.id}.{part}" if part else message.id
-
-
 def _custom(name: str, value: Any) -> bytes:
     return data_frame({"type": "CUSTOM", "name": name, "value": value})
-
-
-def _value_of(event: MessageEvent) -> dict[str, Any]:
-    content = [{"type": part.type, **payload_of(part.content)} for part in event.content or ()]
-    fields = {"id": event.id, "role": event.role, "content": content}
-    more = {"code": event.code, "message": event.message, "metadata": event.metadata}
-    return {**fields, **{name: value for name, value in more.items() if value is not None}}
 
 
 def _usage(used: Mapping[str, Any] | None) -> list[dict[str, Any]]:

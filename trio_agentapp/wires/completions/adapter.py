@@ -14,11 +14,12 @@ from ...protocol.lifecycle import RunState
 from ...protocol.message import Message
 from ...runs.runner import Watched
 from ...web.identity import Caller
+from ...web.parameters import read_object
 from ...web.protocol_adapter import WireRoute
 from ...web.responses import json_response, run_headers
 from ..openai.adapter import OpenAIAdapter
 from ..openai.errors import question_not_open
-from ..openai.fields import model_id, read_object
+from ..openai.fields import model_id
 from ..openai.turns import Asked, TurnId, answer_to, created_at, open_question, read_turn
 from .asked import CreateCompletion, answer_data, answered_call, read_create
 from .stream import CompletionStream, Frame, RunFailed, completion_of

@@ -15,7 +15,7 @@ from quart.wrappers import Request
 from ...protocol.content import Content, DataContent, RefusalContent, TextContent
 from ...protocol.message import Message
 from ...protocol.request import AgentRequest
-from ...protocol.structure import Faults, is_boolean, is_list, is_object, is_string, one_of
+from ...protocol.structure import Faults, is_boolean, is_object, is_string, one_of
 from ..openai.fields import (
     agent_request,
     check_absent,
@@ -117,16 +117,11 @@ def _messages(body: Mapping[str, Any], faults: Faults) -> list[Message]:
     if value is None:
         faults.add("$.messages", "is required: a list of messages")
         return []
-    if not faults.check("$.messages", value, is_list):
-        return []
-    if not value:
+    if value == []:
         faults.add("$.messages", "must have at least one message")
     messages: list[Message] = []
-    for place, item in enumerate(value):
-        path = f"$.messages[{place}]"
-        if not faults.check(path, item, is_object):
-            continue
-        role = item.get("role")
+    for path, item in faults.objects("$.messages", value):
+        role: Any = item.get("role")
         if role == "function":
             faults.add(f"{path}.role", "function is not supported: use role tool, with tool_call_id")
         elif faults.check(f"{path}.role", role, one_of("role", ROLES)):
@@ -155,18 +150,15 @@ def _assistant(item: Mapping[str, Any], path: str, faults: Faults) -> list[Messa
             faults.add(f"{path}.{name}", f"is not supported: {sentence}")
     messages = [Message(role="assistant", content=content)] if content else []
     calls = item.get("tool_calls")
-    if calls is not None and faults.check(f"{path}.tool_calls", calls, is_list):
-        for place, call in enumerate(calls):
-            messages += _call(call, f"{path}.tool_calls[{place}]", faults)
+    for where, call in faults.objects(f"{path}.tool_calls", calls):
+        messages += _call(call, where, faults)
     if not messages and not calls:
         faults.add(f"{path}.content", "is required, unless there are tool_calls")
     return messages
 
 
-def _call(call: Any, path: str, faults: Faults) -> list[Message]:
-    if not faults.check(path, call, is_object):
-        return []
-    function = call.get("function")
+def _call(call: Mapping[str, Any], path: str, faults: Faults) -> list[Message]:
+    function: Any = call.get("function")
     if not faults.check(f"{path}.function", function, is_object):
         return []
     fields = {

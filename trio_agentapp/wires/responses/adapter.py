@@ -17,13 +17,13 @@ from ...protocol.message import Message
 from ...protocol.structure import Faults
 from ...runs.runner import Watched
 from ...web.identity import Caller
-from ...web.parameters import flag, identifier, number
+from ...web.parameters import flag, identifier, number, read_object
 from ...web.protocol_adapter import WireRoute
 from ...web.responses import json_response, run_headers
 from ...web.run_access import Known
 from ..openai.adapter import OpenAIAdapter
 from ..openai.errors import question_not_open, response_not_found
-from ..openai.fields import check_absent, check_metadata, model_id, read_object
+from ..openai.fields import check_absent, check_metadata, model_id
 from ..openai.turns import Asked, TurnId, answer_to, created_at, open_question, read_turn, turn_so_far
 from .asked import PREFIX, Answer, CreateResponse, not_an_answer, read_create
 from .envelope import Envelope, Remembered, Status, ending_of

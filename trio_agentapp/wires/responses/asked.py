@@ -17,7 +17,7 @@ from ...protocol.content import Content, DataContent, FileContent, TextContent
 from ...protocol.message import Message
 from ...protocol.payload import MAX_DEPTH, plain_json
 from ...protocol.request import AgentRequest
-from ...protocol.structure import Faults, is_boolean, is_identifier, is_list, is_object, is_string, one_of
+from ...protocol.structure import Faults, is_boolean, is_identifier, is_string, one_of
 from ..openai.fields import (
     agent_request,
     check_absent,
@@ -173,16 +173,12 @@ def _conversation(body: Mapping[str, Any], faults: Faults) -> str | None:
 def _tools(body: Mapping[str, Any], faults: Faults) -> list[Any] | None:
     """Return the tools. Functions get the form that `POST /process` and chat completions have."""
     tools = body.get("tools")
-    if tools is None or not faults.check("$.tools", tools, is_list):
-        return None
     found = []
-    for place, tool in enumerate(tools):
-        if not faults.check(f"$.tools[{place}]", tool, is_object):
-            continue
+    for _, tool in faults.objects("$.tools", tools):
         if tool.get("type") == "function" and "function" not in tool:
             tool = {"type": "function", "function": {name: tool[name] for name in tool if name != "type"}}
         found.append(tool)
-    return found
+    return None if tools is None else found
 
 
 # Items of the input.
@@ -195,16 +191,11 @@ def _input(body: Mapping[str, Any], faults: Faults) -> tuple[list[Message], list
     if value is None:
         faults.add("$.input", "is required: a text, or a list of items")
         return [], []
-    if not faults.check("$.input", value, is_list):
-        return [], []
-    if not value:
+    if value == []:
         faults.add("$.input", "must have at least one item")
     messages: list[Message] = []
     answers: list[Answer] = []
-    for place, item in enumerate(value):
-        path = f"$.input[{place}]"
-        if not faults.check(path, item, is_object):
-            continue
+    for path, item in faults.objects("$.input", value):
         if item.get("type") == "mcp_approval_response":
             answers.append(_answer(item, path, faults))
         else:
@@ -273,12 +264,8 @@ def _part(part: Mapping[str, Any], path: str, faults: Faults) -> Content | None:
 def _reasoning(item: Mapping[str, Any], path: str, faults: Faults) -> list[Message]:
     texts = []
     for name in ("summary", "content"):
-        parts = item.get(name)
-        if parts is None or not faults.check(f"{path}.{name}", parts, is_list):
-            continue
-        for place, part in enumerate(parts):
-            if faults.check(f"{path}.{name}[{place}]", part, is_object):
-                texts.append(text_of(part.get("text"), f"{path}.{name}[{place}].text", faults))
+        for where, part in faults.objects(f"{path}.{name}", item.get(name)):
+            texts.append(text_of(part.get("text"), f"{where}.text", faults))
     return [Message.reasoning("\n".join(texts))] if texts else []
 
 
