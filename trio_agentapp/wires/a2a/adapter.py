@@ -27,7 +27,8 @@ from .listing import TaskListing
 from .memory import TaskMemory
 from .notifications import Notifications
 from .operations import Operations
-from .push import PushConfigs, PushSender
+from .push import PushSender
+from .push_configs import PushConfigs
 from .rest import ROUTES, RestCall
 from .silence import SilenceWatch
 from .task_reader import TaskReader

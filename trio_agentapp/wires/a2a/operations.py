@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import trio
 
-from ...errors import BackendUnavailable, Elsewhere, SessionBusy
+from ...errors import BackendUnavailable, Elsewhere, SessionBusy, ValidationError
 from ...protocol.ids import new_run_id, new_session_id
 from ...protocol.request import AgentRequest
 from ...runs.runner import Watched
@@ -17,7 +17,7 @@ from ...web.run_access import Known
 from .asked import Asked
 from .card import accepts
 from .config import AgentCardWithRuntimeConfig
-from .faults import A2AError, Kind, invalid, kinds, needs
+from .faults import A2AError, Kind, kinds, needs
 from .incoming import extra_of, message_of, time_limit, user_in
 from .listing import TaskListing
 from .memory import TaskMemory
@@ -169,7 +169,7 @@ class Operations:
         task_id = message["taskId"]
         known = await self._live(asked, task_id, TAKES_NO_MORE)
         if message.get("contextId") not in (None, known.key.session_id):
-            raise invalid("message.contextId", "is not the context of the task")
+            raise ValidationError([("message.contextId", "is not the context of the task")])
         task, watched = await self.reader.snapshot(asked, known)
         turns = task.turns
         try:
@@ -244,9 +244,10 @@ def _over(task_id: str, state: str, fault: str, kind: Kind = kinds.UNSUPPORTED) 
     return A2AError(kind, fault, {"taskId": task_id, "state": state})
 
 
-def _shortened(task: Mapping[str, Any], length: int | None) -> dict[str, Any]:
-    history = task.get("history", [])
-    if length is not None:
-        history = history[max(0, len(history) - length) :]
-    found = {name: value for name, value in task.items() if name != "history"}
-    return {**found, "history": history} if history else found
+def _shortened(task: dict[str, Any], length: int | None) -> dict[str, Any]:
+    if length is None:
+        return task
+    shortened = {**task, "history": task["history"][max(0, len(task["history"]) - length) :]}
+    if not shortened["history"]:
+        del shortened["history"]
+    return shortened
