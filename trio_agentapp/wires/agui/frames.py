@@ -10,6 +10,7 @@ import orjson
 
 from ...protocol.content import payload_of
 from ...protocol.events import ContentEvent, MessageEvent, ResponseEvent, StateEvent
+from ...protocol.payload import json_text
 from ...protocol.sse import PREAMBLE
 from ..part_stream import OpenMessage, PartStream, data_frame, whole_of
 from ..questions import QuestionId
@@ -102,14 +103,8 @@ class AGUIFrames(PartStream):
         return b""
 
     def call_begins(self, message: OpenMessage) -> bytes:
-        return data_frame(
-            {
-                "type": "TOOL_CALL_START",
-                "toolCallId": message.call.id,
-                "toolCallName": message.call.name,
-                "parentMessageId": message.id,
-            }
-        )
+        call = {"toolCallId": message.call.id, "toolCallName": message.call.name, "parentMessageId": message.id}
+        return data_frame({"type": "TOOL_CALL_START", **call})
 
     def call_grows(self, message: OpenMessage, piece: str) -> bytes:
         return data_frame({"type": "TOOL_CALL_ARGS", "toolCallId": message.call.id, "delta": piece})
@@ -118,16 +113,8 @@ class AGUIFrames(PartStream):
         return data_frame({"type": "TOOL_CALL_END", "toolCallId": message.call.id})
 
     def result(self, message: OpenMessage, call_id: str, output: Any) -> bytes:
-        content = output if isinstance(output, str) else orjson.dumps(output).decode()
-        return data_frame(
-            {
-                "type": "TOOL_CALL_RESULT",
-                "messageId": message.id,
-                "toolCallId": call_id,
-                "content": content,
-                "role": "tool",
-            }
-        )
+        result = {"messageId": message.id, "toolCallId": call_id, "content": json_text(output), "role": "tool"}
+        return data_frame({"type": "TOOL_CALL_RESULT", **result})
 
     def medium(self, message: OpenMessage, part: ContentEvent) -> bytes:
         begin = b"" if message.begun else self.text_begins(message, part.index)

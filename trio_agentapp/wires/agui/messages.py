@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from ...protocol.content import Content, FileContent, TextContent
 from ...protocol.events import MessageEvent
 from ...protocol.message import OUTPUT_OF, Message
-from ...protocol.payload import clean_text
+from ...protocol.payload import clean_text, json_text
 from ...protocol.structure import Faults, is_identifier, is_object, is_string
 from ..content_in import data_in, medium_in, text_in
 
@@ -165,4 +163,4 @@ def _shown(event: MessageEvent) -> dict[str, Any] | None:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else orjson.dumps(value).decode()
+    return "" if value is None else json_text(value)

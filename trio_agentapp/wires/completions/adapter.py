@@ -22,7 +22,8 @@ from ..openai.errors import question_not_open
 from ..openai.fields import model_id
 from ..openai.turns import Asked, TurnId, answer_to, created_at, open_question, read_turn
 from .asked import CreateCompletion, answer_data, answered_call, read_create
-from .stream import CompletionStream, Frame, RunFailed, completion_of
+from .completion import Frame, RunFailed, completion_of
+from .stream import CompletionStream
 
 __all__ = ["CompletionsAdapter"]
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import orjson
 from quart.wrappers import Request
 
 from ...errors import MalformedBody, ValidationError
@@ -23,7 +22,6 @@ __all__ = [
     "check_metadata",
     "file_of",
     "json_object",
-    "json_text",
     "model_id",
     "named_session",
     "parts_of",
@@ -127,11 +125,6 @@ def parts_of(value: Any, path: str, faults: Faults, part_of: PartOf) -> list[Con
 
 def refusal_of(part: Mapping[str, Any], path: str, faults: Faults) -> Content:
     return RefusalContent(text_of(part.get("refusal"), f"{path}.refusal", faults))
-
-
-def json_text(value: Any) -> str:
-    """Return a text as it is, and any other JSON value as JSON."""
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def json_object(text: str) -> dict[str, Any] | None:
