@@ -21,7 +21,7 @@ from .request_body import encoded
 from .responses import error_of_response, json_of, receipt_of
 from .retries import Attempts, Retries
 
-__all__ = ["HttpAPI", "new_http_client", "segment", "user_query"]
+__all__ = ["HttpAPI", "new_http_client", "query", "segment"]
 
 
 def segment(name: str) -> str:
@@ -29,8 +29,9 @@ def segment(name: str) -> str:
     return quote(name, safe="")
 
 
-def user_query(user_id: str | None) -> dict[str, str]:
-    return {} if user_id is None else {"user_id": user_id}
+def query(**named: str | int | None) -> dict[str, str]:
+    """Return the parameters of a query that are given."""
+    return {name: str(value) for name, value in named.items() if value is not None}
 
 
 class HttpAPI:
@@ -103,12 +104,12 @@ class HttpAPI:
         first: int | None = None,
     ) -> StopReceipt:
         """Stop a run, or the run of a session. Only a stop by run id is sent again if its answer was lost."""
-        names = {"session_id": session_id, "user_id": user_id, "run_id": run_id}
+        names = query(session_id=session_id, user_id=user_id, run_id=run_id)
         document = await self.ask(
             "POST",
             "/stop",
-            params={"wait": "1"} if wait else None,
-            body={"input": [], **{name: value for name, value in names.items() if value is not None}},
+            params=query(wait=1 if wait else None),
+            body={"input": [], **names},
             repeatable=run_id is not None,
             waits=wait,
             first=first,
@@ -124,7 +125,7 @@ class HttpAPI:
         await self.ask(
             "POST",
             f"/runs/{segment(run_id)}/input",
-            params=user_query(user_id),
+            params=query(user_id=user_id),
             body=message_fields(message) if isinstance(message, Message) else message,
             repeatable=False,
         )

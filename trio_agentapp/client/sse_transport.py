@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import httpx
 import trio
 
 from ..errors import UnexpectedAnswer
 from .failures import ConnectionFailed, connection_failed
+from .http_api import query, segment
 from .nodes import Nodes
 from .request_body import encoded
 from .responses import error_of_response
@@ -65,8 +66,8 @@ class SSETransport(Transport):
             headers["Last-Event-ID"] = str(after)
         request = self._http.build_request(
             "GET",
-            f"{self._nodes.urls[node]}/runs/{quote(run_id, safe='')}/stream",
-            params={} if user_id is None else {"user_id": user_id},
+            f"{self._nodes.urls[node]}/runs/{segment(run_id)}/stream",
+            params=query(user_id=user_id),
             headers=headers,
         )
         return await self._subscribed(request, SSESubscription(node, run_id, None))

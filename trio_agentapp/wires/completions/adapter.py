@@ -21,8 +21,9 @@ from ..openai.adapter import OpenAIAdapter
 from ..openai.errors import question_not_open
 from ..openai.fields import model_id
 from ..openai.turns import Asked, TurnId, answer_to, created_at, open_question, read_turn
-from .asked import CreateCompletion, answer_data, answered_call, read_create
+from .asked import CreateCompletion, read_create
 from .completion import Frame, RunFailed, completion_of
+from .question_call import answer_data, answered_call
 from .stream import CompletionStream
 
 __all__ = ["CompletionsAdapter"]

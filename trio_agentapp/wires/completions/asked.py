@@ -21,7 +21,6 @@ from ..openai.fields import (
     check_absent,
     check_metadata,
     file_of,
-    json_object,
     named_session,
     parts_of,
     picture_of,
@@ -30,7 +29,7 @@ from ..openai.fields import (
     text_of,
 )
 
-__all__ = ["CreateCompletion", "answer_data", "answered_call", "call_id_of", "read_create"]
+__all__ = ["CreateCompletion", "read_create"]
 
 NOT_SUPPORTED = {
     "functions": "use `tools`",
@@ -52,9 +51,6 @@ READ = {
 """Fields that are not passed on as they are."""
 
 ROLES = ("user", "assistant", "system", "developer", "tool")
-
-CALL_ID_LENGTH = len("call_") + 32
-"""Of a question's id. In the id of its tool call, the run's id follows."""
 
 
 @attrs.frozen(kw_only=True)
@@ -204,33 +200,3 @@ _READERS: dict[str, Callable[[Mapping[str, Any], str, Faults], list[Message]]] =
     "assistant": _assistant,
     "tool": _tool,
 }
-
-
-# Questions as tool calls.
-
-
-def call_id_of(question_id: str, run_id: str) -> str:
-    """Return the id of the tool call that shows a question. It names the run: a request may name no session."""
-    return f"{question_id}_{run_id}"
-
-
-def answered_call(messages: list[Message]) -> tuple[str, str, Message] | None:
-    """Return the question and the run that the last message answers, and the message; None: it answers none."""
-    last = messages[-1]
-    if last.type != "function_call_output" or not isinstance(last.content[0], DataContent):
-        return None
-    id = last.content[0].data["call_id"]
-    question, rest = id[:CALL_ID_LENGTH], id[CALL_ID_LENGTH:]
-    if not question.startswith("call_") or len(question) < CALL_ID_LENGTH or not rest.startswith("_"):
-        return None
-    return question, rest[1:], last
-
-
-def answer_data(message: Message) -> dict[str, Any]:
-    """Return the answer in the output of a question's tool call: an object with `answer` or `approve`, or text."""
-    assert isinstance(message.content[0], DataContent)  # noqa: S101  `answered_call` has looked
-    text = message.content[0].data["output"]
-    found = json_object(text)
-    if found is not None and ("answer" in found or "approve" in found):
-        return {name: found[name] for name in ("answer", "approve", "reason") if name in found}
-    return {"answer": found if found is not None else text}

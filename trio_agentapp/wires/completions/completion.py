@@ -7,7 +7,7 @@ that the agent answers itself have no place in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -19,7 +19,7 @@ from ..openai.errors import error_body
 from ..openai.parts import call_data, part_text
 from ..openai.turns import TurnId, question_in
 from ..openai.usage import Usage, usage_of
-from .asked import call_id_of
+from .question_call import question_call
 
 __all__ = [
     "BETWEEN",
@@ -28,7 +28,6 @@ __all__ = [
     "RunFailed",
     "call_of",
     "completion_of",
-    "question_call",
     "was_too_large",
 ]
 
@@ -129,16 +128,6 @@ def call_of(event: MessageEvent) -> dict[str, Any]:
         "arguments": "{}" if arguments is None else json_text(arguments),
     }
     return {"id": json_text(data.get("call_id") or ""), "type": "function", "function": function}
-
-
-def question_call(question: Mapping[str, Any], turn: TurnId) -> dict[str, Any]:
-    shown = {
-        name: question[name]
-        for name in ("question", "schema", "expires_at", "fault")
-        if question.get(name) is not None
-    }
-    function = {"name": str(question.get("name")), "arguments": json_text(shown)}
-    return {"id": call_id_of(str(question["id"]), turn.run_id), "type": "function", "function": function}
 
 
 def was_too_large(end: ResponseEvent) -> bool:

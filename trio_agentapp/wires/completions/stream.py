@@ -17,7 +17,8 @@ from ..openai.errors import error_body
 from ..openai.parts import call_data, part_text
 from ..openai.turns import go_on_unwatched, question_in
 from ..openai.usage import Usage, usage_of
-from .completion import BETWEEN, TEXT_TYPES, Frame, RunFailed, call_of, question_call, was_too_large
+from .completion import BETWEEN, TEXT_TYPES, Frame, RunFailed, call_of, was_too_large
+from .question_call import question_call
 
 __all__ = ["CompletionStream"]
 

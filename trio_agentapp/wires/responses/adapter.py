@@ -25,8 +25,9 @@ from ..openai.adapter import OpenAIAdapter
 from ..openai.errors import question_not_open, response_not_found
 from ..openai.fields import check_absent, check_metadata, model_id
 from ..openai.turns import Asked, TurnId, answer_to, created_at, open_question, read_turn, turn_so_far
-from .asked import PREFIX, Answer, CreateResponse, not_an_answer, read_create
+from .asked import PREFIX, CreateResponse, not_an_answer, read_create
 from .envelope import Envelope, Remembered, Status, ending_of
+from .input_items import Answer
 from .items import Output
 from .stream import ResponseStream
 
