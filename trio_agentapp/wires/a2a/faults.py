@@ -136,7 +136,7 @@ def error_of(error: RequestError | HTTPException, *, task_id: str | None = None)
         case ValidationError():
             return A2AError(kinds.PARAMS, error.detail, violations=error.errors)
         case MalformedBody():
-            return A2AError(kinds.PARSE, error.detail, transport=200)
+            return A2AError(kinds.PARSE, error.detail)
         case UnsupportedMediaType():
             return A2AError(kinds.CONTENT_TYPE, error.detail, transport=415)
         case Unauthorized():

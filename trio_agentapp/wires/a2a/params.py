@@ -126,14 +126,11 @@ _OLD_PARAMS: Mapping[str, Shape] = {
             "metadata": "object",
         }
     ),
-    "GetTask": _TASK,
-    "CancelTask": _TASK,
-    "SubscribeToTask": _TASK,
+    **{name: PARAMS[name] for name in ("GetTask", "CancelTask", "SubscribeToTask", "GetExtendedAgentCard")},
     "CreateTaskPushNotificationConfig": Shape({"taskId!": "text", "pushNotificationConfig!": _OLD_CONFIG}),
     "GetTaskPushNotificationConfig": Shape({"id!": "text", "pushNotificationConfigId": "text"}),
     "ListTaskPushNotificationConfigs": Shape({"id!": "text"}),
     "DeleteTaskPushNotificationConfig": Shape({"id!": "text", "pushNotificationConfigId!": "text"}),
-    "GetExtendedAgentCard": Shape({}),
 }
 
 
