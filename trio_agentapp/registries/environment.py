@@ -116,4 +116,4 @@ def _dns_sd() -> AgentRegistry:
     try:
         return DnsSdRegistry()
     except ConfigurationError as exc:
-        raise ConfigurationError(f"{TYPE} names dns-sd: {exc}") from exc
+        raise ConfigurationError(f"{TYPE} is dns-sd, and cannot be used: {exc}") from exc

@@ -56,7 +56,7 @@ class Servable(Protocol):
     """What the lifespan needs of an app: its runtime and drain, and Quart's hooks around the serving.
 
     Optional: `launched` (True when our launcher handles the signals), `gc_threshold` (0 leaves the garbage
-    collector alone), `log_format` and `node_id`.
+    collector alone), `log_format`, `log_level` and `node_id`.
     """
 
     nursery: trio.Nursery
@@ -94,7 +94,7 @@ NOT_TRIO = (
 
 
 class Lifespan(TrioASGILifespan):
-    """The `asgi_lifespan_class` of the app."""
+    """Opens and closes the app for its ASGI server. It is the `asgi_lifespan_class` of the app."""
 
     def __init__(self, app: Any, scope: LifespanScope) -> None:
         super().__init__(app, scope)
@@ -113,7 +113,8 @@ class Lifespan(TrioASGILifespan):
             await send({"type": "lifespan.startup.failed", "message": NOT_TRIO})
             return
         node_id = getattr(self._servable, "node_id", "")
-        configure_logging(getattr(self._servable, "log_format", "text"), node_id=node_id)
+        log_format = getattr(self._servable, "log_format", "text")
+        configure_logging(log_format, node_id=node_id, levels=getattr(self._servable, "log_level", None))
         add_log_fields(node_id=node_id)
         apply_patches()
         failure: BaseException | None = None

@@ -19,7 +19,15 @@ from ..protocol.text import escaped, safe_text
 from ..runs.log_fields import LOG_FIELDS, log_fields
 from .tracebacks import traceback_text
 
-__all__ = ["LOG_FORMATS", "JsonFormatter", "LogFields", "TextFormatter", "configure_logging", "format_handlers"]
+__all__ = [
+    "LOG_FORMATS",
+    "JsonFormatter",
+    "LogFields",
+    "TextFormatter",
+    "configure_logging",
+    "format_handlers",
+    "levels_in",
+]
 
 REPEATED_AFTER = 60.0
 """Seconds between two reports of a listener that cannot accept; Trio logs ten a second."""
@@ -81,14 +89,33 @@ each message of each user, also every token of an answer, several times."""
 LOG_FORMATS: dict[str, type[logging.Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
 
 
-def configure_logging(log_format: str = "text", *, node_id: str = "", level: int = logging.INFO) -> None:
-    """Write all records of `level` and above to stderr. Calling this again does nothing.
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+
+
+def levels_in(text: str) -> dict[str, int]:
+    """Read levels such as `warning` or `info,my.agent=debug`. The level without a name is that of the root, "".
+
+    Raises ValueError: words that follow the value.
+    """
+    levels: dict[str, int] = {}
+    for part in map(str.strip, text.split(",")):
+        name, sign, word = part.rpartition("=")
+        level = LEVELS.get(word.strip().lower())
+        if level is None or (sign and not name.strip()):
+            raise ValueError(f"{part!r} is not one of {', '.join(LEVELS)}, nor LOGGER=LEVEL")
+        levels[name.strip()] = level
+    return levels
+
+
+def configure_logging(log_format: str = "text", *, node_id: str = "", levels: str | None = None) -> None:
+    """Write records to stderr. Calling this again does nothing.
 
     A root logger that has a handler is left alone, and so is each logger with a handler of its own.
 
     Args:
         log_format: "text" or "json".
         node_id: of this process, for records outside of requests.
+        levels: the least levels that are written, see `levels_in`. Default: `info`, unless the program has set one.
     """
     accepting = logging.getLogger("trio.serve_listeners")
     if not any(isinstance(each, _OncePerMinute) for each in accepting.filters):
@@ -102,7 +129,9 @@ def configure_logging(log_format: str = "text", *, node_id: str = "", level: int
     handler.addFilter(_is_for_root)
     root.addHandler(handler)
     if root.level == logging.WARNING:
-        root.setLevel(level)
+        root.setLevel(logging.INFO)
+    for name, level in ({} if levels is None else levels_in(levels)).items():
+        logging.getLogger(name).setLevel(level)
     for name in TELL_TOO_MUCH:
         if (logger := logging.getLogger(name)).level == logging.NOTSET:
             logger.setLevel(logging.WARNING)
