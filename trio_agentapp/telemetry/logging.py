@@ -36,6 +36,10 @@ HYPERCORN = ("hypercorn.error", "hypercorn.access")
 HYPERCORN_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
 
 
+SHOWN = {name: name.rpartition("_")[0] for name in LOG_FIELDS}
+"""The names of the fields in text."""
+
+
 class LogFields(logging.Filter):
     """Adds the fields of `LOG_FIELDS` to each record, such as `run_id`; an empty text if there is none.
 
@@ -47,10 +51,10 @@ class LogFields(logging.Filter):
         self._node_id = node_id
 
     def filter(self, record: logging.LogRecord) -> bool:
-        known = log_fields()
+        known, given = log_fields(), record.__dict__
         for name in LOG_FIELDS:
-            if not hasattr(record, name):
-                setattr(record, name, known.get(name, self._node_id if name == "node_id" else ""))
+            if name not in given:
+                given[name] = known.get(name, self._node_id if name == "node_id" else "")
         return True
 
 
@@ -58,7 +62,7 @@ class TextFormatter(logging.Formatter):
     """Formats a record as text: a line of time, level, logger, message and fields, and the traceback below."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{name.rpartition('_')[0]}={_word(value)}" for name, value in _fields_of(record))
+        fields = " ".join([f"{SHOWN[name]}={_word(value)}" for name, value in _fields_of(record)])
         head = f"{_time_of(record)} {record.levelname:<8} {escaped(record.name)}: {escaped(_message_of(record))}"
         lines = [f"{head} [{fields}]" if fields else head]
         lines += [f"    {escaped(line)}" for line in _traceback_of(record).split("\n") if line]
@@ -218,6 +222,8 @@ def _fields_of(record: logging.LogRecord) -> Iterator[tuple[str, str]]:
 
 def _word(value: str) -> str:
     """Quote a value unless it is one word."""
+    if value.isalnum():
+        return value
     return value if value.isprintable() and not set(' "[]=') & set(value) else escaped(orjson.dumps(value).decode())
 
 
