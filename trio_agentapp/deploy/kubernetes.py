@@ -350,10 +350,8 @@ class KubernetesDeployManager(DeployManager):
             state=state,
             url=self._platform.url(found),
             mode=self._platform.mode,
-            pid=None,
             app_name=metadata["name"],
             entrypoint=container["image"],
-            log="",
             started_at=datetime.fromisoformat(began).timestamp() if began else 0.0,
             reason=reason,
         )

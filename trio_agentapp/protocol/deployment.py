@@ -53,11 +53,11 @@ class DeploymentStatus:
     state: DeploymentState
     url: str
     mode: str
-    pid: int | None
+    pid: int | None = None
     app_name: str
-    entrypoint: str
+    entrypoint: str = ""
     """What the service was started from; empty if it runs in this process."""
-    log: str
+    log: str = ""
     """The path of its log; empty if it writes to the log of this process."""
     started_at: float
     """Seconds since the epoch."""
