@@ -15,8 +15,8 @@ from . import (
     deploy_k8s,
     invoke,
     logs,
-    manage,
     run,
+    scale,
     status,
     stop,
     token,
@@ -49,7 +49,7 @@ program.command("stop")(exits(stop.stop))
 program.command("status")(exits(status.status))
 program.command("list")(exits(status.list_deployments))
 program.command("logs")(exits(logs.logs))
-program.command("scale")(exits(manage.scale))
+program.command("scale")(exits(scale.scale))
 program.command("top")(exits(top.top))
 program.command("worker")(exits(worker.worker))
 program.command("build")(exits(build.build))
