@@ -8,7 +8,8 @@ from typing import Any
 from ..errors import ConfigurationError
 from .kubernetes import KubernetesDeployManager
 from .manifests import USER, Workload, container_of, object_of, placement_of, service_account, template_of
-from .platforms import Platform, condition_of, pods_pending
+from .platforms import Platform, condition_of
+from .pods import pods_pending
 
 __all__ = ["KNATIVE", "KnativeDeployManager"]
 

@@ -16,6 +16,7 @@ from .extras import needed
 
 __all__ = [
     "MANAGED_BY",
+    "PLATFORM",
     "USER",
     "Workload",
     "as_yaml",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 MANAGED_BY = "trio-agentapp"
+PLATFORM = f"{MANAGED_BY}/platform"
+"""Label with the mode of the deploy manager that made an object."""
+
 REDIS_VARIABLE = "AGENTAPP_INTERRUPT_REDIS_URL"
 
 PRE_STOP = 5

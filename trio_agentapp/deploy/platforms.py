@@ -7,8 +7,9 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from .manifests import Workload, manifests
+from .pods import pods_pending
 
-__all__ = ["DEPLOYMENTS", "Platform", "condition_of", "pods_pending"]
+__all__ = ["DEPLOYMENTS", "Platform", "condition_of"]
 
 
 class Platform:
@@ -88,12 +89,3 @@ def condition_of(found: Mapping[str, Any], name: str) -> dict[str, Any]:
     if status.get("observedGeneration", 0) < found["metadata"].get("generation", 0):
         return {}
     return next((each for each in status.get("conditions") or () if each.get("type") == name), {})
-
-
-def pods_pending(pods: Sequence[Mapping[str, Any]]) -> str | None:
-    """Why a pod has no machine; None if each has one."""
-    for pod in pods:
-        for condition in (pod.get("status") or {}).get("conditions") or ():
-            if condition.get("reason") == "Unschedulable":
-                return f"no machine has room for a pod ({condition.get('message')}); lower its --cpu-request"
-    return None
