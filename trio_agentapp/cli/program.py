@@ -21,7 +21,6 @@ from . import (
     stop,
     token,
     top,
-    web,
     worker,
 )
 from .environment import read_env_file
@@ -42,7 +41,7 @@ deployers = typer.Typer(help="Start an app as a service.", no_args_is_help=True,
 program.add_typer(deployers, name="deploy")
 
 program.command("run")(exits(run.run))
-program.command("web")(exits(web.web))
+program.command("web")(exits(run.web))
 program.command("chat")(exits(chat.chat))
 program.command("invoke")(exits(invoke.invoke))
 program.command("stop")(exits(stop.stop))

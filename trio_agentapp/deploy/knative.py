@@ -43,7 +43,7 @@ class _Knative(Platform):
         return [service_account(work), knative]
 
     def grace_period(self, found: Mapping[str, Any]) -> int:
-        return int(self.template(found)["spec"]["timeoutSeconds"])
+        return int(found["spec"]["template"]["spec"]["timeoutSeconds"])
 
     def url(self, found: Mapping[str, Any]) -> str:
         return (found.get("status") or {}).get("url") or super().url(found)

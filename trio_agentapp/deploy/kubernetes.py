@@ -200,7 +200,7 @@ class KubernetesDeployManager(DeployManager):
     async def _replace(self, cluster: Cluster, item: dict[str, Any], found: dict[str, Any]) -> None:
         if not self._platform.replaced_as_whole or kind_of(item) != self._platform.kind:
             await cluster.replace(_successor(item, found))
-        elif self._newest(item) != self._newest(found):
+        elif _newest(item) != _newest(found):
             await cluster.delete(self._platform.kind, item["metadata"]["name"])
             if (reason := await self._wait_drained(cluster, found)) is not None:
                 raise DeployError(f"{item['metadata']['name']} cannot be replaced: {reason}")
@@ -227,7 +227,7 @@ class KubernetesDeployManager(DeployManager):
                     raise DeployError(f"the {self._platform.kind} {name} was deleted meanwhile")
                 if self._platform.complete(found):
                     return found
-                pods = await cluster.list("Pod", self._newest(found))
+                pods = await cluster.list("Pod", _newest(found))
                 if (failure := self._failure(found, pods)) is not None:
                     raise DeployError(failure)
                 if reason != (reason := self._platform.pending(found, pods)):
@@ -261,7 +261,7 @@ class KubernetesDeployManager(DeployManager):
     async def _seen(self, cluster: Cluster, found: dict[str, Any]) -> DeploymentStatus:
         if self._platform.complete(found):
             return self._status_of(found, DeploymentState.READY, None)
-        pods = await cluster.list("Pod", self._newest(found))
+        pods = await cluster.list("Pod", _newest(found))
         failure = self._failure(found, pods)
         if failure is not None and not (found.get("status") or {}).get("availableReplicas"):
             return self._status_of(found, DeploymentState.DEAD, failure)
@@ -347,14 +347,9 @@ class KubernetesDeployManager(DeployManager):
         if found is not None and _is_own(found):
             await cluster.delete(kind, name)
 
-    def _newest(self, found: Mapping[str, Any]) -> dict[str, str]:
-        """The labels of its pods of the newest version. Those of former versions may be failing still."""
-        labels: dict[str, str] = self._platform.template(found)["metadata"]["labels"]
-        return labels
-
     def _status_of(self, found: Mapping[str, Any], state: DeploymentState, reason: str | None) -> DeploymentStatus:
         metadata = found["metadata"]
-        [container] = self._platform.template(found)["spec"]["containers"]
+        [container] = found["spec"]["template"]["spec"]["containers"]
         return DeploymentStatus(
             deploy_id=metadata["name"],
             state=state,
@@ -383,6 +378,12 @@ class KubernetesDeployManager(DeployManager):
 
 def _labels(name: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": name, "app.kubernetes.io/managed-by": MANAGED_BY}
+
+
+def _newest(found: Mapping[str, Any]) -> dict[str, str]:
+    """The labels of its pods of the newest version. Those of former versions may be failing still."""
+    labels: dict[str, str] = found["spec"]["template"]["metadata"]["labels"]
+    return labels
 
 
 def _label(item: Mapping[str, Any], name: str) -> str | None:

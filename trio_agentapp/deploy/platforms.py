@@ -43,14 +43,9 @@ class Platform:
             raise ConfigurationError("--scale-to-zero is for Knative; a Deployment has one pod at least")
         return manifests(work)
 
-    def template(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """The template of its pods."""
-        template: dict[str, Any] = found["spec"]["template"]
-        return template
-
     def grace_period(self, found: Mapping[str, Any]) -> int:
         """Seconds that a pod has to end."""
-        return int(self.template(found)["spec"].get("terminationGracePeriodSeconds", 30))
+        return int(found["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30))
 
     def url(self, found: Mapping[str, Any]) -> str:
         """The URL inside the cluster."""

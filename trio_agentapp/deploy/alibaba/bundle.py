@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import ConfigurationError, DeployError
-from ..own_wheel import own_files, own_metadata
 from ..packaging import CODE, BuildContext, build_context
 from ..records import KEPT, Records
-from ..wheels import write_wheel
+from ..wheels import own_files, own_metadata, write_wheel
 
 if TYPE_CHECKING:
     from ...app import AgentApp
