@@ -82,17 +82,17 @@ def cloud_manager(
     """
     import attrs
 
-    from ..deploy import alibaba
+    from .. import deploy
 
     given = {"region_id": region, "cpu": cpu, "memory": memory}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     match platform:
         case "agentrun":
-            runtime = attrs.evolve(alibaba.AgentRunConfig.from_env(), **changes)
-            return alibaba.AgentRunDeployManager(
+            runtime = attrs.evolve(deploy.AgentRunConfig.from_env(), **changes)
+            return deploy.AgentRunDeployManager(
                 agentrun_config=runtime, **options
             ), f"agentrun:{runtime.region_id}/"
         case "fc":
-            function = attrs.evolve(alibaba.FCConfig.from_env(), **changes)
-            return alibaba.FCDeployManager(fc_config=function, **options), f"fc:{function.region_id}/"
-    return alibaba.ModelstudioDeployManager(**options), "modelstudio:"
+            function = attrs.evolve(deploy.FCConfig.from_env(), **changes)
+            return deploy.FCDeployManager(fc_config=function, **options), f"fc:{function.region_id}/"
+    return deploy.ModelstudioDeployManager(**options), "modelstudio:"

@@ -1,18 +1,18 @@
 """Puts an app somewhere: a thread of this process, a process of its own, a cluster, or a cloud."""
 
 from ..protocol.deployment import Deployment, DeploymentMode, DeploymentState, DeploymentStatus
-from .alibaba import (
+from .alibaba.agentrun import AgentRunDeployManager
+from .alibaba.configs import (
     AgentRunConfig,
-    AgentRunDeployManager,
     FCConfig,
-    FCDeployManager,
     LogConfig,
     ModelstudioConfig,
-    ModelstudioDeployManager,
     NetworkConfig,
     OSSConfig,
     VPCConfig,
 )
+from .alibaba.fc import FCDeployManager
+from .alibaba.modelstudio import ModelstudioDeployManager
 from .cluster import K8sConfig
 from .images import RegistryConfig
 from .knative import KnativeDeployManager

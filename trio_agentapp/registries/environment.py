@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..abc import AgentRegistry
 from ..errors import ConfigurationError
@@ -98,7 +99,8 @@ def _redis(url: str | None, prefix: str) -> AgentRegistry:
 def _nacos(values: Mapping[str, str]) -> AgentRegistry:
     from .nacos import NacosRegistry
 
-    return NacosRegistry(**{name: values.get(f"NACOS_{name.upper()}", "") for name in NACOS})
+    arguments: dict[str, Any] = {name: values.get(f"NACOS_{name.upper()}", "") for name in NACOS}
+    return NacosRegistry(**arguments)
 
 
 def _dns_sd() -> AgentRegistry:

@@ -14,7 +14,6 @@ from ...errors import DeployError
 from ...protocol.deployment import DeploymentStatus
 from ..asyncio_bridge import run_trio
 from .agentrun_service import AgentRunService
-from .bundle import checked_name
 from .configs import AgentRunConfig, OSSConfig
 from .manager import DEPLOY_TIMEOUT, ArchiveDeployManager, ArchiveDeployment
 from .source import Source
@@ -94,18 +93,15 @@ class AgentRunDeployManager(ArchiveDeployManager[AgentRunService, AgentRunDeploy
 
         refuse_deploy_options(self, others)
         given = Source(app, entrypoint, project_dir, external_whl_path)
-        name = checked_name(deploy_name or given.name)
-        variables = dict(environment or {})
         making = partial(
             self._deploy,
-            None if skip_upload else partial(self._service, variables.values()),
             given,
-            name,
+            deploy_name or given.name,
             agentrun_id,
-            variables,
+            dict(environment or {}),
             publish,
-            requirements=requirements,
-            allowed=allowed,
+            skip_upload,
+            {"requirements": requirements, "allowed": allowed},
         )
         return await run_trio(making)
 

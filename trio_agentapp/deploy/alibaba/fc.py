@@ -13,7 +13,6 @@ import trio
 from ...errors import DeployError
 from ...protocol.deployment import DeploymentStatus
 from ..asyncio_bridge import run_trio
-from .bundle import checked_name
 from .configs import FCConfig, OSSConfig
 from .fc_service import FCService
 from .manager import DEPLOY_TIMEOUT, ArchiveDeployManager, ArchiveDeployment
@@ -94,18 +93,16 @@ class FCDeployManager(ArchiveDeployManager[FCService, FCDeployment]):
 
         refuse_deploy_options(self, others)
         given = Source(app, entrypoint, project_dir, external_whl_path)
-        name = checked_name(function_name or deploy_name or given.name)
-        variables = dict(environment or {})
         making = partial(
             self._deploy,
-            None if skip_upload else partial(self._service, variables.values(), anonymous=anonymous),
             given,
-            name,
+            function_name or deploy_name or given.name,
             function_name,
-            variables,
+            dict(environment or {}),
             publish,
-            requirements=requirements,
-            allowed=allowed,
+            skip_upload,
+            {"requirements": requirements, "allowed": allowed},
+            anonymous=anonymous,
         )
         return await run_trio(making)
 

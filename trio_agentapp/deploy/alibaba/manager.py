@@ -18,7 +18,7 @@ from ...protocol.deployment import Deployment, DeploymentState, DeploymentStatus
 from ..asyncio_bridge import run_trio
 from .archive import archive_of
 from .bucket import Bucket
-from .bundle import builds_folder
+from .bundle import builds_folder, checked_name
 from .calls import Uncertain, wait_until
 from .configs import OSSConfig
 from .service import PORT, Service, is_own
@@ -114,21 +114,22 @@ class ArchiveDeployManager(DeployManager, Generic[S, D]):
 
     async def _deploy(
         self,
-        service_of: Callable[[], S] | None,
         given: Source,
         name: str,
         former_id: str | None,
         environment: Mapping[str, str],
         publish: bool,
-        **packaging: Any,
+        skip_upload: bool,
+        packaging: Mapping[str, Any],
+        **options: Any,
     ) -> D:
-        """Make or update the resource, and wait for it. `service_of`: makes the service; None to send nothing."""
-        folder = builds_folder(self.build_root)
-        if service_of is None:
+        """Make or update the resource, and wait for it. `options` are those of `_service`."""
+        name, folder = checked_name(name), builds_folder(self.build_root)
+        if skip_upload:
             wheel, archive = await self._package(given, name, folder, packaging)
             return self._done("", name, "", wheel, str(archive), None)
         # What needs no package comes first: a wrong key is found in a second, and packing takes a minute.
-        service = service_of()
+        service = self._service(environment.values(), **options)
         bucket = Bucket(self.oss_config, service.config.region_id, service.extra)
         before = await self._before(service, name, former_id)
         wheel, archive = await self._package(given, name, folder, packaging)
