@@ -34,7 +34,7 @@ from .progress import steps
 from .terminal import write, write_json
 
 if TYPE_CHECKING:
-    from ..deploy.manifests import Workload
+    from ..deploy.workload import Workload
 
 __all__ = ["knative", "kruise", "k8s"]
 
@@ -159,7 +159,7 @@ def _deploy(
     )
     kind = cluster_manager(cluster)
     if dry_run:
-        from ..deploy.workload_of import workload_of
+        from ..deploy.workload import workload_of
 
         work, _build = workload_of(None, source, environment, complete, registry)
         _print(work, kind.manifests(work), list(environment), as_json)
@@ -186,7 +186,7 @@ def _deploy(
 
 def _print(work: Workload, objects: Sequence[dict[str, Any]], variables: list[str], as_json: bool) -> None:
     from ..deploy.manifests import as_yaml
-    from ..deploy.workload_of import environment_secret
+    from ..deploy.workload import environment_secret
 
     if as_json:
         write_json({"apiVersion": "v1", "kind": "List", "items": objects})

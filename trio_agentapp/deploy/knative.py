@@ -7,9 +7,10 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from .kubernetes import KubernetesDeployManager
-from .manifests import USER, Workload, container_of, object_of, placement_of, service_account, template_of
+from .manifests import USER, container_of, object_of, placement_of, service_account, template_of
 from .platforms import Platform, condition_of
 from .pods import pods_pending
+from .workload import Workload
 
 __all__ = ["KNATIVE", "KnativeDeployManager"]
 

@@ -17,11 +17,11 @@ from ..protocol.deployment import Deployment, DeploymentState, DeploymentStatus
 from .asyncio_bridge import run_trio
 from .cluster import Cluster, Conflict, K8sConfig, kind_of
 from .images import ImageBuild, RegistryConfig
-from .manifests import MANAGED_BY, PLATFORM, Workload
+from .manifests import MANAGED_BY, PLATFORM
 from .platforms import DEPLOYMENTS, Platform
 from .pods import hopeless
 from .records import Records
-from .workload_of import environment_secret, workload_of
+from .workload import Workload, environment_secret, workload_of
 
 if TYPE_CHECKING:
     from ..app import AgentApp

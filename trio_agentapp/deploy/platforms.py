@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import ConfigurationError
-from .manifests import Workload, manifests
+from .manifests import manifests
 from .pods import pods_pending
+from .workload import Workload
 
 __all__ = ["DEPLOYMENTS", "Platform", "condition_of"]
 
