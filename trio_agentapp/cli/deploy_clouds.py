@@ -13,7 +13,8 @@ from .deployers import cloud_manager
 from .environment import given_variables
 from .exits import ExitCode, say
 from .options import Allow, App, AsJson, Entrypoint, Env, EnvFile, IndexUrl, Requirement, chosen, variant
-from .terminal import write, write_json
+from .status import show_ready
+from .terminal import write
 
 __all__ = ["agentrun", "fc", "modelstudio"]
 
@@ -96,17 +97,14 @@ def _deploy(
         **options,
     )
     done = trio.run(deploying)
-    if as_json:
-        write_json(done)
+    target = f"{place}{done.deploy_id}"
+    if as_json or not (skip_upload or cloud == "modelstudio"):
+        show_ready(app, done, target, as_json=as_json)
     elif skip_upload:
         say("The package was made. Nothing was sent.")
         write(str(getattr(done, "artifact_url", None) or getattr(done, "wheel_path", "")))
     else:
-        target = f"{place}{done.deploy_id}"
-        if cloud == "modelstudio":
-            say(f"{app} is published; see {done.url}")
-        else:
-            say(f"{app} is ready on {done.url} (trio-agentapp stop {target} stops it)")
+        say(f"{app} is published; see {done.url}")
         write(target)
     return ExitCode.OK
 

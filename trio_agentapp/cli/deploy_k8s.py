@@ -31,6 +31,7 @@ from .options import (
     variant,
 )
 from .progress import steps
+from .status import show_ready
 from .terminal import write, write_json
 
 if TYPE_CHECKING:
@@ -175,12 +176,7 @@ def _deploy(
     with steps(silent=as_json) as report:
         manager = kind(place, registry, deploy_timeout=deploy_timeout, report=report)
         done = trio.run(partial(manager.deploy, entrypoint=source, environment=environment, **complete))
-    if as_json:
-        write_json(done)
-    else:
-        target = f"{cluster}:{place.k8s_namespace}/{done.deploy_id}"
-        say(f"{app} is ready on {done.url} (trio-agentapp stop {target} stops it)")
-        write(target)
+    show_ready(app, done, f"{cluster}:{place.k8s_namespace}/{done.deploy_id}", as_json=as_json)
     return ExitCode.OK
 
 

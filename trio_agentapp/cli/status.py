@@ -16,9 +16,9 @@ from .target import deployments, is_url, new_client, url_of
 from .terminal import write, write_json, write_table
 
 if TYPE_CHECKING:
-    from ..protocol.deployment import DeploymentStatus
+    from ..protocol.deployment import Deployment, DeploymentStatus
 
-__all__ = ["list_deployments", "show", "status"]
+__all__ = ["list_deployments", "show", "show_ready", "status"]
 
 
 def status(
@@ -90,6 +90,15 @@ def show(seen: DeploymentStatus, *, as_json: bool, write: Callable[[str], None] 
     reason = f": {seen.reason}" if seen.reason else ""
     where = f" at {seen.url}" if seen.url else ""
     write(f"{seen.deploy_id}{name}{where} is {seen.state.value}{reason}")
+
+
+def show_ready(app: str, done: Deployment, target: str, *, as_json: bool) -> None:
+    """Print a deployment that is ready; on stdout only what scripts need: JSON, or its target."""
+    if as_json:
+        write_json(done)
+        return
+    say(f"{app} is ready on {done.url} (trio-agentapp stop {target} stops it)")
+    write(target)
 
 
 def _age(since: float) -> str:

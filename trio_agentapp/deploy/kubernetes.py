@@ -132,7 +132,7 @@ class KubernetesDeployManager(DeployManager):
         url = self._platform.url(made)
         if work.ingress_host is not None:
             url = f"{'https' if work.tls_secret else 'http'}://{work.ingress_host}"
-        return Deployment(deploy_id=work.name, url=url, mode=self._platform.mode, pid=0)
+        return Deployment(deploy_id=work.name, url=url, mode=self._platform.mode)
 
     async def _roll_out(
         self,

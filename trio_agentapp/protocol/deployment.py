@@ -37,7 +37,8 @@ class Deployment:
     url: str
     """A URL for this machine, also if the service listens on all addresses."""
     mode: str
-    pid: int
+    pid: int = 0
+    """Of its process; 0 if it is elsewhere."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in attrs.fields_dict(type(self)):

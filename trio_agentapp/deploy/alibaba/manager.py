@@ -220,7 +220,6 @@ class ArchiveDeployManager(DeployManager, Generic[S, D]):
         return self._deployment(
             deploy_id=deploy_id,
             url=url,
-            pid=0,
             resource_name=name,
             version=version,
             console_url=self._console(deploy_id) if deploy_id else "",

@@ -152,7 +152,6 @@ class ModelstudioDeployManager(DeployManager):
             deploy_id=identifier,
             url=CONSOLE if identifier else "",
             mode=MODE,
-            pid=0,
             resource_name=name,
             wheel_path=str(wheel) if kept else "",
             workspace_id=self.modelstudio_config.workspace_id,
