@@ -3,6 +3,7 @@
 import ast
 import io
 import re
+import subprocess
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,11 @@ SUFFIXES = {".py", ".md", ".toml", ".lua", ".yml", ".yaml"}
 WITHOUT_SUFFIX = {"Makefile", "run", ".gitignore", ".editorconfig"}
 GENERATED = {"__pycache__", "build", "dist", "results"}
 HIDDEN_BUT_OURS = {".ci", ".gitignore", ".editorconfig", ".pre-commit-config.yaml"}
+TOP = {
+    *HIDDEN_BUT_OURS, "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "README.md", "bench",
+    "docs", "examples", "pyproject.toml", "tests", "trio_agentapp",
+}  # fmt: skip
+"""What stands beside each other at the top of the repository: a newcomer reads it first."""
 ASYNCIO_MAY_BE_USED_IN = {"frameworks", "tasks", "deploy"}
 
 # Put together at run time, so that this file does not contain what it forbids.
@@ -185,6 +191,13 @@ def test_the_files_are_found() -> None:
     names = {str(path.relative_to(ROOT)) for path in ALL}
     assert {"pyproject.toml", "Makefile", "README.md", ".ci/run", "trio_agentapp/errors.py"} <= names
     assert Path(__file__) in PYTHON
+
+
+def test_nothing_strays_into_the_top_level() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("this is not a checkout of git")
+    assert {name.partition("/")[0] for name in listed.stdout.splitlines()} == TOP
 
 
 @pytest.mark.parametrize("text", ["# TO" + "DO: later", "FIX" + "ME", "see X" + "XX."])

@@ -154,9 +154,10 @@ async def test_an_authenticate_hook_that_raises_denies(served: Served, caplog: p
 
 
 @pytest.mark.parametrize("answer", ["alice", True, {"user_id": "alice"}, 1, object])
-async def test_only_a_principal_is_one(served: Served, answer: Any) -> None:
+async def test_only_a_principal_is_one(served: Served, answer: Any, caplog: pytest.LogCaptureFixture) -> None:
     async with served(endless_app(authenticate=lambda request: answer)) as client:
         assert (await post(client, "/process", chat_body()))[0] == 401
+    assert f"must return a Principal or None, not {type(answer).__name__}" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

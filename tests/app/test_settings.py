@@ -13,7 +13,8 @@ import pytest
 import trio_agentapp
 from trio_agentapp import AgentApp, AgentAppError, CancelAfter
 from trio_agentapp.app.serving import address
-from trio_agentapp.app.settings import Settings, read_port, unknown_variables
+from trio_agentapp.app.settings import Settings
+from trio_agentapp.app.variables import read_port, unknown_variables
 from trio_agentapp.events import LocalEventStore
 
 

@@ -16,7 +16,9 @@ import httpx
 import pytest
 import trio
 
+from tests.certificates import Authority
 from trio_agentapp import AgentApp
+from trio_agentapp.auth import ClientCertificates
 from trio_agentapp.deploy import DeploymentState, LocalDeployManager
 from trio_agentapp.deploy.processes import Identity
 from trio_agentapp.errors import ConfigurationError, DeployError
@@ -235,18 +237,27 @@ async def test_a_module_of_a_package(tmp_path: Path, detached) -> None:
 
 
 async def test_tls(program: Path, tmp_path: Path, detached) -> None:
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    make = (
-        f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=agent.test -keyout {key} -out {certificate}"
-    )
-    await trio.run_process(make.split(), capture_stdout=True, capture_stderr=True)
+    authority = Authority(tmp_path)
+    stranger = Authority(tmp_path, "other").issue("stranger")
+    server = authority.server()
+    files = {"certfile": server.cert, "keyfile": server.key, "ca_certs": authority.cert}
     for mode in ("daemon_thread", MODE):
-        deployment = await detached.deploy(entrypoint=str(program), mode=mode, certfile=certificate, keyfile=key)
+        deployment = await detached.deploy(entrypoint=str(program), mode=mode, **files, cert_reqs="optional")
         assert deployment.url.startswith("https://127.0.0.1:")
         assert (await detached.status(deployment.deploy_id)).state is DeploymentState.READY
+        async with httpx.AsyncClient(verify=authority.context(stranger)) as http:
+            with pytest.raises(httpx.ReadError):
+                await http.get(deployment.url.replace("127.0.0.1", "localhost"))
         await detached.stop(deployment.deploy_id)
         with pytest.raises(ConfigurationError, match="certfile: 'nowhere' cannot be read: No such file"):
-            await detached.deploy(entrypoint=str(program), mode=mode, certfile="nowhere", keyfile=key)
+            await detached.deploy(entrypoint=str(program), mode=mode, certfile="nowhere", keyfile=server.key)
+        with pytest.raises(ConfigurationError, match="set cert_reqs='optional', and authenticate=ClientCertif"):
+            await detached.deploy(entrypoint=str(program), mode=mode, **files)
+
+
+async def test_an_app_that_needs_certificates(detached) -> None:
+    with pytest.raises(ConfigurationError, match="does not ask clients for certificates"):
+        await detached.deploy(AgentApp(authenticate=ClientCertificates()), mode="daemon_thread")
 
 
 async def test_several_workers_need_a_shared_backend(program: Path, detached) -> None:

@@ -18,7 +18,7 @@ import trio.testing
 
 from trio_agentapp import AgentApp, Run, RunState, StopReceipt, errors
 from trio_agentapp.app import Settings
-from trio_agentapp.app.settings import PREFIX
+from trio_agentapp.app.variables import PREFIX
 from trio_agentapp.frameworks.asyncio_run import AsyncioRun
 from trio_agentapp.interrupts.redis import RedisInterruptBackend
 from trio_agentapp.protocol.content import CONTENT_TYPES, FIELDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -43,11 +44,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
             flags: tuple[str, ...] = (),
             env: dict[str, str] | None = None,
             ready: bool = True,
+            tls: ssl.SSLContext | None = None,
             **options: Any,
         ) -> Server:
             folder = tmp_path / str(len(list(tmp_path.iterdir())))
             folder.mkdir()
-            server = Server(agent, way, folder, {"AGENT_OPTIONS": json.dumps(options), **(env or {})}, flags)
+            server = Server(agent, way, folder, {"AGENT_OPTIONS": json.dumps(options), **(env or {})}, flags, tls)
             stack.callback(server.kill)
             if ready:
                 server.wait_ready()

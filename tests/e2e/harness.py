@@ -10,6 +10,7 @@ import re
 import secrets
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ import trio
 
 AGENTS = Path(__file__).parent / "agents"
 WAYS = ("run", "hypercorn")
-READY = re.compile(r"ready on http://127\.0\.0\.1:(\d+) \(Ctrl-C")
+READY = re.compile(r"ready on https?://127\.0\.0\.1:(\d+) \(Ctrl-C")
 TERMINAL = ("completed", "failed", "canceled", "rejected")
 
 TIMEOUT = 15.0
@@ -48,9 +49,16 @@ class Server:
     """One agent in its own process group: `way` is "run" (app.run) or "hypercorn" (the bare command)."""
 
     def __init__(
-        self, agent: str, way: str, folder: Path, env: dict[str, str], flags: tuple[str, ...] = ()
+        self,
+        agent: str,
+        way: str,
+        folder: Path,
+        env: dict[str, str],
+        flags: tuple[str, ...] = (),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.way = way
+        self._tls = tls
         self.folder = folder
         self.port = 0
         self._log = folder / "log"
@@ -103,7 +111,8 @@ class Server:
 
     def _ready_at(self, path: str) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 2) as sock:
+            sock = socket.create_connection(("127.0.0.1", self.port), 2)
+            with self._tls.wrap_socket(sock, server_hostname="localhost") if self._tls else sock as sock:
                 sock.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
                 return sock.recv(100).startswith(b"HTTP/1.1 200")
         except OSError:

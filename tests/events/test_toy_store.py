@@ -123,6 +123,16 @@ class NeverUnknown(ToyEventStore):
         return await super().extent(key, run_id) or Extent(first=0, end=0, ended=False)
 
 
+class AsyncKeep(ToyEventStore):
+    async def keep(self, key: SessionKey, run_id: str, events: Sequence[Event]) -> None:  # type: ignore[override]
+        super().keep(key, run_id, events)
+
+
+class Full(ToyEventStore):
+    def keep(self, key: SessionKey, run_id: str, events: Sequence[Event]) -> None:
+        raise OSError("no space left")
+
+
 class Slow(ToyEventStore):
     async def extent(self, key: SessionKey, run_id: str) -> Extent | None:
         await trio.sleep_forever()
@@ -140,6 +150,7 @@ class Slow(ToyEventStore):
         (Sparse, "a_long_run_is_read_in_batches_without_gaps"),
         (Emptying, "keeping_changes_nothing_of_the_caller"),
         (TextOnly, "an_ended_run_is_read_as_it_was"),
+        (AsyncKeep, "an_ended_run_is_read_as_it_was"),
         (NeverUnknown, "an_unknown_run_has_no_events"),
         (Slow, "an_unknown_run_has_no_events"),
     ],
@@ -154,11 +165,18 @@ def named(question: str):
 
 
 class Shown(ToySink):
-    """Shows events a moment before it stores them."""
+    """Shows events before it stores them; readers on other nodes have some turns in between."""
+
+    waiting: Sequence[Event] = ()
 
     def put(self, events: Sequence[Event]) -> None:
+        self.waiting = events
         self.show(events)
-        trio.lowlevel.current_trio_token().run_sync_soon(self.stored.extend, events)
+
+    async def flush(self) -> None:
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+        self.stored += self.waiting
 
 
 class Talkative(ToySink):
@@ -249,6 +267,22 @@ async def test_a_run_is_read_after_its_end(autojump_clock: MockClock) -> None:
         numbers = await numbers_of(reader)
         assert numbers == list(range(len(store.events[run.key, run.run_id])))
         assert len(numbers) > 3
+
+
+async def test_a_store_that_raises_does_not_harm_the_run(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    registry = RunRegistry(LocalInterruptBackend(), store=Full(), node_id="node-1")
+    async with registry.open():
+        run = Run(run_id=new_run_id(), key=SessionKey("ann", new_session_id()))
+        await registry.start(run, Handler(Script(say("a"))), {"run": run, "msgs": []}, strategy="reject")
+        await run.ended.wait()
+    failures = [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
+    assert [record.getMessage() for record in failures] == [
+        f"run {run.run_id}: its events could not be kept by Full"
+    ]
+    assert f"run {run.run_id} has ended: FINISHED" in caplog.text
 
 
 async def test_a_live_run_is_read_on_another_node(autojump_clock: MockClock) -> None:

@@ -13,8 +13,7 @@ import attrs
 import trio
 
 from trio_agentapp.abc import EventSink, EventStore, Extent, Lease, Renewal
-from trio_agentapp.protocol.events import Event, ResponseEvent
-from trio_agentapp.protocol.ids import SessionKey
+from trio_agentapp.protocol import Event, ResponseEvent, SessionKey
 
 Place = tuple[SessionKey, str]
 

@@ -86,7 +86,7 @@ class TombstonesWithoutRunAlone(LocalInterruptBackend):
 
 class OneTombstoneForAllUsers(LocalInterruptBackend):
     def _leave_tombstone(self, key, run_id, user_id):
-        for left in self._lone_tombstones.values():
+        for left in self._lone_tombstones.by_user.values():
             left.pop(run_id, None)
         return super()._leave_tombstone(key, run_id, user_id)
 

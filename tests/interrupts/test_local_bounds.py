@@ -23,7 +23,7 @@ from trio_agentapp.abc import (
     StopSignal,
     Taken,
 )
-from trio_agentapp.interrupts import LocalInterruptBackend, local
+from trio_agentapp.interrupts import LocalInterruptBackend, local, tombstones
 from trio_agentapp.protocol.ids import SessionKey
 from trio_agentapp.protocol.lifecycle import Cause, Ending, RunRecord, RunState, SessionStatus
 
@@ -81,7 +81,7 @@ async def test_a_session_keeps_16_tombstones_the_newest(backend: LocalInterruptB
 async def test_stops_by_run_alone_are_bounded(
     backend: LocalInterruptBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "MAX_LONE_TOMBSTONES", 3)
+    monkeypatch.setattr(tombstones, "MAX_LONE_TOMBSTONES", 3)
     for number in range(4):
         await backend.request_stop(None, f"run-{number}")
     assert isinstance(await backend.claim(lease_of("run-3")), Ended)
@@ -91,19 +91,19 @@ async def test_stops_by_run_alone_are_bounded(
 async def test_a_user_who_stops_unknown_runs_drops_no_stop_of_another(
     backend: LocalInterruptBackend, monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
 ) -> None:
-    monkeypatch.setattr(local, "MAX_LONE_TOMBSTONES", 3)
-    monkeypatch.setattr(local, "MAX_LONE_USERS", 2)
+    monkeypatch.setattr(tombstones, "MAX_LONE_TOMBSTONES", 3)
+    monkeypatch.setattr(tombstones, "MAX_LONE_USERS", 2)
     await backend.request_stop(None, "run-of-u", user_id=KEY.user_id)
     for number in range(100):
         await backend.request_stop(None, f"unknown-{number}", user_id="flood")
-    assert [*map(len, backend._lone_tombstones.values())] == [1, 3]
+    assert [*map(len, backend._lone_tombstones.by_user.values())] == [1, 3]
     assert isinstance(await backend.claim(lease_of("run-of-u")), Ended)
     # A third user: the one that stopped first is forgotten. After a minute all are.
     await backend.request_stop(None, "run-1", user_id="third")
-    assert [*backend._lone_tombstones] == ["flood", "third"]
+    assert [*backend._lone_tombstones.by_user] == ["flood", "third"]
     mock_clock.jump(61)
     await backend.request_stop(None, "run-1", user_id="fourth")
-    assert [*backend._lone_tombstones] == ["fourth"]
+    assert [*backend._lone_tombstones.by_user] == ["fourth"]
 
 
 async def test_a_record_is_kept_for_ten_minutes(backend: LocalInterruptBackend, mock_clock: MockClock) -> None:

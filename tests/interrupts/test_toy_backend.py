@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import trio
 
 from trio_agentapp import AgentApp
 from trio_agentapp.abc import IdempotencyKeys, QuestionBoard, RunInbox, RunListing, RunWakeups, watching
-from trio_agentapp.errors import NotOffered
+from trio_agentapp.errors import ConfigurationError, NotOffered
 from trio_agentapp.protocol.lifecycle import RunState
 from trio_agentapp.testing import check_interrupt_backend
 from trio_agentapp.testing.conformance import offers
@@ -21,6 +22,20 @@ from .toy_backend import ToyBackend
 async def test_a_minimal_backend_passes(autojump_clock: trio.testing.MockClock) -> None:
     not_offered = await check_interrupt_backend(lambda: nullcontext(ToyBackend()))
     assert not_offered == [question.__name__ for question in offers.QUESTIONS]
+
+
+@pytest.mark.parametrize("make", [ToyBackend, ToyBackend()], ids=("class", "object"))
+async def test_what_opens_no_backend_is_refused(make: Any) -> None:
+    with pytest.raises(TypeError, match=r"@contextlib\.asynccontextmanager"):
+        await check_interrupt_backend(make)
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"), [(ToyBackend, "the class ToyBackend; pass an object"), ("redis://", "interrupt_redis_url")]
+)
+def test_what_an_app_cannot_take(given: Any, hint: str) -> None:
+    with pytest.raises(ConfigurationError, match=hint):
+        AgentApp(interrupt_backend=given)
 
 
 async def test_what_a_minimal_backend_does_not_offer() -> None:

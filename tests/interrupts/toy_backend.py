@@ -25,8 +25,7 @@ from trio_agentapp.abc import (
     StopSignal,
     Taken,
 )
-from trio_agentapp.protocol.ids import SessionKey
-from trio_agentapp.protocol.lifecycle import Cause, Ending, RunRecord, SessionStatus
+from trio_agentapp.protocol import Cause, Ending, RunRecord, SessionKey, SessionStatus
 
 
 class ToyBackend(BaseInterruptBackend):

@@ -76,7 +76,7 @@ def test_kinds() -> None:
     wanted = {"valkey", "redis6"} if sys.version_info < (3, 12) else {"valkey"}
     assert wanted <= set(installed_kinds())
     assert os.access(executable_of("valkey"), os.X_OK)
-    with pytest.raises(FileNotFoundError, match="no-such-kind"):
+    with pytest.raises(FileNotFoundError, match=r"'no-such-kind' .* a kind is one of valkey, redis6, debian"):
         executable_of("no-such-kind")
 
 

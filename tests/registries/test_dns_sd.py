@@ -146,4 +146,4 @@ def test_without_its_library() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     needs = "DnsSdRegistry needs a library that is not installed: pip install 'trio-agentapp[dns-sd]'"
-    assert answer.stdout.splitlines() == [needs, f"A2A_REGISTRY_TYPE names dns-sd: {needs}"]
+    assert answer.stdout.splitlines() == [needs, f"A2A_REGISTRY_TYPE is dns-sd, and cannot be used: {needs}"]

@@ -125,7 +125,7 @@ async def test_a_closed_reader_raises_and_leaves(autojump_clock) -> None:
     events = filled(1)
     left = []
     with events.subscribe(0) as reader:
-        reader.on_close(lambda: left.append(1))
+        reader.on_close = lambda: left.append(1)
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
@@ -137,7 +137,7 @@ async def test_a_closed_reader_raises_and_leaves(autojump_clock) -> None:
                 await reader.receive()
     reader.close()
     assert left == [1]
-    assert not events.has_readers
+    assert not events.reader_count
     assert not events._parked
     with pytest.raises(trio.ClosedResourceError):
         await reader.receive()
@@ -321,5 +321,5 @@ async def read_at_random(dice: random.Random) -> None:
                 assert each == position
                 position += 1
         assert position == max(events.end, after + 1)
-    assert not events.has_readers
+    assert not events.reader_count
     assert not events._parked

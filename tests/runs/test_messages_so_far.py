@@ -25,7 +25,7 @@ async def test_messages_of_a_long_run_that_have_left_the_log() -> None:
                     asked += 1
                     if asked == 2:
                         break
-                    app._open().registry.find("run-long-1").give_input(Message(role="user", content="yes"))
+                    app._open().registry.find("run-long-1").input.give(Message(role="user", content="yes"))
             run = app._open().registry.find("run-long-1")
             assert run.log.first > 0
             kinds = [each.type for each in await access.messages_so_far(Caller(None), "run-long-1")]

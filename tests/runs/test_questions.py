@@ -61,7 +61,7 @@ async def test_a_text_is_the_answer(autojump_clock, house: House) -> None:
     question = await asked_of(run)
     assert question["question"] == "Which city?"
     assert (question["name"], question["schema"], question["expires_at"]) == ("input", None, None)
-    assert run.give_input(said("Rome"))
+    assert run.input.give(said("Rome"))
     await run.ended.wait()
     assert how(run) == ("FINISHED", "returned")
     assert (got[0].value, str(got[0]), got[0].approved) == ("Rome", "Rome", False)
@@ -85,7 +85,7 @@ async def test_an_approval(autojump_clock, house: House, given: dict[str, Any], 
     run = await house.start(asking(got, "Delete it?", schema=bool))
     question = await asked_of(run)
     assert (question["name"], question["schema"]) == ("approval", {"type": "boolean"})
-    run.give_input(answer_to(question["id"], **given))
+    run.input.give(answer_to(question["id"], **given))
     await run.ended.wait()
     assert got[0].approved is approved
     replies = [event for event in await events_of(run) if getattr(event, "type", "") == "mcp_approval_response"]
@@ -113,12 +113,12 @@ async def test_a_wrong_answer_is_asked_for_again(
     got: list[Answer] = []
     run = await house.start(asking(got, "What?", schema=schema))
     question = await asked_of(run)
-    run.give_input(answer_to(question["id"], answer=wrong))
+    run.input.give(answer_to(question["id"], answer=wrong))
     again = await asked_of(run, 1)
     assert again["id"] == question["id"]
     assert again["fault"]
     assert "fault" not in question
-    run.give_input(answer_to(question["id"], answer=right))
+    run.input.give(answer_to(question["id"], answer=right))
     await run.ended.wait()
     assert got[0].value == value
 
@@ -130,9 +130,9 @@ async def test_an_answer_that_cannot_be_repeated(autojump_clock, house: House) -
     deep: Any = "x"
     for _ in range(300):
         deep = [deep]
-    run.give_input(answer_to(question["id"], answer=deep))
+    run.input.give(answer_to(question["id"], answer=deep))
     assert "deep" in (await asked_of(run, 1))["fault"]
-    run.give_input(answer_to(question["id"], answer="flat"))
+    run.input.give(answer_to(question["id"], answer="flat"))
     await run.ended.wait()
     assert got[0].value == "flat"
 
@@ -151,13 +151,13 @@ async def test_answers_find_their_questions(autojump_clock, house: House) -> Non
 
     run = await house.start(ask)
     first, second = await asked_of(run), await asked_of(run, 1)
-    assert run.expects(answer_to(second["id"], answer=2))
-    run.give_input(answer_to(second["id"], answer=2))
-    run.give_input(answer_to(second["id"], answer="too late"))
-    run.give_input(said("plain text goes to the oldest open question"))
+    assert run.input.expects(answer_to(second["id"], answer=2))
+    run.input.give(answer_to(second["id"], answer=2))
+    run.input.give(answer_to(second["id"], answer="too late"))
+    run.input.give(said("plain text goes to the oldest open question"))
     await run.ended.wait()
     assert got == {first["question"]: "plain text goes to the oldest open question", second["question"]: 2}
-    assert not run.expects(answer_to(first["id"], answer=1))
+    assert not run.input.expects(answer_to(first["id"], answer=1))
 
 
 async def test_input_without_an_open_question_is_received(autojump_clock, house: House) -> None:
@@ -169,10 +169,10 @@ async def test_input_without_an_open_question_is_received(autojump_clock, house:
 
     run = await house.start(ask)
     question = await asked_of(run)
-    run.give_input(said("yes"))
+    run.input.give(said("yes"))
     await trio.sleep(0.1)
-    run.give_input(answer_to(question["id"], answer="an answer to a closed question is dropped"))
-    run.give_input(said("more"))
+    run.input.give(answer_to(question["id"], answer="an answer to a closed question is dropped"))
+    run.input.give(said("more"))
     await run.ended.wait()
     assert got == ["yes", "more"]
 
@@ -230,8 +230,8 @@ async def test_what_cannot_be_asked(autojump_clock, house: House) -> None:
             with pytest.raises(RuntimeError, match="64"):
                 await run.ask("one more?")
             nursery.cancel_scope.cancel()
-        assert run.expects(said("x"))
-        assert run._questions == ()
+        assert run.input.expects(said("x"))
+        assert run.input.questions == ()
 
     assert how(await house.play(ask)) == ("FINISHED", "returned")
 
@@ -267,11 +267,11 @@ async def test_open_questions_are_posted_for_other_nodes_although_calls_fail(aut
         [shown] = board.posted[-1]
         assert (shown["id"], shown["name"], shown["schema"]) == (first["id"], "input", None)
         assert shown["question"] == "x" * 2000 + "…"
-        run.give_input(answer_to(first["id"], answer="00007"))
+        run.input.give(answer_to(first["id"], answer="00007"))
         second = await asked_of(run, 1)
         await trio.sleep(1)
         assert [each["id"] for each in board.posted[-1]] == [second["id"]]
-        run.give_input(answer_to(second["id"], approve=True))
+        run.input.give(answer_to(second["id"], approve=True))
         await trio.sleep(1)
         assert board.posted[-1] == []
         with trio.fail_after(10):

@@ -29,11 +29,11 @@ async def test_messages_come_in_order_and_wait_for_each_other(autojump_clock, ho
 
     run = await house.start(listen)
     began = trio.current_time()
-    run.give_input(message(0))
-    run.give_input(message(1))
+    run.input.give(message(0))
+    run.input.give(message(1))
     await trio.sleep(5.5)
-    run.give_input(message(2))
-    run.give_input(message(3))
+    run.input.give(message(2))
+    run.input.give(message(3))
     await run.ended.wait()
     assert [text for text, _ in got] == ["0", "1", "2", "3"]
     assert [round(at - began, 2) for _, at in got] == [0.0, 0.0, 5.5, 5.5]
@@ -46,9 +46,9 @@ async def test_as_many_messages_as_may_wait(autojump_clock, house: House) -> Non
             await run.receive()
 
     run = await house.start(listen)
-    assert all(run.give_input(message(number)) for number in range(MAX_INPUT))
-    assert not run.has_room_for_input
-    assert not run.give_input(message("too much"))
+    assert all(run.input.give(message(number)) for number in range(MAX_INPUT))
+    assert not run.input.has_room
+    assert not run.input.give(message("too much"))
     await run.ended.wait()
     assert how(run) == ("FINISHED", "returned")
 
@@ -65,12 +65,12 @@ async def test_a_stop_while_it_waits(autojump_clock, house: House) -> None:
 
 async def test_a_stopped_run_takes_no_message(autojump_clock, house: House) -> None:
     async def listen(run: Run) -> None:
-        run.give_input(message("left"))
+        run.input.give(message("left"))
         run.stopping.set()
         run.scope.cancel_scope.cancel()
         with pytest.raises(trio.Cancelled):
             await run.receive()
-        assert len(run._inbox) == 1
+        assert len(run.input._inbox) == 1
         await trio.sleep(1)
 
     run = await house.play(listen)
@@ -92,7 +92,7 @@ async def test_several_receivers_share_the_messages(autojump_clock, house: House
     await trio.sleep(0.3)
     began = trio.current_time()
     for number in range(3):
-        run.give_input(message(number))
+        run.input.give(message(number))
     await run.ended.wait()
     assert sorted(text for text, _ in got) == ["0", "1", "2"]
     assert all(at == began for _, at in got)

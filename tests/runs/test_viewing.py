@@ -17,7 +17,7 @@ from trio_agentapp.events import LocalEventStore
 from trio_agentapp.interrupts import LocalInterruptBackend
 from trio_agentapp.protocol.events import Event, ResponseEvent
 from trio_agentapp.protocol.lifecycle import Cause, RunRecord, RunState
-from trio_agentapp.runs import Gap, Run, Subscriber, drain, terminal_events, viewing
+from trio_agentapp.runs import Gap, Run, Subscriber, drain, follower, terminal_events, viewing
 from trio_agentapp.runs.viewing import Viewing
 from trio_agentapp.testing import Script, UnrulyBackend, say, wait
 
@@ -446,7 +446,7 @@ async def test_a_waiting_run_is_followed_from_its_first_event(autojump_clock) ->
 async def test_a_slow_reader_elsewhere_reads_from_the_store(
     autojump_clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(viewing, "RECENT_EVENTS", 4)
+    monkeypatch.setattr(follower, "RECENT_EVENTS", 4)
     store = SharedStore()
     async with open_nodes(store) as (here, there):
         run = await here.house.start(chat(40, pause=0.01))

@@ -22,6 +22,7 @@ from trio_agentapp.server.http_connection import HTTPConnection
 from trio_agentapp.server.launcher import imported_by_launcher, launch
 from trio_agentapp.server.lifespan import Lifespan
 from trio_agentapp.server.stream_body import StreamBody
+from trio_agentapp.server.tls import tls_files
 
 OPTIONS: dict[str, Any] = json.loads(os.environ.get("SAMPLE", "{}"))
 
@@ -319,8 +320,7 @@ if __name__ == "__main__":
             app,
             host=OPTIONS.get("host", "127.0.0.1"),
             port=OPTIONS.get("port", 0),
-            certfile=OPTIONS.get("certfile"),
-            keyfile=OPTIONS.get("keyfile"),
+            tls=tls_files(*(OPTIONS.get(name) for name in ("certfile", "keyfile", "ca_certs", "cert_reqs"))),
         )
     )
 elif imported_by_launcher():

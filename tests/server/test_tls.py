@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import Authority
 from trio_agentapp.errors import ConfigurationError
-from trio_agentapp.server.tls import tls_files
+from trio_agentapp.server.tls import TLS, tls_files, tls_of_environment
 
 NEW_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
 
@@ -27,20 +28,24 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pytest.skip("needs the openssl command")
     (folder / "both.pem").write_bytes((folder / "a.pem").read_bytes() + (folder / "a.key").read_bytes())
     (folder / "text.pem").write_text("hello")
+    Authority(folder).issue("leaf")
     (folder / "broken.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     return folder
 
 
 def test_files_that_fit(files: Path) -> None:
-    assert tls_files(None, None) == (None, None)
-    assert tls_files(files / "a.pem", str(files / "a.key")) == (str(files / "a.pem"), str(files / "a.key"))
+    assert tls_files(None, None) is None
+    assert tls_files(files / "a.pem", str(files / "a.key")) == TLS(str(files / "a.pem"), str(files / "a.key"))
     both = str(files / "both.pem")
-    assert tls_files(both, both) == (both, both)
+    assert tls_files(both, both) == TLS(both, both)
+    assert tls_files(both, both, files / "a.pem") == TLS(both, both, str(files / "a.pem"), "required")
+    assert tls_files(both, both, both, "optional") == TLS(both, both, both, "optional")
 
 
 def test_relative_paths_become_absolute(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(files)
-    assert tls_files("a.pem", "a.key") == (str(files / "a.pem"), str(files / "a.key"))
+    whole = TLS(str(files / "a.pem"), str(files / "a.key"), str(files / "b.pem"), "required")
+    assert tls_files("a.pem", "a.key", "b.pem") == whole
 
 
 @pytest.mark.parametrize(
@@ -66,6 +71,41 @@ def test_files_that_do_not(
     monkeypatch.chdir(files)
     with pytest.raises(ConfigurationError, match=re.escape(says)):
         tls_files(certfile, keyfile)
+
+
+@pytest.mark.parametrize(
+    ("ca_certs", "cert_reqs", "says"),
+    [
+        ("nowhere", None, "ca_certs: 'nowhere' cannot be read: No such file or directory"),
+        (".", None, "ca_certs: '.' cannot be read: Is a directory"),
+        ("text.pem", None, "ca_certs: 'text.pem' cannot be used: NO_CERTIFICATE_OR_CRL_FOUND; it must hold"),
+        ("broken.pem", None, "ca_certs: 'broken.pem' cannot be used"),
+        ("leaf.pem", None, "ca_certs: 'leaf.pem' holds no certificate of a CA"),
+        (None, "required", "cert_reqs was given without ca_certs"),
+        ("b.pem", "maybe", "cert_reqs must be required or optional, not 'maybe'"),
+    ],
+)
+def test_a_ca_that_cannot_be_used(
+    files: Path, monkeypatch: pytest.MonkeyPatch, ca_certs: str | None, cert_reqs: str | None, says: str
+) -> None:
+    monkeypatch.chdir(files)
+    with pytest.raises(ConfigurationError, match=re.escape(says)):
+        tls_files("a.pem", "a.key", ca_certs, cert_reqs)
+
+
+def test_a_ca_without_tls(files: Path) -> None:
+    with pytest.raises(ConfigurationError, match="ca_certs was given without certfile and keyfile"):
+        tls_files(None, None, files / "a.pem")
+
+
+def test_the_environment_counts_for_each_that_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CERTFILE", "KEYFILE", "CA_CERTS", "CERT_REQS"):
+        monkeypatch.delenv(f"AGENTAPP_{name}", raising=False)
+    given = {"certfile": "a.pem", "keyfile": None, "ca_certs": None, "cert_reqs": None}
+    assert tls_of_environment(given) == given
+    monkeypatch.setenv("AGENTAPP_CERTFILE", "b.pem")
+    monkeypatch.setenv("AGENTAPP_CA_CERTS", "ca.pem")
+    assert tls_of_environment(given) == {**given, "ca_certs": "ca.pem"}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 import trio
 
-from trio_agentapp.protocol.ids import SessionKey
+from trio_agentapp.protocol import SessionKey
 from trio_agentapp.stores import Record, Shelf, ShelvedSessions, ShelvedStates, Turn, surplus
 from trio_agentapp.testing import check_session_store, check_state_store
 

@@ -7,18 +7,15 @@ from .capabilities import Capability, IdempotencyKeys, QuestionBoard, RunInbox, 
 from .deployment import DeployManager
 from .events import EventSink, EventStore, Extent
 from .instruments import ClaimResult, Instrument, NodeFigures, RunEnd, RunFacts, TaskFacts
-from .interrupts import (
+from .interrupt_answers import (
     MAX_INPUT,
     MAX_QUEUED,
-    BaseInterruptBackend,
     Busy,
     Claim,
     Ended,
     Granted,
     InputAnswer,
     InputSignal,
-    Lease,
-    Place,
     Queued,
     QueueIsFull,
     Renewal,
@@ -29,6 +26,8 @@ from .interrupts import (
     StopSignal,
     Taken,
 )
+from .interrupts import BaseInterruptBackend
+from .lease import Lease, Place
 from .registries import A2ATransportsProperties, AgentCard, AgentDirectory, AgentRegistry, RegisteredAgent
 from .stores import SessionStore, StateStore
 from .tasks import TaskQueue

@@ -15,7 +15,9 @@ from typing import ClassVar, Self
 from ..errors import NotOffered
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import RunRecord
-from .interrupts import BaseInterruptBackend, InputAnswer, Lease
+from .interrupt_answers import InputAnswer
+from .interrupts import BaseInterruptBackend
+from .lease import Lease
 
 __all__ = ["Capability", "IdempotencyKeys", "QuestionBoard", "RunInbox", "RunListing", "RunWakeups", "watching"]
 

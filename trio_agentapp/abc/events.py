@@ -14,7 +14,8 @@ import trio
 from ..errors import NotOffered
 from ..protocol.events import Event
 from ..protocol.ids import SessionKey
-from .interrupts import Lease, Renewal
+from .interrupt_answers import Renewal
+from .lease import Lease
 
 __all__ = ["EventSink", "EventStore", "Extent"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, Never, TypeVar, Unpack, overload
+from typing import Any, Literal, Never, TypeVar, Unpack, overload
 
 import trio
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope, WebsocketScope
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from outcome import Error
 from quart import Response
 from quart.ctx import RequestContext, WebsocketContext
@@ -35,10 +35,9 @@ from ..protocol.events import Event
 from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.request import AgentRequest
-from ..protocol.trace_context import continued_trace
 from ..runs import Handler, stop_run
 from ..runs.asyncio_source import warn_of_cancelled_error
-from ..runs.containment import contain, unwrap
+from ..runs.containment import unwrap
 from ..server.http_connection import HTTPConnection
 from ..server.lifespan import NOT_ASGI, NOT_TRIO, Lifespan
 from ..server.problems import install_problems
@@ -47,14 +46,13 @@ from ..server.route_map import RouteMap
 from ..server.websocket_connection import WebSocketConnection
 from ..web.admin import AdminRoutes
 from ..web.chat import ChatPage
-from ..web.cors import CrossOrigin
 from ..web.hosts import AllowedHosts
 from ..web.identity import Gate
 from ..web.metrics import MetricsRoute
 from ..web.principals import address_name
-from ..web.proxies import Proxies
 from ..web.sse import release_watch
 from .deploy_options import check_deploy_options
+from .entrance import Entrance
 from .entrypoint import entrypoint_of
 from .hooks import LifeHooks
 from .instruments import instruments_of
@@ -66,7 +64,6 @@ from .mounting import (
     mount_admin,
     mount_chat,
     mount_health,
-    mount_metrics,
     mount_runs,
     mount_sessions,
     mount_socket,
@@ -75,9 +72,10 @@ from .mounting import (
 from .reminder import refuse_positional, remind_to_serve
 from .runtime import Parts, Runtime
 from .serving import run_app
-from .settings import Options, Settings, UnknownParameter, named_by_variable, unknown_variables
+from .settings import Options
 from .shown_settings import shown_settings
 from .tasks import AppTasks
+from .variables import UnknownParameter, named_by_variable, read_settings, unknown_variables
 from .wires import adapters_of
 
 __all__ = ["AgentApp"]
@@ -119,7 +117,7 @@ class AgentApp(RoutingApp):
 
     def _build(self, module: str, options: Options) -> None:
         refuse_fastapi_options(options, "AgentApp")
-        settings = self.settings = Settings.read(options)
+        settings = self.settings = read_settings(options)
         self._hooks = LifeHooks(settings)
         self.endpoints = Endpoints(cleanup_budget=settings.cleanup_budget, debug=settings.debug)
         super().__init__(module, static_folder=None)
@@ -145,8 +143,6 @@ class AgentApp(RoutingApp):
         self.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
         self.config["BODY_TIMEOUT"] = settings.read_timeout
         self.hosts = AllowedHosts(settings.allowed_hosts)
-        self._proxies = Proxies(settings.trusted_proxies, settings.root_path)
-        self._cross_origin = CrossOrigin(settings.cors_origins)
         self._requests = rate_limit("requests", settings.requests_per_second)
         gate = self._gate = Gate(
             settings.authenticate,
@@ -155,6 +151,7 @@ class AgentApp(RoutingApp):
             requests=self._requests,
         )
         self._instruments = instruments_of(self)
+        self._entrance = Entrance(self, settings, self.hosts, traces=self._instruments.tracing is not None)
         self._tasks = AppTasks(
             settings,
             gate,
@@ -348,6 +345,8 @@ class AgentApp(RoutingApp):
         *,
         certfile: str | os.PathLike[str] | None = None,
         keyfile: str | os.PathLike[str] | None = None,
+        ca_certs: str | os.PathLike[str] | None = None,
+        cert_reqs: Literal["required", "optional"] | None = None,
         workers: int = 1,
     ) -> None:
         """Serve until SIGTERM or Ctrl-C, then drain.
@@ -357,6 +356,9 @@ class AgentApp(RoutingApp):
 
         Host and port: the argument, else `HOST` and `PORT` of the environment, else 127.0.0.1:8090.
 
+        `certfile`, `keyfile`: for TLS, as PEM. `ca_certs`: the CA whose certificates clients must present, also as
+        PEM; with `cert_reqs="optional"` they may. `AGENTAPP_CERTFILE` and so on count for what is not given.
+
         Return after a clean end. Exit with 1 if the start failed or a crash ended the server. Do nothing while a
         launcher (hypercorn, the command line, Celery) imports the module.
         """
@@ -364,7 +366,8 @@ class AgentApp(RoutingApp):
 
         self.used = True
         if not imported_by_launcher():
-            run_app(self, host, port, certfile=certfile, keyfile=keyfile, workers=workers)
+            tls = {"certfile": certfile, "keyfile": keyfile, "ca_certs": ca_certs, "cert_reqs": cert_reqs}
+            run_app(self, host, port, **tls, workers=workers)
 
     async def deploy(self, deployer: DeployManager, **options: Any) -> Deployment:
         """Start a service of this app by `deployer`, and return when the service is ready.
@@ -460,14 +463,18 @@ class AgentApp(RoutingApp):
         if self.settings.admin_token is not None:
             mount_admin(self, self._admin_routes(self.settings.admin_token))
         if self._instruments.metrics is not None:
-            mount_metrics(self, MetricsRoute(self._instruments.metrics, self._gate, self.settings.admin_token))
+            metrics = MetricsRoute(self._instruments.metrics, self._gate, self.settings.admin_token)
+            add_builtin(self, "GET", "/metrics", view_of(metrics.page))
         if self._handler is not None:
             mount_runs(self, self.settings.endpoint_path, lambda: self._open().run_routes)
             mount_sessions(self, lambda: self._open().session_routes)
             mount_socket(self, lambda: self._open().sockets)
             self._tasks.mount_background(self)
             if self.settings.web_ui:
-                mount_chat(self, self._chat_page())
+                page = ChatPage(
+                    name=self.app_name, description=self.app_description, endpoint_path=self.settings.endpoint_path
+                )
+                mount_chat(self, page)
             for adapter in self._adapters:
                 for method, path, view in adapter.routes():
                     add_builtin(self, method, path, view_of(view))
@@ -486,11 +493,6 @@ class AgentApp(RoutingApp):
             shut_down=lambda: self.shut_down,
         )
 
-    def _chat_page(self) -> ChatPage:
-        return ChatPage(
-            name=self.app_name, description=self.app_description, endpoint_path=self.settings.endpoint_path
-        )
-
     # How a request passes through the app.
 
     def __call__(self, scope: Any, receive: Any, send: Any = None) -> Any:
@@ -503,57 +505,10 @@ class AgentApp(RoutingApp):
             raise ConfigurationError(NOT_ASGI)
         if scope["type"] != "lifespan" and not trio.lowlevel.in_trio_run():
             raise ConfigurationError(NOT_TRIO)
-        return self._passed_on(scope, receive, send)
+        return self._entrance.pass_on(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        await self._passed_on(scope, receive, send)
-
-    # Not `async`: the frame of a coroutine costs memory as long as a stream lasts.
-    def _passed_on(
-        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> Coroutine[Any, Any, None]:
-        """Check the host and the origin of a request before user code gets it."""
-        if scope["type"] == "lifespan":
-            return self._serve_user(scope, receive, send)
-        received, scope = scope, self._proxies.client_scope(scope)
-        refusal = self.hosts.refusal(scope)
-        if refusal is None and received is not scope:
-            # Scripts of a web page can send `X-Forwarded-Host`, and cannot change `Host`.
-            refusal = self.hosts.refusal(received)
-        if scope["type"] == "websocket" and refusal is not None:
-            return WebSocketConnection(self, scope, refusal)(receive, send)
-        if scope["type"] == "http":
-            send = self._cross_origin.sending(scope, send)
-            answer = refusal or self._cross_origin.preflight(self, scope, send)
-            if answer is not None:
-                return HTTPConnection(self, scope, answer)(receive, send)
-        if self._instruments.tracing is not None or _is_traced(scope):
-            return self._serve_traced(scope, receive, send)
-        return self._serve_user(scope, receive, send)
-
-    async def _serve_traced(
-        self,
-        scope: HTTPScope | WebsocketScope,
-        receive: ASGIReceiveCallable,
-        send: ASGISendCallable,
-    ) -> None:
-        """Serve a request that continues the trace that it came with, if it has one."""
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        with continued_trace(headers):
-            await self._serve_user(scope, receive, send)
-
-    def _serve_user(
-        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> Coroutine[Any, Any, None]:
-        if "asgi_app" in vars(self):
-            return self._pass_through_middleware(scope, receive, send)
-        return self.asgi_app(scope, receive, send)
-
-    async def _pass_through_middleware(
-        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
-        # It is user code, so it runs in a task of its own.
-        unwrap(await contain(self.asgi_app, scope, receive, send))
+        await self._entrance.pass_on(scope, receive, send)
 
     async def handle_request(self, request: Request) -> ResponseTypes:
         """Quart's own. Then close the reader of a run, unless the response holds it."""
@@ -597,7 +552,3 @@ class AgentApp(RoutingApp):
         except BaseException as exc:
             # Quart turns only Exceptions into responses; SystemExit of user code must not end the process.
             return unwrap(Error(exc))
-
-
-def _is_traced(scope: HTTPScope | WebsocketScope) -> bool:
-    return any(name == b"traceparent" for name, _ in scope["headers"])

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import trio
 
 from ..endpoints.fastapi import refuse_fastapi
-from ..runs.containment import close_dropped, contain, unwrap
+from ..runs.containment import called, close_dropped, contain, unwrap
 from .settings import Settings
 
 __all__ = ["LifeHooks", "shielded"]
@@ -81,13 +81,7 @@ def _self_if_wanted(fn: Callable[..., Any], app: object, runner: object) -> tupl
 
 async def _call(fn: Callable[..., Any], *args: Any) -> None:
     """Call a hook in a task of its own, and close what it leaves open. Raises its error as an Exception."""
-    unwrap(await contain(_await_if_needed, fn, *args))
-
-
-async def _await_if_needed(fn: Callable[..., Any], *args: Any) -> None:
-    result = fn(*args)
-    if inspect.isawaitable(result):
-        await result
+    unwrap(await contain(called, fn, *args))
 
 
 async def shielded(fn: Callable[..., Awaitable[Any]], *args: Any) -> None:

@@ -15,7 +15,6 @@ from ..endpoints.openapi import docs_page, openapi_json
 from ..web.admin import AdminRoutes, AdminView
 from ..web.chat import ChatPage
 from ..web.health import alive, readiness, welcome
-from ..web.metrics import MetricsRoute
 from ..web.runs import RunRoutes
 from ..web.sessions import AnyPath, SessionRoutes
 from ..web.websocket import SocketRoute
@@ -26,7 +25,6 @@ __all__ = [
     "mount_admin",
     "mount_chat",
     "mount_health",
-    "mount_metrics",
     "mount_runs",
     "mount_sessions",
     "mount_socket",
@@ -120,11 +118,6 @@ def mount_admin(app: Quart, routes: AdminRoutes) -> None:
     add("GET", "/admin/config", AdminRoutes.show_config)
     add("POST", "/admin/drain", AdminRoutes.start_drain)
     add("POST", "/admin/shutdown", AdminRoutes.start_shutdown)
-
-
-def mount_metrics(app: Quart, route: MetricsRoute) -> None:
-    """Add `/metrics`."""
-    add_builtin(app, "GET", "/metrics", view_of(route.page))
 
 
 def mount_runs(app: Quart, endpoint_path: str, routes: Callable[[], RunRoutes]) -> None:

@@ -197,13 +197,13 @@ class Runtime:
         """Return why this node should get no new runs at present; None if it may get them."""
         if self.parts is None:
             return "starting"
-        statistics = self.parts.registry.statistics()
-        if statistics.draining:
+        registry = self.parts.registry
+        if registry.draining:
             return "draining"
         if trouble := self.backend.trouble:
             return trouble
-        if statistics.stuck:
-            return f"{len(statistics.stuck)} stopped run(s) have not ended within their cleanup budget"
+        if stuck := registry.stuck():
+            return f"{len(stuck)} stopped run(s) have not ended within their cleanup budget"
         return None
 
     def _make_registry(self) -> RunRegistry:

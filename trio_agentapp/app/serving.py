@@ -14,7 +14,8 @@ from ..interrupts import LocalInterruptBackend
 from ..protocol.hosts import is_loopback, port_fault
 from ..telemetry import configure_logging
 from ..web.hosts import AllowedHosts
-from .settings import Settings, read_port
+from .settings import Settings
+from .variables import read_port
 
 if TYPE_CHECKING:
     from ..server.launcher import Launchable
@@ -34,6 +35,7 @@ __all__ = [
     "DEFAULT_HOST",
     "DEFAULT_PORT",
     "address",
+    "check_certificates",
     "check_exposure",
     "note_address",
     "run_app",
@@ -96,6 +98,22 @@ def check_exposure(app: ServableApp, host: str) -> None:
         )
 
 
+def check_certificates(app: ServableApp, *, asked: bool) -> None:
+    """Check that the hook gets the certificates that it needs. `asked`: the server asks clients for them.
+
+    Raises:
+        ConfigurationError: it does not.
+    """
+    from ..auth.client_certificates import BEHIND_PROXY, NOT_ASKED, ClientCertificates
+
+    if not isinstance(app.settings.authenticate, ClientCertificates):
+        return
+    if not asked:
+        raise ConfigurationError(NOT_ASKED)
+    if app.settings.trusted_proxies:
+        raise ConfigurationError(BEHIND_PROXY)
+
+
 def note_address(app: ServableApp, host: str) -> None:
     """On a loopback address, let the app answer requests for host names of this machine only."""
     if is_loopback(host):
@@ -119,22 +137,27 @@ def serve_app(
     *,
     certfile: str | os.PathLike[str] | None = None,
     keyfile: str | os.PathLike[str] | None = None,
+    ca_certs: str | os.PathLike[str] | None = None,
+    cert_reqs: str | None = None,
     workers: int = 1,
     listener: int | None = None,
 ) -> int:
     """Serve until a signal stops the server, and return the exit code. Call it in the main thread.
 
-    `listener`: the descriptor of a socket that already listens on the address.
+    `listener`: the descriptor of a socket that already listens on the address. Without one, the environment counts
+    for each argument of TLS that is None, as `AGENTAPP_CERTFILE` and so on.
 
     Raises:
         ConfigurationError: the address or the settings cannot work.
     """
     from ..server.launcher import launch
-    from ..server.tls import tls_files
+    from ..server.tls import tls_files, tls_of_environment
 
     configure_logging(app.log_format, node_id=app.node_id)
     host, port = address(host, port)
-    certfile, keyfile = tls_files(certfile, keyfile)
+    files = {"certfile": certfile, "keyfile": keyfile, "ca_certs": ca_certs, "cert_reqs": cert_reqs}
+    tls = tls_files(**(tls_of_environment(files) if listener is None else files))
+    check_certificates(app, asked=tls is not None and tls.ca_certs is not None)
     check_exposure(app, host)
     note_address(app, host)
     app.check_workers(workers)
@@ -143,9 +166,7 @@ def serve_app(
             f"{workers} workers would not know of each other's runs, and a stop could reach the wrong one; set "
             "interrupt_redis_url (or AGENTAPP_INTERRUPT_REDIS_URL), for instance to redis://localhost"
         )
-    start = partial(
-        launch, app, host=host, port=port, certfile=certfile, keyfile=keyfile, workers=workers, listener=listener
-    )
+    start = partial(launch, app, host=host, port=port, tls=tls, workers=workers, listener=listener)
     if workers == 1 or not app.settings.metrics:
         return start()
     from ..telemetry.metrics import forget_worker, shared_by_workers

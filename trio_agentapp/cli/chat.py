@@ -10,8 +10,8 @@ import typer
 
 from ..errors import AgentAppError
 from .exits import ExitCode, say
-from .options import Entrypoint, Query, Session, Target, Token, User, chosen
-from .target import reached
+from .options import ClientCert, ClientKey, Entrypoint, Query, Session, Target, Token, User, chosen
+from .target import Access, reached
 
 __all__ = ["chat"]
 
@@ -23,6 +23,8 @@ def chat(
     session: Session = None,
     user: User = None,
     token: Token = None,
+    cert: ClientCert = None,
+    key: ClientKey = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show the whole log of an app that this command serves.")
     ] = False,
@@ -35,14 +37,17 @@ def chat(
     if verbose:
         logging.getLogger().setLevel(logging.INFO)
     if query is not None:
-        return invoke(target, query, entrypoint=entrypoint, session=session, user=user, token=token)
+        return invoke(
+            target, query, entrypoint=entrypoint, session=session, user=user, token=token, cert=cert, key=key
+        )
     session = session or new_session_id()
+    access = Access(token, cert, key)
     terminal = sys.stdin.isatty()
     if terminal:
         import readline  # noqa: F401  makes lines editable
     try:
         with reached(chosen(target, entrypoint)) as url:
-            _greet(url, token, session)
+            _greet(url, access, session)
             while (message := _read("> " if terminal else "")) is not None:
                 if not message.strip():
                     continue
@@ -51,7 +56,7 @@ def chat(
                     message=message,
                     session_id=session,
                     user_id=user,
-                    token=token,
+                    access=access,
                     aside=True,
                     answers=True,
                     patient=True,
@@ -82,7 +87,7 @@ def _read(prompt: str) -> str | None:
         return None
 
 
-def _greet(url: str, token: str | None, session: str) -> None:
+def _greet(url: str, access: Access, session: str) -> None:
     """Check that the service answers, and print how to exit.
 
     Raises:
@@ -93,7 +98,7 @@ def _greet(url: str, token: str | None, session: str) -> None:
     from .target import new_client
 
     async def ask() -> str:
-        async with new_client(url, token) as client:
+        async with new_client(url, access) as client:
             return str((await client.health()).get("service", "the agent"))
 
     name = trio.run(ask)

@@ -10,7 +10,21 @@ import typer
 from .config import LOCAL, read_config
 from .environment import given_variables
 from .exits import ExitCode
-from .options import App, AsJson, CertFile, Entrypoint, Env, EnvFile, Host, KeyFile, Port, Workers, chosen
+from .options import (
+    App,
+    AsJson,
+    CaCerts,
+    CertFile,
+    CertReqs,
+    Entrypoint,
+    Env,
+    EnvFile,
+    Host,
+    KeyFile,
+    Port,
+    Workers,
+    chosen,
+)
 from .progress import progress
 from .status import show_ready
 
@@ -44,6 +58,8 @@ def local(
     restart: Annotated[bool, typer.Option("--restart/--no-restart", help="Start it again when it crashes.")] = True,
     certfile: CertFile = None,
     keyfile: KeyFile = None,
+    ca_certs: CaCerts = None,
+    cert_reqs: CertReqs = None,
     as_json: AsJson = False,
 ) -> ExitCode:
     """Start APP on this machine as a process that outlives this command, and wait until it is ready."""
@@ -67,6 +83,8 @@ def local(
             restart=restart,
             certfile=certfile,
             keyfile=keyfile,
+            ca_certs=ca_certs,
+            cert_reqs=cert_reqs,
             ready_timeout=ready_timeout,
         )
 

@@ -8,8 +8,8 @@ import typer
 
 from ..errors import ConfigurationError
 from .exits import ExitCode
-from .options import AsJson, Entrypoint, Query, Session, Target, Token, User, chosen
-from .target import reached
+from .options import AsJson, ClientCert, ClientKey, Entrypoint, Query, Session, Target, Token, User, chosen
+from .target import Access, reached
 from .terminal import as_typed, read_input, write_json
 
 __all__ = ["invoke"]
@@ -25,6 +25,8 @@ def invoke(
     session: Session = None,
     user: User = None,
     token: Token = None,
+    cert: ClientCert = None,
+    key: ClientKey = None,
     as_json: AsJson = False,
 ) -> ExitCode:
     """Send one MESSAGE and print the answer as it comes; with --json the terminal response."""
@@ -37,7 +39,8 @@ def invoke(
     if not message.strip():
         raise ConfigurationError("the message is empty; give a text as MESSAGE, or - to read the standard input")
     with reached(chosen(target, entrypoint)) as url:
-        turn = Turn(url=url, message=message, session_id=session, user_id=user, token=token, silent=as_json)
+        access = Access(token, cert, key)
+        turn = Turn(url=url, message=message, session_id=session, user_id=user, access=access, silent=as_json)
         outcome = turn.take()
     if as_json and outcome.response is not None:
         write_json(outcome.response)

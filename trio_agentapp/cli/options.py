@@ -21,8 +21,12 @@ __all__ = [
     "AsJson",
     "Builder",
     "Cache",
+    "CaCerts",
     "BaseImage",
     "CertFile",
+    "CertReqs",
+    "ClientCert",
+    "ClientKey",
     "Entrypoint",
     "Env",
     "EnvFile",
@@ -68,6 +72,13 @@ CertFile = Annotated[
     Path | None, typer.Option(exists=True, dir_okay=False, help="For TLS: the certificate chain, as PEM.")
 ]
 KeyFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="For TLS: its key, as PEM.")]
+CaCerts = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="For TLS: the CA whose certificates clients present, as PEM."),
+]
+CertReqs = Annotated[
+    str | None, typer.Option(help="Whether they must: required or optional.  [default: required with --ca-certs]")
+]
 Target = Annotated[
     str,
     typer.Argument(
@@ -85,6 +96,18 @@ User = Annotated[
 Query = Annotated[str | None, typer.Option("--query", "-q", help="Send this message, print the answer and exit.")]
 Token = Annotated[
     str | None, typer.Option(envvar="AGENTAPP_TOKEN", help="Sent as Authorization: Bearer.", show_envvar=True)
+]
+
+
+def _presented(name: str, variable: str, help: str) -> Any:
+    return typer.Option(name, exists=True, dir_okay=False, envvar=variable, help=help, show_envvar=True)
+
+
+ClientCert = Annotated[
+    Path | None, _presented("--cert", "AGENTAPP_CLIENT_CERT", "The certificate to present over TLS, as PEM.")
+]
+ClientKey = Annotated[
+    Path | None, _presented("--key", "AGENTAPP_CLIENT_KEY", "Its key.  [default: in the same file]")
 ]
 Env = Annotated[
     list[str] | None, typer.Option("--env", "-E", help="NAME=VALUE for its environment; may be repeated.")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .exits import ExitCode
-from .options import App, CertFile, Entrypoint, Host, KeyFile, Port, Workers, chosen
+from .options import App, CaCerts, CertFile, CertReqs, Entrypoint, Host, KeyFile, Port, Workers, chosen
 
 __all__ = ["run", "web"]
 
@@ -27,6 +27,8 @@ def run(
     ] = False,
     certfile: CertFile = None,
     keyfile: KeyFile = None,
+    ca_certs: CaCerts = None,
+    cert_reqs: CertReqs = None,
     _: Annotated[
         bool, typer.Option("--verbose", "-v", help="Accepted for old scripts: the log is always written.")
     ] = False,
@@ -42,15 +44,16 @@ def run(
 
         write_json(shown_settings(load_app(app).settings))
         return ExitCode.OK
+    tls: dict[str, Any] = {"certfile": certfile, "keyfile": keyfile, "ca_certs": ca_certs, "cert_reqs": cert_reqs}
     if reload:
-        from ..server.tls import tls_files
+        from ..server.tls import tls_files, tls_of_environment
         from .reload import keep_reloading
 
-        tls_files(certfile, keyfile)
+        checked = tls_files(**tls_of_environment(tls))
         if workers > 1:
             raise typer.BadParameter("--reload serves with one worker")
-        return keep_reloading(app, *address(host, port), tls=certfile is not None)
-    code = serve_app(load_app(app), host, port, certfile=certfile, keyfile=keyfile, workers=workers)
+        return keep_reloading(app, *address(host, port), tls=checked is not None)
+    code = serve_app(load_app(app), host, port, workers=workers, **tls)
     return ExitCode.FAILED if code == 1 else ExitCode(code)
 
 

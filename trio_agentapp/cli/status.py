@@ -11,8 +11,8 @@ import typer
 from ..errors import ConfigurationError
 from .deployers import CLUSTERS, Platform, manager_at, manager_of
 from .exits import ExitCode, say
-from .options import AsJson, Format, OutputFormat, Token
-from .target import deployments, is_url, new_client, url_of
+from .options import AsJson, ClientCert, ClientKey, Format, OutputFormat, Token
+from .target import Access, deployments, is_url, new_client, url_of
 from .terminal import write, write_json, write_table
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def status(
     run: Annotated[str | None, typer.Option(help="Show this run instead of the service.")] = None,
     user: Annotated[str | None, typer.Option("--user", "--user-id", help="The owner of the run.")] = None,
     token: Token = None,
+    cert: ClientCert = None,
+    key: ClientKey = None,
     as_json: AsJson = False,
     output: OutputFormat = Format.TEXT,
 ) -> ExitCode:
@@ -33,10 +35,11 @@ def status(
     import trio
 
     as_json = as_json or output is Format.JSON
+    access = Access(token, cert, key)
     if run is not None:
-        return _run_status(target, run, user, token)
+        return _run_status(target, run, user, access)
     if is_url(target):
-        return _ask_url(url_of(target) or target, token, as_json)
+        return _ask_url(url_of(target) or target, access, as_json)
 
     from ..deploy import DeploymentState
 
@@ -109,16 +112,16 @@ def _age(since: float) -> str:
     return f"{seconds} s"
 
 
-def _ask_url(url: str, token: str | None, as_json: bool) -> ExitCode:
+def _ask_url(url: str, access: Access, as_json: bool) -> ExitCode:
     import trio
 
     from ..deploy.readiness import unready_reason
 
     async def ask() -> tuple[dict[str, Any], str | None]:
-        async with new_client(url, token) as client:
+        async with new_client(url, access) as client:
             health = await client.health()
             with trio.fail_after(10):
-                return health, await unready_reason(url.rstrip("/"))
+                return health, await unready_reason(url.rstrip("/"), ssl_context=access.ssl_context())
 
     health, why = trio.run(ask)
     name = health.get("service", "the agent")
@@ -129,13 +132,13 @@ def _ask_url(url: str, token: str | None, as_json: bool) -> ExitCode:
     return ExitCode.OK if why is None else ExitCode.UNREACHABLE
 
 
-def _run_status(target: str, run_id: str, user: str | None, token: str | None) -> ExitCode:
+def _run_status(target: str, run_id: str, user: str | None, access: Access) -> ExitCode:
     import json
 
     import trio
 
     async def ask() -> dict[str, Any]:
-        async with new_client(url_of(target) or target, token) as client:
+        async with new_client(url_of(target) or target, access) as client:
             return await client.status(run_id, user_id=user)
 
     write(json.dumps(trio.run(ask), indent=2))

@@ -11,9 +11,9 @@ import typer
 from ..errors import ConfigurationError
 from .deployers import is_remote, manager_of
 from .exits import ExitCode, say
-from .options import AsJson, Token, User
+from .options import AsJson, ClientCert, ClientKey, Token, User
 from .progress import progress
-from .target import deployments, is_url, new_client, url_of
+from .target import Access, deployments, is_url, new_client, url_of
 from .terminal import write_json
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def stop(
         float | None, typer.Option(min=0, help="For a deployment: seconds until it is killed.")
     ] = None,
     token: Token = None,
+    cert: ClientCert = None,
+    key: ClientKey = None,
     as_json: AsJson = False,
     _: Annotated[bool, typer.Option("--yes", "-y", help="Accepted for old scripts: nothing is asked.")] = False,
 ) -> ExitCode:
@@ -51,7 +53,7 @@ def stop(
     from .turn import receipt_line
 
     async def ask() -> Any:
-        async with new_client(url_of(target) or target, token) as client:
+        async with new_client(url_of(target) or target, Access(token, cert, key)) as client:
             return await client.stop(session, user, run_id=run, wait=wait)
 
     with progress("Stopping"):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConfigurationError, DeployError
 from .progress import progress
 
 if TYPE_CHECKING:
+    import ssl
+
     from ..client import AgentClient
 
-__all__ = ["deployments", "is_url", "new_client", "reached", "url_of"]
+__all__ = ["Access", "deployments", "is_url", "new_client", "reached", "url_of"]
 
 
 def deployments(incomplete: str) -> list[tuple[str, str]]:
@@ -33,7 +37,11 @@ def is_url(target: str) -> bool:
 
 
 def url_of(target: str) -> str | None:
-    """Return the URL that `target` is, or that the deployment of this id has; None if it is neither."""
+    """Return the URL of a target: itself, or the URL of the deployment that has this id; None for an app.
+
+    Raises:
+        ConfigurationError: it is a URL of another scheme than HTTP.
+    """
     if is_url(target):
         return (target if "://" in target else f"http://{target}").rstrip("/")
     if "://" in target:
@@ -80,14 +88,42 @@ def reached(target: str) -> Iterator[str]:
             trio.run(manager.stop, deploy_id)
 
 
-def new_client(url: str, token: str | None, *, patient: bool = False) -> AgentClient:
+class Access(NamedTuple):
+    """What a command shows a server, to be let in."""
+
+    token: str | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """Return a context that presents the certificate, None without one. Raises ConfigurationError."""
+        if self.cert is None and self.key is None:
+            return None
+        if self.cert is None:
+            raise ConfigurationError("--key was given without --cert: the key belongs to a certificate")
+        import httpx
+
+        context = httpx.create_ssl_context()
+        try:
+            context.load_cert_chain(self.cert, self.key)
+        except OSError as error:
+            reason = getattr(error, "reason", None) or error.strerror or error
+            raise ConfigurationError(
+                f"the certificate {os.fspath(self.cert)!r} cannot be presented: {reason}; --cert and --key must be "
+                "PEM, and belong to each other"
+            ) from None
+        return context
+
+
+def new_client(url: str, access: Access, *, patient: bool = False) -> AgentClient:
     """Make a client. With `patient` it reconnects for a minute; otherwise it fails at the first attempt.
 
     Raises:
-        ConfigurationError: it is not a URL.
+        ConfigurationError: it is not a URL, or the certificate cannot be used.
     """
     from ..client import AgentClient, Retries
 
     if not is_url(url):
         raise ConfigurationError(f"{url!r} is neither a URL (http://...) nor the id of a deployment")
-    return AgentClient(url, token=token, retries=Retries() if patient else Retries(attempts=1))
+    retries = Retries() if patient else Retries(attempts=1)
+    return AgentClient(url, token=access.token, retries=retries, ssl_context=access.ssl_context())

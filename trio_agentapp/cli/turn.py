@@ -15,7 +15,7 @@ from ..protocol.exception_groups import leaves
 from .exits import ExitCode, say
 from .progress import progress
 from .questions import Questions, question_in, show
-from .target import new_client
+from .target import Access, new_client
 from .transcript import Transcript
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Turn:
     message: str
     session_id: str | None
     user_id: str | None
-    token: str | None = None
+    access: Access
     silent: bool = False
     """Print nothing; the caller uses the terminal response."""
     aside: bool = False
@@ -119,7 +119,7 @@ class _Taken:
 
     async def _follow(self, nursery: trio.Nursery) -> None:
         turn = self._turn
-        async with new_client(turn.url, turn.token, patient=turn.patient) as client:
+        async with new_client(turn.url, turn.access, patient=turn.patient) as client:
             with progress("Waiting for the answer") as begun:
                 async with client.run(turn.message, session_id=turn.session_id, user_id=turn.user_id) as events:
                     self._events = events

@@ -29,13 +29,21 @@ class ConnectionFailed(Exception):
 def connection_failed(error: BaseException) -> ConnectionFailed:
     """Describe an exception of a connection. Only some errors of httpx mean that the request may have been sent."""
     causes = list(_causes(error))
-    permanent = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
-    never_sent = isinstance(error, NEVER_SENT) or not isinstance(error, httpx.TransportError)
+    permanent = any(_of_certificate(cause) for cause in causes)
+    never_sent = permanent or isinstance(error, NEVER_SENT) or not isinstance(error, httpx.TransportError)
     if isinstance(error, httpx.TimeoutException):
         reason = "no connection in time" if never_sent else "no answer in time"
     else:
         reason = next((text for cause in reversed(causes) if (text := _text(cause))), type(error).__name__)
     return ConnectionFailed(reason, sent=not never_sent, permanent=permanent)
+
+
+def _of_certificate(error: BaseException) -> bool:
+    """Whether a certificate was refused: the server's here, or the client's there, by an alert of TLS."""
+    reason = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
+    return isinstance(error, ssl.SSLCertVerificationError) or (
+        "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -102,7 +102,13 @@ class _UpgradingStream(trio.abc.Stream):
         self.upgraded = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        data = await self._stream.receive_some(max_bytes)
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except trio.BrokenResourceError as error:
+            if self.upgraded:
+                raise
+            # Most likely an alert of TLS. trio-websocket would take it for a close.
+            raise connection_failed(error) from error
         if not data and not self.upgraded:
             raise ConnectionFailed("the server closed the connection", sent=False)
         return data

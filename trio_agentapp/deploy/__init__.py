@@ -1,4 +1,4 @@
-"""Puts an app somewhere: a thread of this process, a process of its own, a cluster, or a cloud."""
+"""Deploys an app: as a thread of this process, as a process of its own, into a cluster, or into a cloud."""
 
 from ..protocol.deployment import Deployment, DeploymentMode, DeploymentState, DeploymentStatus
 from .alibaba.agentrun import AgentRunDeployManager

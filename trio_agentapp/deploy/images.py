@@ -176,7 +176,10 @@ class ImageBuild:
 
     @property
     def host(self) -> str:
-        """The registry, as tools decide it: a first part with a dot, a port, or the name localhost."""
+        """The host of the image's registry.
+
+        As for docker it is the part before the first `/`, if that has a dot or a port or is localhost.
+        """
         first, slash, _ = self.image.partition("/")
         return first if slash and (set(".:") & set(first) or first == "localhost") else DOCKER_HUB
 

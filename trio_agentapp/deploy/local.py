@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Never
 
+import attrs
 import trio
 
 from ..abc import DeployManager
@@ -85,6 +86,8 @@ class LocalDeployManager(DeployManager):
         args: Sequence[str] = (),
         certfile: str | os.PathLike[str] | None = None,
         keyfile: str | os.PathLike[str] | None = None,
+        ca_certs: str | os.PathLike[str] | None = None,
+        cert_reqs: str | None = None,
         workers: int = 1,
         restart: bool = False,
         ready_timeout: float | None = None,
@@ -121,7 +124,13 @@ class LocalDeployManager(DeployManager):
             raise ConfigurationError("there is nothing to deploy: give an app or an entrypoint")
         host, port = address(self.host, self.port)
         config = ServerConfig()
-        config.certfile, config.keyfile = tls_files(certfile, keyfile)
+        tls = tls_files(certfile, keyfile, ca_certs, cert_reqs)
+        if tls is not None and tls.cert_reqs == "required":
+            raise ConfigurationError(
+                "a deployed service is asked whether it is ready, and that request has no certificate: set "
+                "cert_reqs='optional', and authenticate=ClientCertificates(...) refuses other requests without one"
+            )
+        config.use_tls(tls)
         if chosen is DeploymentMode.DAEMON_THREAD:
             if environment or args or name or restart or workers != 1:
                 raise ConfigurationError(
@@ -155,8 +164,7 @@ class LocalDeployManager(DeployManager):
                 started_at=time.time(),
                 launcher=Identity.own(),
                 sys_path=[entry or os.getcwd() for entry in sys.path],
-                certfile=config.certfile,
-                keyfile=config.keyfile,
+                **({} if tls is None else attrs.asdict(tls)),
                 workers=workers,
                 app_name=name or "",
             )
@@ -201,11 +209,12 @@ class LocalDeployManager(DeployManager):
     async def _start_thread(
         self, app: AgentApp, config: ServerConfig, host: str, port: int, ready_timeout: float
     ) -> Deployment:
-        from ..app.serving import check_exposure, note_address
+        from ..app.serving import check_certificates, check_exposure, note_address
         from ..telemetry import configure_logging
         from .thread import ThreadService
 
         configure_logging(app.log_format, node_id=app.node_id)
+        check_certificates(app, asked=config.ca_certs is not None)
         check_exposure(app, host)
         note_address(app, host)
         port = _listen(config, host, port).getsockname()[1]

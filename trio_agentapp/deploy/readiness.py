@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -51,13 +52,18 @@ async def wait_ready(
     return reason
 
 
-async def unready_reason(url: str, path: str = "/readiness") -> str | None:
-    """Return why the service is not ready. Only 503 means that: a route of the user may be at this path."""
+async def unready_reason(
+    url: str, path: str = "/readiness", *, ssl_context: ssl.SSLContext | None = None
+) -> str | None:
+    """Return why the service is not ready. Only 503 means that: a route of the user may be at this path.
+
+    `ssl_context`: without one, the certificate of the server is not verified.
+    """
     import httpx  # loaded only where something is deployed
 
     try:
         # The service's certificate names its public host, and this request uses its local address.
-        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=None) as client:  # noqa: S501, S113
+        async with httpx.AsyncClient(trust_env=False, verify=ssl_context or False, timeout=None) as client:  # noqa: S113
             answer = await client.get(f"{url}{path}")
     except httpx.HTTPError as error:
         return f"it does not answer ({type(error).__name__})"

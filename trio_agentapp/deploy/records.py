@@ -54,6 +54,8 @@ class Record:
     sys_path: list[str]
     certfile: str | None = None
     keyfile: str | None = None
+    ca_certs: str | None = None
+    cert_reqs: str | None = None
     workers: int = 1
     app_name: str = ""
     process: Identity | None = None

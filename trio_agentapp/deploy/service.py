@@ -48,6 +48,8 @@ def main() -> None:
             record.port,
             certfile=record.certfile,
             keyfile=record.keyfile,
+            ca_certs=record.ca_certs,
+            cert_reqs=record.cert_reqs,
             workers=record.workers,
             listener=LISTENER,
         )

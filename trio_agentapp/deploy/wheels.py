@@ -55,7 +55,7 @@ def own_metadata(name: str) -> bytes:
 
 
 def own_wheel() -> tuple[str, bytes]:
-    """Return file name and content."""
+    """Return the file name and the bytes of the wheel."""
     version = metadata.distribution("trio-agentapp").version
     info = f"{NAME}-{version}.dist-info"
     files = own_files()

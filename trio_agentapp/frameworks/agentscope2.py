@@ -166,7 +166,7 @@ class _Call:
 
 @attrs.define
 class _Data:
-    """What a data block has streamed so far. Each of its deltas is base64 of its own."""
+    """What a data block has streamed so far. Each delta is encoded in base64 by itself."""
 
     media_type: str
     name: str | None

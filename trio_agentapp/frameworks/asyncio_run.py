@@ -79,12 +79,12 @@ class AsyncioRun:
         """Ask the client a question, and wait for the answer, as `Run.ask` does. Raises TimeoutError: no answer."""
 
         async def opened() -> Question:
-            return self._run.open_question(question, schema=schema, timeout=timeout, auth=auth)
+            return self._run.input.open_question(question, schema=schema, timeout=timeout, auth=auth)
 
         asked = await self._bridge.await_trio(opened)
         # After what the handler has yielded before.
         await current_items.get().send(asked.message())
-        answer = await self._bridge.await_trio(self._run.wait_answered, asked, timeout, self._run.emit)
+        answer = await self._bridge.await_trio(self._run.input.wait_answered, asked, timeout, self._run.emit)
         if answer is None:
             raise TimeoutError
         return answer

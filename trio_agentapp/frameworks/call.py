@@ -222,9 +222,10 @@ class Call:
 
     @types.coroutine
     def _held(self, steps: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-        """Await what has these steps. From a stop until the tasks have ended nothing wakes it up.
+        """Await a coroutine by its steps. After a stop it waits until the tasks of the framework have ended.
 
-        Frameworks end the stream of a task that is cancelled, which a handler would take for the end of the answer.
+        Those tasks are cancelled first. A framework then ends its stream as if the answer were complete, and a
+        handler that went on at once would take that for the end of the answer.
         """
         error: BaseException | None = None
         while True:

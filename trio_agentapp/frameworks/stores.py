@@ -1,4 +1,4 @@
-"""The stores of the app as code on the asyncio loop awaits them."""
+"""Makes the stores of the app, which run on Trio, awaitable on the asyncio loop of handlers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def awaitable_here(store: Store) -> Store:
 
 
 class _Awaited:
-    """Carries out the coroutine methods of a store in Trio."""
+    """A store whose coroutine methods are awaited on the asyncio loop. Trio executes them."""
 
     def __init__(self, store: Any, bridge: Bridge) -> None:
         self._store = store

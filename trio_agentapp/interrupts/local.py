@@ -1,22 +1,18 @@
 """The interrupt backend of one process.
 
 Leases do not expire here: an owner cannot die without its backend. Each operation first forgets old records, so
-memory does not grow with the number of sessions ever seen. What is kept of the past is bytes (`_packed`): the
-garbage collector has nothing to walk in a hundred thousand ended runs.
+memory does not grow with the number of sessions ever seen. What is kept of the past is bytes: the garbage collector
+has nothing to walk in a hundred thousand ended runs.
 """
 
 from __future__ import annotations
 
-import math
-import struct
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
 import attrs
-import orjson
 import trio
 
 from ..abc import (
@@ -41,11 +37,11 @@ from ..abc import (
     Taken,
 )
 from ..protocol.ids import SessionKey
-from ..protocol.lifecycle import ENDS, Cause, CleanupResult, Ending, RunRecord, RunState, SessionStatus
+from ..protocol.lifecycle import Cause, Ending, RunRecord, RunState, SessionStatus
+from .packed_records import RecordPacker, moment_of
+from .tombstones import LoneTombstones, put_tombstone
 
 __all__ = ["LocalInterruptBackend"]
-
-K = TypeVar("K")
 
 RETENTION = 600.0
 """Seconds that a run's record is kept after its end."""
@@ -59,13 +55,6 @@ TOMBSTONE_TTL = 60.0
 MAX_TOMBSTONES = 16
 """Tombstones of one session. The oldest is dropped."""
 
-MAX_LONE_TOMBSTONES = 4096
-"""Tombstones of runs whose session is not known, of one user, or of all requests that name no user. The oldest is
-dropped. A user's own are counted, so that nobody drops those of others by stopping runs that do not exist."""
-
-MAX_LONE_USERS = 1024
-"""Users with such tombstones. The tombstones of the one that stopped first are dropped."""
-
 MAX_PINS = 10_000
 """Idempotency keys. The oldest are dropped."""
 
@@ -73,14 +62,6 @@ PIN_TTL = 3600.0
 
 MAX_RECORDS = 100_000
 """Ended runs, and sessions. The oldest are dropped."""
-
-
-_MOMENT = struct.Struct("<d")
-
-_NUMBERS = struct.Struct("<dddqIBB??")
-"""Moment, start, end, token, place of the node, cause, cleanup, stop requested, cleanup interrupted."""
-
-_CAUSES, _CLEANUPS = list(Cause), list(CleanupResult)
 
 
 @attrs.define
@@ -91,7 +72,7 @@ class _Session:
     node_id: str | None = None
     stop_requested: bool = False
     touched: float = 0.0
-    touched_unix: float = 0.0
+    touched_unix: float | None = None
     # None and tuples, since most of many thousand sessions have nothing in them.
     tombstones: OrderedDict[str, float] | None = None
     queue: tuple[tuple[Place, Lease], ...] = ()
@@ -115,7 +96,7 @@ class _Session:
     def leave_tombstone(self, run_id: str, expiry: float) -> None:
         if self.tombstones is None:
             self.tombstones = OrderedDict()
-        _put(self.tombstones, run_id, expiry, MAX_TOMBSTONES)
+        put_tombstone(self.tombstones, run_id, expiry, MAX_TOMBSTONES)
 
     def take_tombstone(self, run_id: str) -> float:
         """Remove the tombstone of a run. Returns its expiry, 0 if there is none."""
@@ -130,12 +111,10 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         """Sessions that are in use, or were used otherwise than by the end of a run."""
         self._idle: OrderedDict[str, bytes] = OrderedDict()
         """All others, by `_name`: the record of the run that was the last thing to happen to each."""
-        self._nodes: list[str] = []
-        """Ids of the nodes whose runs have ended here. There are few: usually one."""
+        self._packer = RecordPacker()
         self._live: dict[str, RunRecord] = {}
         self._ended: OrderedDict[str, bytes] = OrderedDict()
-        self._lone_tombstones: OrderedDict[str | None, OrderedDict[str, float]] = OrderedDict()
-        """By user and run id."""
+        self._lone_tombstones = LoneTombstones()
         self._listeners: dict[str, Callable[[Signal], None]] = {}
         self._started: dict[str, str | dict[str, None]] = {}
         """Known runs of each user, in the order of their start. One is just its id: a dict takes 232 bytes."""
@@ -247,32 +226,15 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         if key is not None:
             self._session(key).leave_tombstone(run_id, expiry)
         else:
-            self._leave_lone_tombstone(user_id, run_id, expiry)
+            self._lone_tombstones.leave(user_id, run_id, expiry)
         return StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
-
-    def _leave_lone_tombstone(self, user_id: str | None, run_id: str, expiry: float) -> None:
-        now = trio.current_time()
-        while self._lone_tombstones:
-            user, left = next(iter(self._lone_tombstones.items()))
-            # The last one is the latest of its user.
-            if left and next(reversed(left.values())) > now and len(self._lone_tombstones) <= MAX_LONE_USERS:
-                break
-            del self._lone_tombstones[user]
-        left = self._lone_tombstones.setdefault(user_id, OrderedDict())
-        self._lone_tombstones.move_to_end(user_id)
-        _put(left, run_id, expiry, MAX_LONE_TOMBSTONES)
-
-    def _take_lone_tombstone(self, user_id: str | None, run_id: str) -> float:
-        """Remove a tombstone. Returns its expiry, 0 if there is none."""
-        left = self._lone_tombstones.get(user_id)
-        return 0.0 if left is None else left.pop(run_id, 0.0)
 
     def _take_tombstone(self, session: _Session, lease: Lease) -> bool:
         now = trio.current_time()
         if session.take_tombstone(lease.run_id) > now:
             return True
         users = (None, lease.key.user_id)
-        return any([self._take_lone_tombstone(user, lease.run_id) > now for user in users])  # noqa: C419  both are taken
+        return any([self._lone_tombstones.take(user, lease.run_id) > now for user in users])  # noqa: C419  both are taken
 
     async def finish(self, lease: Lease, ending: Ending) -> RunRecord:
         await trio.lowlevel.checkpoint()
@@ -382,20 +344,18 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         if (live := self._live.get(run_id)) is not None:
             return live
         packed = self._ended.get(run_id)
-        return None if packed is None else _unpacked(packed, self._nodes)
+        return None if packed is None else self._packer.unpack(packed)
 
     def _keep(self, record: RunRecord) -> bytes:
         self._live.pop(record.run_id, None)
-        if record.node_id not in self._nodes:
-            self._nodes.append(record.node_id)
-        packed = self._ended[record.run_id] = _packed(record, self._nodes.index(record.node_id))
+        packed = self._ended[record.run_id] = self._packer.pack(record)
         return packed
 
     def _known(self, key: SessionKey) -> _Session | None:
         """A session to read, not to change; None if it is unknown."""
         session = self._sessions.get(key)
         if session is None and (packed := self._idle.get(_name(key))) is not None:
-            session = _idle_session(packed, self._nodes)
+            session = self._idle_session(packed)
         return session
 
     def _session(self, key: SessionKey) -> _Session:
@@ -403,9 +363,20 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         session = self._sessions.get(key)
         if session is None:
             packed = self._idle.pop(_name(key), None)
-            session = self._sessions[key] = _Session() if packed is None else _idle_session(packed, self._nodes)
+            session = self._sessions[key] = _Session() if packed is None else self._idle_session(packed)
         self._touch(key, session)
         return session
+
+    def _idle_session(self, packed: bytes) -> _Session:
+        """A session as the end of its run has left it."""
+        record = self._packer.unpack(packed)
+        return _Session(
+            state=record.state,
+            run_id=record.run_id,
+            node_id=record.node_id,
+            touched=moment_of(packed),
+            touched_unix=record.ended_at,
+        )
 
     def _touch(self, key: SessionKey, session: _Session) -> None:
         session.touched, session.touched_unix = trio.current_time(), time.time()
@@ -430,13 +401,13 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         now = trio.current_time()
         while self._ended:
             run_id, packed = next(iter(self._ended.items()))
-            if _moment_of(packed) + RETENTION > now and len(self._ended) <= MAX_RECORDS:
+            if moment_of(packed) + RETENTION > now and len(self._ended) <= MAX_RECORDS:
                 break
             del self._ended[run_id]
-            self._forget_start(_unpacked(packed, self._nodes))
+            self._forget_start(self._packer.unpack(packed))
         while self._idle:
             name, packed = next(iter(self._idle.items()))
-            if _moment_of(packed) + SESSION_TTL > now and len(self._idle) <= MAX_RECORDS:
+            if moment_of(packed) + SESSION_TTL > now and len(self._idle) <= MAX_RECORDS:
                 break
             del self._idle[name]
         while self._sessions:
@@ -452,64 +423,3 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
 def _name(key: SessionKey) -> str:
     """One string for user and session. The length keeps ("a", "bc") and ("ab", "c") apart."""
     return f"{len(key.user_id)}:{key.user_id}{key.session_id}"
-
-
-def _packed(record: RunRecord, node: int) -> bytes:
-    """The record of a run that ends now, as bytes."""
-    assert record.ended_at is not None and record.reason is not None  # noqa: S101, PT018  `record_of_end` has set them
-    numbers = _NUMBERS.pack(
-        trio.current_time(),
-        math.nan if record.started_at is None else record.started_at,
-        record.ended_at,
-        record.token,
-        node,
-        _CAUSES.index(Cause(record.reason)),
-        _CLEANUPS.index(record.cleanup),
-        record.stop_requested,
-        record.cleanup_interrupted,
-    )
-    return numbers + orjson.dumps((record.run_id, record.key.user_id, record.key.session_id))
-
-
-def _moment_of(packed: bytes) -> float:
-    """When the run ended, on Trio's clock."""
-    moment: float = _MOMENT.unpack_from(packed)[0]
-    return moment
-
-
-def _unpacked(packed: bytes, nodes: Sequence[str]) -> RunRecord:
-    _, started_at, ended_at, token, node, cause, cleanup, stopped, interrupted = _NUMBERS.unpack_from(packed)
-    run_id, user_id, session_id = orjson.loads(packed[_NUMBERS.size :])
-    return RunRecord(
-        run_id=run_id,
-        key=SessionKey(user_id, session_id),
-        state=ENDS[_CAUSES[cause]],
-        reason=_CAUSES[cause].value,
-        token=token,
-        node_id=nodes[node],
-        started_at=None if math.isnan(started_at) else started_at,
-        ended_at=ended_at,
-        stop_requested=stopped,
-        cleanup=_CLEANUPS[cleanup],
-        cleanup_interrupted=interrupted,
-    )
-
-
-def _idle_session(packed: bytes, nodes: Sequence[str]) -> _Session:
-    """A session as the end of its run has left it."""
-    record = _unpacked(packed, nodes)
-    assert record.ended_at is not None  # noqa: S101  `record_of_end` has set it
-    return _Session(
-        state=record.state,
-        run_id=record.run_id,
-        node_id=record.node_id,
-        touched=_moment_of(packed),
-        touched_unix=record.ended_at,
-    )
-
-
-def _put(tombstones: OrderedDict[K, float], name: K, expiry: float, at_most: int) -> None:
-    tombstones[name] = expiry
-    tombstones.move_to_end(name)
-    while len(tombstones) > at_most:
-        tombstones.popitem(last=False)

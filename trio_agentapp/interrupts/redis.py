@@ -230,12 +230,12 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
     async def request_stop(
         self, key: SessionKey | None, run_id: str | None = None, *, user_id: str | None = None
     ) -> StopAnswer:
-        if key is None and run_id is None:
-            raise ValueError("a stop needs a session, a run id, or both")
         with unavailable_on_error("The stop could not be delivered. It may be sent again."):
-            if run_id is None:
-                return await self._stop(key, "*")
-            return await self._stop_run(key, run_id, user_id)
+            if run_id is not None:
+                return await self._stop_run(key, run_id, user_id)
+            if key is None:
+                raise ValueError("a stop needs a session, a run id, or both")
+            return await self._stop(key, "*")
 
     async def _stop_run(self, key: SessionKey | None, run_id: str, user_id: str | None) -> StopAnswer:
         call: ScriptCall | tuple[Any, ...]
@@ -245,19 +245,14 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
             call = ("HMGET", self.layout.run(run_id), "h", "user")
         [known] = await self.link.ask(call)
         digest, user = (text(value) for value in known)
-        if not digest:
-            return (
-                StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
-                if key is None
-                else await self._stop(key, run_id)
-            )
-        if (key is not None and key.digest != digest) or user_id not in (None, user):
-            # A run of another session or user: answer as for an unknown run, and store nothing.
+        if not digest and key is not None:
+            return await self._stop(key, run_id)
+        if not digest or (key is not None and key.digest != digest) or user_id not in (None, user):
+            # For a run of another session or user nothing is stored. The answer is that for an unknown run.
             return StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
         return await self._stop(digest, run_id)
 
-    async def _stop(self, session: SessionKey | str | None, run_id: str) -> StopAnswer:
-        assert session is not None  # noqa: S101
+    async def _stop(self, session: SessionKey | str, run_id: str) -> StopAnswer:
         [answer] = await self.link.ask(self._scripts.bind("stop", session, run_id, ""))
         return stop_answer(answer, run_id)
 

@@ -1,4 +1,7 @@
-"""Types of what crosses the network: ids, content, messages, requests, events, their JSON. No I/O, no clock."""
+"""Types of what crosses the network: ids, content, messages, requests, events, states of runs, and their JSON.
+
+No I/O, no clock.
+"""
 
 from .builder import MAX_ANSWER_BYTES, ResponseBuilder
 from .codec import decode_json, decode_request, encode_event, request_from
@@ -16,10 +19,12 @@ from .content import (
 )
 from .events import TERMINAL, ContentEvent, Event, Failure, MessageEvent, ResponseEvent, StateEvent, Status
 from .ids import SessionKey, identifier_fault, is_run_id, new_message_id, new_run_id, new_session_id
+from .lifecycle import Cause, CleanupResult, Ending, RunRecord, RunState, SessionStatus, StopReceipt
 from .message import MESSAGE_TYPES, ROLES, Message, MessageType, Role
 from .request import AgentRequest, CancelAfter, OnDisconnect
 from .sse import DONE, KEEP_ALIVE, PREAMBLE, field_safe, frame, spell
 from .stored_events import decode_event
+from .timings import Timings
 
 __all__ = [
     "MAX_ANSWER_BYTES",
@@ -53,6 +58,15 @@ __all__ = [
     "decode_json",
     "decode_request",
     "request_from",
+    # runs and sessions, for backends
+    "Cause",
+    "CleanupResult",
+    "Ending",
+    "RunRecord",
+    "RunState",
+    "SessionStatus",
+    "StopReceipt",
+    "Timings",
     # events
     "ContentEvent",
     "Event",

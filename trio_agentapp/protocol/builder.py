@@ -9,10 +9,10 @@ import attrs
 
 from ..errors import ItemError
 from .content import GROWING, Content, DataContent, RefusalContent, TextContent, payload_of
-from .events import ENVELOPE, ContentEvent, Event, Failure, MessageEvent, ResponseEvent, StateEvent, Status, mass
+from .events import ENVELOPE, ContentEvent, Event, Failure, MessageEvent, ResponseEvent, StateEvent, Status
 from .finished_messages import FinishedMessages
 from .ids import new_message_id
-from .items import plain_item
+from .items import mass_of, plain_item
 from .message import OUTPUT_OF, Message
 from .open_message import OpenMessage, OpenPart, text_of
 from .payload import clean_text, is_half, plain_json
@@ -441,20 +441,6 @@ class ResponseBuilder:
         events.append(event)
         self._finished.add(message, event)
         self._message = None
-
-
-def mass_of(item: str | Content | Message | None) -> int:
-    """Estimate the bytes of the payload of an item, without the JSON around it."""
-    if item is None:
-        return 0
-    if isinstance(item, str):
-        return len(item) if item.isascii() else len(item.encode())
-    if isinstance(item, TextContent):
-        return mass_of(item.text)
-    if isinstance(item, Message):
-        own = (item.message, item.usage, item.metadata, item.extra)
-        return sum(map(mass_of, item.content)) + sum(mass(each) for each in own if each is not None)
-    return mass(payload_of(item))
 
 
 def _piece(content: Content, text: str) -> Content:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ItemError, ValidationError
-from .content import CONTENT_TYPES, Content, make_content, payload_of
+from .content import CONTENT_TYPES, Content, TextContent, make_content, payload_of
+from .events import mass
 from .message import MESSAGE_TYPES, Message
 from .payload import clean_text, is_half, plain_json
 from .structure import Faults, content_from, is_identifier, message_from
 
-__all__ = ["plain_content", "plain_item", "plain_message"]
+__all__ = ["mass_of", "plain_content", "plain_item", "plain_message"]
 
 
 def plain_item(item: Any, *, growing: bool = False) -> str | Content | Message | None:
@@ -33,6 +34,20 @@ def plain_item(item: Any, *, growing: bool = False) -> str | Content | Message |
     raise ItemError(
         "a handler may yield str, (msg, last), Message, content objects or dicts, not " + type(item).__name__
     )
+
+
+def mass_of(item: str | Content | Message | None) -> int:
+    """Estimate the bytes of the payload of an item, without the JSON around it."""
+    if item is None:
+        return 0
+    if isinstance(item, str):
+        return len(item) if item.isascii() else len(item.encode())
+    if isinstance(item, TextContent):
+        return mass_of(item.text)
+    if isinstance(item, Message):
+        own = (item.message, item.usage, item.metadata, item.extra)
+        return sum(map(mass_of, item.content)) + sum(mass(each) for each in own if each is not None)
+    return mass(payload_of(item))
 
 
 def plain_content(content: Any, *, growing: bool = False) -> Content:

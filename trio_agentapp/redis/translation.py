@@ -18,7 +18,7 @@ logger = logging.getLogger("trio_agentapp.redis")
 
 @contextmanager
 def unavailable_on_error(detail: str, *, retry_after: float = 1.0) -> Iterator[None]:
-    """Raise BackendUnavailable with `detail` if the link fails, or the server refuses. Both may pass."""
+    """Raise BackendUnavailable with `detail` if the link fails, or the server refuses: either may be over soon."""
     try:
         yield
     except (LinkError, RedisError) as exc:

@@ -109,4 +109,4 @@ def _dns_sd() -> AgentRegistry:
     try:
         return DnsSdRegistry()
     except ConfigurationError as exc:
-        raise ConfigurationError(f"{TYPE} names dns-sd: {exc}") from exc
+        raise ConfigurationError(f"{TYPE} is dns-sd, and cannot be used: {exc}") from exc

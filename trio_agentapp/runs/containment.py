@@ -21,6 +21,7 @@ Both are installed by the first `orderly` of a Trio run, and removed with it.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
@@ -39,6 +40,7 @@ __all__ = [
     "Escaped",
     "LeftOpen",
     "apart",
+    "called",
     "close_dropped",
     "closing_dropped",
     "contain",
@@ -121,6 +123,13 @@ async def orderly(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
     if faults:
         raise faults[0]
     return value
+
+
+async def called(fn: Callable[..., object], *args: object) -> None:
+    """Call a function, and await its result if that is awaitable."""
+    result = fn(*args)
+    if inspect.isawaitable(result):
+        await result
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Fetches messages for `run.receive()` from the backend. Clients have sent them to other nodes."""
+"""Fetches messages that clients have sent to other nodes, and puts them into the inbox of their `Run`."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class InboxFetcher(RunCalls):
 
     async def _fetch(self, run: Run, lease: Lease) -> None:
         try:
-            if self._inbox is not None and run.has_room_for_input:
-                for raw in await self._inbox.take_input(lease, run.input_received):
-                    if not run.give_input(decode_message(raw)):
+            if self._inbox is not None and run.input.has_room:
+                for raw in await self._inbox.take_input(lease, run.input.received):
+                    if not run.input.give(decode_message(raw)):
                         break
-                    run.input_received += 1
+                    run.input.received += 1
         except (AgentAppError, OSError) as exc:
             logger.warning("run %s: input could not be fetched: %s", run.run_id, exc)

@@ -1,4 +1,4 @@
-"""The instruments of a node, as one that never raises."""
+"""Passes each report about runs on to all instruments of a node. What an instrument raises is logged only."""
 
 from __future__ import annotations
 

@@ -59,7 +59,8 @@ class EventLog:
         """The events that were not dropped."""
         self._max_events = max_events
         self._max_weight = max_weight
-        self._kept_weight = 0
+        self.kept_weight = 0
+        """Bytes of the events that are kept."""
         self._written_weight = 0
         # A list, since an empty set takes 216 bytes. Most runs have one reader.
         self._subscribers: list[Subscriber] = []
@@ -75,11 +76,6 @@ class EventLog:
         self.archive = archive
         self._max_events, self._max_weight = RECENT_EVENTS, RECENT_WEIGHT
 
-    @property
-    def kept_weight(self) -> int:
-        """Bytes of the events that are kept."""
-        return self._kept_weight
-
     def shrink(self, max_weight: int) -> None:
         """Keep at most `max_weight` bytes from now on, besides those that the foremost reader has not read."""
         self._max_weight = min(self._max_weight, max_weight)
@@ -91,17 +87,17 @@ class EventLog:
         for event in events:
             weight += event.weight
         self.kept += events
-        self._kept_weight += weight
+        self.kept_weight += weight
         self._written_weight += weight
         self.end += len(events)
-        if len(self.kept) > self._max_events or self._kept_weight > self._max_weight:
+        if len(self.kept) > self._max_events or self.kept_weight > self._max_weight:
             self._forget_oldest()
         if self._parked and events:
             self._offer(events, weight)
 
     def skip_to(self, number: int) -> None:
         """Events before `number` will not come. Readers that miss some get a gap."""
-        self._kept_weight = 0
+        self.kept_weight = 0
         self.kept.clear()
         self.first = self.end = number
 
@@ -128,10 +124,6 @@ class EventLog:
         return len(self._subscribers)
 
     @property
-    def has_readers(self) -> bool:
-        return bool(self._subscribers)
-
-    @property
     def drained(self) -> bool:
         """Whether some reader has read all events."""
         return self._front == self.end and bool(self._subscribers)
@@ -139,7 +131,7 @@ class EventLog:
     def weight_before(self, position: int) -> int:
         """Weight of the events before a number. All dropped events count as before it."""
         before = self.kept[: max(0, position - self.first)]
-        return self._written_weight - self._kept_weight + sum(event.weight for event in before)
+        return self._written_weight - self.kept_weight + sum(event.weight for event in before)
 
     @property
     def congested(self) -> bool:
@@ -171,7 +163,7 @@ class EventLog:
     def read(self, position: int, max_weight: int) -> list[Event]:
         """Events from `position` on: at least one if there is one, about `max_weight` bytes at most."""
         start = position - self.first
-        if self.end - position <= 64 and self._kept_weight <= max_weight:
+        if self.end - position <= 64 and self.kept_weight <= max_weight:
             return self.kept[start:]
         taken, weight = start, 0
         for event in self.kept[start:]:
@@ -233,9 +225,9 @@ class EventLog:
             spare = max(0, min(spare, self._front - self.first))
         drop = min(drop, spare)
         weight = sum(event.weight for event in self.kept[:drop])
-        while self._kept_weight - weight > self._max_weight and drop < spare:
+        while self.kept_weight - weight > self._max_weight and drop < spare:
             weight += self.kept[drop].weight
             drop += 1
         del self.kept[:drop]
-        self._kept_weight -= weight
+        self.kept_weight -= weight
         self.first += drop

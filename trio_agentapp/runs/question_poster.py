@@ -52,5 +52,5 @@ class QuestionPoster(RunCalls):
 
 
 def _listed(run: Run) -> bytes:
-    questions = [question.listed() for question in run.open_questions]
+    questions = [question.listed() for question in run.input.questions]
     return orjson.dumps(questions) if questions else b""

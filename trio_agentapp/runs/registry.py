@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-import attrs
 import trio
 
 from ..abc import BaseInterruptBackend, EventStore, InputSignal, Instrument, NodeFigures, Signal
@@ -21,26 +20,20 @@ from .handler import Handler
 from .inbox import InboxFetcher
 from .instruments import Instruments
 from .keeper import Keeper
+from .node import Node, Remember, Undo
 from .question_poster import QuestionPoster
 from .run import Run
 from .services import KeptServices
-from .task import Node, Remember, RunTask, Undo
+from .task import RunTask
 from .ticker import MAX_NODE_WEIGHT, Ticker
 
-__all__ = ["MAX_RUNS", "MAX_RUNS_PER_USER", "RegistryStatistics", "RunRegistry"]
+__all__ = ["MAX_RUNS", "MAX_RUNS_PER_USER", "RunRegistry"]
 
 MAX_RUNS = 10_000
 """Open runs of one node. At about 45 KiB for an idle chat this is half a gigabyte."""
 
 MAX_RUNS_PER_USER = 100
 """Open runs of one user on a node: a hundredth of the node, and far more than one person watches."""
-
-
-@attrs.frozen
-class RegistryStatistics:
-    live: int
-    stuck: tuple[str, ...]
-    draining: bool
 
 
 class RunRegistry:
@@ -119,7 +112,7 @@ class RunRegistry:
             await kept.start("the listener for stops", self._backend.listen, self.node_id, self._receive)
             kept.start_soon("the lease keeper", node.keeper.beat)
             kept.start_soon("the run ticker", self.ticker.tick)
-            kept.start_soon("the instruments", partial(self.instruments.serve, self.figures))
+            kept.start_soon("the instruments", partial(self.instruments.serve, self.statistics))
             kept.shield()
             self._services = services
             node.nursery = runs
@@ -136,18 +129,18 @@ class RunRegistry:
                 self._services = None
                 services.cancel_scope.cancel(reason="the run registry is closed")
 
-    def statistics(self) -> RegistryStatistics:
-        stuck = tuple(run.run_id for run in self._runs.values() if run.lifecycle.is_stuck)
-        return RegistryStatistics(len(self._runs), stuck, self.draining)
+    def stuck(self) -> tuple[str, ...]:
+        """Return the ids of stopped runs that have not ended within their cleanup budget."""
+        return tuple(run.run_id for run in self._runs.values() if run.lifecycle.is_stuck)
 
-    def figures(self) -> NodeFigures:
+    def statistics(self) -> NodeFigures:
         """Return the state of this node. It costs about a millisecond for 10,000 runs."""
         runs = self._runs.values()
         return NodeFigures(
             live=len(runs),
             queued=sum(run.lifecycle.phase is Phase.QUEUED for run in runs),
             ended=self._ended,
-            stuck=self.statistics().stuck,
+            stuck=self.stuck(),
             subscribers=sum(log.reader_count for log in (*(run.log for run in runs), *self.ticker.logs)),
             events=self._ended_events + sum(run.log.end for run in runs),
             draining=self.draining,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 import os
@@ -17,24 +16,25 @@ from typing import Any, TypeVarTuple
 
 import trio
 
-from ..abc import MAX_INPUT, EventSink, Lease, Renewal
+from ..abc import EventSink, Lease, Renewal
 from ..late import LateEvent
 from ..protocol.builder import AnswerTooLarge, ResponseBuilder
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import Cause, Phase, RunLifecycle, RunRecord
 from ..protocol.message import Message
-from ..protocol.request import CancelAfter
+from ..protocol.request import CancelAfter, OnDisconnect
 from ..protocol.shared_state import SharedState
 from ..refusals import note_refusal
 from .cleanup import Cleanup, CleanupScope
-from .containment import contain
+from .containment import called, contain
 from .log import EventLog
 from .process import GRACE, Command, open_group
-from .questions import MAX_QUESTIONS, Answer, Question, question_named_in
+from .questions import Answer
+from .run_input import RunInput
 from .stoppable import StopFlag, StoppableScope
 from .stream import Subscriber
 
-__all__ = ["TURN", "OnDisconnect", "Run", "current_run", "shielded_write"]
+__all__ = ["TURN", "Run", "current_run", "shielded_write"]
 
 logger = logging.getLogger("trio_agentapp.runs")
 
@@ -46,17 +46,11 @@ TURN = 0.010
 OUTSIDE_BUDGET = 10.0
 """Seconds that a store's write may take outside of a run, where there is no cleanup budget."""
 
-INPUT_POLL = 1.0
-"""Seconds between two fetches of input from other nodes while a handler waits for it. Wake-ups may be lost."""
-
 STATE_INTERVAL = 0.05
 """Seconds between two events that send changes of a run's state. People do not see more than 20 in a second."""
 
 _STATES = threading.Lock()
 """Held for some assignments by the writers of every `run.state`: handlers may change it in a thread."""
-
-OnDisconnect = CancelAfter | str
-"""What happens when the last watcher leaves: "cancel", "continue", or CancelAfter(seconds)."""
 
 current_run: ContextVar[Run] = ContextVar("trio_agentapp_current_run")
 """The run whose handler the current task or thread executes. Child tasks and threads of a handler inherit it."""
@@ -80,9 +74,7 @@ class Run:
         "__dict__",
         "__weakref__",
         "_absence",
-        "_inbox",
-        "_input_arrived",
-        "_questions",
+        "_input",
         "_trio_token",
         "_turn_began",
         "asked",
@@ -98,7 +90,6 @@ class Run:
         "first_item_at",
         "first_state",
         "handler_name",
-        "input_received",
         "key",
         "lease",
         "lifecycle",
@@ -155,16 +146,14 @@ class Run:
         self.shared = False
         """Whether the event store is shared. Then readers on other nodes may watch the run, too."""
         self.on_unwatched: Callable[[], object] | None = None
-        self.on_input_wanted: Callable[[Run], object] | None = None
+        self.on_input_wanted: Callable[[Run], object] = _no_other_node
         """Called when the handler waits for input, which may have been sent to another node."""
-        self.on_questions: Callable[[Run], object] | None = None
-        """Called when a question was opened or closed, if other nodes can read them."""
+        self.on_questions: Callable[[Run], object] = _no_other_node
+        """Called when a question was opened or closed, which other nodes may show."""
         self.replaces: list[str] = []
         """The runs of its session that this one has stopped to take their place."""
         self.rolls_back_replaced = False
         """Whether the writes of the runs in `replaces` are rolled back before the handler starts."""
-        self.input_received = 0
-        """How many messages were fetched from the backend; the next fetch begins after these."""
         self._trio_token = trio.lowlevel.current_trio_token()
         self.began_at = trio.current_time()
         self.first_item_at: float | None = None
@@ -181,11 +170,7 @@ class Run:
         self.exit_callbacks: list[Callable[[], object]] = []
         self.children: trio.Nursery | None = None
         """Where `start_soon` starts tasks, while the handler is executed."""
-        # A list, since an empty deque takes 700 bytes. It is short.
-        self._inbox: list[Message] = []
-        self._input_arrived: trio.Event | None = None
-        """Set when a message arrives, while the handler waits for one."""
-        self._questions: tuple[Question, ...] = ()
+        self._input: RunInput | None = None
         # Long ago: the first item is followed by a pause, so that it is sent before a busy handler continues.
         self._turn_began = 0.0
 
@@ -314,14 +299,7 @@ class Run:
 
         The inbox holds 64 messages; more are refused. A stop cancels this await like every other one.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while not self._inbox:
-            if self._input_arrived is None:
-                self._input_arrived = trio.Event()
-            await self._wait_for_input(self._input_arrived)
-        message = self._inbox.pop(0)
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        return message
+        return await self.input.receive()
 
     async def ask(
         self, question: str | Message, *, schema: Any = None, timeout: float | None = None, auth: bool = False
@@ -346,58 +324,23 @@ class Run:
             ConfigurationError: there is no JSON Schema of `schema`.
             RuntimeError: 64 questions of this run are open.
         """
-        asked = self.open_question(question, schema=schema, timeout=timeout, auth=auth)
+        asked = self.input.open_question(question, schema=schema, timeout=timeout, auth=auth)
         await self.emit(asked.message())
-        answer = await self.wait_answered(asked, timeout, self.emit)
+        answer = await self.input.wait_answered(asked, timeout, self.emit)
         if answer is None:
             raise trio.TooSlowError
         return answer
 
-    # What `ask` is made of.
-
-    def open_question(
-        self, question: str | Message, *, schema: Any = None, timeout: float | None = None, auth: bool = False
-    ) -> Question:
-        """Return a question that answers are given to from now on. The caller sends its message."""
-        if len(self._questions) >= MAX_QUESTIONS:
-            raise RuntimeError(f"the limit of open questions of a run is reached ({MAX_QUESTIONS})")
-        asked = Question(question, schema=schema, timeout=timeout, auth=auth)
-        self._set_questions((*self._questions, asked))
-        return asked
-
-    async def wait_answered(
-        self, asked: Question, timeout: float | None, emit: Callable[[Message], Awaitable[object]]
-    ) -> Answer | None:
-        """Wait for the answer, and send it to the readers. Returns None if there is none in time."""
-        answer = None
-        try:
-            with trio.move_on_after(math.inf if timeout is None else timeout):
-                while answer is None:
-                    while (given := asked.take()) is None:
-                        assert isinstance(asked.answer, trio.Event)  # noqa: S101  nothing was given
-                        await self._wait_for_input(asked.answer)
-                    try:
-                        answer = asked.read(given)
-                    except ValueError as fault:
-                        await emit(asked.message(str(fault)))
-        finally:
-            self._set_questions(tuple(each for each in self._questions if each is not asked))
-        await emit(asked.reply(answer))
-        return answer
-
-    def _set_questions(self, questions: tuple[Question, ...]) -> None:
-        self._questions = questions
-        if self.on_questions is not None:
-            self.on_questions(self)
-
-    async def _wait_for_input(self, arrived: trio.Event) -> None:
-        """Wait for the event, or until it is time to look again; then fetch what other nodes were sent."""
-        with trio.move_on_after(INPUT_POLL):
-            await arrived.wait()
-        if not arrived.is_set() and self.on_input_wanted is not None:
-            self.on_input_wanted(self)
-
     # What the runtime calls.
+
+    @property
+    def input(self) -> RunInput:
+        """What clients send to this run. It is made when it is first used: nothing is sent to most runs."""
+        if self._input is None:
+            self._input = RunInput(
+                self.run_id, fetch=partial(self.on_input_wanted, self), post=partial(self.on_questions, self)
+            )
+        return self._input
 
     def record(self) -> RunRecord:
         """Return the record of the run: with its end, if it has ended, or its present state."""
@@ -415,47 +358,6 @@ class Run:
             cleanup=self.cleanup_state.result if ending is None else ending.cleanup,
             cleanup_interrupted=self.cleanup_state.interrupted,
         )
-
-    def give_input(self, message: Message) -> bool:
-        """Give a message to the question that it answers, else put it into the inbox.
-
-        Returns False if the inbox is full. An answer that comes after another one, or too late, is dropped.
-        """
-        if (named := question_named_in(message)) is not None:
-            waiting = [asked for asked in self._questions if asked.id == named and asked.waits]
-        else:
-            waiting = [asked for asked in self._questions if asked.waits]
-        if waiting:
-            waiting[0].give(message)
-        elif named is not None:
-            logger.info("run %s: an answer was dropped, because its question is not open", self.run_id)
-        elif len(self._inbox) < MAX_INPUT:
-            self._inbox.append(message)
-            if self._input_arrived is not None:
-                self._input_arrived.set()
-                self._input_arrived = None
-        else:
-            return False
-        return True
-
-    def expects(self, message: Message) -> bool:
-        """Whether the message names no question, or one that is open."""
-        named = question_named_in(message)
-        return named is None or self.has_open(named)
-
-    @property
-    def is_asking(self) -> bool:
-        """Whether a question of `ask` is open."""
-        return bool(self._questions)
-
-    @property
-    def open_questions(self) -> Sequence[Question]:
-        """The questions without an accepted answer, the oldest first."""
-        return self._questions
-
-    @property
-    def has_room_for_input(self) -> bool:
-        return bool(self._questions) or len(self._inbox) < MAX_INPUT
 
     def emit_nowait(self, item: object) -> bool:
         """Send an item. Returns True if the sender has to `pause` before its next one."""
@@ -527,7 +429,7 @@ class Run:
             fn = self.exit_callbacks.pop()
             try:
                 async with self.cleanup():
-                    (await contain(_call_back, fn)).unwrap()
+                    (await contain(called, fn)).unwrap()
             except BaseException as exc:
                 # Caught outside of the scope, which has taken its own Cancelled out of a group by now.
                 raised.append(exc)
@@ -540,7 +442,7 @@ class Run:
         """
         subscriber = self.log.subscribe(after)
         self.unwatched_since = self._absence = None
-        subscriber.on_close(self._watcher_left)
+        subscriber.on_close = self._watcher_left
         return subscriber
 
     def expect_absence(self, limit: CancelAfter) -> None:
@@ -556,12 +458,8 @@ class Run:
         """What happens to the run at present when nobody watches it."""
         return self._absence or self.on_disconnect
 
-    def has_open(self, question_id: str) -> bool:
-        """Whether the question with this id waits for its answer."""
-        return any(asked.id == question_id and asked.waits for asked in self._questions)
-
     def _watcher_left(self) -> None:
-        if self.log.has_readers or self.lifecycle.phase is Phase.ENDED:
+        if self.log.reader_count or self.lifecycle.phase is Phase.ENDED:
             return
         if self.when_unwatched == "cancel" and not self.shared:
             self.scope.stop(Cause.DISCONNECTED)
@@ -583,7 +481,12 @@ class Run:
         """Close the log, set `ended`, and drop the callbacks, which refer to objects that refer to the run."""
         self.log.close()
         self.ended.set()
-        self.sink, self.on_input_wanted, self.on_questions, self.on_unwatched = self.log, None, None, None
+        self.sink, self._input, self.on_unwatched = self.log, None, None
+        self.on_input_wanted = self.on_questions = _no_other_node
+
+
+def _no_other_node(_run: Run) -> None:
+    """Nothing is fetched from other nodes, or posted for them: there are none."""
 
 
 async def send_state_changes(run: Run) -> None:
@@ -600,12 +503,6 @@ async def send_state_changes(run: Run) -> None:
             await trio.sleep(STATE_INTERVAL)
     finally:
         state.on_change = None
-
-
-async def _call_back(fn: Callable[[], Awaitable[object] | object]) -> None:
-    result = fn()
-    if inspect.isawaitable(result):
-        await result
 
 
 def shielded_write() -> CleanupScope:

@@ -1,4 +1,4 @@
-"""Calls of the backend for runs, each in a task that is no child of its run."""
+"""Calls the backend for runs, outside of their cancel scopes. `inbox` and `question_poster` are such services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The background tasks of a registry: backend, event store, lease keeper, ticker. They end after the last run."""
+"""Keeps the background tasks of a registry running until the last run has ended. `RunRegistry.open` starts them."""
 
 from __future__ import annotations
 

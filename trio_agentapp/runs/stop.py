@@ -1,4 +1,7 @@
-"""Stops a run on any node, and returns the receipt that says what the stop did."""
+"""A stop that somebody asks for, on any node, from the request to the receipt that says what it did.
+
+`stoppable` is what every stop comes to in the end: the scope that is cancelled on the node of the run.
+"""
 
 from __future__ import annotations
 
@@ -46,43 +49,31 @@ async def stop_run(
     if key is None and run_id is None:
         raise ValueError("a stop names a session, a run, or both")
     with registry.instruments.stopping(run_id, key):
-        return await _stop_run(registry, backend, key, run_id, user_id=user_id, wait=wait)
-
-
-async def _stop_run(
-    registry: RunRegistry,
-    backend: BaseInterruptBackend,
-    key: SessionKey | None,
-    run_id: str | None,
-    *,
-    user_id: str | None,
-    wait: bool,
-) -> StopReceipt:
-    began = trio.current_time()
-    run = _find_local(registry, key, run_id, user_id)
-    answer = None
-    if run is not None and run_id is None and run.lifecycle.state is RunState.IDLE:
-        run, answer = await _find_owner(registry, backend, run)
-    # The owner cancels first, and records the request in the backend afterwards.
-    accepted_here = run is not None and run.scope.stop(Cause.STOPPED)
-    if answer is None:
-        answer = await _request_stop(backend, key, run, run_id, user_id)
-    target = run.run_id if run is not None else answer.run_id
-    record = None
-    if target is not None and wait and (run is not None or answer.outcome is not StopOutcome.PENDING):
-        with trio.move_on_after(registry.cleanup_budget + WAIT_MARGIN):
-            record = await _wait_ended(backend, run, key, target)
-    elif target is not None and answer.outcome is StopOutcome.ENDED:
-        record = await backend.run_status(target)
-    return StopReceipt(
-        accepted=accepted_here or answer.outcome in (StopOutcome.ACCEPTED, StopOutcome.PENDING),
-        stopped=record is not None and _ended_by_stop(record),
-        run_id=target,
-        state=record.state if record is not None else answer.state if run is None else run.lifecycle.state,
-        node=registry.node_id if run is not None else answer.node_id,
-        latency_ms=round((trio.current_time() - began) * 1000, 3),
-        cleanup=_cleanup_result(run, record),
-    )
+        began = trio.current_time()
+        run = _find_local(registry, key, run_id, user_id)
+        answer = None
+        if run is not None and run_id is None and run.lifecycle.state is RunState.IDLE:
+            run, answer = await _find_owner(registry, backend, run)
+        # The owner cancels first, and records the request in the backend afterwards.
+        accepted_here = run is not None and run.scope.stop(Cause.STOPPED)
+        if answer is None:
+            answer = await _request_stop(backend, key, run, run_id, user_id)
+        target = run.run_id if run is not None else answer.run_id
+        record = None
+        if target is not None and wait and (run is not None or answer.outcome is not StopOutcome.PENDING):
+            with trio.move_on_after(registry.cleanup_budget + WAIT_MARGIN):
+                record = await _wait_ended(backend, run, key, target)
+        elif target is not None and answer.outcome is StopOutcome.ENDED:
+            record = await backend.run_status(target)
+        return StopReceipt(
+            accepted=accepted_here or answer.outcome in (StopOutcome.ACCEPTED, StopOutcome.PENDING),
+            stopped=record is not None and _ended_by_stop(record),
+            run_id=target,
+            state=record.state if record is not None else answer.state if run is None else run.lifecycle.state,
+            node=registry.node_id if run is not None else answer.node_id,
+            latency_ms=round((trio.current_time() - began) * 1000, 3),
+            cleanup=_cleanup_result(run, record),
+        )
 
 
 def _find_local(

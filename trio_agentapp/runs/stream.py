@@ -69,7 +69,8 @@ class Subscriber:
         """Called if this reader took events and did not return for long. None: there is no limit."""
         self.deliver: Callable[[Sequence[Event]], Delivery] | None = None
         """Sends new events at once, while this reader waits for them. It neither blocks nor raises."""
-        self._on_close: Callable[[], None] | None = None
+        self.on_close: Callable[[], None] | None = None
+        """Called once, when this reader is closed."""
         self._waiting: trio.Event | None = None
         self._nudged = False
         self._closed = False
@@ -181,10 +182,6 @@ class Subscriber:
         """Whether this reader waits for more events."""
         return self._waiting is not None
 
-    def on_close(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once, when this reader is closed."""
-        self._on_close = callback
-
     def close(self) -> None:
         """Stop reading. A waiting call of `receive` raises ClosedResourceError."""
         if self._closed:
@@ -194,7 +191,7 @@ class Subscriber:
         self.wake()
         # What is called here refers to this reader. Without cycles all is freed at once.
         self.on_stalled = self.deliver = None
-        on_close, self._on_close = self._on_close, None
+        on_close, self.on_close = self.on_close, None
         if on_close is not None:
             on_close()
 

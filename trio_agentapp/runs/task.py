@@ -17,12 +17,10 @@ import trio
 
 from ..abc import (
     MAX_QUEUED,
-    BaseInterruptBackend,
     Busy,
     Claim,
     ClaimResult,
     Ended,
-    EventStore,
     Granted,
     Lease,
     Queued,
@@ -33,19 +31,16 @@ from ..abc import (
 from ..errors import BackendUnavailable, QueueFull, RequestError, SessionBusy, ValidationError
 from ..protocol.codec import encode_event
 from ..protocol.events import Failure, ResponseEvent
-from ..protocol.ids import SessionKey, new_run_id
+from ..protocol.ids import new_run_id
 from ..protocol.lifecycle import Cause, Ending, Phase, RunState
 from ..protocol.request import MultitaskStrategy
 from .containment import closing_dropped
 from .driver import Driven, drive
-from .end_writer import EndWriter
 from .failures import ctrl_c_in, is_cancelled
 from .handler import Handler
-from .inbox import InboxFetcher
-from .instruments import Instruments
-from .keeper import Keeper, call_limit
+from .keeper import call_limit
 from .log_fields import add_log_fields
-from .question_poster import QuestionPoster
+from .node import Node
 from .run import Run, current_run
 from .session_queue import place_of, wait_in_queue
 from .terminal_events import (
@@ -57,40 +52,14 @@ from .terminal_events import (
     terminal_events,
 )
 
-__all__ = ["Node", "Remember", "RunTask", "Undo"]
+__all__ = ["RunTask"]
 
 logger = logging.getLogger("trio_agentapp.runs")
 
 T = TypeVar("T")
 
-Remember = Callable[[Run], Awaitable[None]]
-"""Called with a run that has unwound, before its end is written and its session is free."""
-
-Undo = Callable[[SessionKey, int], Awaitable[None]]
-"""Called with a session and the token of a run that was interrupted, before the handler of its successor starts."""
-
 MEMORY_TIMEOUT = 5.0
 """Seconds by which adding a run's messages to the history of its session may delay the end of the run."""
-
-
-@attrs.define(kw_only=True)
-class Node:
-    """What the runs of one node share."""
-
-    node_id: str
-    backend: BaseInterruptBackend
-    store: EventStore | None
-    keeper: Keeper
-    inbox: InboxFetcher
-    questions: QuestionPoster
-    end_writer: EndWriter
-    cleanup_budget: float
-    debug: bool
-    remember: Remember | None
-    undo: Undo | None
-    instruments: Instruments = attrs.field(factory=Instruments)
-    nursery: trio.Nursery | None = None
-    """Where runs live; None while the registry is closed."""
 
 
 class RunTask:
@@ -357,15 +326,20 @@ class RunTask:
         else:
             recorded, ended_at = await self._record(ending, last)
         run.lifecycle.ended(recorded)
-        if last is not None and recorded.cause is not ending.cause:
-            last = restated(last, recorded)
-        if last is not None and ended_at is not None:
-            # The time of the record, as readers on other nodes are shown it.
-            last = attrs.evolve(last, completed_at=int(ended_at))
-        if last is not None and not run.log.closed:
-            run.log.put(numbered_from(run.log.end, [last]))
+        if last is not None:
+            if recorded.cause is not ending.cause:
+                last = restated(last, recorded)
+            if ended_at is not None:
+                # The time of the record, as readers on other nodes are shown it.
+                last = attrs.evolve(last, completed_at=int(ended_at))
+            if not run.log.closed:
+                run.log.put(numbered_from(run.log.end, [last]))
         if store is not None:
-            store.keep(run.key, run.run_id, run.log.kept)
+            try:
+                store.keep(run.key, run.run_id, run.log.kept)
+            except Exception:
+                # The store may be the user's. The end is recorded, and was shown.
+                logger.exception("run %s: its events could not be kept by %s", run.run_id, type(store).__name__)
         run.close()
         _log_end(run, recorded, None if last is None else last.error)
         self._node.instruments.ended(self._facts, _end_of(run, recorded, unwound_at))

@@ -1,6 +1,7 @@
-"""The clock of all runs and readers of a node: keep-alives, stalled readers, unwatched runs, stuck runs.
+"""Looks at all runs and readers of a node once a second.
 
-One task looks at all of them, in place of a timer for each. See `docs/discussion/hot-path.md`.
+It sends keep-alives, disconnects stalled readers, stops unwatched runs, reports stuck ones, and bounds the memory
+of all logs. One task does that, in place of a timer for each. See `docs/discussion/hot-path.md`.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class Ticker:
             for log in logs:
                 _tick_readers(log, now)
             self.weight = _bounded_weight(logs)
-            for run in runs:
-                if not paused:
+            if not paused:
+                for run in runs:
                     _note_stuck(run, now)
 
     async def _check_watchers(self) -> None:

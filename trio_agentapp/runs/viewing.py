@@ -6,29 +6,23 @@ puts them into a log like that of a live run. So readers need not know where a r
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from functools import partial
 
 import trio
 
-from ..abc import BaseInterruptBackend, EventStore, Extent, watching
-from ..errors import BackendUnavailable, Elsewhere, RunNotFound, StreamExpired, TooManyRuns
-from ..protocol.events import MessageEvent, ResponseEvent
-from ..protocol.ids import SessionKey
-from ..protocol.lifecycle import Cause, Phase, RunRecord, RunState
-from .log import RECENT_EVENTS, RECENT_WEIGHT, EventLog
+from ..abc import BaseInterruptBackend, EventStore, Extent
+from ..errors import Elsewhere, RunNotFound, StreamExpired, TooManyRuns
+from ..protocol.events import MessageEvent
+from ..protocol.lifecycle import Cause, Phase, RunRecord
+from .follower import Follower
+from .log import EventLog
 from .registry import RunRegistry
 from .run import Run
 from .stream import Subscriber
 from .terminal_events import event_from_record
 
-__all__ = ["LOOK", "MAX_FOLLOWED", "MAX_READERS", "Viewing"]
-
-logger = logging.getLogger("trio_agentapp.runs")
-
-LOOK = 1.0
-"""Seconds without an event after which a followed run is looked up. Wake-ups may be lost, and nodes may die."""
+__all__ = ["MAX_FOLLOWED", "MAX_READERS", "Viewing"]
 
 MAX_READERS = 1000
 """Readers of one run on one node."""
@@ -44,7 +38,7 @@ class Viewing:
         self._registry = registry
         self._backend = backend
         self._store = store
-        self._followed: dict[str, _Follower] = {}
+        self._followed: dict[str, Follower] = {}
 
     async def attach(self, record: RunRecord, after: int = -1) -> Subscriber | None:
         """Return a reader of all events of a run with a number greater than `after`. It counts as a watcher.
@@ -60,7 +54,7 @@ class Viewing:
         """
         run = self._live(record)
         if run is not None:
-            if len([*run.log.subscribers]) >= MAX_READERS:
+            if run.log.reader_count >= MAX_READERS:
                 raise _too_many_readers()
             await trio.lowlevel.checkpoint()
             return run.watch(after)
@@ -155,14 +149,14 @@ class Viewing:
             services = self._registry.services
             # Not beyond the last event, even if this reader claims to have seen more: others read this log, too.
             start = 0 if extent is None else min(max(after + 1, extent.first), extent.end)
-            follower = _Follower(self, self._backend, self._store, record, start)
+            follower = Follower(self._backend, self._store, record, start)
             self._followed[record.run_id] = follower
             self._registry.ticker.logs.add(follower.log)
-            services.start_soon(follower.run, name=f"follower of run {record.run_id}")
-        elif len([*follower.log.subscribers]) >= MAX_READERS:
+            services.start_soon(self._run, follower, name=f"follower of run {record.run_id}")
+        elif follower.log.reader_count >= MAX_READERS:
             raise _too_many_readers()
         subscriber = follower.log.subscribe(after)
-        subscriber.on_close(follower.reader_left)
+        subscriber.on_close = partial(self._reader_left, follower)
         try:
             # Wait until the owner has counted this reader; otherwise it may stop the run as unwatched.
             await follower.counted.wait()
@@ -171,10 +165,20 @@ class Viewing:
             raise
         return subscriber
 
-    def forget(self, follower: _Follower, *, unread: bool = False) -> None:
-        """Drop a follower that has ended. Existing readers can still read what it has read."""
-        if unread:
+    async def _run(self, follower: Follower) -> None:
+        try:
+            await follower.run()
+        finally:
+            # Existing readers can still read what it has read.
+            self._forget(follower)
+
+    def _reader_left(self, follower: Follower) -> None:
+        if not follower.log.reader_count:
             self._registry.ticker.logs.discard(follower.log)
+            self._forget(follower)
+            follower.stop()
+
+    def _forget(self, follower: Follower) -> None:
         if self._followed.get(follower.run_id) is follower:
             del self._followed[follower.run_id]
 
@@ -187,89 +191,3 @@ def _too_many_readers() -> TooManyRuns:
 
 _WITHOUT_EVENTS = (Cause.STOPPED_BEFORE_START, Cause.CLAIM_FAILED)
 """Causes with which a run ends that never sent an event."""
-
-
-class _Follower:
-    """Reads one run from the store for all of its readers on this node."""
-
-    def __init__(
-        self, viewing: Viewing, backend: BaseInterruptBackend, store: EventStore, record: RunRecord, start: int
-    ) -> None:
-        self.run_id = record.run_id
-        self._key: SessionKey = record.key
-        self._viewing = viewing
-        self._backend = backend
-        self._store = store
-        self._live = record.state is RunState.RUNNING or record.state is RunState.IDLE
-        self.counted = trio.Event()
-        """Set when the owner has counted the readers here, or does not have to."""
-        self._woken = trio.Event()
-        self._scope = trio.CancelScope()
-        self.log = EventLog(
-            first=start,
-            archive=lambda number: store.read(record.key, record.run_id, number),
-            max_events=RECENT_EVENTS,
-            max_weight=RECENT_WEIGHT,
-        )
-
-    def reader_left(self) -> None:
-        if not self.log.has_readers:
-            self._viewing.forget(self, unread=True)
-            self._scope.cancel(reason="the last reader has left")
-
-    def _wake(self, run_id: str) -> None:
-        if run_id == self.run_id:
-            self._woken.set()
-
-    async def run(self) -> None:
-        try:
-            with self._scope:
-                async with AsyncExitStack() as stack:
-                    if self._live:
-                        await stack.enter_async_context(self._store.attending(self._key, self.run_id))
-                        self.counted.set()
-                        await stack.enter_async_context(watching(self._backend, self._key, self._wake))
-                    self.counted.set()
-                    await self._follow()
-        except Exception:
-            logger.exception("run %s: it cannot be followed any more", self.run_id)
-        finally:
-            # Readers that got no terminal event know that they were cut, and resume.
-            self.counted.set()
-            self._viewing.forget(self)
-            self.log.close()
-
-    async def _follow(self) -> None:
-        over = None
-        while True:
-            self._woken = trio.Event()
-            try:
-                if await self._read():
-                    return
-                if over is not None:
-                    # Its terminal event is lost, as in a fail-over. The record says how it ended.
-                    self.log.put([event_from_record(over, self.log.end)])
-                    return
-                with trio.move_on_after(LOOK) as quiet:
-                    await self._woken.wait()
-                if quiet.cancelled_caught:
-                    record = await self._backend.run_status(self.run_id)
-                    if record is None:
-                        return
-                    # The lookup itself ends a run whose node has died.
-                    over = record if record.state.terminal else None
-            except BackendUnavailable as exc:
-                logger.warning("run %s: its events cannot be read: %s", self.run_id, exc)
-                await trio.sleep(LOOK)
-
-    async def _read(self) -> bool:
-        """Read all events that there are. Returns True after the terminal event."""
-        while events := await self._store.read(self._key, self.run_id, self.log.end):
-            if events[0].sequence_number > self.log.end:
-                # The events in between are gone. Readers see that by the numbers of those that they get.
-                self.log.skip_to(events[0].sequence_number)
-            self.log.put(events)
-            last = events[-1]
-            if isinstance(last, ResponseEvent) and last.terminal:
-                return True
-        return False

@@ -6,8 +6,11 @@ import errno
 import logging
 import math
 import socket
+import ssl
 
 from hypercorn.config import Config, Sockets
+
+from .tls import CERT_REQS, TLS
 
 __all__ = ["BindError", "ServerConfig", "bind_address", "bind_error"]
 
@@ -49,6 +52,20 @@ class ServerConfig(Config):
     websocket_max_message_size = 2**20
 
     _sockets: Sockets | None = None
+
+    def use_tls(self, tls: TLS | None) -> None:
+        if tls is not None:
+            self.certfile, self.keyfile, self.ca_certs = tls.certfile, tls.keyfile, tls.ca_certs
+            self.verify_mode = None if tls.cert_reqs is None else CERT_REQS[tls.cert_reqs]
+
+    def create_ssl_context(self) -> ssl.SSLContext | None:
+        """Trust each CA of `ca_certs`, also an intermediate one. Otherwise its root would have to be trusted, and
+        with it all other certificates of the root.
+        """
+        context = super().create_ssl_context()
+        if context is not None:
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        return context
 
     def create_sockets(self) -> Sockets:
         """Bind the sockets, once: a busy port is reported before the app starts, and the server uses the same ones.

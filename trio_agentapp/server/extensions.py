@@ -8,6 +8,7 @@ from hypercorn.typing import Scope
 
 __all__ = [
     "ABORT",
+    "CLIENT_CERTIFICATE",
     "DIRECT_WRITER",
     "MESSAGES",
     "PEER",
@@ -21,6 +22,10 @@ __all__ = [
 
 ABORT = "trio_agentapp.abort"
 """A function that closes the socket at once, also while a task is blocked on it. It does not block."""
+
+CLIENT_CERTIFICATE = "trio_agentapp.client_certificate"
+"""The verified certificate of the client as `SSLSocket.getpeercert` returns it, `{}` if it has none. It is missing
+on connections on which the server does not ask for one."""
 
 DIRECT_WRITER = "trio_agentapp.direct"
 """The `DirectWriter` of a response."""

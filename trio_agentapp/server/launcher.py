@@ -30,6 +30,7 @@ from .failures import log_failure
 from .server import AppFailed, serve
 from .signals import note_ignored, signals_to_take
 from .tcp_connection import Connection
+from .tls import TLS
 from .workers import END, READY, STARTED, Inheritance, supervise
 
 __all__ = ["Launchable", "imported_by_launcher", "launch"]
@@ -78,8 +79,7 @@ def launch(
     *,
     host: str,
     port: int,
-    certfile: str | os.PathLike[str] | None = None,
-    keyfile: str | os.PathLike[str] | None = None,
+    tls: TLS | None = None,
     workers: int = 1,
     listener: int | None = None,
     on_worker_gone: Callable[[int], object] | None = None,
@@ -99,8 +99,7 @@ def launch(
     if inherited is not None:
         listener = inherited.listener
     config.bind = [bind_address(host, port) if listener is None else f"fd://{listener}"]
-    config.certfile = None if certfile is None else os.fspath(certfile)
-    config.keyfile = None if keyfile is None else os.fspath(keyfile)
+    config.use_tls(tls)
     watchdog = _Watchdog(app.cleanup_budget + WATCHDOG_MARGIN)
     # The lifespan then does not handle signals.
     app.launched = True

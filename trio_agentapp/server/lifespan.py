@@ -94,7 +94,7 @@ NOT_TRIO = (
 
 
 class Lifespan(TrioASGILifespan):
-    """The `asgi_lifespan_class` of the app."""
+    """Opens and closes the app for its ASGI server. It is the `asgi_lifespan_class` of the app."""
 
     def __init__(self, app: Any, scope: LifespanScope) -> None:
         super().__init__(app, scope)

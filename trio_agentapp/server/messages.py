@@ -60,7 +60,7 @@ class Messages:
         return message
 
     def pass_to(self, listener: Listener) -> None:
-        """Pass the messages that wait, and all further ones."""
+        """Call `listener.take` with each message: with those that have arrived, and with all further ones."""
         self._listener = listener
         while self._kept:
             listener.take(self._kept.pop(0))

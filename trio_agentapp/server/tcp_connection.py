@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
@@ -28,6 +29,7 @@ from .config import ServerConfig
 from .direct import DirectConnection, DirectWriter
 from .extensions import (
     ABORT,
+    CLIENT_CERTIFICATE,
     DIRECT_WRITER,
     MESSAGES,
     WEBSOCKET_STREAM,
@@ -47,7 +49,7 @@ CLOSE_TIMEOUT = 1.0
 """Seconds for what is left to do once a socket is closed: local work only."""
 
 LINGER = 1.0
-"""Seconds in which a client may send the rest of a body that is not wanted. Closing the socket before it has been
+"""Seconds in which a client may send the rest of what is not wanted. Closing the socket before it has been
 read would reset the connection, and the client could lose the response."""
 
 TURN_BYTES = 256 * 1024
@@ -69,6 +71,8 @@ class _Requests:
         self.any_yet = False
         self.direct: DirectConnection | None = None
         """The connection, if its socket can be written to directly."""
+        self.certificate: dict[str, Any] | None = None
+        """See `CLIENT_CERTIFICATE`."""
 
     async def __call__(
         self,
@@ -80,6 +84,8 @@ class _Requests:
     ) -> None:
         self.any_yet = True
         add_extension(scope, ABORT, self._abort)
+        if self.certificate is not None:
+            add_extension(scope, CLIENT_CERTIFICATE, self.certificate)
         if self.direct is not None and scope["type"] != "lifespan" and scope["http_version"] == "1.1":
             if scope["type"] == "http":
                 add_extension(scope, DIRECT_WRITER, DirectWriter(self.direct, send))
@@ -117,6 +123,14 @@ class _Requests:
 
 def _do_nothing() -> None:
     pass
+
+
+def _certificate_fault(cause: BaseException | None) -> str | None:
+    """Return why a handshake was refused if it was for the client's certificate, in OpenSSL's words."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return cause.verify_message
+    none = isinstance(cause, ssl.SSLError) and cause.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+    return "it presented none" if none else None
 
 
 class GuardedConnection(TCPServer):
@@ -165,9 +179,29 @@ class GuardedConnection(TCPServer):
         try:
             with trio.fail_after(self.config.ssl_handshake_timeout):
                 await self.stream.do_handshake()
-        except (trio.BrokenResourceError, trio.TooSlowError):
+        except trio.TooSlowError:
             return False
+        except trio.BrokenResourceError as error:
+            if (reason := _certificate_fault(error.__cause__)) is not None:
+                await self._refuse_certificate(reason)
+            return False
+        stream: Any = self.stream
+        if stream.context.verify_mode != ssl.CERT_NONE:
+            self.requests.certificate = stream.getpeercert() or {}
         return True
+
+    async def _refuse_certificate(self, reason: str) -> None:
+        """Log it, and send the alert of TLS that tells the client: Trio leaves it in its buffer."""
+        stream: Any = self.stream
+        with suppress(OSError):
+            log.info("the certificate of the client at %s was refused: %s", self._addresses()[0][0], reason)
+        transport = stream.transport_stream
+        with trio.move_on_after(LINGER), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await transport.send_all(stream._outgoing.read())
+            await transport.send_eof()
+            # The client may have sent a request with its certificate: see `LINGER`.
+            while await transport.receive_some(MAX_RECEIVED):
+                pass
 
     def _addresses(self) -> tuple[Any, Any]:
         """The addresses of the client and of the server. Raises OSError if the client has gone."""

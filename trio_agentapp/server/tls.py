@@ -1,26 +1,67 @@
-"""Checks the certificate and key files of TLS before the server starts."""
+"""Checks the files of TLS before the server starts: its certificate and key, and the CA of its clients."""
 
 from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import attrs
 
 from ..errors import ConfigurationError
 
-__all__ = ["tls_files"]
+__all__ = ["CERT_REQS", "TLS", "tls_files", "tls_of_environment"]
 
 StrPath = str | os.PathLike[str]
 
+CERT_REQS = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL}
+"""Whether a client must have a certificate. One that it has is verified in both cases."""
 
-def tls_files(certfile: StrPath | None, keyfile: StrPath | None) -> tuple[str, str] | tuple[None, None]:
-    """Return the absolute paths of a certificate chain and of its key, both in PEM, or None twice for no TLS.
+
+@attrs.frozen
+class TLS:
+    """Files that were checked, as absolute paths. `ca_certs`: the CA of clients; None: clients are not asked."""
+
+    certfile: str
+    keyfile: str
+    ca_certs: str | None = None
+    cert_reqs: str | None = None
+
+
+def tls_of_environment(given: Mapping[str, StrPath | None]) -> dict[str, Any]:
+    """Return the arguments of `tls_files`, with `AGENTAPP_CERTFILE` and so on for those that are None."""
+    return {
+        name: os.environ.get(f"AGENTAPP_{name.upper()}") if each is None else each for name, each in given.items()
+    }
+
+
+def tls_files(
+    certfile: StrPath | None,
+    keyfile: StrPath | None,
+    ca_certs: StrPath | None = None,
+    cert_reqs: str | None = None,
+) -> TLS | None:
+    """Check a certificate chain, its key, and the CA of clients, all in PEM. Returns None for no TLS.
+
+    `cert_reqs`: a key of `CERT_REQS`; None is "required" if there are `ca_certs`.
 
     Raises:
         ConfigurationError: a file is missing, cannot be read, or does not hold what it should.
     """
+    if cert_reqs is not None and cert_reqs not in CERT_REQS:
+        raise ConfigurationError(f"cert_reqs must be {' or '.join(CERT_REQS)}, not {cert_reqs!r}")
+    if cert_reqs is not None and ca_certs is None:
+        raise ConfigurationError(
+            "cert_reqs was given without ca_certs: that is the file of the CA whose certificates clients present"
+        )
+    if certfile is None and keyfile is None and ca_certs is not None:
+        raise ConfigurationError(
+            "ca_certs was given without certfile and keyfile: clients present certificates over TLS only"
+        )
     if certfile is None and keyfile is None:
-        return None, None
+        return None
     if certfile is None or keyfile is None:
         given, other = ("certfile", "keyfile") if keyfile is None else ("keyfile", "certfile")
         raise ConfigurationError(
@@ -37,7 +78,11 @@ def tls_files(certfile: StrPath | None, keyfile: StrPath | None) -> tuple[str, s
     if not has_key["keyfile"]:
         raise ConfigurationError(f"keyfile: {key!r} holds no private key in PEM")
     _load(certificate, key)
-    return os.path.abspath(certificate), os.path.abspath(key)
+    certificate, key = os.path.abspath(certificate), os.path.abspath(key)
+    if ca_certs is None:
+        return TLS(certificate, key)
+    _check_authority(os.fspath(ca_certs))
+    return TLS(certificate, key, os.path.abspath(ca_certs), cert_reqs or "required")
 
 
 def _read(name: str, path: StrPath) -> bytes:
@@ -61,3 +106,16 @@ def _load(certificate: str, key: str) -> None:
         raise ConfigurationError(
             f"certfile {certificate!r} and keyfile {key!r} cannot be used: {error.reason or error}"
         ) from None
+
+
+def _check_authority(path: str) -> None:
+    _read("ca_certs", path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise ConfigurationError(
+            f"ca_certs: {path!r} cannot be used: {error.reason or error}; it must hold certificates in PEM"
+        ) from None
+    if not context.cert_store_stats()["x509_ca"]:
+        raise ConfigurationError(f"ca_certs: {path!r} holds no certificate of a CA, only of servers or clients")

@@ -41,6 +41,7 @@ class Record:
         self.fence = token
 
     def write(self, value: bytes | None, token: int | None) -> None:
+        """Replace the value. The first write of a run keeps the version before it. Raises StaleToken."""
         self.admit(token)
         if token is None:
             self.before = None

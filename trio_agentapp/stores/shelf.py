@@ -23,7 +23,10 @@ Ts = TypeVarTuple("Ts")
 
 
 class Shelf(ABC):
-    """Keeps the record and the turns of sessions at one place, such as a database.
+    """Keeps a value and a list of turns for each session at one place, such as a database.
+
+    `Record` has the rules for the value: its fence, and the version to which `undo` returns. `surplus` has the
+    bounds of a history. `tests/stores/test_toy_shelf.py` uses both, over dicts.
 
     It must hold: every method is atomic, and may be repeated; a write with a `token` below the session's fence
     raises StaleToken and changes nothing; a deleted session still remembers its fence for a day, to refuse late
@@ -44,7 +47,7 @@ class Shelf(ABC):
 
     @abstractmethod
     async def add(self, key: SessionKey, turn: Turn) -> None:
-        """Append a turn, unless its run has one. Then remove the oldest turns that are `surplus`."""
+        """Append a turn, unless its run has one. Then remove the oldest `surplus(...)` turns."""
 
     @abstractmethod
     async def turns(self, key: SessionKey, limit: int | None) -> Sequence[bytes]:

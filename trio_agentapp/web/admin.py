@@ -72,7 +72,7 @@ class AdminRoutes:
 
     async def status(self, _request: Request) -> Response:
         """The state of this node."""
-        figures, why = self.registry().figures(), self.unready_reason()
+        figures, why = self.registry().statistics(), self.unready_reason()
         body: bodies.NodeStatus = {
             "app_name": self.app_name,
             "version": version("trio-agentapp"),

@@ -126,6 +126,9 @@ class Gate:
             logger.exception("the authenticate hook failed; the request is refused")
             raise Unauthorized("The request could not be authenticated.") from None
         if not isinstance(principal, Principal):
+            if principal is not None:
+                kind = type(principal).__name__
+                logger.error("the authenticate hook must return a Principal or None, not %s; refused", kind)
             raise Unauthorized
         return principal
 

@@ -167,10 +167,10 @@ def _values(headers: Mapping[str, Sequence[str]], name: str) -> list[str]:
 
 
 def _believed(values: Sequence[str], hops: Sequence[str], count: int) -> str | None:
-    """The member of a list that the proxy nearest to the client has written.
+    """Of a header such as `X-Forwarded-Proto`, return what the trusted proxy nearest to the client has written.
 
-    If each proxy has appended to the list, it is as long as `X-Forwarded-For`. Otherwise the last member counts,
-    which the nearest proxy has written or let pass.
+    If each proxy has appended a value, there are as many as in `X-Forwarded-For`. Otherwise the last value counts,
+    which the proxy nearest to this server has written or let pass.
     """
     if not values:
         return None

@@ -276,9 +276,9 @@ class RunAccess:
         """
         known = await self.look(caller, run_id, "start")
         if known.run is not None and known.run.lifecycle.state is RunState.RUNNING:
-            if not known.run.expects(message):
+            if not known.run.input.expects(message):
                 raise ValidationError([("$", "answers a question that is not open")])
-            answer = InputAnswer.OK if known.run.give_input(message) else InputAnswer.FULL
+            answer = InputAnswer.OK if known.run.input.give(message) else InputAnswer.FULL
         elif known.run is None and known.as_record.state is RunState.RUNNING:
             answer = await RunInbox.needed_from(self.backend).send_input(known.key, run_id, encode_message(message))
         else:
@@ -321,7 +321,7 @@ class RunAccess:
     def _questions_of(self, record: RunRecord) -> Sequence[Mapping[str, Any]]:
         run = self.registry.find(record.run_id)
         if run is not None:
-            return [question.listed() for question in run.open_questions]
+            return [question.listed() for question in run.input.questions]
         posted: Sequence[Mapping[str, Any]] = orjson.loads(record.questions) if record.questions else []
         return posted
 

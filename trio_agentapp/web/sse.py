@@ -59,7 +59,7 @@ class SettledSpelling(Spelling, Protocol):
 
 
 class OwnEvents:
-    """The events themselves, as `POST /process` sends them."""
+    """Writes each event as its own JSON, as `POST /process` sends it."""
 
     preamble = PREAMBLE
     ended = False

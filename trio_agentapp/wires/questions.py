@@ -101,7 +101,7 @@ def hooks_of(run: Run | None) -> QuestionHooks:
     """Return the hooks for a run; None: it is on another node, and each of its questions is taken for open."""
     if run is None:
         return {"is_open": lambda _: True, "on_question": lambda: None}
-    return {"is_open": run.has_open, "on_question": partial(run.expect_absence, ABSENCE)}
+    return {"is_open": run.input.has_open, "on_question": partial(run.expect_absence, ABSENCE)}
 
 
 async def resume(request: Request, access: RunAccess, caller: Caller, answers: Sequence[Answered]) -> Watched:

@@ -1,4 +1,4 @@
-"""An app with every route of the package, whose users have keys. Its hooks fail on demand.
+"""An app with every route of the package, whose users have keys, or certificates. Its hooks fail on demand.
 
 The file `mode` names the hook that fails, and how: `authenticate raises`, `authorize hangs`, `authenticate late`.
 """
@@ -13,12 +13,15 @@ from typing import Any
 import trio
 
 from trio_agentapp import AgentApp, AgentRequest, Principal, Run
-from trio_agentapp.auth import BearerTokens
+from trio_agentapp.auth import BearerTokens, ClientCertificates
 from trio_agentapp.wires import AgentCardWithRuntimeConfig
 
 LATE = 1.2
 WHERE = Path(os.environ["WHERE"])
-keys = BearerTokens(WHERE / "keys", header="X-API-Key")
+if "AGENTAPP_CA_CERTS" in os.environ:
+    credentials: Any = ClientCertificates("DNS", scopes={"alice": [], "bob": "read write"})
+else:
+    credentials = BearerTokens(WHERE / "keys", header="X-API-Key")
 
 
 async def fail(hook: str) -> None:
@@ -34,7 +37,8 @@ async def fail(hook: str) -> None:
 
 async def authenticate(request: Any) -> Principal | None:
     await fail("authenticate")
-    return await keys(request)
+    found: Principal | None = await credentials(request)
+    return found
 
 
 async def authorize(

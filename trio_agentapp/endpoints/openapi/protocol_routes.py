@@ -19,7 +19,7 @@ __all__ = ["PROTOCOL_ROUTES"]
 
 
 def _of_openai(summary: str, body: Schema | None = None, *, streamed: bool = False) -> Operation:
-    """A route of OpenAI's clients. OpenAI's reference has the fields; the document has what every request needs."""
+    """Describe a route of OpenAI's API, with the fields that all requests need. OpenAI's reference has the rest."""
     content: Schema = {JSON: {"schema": {"type": "object"}}}
     if streamed:
         content[SSE] = {"schema": {"type": "string"}}

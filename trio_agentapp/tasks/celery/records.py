@@ -46,7 +46,7 @@ class TaskRecords:
         self._due = Script((files(__package__) / "due.lua").read_text())
 
     async def give(self, task_id: str, name: str, user_id: str | None, message: bytes) -> Answer:
-        """Record a task that waits. "given", or the state of a task that has this id already."""
+        """Record a task that waits for a worker. Return "given", or the state of the task if its id is recorded."""
         return await self._call(task_id, "give", name, user_id or "", _flag(user_id), message)
 
     async def due(self, age: float, count: int) -> list[str]:

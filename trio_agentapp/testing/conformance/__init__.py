@@ -24,7 +24,7 @@ import trio
 
 from ...abc import BaseInterruptBackend
 from . import claims, endings, offers, signals, stops
-from .asking import TIMEOUT, name_of, put, put_all
+from .asking import TIMEOUT, name_of, opened_by, put, put_all
 
 __all__ = ["MakeBackend", "Question", "ask", "check_interrupt_backend", "interrupt_questions"]
 
@@ -46,7 +46,7 @@ async def ask(make: MakeBackend, question: Question, *, timeout: float = TIMEOUT
         AssertionError: the answer is wrong, is an exception, or did not come within `timeout` seconds. The message
             begins with the name of the question.
     """
-    async with make() as backend:
+    async with opened_by(make) as backend:
 
         async def served() -> None:
             async with trio.open_nursery() as nursery:

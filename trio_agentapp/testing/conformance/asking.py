@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ __all__ = [
     "expect_refused",
     "name_of",
     "offered",
+    "opened_by",
     "put",
     "put_all",
     "questions_in",
@@ -58,6 +60,18 @@ async def put(question: Callable[[], Awaitable[object]], name: str, kind: str, t
 async def put_all(questions: Sequence[Q], ask: Callable[[Q], Awaitable[bool]]) -> Sequence[str]:
     """Ask all questions. Return the names of those about parts that are not offered."""
     return [name_of(question) for question in questions if not await ask(question)]
+
+
+def opened_by(make: Callable[[], AbstractAsyncContextManager[T]]) -> AbstractAsyncContextManager[T]:
+    """Call `make`. Raises TypeError if it does not return an async context manager, as when it is a class."""
+    given: Any = make
+    manager: AbstractAsyncContextManager[T] = given() if callable(given) else given
+    if not isinstance(manager, AbstractAsyncContextManager):
+        raise TypeError(
+            "give a function that returns an async context manager: an async generator function that yields the "
+            f"object, decorated with @contextlib.asynccontextmanager; got {make!r:.100}"
+        )
+    return manager
 
 
 def name_of(question: object) -> str:

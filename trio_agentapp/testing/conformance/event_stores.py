@@ -19,7 +19,7 @@ question waits for events to be forgotten.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TypeAlias
@@ -31,7 +31,7 @@ from ...abc import BaseInterruptBackend, EventSink, EventStore, Extent, Lease, R
 from ...protocol.codec import encode_event
 from ...protocol.events import ContentEvent, Event, MessageEvent, ResponseEvent, StateEvent
 from ...protocol.ids import SessionKey, new_run_id
-from .asking import TIMEOUT, NotApplicable, expect, name_of, put, put_all, questions_in
+from .asking import TIMEOUT, NotApplicable, expect, name_of, opened_by, put, put_all, questions_in
 from .parties import ENDED, fresh_lease, fresh_session, own
 
 __all__ = ["MakeEventStore", "ask_event_store", "check_event_store", "event_questions"]
@@ -125,7 +125,7 @@ async def the_first_end_stays(make: MakeEventStore) -> None:
     async with _opened(make) as nodes:
         run = nodes.run()
         await run.lives(_answer(5))
-        nodes.here.keep(run.lease.key, run.lease.run_id, _answer(2))
+        nodes.keep(run.lease, _answer(2))
         numbers = [event.sequence_number for event in await run.read_all(0)]
         expect(numbers == [*range(5)], f"a second keep() of the run has changed its events to {numbers}")
 
@@ -245,6 +245,12 @@ class _Nodes:
     def run(self) -> _Run:
         return _Run(self, fresh_lease())
 
+    def keep(self, lease: Lease, events: Sequence[Event]) -> None:
+        kept: object = self.here.keep(lease.key, lease.run_id, events)
+        if isinstance(kept, Coroutine):
+            kept.close()
+        expect(kept is None, "keep() is `async def`, and must be a plain `def` that does not block")
+
     async def live_run(self) -> _Run:
         """A run with a sink. Ends the question as not applicable if the store is not shared."""
         if not self.here.shared:
@@ -286,7 +292,7 @@ class _Run:
             # The backend sets the time.
             terminal = encode_event(attrs.evolve(last, completed_at=0))
             await nodes.backend.finish(lease, attrs.evolve(ENDED, terminal_event=terminal))
-        nodes.here.keep(lease.key, lease.run_id, events)
+        nodes.keep(lease, events)
         while nodes.here.shared:
             extent = await self.extent()
             if extent is not None and extent.ended:
@@ -362,10 +368,10 @@ def _every_kind() -> list[Event]:
 @asynccontextmanager
 async def _opened(make: MakeEventStore) -> AsyncIterator[_Nodes]:
     """Open one store, and a second one if it is shared."""
-    async with make() as first, trio.open_nursery() as nursery:
+    async with opened_by(make) as first, trio.open_nursery() as nursery:
         here, backend = await _serve(first, nursery)
         if here.shared:
-            async with make() as second:
+            async with opened_by(make) as second:
                 there, _ = await _serve(second, nursery)
                 yield _Nodes(here, there, backend)
                 nursery.cancel_scope.cancel(reason="the question was answered")

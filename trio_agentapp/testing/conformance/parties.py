@@ -36,14 +36,15 @@ def fresh_lease(key: SessionKey | None = None, *, run_id: str | None = None, nod
     )
 
 
-async def own(backend: BaseInterruptBackend, lease: Lease | None = None) -> Lease:
-    """Claim a free session. Return the lease with its token."""
+async def own(backend: BaseInterruptBackend, lease: Lease | None = None, *, after: str = "") -> Lease:
+    """Claim a free session. Return the lease with its token. `after`: what has happened before, for the message."""
     lease = lease or fresh_lease()
     match await backend.claim(lease):
         case Granted(token):
             return attrs.evolve(lease, token=token)
         case other:
-            raise AssertionError(f"the claim of a free session was answered with {other!r}")
+            before = f"after {after}, " if after else ""
+            raise AssertionError(f"{before}the claim of a free session was answered with {other!r}")
 
 
 @contextmanager

@@ -25,7 +25,7 @@ import trio
 from ...abc import A2ATransportsProperties, AgentDirectory, AgentRegistry, RegisteredAgent
 from ...errors import ConfigurationError
 from ...registries.foreign import ForeignRegistry, as_registry
-from .asking import expect, name_of, offered, put, put_all, questions_in
+from .asking import expect, name_of, offered, opened_by, put, put_all, questions_in
 
 __all__ = ["MakeRegistry", "ask_registry", "check_agent_registry", "registry_questions"]
 
@@ -211,7 +211,7 @@ async def check_agent_registry(make: MakeRegistry, *, timeout: float = TIMEOUT) 
 
 @asynccontextmanager
 async def _opened(make: MakeRegistry) -> AsyncIterator[AgentRegistry]:
-    async with make() as registry:
+    async with opened_by(make) as registry:
         yield as_registry(registry)
 
 

@@ -114,15 +114,16 @@ async def foreign_stops_before_the_start_have_no_effect(backend: BaseInterruptBa
         lease = fresh_lease()
         answer = await backend.request_stop(key, lease.run_id, user_id=user_id)
         expect(answer.outcome is StopOutcome.PENDING, f"the stop of an unknown run was answered with {answer!r}")
-        owner = await own(backend, lease)
-        await _runs_on(backend, owner, "a stop that names another session or user")
+        foreign = "a stop that names this run id, and another session or user"
+        owner = await own(backend, lease, after=foreign)
+        await _runs_on(backend, owner, foreign)
 
 
 async def a_foreign_claim_that_was_stopped_ends_no_other_run(backend: BaseInterruptBackend) -> None:
     lease = fresh_lease()
     stranger = fresh_lease(run_id=lease.run_id)
     await backend.request_stop(stranger.key, stranger.run_id)
-    owner = await own(backend, lease)
+    owner = await own(backend, lease, after="a stop of the same run id in another session")
     await backend.claim(stranger)
     await _runs_on(backend, owner, "a stopped claim of the same run id in another session")
     record = await backend.run_status(owner.run_id)

@@ -22,7 +22,7 @@ from typing import TypeAlias, TypeVar
 
 from ...abc import SessionStore, StateStore
 from . import histories, states
-from .asking import TIMEOUT, name_of, put
+from .asking import TIMEOUT, name_of, opened_by, put
 
 __all__ = ["ask_store", "check_session_store", "check_state_store", "session_questions", "state_questions"]
 
@@ -49,7 +49,7 @@ async def ask_store(make: Make[S], question: Question[S], *, timeout: float = TI
         AssertionError: the answer is wrong, is an exception, or did not come within `timeout` seconds. The message
             begins with the name of the question.
     """
-    async with make() as store:
+    async with opened_by(make) as store:
         await put(partial(question, store), name_of(question), "store", timeout)
 
 

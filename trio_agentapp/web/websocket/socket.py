@@ -30,7 +30,7 @@ from ...protocol.request import AgentRequest
 from ...protocol.trace_context import continued_trace
 from ...refusals import note_refusal
 from ...runs.runner import Watched
-from ...server.extensions import SHUTDOWN_NOTICE, extension
+from ...server.extensions import CLIENT_CERTIFICATE, SHUTDOWN_NOTICE, extension
 from ...server.websocket_connection import ShutdownNotice
 from ..identity import Caller, Principal
 from ..principals import address_name, user_name
@@ -119,7 +119,8 @@ class Socket:
         """Find out who the client is. Return its first message, if that had to be read and was no `init`."""
         gate = self._access.gate
         first: messages.ClientMessage | messages.Refused | None = None
-        if gate.asks and "Authorization" not in self._websocket.headers:
+        known = "Authorization" in self._websocket.headers or extension(self._websocket.scope, CLIENT_CERTIFICATE)
+        if gate.asks and not known:
             with trio.move_on_after(self._init_timeout) as timeout:
                 first = await self._receive()
             if timeout.cancelled_caught:

@@ -103,7 +103,7 @@ class Operations:
         return started
 
     async def send(self, asked: Asked, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Return a `task` or a `message`, with its kind."""
+        """Send a message to the agent. Return "task" or "message", and that object."""
         started = await self.begin(asked, params)
         configuration = params.get("configuration", {})
         if not configuration.get("returnImmediately"):

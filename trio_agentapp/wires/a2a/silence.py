@@ -44,7 +44,7 @@ class SilenceWatch:
         phase = run.lifecycle.phase
         if run.ended.is_set() or phase in (Phase.STOPPING, Phase.ENDED):
             del self._runs[run]
-        elif run.log.end != number or run.is_asking or phase is not Phase.RUNNING:
+        elif run.log.end != number or run.input.questions or phase is not Phase.RUNNING:
             self._runs[run] = (run.log.end, now)
         elif now - since >= timeout:
             run.scope.stop(Cause.DEADLINE_EXCEEDED)

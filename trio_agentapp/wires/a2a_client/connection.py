@@ -30,7 +30,7 @@ POLL = Backoff(first=0.2, last=2.0)
 
 
 class Connection:
-    """One agent, by one interface.
+    """Calls one agent over one of the interfaces (URL, binding and version) that its card names.
 
     Args:
         nursery: the owner of the tasks that read streams.

@@ -29,7 +29,7 @@ WRAPPED = "data_part_compat"
 
 
 def part_of_content(content: Content, *, old: bool) -> Json:
-    """Return the part that says what a content object says. `old`: in the form of 0.3.
+    """Convert a content object into a part of an A2A message. `old`: in the form of version 0.3.
 
     Raises ItemError for a file that is named by an id of this app: the other agent cannot read it.
     """

@@ -110,7 +110,7 @@ async def find_agent(
         except AgentAppError:
             if index == len(places) - 1:
                 raise
-    raise ConfigurationError("no place of the agent was given")
+    raise ConfigurationError("there is no address at which the agent could be looked for")
 
 
 async def _reach(http: Http, interface: Interface, headers: Mapping[str, str]) -> None:

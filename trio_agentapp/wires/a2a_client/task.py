@@ -97,7 +97,7 @@ class A2ATask:
 
     @property
     def messages(self) -> list[Message]:
-        """The answer: one message for each artifact, and that of the status. A handler may yield them."""
+        """The answer, which a handler may yield: a message for each artifact, then that of the last status."""
         answer = [Message(content=list(artifact.parts)) for artifact in self.artifacts if artifact.parts]
         if self.state.is_over and self.status.message is not None:
             answer.append(self.status.message)

@@ -119,5 +119,5 @@ def ending_of(end: ResponseEvent) -> tuple[Status, dict[str, Any]]:
 
 
 def response_event_of(status: Status) -> str:
-    """Return the last event of a response. OpenAI has none for `cancelled`: its status is in an incomplete one."""
+    """The type of the last event. `cancelled` has no type of its own: it is sent as `response.incomplete`."""
     return {"completed": "response.completed", "failed": "response.failed"}.get(status, "response.incomplete")
