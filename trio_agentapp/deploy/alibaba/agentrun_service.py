@@ -11,9 +11,9 @@ import attrs
 from ...errors import DeployError
 from ...protocol.deployment import DeploymentState, DeploymentStatus
 from .archive import PYTHON
+from .archive_service import OURS, PAGE, PAGES, PORT, ArchiveService, is_own
 from .bundle import STARTER
 from .configs import AgentRunConfig
-from .service import OURS, PAGE, PAGES, PORT, Service, is_own
 
 __all__ = ["AgentRunService"]
 
@@ -30,7 +30,7 @@ STATES = {
 }
 
 
-class AgentRunService(Service):
+class AgentRunService(ArchiveService):
     """A region of AgentRun. A runtime has an id, a name, and endpoints."""
 
     service = "AgentRun"

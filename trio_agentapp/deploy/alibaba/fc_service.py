@@ -11,10 +11,10 @@ from typing import Any
 from ...errors import DeployError
 from ...protocol.deployment import DeploymentState, DeploymentStatus
 from .archive import PYTHON
+from .archive_service import OURS, PAGE, PAGES, PORT, ArchiveService, is_own
 from .bundle import STARTER
 from .calls import Conflict, Missing
 from .configs import FCConfig
-from .service import OURS, PAGE, PAGES, PORT, Service, is_own
 
 __all__ = ["FCService"]
 
@@ -29,7 +29,7 @@ SESSION_LIFETIME = 21600
 PATH = f"/var/fc/lang/python{PYTHON}/bin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin:/code/bin"
 
 
-class FCService(Service):
+class FCService(ArchiveService):
     """A region of Function Compute. The id of a function is its name.
 
     `anonymous`: everybody may call the URL of a trigger that is made.

@@ -17,11 +17,11 @@ from ...errors import DeployError
 from ...protocol.deployment import Deployment, DeploymentState, DeploymentStatus
 from ..asyncio_bridge import run_trio
 from .archive import archive_of
+from .archive_service import PORT, ArchiveService, is_own
 from .bucket import Bucket
 from .bundle import builds_folder, checked_name
 from .calls import Uncertain, wait_until
 from .configs import OSSConfig
-from .service import PORT, Service, is_own
 from .source import Source
 
 __all__ = ["DEPLOY_TIMEOUT", "ArchiveDeployManager", "ArchiveDeployment"]
@@ -47,7 +47,7 @@ class ArchiveDeployment(Deployment):
     message: str
 
 
-S = TypeVar("S", bound=Service)
+S = TypeVar("S", bound=ArchiveService)
 D = TypeVar("D", bound=ArchiveDeployment)
 
 

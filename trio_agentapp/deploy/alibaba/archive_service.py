@@ -12,7 +12,7 @@ from .api import Api
 from .calls import Missing, wait_until
 from .configs import InstanceConfig
 
-__all__ = ["OURS", "PAGE", "PAGES", "PORT", "Service", "is_own"]
+__all__ = ["OURS", "PAGE", "PAGES", "PORT", "ArchiveService", "is_own"]
 
 PORT = 8090
 
@@ -24,7 +24,7 @@ OURS = "Made by trio-agentapp"
 """The description of what deploy managers make. They delete nothing else."""
 
 
-class Service(Api, ABC):
+class ArchiveService(Api, ABC):
     """A service that runs an app from a code archive. What it keeps of an app is a resource.
 
     Every method raises as `Calls` does.
