@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 
 from trio_agentapp import AgentApp, Run, Timings
 from trio_agentapp.app.settings import Settings
@@ -37,6 +39,12 @@ def waiting_app(**options: Any) -> AgentApp:
             await trio.sleep_forever()
 
     return app
+
+
+async def block_often() -> None:
+    while True:
+        await trio.lowlevel.checkpoint()
+        time.sleep(0.05)  # noqa: ASYNC251  as a handler does that blocks
 
 
 async def ask(client: Any, method: str, path: str, headers: dict[str, str] = BEARER) -> tuple[int, Any]:
@@ -96,6 +104,12 @@ async def test_the_status_and_the_runs_of_a_node(served: Served, caplog: pytest.
         assert code == 200
         assert (status["ready"], status["runs_active"], status["runs_ended"]) == (True, 1, 1)
         assert (status["node"], status["stuck"]) == (app.node_id, [])
+        with trio.fail_after(30):
+            async with trio.open_nursery() as blocking:
+                blocking.start_soon(block_often)
+                while status["loop_lag_s"] < 0.01:
+                    _, status = await ask(client, "GET", "/admin/status")
+                blocking.cancel_scope.cancel()
         code, runs = await ask(client, "GET", "/admin/runs?limit=1")
         [run] = runs["runs"]
         assert (run["run_id"], run["user_id"], run["session_id"]) == ("run-of-u1", "u1", "s1")

@@ -142,6 +142,37 @@ async def test_a_tombstone_of_another_does_not_hit(served: Served) -> None:
         assert (status, body["status"]) == (200, "completed")
 
 
+@pytest.mark.parametrize("ended", [False, True])
+async def test_an_idempotency_key_does_not_open_the_run_of_another(served: Served, *, ended: bool) -> None:
+    app = endless_app(authenticate=authenticate)
+    async with served(app) as client:
+        if ended:
+            await post(client, "/process", chat_body(id="run-of-alice", session_id="s"), headers=as_("alice"))
+        else:
+            await start(app, "run-of-alice", "alice", session_id="s")
+        for name, session in (("k1", {}), ("k2", {"session_id": "s"})):
+            headers = {**as_("bob"), "Idempotency-Key": name}
+            with trio.fail_after(5):
+                status, body = await post(
+                    client, "/process", chat_body(id="run-of-alice", **session), headers=headers
+                )
+            assert (status, body["code"]) == (422, "validation_error")
+            assert "alice" not in json.dumps(body).replace("run-of-alice", "")
+
+
+async def test_a_refused_start_does_not_use_up_the_idempotency_key_of_its_owner(served: Served) -> None:
+    key = {"Idempotency-Key": "k"}
+    async with served(endless_app(authenticate=authenticate)) as client:
+        for_alice = chat_body("other", user_id="alice")
+        status, body = await post(client, "/process", for_alice, headers={**as_("bob"), **key})
+        assert (status, body["code"]) == (403, "forbidden")
+        status, _ = await post(client, "/process", chat_body(), headers={**as_("alice"), **key})
+        assert status == 200
+        # Nor does it tell whether the owner has used the key.
+        status, body = await post(client, "/process", for_alice, headers={**as_("bob"), **key})
+        assert (status, body["code"]) == (403, "forbidden")
+
+
 async def test_an_authenticate_hook_that_raises_denies(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     def broken(request: Any) -> Principal:
         raise ConnectionError("wombat")
@@ -158,6 +189,19 @@ async def test_only_a_principal_is_one(served: Served, answer: Any, caplog: pyte
     async with served(endless_app(authenticate=lambda request: answer)) as client:
         assert (await post(client, "/process", chat_body()))[0] == 401
     assert f"must return a Principal or None, not {type(answer).__name__}" in caplog.text
+
+
+@pytest.mark.parametrize("user_id", ["", 5, None, "a\nb", "a" * 257, b"alice"])
+async def test_a_principal_has_a_user_id(served: Served, user_id: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async with served(endless_app(authenticate=lambda request: Principal(user_id))) as client:
+        assert (await post(client, "/process", chat_body()))[0] == 401
+    assert "the user_id of a Principal must" in caplog.text
+
+
+def test_scopes_are_no_single_text() -> None:
+    with pytest.raises(TypeError, match="scopes must be a collection of texts, not the text 'read write'"):
+        Principal("alice", scopes="read write")  # type: ignore[arg-type]
+    assert Principal("alice", scopes=["read"]).scopes == {"read"}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -138,6 +138,20 @@ async def test_each_user_has_his_own_requests_and_failures_lock_nobody_out() -> 
         assert [await status("u4", "/plain"), await status("u5", "/plain")] == [200, 429]
 
 
+async def test_wrong_admin_tokens_are_counted_and_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    token = "correct-horse-battery"
+    async with serve(limited_app(requests_per_second=0.02, admin_token=token)) as client:
+
+        async def status(*tokens: str) -> int:
+            headers = [("Authorization", f"Bearer {each}") for each in tokens]
+            return int((await client.get("/admin/status", headers=headers, **at("10.0.0.1"))).status_code)
+
+        assert [await status("wrong"), await status("wrong"), await status(token)] == [401, 429, 200]
+        assert await status(token) == 200
+        assert await status(token, "wrong") == 429
+    assert caplog.text.count(": refused") == 1
+
+
 async def test_without_a_limit_or_an_address_all_are_answered() -> None:
     async with serve(limited_app(requests_per_second=0)) as client:
         for _ in range(300):

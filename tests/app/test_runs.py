@@ -78,13 +78,11 @@ async def test_users_have_their_own_keys(served: Served) -> None:
 
 @pytest.mark.parametrize("session", [{}, {"session_id": "s", "user_id": "u"}])
 async def test_the_same_key_twice_at_once_is_one_run(served: Served, session: dict[str, str]) -> None:
-    async def authorize(*_: Any) -> bool:
-        # Both requests have asked for the key before either has started.
-        await trio.sleep(0.05)
-        return True
-
-    app, started = counting_app(authorize=authorize)
+    backend = UnrulyBackend(LocalInterruptBackend())
+    app, started = counting_app(interrupt_backend=backend)
     answers: list[tuple[int, Any]] = []
+    # All requests have asked for the key before any has started.
+    claimed = backend.hold("claim")
     async with served(app) as client:
 
         async def ask() -> None:
@@ -93,6 +91,9 @@ async def test_the_same_key_twice_at_once_is_one_run(served: Served, session: di
         async with trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(ask)
+            while backend.calls["pin"] < 3:
+                await trio.sleep(0.01)
+            claimed.set()
         answers.append(await post(client, "/process", chat_body(seconds=0.2, **session), **key()))
     assert [status for status, _ in answers] == [200] * 4
     assert {body["id"] for _, body in answers} == {f"response_{started[0]}"}

@@ -129,6 +129,24 @@ async def test_a_token_that_does_not_count(keys: Path, name: str) -> None:
         await principal(hook_of(keys), WRONG[name]())
 
 
+@pytest.mark.filterwarnings("ignore:The RSA key is 1024")
+async def test_keys_that_cannot_be_trusted_are_left_out(keys: Path) -> None:
+    short = rsa.generate_private_key(65537, 1024)
+    private = {**json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(RSA[1])), "kid": "private"}
+    private.pop("key_ops")
+    await trio.Path(keys).write_bytes(
+        key_set(public(short, "short"), private, {**public(RSA[1], "x"), "kid": ["list"]}, public(RSA[0], "one"))
+    )
+    hook = hook_of(keys)
+    assert (await principal(hook, token())).user_id == "anna"
+    for key, kid in ((RSA[1], "private"), (short, "short")):
+        with pytest.raises(InvalidCredentials):
+            await principal(hook, token(key, kid))
+    await trio.Path(keys).write_bytes(key_set(private))
+    with pytest.raises(ConfigurationError, match="no public key"):
+        hook_of(keys)
+
+
 async def test_an_expired_token(keys: Path) -> None:
     now = int(time.time())
     with pytest.raises(CredentialsExpired):
@@ -214,7 +232,7 @@ async def test_a_provider_that_does_not_answer(
     monkeypatch.setattr(key_set_module, "RETRY_INTERVAL", 0.0)
     monkeypatch.setattr(key_set_module, "FETCH_TIMEOUT", 0.2)
     async with providing() as (provider, url):
-        hook = hook_of(url)
+        hook = hook_of(url.replace("://", "://app:geheim@"))
         good = provider.answer
         for answer, status in (
             (None, ""),
@@ -228,6 +246,7 @@ async def test_a_provider_that_does_not_answer(
             with pytest.raises(BackendUnavailable):
                 await principal(hook, token())
         assert caplog.text.count("cannot be fetched") == 6
+        assert "geheim" not in caplog.text
         provider.answer, provider.status = good, "200 OK"
         assert (await principal(hook, token())).user_id == "anna"
         # What it has is used while the provider is away, but not for ever.

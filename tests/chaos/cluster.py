@@ -473,12 +473,13 @@ class Cluster:
     def run_record(self, session: str, run: str) -> dict[str, str]:
         return dict(self.redis.hgetall(f"{self._base(session)}r:{run}"))
 
-    def read_records(self, source: str = "redis") -> None:
-        """All run records that are new or have changed, into the history.
+    def read_records(self, source: str = "redis", *, newest: int | None = None) -> None:
+        """All run records that are new or have changed, into the history; or those of the newest runs.
 
         Read, not looked at: what has expired is not reaped by this.
         """
-        session_of = {start.run: start.session for start in self.history.starts}
+        starts = self.history.starts if newest is None else self.history.starts[-newest:]
+        session_of = {start.run: start.session for start in starts}
         now = time.monotonic()
         with self.redis.pipeline(transaction=False) as pipe:
             for run, session in session_of.items():

@@ -236,6 +236,7 @@ SCENARIOS = {
             readers=True,
             least=0.0,
             # What is kept of ended runs is forgotten within a slice.
+            within=600.0,
             timings=attrs.evolve(SHORT, retention=30.0, session_ttl=60.0, tombstone=15.0),
         ),
     )

@@ -19,13 +19,16 @@ __all__ = ["soak"]
 EVERY = 10.0
 """Seconds from the beginning of a fault to that of the next."""
 
-WARM = 10
-"""Faults before the first measurement: each kind at least once, and caches and pools of connections are filled."""
+WARM = 30
+"""Faults before the first measurement, five minutes: the allocator holds as much as the load ever needs then."""
 
 GROWTH = 1.05
 """Most memory at the end, in units of the first measurement."""
 
 CLIENTS = 2
+
+NEWEST = 5000
+"""Runs whose records are read after each fault: more than are started in the time that records are kept."""
 
 Fault = Callable[[Cluster, Node], Awaitable[None]]
 
@@ -118,6 +121,8 @@ async def _faults(cluster: Cluster, count: int) -> None:
             fault = kinds[number % len(kinds)]
             await fault(cluster, random.choice(others if fault in ENDING else cluster.nodes))
             await cluster.wait_ready()
+            # Records are read before they expire.
+            cluster.read_records(newest=NEWEST)
             await trio.sleep(max(0.0, due - time.monotonic()))
         over.set()
 

@@ -66,6 +66,13 @@ def test_it_is_told_as_json_too(shell: Shell, tmp_path: Path) -> None:
     assert found[0]["session_hash"] == "s 1"
 
 
+def test_no_message_looks_like_another_record(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(JsonFormatter().format(record("a\n2026-11-27T00:00:00Z b\x1b[31m", 0, run=RUN)) + "\n")
+    [line] = shell.call("logs", RUN, str(path)).stdout.splitlines()
+    assert line.endswith(r"a\n2026-11-27T00:00:00Z b\u001b[31m")
+
+
 def test_records_of_several_nodes_are_in_order(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "b").write_text(JsonFormatter().format(record("the stop", 1.5, run=RUN)) + "\n")
     files = [str(tmp_path / "b"), str(log(tmp_path / "a", JsonFormatter()))]

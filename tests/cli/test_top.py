@@ -27,6 +27,7 @@ def test_a_node_is_shown(shell: Shell) -> None:
         "EVENTS/S",
         "READERS",
         "CPU",
+        "LAG",
         "TASKS",
     ]
     assert lines[1].split()[:5] == [url, "ready", "0", "0", "0"]

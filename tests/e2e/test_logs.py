@@ -151,14 +151,19 @@ async def test_each_request_is_logged_with_its_duration_if_asked_for(start: Star
     await server.call("GET", "/health?token=secret")
     await server.call("GET", "/nothing")
     await server.call("GET", "/sessions/secret/history")
+    await server.call("GET", "/ai-sdk/chat/secret/stream")
     async with server.chat() as chat:
         await chat.finish()
-    found = [json.loads(line) for line in server.log.splitlines() if "trio_agentapp.access" in line]
+    # Every line is a record, also the one that the app is ready.
+    records = [json.loads(line) for line in server.log.splitlines()]
+    assert [each["level"] for each in records if "is ready on" in each["message"]] == ["info"]
+    found = [each for each in records if each["logger"] == "trio_agentapp.access"]
     told = [record["message"] for record in found if "/readiness" not in record["message"]]
-    assert [message.rpartition(" in ")[0] for message in told[:3]] == [
+    assert [message.rpartition(" in ")[0] for message in told[:4]] == [
         "GET /health from 127.0.0.1: 200",
         "GET /nothing from 127.0.0.1: 404",
         "GET /sessions/<anything:session_id>/history from 127.0.0.1: 200",
+        "GET /ai-sdk/chat/<chat_id>/stream from 127.0.0.1: 204",
     ]
     assert "secret" not in "".join(told)
     await server.wait_until(lambda: "POST /process from 127.0.0.1: 200 in " in server.log, "record of the stream")

@@ -182,9 +182,11 @@ async def test_a_token_is_proved_by_header_or_init(guarded: Server) -> None:
 async def test_what_proves_nothing_is_refused(guarded: Server) -> None:
     async with connect(guarded, headers={"Authorization": "Bearer nobody"}, ready=False) as socket:
         assert (await socket.wait_closed())[0] == 4401
-    async with connect(guarded, ready=False) as socket:
-        await socket.send("init", token="nobody")
-        assert (await socket.wait_closed())[0] == 4401
+    for token in ("nobody", "u1\r\nX-User: u1", "u1\0", "\u043a\u043b\u044e\u0447"):
+        async with connect(guarded, ready=False) as socket:
+            await socket.send("init", token=token)
+            assert (await socket.wait_closed())[0] == 4401
+    assert "a WebSocket failed" not in guarded.log
     async with connect(guarded, ready=False) as socket:
         await socket.start("a")
         assert (await socket.wait_closed())[0] == 4401

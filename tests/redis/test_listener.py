@@ -49,13 +49,8 @@ class Ear:
         self.said.append(None)
 
 
-@pytest.fixture(params=[2, 3])
-def protocol(request: pytest.FixtureRequest) -> int:
-    return int(request.param)
-
-
-async def test_messages_arrive_in_order(server: RedisServer, protocol: int, until: Until) -> None:
-    ear = Ear(server.url_for(protocol=protocol))
+async def test_messages_arrive_in_order(server: RedisServer, until: Until) -> None:
+    ear = Ear(server.url)
     async with RedisClient.open(server.url) as client, ear.open("one", "two") as listener:
         assert listener.connected
         await client.pipeline([("PUBLISH", ("one", "two", "other")[n % 3], n) for n in range(300)])
@@ -63,8 +58,8 @@ async def test_messages_arrive_in_order(server: RedisServer, protocol: int, unti
         assert ear.said == [None, *(b"%d" % n for n in range(300) if n % 3 < 2)]
 
 
-async def test_channels_come_and_go(server: RedisServer, protocol: int, until: Until) -> None:
-    ear = Ear(server.url_for(protocol=protocol))
+async def test_channels_come_and_go(server: RedisServer, until: Until) -> None:
+    ear = Ear(server.url)
     async with RedisClient.open(server.url) as client, ear.open() as listener:
         await until(lambda: ear.said == [None])
         async with trio.open_nursery() as nursery:
@@ -133,12 +128,12 @@ async def test_a_gap_call_that_fails_is_repeated(server: RedisServer, until: Unt
         nursery.cancel_scope.cancel()
 
 
-async def test_each_lost_message_is_followed_by_a_gap(server: RedisServer, protocol: int, until: Until) -> None:
+async def test_each_lost_message_is_followed_by_a_gap(server: RedisServer, until: Until) -> None:
     """The subscription is killed every few milliseconds while numbers are published."""
     last = 2000
     said: list[tuple[int, int | None]] = []
     """Number of the connection; number that was heard, or None for a gap."""
-    listener = RedisListener(server.url_for(protocol=protocol), backoff=FAST)
+    listener = RedisListener(server.url, backoff=FAST)
 
     def deliver(channel: bytes, payload: bytes) -> None:
         said.append((listener.connections, int(payload)))

@@ -37,7 +37,7 @@ def test_what_a_url_says(
 def test_options() -> None:
     parsed = RedisURL.parse("redis://host?protocol=2&client_name=me&socket_timeout=1.5&socket_connect_timeout=3")
 
-    assert (parsed.protocol, parsed.client_name) == (2, "me")
+    assert parsed.client_name == "me"
     assert (parsed.call_timeout, parsed.connect_timeout) == (1.5, 3.0)
 
 
@@ -52,7 +52,7 @@ def test_sentinels() -> None:
         username="s",
         password="p",
     )
-    assert (parsed.username, parsed.password, parsed.database, parsed.protocol) == ("me", "secret", 4, 2)
+    assert (parsed.username, parsed.password, parsed.database) == ("me", "secret", 4)
     assert parsed.tls is None
     assert RedisURL.parse("rediss+sentinel://one/main").tls is not None
 

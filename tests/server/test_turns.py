@@ -51,3 +51,14 @@ async def test_one_that_is_cancelled_takes_no_place() -> None:
         assert given_up.cancelled_caught
         with trio.fail_after(1):
             await turns.wait()
+
+
+async def test_fewer_connections_are_accepted_while_others_wait() -> None:
+    turns = Turns()
+    assert turns.admitted == READS_PER_TURN + 1
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(turns.wait)
+        await wait_all_tasks_blocked()
+        assert turns.admitted == 1, "a flood of connections must not be accepted faster than it is handled"
+        nursery.cancel_scope.cancel()

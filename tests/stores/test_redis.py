@@ -15,7 +15,7 @@ from trio_agentapp.protocol.ids import SessionKey
 from trio_agentapp.protocol.message import Message
 from trio_agentapp.redis import RedisClient
 from trio_agentapp.stores import Stores, open_stores, redis, stores_of
-from trio_agentapp.stores.redis import FORGET_AFTER
+from trio_agentapp.stores.shelf import FORGET_AFTER
 from trio_agentapp.testing import check_session_store, check_state_store
 from trio_agentapp.testing.conformance.parties import acting
 from trio_agentapp.testing.faulty_proxy import FaultyProxy

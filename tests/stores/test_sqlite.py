@@ -16,7 +16,7 @@ import trio
 from trio_agentapp.errors import BackendUnavailable, ConfigurationError
 from trio_agentapp.protocol.message import Message
 from trio_agentapp.stores import open_stores, sqlite, stores_of
-from trio_agentapp.stores.sqlite import FORGET_AFTER
+from trio_agentapp.stores.shelf import FORGET_AFTER
 
 from .saver import SESSIONS, is_whole
 

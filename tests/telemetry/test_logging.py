@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trio_agentapp.app.settings import Settings
+from trio_agentapp.errors import ConfigurationError
 from trio_agentapp.runs.log_fields import add_log_fields
 from trio_agentapp.telemetry import (
     JsonFormatter,
@@ -106,6 +108,28 @@ def test_it_is_configured_once(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["node_id"] == "n1"
     assert (json.loads(line)["logger"], json.loads(line)["message"]) == ("somebody", "hello")
+
+
+def test_levels_of_all_loggers_and_of_single_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    agent, client, asked = (logging.getLogger(name) for name in ("some.agent", "httpx", "other"))
+    with unconfigured():
+        try:
+            configure_logging(levels="Error, some.agent=debug,httpx=info")
+            for logger in (agent, client, asked):
+                logger.debug("a debug of %s", logger.name)
+                logger.info("an info of %s", logger.name)
+                logger.error("an error of %s", logger.name)
+        finally:
+            agent.setLevel(logging.NOTSET)
+    said = [line.split(": ")[1] for line in capsys.readouterr().err.splitlines()]
+    agents = ["a debug of some.agent", "an info of some.agent", "an error of some.agent"]
+    assert said == [*agents, "an info of httpx", "an error of httpx", "an error of other"]
+
+
+@pytest.mark.parametrize("levels", ["loud", "info,=debug", "some.agent=", "info;debug", 10])
+def test_levels_that_are_none_end_the_start(levels: object) -> None:
+    with pytest.raises(ConfigurationError, match="log_level"):
+        Settings(log_level=levels)  # type: ignore[arg-type]
 
 
 def test_a_handler_of_the_programs_own_is_left_alone() -> None:

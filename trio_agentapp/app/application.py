@@ -131,6 +131,7 @@ class AgentApp(RoutingApp):
         self.max_connections = settings.max_connections
         self.gc_threshold = settings.gc_threshold
         self.log_format = settings.log_format
+        self.log_level = settings.log_level
         self.access_log = settings.access_log
         self.launched = False
         self.used = False
@@ -489,6 +490,7 @@ class AgentApp(RoutingApp):
             unready_reason=self.unready_reason,
             connection_count=lambda: None if self.connection_count is None else self.connection_count(),
             config=lambda: shown_settings(self.settings),
+            count_failure=self._gate.count_failure,
             drain=self.drain,
             shut_down=lambda: self.shut_down,
         )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         settings: Settings
         hosts: AllowedHosts
         log_format: str
+        log_level: str | None
 
         def check_workers(self, workers: int) -> None:
             """Raises ConfigurationError: so many processes cannot serve the app."""
@@ -153,7 +154,7 @@ def serve_app(
     from ..server.launcher import launch
     from ..server.tls import tls_files, tls_of_environment
 
-    configure_logging(app.log_format, node_id=app.node_id)
+    configure_logging(app.log_format, node_id=app.node_id, levels=app.log_level)
     host, port = address(host, port)
     files = {"certfile": certfile, "keyfile": keyfile, "ca_certs": ca_certs, "cert_reqs": cert_reqs}
     tls = tls_files(**(tls_of_environment(files) if listener is None else files))

@@ -14,6 +14,7 @@ from ..errors import ConfigurationError
 from ..protocol.request import CancelAfter
 from ..protocol.text import masked_url
 from ..protocol.timings import Timings
+from ..telemetry import levels_in
 from ..web.protocol_adapter import ProtocolAdapter
 from ..web.proxies import ROOT_PATH, Proxies
 
@@ -42,6 +43,18 @@ def texts(what: str) -> Check:
         f"a tuple of {what}",
         lambda value: isinstance(value, tuple) and all(isinstance(each, str) for each in value),
     )
+
+
+def log_levels(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        return f"must be a text such as 'debug' or 'info,my.agent=debug', not {value!r}"
+    try:
+        levels_in(value)
+    except ValueError as error:
+        return f"cannot be {value!r}: {error}"
+    return None
 
 
 def _is_number(value: object, kind: type | UnionType = int | float) -> bool:

@@ -88,6 +88,7 @@ class Options(TypedDict, total=False):
     drain_timeout: float
     gc_threshold: int
     log_format: str
+    log_level: str | None
     access_log: bool
     metrics: bool
     traces: bool
@@ -177,6 +178,7 @@ class Settings:
     drain_timeout: float = _setting(30.0, check.SECONDS)
     gc_threshold: int = _setting(50_000, check.whole_number("a number of objects", 0))
     log_format: str = _setting("text", check.one_of(*LOG_FORMATS))
+    log_level: str | None = _setting(None, check.log_levels, variable=str)
     access_log: bool = _setting(False, check.YES_OR_NO)
     metrics: bool = _setting(False, check.YES_OR_NO)
     traces: bool = _setting(False, check.YES_OR_NO)

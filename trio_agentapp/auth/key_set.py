@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -11,7 +12,7 @@ import orjson
 import trio
 
 from ..errors import BackendUnavailable, ConfigurationError, InvalidCredentials
-from ..protocol.text import describe_exception
+from ..protocol.text import describe_exception, masked_url
 from .watched_file import WatchedFile
 
 __all__ = ["FileKeys", "KeySet", "URLKeys", "parse_key_set"]
@@ -38,11 +39,17 @@ MAX_STALE = 3600.0
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 """Not compressed, so that the size of what arrives is the size of the keys."""
 
+LEAST_RSA_BITS = 2048
+"""RFC 7518, section 3.3. Shorter keys can be broken."""
+
 KeySet = dict[str | None, jwt.PyJWK]
 
 
 def parse_key_set(data: bytes) -> KeySet:
-    """Read a key set: keys for signatures by their id. Secret (`oct`) keys and unknown kinds are left out.
+    """Read a key set: keys for signatures by their id.
+
+    Left out are secret (`oct`) and private keys, because every reader of the set could sign with them, RSA keys
+    that are too short, and unknown kinds.
 
     Raises ConfigurationError: it is not a key set, or has no such key.
     """
@@ -54,16 +61,23 @@ def parse_key_set(data: bytes) -> KeySet:
         raise ConfigurationError("it is not a JSON Web Key Set: an object with the list `keys`") from error
     keys: KeySet = {}
     for each in found[:MAX_KEYS]:
-        if not isinstance(each, dict) or each.get("kty") == "oct" or each.get("use", "sig") != "sig":
-            continue
-        try:
-            key = jwt.PyJWK.from_dict(each)
-        except (jwt.PyJWTError, ValueError, TypeError):
-            continue
-        keys[key.key_id] = key
+        if isinstance(each, dict) and (key := _public_key(each)) is not None:
+            keys[key.key_id] = key
     if not keys:
         raise ConfigurationError("it has no public key for signatures")
     return keys
+
+
+def _public_key(fields: dict[str, Any]) -> jwt.PyJWK | None:
+    if fields.get("kty") == "oct" or fields.get("use", "sig") != "sig" or "d" in fields:
+        return None
+    if not isinstance(fields.get("kid"), str | None):
+        return None
+    try:
+        key = jwt.PyJWK.from_dict(fields)
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return None
+    return None if key.key_type == "RSA" and key.key.key_size < LEAST_RSA_BITS else key
 
 
 class FileKeys:
@@ -86,7 +100,7 @@ class URLKeys:
         local = parts.hostname in ("localhost", "127.0.0.1", "::1")
         if parts.scheme != "https" and not (parts.scheme == "http" and local):
             raise ConfigurationError(
-                f"JWT: jwks {url!r} must be https, because who can change the keys can sign tokens"
+                f"JWT: jwks {masked_url(url)!r} must be https, because who can change the keys can sign tokens"
             )
         self._url = url
         self._keys: KeySet = {}
@@ -127,7 +141,8 @@ class URLKeys:
             with trio.fail_after(FETCH_TIMEOUT, shield=True):
                 self._keys = parse_key_set(await self._download())
         except (httpx.HTTPError, trio.TooSlowError, ConfigurationError) as error:
-            logger.error("the keys at %s cannot be fetched: %s", self._url, describe_exception(error))  # noqa: TRY400
+            shown = masked_url(self._url)
+            logger.error("the keys at %s cannot be fetched: %s", shown, describe_exception(error))  # noqa: TRY400
         else:
             self._fetched_at = trio.current_time()
         finally:

@@ -143,10 +143,14 @@ def _moment(record: dict[str, Any]) -> datetime | None:
 
 
 def _line(record: dict[str, Any], began: datetime | None) -> str:
+    # Imported only if needed: the command line starts without the protocol's classes.
+    from ..protocol.text import escaped
+
     now = _moment(record)
     after = "" if began is None or now is None else f"+{(now - began).total_seconds():.3f} s"
     level = str(record.get("level", "")).upper()
     node = str(record.get("node_id", ""))[:8]
-    head = f"{record['time']} {after:>12} {level:<8} {node:<8} {record.get('message', '')}"
-    below = [f"    {line}" for line in str(record.get("traceback", "")).splitlines()]
+    # One line for each record, and indented ones below it: no text of a client can look like a record.
+    head = escaped(f"{record['time']} {after:>12} {level:<8} {node:<8} {record.get('message', '')}")
+    below = [f"    {escaped(line)}" for line in str(record.get("traceback", "")).split("\n") if line]
     return "\n".join([head.rstrip(), *below])

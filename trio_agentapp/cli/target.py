@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Iterator
@@ -72,7 +71,7 @@ def reached(target: str) -> Iterator[str]:
     from ..telemetry import configure_logging
 
     # Show its warnings, but not that it has started.
-    configure_logging(level=logging.WARNING)
+    configure_logging(levels="warning")
     manager = LocalDeployManager(host="127.0.0.1", port=0)
 
     async def deploy() -> tuple[str, str]:

@@ -120,6 +120,7 @@ class Node:
             _number(self.rate("events")),
             str(status["subscribers"]),
             "" if cpu is None else f"{cpu * 100:.0f} %",
+            f"{status['loop_lag_s'] * 1000:.0f} ms",
             str(status["tasks"]),
         ]
 
@@ -141,7 +142,7 @@ class Node:
         ]
 
 
-NODES = ("NODE", "STATE", "RUNS", "QUEUED", "STUCK", "ENDED/S", "EVENTS/S", "READERS", "CPU", "TASKS")
+NODES = ("NODE", "STATE", "RUNS", "QUEUED", "STUCK", "ENDED/S", "EVENTS/S", "READERS", "CPU", "LAG", "TASKS")
 RUNS = ("RUN", "SESSION", "PHASE", "AGE S", "EVENTS", "READERS", "ENTRY", "NODE")
 
 
@@ -176,7 +177,10 @@ def _tables(nodes: list[Node]) -> Any:
 
     tables = []
     for heads, rows in ((NODES, [each.cells() for each in nodes]), (RUNS, _runs_of(nodes))):
-        table = Table(*heads, box=None, header_style="bold", pad_edge=False)
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for place, head in enumerate(heads):
+            # In a narrow terminal the first column gives way: it is the longest, and can be read on several lines.
+            table.add_column(head, no_wrap=place > 0, overflow="ellipsis" if place else "fold")
         for row in rows:
             # As Text: an id may have brackets, which would be markup.
             table.add_row(*map(Text, row))

@@ -213,7 +213,7 @@ class LocalDeployManager(DeployManager):
         from ..telemetry import configure_logging
         from .thread import ThreadService
 
-        configure_logging(app.log_format, node_id=app.node_id)
+        configure_logging(app.log_format, node_id=app.node_id, levels=app.log_level)
         check_certificates(app, asked=config.ca_certs is not None)
         check_exposure(app, host)
         note_address(app, host)

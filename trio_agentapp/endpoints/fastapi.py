@@ -69,17 +69,10 @@ OPTIONS: Mapping[str, str] = {
     "response_model": "annotate what the function returns",
     "response_class": "return a quart.Response",
     "status_code": "return (body, status)",
-    **dict.fromkeys(
-        (
-            "response_model_include",
-            "response_model_exclude",
-            "response_model_exclude_unset",
-            "response_model_exclude_defaults",
-            "response_model_exclude_none",
-            "response_model_by_alias",
-        ),
-        "return no more than is to be sent",
-    ),
+    **{
+        f"response_model_{part}": "return no more than is to be sent"
+        for part in ("include", "exclude", "exclude_unset", "exclude_defaults", "exclude_none", "by_alias")
+    },
     **dict.fromkeys(
         ("summary", "description", "response_description", "deprecated", "operation_id"),
         "the function's docstring is its description",

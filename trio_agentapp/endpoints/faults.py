@@ -13,7 +13,7 @@ import msgspec
 
 from .annotations import alternatives
 
-__all__ = ["Nested", "choices_of", "faults_of", "one_of", "words_of"]
+__all__ = ["Nested", "choices_of", "faults_of", "one_of", "text_of", "words_of"]
 
 MAX_ECHO = 200
 """Characters of a message: it may have words of the client, or come from a user's own validator."""
@@ -90,9 +90,14 @@ def faults_of(
 
 def one_of(choices: list[Any]) -> str:
     """Return "must be one of ..." with at most `MAX_CHOICES` of the choices."""
-    shown = [str(each).lower() if isinstance(each, bool) or each is None else str(each) for each in choices]
+    shown = [text_of(each) for each in choices]
     more = f" and {len(shown) - MAX_CHOICES} more" if len(shown) > MAX_CHOICES else ""
     return f"must be one of {', '.join(shown[:MAX_CHOICES])}{more}" if shown else "is not one of the allowed values"
+
+
+def text_of(choice: Any) -> str:
+    """Return a choice as clients write it."""
+    return str(choice).lower() if isinstance(choice, bool) or choice is None else str(choice)
 
 
 def words_of(error: Exception) -> str:

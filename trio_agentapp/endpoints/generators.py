@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Generator
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import orjson
@@ -84,12 +83,7 @@ class GeneratorBody(StreamBody):
         nursery.start_soon(self._produce, name=f"generator of {self._name}")
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        exc_traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._close("the client has left")
         # The exception is not passed on: the nursery would be cancelled, and it has to wait for the cleanup.
         await self._nursery.__aexit__(None, None, None)

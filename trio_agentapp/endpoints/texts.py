@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 from ..errors import ValidationError
 from .annotations import alternatives, plain
 from .conversion import converter_of
-from .faults import choices_of
+from .faults import choices_of, text_of
 
 __all__ = ["Read", "reader_of"]
 
@@ -91,17 +91,13 @@ def _is_scalar(kind: Any) -> bool:
     return kind is str or kind in _READERS
 
 
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
-
-
 def _value_of(text: str, members: list[Any]) -> Any:
     """Return the value of the first member that can be read, or the text if msgspec is to judge it."""
     refusals = []
     for member in map(plain, members):
         if member is str:
             return text
-        choices = {_text(each): each for each in choices_of(member)}
+        choices = {text_of(each): each for each in choices_of(member)}
         if text in choices:
             return choices[text]
         if member in _READERS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,11 +9,11 @@ from agentscope.message import Msg
 
 from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TypeConverters
 from ..errors import ItemError
-from ..protocol.content import Content, DataContent, RefusalContent, TextContent
+from ..protocol.content import Content, TextContent
 from ..protocol.message import OUTPUT_OF, Message
 from .agentscope_agent import MemoryCopy
-from .media import Media, media_of
-from .tool_messages import data_of, object_of
+from .media import Media, text_or_media
+from .tool_messages import call_message, data_of, object_of, output_message, text_of
 from .untranslated import untranslated
 
 __all__ = ["AgentScopeAdapter"]
@@ -71,8 +70,7 @@ def _blocks_of(message: Message) -> Iterator[Any]:
     elif message.type in OUTPUTS:
         data = data_of(message)
         output = data.get("output")
-        if not isinstance(output, str):
-            output = output if _is_blocks(output) else json.dumps(output)
+        output = output if _is_blocks(output) else text_of(output)
         yield {"type": "tool_result", "id": data.get("call_id"), "name": data.get("name", ""), "output": output}
     else:
         for part in message.content:
@@ -84,20 +82,16 @@ def _is_blocks(output: Any) -> bool:
 
 
 def _block_of(part: Content) -> dict[str, Any]:
-    match part:
-        case TextContent(text=text) | RefusalContent(refusal=text):
-            return {"type": "text", "text": text}
-        case DataContent(data=data):
-            return {"type": "text", "text": json.dumps(data)}
-        case media:
-            made = media_of(media)
-            source = (
-                {"type": "url", "url": made.url}
-                if made.url
-                else {"type": "base64", "media_type": made.media_type, "data": made.data}
-            )
-            named = {"filename": made.filename} if made.kind == "file" else {}
-            return {"type": made.kind, "source": source, **named}
+    made = text_or_media(part)
+    if isinstance(made, str):
+        return {"type": "text", "text": made}
+    source = (
+        {"type": "url", "url": made.url}
+        if made.url
+        else {"type": "base64", "media_type": made.media_type, "data": made.data}
+    )
+    named = {"filename": made.filename} if made.kind == "file" else {}
+    return {"type": made.kind, "source": source, **named}
 
 
 # Out.
@@ -170,19 +164,14 @@ class _Reader(ItemReader):
     def _call_of(self, block: Any, key: str, metadata: dict[str, Any]) -> Message:
         kind = "mcp_call" if block.get("tool_type") == "mcp" else "plugin_call"
         self._calls[block["id"]] = kind
-        arguments = block.get("raw_input") or json.dumps(block.get("input") or {}, ensure_ascii=False)
-        data = {"call_id": block["id"], "name": block["name"], "arguments": arguments}
-        if block.get("server_label"):
-            data["server_label"] = block["server_label"]
-        return Message("assistant", kind, [DataContent(data)], key, metadata=metadata)
+        arguments = block.get("raw_input") or text_of(block.get("input") or {})
+        label = {"server_label": block["server_label"]} if block.get("server_label") else {}
+        return call_message(block["id"], block["name"], arguments, metadata, kind=kind, id=key, **label)
 
     def _output_of(self, block: Any, key: str, metadata: dict[str, Any]) -> Message:
         kind = OUTPUT_OF[self._calls.get(block["id"], "plugin_call")]
-        output = block.get("output")
-        if not isinstance(output, str):
-            output = json.dumps(output, ensure_ascii=False)
-        data = {"call_id": block["id"], "name": block.get("name"), "output": output}
-        return Message("tool", kind, [DataContent(data)], key, metadata=metadata)
+        output = text_of(block.get("output"))
+        return output_message(block["id"], block.get("name"), output, metadata, kind=kind, id=key)
 
 
 def _media_of(block: Any) -> Content:

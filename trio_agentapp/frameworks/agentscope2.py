@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -23,12 +22,13 @@ from agentscope.message import (
 )
 
 from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TypeConverters
-from ..protocol.content import Content, DataContent, RefusalContent, TextContent
+from ..protocol.content import Content, DataContent, TextContent
 from ..protocol.message import OUTPUT_OF, Message
 from .agentscope2_agent import StateCopy
-from .media import Kind, Media, media_of
-from .tool_messages import data_of, object_of
+from .media import Kind, Media, text_or_media
+from .tool_messages import call_message, data_message, data_of, object_of, origin_of, output_message, text_of
 from .untranslated import untranslated
+from .usage import added
 
 __all__ = ["AgentScope2Adapter"]
 
@@ -104,7 +104,7 @@ def _blocks_of(message: Message) -> Iterator[Any]:
     if message.type == "reasoning":
         yield ThinkingBlock(thinking=message.text)
     elif message.type in CALLS:
-        arguments = json.dumps(object_of(data.get("arguments")), ensure_ascii=False)
+        arguments = text_of(object_of(data.get("arguments")))
         yield ToolCallBlock(
             id=str(data.get("call_id")),
             name=str(data.get("name")),
@@ -112,11 +112,10 @@ def _blocks_of(message: Message) -> Iterator[Any]:
             state=ToolCallState.FINISHED,
         )
     elif message.type in OUTPUTS:
-        output = data.get("output")
         yield ToolResultBlock(
             id=str(data.get("call_id")),
             name=str(data.get("name") or ""),
-            output=output if isinstance(output, str) else json.dumps(output, ensure_ascii=False),
+            output=text_of(data.get("output")),
             state=ToolResultState.SUCCESS,
         )
     else:
@@ -125,12 +124,9 @@ def _blocks_of(message: Message) -> Iterator[Any]:
 
 
 def _block_of(part: Content) -> Any:
-    match part:
-        case TextContent(text=text) | RefusalContent(refusal=text):
-            return TextBlock(text=text)
-        case DataContent(data=data):
-            return TextBlock(text=json.dumps(data, ensure_ascii=False))
-    media = media_of(part)
+    media = text_or_media(part)
+    if isinstance(media, str):
+        return TextBlock(text=media)
     source = (
         URLSource(url=media.url, media_type=media.media_type)
         if media.url
@@ -161,7 +157,7 @@ class _Call:
         if not self.blocks:
             return self.text
         self.take_text()
-        return json.dumps(self.blocks, ensure_ascii=False)
+        return text_of(self.blocks)
 
 
 @attrs.define
@@ -233,28 +229,25 @@ class _Reader(ItemReader):
             case "TOOL_RESULT_TEXT_DELTA" | "TOOL_RESULT_DATA_DELTA" | "TOOL_RESULT_END":
                 yield from self._of_result(event, metadata)
             case "REQUIRE_USER_CONFIRM" | "REQUIRE_EXTERNAL_EXECUTION":
-                data = {
-                    "event": str(event.type),
-                    "reply_id": event.reply_id,
-                    "tool_calls": [_call_data(call.id, call.name, call.input) for call in event.tool_calls],
-                }
-                yield Message("assistant", "message", [DataContent(data)], metadata=metadata)
+                calls = [data_of(call_message(call.id, call.name, call.input)) for call in event.tool_calls]
+                yield data_message(
+                    {"event": str(event.type), "reply_id": event.reply_id, "tool_calls": calls}, metadata
+                )
             case "CUSTOM":
-                yield Message("assistant", "message", [DataContent({"event": event.name, "value": event.value})])
+                yield data_message({"event": event.name, "value": event.value})
             case kind if kind not in SILENT:
                 raise untranslated("agentscope", f"a {type(event).__name__}", repr(str(kind)))
 
     def _metadata_of(self, event: Any) -> dict[str, Any]:
         reply_id = getattr(event, "reply_id", None)
-        given = {"original_id": reply_id, "original_name": self._names.get(reply_id or "")}
-        return {name: value for name, value in given.items() if value}
+        return origin_of(reply_id, self._names.get(reply_id or ""))
 
     def _add_usage(self, event: Any) -> None:
         names = ("input_tokens", "output_tokens", "cache_input_tokens", "cache_creation_input_tokens")
-        before = self.usage or {}
-        usage = {name: before.get(name, 0) + getattr(event, name) for name in names}
-        if any(usage.values()):
-            self.usage = {**usage, "total_tokens": usage["input_tokens"] + usage["output_tokens"]}
+        more = {name: getattr(event, name) for name in names}
+        if any(more.values()):
+            more["total_tokens"] = more["input_tokens"] + more["output_tokens"]
+            self.usage = added(self.usage, more)
 
     def _grown(self, kind: str, id: str, delta: str, metadata: dict[str, Any], *, last: bool) -> object:
         text = self._texts.pop(id, "") + delta
@@ -277,8 +270,7 @@ class _Reader(ItemReader):
 
     def _call(self, id: str, metadata: dict[str, Any]) -> Message:
         call = self._calls.pop(id)
-        data = _call_data(id, call.name, call.text)
-        return Message("assistant", "plugin_call", [DataContent(data)], metadata=metadata)
+        return call_message(id, call.name, call.text, metadata)
 
     def _of_result(self, event: Any, metadata: dict[str, Any]) -> Iterator[object]:
         # A result that arrives in a later run has had its start in an earlier one.
@@ -291,8 +283,7 @@ class _Reader(ItemReader):
             result.blocks.append({"type": "data", "source": {**source, "media_type": event.media_type}})
         else:
             del self._results[event.tool_call_id]
-            data = {"call_id": event.tool_call_id, "name": result.name, "output": result.output}
-            yield Message("tool", "plugin_call_output", [DataContent(data)], metadata=metadata)
+            yield output_message(event.tool_call_id, result.name, result.output, metadata)
 
     def _msg(self, msg: Any) -> Iterator[object]:
         """A Msg of `await agent.reply(...)`. After the events of its reply only its structured output is new."""
@@ -318,20 +309,14 @@ class _Reader(ItemReader):
                 content = _media_content(source.media_type, str(url) if url else None, data, block.name)
                 yield Message("assistant", "message", [content], block.id, metadata=metadata)
             case "tool_call":
-                call = _call_data(block.id, block.name, block.input)
-                yield Message("assistant", "plugin_call", [DataContent(call)], metadata=metadata)
+                yield call_message(block.id, block.name, block.input, metadata)
             case "tool_result":
                 output = block.output
                 if not isinstance(output, str):
-                    output = json.dumps([each.model_dump(mode="json") for each in output], ensure_ascii=False)
-                result = {"call_id": block.id, "name": block.name, "output": output}
-                yield Message("tool", "plugin_call_output", [DataContent(result)], metadata=metadata)
+                    output = text_of([each.model_dump(mode="json") for each in output])
+                yield output_message(block.id, block.name, output, metadata)
             case kind if kind != "hint":
                 raise untranslated("agentscope", f"a block of type {kind!r}", repr(kind))
-
-
-def _call_data(id: str, name: str | None, arguments: str) -> Mapping[str, Any]:
-    return {"call_id": id, "name": name, "arguments": arguments or "{}"}
 
 
 def _media_content(media_type: str, url: str | None, data: str | None, name: str | None) -> Content:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,20 +9,12 @@ from agno.media import Audio, File, Image, Video
 from agno.models.message import Message as AgnoMessage
 
 from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TaskStop
-from ..protocol.content import (
-    AudioContent,
-    DataContent,
-    FileContent,
-    ImageContent,
-    RefusalContent,
-    TextContent,
-    VideoContent,
-)
+from ..protocol.content import Content, FileContent
 from ..protocol.message import OUTPUT_OF, Message
 from .agno_agent import RunnableCopy
 from .agno_stream import AgnoReader
-from .media import MediaContent, media_of
-from .tool_messages import data_of, object_of
+from .media import Kind, Media, text_or_media
+from .tool_messages import data_of, object_of, text_of
 
 __all__ = ["AgnoAdapter"]
 
@@ -34,6 +25,14 @@ SAVES = frozenset(
     )
 )
 """The tasks in which Agno saves a cancelled run."""
+
+FIELDS: Mapping[Kind, tuple[str, Any]] = {
+    "image": ("images", Image),
+    "video": ("videos", Video),
+    "audio": ("audio", Audio),
+    "file": ("files", File),
+}
+"""For each kind of media: the field of a message that has them, and their class."""
 
 
 class AgnoAdapter(FrameworkAdapter):
@@ -79,7 +78,7 @@ class AgnoAdapter(FrameworkAdapter):
 
 
 def _call_of(data: Mapping[str, Any]) -> dict[str, Any]:
-    arguments = json.dumps(object_of(data.get("arguments")), ensure_ascii=False)
+    arguments = text_of(object_of(data.get("arguments")))
     function = {"name": data.get("name"), "arguments": arguments}
     return {"id": data.get("call_id"), "type": "function", "function": function}
 
@@ -87,36 +86,24 @@ def _call_of(data: Mapping[str, Any]) -> dict[str, Any]:
 def _message_of(message: Message) -> AgnoMessage:
     if message.type in OUTPUT_OF.values():
         data = data_of(message)
-        text = _text_of(data.get("output"))
+        text = text_of(data.get("output"))
         return AgnoMessage(role="tool", content=text, tool_call_id=data.get("call_id"), tool_name=data.get("name"))
     texts: list[str] = []
     media: dict[str, list[Any]] = {}
     for part in message.content:
-        match part:
-            case TextContent(text=text) | RefusalContent(refusal=text):
-                texts.append(text)
-            case DataContent(data=data):
-                texts.append(_text_of(data))
-            case ImageContent():
-                media.setdefault("images", []).append(_media_of(Image, part))
-            case VideoContent():
-                media.setdefault("videos", []).append(_media_of(Video, part))
-            case AudioContent():
-                media.setdefault("audio", []).append(_media_of(Audio, part))
-            case FileContent():
-                media.setdefault("files", []).append(_media_of(File, part))
+        made = text_or_media(part)
+        if isinstance(made, str):
+            texts.append(made)
+        else:
+            field, kind = FIELDS[made.kind]
+            media.setdefault(field, []).append(_media_of(kind, made, part))
     role = "system" if message.role == "tool" else message.role
-    made = AgnoMessage(role=role, content="".join(texts), **media)
-    made.id = message.id or made.id
-    return made
+    whole = AgnoMessage(role=role, content="".join(texts), **media)
+    whole.id = message.id or whole.id
+    return whole
 
 
-def _text_of(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _media_of(kind: Any, part: MediaContent) -> Any:
-    source = media_of(part)
+def _media_of(kind: Any, source: Media, part: Content) -> Any:
     given: dict[str, Any] = {}
     if isinstance(part, FileContent):
         given = {"filename": part.filename, "id": part.file_id}

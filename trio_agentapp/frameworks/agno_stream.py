@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,10 +17,13 @@ from agno.run.team import CustomEvent as TeamCustomEvent
 from pydantic import BaseModel
 
 from ..abc.frameworks import ItemReader, TypeConverters
-from ..protocol.content import AudioContent, DataContent, TextContent
+from ..protocol.content import AudioContent
 from ..protocol.message import Message
+from .growing import GrowingAnswer
 from .media import Media
+from .tool_messages import call_message, data_message, origin_of, output_message
 from .untranslated import untranslated
+from .usage import added
 
 __all__ = ["AgnoReader"]
 
@@ -46,13 +50,9 @@ MEDIA = {"images": "image", "videos": "video", "audio": "audio", "files": "file"
 
 
 @attrs.define
-class _Turn:
+class _Turn(GrowingAnswer):
     """What a run has streamed since its last tool call or model request."""
 
-    id: str
-    metadata: dict[str, Any]
-    text: str = ""
-    reasoning: str = ""
     sound: bytes = b""
 
 
@@ -119,7 +119,7 @@ class AgnoReader(ItemReader):
             case "ToolCallCompleted" | "ToolCallError":
                 yield from self._result(event, event.tool)
             case "FollowupsCompleted":
-                yield self._data(event, {"followups": event.followups})
+                yield data_message({"followups": event.followups}, _metadata_of(event))
             case "RunPaused":
                 yield from self._complete(run_id)
                 # The run of a team repeats what its members wait for.
@@ -128,13 +128,13 @@ class AgnoReader(ItemReader):
             case "RunContinued":
                 self._continued.add(run_id)
             case "RunCancelled":
-                yield self._data(event, {"cancelled": event.reason})
+                yield data_message({"cancelled": event.reason}, _metadata_of(event))
             case "RunError":
                 yield from self._complete(run_id)
                 if not event.parent_run_id:
                     self._fail(event.error_type, event.content)
                 else:
-                    yield self._data(event, {"error": event.content})
+                    yield data_message({"error": event.content}, _metadata_of(event))
             case "RunCompleted":
                 yield from self._complete(run_id)
                 yield from self._media(event)
@@ -151,13 +151,13 @@ class AgnoReader(ItemReader):
             yield from self._say(event, content)
         elif content is not None:
             yield from self._complete(event.run_id or "")
-            yield self._data(event, _json_of(content))
+            yield data_message(_json_of(content), _metadata_of(event))
         if event.citations is not None:
             given = event.citations.model_dump(
                 mode="json", include={"urls", "documents", "search_queries"}, exclude_none=True
             )
             if given:
-                yield self._data(event, {"citations": given})
+                yield data_message({"citations": given}, _metadata_of(event))
         if event.image is not None:
             yield from self._medium(event, "image", event.image)
         if (audio := event.response_audio) is not None:
@@ -173,45 +173,34 @@ class AgnoReader(ItemReader):
 
     def _say(self, event: Any, delta: str) -> Iterator[object]:
         if delta:
-            turn = self._turn(event)
-            turn.text += delta
-            yield (_written("message", turn), False)
+            yield from self._turn(event).say(delta)
 
     def _reason(self, event: Any, delta: str | None) -> Iterator[object]:
         if delta:
             run_id = event.run_id or ""
             self._reasoned[run_id] = self._reasoned.get(run_id, "") + delta
-            turn = self._turn(event)
-            turn.reasoning += delta
-            yield (_written("reasoning", turn), False)
+            yield from self._turn(event).reason(delta)
 
     def _complete(self, run_id: str) -> Iterator[object]:
         turn = self._turns.pop(run_id, None)
         if turn is None:
             return
-        if turn.reasoning:
-            yield (_written("reasoning", turn), True)
-        if turn.text:
-            yield (_written("message", turn), True)
+        yield from turn.complete()
         if turn.sound:
             content = AudioContent(base64.b64encode(turn.sound).decode())
-            yield Message("assistant", "message", [content], metadata=turn.metadata)
-
-    def _data(self, event: Any, data: Any) -> Message:
-        return Message("assistant", "message", [DataContent(data)], metadata=_metadata_of(event))
+            yield Message(content=[content], metadata=turn.metadata)
 
     def _custom(self, event: Any) -> Iterator[object]:
         base = BaseTeamRunEvent if isinstance(event, TeamCustomEvent) else BaseAgentRunEvent
         hidden = {*base.__dataclass_fields__, "event_index"} - {"content"}
         given = {name: value for name, value in vars(event).items() if name not in hidden and value is not None}
-        yield self._data(event, _json_of(given))
+        yield data_message(_json_of(given), _metadata_of(event))
 
     # Tools.
 
     def _call(self, event: Any, tool: Any) -> Message:
         arguments = json.dumps(tool.tool_args or {}, ensure_ascii=False, default=str)
-        data = {"call_id": tool.tool_call_id, "name": tool.tool_name, "arguments": arguments}
-        return Message("assistant", "plugin_call", [DataContent(data)], metadata=_metadata_of(event))
+        return call_message(tool.tool_call_id, tool.tool_name, arguments, _metadata_of(event))
 
     def _result(self, event: Any, tool: Any) -> Iterator[object]:
         key = (event.run_id or "", tool.tool_call_id)
@@ -219,8 +208,7 @@ class AgnoReader(ItemReader):
             return  # the error of a call comes after its result
         self._answered.add(key)
         output = tool.result if tool.result is not None else getattr(event, "error", None)
-        data = {"call_id": tool.tool_call_id, "name": tool.tool_name, "output": output}
-        yield Message("tool", "plugin_call_output", [DataContent(data)], metadata=_metadata_of(event))
+        yield output_message(tool.tool_call_id, tool.tool_name, output, _metadata_of(event))
         yield from self._media(event)
 
     def _requirements(self, event: Any) -> Iterator[object]:
@@ -237,7 +225,8 @@ class AgnoReader(ItemReader):
                 "questions": whole.get("user_feedback_schema"),
             }
             shown = {name: part for name, part in value.items() if part is not None}
-            yield self._data(event, _json_of({"interrupt": shown, "interrupt_id": requirement.id}))
+            interrupt = {"interrupt": shown, "interrupt_id": requirement.id}
+            yield data_message(_json_of(interrupt), _metadata_of(event))
 
     # Media.
 
@@ -251,7 +240,7 @@ class AgnoReader(ItemReader):
         if medium.id in self._shown:
             return
         self._shown.add(medium.id)
-        yield Message("assistant", "message", [_medium_of(kind, medium).content()], metadata=_metadata_of(event))
+        yield Message(content=[_medium_of(kind, medium).content()], metadata=_metadata_of(event))
 
     # Whole runs.
 
@@ -278,17 +267,15 @@ class AgnoReader(ItemReader):
         if isinstance(run.content, str):
             yield from self._say(run, run.content)
         elif run.content is not None:
-            yield self._data(run, _json_of(run.content))
+            yield data_message(_json_of(run.content), _metadata_of(run))
 
     def _fail(self, kind: str | None, text: Any) -> None:
         self._error = self._error or RuntimeError(f"the run of Agno failed: {f'{kind}: ' if kind else ''}{text}")
 
     def _count(self, run_id: str, counted: Any) -> None:
-        kept = self._tokens.setdefault(run_id, {})
-        for name in TOKENS:
-            if number := getattr(counted, name, None):
-                kept[name] = kept.get(name, 0) + number
-        self._sum()
+        tokens = {name: number for name in TOKENS if (number := getattr(counted, name, None))}
+        self._tokens[run_id] = added(self._tokens.get(run_id), tokens)
+        self.usage = functools.reduce(added, self._tokens.values()) or None
 
     def _count_all(self, run_id: str, metrics: Any) -> None:
         """The metrics of a run include models that are not streamed, and what came before it was paused."""
@@ -296,23 +283,10 @@ class AgnoReader(ItemReader):
             self._tokens.pop(run_id, None)
             self._count(run_id, metrics)
 
-    def _sum(self) -> None:
-        total: dict[str, int] = {}
-        for counted in self._tokens.values():
-            for name, number in counted.items():
-                total[name] = total.get(name, 0) + number
-        self.usage = total or None
-
-
-def _written(kind: str, turn: _Turn) -> Message:
-    text, id = (turn.text, turn.id) if kind == "message" else (turn.reasoning, f"{turn.id}-reasoning")
-    return Message("assistant", kind, [TextContent(text)], id, metadata=turn.metadata)
-
 
 def _metadata_of(event: Any) -> dict[str, Any]:
     name = getattr(event, "agent_name", None) or getattr(event, "team_name", None)
-    given = {"original_id": event.run_id, "original_name": name}
-    return {key: value for key, value in given.items() if value}
+    return origin_of(event.run_id, name)
 
 
 def _json_of(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -33,14 +32,15 @@ from autogen_core.models import FunctionExecutionResult
 
 from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TaskStop, TypeConverters
 from ..errors import ItemError
-from ..protocol.content import Content, DataContent, ImageContent, RefusalContent, TextContent
-from ..protocol.message import INTERRUPTED, OUTPUT_OF, Message, MessageType
+from ..protocol.content import Content, ImageContent, TextContent
+from ..protocol.message import INTERRUPTED, OUTPUT_OF, Message
 from .autogen_agent import AutoGenCopy
 from .autogen_stop import StopToken, at_stop, let_stops_be_no_errors
-from .media import media_of
+from .media import text_or_media
 from .reasoning import parts_of
-from .tool_messages import data_of
+from .tool_messages import call_message, data_message, data_of, origin_of, output_message, text_of
 from .untranslated import untranslated
+from .usage import added
 
 __all__ = ["AutoGenAdapter"]
 
@@ -107,9 +107,7 @@ def _source_of(message: Message) -> str:
 
 def _summary_of(message: Message) -> ToolCallSummaryMessage:
     data = data_of(message)
-    name, arguments = str(data.get("name") or ""), data.get("arguments")
-    if not isinstance(arguments, str):
-        arguments = json.dumps(arguments or {}, ensure_ascii=False)
+    name, arguments = str(data.get("name") or ""), text_of(data.get("arguments") or {})
     calls = [FunctionCall(str(data.get("call_id")), arguments, name)] if message.type in OUTPUT_OF else []
     return ToolCallSummaryMessage(
         content=_summary(name, arguments, INTERRUPTED),
@@ -121,9 +119,7 @@ def _summary_of(message: Message) -> ToolCallSummaryMessage:
 
 
 def _add_output(summary: ToolCallSummaryMessage, data: Any) -> None:
-    output = data.get("output")
-    if not isinstance(output, str):
-        output = json.dumps(output, ensure_ascii=False)
+    output = text_of(data.get("output"))
     call = summary.tool_calls[0] if summary.tool_calls else None
     name = call.name if call else str(data.get("name") or "")
     summary.content = _summary(name, call.arguments if call else "", output)
@@ -145,12 +141,9 @@ def _message_of(message: Message) -> BaseChatMessage:
 
 def _part_of(part: Content) -> Any:
     """Text or an Image. AutoGen has no other media, and no images by URL: their URL is given as text."""
-    match part:
-        case TextContent(text=text) | RefusalContent(refusal=text):
-            return text
-        case DataContent(data=data):
-            return json.dumps(data, ensure_ascii=False)
-    media = media_of(part)
+    media = text_or_media(part)
+    if isinstance(media, str):
+        return media
     if media.url:
         return f"[{media.filename or media.kind}: {media.url}]"
     if part.type == "image":
@@ -228,31 +221,31 @@ class _Reader(ItemReader):
                 # The text that came with the calls.
                 yield from self._complete(self._key_of(item))
                 for call in item.content:
-                    data = {"call_id": call.id, "name": call.name, "arguments": call.arguments}
-                    yield _data(item, data, kind="plugin_call")
+                    yield call_message(call.id, call.name, call.arguments, _metadata_of(item))
             case ToolCallExecutionEvent():
                 for result in item.content:
-                    data = {"call_id": result.call_id, "name": result.name, "output": result.content}
-                    yield _data(item, data, kind="plugin_call_output")
+                    yield output_message(result.call_id, result.name, result.content, _metadata_of(item))
             case HandoffMessage():
-                yield _data(item, {"handoff": item.target, "text": item.content})
+                yield data_message({"handoff": item.target, "text": item.content}, _metadata_of(item))
             case BaseTextChatMessage() | CodeGenerationEvent():
                 yield from self._text(item)
             case StructuredMessage():
                 if (key := self._key_of(item)) is not None:
                     yield from self._complete(key)
                 else:
-                    yield _data(item, item.content.model_dump(mode="json"))
+                    yield data_message(item.content.model_dump(mode="json"), _metadata_of(item))
             case MultiModalMessage():
                 parts = [
                     TextContent(part) if isinstance(part, str) else ImageContent(part.data_uri)
                     for part in item.content
                 ]
-                yield Message("assistant", "message", parts, metadata=_metadata_of(item.source, item.id))
+                yield Message("assistant", "message", parts, metadata=_metadata_of(item))
             case CodeExecutionEvent():
-                yield _data(item, {"exit_code": item.result.exit_code, "output": item.result.output})
+                result = {"exit_code": item.result.exit_code, "output": item.result.output}
+                yield data_message(result, _metadata_of(item))
             case UserInputRequestedEvent():
-                yield _data(item, {"input_requested_by": item.source, "request_id": item.request_id})
+                asked = {"input_requested_by": item.source, "request_id": item.request_id}
+                yield data_message(asked, _metadata_of(item))
             case SelectorEvent():
                 yield from self._complete(self._key_of(item))
             case SelectSpeakerEvent() | MemoryQueryEvent():
@@ -270,7 +263,7 @@ class _Reader(ItemReader):
     def _thought(self, item: Any) -> Iterator[object]:
         key = self._key_of(item)
         if key is None:
-            yield Message("assistant", "reasoning", item.content, metadata=_metadata_of(item.source, item.id))
+            yield Message("assistant", "reasoning", item.content, metadata=_metadata_of(item))
         elif not parts_of(self._turns[key].text).reasoning:
             # Not reasoning, but the text that came with tool calls.
             yield from self._complete(key)
@@ -284,7 +277,7 @@ class _Reader(ItemReader):
         else:
             yield from self._complete(key)
             if item.content:
-                yield Message("assistant", "message", item.content, metadata=_metadata_of(item.source, item.id))
+                yield Message("assistant", "message", item.content, metadata=_metadata_of(item))
 
     def _complete(self, key: str | None, text: str | None = None) -> Iterator[object]:
         if key is not None:
@@ -292,17 +285,14 @@ class _Reader(ItemReader):
 
     def _count(self, usage: Any) -> None:
         if usage is not None:
-            before = self.usage or {"input_tokens": 0, "output_tokens": 0}
-            given, made = (
-                before["input_tokens"] + usage.prompt_tokens,
-                before["output_tokens"] + usage.completion_tokens,
-            )
-            self.usage = {"input_tokens": given, "output_tokens": made, "total_tokens": given + made}
+            given, made = usage.prompt_tokens, usage.completion_tokens
+            more = {"input_tokens": given, "output_tokens": made, "total_tokens": given + made}
+            self.usage = added(self.usage, more)
 
 
 def _grown(key: str, turn: _Turn, *, last: bool, whole: str | None = None) -> Iterator[object]:
     parts = parts_of(turn.text, last=last)
-    metadata = _metadata_of(turn.source, key)
+    metadata = origin_of(key, turn.source)
     text = parts.text if whole is None else whole
     if parts.reasoning and not turn.reasoned:
         turn.reasoned = last or bool(text)
@@ -312,10 +302,5 @@ def _grown(key: str, turn: _Turn, *, last: bool, whole: str | None = None) -> It
         yield (Message("assistant", "message", text, key, metadata=metadata), last)
 
 
-def _data(item: Any, data: Any, kind: MessageType = "message") -> Message:
-    role: Any = "tool" if kind == "plugin_call_output" else "assistant"
-    return Message(role, kind, [DataContent(data)], metadata=_metadata_of(item.source, item.id))
-
-
-def _metadata_of(source: str, id: str) -> dict[str, Any]:
-    return {"original_id": id, "original_name": source}
+def _metadata_of(item: Any) -> dict[str, str]:
+    return origin_of(item.id, item.source)

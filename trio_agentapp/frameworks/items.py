@@ -48,6 +48,8 @@ class Items:
         self._turn_began = 0.0
         self._yields_left = YIELDS_AFTER_STOP if in_stream else 0
         self._changed = trio.Event()
+        self.forgotten = False
+        """Whether nothing of this turn is kept, because the state of the session became too large."""
         self.call = Call(bridge, name, tasks_first=tasks_first)
         self.call.on_done = self._note_change
         self.call.begin(lambda: self._pump(fn))

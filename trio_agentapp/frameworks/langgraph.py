@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,13 +19,14 @@ from langchain_core.messages.ai import add_usage
 
 from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader, TypeConverters
 from ..errors import ItemError
-from ..protocol.content import Content, DataContent, RefusalContent, TextContent
+from ..protocol.content import Content, DataContent
 from ..protocol.message import OUTPUT_OF, Message, Role
+from .growing import GrowingAnswer
 from .langgraph_agent import GraphCopy
 from .langgraph_thread import StoreSaver
 from .langgraph_turn import UnfinishedTurn
-from .media import Media, media_of
-from .tool_messages import data_of, object_of
+from .media import Media, text_or_media
+from .tool_messages import call_message, data_message, data_of, object_of, origin_of, output_message, text_of
 from .untranslated import untranslated
 
 __all__ = ["LangGraphAdapter", "StoreSaver", "UnfinishedTurn"]
@@ -86,9 +86,8 @@ def _message_of(message: Message) -> BaseMessage:
     given = {"id": metadata.get("original_id") or message.id, "name": metadata.get("original_name")}
     if message.type in OUTPUT_OF.values():
         data = data_of(message)
-        output = data.get("output")
-        text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
-        return ToolMessage(text, tool_call_id=str(data.get("call_id")), name=data.get("name"))
+        output = text_of(data.get("output"))
+        return ToolMessage(output, tool_call_id=str(data.get("call_id")), name=data.get("name"))
     content = _content_of(message)
     if message.role == "user":
         return HumanMessage(content, **given)
@@ -108,27 +107,21 @@ def _content_of(message: Message) -> str | list[str | dict[str, Any]]:
 
 def _block_of(part: Content) -> dict[str, Any]:
     """A standard content block of LangChain 1."""
-    match part:
-        case TextContent(text=text) | RefusalContent(refusal=text):
-            return {"type": "text", "text": text}
-        case DataContent(data=data):
-            return {"type": "text", "text": json.dumps(data, ensure_ascii=False)}
-        case media:
-            made = media_of(media)
-            source = {"url": made.url} if made.url else {"base64": made.data, "mime_type": made.media_type}
-            extras = {"extras": {"filename": made.filename}} if made.filename else {}
-            return {"type": made.kind, **source, **extras}
+    made = text_or_media(part)
+    if isinstance(made, str):
+        return {"type": "text", "text": made}
+    source = {"url": made.url} if made.url else {"base64": made.data, "mime_type": made.media_type}
+    extras = {"extras": {"filename": made.filename}} if made.filename else {}
+    return {"type": made.kind, **source, **extras}
 
 
 # Out.
 
 
 @attrs.define
-class _Turn:
+class _Turn(GrowingAnswer):
     """What one AI message has streamed so far."""
 
-    text: str = ""
-    reasoning: str = ""
     calls: AIMessageChunk | None = None
     """The chunks with parts of tool calls, joined."""
 
@@ -162,7 +155,7 @@ class _Reader(ItemReader):
     def end(self) -> Iterable[object]:
         """Tool calls whose message was not completed."""
         for id in [*self._turns]:
-            yield from self._complete(id, {})
+            yield from self._complete(id)
 
     def _of_mode(self, mode: str, data: Any) -> Iterator[object]:
         if mode == "messages":
@@ -176,24 +169,19 @@ class _Reader(ItemReader):
         elif isinstance(data, Mapping):
             # The state itself has nothing that the messages have not shown.
             for interrupt in data.get("__interrupt__", ()):
-                content = DataContent({"interrupt": interrupt.value, "interrupt_id": interrupt.id})
-                yield Message("assistant", "message", [content])
+                yield data_message({"interrupt": interrupt.value, "interrupt_id": interrupt.id})
 
     def _message(self, message: BaseMessage) -> Iterator[object]:
         if (converter := self._converters.get(type(message))) is not None:
             yield from converter(message)
         elif isinstance(message, ToolMessage):
             yield from self.end()
-            output = message.content
-            if not isinstance(output, str):
-                output = json.dumps(output, ensure_ascii=False)
-            data = {"call_id": message.tool_call_id, "name": message.name, "output": output}
-            yield Message("tool", "plugin_call_output", [DataContent(data)], metadata=_metadata_of(message))
+            output, metadata = text_of(message.content), _metadata_of(message)
+            yield output_message(message.tool_call_id, message.name, output, metadata)
         elif isinstance(message, AIMessage):
             yield from self._ai(message)
         elif message.type in SPEAKERS:
-            metadata = _metadata_of(message)
-            yield Message(SPEAKERS[message.type], "message", [TextContent(str(message.text))], metadata=metadata)
+            yield Message(SPEAKERS[message.type], content=str(message.text), metadata=_metadata_of(message))
         elif not isinstance(message, RemoveMessage):
             name = type(message).__name__
             raise untranslated("langgraph", f"a {name}", name)
@@ -201,81 +189,50 @@ class _Reader(ItemReader):
     def _ai(self, message: AIMessage) -> Iterator[object]:
         # Chunks of one message have one id; a model that gives none writes one message at a time.
         id = message.id or ""
-        turn = self._turns.setdefault(id, _Turn())
         metadata = _metadata_of(message)
+        if (turn := self._turns.get(id)) is None:
+            turn = self._turns[id] = _Turn(id or "text", metadata)
+        turn.metadata = metadata
         if message.usage_metadata is not None:
             self.usage = dict(add_usage(self.usage, message.usage_metadata))
         if isinstance(message.content, str) and not message.additional_kwargs:
-            yield from self._grown(id, turn, "text", message.content, metadata)
+            yield from turn.say(message.content)
         else:
             for block in message.content_blocks:
-                yield from self._block(id, turn, block, metadata)
+                yield from self._block(turn, block, metadata)
         if not isinstance(message, AIMessageChunk):
-            yield from self._complete(id, metadata)
-            for call in message.tool_calls:
-                yield _call_of(call["id"], call["name"], json.dumps(call["args"], ensure_ascii=False), metadata)
-            for invalid in message.invalid_tool_calls:
-                yield _call_of(invalid["id"], invalid["name"], invalid["args"] or "", metadata)
+            yield from self._complete(id)
+            for call in (*message.tool_calls, *message.invalid_tool_calls):
+                yield call_message(call["id"], call["name"], text_of(call["args"] or {}), metadata)
             return
         if message.tool_call_chunks:
             turn.calls = message if turn.calls is None else turn.calls + message
         if message.chunk_position == "last":
-            yield from self._complete(id, metadata)
+            yield from self._complete(id)
 
-    def _block(self, id: str, turn: _Turn, block: Any, metadata: dict[str, Any]) -> Iterator[object]:
+    def _block(self, turn: _Turn, block: Any, metadata: dict[str, Any]) -> Iterator[object]:
         kind = block["type"]
         if (converter := self._converters.get(kind)) is not None:
             yield from converter(block)
         elif kind == "text":
-            yield from self._grown(id, turn, "text", block.get("text") or "", metadata)
+            yield from turn.say(block.get("text") or "")
         elif kind == "reasoning":
-            yield from self._grown(id, turn, "reasoning", block.get("reasoning") or "", metadata)
+            yield from turn.reason(block.get("reasoning"))
         elif kind in ("image", "audio", "video", "file"):
             yield Message("assistant", "message", [_media_of(block)], metadata=metadata)
         elif kind not in PARTS_OF_CALLS:
             raise untranslated("langgraph", f"a block of type {kind!r}", repr(kind))
 
-    def _grown(self, id: str, turn: _Turn, kind: str, delta: str, metadata: dict[str, Any]) -> Iterator[object]:
-        if not delta:
-            return
-        if kind == "text":
-            turn.text += delta
-            yield (
-                Message("assistant", "message", [TextContent(turn.text)], id or "text", metadata=metadata),
-                False,
-            )
-        else:
-            turn.reasoning += delta
-            parts = [TextContent(turn.reasoning)]
-            yield (Message("assistant", "reasoning", parts, f"{id}-reasoning", metadata=metadata), False)
-
-    def _complete(self, id: str, metadata: dict[str, Any]) -> Iterator[object]:
+    def _complete(self, id: str) -> Iterator[object]:
         turn = self._turns.pop(id)
-        if turn.reasoning:
-            yield (_reasoning_of(id, turn.reasoning, metadata), True)
-        if turn.text:
-            yield (_text_of(id, turn.text, metadata), True)
+        yield from turn.complete()
         if turn.calls is not None:
             for chunk in turn.calls.tool_call_chunks:
-                yield _call_of(chunk["id"], chunk["name"], chunk["args"] or "{}", metadata)
+                yield call_message(chunk["id"], chunk["name"], chunk["args"], turn.metadata)
 
 
 def _metadata_of(message: BaseMessage) -> dict[str, Any]:
-    given = {"original_id": message.id, "original_name": message.name}
-    return {name: value for name, value in given.items() if value}
-
-
-def _text_of(id: str, text: str, metadata: dict[str, Any]) -> Message:
-    return Message("assistant", "message", [TextContent(text)], id or "text", metadata=metadata)
-
-
-def _reasoning_of(id: str, text: str, metadata: dict[str, Any]) -> Message:
-    return Message("assistant", "reasoning", [TextContent(text)], f"{id}-reasoning", metadata=metadata)
-
-
-def _call_of(id: str | None, name: str | None, arguments: str, metadata: dict[str, Any]) -> Message:
-    data = {"call_id": id, "name": name, "arguments": arguments}
-    return Message("assistant", "plugin_call", [DataContent(data)], metadata=metadata)
+    return origin_of(message.id, message.name)
 
 
 def _media_of(block: Mapping[str, Any]) -> Content:

@@ -12,7 +12,10 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 
 from ..abc import SessionStore
+from ..errors import StateTooLarge
 from ..runs import Run, current_run
+from .forgotten_turns import report_forgotten
+from .items import current_items
 
 __all__ = ["StoreSaver", "Thread", "dumped", "loaded"]
 
@@ -63,6 +66,7 @@ class _Threads:
     """The threads that one run uses. The run owns its session, so nobody else writes them meanwhile."""
 
     def __init__(self, kept: Mapping[str, Any]) -> None:
+        self.before = kept
         self.kept = dict(kept)
         self.used: dict[str, Thread] = {}
 
@@ -77,7 +81,8 @@ class StoreSaver(BaseCheckpointSaver[str]):  # type: ignore[misc]  # not install
 
     It keeps the last checkpoint of each thread in `app.state.session_service`, with the session of the run that
     asks. So threads of different users never meet, whatever their `thread_id` is, and a rollback of a run includes
-    them. Older checkpoints are kept until the end of the run. `save_session_state` replaces the threads, too.
+    them. Older checkpoints are kept until the end of the run. `save_session_state` replaces the threads, too. If
+    they become too large for the store, the session keeps those from before the run, and the client is told.
 
     Raises RuntimeError outside of a run.
     """
@@ -145,6 +150,13 @@ class StoreSaver(BaseCheckpointSaver[str]):  # type: ignore[misc]  # not install
         await self._write(threads)
 
     async def _write(self, threads: _Threads) -> None:
+        if current_items.get().forgotten:
+            return
         run = current_run.get()
         states = await self._sessions.load_modules(run.user_id, run.session_id) or {}
-        await self._sessions.save_modules(run.user_id, run.session_id, {**states, NAME: threads.kept})
+        try:
+            await self._sessions.save_modules(run.user_id, run.session_id, {**states, NAME: threads.kept})
+        except StateTooLarge as error:
+            # A part of the turn may have been saved, such as a tool call without its result.
+            await self._sessions.save_modules(run.user_id, run.session_id, {**states, NAME: threads.before})
+            await report_forgotten(run.session_id, error)

@@ -1,4 +1,4 @@
-"""Images, audio, video and files: our content, and a kind with a URL or base64 text, as frameworks have it."""
+"""Content for frameworks: text, or an image, audio, a video or a file with a URL or base64 text."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 
-from ..protocol.content import AudioContent, Content, FileContent, ImageContent, VideoContent
+from ..protocol.content import (
+    AudioContent,
+    Content,
+    DataContent,
+    FileContent,
+    ImageContent,
+    RefusalContent,
+    TextContent,
+    VideoContent,
+)
+from .tool_messages import text_of
 
-__all__ = ["Kind", "Media", "MediaContent", "media_of"]
+__all__ = ["Kind", "Media", "text_or_media"]
 
 Kind: TypeAlias = Literal["image", "audio", "video", "file"]
-
-MediaContent: TypeAlias = ImageContent | VideoContent | AudioContent | FileContent
 
 
 @attrs.frozen
@@ -43,9 +51,13 @@ class Media:
                 return FileContent(file_url=self.url, file_data=data, filename=self.filename)
 
 
-def media_of(part: MediaContent) -> Media:
-    """What a content object has. A `data:` URL is taken apart; text that is no URL is base64."""
+def text_or_media(part: Content) -> str | Media:
+    """What a content object has; data are JSON. A `data:` URL is taken apart; media that are no URL are base64."""
     match part:
+        case TextContent(text=text) | RefusalContent(refusal=text):
+            return text
+        case DataContent(data=data):
+            return text_of(data)
         case ImageContent(image_url=url):
             return _media("image", url, "image/png")
         case VideoContent(video_url=url):

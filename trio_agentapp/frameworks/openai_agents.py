@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -24,9 +23,11 @@ from ..protocol.content import (
     VideoContent,
 )
 from ..protocol.message import OUTPUT_OF, Message
+from .media import text_or_media
 from .openai_agent import OpenAIAgentCopy, plain_of
-from .tool_messages import data_of
+from .tool_messages import call_message, data_message, data_of, origin_of, output_message, text_of
 from .untranslated import untranslated
+from .usage import added
 
 __all__ = ["OpenAIAgentsAdapter"]
 
@@ -120,9 +121,10 @@ def _input_item(message: Message) -> dict[str, Any]:
     data = data_of(message)
     if message.type in OUTPUT_OF:
         call = {"call_id": data.get("call_id"), "name": data.get("name")}
-        return {"type": "function_call", **call, "arguments": _json(data.get("arguments") or {})}
+        return {"type": "function_call", **call, "arguments": text_of(data.get("arguments") or {})}
     if message.type in OUTPUT_OF.values():
-        return {"type": "function_call_output", "call_id": data.get("call_id"), "output": _json(data.get("output"))}
+        output = text_of(data.get("output"))
+        return {"type": "function_call_output", "call_id": data.get("call_id"), "output": output}
     if message.type in MCP:
         return {"type": message.type, **data}
     if message.type == "reasoning":
@@ -140,7 +142,7 @@ def _input_part(part: Content) -> dict[str, Any]:
         case TextContent(text=text) | RefusalContent(refusal=text):
             return {"type": "input_text", "text": text}
         case DataContent(data=data):
-            return {"type": "input_text", "text": json.dumps(data, ensure_ascii=False)}
+            return {"type": "input_text", "text": text_of(data)}
         case ImageContent(image_url=url):
             return {"type": "input_image", "image_url": _url_of(url, "image/png"), "detail": "auto"}
         case AudioContent(data=data, format=form):
@@ -225,7 +227,7 @@ class _Reader(ItemReader):
             yield from self._item(event.item, raw=True, place=event.output_index)
         elif kind in BOUNDS:
             if event.response.usage is not None:
-                self.usage = _added(self.usage or {}, plain_of(event.response.usage))
+                self.usage = added(self.usage, plain_of(event.response.usage))
             yield from self.end()
 
     def _grown(self, event: Any) -> Iterator[object]:
@@ -235,7 +237,7 @@ class _Reader(ItemReader):
         growing = self._growing.setdefault((event.item_id, event.output_index), _Growing(kind, event.item_id))
         index = event.summary_index if "summary" in event.type else event.content_index
         part = growing.parts.get((event.type, index))
-        growing.parts[event.type, index] = content((_text_of(part) if part else "") + event.delta)
+        growing.parts[event.type, index] = content(f"{text_or_media(part) if part else ''}{event.delta}")
         yield (self._text(kind, growing.id, [*growing.parts.values()]), False)
 
     def _close(self, key: tuple[str, int], whole: list[Content] | None) -> tuple[Message, bool]:
@@ -252,7 +254,7 @@ class _Reader(ItemReader):
             yield from converter(item)
         elif isinstance(item, ToolApprovalItem):
             waiting = {"interrupt": {"name": item.name, "arguments": item.arguments}, "interrupt_id": item.call_id}
-            yield Message("assistant", "message", [DataContent(waiting)])
+            yield data_message(waiting)
         elif not isinstance(item, CompactionItem | InputItem):
             yield from self._item(item.raw_item, raw=False)
 
@@ -276,15 +278,13 @@ class _Reader(ItemReader):
         elif kind in CALLS:
             yield from self._call(kind, id, item)
         elif kind in OUTPUTS:
-            data = {"call_id": id, "name": self._names.get(id), "output": _json(item.get(OUTPUTS[kind]))}
-            yield Message("tool", "plugin_call_output", [DataContent(data)], metadata=self._metadata(item))
+            output = text_of(item.get(OUTPUTS[kind]))
+            yield output_message(id, self._names.get(id), output, self._metadata(item))
         elif kind == "mcp_call":
-            call = {key: item.get(key) for key in ("name", "arguments", "server_label")}
-            metadata = self._metadata(item)
-            yield Message("assistant", "mcp_call", [DataContent({"call_id": id, **call})], metadata=metadata)
-            output = item.get("error") or item.get("output")
-            data = {"call_id": id, "name": item.get("name"), "output": _json(output)}
-            yield Message("tool", "mcp_call_output", [DataContent(data)], metadata=metadata)
+            name, server, metadata = item.get("name"), item.get("server_label"), self._metadata(item)
+            yield call_message(id, name, item.get("arguments"), metadata, kind="mcp_call", server_label=server)
+            output = text_of(item.get("error") or item.get("output"))
+            yield output_message(id, name, output, metadata, kind="mcp_call_output")
         elif kind in MCP:
             data = {key: value for key, value in item.items() if key != "type"}
             yield Message("assistant", kind, [DataContent(data)], metadata=self._metadata(item))
@@ -299,16 +299,15 @@ class _Reader(ItemReader):
         arguments = item.get("arguments")
         if kind != "function_call":
             given = {field: item[field] for field in CALLS[kind] if item.get(field) is not None}
-            arguments = json.dumps(given, ensure_ascii=False)
-        data = {"call_id": id, "name": name, "arguments": arguments or "{}"}
-        yield Message("assistant", "plugin_call", [DataContent(data)], metadata=self._metadata(item))
+            arguments = text_of(given)
+        metadata = self._metadata(item)
+        yield call_message(id, name, arguments, metadata)
         if kind in RESULTS:
             output = next((item[field] for field in RESULTS[kind] if item.get(field)), "")
-            data = {"call_id": id, "name": name, "output": _json(output)}
-            yield Message("tool", "plugin_call_output", [DataContent(data)], metadata=self._metadata(item))
+            yield output_message(id, name, text_of(output), metadata)
         if kind == "image_generation_call" and item.get("result"):
             url = _url_of(item["result"], f"image/{item.get('output_format') or 'png'}")
-            yield Message("assistant", "message", [ImageContent(url)], metadata=self._metadata(item))
+            yield Message("assistant", "message", [ImageContent(url)], metadata=metadata)
 
     def _text(self, kind: str, id: str, content: list[Content]) -> Message:
         # Some models give all items one id.
@@ -316,8 +315,7 @@ class _Reader(ItemReader):
         return Message("assistant", kind, content, name or None, metadata=self._metadata({"id": id}))
 
     def _metadata(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        given = {"original_id": item.get("id"), "original_name": self._agent}
-        return {name: value for name, value in given.items() if value}
+        return origin_of(item.get("id"), self._agent)
 
 
 def _contents(item: Mapping[str, Any]) -> list[Content]:
@@ -330,26 +328,4 @@ def _contents(item: Mapping[str, Any]) -> list[Content]:
 
 
 def _joined(content: Iterable[Content]) -> str:
-    return "".join(_text_of(part) for part in content)
-
-
-def _text_of(part: Content) -> str:
-    match part:
-        case TextContent(text=text) | RefusalContent(refusal=text):
-            return text
-    return ""
-
-
-def _json(output: Any) -> str:
-    return output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
-
-
-def _added(usage: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """The sum of two usages, also of the numbers within their details."""
-    total = dict(usage)
-    for name, value in more.items():
-        if isinstance(value, Mapping):
-            total[name] = _added(total.get(name, {}), value)
-        elif isinstance(value, int):
-            total[name] = total.get(name, 0) + value
-    return total
+    return "".join(text for part in content if isinstance(text := text_or_media(part), str))

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import mimetypes
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -27,9 +26,9 @@ from pydantic_ai.messages import (
 
 from ..abc.frameworks import AgentCopy, FrameworkAdapter, ItemReader
 from ..errors import ItemError
-from ..protocol.content import Content, DataContent, RefusalContent, TextContent
+from ..protocol.content import Content, DataContent
 from ..protocol.message import OUTPUT_OF, Message
-from .media import MediaContent, media_of
+from .media import Media, text_or_media
 from .pydantic_ai_agent import RunCopy, closed
 from .pydantic_ai_stream import URLS, PydanticAIReader
 from .tool_messages import data_of, object_of
@@ -116,22 +115,16 @@ def _parts_of(message: Message, names: dict[str, str]) -> Iterator[Any]:
 
 
 def _user_content_of(part: Content) -> Any:
-    match part:
-        case TextContent(text=text) | RefusalContent(refusal=text):
-            return text
-        case DataContent(data=data):
-            return json.dumps(data, ensure_ascii=False)
-        case media:
-            return _file_of(media)
+    made = text_or_media(part)
+    return made if isinstance(made, str) else _file_of(made)
 
 
-def _file_of(part: MediaContent) -> Any:
-    media = media_of(part)
+def _file_of(media: Media) -> Any:
     if media.url:
         return URLS[media.kind](media.url)
     if not media.data:
         raise ItemError(
-            f"{part.type} content has neither a URL nor data; for files by id give a converter: "
+            f"{media.kind} content has neither a URL nor data; for files by id give a converter: "
             "query(framework='pydantic-ai', type_converters={'message': function})"
         )
     media_type = media.media_type
@@ -140,4 +133,4 @@ def _file_of(part: MediaContent) -> Any:
     try:
         return BinaryContent(base64.b64decode(media.data), media_type=media_type)
     except binascii.Error as error:
-        raise ItemError(f"the data of {part.type} content is not base64: {error}") from error
+        raise ItemError(f"the data of {media.kind} content is not base64: {error}") from error

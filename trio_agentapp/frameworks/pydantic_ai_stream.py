@@ -42,10 +42,11 @@ from pydantic_core import to_jsonable_python
 from pydantic_graph import End
 
 from ..abc.frameworks import ItemReader, TypeConverters
-from ..protocol.content import Content, DataContent, FileContent, TextContent
+from ..protocol.content import Content, DataContent, FileContent
 from ..protocol.ids import new_message_id
 from ..protocol.message import Message
 from .media import Media
+from .tool_messages import call_message, data_message, data_of, output_message
 from .untranslated import untranslated
 
 __all__ = ["PydanticAIReader", "URLS"]
@@ -74,7 +75,7 @@ class _Part:
     id: str = attrs.field(factory=new_message_id)
 
     def message(self) -> Message:
-        return Message("assistant", self.kind, [TextContent(self.text)], self.id)
+        return Message("assistant", self.kind, self.text, self.id)
 
 
 class PydanticAIReader(ItemReader):
@@ -197,7 +198,7 @@ class PydanticAIReader(ItemReader):
                 yield _output_of(part)
             case FilePart(content=file):
                 self._shown.append(file)
-                yield Message("assistant", "message", [_content_of(file)])
+                yield Message(content=[_content_of(file)])
             case CompactionPart():
                 pass
             case _:
@@ -232,43 +233,38 @@ class PydanticAIReader(ItemReader):
         elif isinstance(output, str):
             # Functions and tools can make it, too.
             if output.strip() not in "".join(text for text in self._shown if isinstance(text, str)):
-                yield Message("assistant", "message", [TextContent(output)])
+                yield Message(content=output)
         elif isinstance(output, BinaryContent):
             if output not in self._shown:
-                yield Message("assistant", "message", [_content_of(output)])
+                yield Message(content=[_content_of(output)])
         elif isinstance(output, DeferredToolRequests):
             deferred = {
                 kind: [_deferred(call, output.metadata) for call in getattr(output, kind)]
                 for kind in ("approvals", "calls")
             }
-            yield Message("assistant", "message", [DataContent({"deferred_tool_requests": deferred})])
+            yield data_message({"deferred_tool_requests": deferred})
         elif output is not None:
-            data = to_jsonable_python(output, bytes_mode="base64", serialize_unknown=True)
-            yield Message("assistant", "message", [DataContent(data)])
+            yield data_message(to_jsonable_python(output, bytes_mode="base64", serialize_unknown=True))
 
 
 def _kind_of(part: Any) -> str:
     return "message" if isinstance(part, TextPart) else "reasoning" if isinstance(part, ThinkingPart) else ""
 
 
-def _call(part: Any) -> dict[str, Any]:
-    return {"call_id": part.tool_call_id, "name": part.tool_name, "arguments": part.args_as_json_str()}
-
-
 def _deferred(part: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
     given = metadata.get(part.tool_call_id)
-    return {**_call(part), **({"metadata": to_jsonable_python(given, serialize_unknown=True)} if given else {})}
+    more = {"metadata": to_jsonable_python(given, serialize_unknown=True)} if given else {}
+    return {**data_of(_call_of(part)), **more}
 
 
 def _call_of(part: Any) -> Message:
-    return Message("assistant", "plugin_call", [DataContent(_call(part))])
+    return call_message(part.tool_call_id, part.tool_name, part.args_as_json_str())
 
 
 def _output_of(part: Any) -> Message:
     """Its text is what the model gets, also of an error."""
-    data = {"call_id": part.tool_call_id, "name": part.tool_name, "output": part.model_response_str()}
     files = [_content_of(file) for file in part.files]
-    return Message("tool", "plugin_call_output", [DataContent(data), *files])
+    return output_message(part.tool_call_id, part.tool_name, part.model_response_str(), files=files)
 
 
 def _content_of(file: Any) -> Content:

@@ -8,7 +8,10 @@ from typing import Any
 
 from ..abc import SessionStore
 from ..abc.frameworks import FrameworkAdapter
+from ..errors import StateTooLarge
 from .asyncio_run import AsyncioRun
+from .forgotten_turns import report_forgotten
+from .items import current_items
 
 __all__ = ["handler_of_agent"]
 
@@ -21,7 +24,8 @@ def handler_of_agent(
 ) -> Callable[..., AsyncIterator[Any]]:
     """A handler that runs a copy of `agent`: the state of the session is loaded before, and saved after, each run.
 
-    It is saved also after a stop or an error.
+    It is saved also after a stop or an error. A state that is too large for the store is not saved: the answer is
+    delivered, followed by an error message, and the next run continues from the state before.
 
     Raises:
         ConfigurationError: the adapter cannot run this agent.
@@ -38,9 +42,13 @@ def handler_of_agent(
                     yield item
         finally:
             state = await copy.state()
-            # A checkpointer may have saved something meanwhile.
-            states = await sessions.load_modules(run.user_id, run.session_id) or {}
-            await sessions.save_modules(run.user_id, run.session_id, {**states, NAME: state})
+            # A checkpointer may have saved something meanwhile, or may have had to forget the turn.
+            if not current_items.get().forgotten:
+                states = await sessions.load_modules(run.user_id, run.session_id) or {}
+                try:
+                    await sessions.save_modules(run.user_id, run.session_id, {**states, NAME: state})
+                except StateTooLarge as error:
+                    await report_forgotten(run.session_id, error)
 
     answer.__qualname__ = type(agent).__qualname__
     return answer

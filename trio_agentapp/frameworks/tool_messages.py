@@ -1,18 +1,20 @@
-"""Reads the messages of tool calls and of their outputs."""
+"""Messages of tool calls and of their outputs: reads those of a request, and makes those of an answer."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..protocol.content import DataContent
+from ..protocol.content import Content, DataContent
 from ..protocol.message import Message
 
-__all__ = ["data_of", "object_of"]
+__all__ = ["call_message", "data_message", "data_of", "object_of", "origin_of", "output_message", "text_of"]
+
+Data = Mapping[str, Any]
 
 
-def data_of(message: Message) -> Mapping[str, Any]:
+def data_of(message: Message) -> Data:
     """Return the data of a tool call or its output: the last data content; empty if there is none."""
     for part in reversed(message.content):
         if isinstance(part, DataContent) and isinstance(part.data, Mapping):
@@ -28,3 +30,48 @@ def object_of(arguments: Any) -> dict[str, Any]:
         except ValueError:
             return {}
     return dict(arguments) if isinstance(arguments, Mapping) else {}
+
+
+def text_of(value: Any) -> str:
+    """Return a text as it is, and any other value as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def data_message(data: Any, metadata: Data | None = None) -> Message:
+    return Message(content=[DataContent(data)], metadata=metadata)
+
+
+def call_message(
+    call_id: str | None,
+    name: str | None,
+    arguments: str | None,
+    metadata: Data | None = None,
+    *,
+    kind: str = "plugin_call",
+    id: str | None = None,
+    **more: Any,
+) -> Message:
+    """Return a tool call. `arguments` is JSON, or empty. `more`: further members of its data."""
+    data = {"call_id": call_id, "name": name, "arguments": arguments or "{}", **more}
+    return Message("assistant", kind, [DataContent(data)], id, metadata=metadata)
+
+
+def output_message(
+    call_id: str | None,
+    name: str | None,
+    output: Any,
+    metadata: Data | None = None,
+    *,
+    kind: str = "plugin_call_output",
+    id: str | None = None,
+    files: Iterable[Content] = (),
+) -> Message:
+    """Return the output of a tool call, with the files that belong to it."""
+    data = {"call_id": call_id, "name": name, "output": output}
+    return Message("tool", kind, [DataContent(data), *files], id, metadata=metadata)
+
+
+def origin_of(id: str | None, name: str | None) -> dict[str, str]:
+    """Return the metadata of a message: its id and the name of its author in the framework, as far as known."""
+    given = {"original_id": id, "original_name": name}
+    return {key: value for key, value in given.items() if value}

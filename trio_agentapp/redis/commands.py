@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
-import hiredis
 import trio
 from redis.credentials import CredentialProvider
 from redis.exceptions import NoScriptError, RedisError
@@ -127,10 +126,10 @@ class RedisClient:
             ValueError: the command cannot share a connection.
         """
         name = name_of(command)
-        [reply], protocol = await self._exchange(pack(command), 1, timeout, only_on)
+        [reply] = await self._exchange(pack(command), 1, timeout, only_on)
         if isinstance(reply, RedisError):
             raise reply
-        return shaped(name, reply, protocol)
+        return shaped(name, reply)
 
     async def pipeline(
         self,
@@ -152,7 +151,7 @@ class RedisClient:
         deadline = trio.current_time() + seconds
         plain = [call.by_digest if isinstance(call, ScriptCall) else call for call in calls]
         names = [name_of(command) for command in plain]
-        replies, protocol = await self._exchange(b"".join(map(pack, plain)), len(plain), seconds, only_on)
+        replies = await self._exchange(b"".join(map(pack, plain)), len(plain), seconds, only_on)
         unknown = {
             i: call.by_source
             for i, call in enumerate(calls)
@@ -162,13 +161,13 @@ class RedisClient:
             sources = b"".join(map(pack, unknown.values()))
             left = max(deadline - trio.current_time(), 0)
             try:
-                again, _ = await self._exchange(sources, len(unknown), left, only_on)
+                again = await self._exchange(sources, len(unknown), left, only_on)
             except LinkError as error:
                 error.maybe_executed |= len(unknown) < len(calls)  # the other calls were executed
                 raise
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
-        return [shaped(name, reply, protocol) for name, reply in zip(names, replies, strict=True)]
+        return [shaped(name, reply) for name, reply in zip(names, replies, strict=True)]
 
     async def script(self, script: Script, keys: Sequence[Argument] = (), args: Sequence[Argument] = ()) -> Any:
         """Return the answer of one script. If the server does not hold it, its source is sent."""
@@ -177,9 +176,7 @@ class RedisClient:
             raise reply
         return reply
 
-    async def _exchange(
-        self, payload: bytes, count: int, timeout: float | None, only_on: str | None
-    ) -> tuple[list[Any], int]:
+    async def _exchange(self, payload: bytes, count: int, timeout: float | None, only_on: str | None) -> list[Any]:
         if self._closed or not self._served:
             raise LinkClosed(f"The Redis client is {'closed' if self._closed else 'not served yet'}.")
         if self._fifo.load + count > self._max_waiting:
@@ -200,7 +197,7 @@ class RedisClient:
         await trio.lowlevel.wait_task_rescheduled(withdraw)
         if request.failure is not None:
             raise request.failure
-        return request.replies, request.protocol
+        return request.replies
 
     async def _watch_deadlines(self, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
@@ -301,7 +298,7 @@ class RedisClient:
         """Send all calls that came since the last write at once."""
         run_id = connection.server.run_id
         while True:
-            if payload := self._fifo.take(run_id, connection.server.protocol):
+            if payload := self._fifo.take(run_id):
                 self._sending_since = trio.current_time()
                 await connection.send(payload)
                 self._sending_since = None
@@ -314,5 +311,4 @@ class RedisClient:
             for reply in await connection.receive():
                 if isinstance(reply, RedisError) and tells_to_reconnect(reply):
                     self._replace(reply)
-                if not isinstance(reply, hiredis.PushNotification):
-                    answer(reply)
+                answer(reply)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-import hiredis
 import trio
 from redis.exceptions import InvalidResponse
 
@@ -26,7 +25,6 @@ class ServerInfo:
     """Facts about the server, from the start of the connection. None: the user may not ask for it."""
 
     address: str
-    protocol: int
     run_id: str | None = None
     """Changes with every start of the server (INFO server)."""
     uptime: float | None = None
@@ -38,7 +36,7 @@ class ServerInfo:
 
 
 class Connection:
-    """A stream that speaks RESP. `server` is set once the log-in is done."""
+    """A stream that speaks RESP2, which all servers know. `server` is set once the log-in is done."""
 
     server: ServerInfo
 
@@ -85,7 +83,7 @@ class Connection:
         await self.send(b"".join(map(pack, commands)))
         replies: list[Any] = []
         while len(replies) < len(commands):
-            replies += [reply for reply in await self.receive() if not isinstance(reply, hiredis.PushNotification)]
+            replies += await self.receive()
         return replies
 
     async def aclose(self) -> None:

@@ -109,22 +109,13 @@ class Connector:
         )
 
     async def _log_in(self, connection: Connection, address: TCPAddress | UnixAddress) -> ServerInfo:
-        credentials = await self._credentials()
-        protocol = 2
-        if self.url.protocol == 3:
-            # HELLO needs a user. A password without a user is that of "default".
-            login = ("AUTH", *(("default",) if len(credentials) == 1 else ()), *credentials) if credentials else ()
-            [hello] = await connection.exchange(("HELLO", 3, *login))
-            if not isinstance(hello, RedisError):
-                protocol = 3
-            elif not _is_unknown(hello):
-                raise _explained(hello, address)
-        commands: list[Command] = []
-        if protocol == 2 and credentials:
-            [answer] = await connection.exchange(("AUTH", *credentials))
+        if credentials := await self._credentials():
+            # A password without a user is that of "default". If it needs none, AUTH fails without the user.
+            user = ("default",) if len(credentials) == 1 else ()
+            [answer] = await connection.exchange(("AUTH", *user, *credentials))
             _check(answer, address)
-        commands += [("PING",), ("SELECT", self.url.database), ("CLIENT", "SETNAME", self.client_name)]
-        commands += [("INFO", "server"), ("ROLE",)]
+        commands: list[Command] = [("PING",), ("SELECT", self.url.database)]
+        commands += [("CLIENT", "SETNAME", self.client_name), ("INFO", "server"), ("ROLE",)]
         pong, selected, _, info, role = await connection.exchange(*commands)
         _check(pong, address)
         if self.url.database:
@@ -132,7 +123,7 @@ class Connector:
         if isinstance(self.url.address, SentinelService) and isinstance(role, list) and role[0] != b"master":
             # Sentinels may still name a server that was demoted just now.
             raise LinkDown(f"it is a {role[0].decode()}, not the master")
-        return _server_info(info, address=str(address), protocol=protocol)
+        return _server_info(info, address=str(address))
 
     async def _credentials(self) -> tuple[str, ...]:
         if self._credential_provider is None:
@@ -168,24 +159,18 @@ def _explained(error: RedisError, address: TCPAddress | UnixAddress) -> Exceptio
     return ResponseError(f"Redis at {address} refused: {error}", status_code=error.status_code)
 
 
-def _is_unknown(error: RedisError) -> bool:
-    text = str(error)
-    return text.startswith(("unknown command", "NOPROTO"))
-
-
 def _certificate_error(error: BaseException | None) -> BaseException | None:
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__
     return error
 
 
-def _server_info(reply: object, *, address: str, protocol: int) -> ServerInfo:
+def _server_info(reply: object, *, address: str) -> ServerInfo:
     if isinstance(reply, RedisError):
-        return ServerInfo(address=address, protocol=protocol)
-    info = shaped("INFO", reply, protocol)
+        return ServerInfo(address=address)
+    info = shaped("INFO", reply)
     return ServerInfo(
         address=address,
-        protocol=protocol,
         run_id=info.get("run_id"),
         uptime=float(info["uptime_in_seconds"]) if "uptime_in_seconds" in info else None,
         version=str(info["redis_version"]) if "redis_version" in info else None,

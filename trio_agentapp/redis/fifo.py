@@ -24,7 +24,6 @@ class Request:
         "failure",
         "only_on",
         "payload",
-        "protocol",
         "replies",
         "task",
         "timeout",
@@ -39,8 +38,6 @@ class Request:
         self.replies: list[Any] = []
         self.failure: LinkError | None = None
         self.written = False
-        self.protocol = 3
-        """RESP version of the connection that it was sent on. The shape of its replies depends on it."""
         self.done = False
         """Answered, failed or given up: no task waits for it."""
         self.task = trio.lowlevel.current_task()
@@ -75,10 +72,10 @@ class RequestFIFO:
         request.failure = failure
         trio.lowlevel.reschedule(request.task)
 
-    def take(self, run_id: str | None, protocol: int) -> bytes:
+    def take(self, run_id: str | None) -> bytes:
         """Return the next batch to send, empty if there is none. Its requests count as sent from now on.
 
-        `run_id` is that of the connected server, `protocol` its RESP version. A request for another server fails.
+        `run_id` is that of the connected server. A request for another server fails.
         """
         payloads: list[bytes] = []
         size = 0
@@ -88,7 +85,6 @@ class RequestFIFO:
                 self._fail(request, ServerChanged("The connection leads to another server now; nothing was sent."))
                 continue
             request.written = True
-            request.protocol = protocol
             self._in_flight.append(request)
             payloads.append(request.payload)
             size += len(request.payload)

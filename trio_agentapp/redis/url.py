@@ -120,8 +120,6 @@ class RedisURL:
     username: str | None = None
     password: str | None = attrs.field(default=None, repr=False)
     database: int = 0
-    protocol: int = 3
-    """RESP version to ask for. With 3, servers that do not know it are used with 2."""
     tls: TLSOptions | None = None
     client_name: str | None = None
     call_timeout: float | None = None
@@ -220,8 +218,8 @@ def _check_path(rest: str, options: Mapping[str, Any]) -> None:
 
 
 def _build(address: Address, options: Mapping[str, Any], *, encrypted: bool) -> RedisURL:
-    protocol = options.get("protocol", 3)
-    if protocol not in (2, 3):
+    # It makes no difference: the replies have the same shapes with both.
+    if (protocol := options.get("protocol", 3)) not in (2, 3):
         raise ConfigurationError(f"protocol={protocol} in the Redis URL must be 2 or 3.")
     for name in ("socket_timeout", "socket_connect_timeout"):
         if not options.get(name, 1) > 0:
@@ -236,7 +234,6 @@ def _build(address: Address, options: Mapping[str, Any], *, encrypted: bool) -> 
         username=options.get("username"),
         password=options.get("password"),
         database=options.get("db", 0),
-        protocol=protocol,
         tls=TLSOptions(**given) if encrypted else None,
         client_name=options.get("client_name"),
         call_timeout=options.get("socket_timeout"),

@@ -132,13 +132,13 @@ async def called(fn: Callable[..., object], *args: object) -> None:
         await result
 
 
-@contextmanager
-def apart() -> Iterator[None]:
+class apart:
     """Tasks started inside this block are not user code, even if the current task is. The block must not await."""
-    _Spawning.apart = True
-    try:
-        yield
-    finally:
+
+    def __enter__(self) -> None:
+        _Spawning.apart = True
+
+    def __exit__(self, *exc_info: object) -> None:
         _Spawning.apart = False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import trio
 
@@ -16,6 +16,9 @@ from .containment import contain
 __all__ = ["Instruments"]
 
 logger = logging.getLogger("trio_agentapp.runs")
+
+NOTHING = nullcontext()
+"""Entered for each run of a node without instruments. It has no state."""
 
 
 class Instruments(Instrument):
@@ -37,13 +40,13 @@ class Instruments(Instrument):
             self._report(instrument, "serve")
 
     def claiming(self, run: RunFacts) -> AbstractContextManager[object]:
-        return self._entered("claiming", lambda each: each.claiming(run))
+        return self._entered("claiming", lambda each: each.claiming(run)) if self._instruments else NOTHING
 
     def claimed(self, run: RunFacts, result: ClaimResult, seconds: float) -> None:
         self._tell("claimed", lambda each: each.claimed(run, result, seconds))
 
     def running(self, run: RunFacts) -> AbstractContextManager[object]:
-        return self._entered("running", lambda each: each.running(run))
+        return self._entered("running", lambda each: each.running(run)) if self._instruments else NOTHING
 
     def ended(self, run: RunFacts, end: RunEnd) -> None:
         self._tell("ended", lambda each: each.ended(run, end))

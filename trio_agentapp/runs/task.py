@@ -361,10 +361,11 @@ class RunTask:
         if run.lease is not None:
             await self._remember()
         until = writer.until(run, ending)
-        # A server that is full may refuse events for longer than that, and still take the end of the run.
-        with trio.move_on_at(min(until, writer.lease_end())):
-            await run.sink.flush()
-        run.sink.give_up()
+        if run.sink is not run.log:
+            # A server that is full may refuse events for longer than that, and still take the end of the run.
+            with trio.move_on_at(min(until, writer.lease_end())):
+                await run.sink.flush()
+            run.sink.give_up()
         if self._lease.fallback_events and last is not None:
             [event] = numbered_from(run.log.end, [attrs.evolve(last, completed_at=0)])
             ending = attrs.evolve(ending, terminal_event=encode_event(event))

@@ -1,12 +1,14 @@
-"""The tree of a run: its tasks and nurseries, and where each task waits.
+"""The tree of a run: its tasks and nurseries, where each task waits, and since when.
 
 Trio keeps the parents and children of tasks, and the frames of each waiting task can be read. So the tree costs
-nothing until somebody looks at it.
+nothing until it is asked for. Trio also counts the turns of each task, but does not note when they were. So a wait
+is known from the first tree that is asked for during it: to note each turn would cost time for every event.
 """
 
 from __future__ import annotations
 
 from typing import TypedDict
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -17,14 +19,24 @@ __all__ = ["MAX_TASKS", "TaskNode", "tree_of"]
 MAX_TASKS = 500
 """Tasks shown of one run."""
 
+_Turns = WeakKeyDictionary[trio.lowlevel.Task, tuple[int, float]]
+
+_seen: _Turns = WeakKeyDictionary()
+"""Of the tasks that were shown: how many turns each had had, and when that was first seen. On Trio's clock."""
+
 _HERE = __name__.partition(".")[0]
 
 
 class TaskNode(TypedDict):
-    """One task. `where`: the function of the user's code in which it waits, with its line; "" if it is in none."""
+    """One task.
+
+    `where`: the function of the user's code in which it waits, with its line; "" if it is in none. `waits_s`: the
+    seconds for which it has waited there, as far as is known: since the first tree that was asked for meanwhile.
+    """
 
     name: str
     where: str
+    waits_s: float
     children: list[TaskNode]
 
 
@@ -37,7 +49,7 @@ def tree_of(run: Run) -> TaskNode | None:
     if nursery is None:
         return None
     left = [MAX_TASKS]
-    return {"name": f"run {run.run_id}", "where": "", "children": _tasks_of(nursery, left)}
+    return {"name": f"run {run.run_id}", "where": "", "waits_s": 0.0, "children": _tasks_of(nursery, left)}
 
 
 def _tasks_of(nursery: trio.Nursery, left: list[int]) -> list[TaskNode]:
@@ -45,7 +57,7 @@ def _tasks_of(nursery: trio.Nursery, left: list[int]) -> list[TaskNode]:
     tasks = sorted(nursery.child_tasks, key=lambda task: task.name)
     for place, task in enumerate(tasks):
         if not left[0]:
-            shown.append({"name": f"{len(tasks) - place} more", "where": "", "children": []})
+            shown.append({"name": f"{len(tasks) - place} more", "where": "", "waits_s": 0.0, "children": []})
             break
         left[0] -= 1
         inner = [child for nested in task.child_nurseries for child in _tasks_of(nested, left)]
@@ -53,10 +65,21 @@ def _tasks_of(nursery: trio.Nursery, left: list[int]) -> list[TaskNode]:
             {
                 "name": task.name.rpartition("<locals>.")[2].rpartition(".")[2],
                 "where": _where(task),
+                "waits_s": _waits(task),
                 "children": inner,
             }
         )
     return shown
+
+
+def _waits(task: trio.lowlevel.Task) -> float:
+    """The seconds since this task was first seen after its present number of turns."""
+    now = trio.current_time()
+    turns, since = _seen.get(task, (-1, now))
+    if turns != task._schedule_points:
+        since = now
+        _seen[task] = (task._schedule_points, now)
+    return round(now - since, 3)
 
 
 def _where(task: trio.lowlevel.Task) -> str:

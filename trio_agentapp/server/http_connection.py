@@ -53,6 +53,9 @@ __all__ = ["HTTPConnection"]
 log = logging.getLogger("trio_agentapp.server")
 access = logging.getLogger("trio_agentapp.access")
 
+CHOSEN_IDS = frozenset({"session_id", "chat_id", "user_id"})
+"""Parts of paths that may be names of people, because clients choose them."""
+
 CUT_TIMEOUT = 0.1
 """Seconds to send the end of an HTTP/2 stream that was cut off, whose client does not read."""
 
@@ -105,7 +108,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         return self._logged(answering) if getattr(self.app, "access_log", False) else answering
 
     async def _logged(self, answering: Coroutine[Any, Any, None]) -> None:
-        """Log the request at its end, without what may be private: its query, and a session id in its path."""
+        """Log the request at its end, without what may be private: its query, and `CHOSEN_IDS` in its path."""
         began_at = trio.current_time()
         request = self._request
         try:
@@ -122,9 +125,9 @@ class HTTPConnection(TrioASGIHTTPConnection):
             )
 
     def _shown_path(self, request: Request) -> str:
-        """The path; that of the route if it has a session id."""
+        """The path; that of the route if it has an id that clients choose."""
         rule, values = request.url_rule, request.view_args or {}
-        return rule.rule if rule is not None and "session_id" in values else self.scope["path"]
+        return rule.rule if rule is not None and not CHOSEN_IDS.isdisjoint(values) else self.scope["path"]
 
     async def _respond_and_watch(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         async with trio.open_nursery() as nursery:

@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, Protocol
 
@@ -106,7 +107,7 @@ def launch(
     try:
         sockets = config.create_sockets()
         if workers > 1 and inherited is None:
-            return _supervise(app.app_name, sockets, workers, on_worker_gone)
+            return _supervise(app, sockets, workers, on_worker_gone)
         trio.run(_Launch(app, config, watchdog, inherited).run)
     except* AppFailed:
         return_code = 1  # the lifespan has logged the reason
@@ -127,11 +128,22 @@ def launch(
     return return_code
 
 
-def _supervise(name: str, sockets: Sockets, workers: int, on_worker_gone: Callable[[int], object] | None) -> int:
+def _say(app: Launchable, line: str) -> None:
+    """Print a line for people; into a log of JSON, write it as a record, so that each line of the log is one."""
+    if getattr(app, "log_format", "text") == "json":
+        log.info("%s", line)
+    else:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
+def _supervise(
+    app: Launchable, sockets: Sockets, workers: int, on_worker_gone: Callable[[int], object] | None
+) -> int:
     [listener] = (*sockets.secure_sockets, *sockets.insecure_sockets)
     scheme = "https" if sockets.secure_sockets else "http"
     url = f"{scheme}://{bind_address(*listener.getsockname()[:2])}"
-    return supervise(name, listener, url, workers, on_worker_gone)
+    return supervise(app.app_name, listener, url, workers, on_worker_gone, partial(_say, app))
 
 
 class _Launch:
@@ -198,8 +210,7 @@ class _Launch:
             inherited.report(READY)
             return
         page = "" if app.page_path is None else f"; chat page: {urls.split()[0]}{app.page_path}"
-        sys.stderr.write(f"{app.app_name} is ready on {urls} (Ctrl-C stops it; node {app.node_id}){page}\n")
-        sys.stderr.flush()
+        _say(app, f"{app.app_name} is ready on {urls} (Ctrl-C stops it; node {app.node_id}){page}")
 
     @contextmanager
     def _handle_signals(self) -> Iterator[None]:

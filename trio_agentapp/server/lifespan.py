@@ -56,7 +56,7 @@ class Servable(Protocol):
     """What the lifespan needs of an app: its runtime and drain, and Quart's hooks around the serving.
 
     Optional: `launched` (True when our launcher handles the signals), `gc_threshold` (0 leaves the garbage
-    collector alone), `log_format` and `node_id`.
+    collector alone), `log_format`, `log_level` and `node_id`.
     """
 
     nursery: trio.Nursery
@@ -113,7 +113,8 @@ class Lifespan(TrioASGILifespan):
             await send({"type": "lifespan.startup.failed", "message": NOT_TRIO})
             return
         node_id = getattr(self._servable, "node_id", "")
-        configure_logging(getattr(self._servable, "log_format", "text"), node_id=node_id)
+        log_format = getattr(self._servable, "log_format", "text")
+        configure_logging(log_format, node_id=node_id, levels=getattr(self._servable, "log_level", None))
         add_log_fields(node_id=node_id)
         apply_patches()
         failure: BaseException | None = None

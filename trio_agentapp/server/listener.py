@@ -7,33 +7,33 @@ from collections import deque
 
 import trio
 
+from .turns import Turns
+
 __all__ = ["EagerListener"]
-
-MAX_ACCEPTED = 4
-"""Connections that one turn of the loop accepts.
-
-`trio.serve_listeners` accepts one per turn. At 20 ms a turn, the last of 1,000 clients that connect together would
-wait 20 s. Each start costs about 1.5 ms, spread over a few turns, so a burst of starts makes each turn about four
-times that long, and running streams wait for it. With 16 they were 2.4 times as late as with 4 in one comparison,
-and the last of 500 clients was not served earlier.
-"""
 
 
 class EagerListener(trio.abc.Listener[trio.SocketStream]):
-    """Replaces `trio.SocketListener`, which is final. `accept` does not wait while any are left."""
+    """Replaces `trio.SocketListener`, which is final. `accept` does not wait while any are left.
 
-    def __init__(self, sock: socket.socket) -> None:
+    `trio.serve_listeners` accepts one per turn. At 20 ms a turn, the last of 1,000 clients that connect together
+    would wait 20 s. Each start costs about a millisecond, spread over a few turns, so a burst of starts makes each
+    turn longer, and running streams wait for it: `Turns` says how many are accepted. With 16 in each turn, streams
+    were 2.4 times as late as with 4 in one comparison, and the last of 500 clients was not served earlier.
+    """
+
+    def __init__(self, sock: socket.socket, turns: Turns) -> None:
         """`sock` is non-blocking and listens."""
         self.socket = trio.socket.from_stdlib_socket(sock)
         self._listener = trio.SocketListener(self.socket)
         self._sock = sock
+        self._turns = turns
         self._accepted: deque[trio.SocketStream] = deque()
 
     async def accept(self) -> trio.SocketStream:
         if self._accepted:
             return self._accepted.popleft()
         stream = await self._listener.accept()
-        while len(self._accepted) < MAX_ACCEPTED - 1:
+        while len(self._accepted) < self._turns.admitted - 1:
             try:
                 accepted, _ = self._sock.accept()
             except OSError:

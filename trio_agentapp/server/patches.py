@@ -12,25 +12,13 @@ import hypercorn.trio.run as worker
 from hypercorn import protocol
 from hypercorn.protocol import h2, h11
 
-from ..refusals import note_refusal
+from .http1_protocol import HTTP11
 from .http2_buffer import BoundedBuffer
 from .http2_protocol import HTTP2Protocol
 from .tcp_connection import GuardedConnection
 from .websocket_stream import WebSocketStream
 
 __all__ = ["apply_patches"]
-
-HEAD_TOO_LARGE = 431
-"""Request Header Fields Too Large: RFC 6585, section 5."""
-
-
-class HTTP11(h11.H11Protocol):
-    """Counts requests whose head is too large."""
-
-    async def _send_error_response(self, status_code: int) -> None:
-        if status_code == HEAD_TOO_LARGE:
-            note_refusal("head")
-        await super()._send_error_response(status_code)
 
 
 def apply_patches() -> None:
@@ -45,7 +33,8 @@ def apply_patches() -> None:
     # class.
     worker.TCPServer = GuardedConnection  # type: ignore[attr-defined, assignment]
 
-    # A request whose head is too large is refused below the app (no issue known): see `HTTP11`.
+    # A request whose head is too large is refused below the app (no issue known), and heads of responses cost too
+    # much: see `HTTP11`.
     protocols.H11Protocol = HTTP11  # type: ignore[attr-defined]
 
     # The buffer of an HTTP/2 stream has no limit (no issue known): see `BoundedBuffer`.

@@ -32,7 +32,7 @@ from hypercorn.utils import LifespanFailureError
 from ..refusals import note_refusal
 from .config import ServerConfig, bind_address, bind_error
 from .listener import EagerListener
-from .tcp_connection import CLOSE_TIMEOUT, Connection
+from .tcp_connection import CLOSE_TIMEOUT, Connection, close_socket
 from .turns import Turns
 
 __all__ = ["AppFailed", "serve"]
@@ -95,9 +95,12 @@ async def serve(
                 # Its failure is on the way to the nursery; Hypercorn wakes this task before it has arrived.
                 await trio.sleep(CLOSE_TIMEOUT)
                 raise RuntimeError("the app's lifespan ended without an answer")
-            listeners, urls = _listen(sockets, config)
+            turns = Turns()
+            listeners, urls = _listen(sockets, config, turns)
             async with trio.open_nursery() as server:
-                connections = _Connections(wrapped, config, ConnectionState(state), set() if live is None else live)
+                connections = _Connections(
+                    wrapped, config, ConnectionState(state), set() if live is None else live, turns
+                )
                 if hasattr(app, "note_addresses"):
                     app.note_addresses(urls)
                 task_status.started(urls)
@@ -127,7 +130,7 @@ class _Connections:
     """All connections of a server, from the first accept to the last close."""
 
     def __init__(
-        self, app: AppWrapper, config: ServerConfig, state: ConnectionState, live: set[Connection]
+        self, app: AppWrapper, config: ServerConfig, state: ConnectionState, live: set[Connection], turns: Turns
     ) -> None:
         self._app = app
         self._config = config
@@ -135,7 +138,7 @@ class _Connections:
         self._context = WorkerContext(None)
         self._live = live
         self._warn_at = -math.inf
-        self._turns = Turns()
+        self._turns = turns
 
     async def run(
         self,
@@ -146,7 +149,8 @@ class _Connections:
         closing = trio.CancelScope(shield=True)
         try:
             async with self._turns.served(), trio.open_nursery() as nursery:
-                accept = partial(trio.serve_listeners, self._connection, listeners, handler_nursery=nursery)
+                handlers: Any = _Handlers(nursery)
+                accept = partial(trio.serve_listeners, self._connection, listeners, handler_nursery=handlers)
                 try:
                     async with trio.open_nursery() as accepting:
                         accepting.start_soon(accept)
@@ -162,11 +166,11 @@ class _Connections:
         finally:
             closing.cancel(reason="all connections are closed")
 
-    def _connection(self, stream: Any) -> Awaitable[None]:
+    def _connection(self, stream: Any) -> Coroutine[Any, Any, None]:
         if len(self._live) < self._config.max_connections:
             return Connection(
                 self._app, self._config, self._context, self._state, self._live, stream, turns=self._turns
-            )
+            ).run()
         note_refusal("connections")
         if trio.current_time() > self._warn_at:
             self._warn_at = trio.current_time() + WARNING_INTERVAL
@@ -174,7 +178,7 @@ class _Connections:
                 "%d connections are open, which is the limit (max_connections); further ones are closed",
                 self._config.max_connections,
             )
-        return _leave()
+        return _refuse(stream)
 
     async def _close(self, scope: trio.CancelScope, nursery: trio.Nursery) -> None:
         """Wait for requests, then cancel them, then close sockets. Cancelled as soon as no connection is left."""
@@ -192,12 +196,26 @@ class _Connections:
             nursery.cancel_scope.cancel(reason="the server has shut down")
 
 
-async def _leave() -> None:
-    """Handle a connection that is one too many: Trio closes its socket after this."""
+class _Handlers:
+    """Starts the tasks of connections for `trio.serve_listeners`, without its own function around each.
+
+    That would close the socket once more, which costs two scopes, and its frame lasts as long as the connection.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+
+    def start_soon(self, _: object, stream: Any, handler: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+        self._nursery.start_soon(handler, stream)
+
+
+async def _refuse(stream: Any) -> None:
+    """Handle a connection that is one too many."""
+    close_socket(stream)
     await trio.lowlevel.checkpoint()
 
 
-def _listen(sockets: Sockets, config: ServerConfig) -> tuple[list[Listener], list[str]]:
+def _listen(sockets: Sockets, config: ServerConfig, turns: Turns) -> tuple[list[Listener], list[str]]:
     listeners: list[Listener] = []
     urls: list[str] = []
     tls = config.create_ssl_context()
@@ -206,7 +224,7 @@ def _listen(sockets: Sockets, config: ServerConfig) -> tuple[list[Listener], lis
             sock.listen(config.backlog)
         except OSError as error:
             raise bind_error(_name(sock), error) from error
-        plain = EagerListener(sock)
+        plain = EagerListener(sock, turns)
         if tls is not None and sock in sockets.secure_sockets:
             listeners.append(trio.SSLListener(plain, tls, https_compatible=True))
             urls.append(f"https://{_name(sock)}")

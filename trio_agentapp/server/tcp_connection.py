@@ -41,7 +41,7 @@ from .messages import Messages, RequestGroup
 from .read_ahead import MAX_RECEIVED, ClientLeft, ReadAhead, receive
 from .turns import Turns
 
-__all__ = ["CLOSE_TIMEOUT", "Connection", "GuardedConnection"]
+__all__ = ["CLOSE_TIMEOUT", "Connection", "GuardedConnection", "close_socket"]
 
 log = logging.getLogger("trio_agentapp.server")
 
@@ -119,6 +119,11 @@ class _Requests:
         for messages in self._live.values():
             if messages is not None:
                 messages.shut_down()
+
+
+def close_socket(stream: Any) -> None:
+    """Close the socket of a stream, plain or TLS, at once. Closing it again does nothing."""
+    getattr(stream, "transport_stream", stream).socket.close()
 
 
 def _do_nothing() -> None:
@@ -257,7 +262,9 @@ class GuardedConnection(TCPServer):
             try:
                 await self._close()
             finally:
-                await self.report_disconnect()
+                # Usually the connection is closed because its only request is answered, and there is none to tell.
+                if not self._has_ended_http1():
+                    await self.report_disconnect()
         else:
             await super().protocol_send(event)
 
@@ -272,6 +279,11 @@ class GuardedConnection(TCPServer):
             self._read_all = trio.Event()
             await self._read_all.wait()
 
+    def _has_ended_http1(self) -> bool:
+        """Whether this is HTTP/1.1, and no request is in progress."""
+        protocol = getattr(self.protocol, "protocol", None)
+        return isinstance(protocol, H11Protocol) and protocol.stream is None
+
     async def report_disconnect(self) -> None:
         """Report to all streams that the peer has gone, in a task of the connection, which no sender cancels."""
         self._task_group.spawn(self.protocol.handle, Closed())
@@ -280,8 +292,7 @@ class GuardedConnection(TCPServer):
 
     def close_socket(self) -> None:
         """Close the socket at once, also while a task is blocked on it."""
-        stream: Any = self.stream
-        getattr(stream, "transport_stream", stream).socket.close()
+        close_socket(self.stream)
 
     async def _read_data(self) -> None:
         protocol = self.protocol.protocol
@@ -357,6 +368,8 @@ class Connection(GuardedConnection):
         live.add(self)
 
     def _leave(self) -> None:
+        # It is open if the handshake of TLS has failed.
+        self.close_socket()
         self._live.discard(self)
         super()._leave()
 
@@ -367,6 +380,13 @@ class Connection(GuardedConnection):
         with trio.CancelScope() as self._handshake:
             return await super()._do_handshake()
         return False
+
+    async def _close(self) -> None:
+        if not self._plain:
+            await super()._close()
+        elif self.stream.socket.fileno() >= 0:
+            # Hypercorn ends its half of the stream before. Closing the socket does that, too.
+            await self.stream.aclose()
 
     async def _begin_idle(self) -> None:
         # Hypercorn has a task for the time-out. Here the reading of the next request has a deadline.
@@ -388,12 +408,15 @@ class Connection(GuardedConnection):
             self._reading.deadline = self._idle_until
 
     async def _receive(self) -> bytes | None:
+        if self._plain and self.stream.socket.fileno() < 0:
+            return None
         with trio.CancelScope(deadline=self._idle_until) as self._reading:
             try:
                 data = await receive(self.stream)
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 return None
-        if not self._reading.cancelled_caught:
+        timed_out, self._reading = self._reading.cancelled_caught, None
+        if not timed_out:
             if not self._turns.take():
                 await self._turns.wait()
             return data

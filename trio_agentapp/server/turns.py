@@ -27,6 +27,11 @@ class Turns:
         self._waiting = trio.lowlevel.ParkingLot()
         self._counting = trio.lowlevel.ParkingLot()
 
+    @property
+    def admitted(self) -> int:
+        """How many connections may be accepted in this turn: fewer while others wait, which would pile up."""
+        return max(READS_PER_TURN + 1 - len(self._waiting), 1)
+
     def take(self) -> bool:
         """Whether the caller may go on in this turn; if not, it shall `wait`."""
         if self._gone_on >= READS_PER_TURN or self._waiting:

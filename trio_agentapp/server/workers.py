@@ -137,15 +137,18 @@ def supervise(
     listener: socket.socket,
     url: str,
     workers: int,
-    on_worker_gone: Callable[[int], object] | None = None,
+    on_worker_gone: Callable[[int], object] | None,
+    say: Callable[[str], object],
 ) -> int:
     """Run `workers` copies of this program until a signal stops them, and return the exit code.
+
+    `say` gets the line that all are ready.
 
     A worker that dies after all had started is started again. If one dies before, all are stopped, with code 1.
     """
     with Master.open(listener) as master:
         master.on_worker_gone = on_worker_gone
-        supervisor = _Supervisor(master, name, url, workers)
+        supervisor = _Supervisor(master, name, url, workers, say)
         trio.run(supervisor.run)
     return supervisor.code
 
@@ -153,12 +156,13 @@ def supervise(
 class _Supervisor:
     """Keeps a number of workers running."""
 
-    def __init__(self, master: Master, name: str, url: str, workers: int) -> None:
+    def __init__(self, master: Master, name: str, url: str, workers: int, say: Callable[[str], object]) -> None:
         self.code = 0
         self._master = master
         self._name = name
         self._url = url
         self._workers = workers
+        self._say = say
         self._all_started = False
 
     async def run(self) -> None:
@@ -182,8 +186,7 @@ class _Supervisor:
                 self._announce()
 
     def _announce(self) -> None:
-        sys.stderr.write(f"{self._name} is ready on {self._url} (Ctrl-C stops it; {self._workers} workers)\n")
-        sys.stderr.flush()
+        self._say(f"{self._name} is ready on {self._url} (Ctrl-C stops it; {self._workers} workers)")
 
     async def _keep(self, number: int) -> None:
         """Run a worker, and start it again when it dies, until the master stops."""

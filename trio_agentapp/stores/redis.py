@@ -14,9 +14,10 @@ from redis.exceptions import RedisError
 
 from ..errors import BackendUnavailable, ConfigurationError
 from ..protocol.ids import SessionKey
+from ..protocol.keys import Layout
 from ..redis import Command, LinkError, RedisClient, RedisURL, Script, ScriptCall, is_full
 from .record import stale
-from .shelf import Shelf
+from .shelf import FORGET_AFTER, Shelf
 from .turns import MAX_HISTORY_BYTES, MAX_MESSAGES, Turn
 
 __all__ = ["RedisPlace"]
@@ -35,9 +36,6 @@ RETRY_FOR = 5.0
 RETRY = 0.2
 """Seconds between two attempts."""
 
-FORGET_AFTER = 24 * 3600.0
-"""Seconds for which a deleted session refuses late writers. The cleanup of a run is much shorter."""
-
 
 class RedisPlace:
     """One server, over one connection, for any number of sessions.
@@ -49,19 +47,15 @@ class RedisPlace:
     """
 
     def __init__(self, url: str, *, prefix: str) -> None:
-        if not prefix or any(sign in prefix for sign in "{} \r\n"):
-            raise ConfigurationError(
-                f"a Redis prefix has no braces, spaces or line ends, and is not empty: {prefix!r}"
-            )
+        self._layout = Layout(prefix)
         try:
             self._url = RedisURL.parse(url)
         except ConfigurationError as error:
             raise ConfigurationError(f"state_url: {error}") from error
-        self._prefix = prefix
         self._client: RedisClient | None = None
 
     def shelf(self, name: str) -> Shelf:
-        return RedisShelf(self, f"{self._prefix}:", name)
+        return RedisShelf(self, self._layout, name)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -113,11 +107,11 @@ async def _check(client: RedisClient) -> None:
 
 
 class RedisShelf(Shelf):
-    def __init__(self, place: RedisPlace, prefix: str, name: str) -> None:
+    def __init__(self, place: RedisPlace, layout: Layout, name: str) -> None:
         folder = files(__package__) / "lua"
         prelude = (folder / "_prelude.lua").read_text()
         self._place = place
-        self._prefix = prefix
+        self._layout = layout
         self._name = name
         self._write, self._undo, self._add = (
             Script(prelude + (folder / f"{script}.lua").read_text()) for script in ("write", "undo", "add")
@@ -146,7 +140,7 @@ class RedisShelf(Shelf):
         return turns
 
     def _keys(self, key: SessionKey) -> tuple[str, str, str]:
-        base = f"{self._prefix}{{{key.digest}}}:{self._name}"
+        base = f"{self._layout.base(key.digest)}{self._name}"
         return base, f"{base}:turns", f"{base}:messages"
 
     async def _run(self, script: Script, key: SessionKey, token: int | None, *args: str | int | bytes) -> bool:

@@ -16,10 +16,13 @@ from ..runs import CleanupScope, current_run, shielded_write
 from .turns import Turn, make_turn, messages_of
 from .values import decode_state, encode_state, key_of
 
-__all__ = ["Shelf", "ShelvedSessions", "ShelvedStates"]
+__all__ = ["FORGET_AFTER", "Shelf", "ShelvedSessions", "ShelvedStates"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+FORGET_AFTER = 24 * 3600.0
+"""Seconds for which a deleted session refuses late writers. The cleanup of a run is much shorter."""
 
 
 class Shelf(ABC):
@@ -29,8 +32,7 @@ class Shelf(ABC):
     bounds of a history. `tests/stores/test_toy_shelf.py` uses both, over dicts.
 
     It must hold: every method is atomic, and may be repeated; a write with a `token` below the session's fence
-    raises StaleToken and changes nothing; a deleted session still remembers its fence for a day, to refuse late
-    writers.
+    raises StaleToken and changes nothing; a deleted session remembers its fence for `FORGET_AFTER`.
     """
 
     @abstractmethod

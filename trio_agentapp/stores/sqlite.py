@@ -22,7 +22,7 @@ import trio
 from ..errors import BackendUnavailable, ConfigurationError
 from ..protocol.ids import SessionKey
 from .record import Record
-from .shelf import Shelf
+from .shelf import FORGET_AFTER, Shelf
 from .turns import Turn, surplus
 
 __all__ = ["Database"]
@@ -36,9 +36,6 @@ Side: TypeAlias = tuple[sqlite3.Connection, trio.CapacityLimiter]
 
 BUSY_TIMEOUT = 5.0
 """Seconds that a write waits for writes of other processes, which take milliseconds."""
-
-FORGET_AFTER = 24 * 3600.0
-"""Seconds for which a deleted session refuses late writers. The cleanup of a run is much shorter."""
 
 SCHEMA_VERSION = 1
 

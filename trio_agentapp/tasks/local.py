@@ -60,7 +60,6 @@ class LocalTaskQueue(TaskQueue):
         instruments: Instrument = NO_INSTRUMENT,
         max_running: int = MAX_RUNNING,
         max_waiting: int = MAX_WAITING,
-        table: TaskTable | None = None,
     ) -> None:
         self.cleanup_budget = cleanup_budget
         self._functions = functions
@@ -68,7 +67,7 @@ class LocalTaskQueue(TaskQueue):
         self._instruments = instruments
         self._max_running = max_running
         self._max_waiting = max_waiting
-        self._table = table or TaskTable()
+        self._table = TaskTable()
         self._threads = trio.CapacityLimiter(max_running)
         self._waiting: OrderedDict[str, tuple[Task, TaskFunction, object]] = OrderedDict()
         self._running: dict[str, Task] = {}

@@ -19,13 +19,25 @@ from ..protocol.text import escaped, safe_text
 from ..runs.log_fields import LOG_FIELDS, log_fields
 from .tracebacks import traceback_text
 
-__all__ = ["LOG_FORMATS", "JsonFormatter", "LogFields", "TextFormatter", "configure_logging", "format_handlers"]
+__all__ = [
+    "LOG_FORMATS",
+    "JsonFormatter",
+    "LogFields",
+    "TextFormatter",
+    "configure_logging",
+    "format_handlers",
+    "levels_in",
+]
 
 REPEATED_AFTER = 60.0
 """Seconds between two reports of a listener that cannot accept; Trio logs ten a second."""
 
 HYPERCORN = ("hypercorn.error", "hypercorn.access")
 HYPERCORN_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
+
+
+SHOWN = {name: name.rpartition("_")[0] for name in LOG_FIELDS}
+"""The names of the fields in text."""
 
 
 class LogFields(logging.Filter):
@@ -39,10 +51,10 @@ class LogFields(logging.Filter):
         self._node_id = node_id
 
     def filter(self, record: logging.LogRecord) -> bool:
-        known = log_fields()
+        known, given = log_fields(), record.__dict__
         for name in LOG_FIELDS:
-            if not hasattr(record, name):
-                setattr(record, name, known.get(name, self._node_id if name == "node_id" else ""))
+            if name not in given:
+                given[name] = known.get(name, self._node_id if name == "node_id" else "")
         return True
 
 
@@ -50,7 +62,7 @@ class TextFormatter(logging.Formatter):
     """Formats a record as text: a line of time, level, logger, message and fields, and the traceback below."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{name.rpartition('_')[0]}={_word(value)}" for name, value in _fields_of(record))
+        fields = " ".join([f"{SHOWN[name]}={_word(value)}" for name, value in _fields_of(record)])
         head = f"{_time_of(record)} {record.levelname:<8} {escaped(record.name)}: {escaped(_message_of(record))}"
         lines = [f"{head} [{fields}]" if fields else head]
         lines += [f"    {escaped(line)}" for line in _traceback_of(record).split("\n") if line]
@@ -81,14 +93,33 @@ each message of each user, also every token of an answer, several times."""
 LOG_FORMATS: dict[str, type[logging.Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
 
 
-def configure_logging(log_format: str = "text", *, node_id: str = "", level: int = logging.INFO) -> None:
-    """Write all records of `level` and above to stderr. Calling this again does nothing.
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+
+
+def levels_in(text: str) -> dict[str, int]:
+    """Read levels such as `warning` or `info,my.agent=debug`. The level without a name is that of the root, "".
+
+    Raises ValueError: words that follow the value.
+    """
+    levels: dict[str, int] = {}
+    for part in map(str.strip, text.split(",")):
+        name, sign, word = part.rpartition("=")
+        level = LEVELS.get(word.strip().lower())
+        if level is None or (sign and not name.strip()):
+            raise ValueError(f"{part!r} is not one of {', '.join(LEVELS)}, nor LOGGER=LEVEL")
+        levels[name.strip()] = level
+    return levels
+
+
+def configure_logging(log_format: str = "text", *, node_id: str = "", levels: str | None = None) -> None:
+    """Write records to stderr. Calling this again does nothing.
 
     A root logger that has a handler is left alone, and so is each logger with a handler of its own.
 
     Args:
         log_format: "text" or "json".
         node_id: of this process, for records outside of requests.
+        levels: the least levels that are written, see `levels_in`. Default: `info`, unless the program has set one.
     """
     accepting = logging.getLogger("trio.serve_listeners")
     if not any(isinstance(each, _OncePerMinute) for each in accepting.filters):
@@ -102,7 +133,9 @@ def configure_logging(log_format: str = "text", *, node_id: str = "", level: int
     handler.addFilter(_is_for_root)
     root.addHandler(handler)
     if root.level == logging.WARNING:
-        root.setLevel(level)
+        root.setLevel(logging.INFO)
+    for name, level in ({} if levels is None else levels_in(levels)).items():
+        logging.getLogger(name).setLevel(level)
     for name in TELL_TOO_MUCH:
         if (logger := logging.getLogger(name)).level == logging.NOTSET:
             logger.setLevel(logging.WARNING)
@@ -189,6 +222,8 @@ def _fields_of(record: logging.LogRecord) -> Iterator[tuple[str, str]]:
 
 def _word(value: str) -> str:
     """Quote a value unless it is one word."""
+    if value.isalnum():
+        return value
     return value if value.isprintable() and not set(' "[]=') & set(value) else escaped(orjson.dumps(value).decode())
 
 

@@ -34,6 +34,9 @@ audit = logging.getLogger("trio_agentapp.admin")
 MAX_LISTED = 1000
 """Runs in one answer of `/admin/runs`."""
 
+LAG_WINDOW = 0.02
+"""Seconds for which a request for the status sleeps, to measure how late the event loop wakes it."""
+
 AdminView = Callable[["AdminRoutes", Request], Awaitable[Response]]
 
 
@@ -45,6 +48,7 @@ class AdminRoutes:
         token: the admin token.
         backend: the name of the interrupt backend's class.
         config: the settings of the app, without secrets.
+        count_failure: counts a request with a wrong token for its address; raises TooManyRequests.
         drain: drains this node. shut_down: makes the server drain and end; None if it cannot be told.
     """
 
@@ -56,6 +60,7 @@ class AdminRoutes:
     unready_reason: Callable[[], str | None]
     connection_count: Callable[[], int | None]
     config: Callable[[], Mapping[str, Any]]
+    count_failure: Callable[[Request], Awaitable[None]]
     drain: Callable[[], Awaitable[None]]
     shut_down: Callable[[], Callable[[], object] | None]
     started_at: float = attrs.field(factory=time.time)
@@ -63,6 +68,8 @@ class AdminRoutes:
     async def dispatch(self, view: AdminView, request: Request) -> Response:
         """Check the token, write the audit line, and call the view."""
         if not has_token(request, self.token):
+            # Otherwise anybody could fill the log with audit lines.
+            await self.count_failure(request)
             audit.warning("%s %s from %s: refused", request.method, request.path, request.remote_addr)
             refusal = problem_of(Unauthorized("This route needs the admin token: Authorization: Bearer <token>."))
             refusal.headers["WWW-Authenticate"] = "Bearer"
@@ -72,6 +79,9 @@ class AdminRoutes:
 
     async def status(self, _request: Request) -> Response:
         """The state of this node."""
+        due = trio.current_time() + LAG_WINDOW
+        await trio.sleep_until(due)
+        lag = max(0.0, trio.current_time() - due)
         figures, why = self.registry().statistics(), self.unready_reason()
         body: bodies.NodeStatus = {
             "app_name": self.app_name,
@@ -94,6 +104,7 @@ class AdminRoutes:
             "subscribers": figures.subscribers,
             "connections": self.connection_count(),
             "tasks": trio.lowlevel.current_statistics().tasks_living,
+            "loop_lag_s": round(lag, 6),
         }
         return json_response(body)
 
@@ -132,7 +143,9 @@ class AdminRoutes:
 
 def has_token(request: Request, token: str) -> bool:
     """Whether a request has this bearer token."""
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    values = request.headers.getlist("Authorization")
+    # Of two, a proxy may have checked the other one.
+    scheme, _, given = (values[0] if len(values) == 1 else "").partition(" ")
     # In constant time: how long it takes does not depend on how much of a guess is right.
     right = hmac.compare_digest(given.strip().encode(), token.encode())
     return right and scheme.lower() == "bearer"

@@ -13,7 +13,8 @@ from quart import Request, Websocket
 
 from ..errors import BackendUnavailable, Forbidden, RequestError, RunNotFound, Unauthorized
 from ..limits import Rates
-from ..protocol.ids import SessionKey
+from ..protocol.ids import SessionKey, identifier_fault
+from ..protocol.text import type_name
 from ..runs.containment import contain, unwrap
 from .principals import address_name, user_name
 
@@ -28,14 +29,26 @@ HOOK_TIMEOUT = 10.0
 
 
 def _frozen(values: Iterable[str]) -> frozenset[str]:
+    if isinstance(values, str):
+        raise TypeError(f"scopes must be a collection of texts, not the text {values!r}")
     return frozenset(values)
+
+
+def _check_user(_principal: object, _field: object, value: Any) -> None:
+    fault = identifier_fault(value) if isinstance(value, str) else f"must be a text, not {type_name(value)}"
+    if fault is not None:
+        raise ValueError(f"the user_id of a Principal {fault}")
 
 
 @attrs.frozen
 class Principal:
-    """The authenticated sender of a request. `scopes` and `claims` are for the `authorize` hook."""
+    """The authenticated sender of a request. `scopes` and `claims` are for the `authorize` hook.
 
-    user_id: str
+    Raises ValueError: `user_id` is no user id (1 to 256 characters, no control characters). TypeError: `scopes` is
+    one text. In a hook both refuse the request, as each exception does.
+    """
+
+    user_id: str = attrs.field(validator=_check_user)
     claims: Mapping[str, Any] = attrs.field(factory=dict)
     scopes: frozenset[str] = attrs.field(factory=frozenset, converter=_frozen)
 
@@ -108,11 +121,15 @@ class Gate:
             principal = await self._authenticated(self._authenticate, request)
         except Unauthorized:
             # Never before the hook: behind a proxy, one client's failures would lock out all others.
-            address = address_name(request.scope)
-            await self._requests.admit(None if address is None else f"failures of {address}")
+            await self.count_failure(request)
             raise
         await self._requests.admit(user_name(principal.user_id) if counted else None)
         return principal
+
+    async def count_failure(self, request: Request | Websocket) -> None:
+        """Count a request with wrong credentials. Raises TooManyRequests: its address sends too many of them."""
+        address = address_name(request.scope)
+        await self._requests.admit(None if address is None else f"failures of {address}")
 
     async def _authenticated(self, hook: Authenticate, request: Request | Websocket) -> Principal:
         try:

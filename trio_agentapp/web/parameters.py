@@ -15,6 +15,7 @@ from ..protocol.lifecycle import RunState
 from ..protocol.request import AgentRequest
 from ..protocol.structure import Check, Faults, is_identifier, is_list, is_object, misspelt, one_of
 from ..server.media_types import check_is_json
+from ..server.request import LeanRequest
 
 __all__ = [
     "MAX_SELECTED",
@@ -64,6 +65,8 @@ async def read_body(request: Request) -> bytes:
     check_is_json(request)
     if (coding := request.headers.get("Content-Encoding", "identity")).lower() != "identity":
         raise UnsupportedMediaType(f"The body must not be compressed, and its encoding is {coding[:80]!r}.")
+    if isinstance(request, LeanRequest):
+        return await request.get_whole()
     return await request.get_data(True, False, False)
 
 

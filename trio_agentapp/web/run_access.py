@@ -109,26 +109,29 @@ class RunAccess:
         _check_size(asked)
         user_id = caller.user_id
         key, run_id = fill_ids(asked, user_id=user_id)
-        pinned = None
-        if idempotency_key is not None:
-            owner = user_id or ""
-            pinned = f"{len(owner)}:{owner}{idempotency_key}"
-            fingerprint = hashlib.sha256(body).hexdigest()
-            keys = IdempotencyKeys.needed_from(self.backend)
-            kept = await keys.pin(pinned, f"{fingerprint} {run_id} {key.session_id}")
-            # A request without ids gets new ones each time. A repeated one takes those of the first request.
-            first, asked.id, asked.session_id = kept.split(" ", 2)
-            if first != fingerprint:
-                raise IdempotencyConflict
-            asked.user_id = user_id
-            key, run_id = fill_ids(asked)
+        # Before the key is kept: nobody may use up the keys of another user.
         await self.gate.may_start(caller, key, run_id)
-        if pinned is None:
+        if idempotency_key is None:
             return await self.runner.start(asked, entry=self.entry)
-        return await self._start_once(asked, run_id, pinned, kept)
+        owner = user_id or ""
+        pinned = f"{len(owner)}:{owner}{idempotency_key}"
+        fingerprint = hashlib.sha256(body).hexdigest()
+        keys = IdempotencyKeys.needed_from(self.backend)
+        kept = await keys.pin(pinned, f"{fingerprint} {run_id} {key.session_id}")
+        # A request without ids gets new ones each time. A repeated one takes those of the first request.
+        first, asked.id, asked.session_id = kept.split(" ", 2)
+        if first != fingerprint:
+            raise IdempotencyConflict
+        asked.user_id = user_id
+        if fill_ids(asked) != (key, run_id):
+            key, run_id = fill_ids(asked)
+            await self.gate.may_start(caller, key, run_id)
+        return await self._start_once(asked, key, run_id, pinned, kept)
 
-    async def _start_once(self, asked: AgentRequest, run_id: str, pinned: str, kept: str) -> Watched:
-        """Start the run of an idempotency key, or watch it.
+    async def _start_once(
+        self, asked: AgentRequest, key: SessionKey, run_id: str, pinned: str, kept: str
+    ) -> Watched:
+        """Start the run of an idempotency key, or watch it. A run of another session is never watched.
 
         Another request with this key may have started the run, or be about to; then wait until that is decided. The
         key is released if no run was started and a repeated request may be tried as a first one.
@@ -137,6 +140,9 @@ class RunAccess:
         keys = IdempotencyKeys.needed_from(self.backend)
         while True:
             known = await self._find(run_id)
+            if known is not None and known.key != key:
+                # The client has chosen this id. What has it is another's run, or of another session.
+                raise ValidationError([("$.id", "this id is taken by another run")])
             if known is not None and (known.run is None or known.run.lifecycle.phase is not Phase.CLAIMING):
                 return await self._watch(known)
             try:

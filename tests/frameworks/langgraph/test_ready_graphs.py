@@ -24,6 +24,7 @@ from langgraph.types import interrupt
 from trio_agentapp import AgentApp
 from trio_agentapp.errors import ConfigurationError
 from trio_agentapp.frameworks.langgraph import StoreSaver
+from trio_agentapp.stores import MAX_STATE_BYTES
 
 SEEN: list[list[tuple[str, str]]] = []
 """What the model was given, call by call."""
@@ -54,7 +55,7 @@ class Model(BaseChatModel):
             part = {"name": last.text[5:], "args": "{}", "id": "c1", "index": 0}
             yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=[part]))
             return
-        for word in ["word "] * (10_000 if last.text == "endless" else 2):
+        for word in ["word "] * (10_000 if last.text.startswith("endless") else 2):
             yield ChatGenerationChunk(message=AIMessageChunk(word))
             await asyncio.sleep(0.01)
 
@@ -152,6 +153,31 @@ async def test_the_next_message_answers_an_interrupt(app: AgentApp) -> None:
         assert "Which colour?" in str(end.output[-1].content)
         await play(app, "red")
     assert SEEN[-1][-1] == ("tool", "red")
+
+
+@pytest.mark.parametrize("app", ["stored", "checkpointer of the app"], indirect=True)
+async def test_a_state_beyond_the_limit_is_not_saved_and_the_session_goes_on(
+    app: AgentApp,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with app.runtime():
+        await play(app, "one")
+        for _ in range(2):
+            end = await play(app, "x" * MAX_STATE_BYTES)
+            assert end.status == "completed"
+            answer, told = sorted(end.output, key=lambda message: message.type == "error")
+            assert answer.content[0].text == "word word "
+            assert (told.type, told.code) == ("error", "state_too_large")
+            assert "Begin a new session." in told.message
+            assert len(SEEN[-1]) == 3
+        stopped = await play(app, "endless " + "x" * MAX_STATE_BYTES, stop_at="word")
+        assert stopped.status == "canceled"
+        assert len((await play(app, "two")).output) == 1
+    assert SEEN[-1] == [("human", "one"), ("ai", "word word "), ("human", "two")]
+    logged = [record.getMessage() for record in caplog.records if "not saved" in record.getMessage()]
+    assert len(logged) == 3
+    assert "session 's'" in logged[0]
+    assert f"at most {MAX_STATE_BYTES:,} are kept" in logged[0]
 
 
 @pytest.mark.parametrize("wrong", [StateGraph(MessagesState), Model()])

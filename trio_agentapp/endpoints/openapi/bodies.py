@@ -237,6 +237,7 @@ class NodeStatus(TypedDict):
     subscribers: int
     connections: int | None
     tasks: int
+    loop_lag_s: float
 
 
 class NodeRuns(TypedDict):

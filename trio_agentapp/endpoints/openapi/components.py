@@ -57,6 +57,10 @@ def _struct(
     return msgspec.defstruct(name, [*fields.items(), *more], kw_only=True, namespace={"__doc__": doc}, **options)
 
 
+def _event(cls: type, doc: str, **narrowed: Any) -> Any:
+    return _struct(cls.__name__, doc, _fields(cls, {**_EVENT, **narrowed}))
+
+
 def _payload(kind: ContentType) -> dict[str, Any]:
     needed = NEEDED.get(kind)
     return {field: Any if kind == "data" else str if field == needed else str | None for field in FIELDS[kind]}
@@ -114,45 +118,27 @@ def built_in() -> dict[str, Schema]:
     roots: dict[str, Any] = {
         "Content": Union[tuple(contents)],  # noqa: UP007
         "ContentEvent": Union[tuple(events)],  # noqa: UP007
-        "MessageEvent": _struct(
-            "MessageEvent",
+        "MessageEvent": _event(
+            MessageEvent,
             "A message begins, or ends with its content.",
-            _fields(
-                MessageEvent,
-                {
-                    **_EVENT,
-                    "object": Literal["message"],
-                    "type": MessageType,
-                    "content": list[AnyContentEvent] | None,
-                },
-            ),
+            object=Literal["message"],
+            type=MessageType,
+            content=list[AnyContentEvent] | None,
         ),
-        "ResponseEvent": _struct(
-            "ResponseEvent",
+        "ResponseEvent": _event(
+            ResponseEvent,
             "The response as a whole; the last event of a run is a terminal one.",
-            _fields(
-                ResponseEvent,
-                {
-                    **_EVENT,
-                    "object": Literal["response"],
-                    "status": Literal["created", "in_progress", "completed", "failed", "canceled", "rejected"],
-                    "output": list[AnyMessageEvent] | None,
-                },
-            ),
+            object=Literal["response"],
+            status=Literal["created", "in_progress", "completed", "failed", "canceled", "rejected"],
+            output=list[AnyMessageEvent] | None,
         ),
-        "StateEvent": _struct(
-            "StateEvent",
+        "StateEvent": _event(
+            StateEvent,
             "The state of the run: the whole of it, or what has changed (JSON Patch).",
-            _fields(
-                StateEvent,
-                {
-                    **_EVENT,
-                    "object": Literal["state"],
-                    "status": Literal["in_progress"],
-                    "state": dict[str, Any] | None,
-                    "patch": list[dict[str, Any]] | None,
-                },
-            ),
+            object=Literal["state"],
+            status=Literal["in_progress"],
+            state=dict[str, Any] | None,
+            patch=list[dict[str, Any]] | None,
         ),
         "AgentRequest": _struct(
             "AgentRequest",

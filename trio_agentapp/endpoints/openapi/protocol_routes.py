@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .components import Schema
-from .operations import (
-    IDENTIFIER,
-    JSON,
-    RUN_HEADERS,
-    SSE,
-    USER,
-    Operation,
-    frame_of,
-    query,
-    response,
-)
+from .operations import IDENTIFIER, JSON, RUN_HEADERS, SSE, USER, Operation, frame_of, query, response
 
 __all__ = ["PROTOCOL_ROUTES"]
+
+TEXT: Schema = {"type": "string"}
+
+
+def _object(properties: Schema, **more: Any) -> Schema:
+    """Return the schema of an object that has all of these members."""
+    return {"type": "object", "properties": properties, "required": [*properties], **more}
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "minItems": 1, "items": items}
 
 
 def _of_openai(summary: str, body: Schema | None = None, *, streamed: bool = False) -> Operation:
     """Describe a route of OpenAI's API, with the fields that all requests need. OpenAI's reference has the rest."""
     content: Schema = {JSON: {"schema": {"type": "object"}}}
     if streamed:
-        content[SSE] = {"schema": {"type": "string"}}
+        content[SSE] = {"schema": TEXT}
     responses: dict[str, str | Schema] = {"200": {"description": "As OpenAI's reference says.", "content": content}}
     if summary.startswith("Is refused"):
         responses = {"405": response({"type": "object"}, "The sentence says what to use.")}
@@ -37,31 +40,15 @@ A2A_VERSION: Schema = {
     "schema": {"enum": ["1.0"]},
     "description": "The version of the protocol.",
 }
-A2A_MESSAGE: Schema = {
-    "type": "object",
-    "properties": {
-        "message": {
-            "type": "object",
-            "properties": {
-                "messageId": IDENTIFIER,
-                "role": {"const": "ROLE_USER"},
-                "parts": {
-                    "type": "array",
-                    "minItems": 1,
-                    "items": {
-                        "type": "object",
-                        "properties": {"text": {"type": "string"}},
-                        "required": ["text"],
-                        "additionalProperties": False,
-                    },
-                },
-            },
-            "required": ["messageId", "role", "parts"],
-            "additionalProperties": False,
-        }
-    },
-    "required": ["message"],
-}
+A2A_PART = _object({"text": TEXT}, additionalProperties=False)
+A2A_MESSAGE = _object(
+    {
+        "message": _object(
+            {"messageId": IDENTIFIER, "role": {"const": "ROLE_USER"}, "parts": _list(A2A_PART)},
+            additionalProperties=False,
+        )
+    }
+)
 
 
 def _of_a2a(
@@ -96,79 +83,44 @@ _A2A_CALL = Operation(
         }
     },
     parameters=({**A2A_VERSION, "required": False, "schema": {"enum": ["1.0", "0.3"]}},),
-    body={
-        "type": "object",
-        "properties": {
+    body=_object(
+        {
             "jsonrpc": {"const": "2.0"},
             "id": {"type": ["string", "integer", "null"]},
-            "method": {"type": "string"},
+            "method": TEXT,
             "params": {"type": "object"},
         },
-        "required": ["jsonrpc", "method"],
-    },
+        required=["jsonrpc", "method"],
+    ),
     own_errors=True,
 )
 
-TEXT_ERROR = {"default": response({"type": "string"}, "Why the request was refused.", "text/plain")}
+TEXT_ERROR = {"default": response(TEXT, "Why the request was refused.", "text/plain")}
 
-UI_FRAME: Schema = {
-    "type": "object",
-    "properties": {"data": {"type": "string", "description": "A chunk as JSON; at the end `[DONE]`."}},
-    "required": ["data"],
-}
+UI_FRAME = _object({"data": {**TEXT, "description": "A chunk as JSON; at the end `[DONE]`."}})
 
-TEXT_PART: Schema = {
-    "type": "object",
-    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
-    "required": ["type", "text"],
-}
+TEXT_PART = _object({"type": {"const": "text"}, "text": TEXT})
 
 
 def _said(content: Schema) -> Schema:
     """Messages of a user; the specifications of the protocols have all others."""
-    item = {
-        "type": "object",
-        "properties": {"id": IDENTIFIER, "role": {"const": "user"}, **content},
-        "required": ["id", "role", *content],
-    }
-    return {"type": "array", "minItems": 1, "items": item}
+    return _list(_object({"id": IDENTIFIER, "role": {"const": "user"}, **content}))
 
 
 PROTOCOL_ROUTES: dict[str, Operation] = {
-    "POST /v1/responses": _of_openai(
-        "Create a response",
-        {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]},
-        streamed=True,
-    ),
+    "POST /v1/responses": _of_openai("Create a response", _object({"input": TEXT}), streamed=True),
     "GET /v1/responses/{response_id}": _of_openai("Read a response, or its events", streamed=True),
     "POST /v1/responses/{response_id}/cancel": _of_openai("Stop the run of a response"),
     "DELETE /v1/responses/{response_id}": _of_openai("Is refused: responses are forgotten by themselves"),
     "GET /v1/responses/{response_id}/input_items": _of_openai("Is refused: the input is not kept as items"),
     "POST /v1/chat/completions": _of_openai(
         "Create a chat completion",
-        {
-            "type": "object",
-            "properties": {
-                "messages": {
-                    "type": "array",
-                    "minItems": 1,
-                    "items": {
-                        "type": "object",
-                        "properties": {"role": {"const": "user"}, "content": {"type": "string"}},
-                        "required": ["role", "content"],
-                    },
-                }
-            },
-            "required": ["messages"],
-        },
+        _object({"messages": _list(_object({"role": {"const": "user"}, "content": TEXT}))}),
         streamed=True,
     ),
     "POST /v1/conversations": _of_openai(
         "Get an id for a new conversation, which is a session",
-        {
-            "type": "object",
-            "properties": {"metadata": {"type": "object", "additionalProperties": {"type": "string"}}},
-        },
+        {"type": "object", "properties": {"metadata": {"type": "object", "additionalProperties": TEXT}}},
     ),
     "GET /v1/models": _of_openai("List this app as a model"),
     "GET /v1/models/{model}": _of_openai("Read this app as a model"),
@@ -181,7 +133,7 @@ PROTOCOL_ROUTES: dict[str, Operation] = {
     "GET /tasks": _of_a2a(
         "List tasks",
         None,
-        query("contextId", {"type": "string"}, "Tasks of this context only."),
+        query("contextId", TEXT, "Tasks of this context only."),
         query("pageSize", {"type": "integer", "minimum": 1, "maximum": 100}, "How many at most."),
     ),
     "GET /tasks/{task_id}": _of_a2a("Read a task"),
@@ -193,7 +145,7 @@ PROTOCOL_ROUTES: dict[str, Operation] = {
     "GET /tasks/{task_id}/pushNotificationConfigs": _of_a2a("List the push notification configs of a task"),
     "POST /tasks/{task_id}/pushNotificationConfigs": _of_a2a(
         "Have the updates of a task sent to a URL",
-        {"type": "object", "properties": {"url": {"type": "string", "format": "uri"}}, "required": ["url"]},
+        _object({"url": {**TEXT, "format": "uri"}}),
     ),
     "GET /tasks/{task_id}/pushNotificationConfigs/{config_id}": _of_a2a("Read such a config"),
     "DELETE /tasks/{task_id}/pushNotificationConfigs/{config_id}": _of_a2a("Delete such a config"),
@@ -202,28 +154,20 @@ PROTOCOL_ROUTES: dict[str, Operation] = {
         "Front ends",
         "Run the agent for an AG-UI client",
         {"200": response(frame_of({"type": "object"}), "The events of AG-UI.", SSE, headers=RUN_HEADERS)},
-        body={
-            "type": "object",
-            "description": "`RunAgentInput` of AG-UI 1.0.",
-            "properties": {
-                "threadId": IDENTIFIER,
-                "runId": {"type": "string"},
-                "messages": _said({"content": {"type": "string"}}),
-            },
-            "required": ["threadId", "runId", "messages"],
-        },
+        body=_object(
+            {"threadId": IDENTIFIER, "runId": TEXT, "messages": _said({"content": TEXT})},
+            description="`RunAgentInput` of AG-UI 1.0.",
+        ),
         own_errors=True,
     ),
     "POST /ai-sdk/chat": Operation(
         "Front ends",
         "Run the agent for a `useChat` of the AI SDK",
         {"200": response(UI_FRAME, "A UI message stream, version v1.", SSE, headers=RUN_HEADERS), **TEXT_ERROR},
-        body={
-            "type": "object",
-            "description": "What `DefaultChatTransport` of `ai` 7 sends.",
-            "properties": {"id": IDENTIFIER, "messages": _said({"parts": {"type": "array", "items": TEXT_PART}})},
-            "required": ["id", "messages"],
-        },
+        body=_object(
+            {"id": IDENTIFIER, "messages": _said({"parts": {"type": "array", "items": TEXT_PART}})},
+            description="What `DefaultChatTransport` of `ai` 7 sends.",
+        ),
         own_errors=True,
     ),
     "GET /ai-sdk/chat/{chat_id}/stream": Operation(

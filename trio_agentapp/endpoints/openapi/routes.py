@@ -35,6 +35,8 @@ from .protocol_routes import PROTOCOL_ROUTES
 
 __all__ = ["ROUTES", "operation_of"]
 
+PAGE = (USER, limit(100, default=20), query("cursor", RUN_ID, "The `cursor` of the previous page."))
+
 ROUTES: dict[str, Operation] = {
     "GET /": Operation("Health", "The routes of this app", {"200": "Welcome"}),
     "GET /health": Operation("Health", "Is the app alive", {"200": "Health"}),
@@ -134,9 +136,7 @@ ROUTES: dict[str, Operation] = {
         (
             query("status", ref("RunState"), "Only runs in this state."),
             query("session_id", IDENTIFIER, "Only runs of this session."),
-            USER,
-            limit(100, default=20),
-            query("cursor", RUN_ID, "The `cursor` of the previous page."),
+            *PAGE,
         ),
     ),
     "GET /questions": Operation(
@@ -144,12 +144,7 @@ ROUTES: dict[str, Operation] = {
         "List the open questions of a user's runs",
         {"200": "QuestionList"},
         (*OF_RUN, e.NotOffered),
-        (
-            query("session_id", IDENTIFIER, "Only questions of this session."),
-            USER,
-            limit(100, default=20),
-            query("cursor", RUN_ID, "The `cursor` of the previous page."),
-        ),
+        (query("session_id", IDENTIFIER, "Only questions of this session."), *PAGE),
         description="What `run.ask` waits for, on any node. `limit` counts runs.",
     ),
     "GET /runs/{run_id}": Operation("Runs", "Read a run", {"200": "RunInfo"}, OF_RUN, (USER,)),

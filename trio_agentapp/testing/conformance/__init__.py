@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import partial
+from functools import partial, wraps
 from typing import TypeAlias
 
 import trio
 
 from ...abc import BaseInterruptBackend
 from . import claims, endings, offers, signals, stops
-from .asking import TIMEOUT, name_of, opened_by, put, put_all
+from .asking import TIMEOUT, opened_by, put, put_all
 
 __all__ = ["MakeBackend", "Question", "ask", "check_interrupt_backend", "interrupt_questions"]
 
@@ -48,13 +48,14 @@ async def ask(make: MakeBackend, question: Question, *, timeout: float = TIMEOUT
     """
     async with opened_by(make) as backend:
 
-        async def served() -> None:
+        @wraps(question)
+        async def served(backend: BaseInterruptBackend) -> None:
             async with trio.open_nursery() as nursery:
                 await nursery.start(backend.serve)
                 await question(backend)
                 nursery.cancel_scope.cancel(reason="the question was answered")
 
-        return await put(served, name_of(question), "backend", timeout)
+        return await put(served, backend, "backend", timeout)
 
 
 async def check_interrupt_backend(make: MakeBackend, *, timeout: float = TIMEOUT) -> Sequence[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from inspect import iscoroutinefunction
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import trio
 
@@ -19,6 +19,7 @@ __all__ = [
     "name_of",
     "offered",
     "opened_by",
+    "present",
     "put",
     "put_all",
     "questions_in",
@@ -35,8 +36,8 @@ class NotApplicable(Exception):
     """A question is about a part that the implementation does not offer."""
 
 
-async def put(question: Callable[[], Awaitable[object]], name: str, kind: str, timeout: float) -> bool:
-    """Ask one question of a `kind`, such as "backend". Return False if it is about a part that is not offered.
+async def put(question: Callable[[Q], Awaitable[object]], asked: Q, kind: str, timeout: float) -> bool:
+    """Ask a `kind`, such as "backend", one question. Return False if it is about a part that is not offered.
 
     Raises:
         AssertionError: the answer is wrong, is an exception, or did not come within `timeout` seconds.
@@ -44,16 +45,16 @@ async def put(question: Callable[[], Awaitable[object]], name: str, kind: str, t
     wrong: BaseException | None = None
     with trio.move_on_after(timeout) as scope:
         try:
-            await question()
+            await question(asked)
         except Exception as exc:
             wrong = next(leaves(exc))  # a question, and the caller, may have wrapped it with a nursery
     if isinstance(wrong, NotApplicable):
         return False
     if wrong is not None:
         sentence = str(wrong) if isinstance(wrong, AssertionError) else f"the {kind} raised {wrong!r}"
-        raise AssertionError(f"{name}: {sentence}") from wrong
+        raise AssertionError(f"{name_of(question)}: {sentence}") from wrong
     if scope.cancelled_caught:
-        raise AssertionError(f"{name}: no answer within {timeout:g} s")
+        raise AssertionError(f"{name_of(question)}: no answer within {timeout:g} s")
     return True
 
 
@@ -83,6 +84,12 @@ def offered(part: T | None) -> T:
     if part is None:
         raise NotApplicable
     return part
+
+
+def present(part: T | None, sentence: str) -> T:
+    """Return a part that must be there."""
+    expect(part is not None, sentence)
+    return cast(T, part)
 
 
 def expect(holds: object, sentence: str) -> None:

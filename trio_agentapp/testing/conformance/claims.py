@@ -8,7 +8,7 @@ import trio
 from ...abc import BaseInterruptBackend, Busy, Claim, Ended, Granted, Lease, Renewal, Taken
 from ...protocol.ids import SessionKey, new_run_id, new_session_id
 from ...protocol.lifecycle import RunState, SessionStatus
-from .asking import expect, questions_in
+from .asking import expect, present, questions_in
 from .parties import ENDED, FAILED, STOPPED, fresh_lease, fresh_session, own
 
 __all__ = ["QUESTIONS"]
@@ -25,13 +25,12 @@ async def an_unknown_session_is_idle(backend: BaseInterruptBackend) -> None:
 
 async def a_session_runs_until_its_run_has_ended(backend: BaseInterruptBackend) -> None:
     lease = await own(backend)
-    status, record = await backend.status(lease.key), await backend.run_status(lease.run_id)
+    status = await backend.status(lease.key)
     expect(
         (status.state, status.run_id, status.node_id) == (RunState.RUNNING, lease.run_id, lease.node_id),
         f"while its run runs, a session's status is {status!r}",
     )
-    expect(record is not None, "a running run has no record")
-    assert record is not None  # noqa: S101  for the type checker
+    record = present(await backend.run_status(lease.run_id), "a running run has no record")
     expect(
         (record.state, record.key, record.token, record.node_id)
         == (RunState.RUNNING, lease.key, lease.token, lease.node_id),

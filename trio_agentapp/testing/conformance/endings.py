@@ -7,7 +7,7 @@ import attrs
 from ...abc import BaseInterruptBackend, Busy, Ended, Lease, Renewal
 from ...protocol.ids import new_run_id
 from ...protocol.lifecycle import Cause, CleanupResult, Ending, RunState
-from .asking import expect, questions_in
+from .asking import expect, present, questions_in
 from .parties import ENDED, FAILED, fresh_lease, own
 
 __all__ = ["QUESTIONS"]
@@ -29,9 +29,7 @@ async def a_record_keeps_the_ending(backend: BaseInterruptBackend) -> None:
     lease = await own(backend)
     ending = Ending(cause=Cause.SHUTDOWN, cleanup=CleanupResult.DONE, cleanup_interrupted=True, stop_requested=True)
     await backend.finish(lease, ending)
-    record = await backend.run_status(lease.run_id)
-    expect(record is not None, "an ended run has no record")
-    assert record is not None  # noqa: S101  for the type checker
+    record = present(await backend.run_status(lease.run_id), "an ended run has no record")
     given = (RunState.STOPPED, "shutdown", CleanupResult.DONE, True, True, lease.key, lease.node_id, lease.token)
     kept = (
         record.state,

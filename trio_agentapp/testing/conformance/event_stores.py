@@ -31,7 +31,7 @@ from ...abc import BaseInterruptBackend, EventSink, EventStore, Extent, Lease, R
 from ...protocol.codec import encode_event
 from ...protocol.events import ContentEvent, Event, MessageEvent, ResponseEvent, StateEvent
 from ...protocol.ids import SessionKey, new_run_id
-from .asking import TIMEOUT, NotApplicable, expect, name_of, opened_by, put, put_all, questions_in
+from .asking import TIMEOUT, NotApplicable, expect, opened_by, present, put, put_all, questions_in
 from .parties import ENDED, fresh_lease, fresh_session, own
 
 __all__ = ["MakeEventStore", "ask_event_store", "check_event_store", "event_questions"]
@@ -274,9 +274,7 @@ class _Run:
         backend = self._nodes.backend
         self.lease = attrs.evolve(self.lease, token=1) if backend is None else await own(backend, self.lease)
         sink = self._nodes.here.sink(self.lease, self.shown.extend, self.reported.append)
-        expect(sink is not None, "sink() of a shared store returned None")
-        assert sink is not None  # noqa: S101  for the type checker
-        self.sink = sink
+        self.sink = present(sink, "sink() of a shared store returned None")
 
     async def puts(self, events: Sequence[Event]) -> None:
         self.sink.put(events)
@@ -402,7 +400,7 @@ async def ask_event_store(make: MakeEventStore, question: Question, *, timeout: 
         AssertionError: the answer is wrong, is an exception, or did not come within `timeout` seconds. The message
             begins with the name of the question.
     """
-    return await put(partial(question, make), name_of(question), "event store", timeout)
+    return await put(question, make, "event store", timeout)
 
 
 async def check_event_store(make: MakeEventStore, *, timeout: float = TIMEOUT) -> Sequence[str]:

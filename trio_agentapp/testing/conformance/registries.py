@@ -25,7 +25,7 @@ import trio
 from ...abc import A2ATransportsProperties, AgentDirectory, AgentRegistry, RegisteredAgent
 from ...errors import ConfigurationError
 from ...registries.foreign import ForeignRegistry, as_registry
-from .asking import expect, name_of, offered, opened_by, put, put_all, questions_in
+from .asking import expect, offered, opened_by, put, put_all, questions_in
 
 __all__ = ["MakeRegistry", "ask_registry", "check_agent_registry", "registry_questions"]
 
@@ -197,7 +197,7 @@ async def ask_registry(make: MakeRegistry, question: Question, *, timeout: float
         AssertionError: the answer is wrong, is an exception, or did not come within `timeout` seconds. The message
             begins with the name of the question.
     """
-    return await put(partial(question, make), name_of(question), "registry", timeout)
+    return await put(question, make, "registry", timeout)
 
 
 async def check_agent_registry(make: MakeRegistry, *, timeout: float = TIMEOUT) -> Sequence[str]:

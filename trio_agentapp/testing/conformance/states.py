@@ -13,7 +13,7 @@ import trio
 from ...abc import StateStore
 from ...errors import StaleToken
 from ...protocol.ids import SessionKey, new_session_id
-from .asking import expect, expect_refused, questions_in
+from .asking import expect, expect_refused, present, questions_in
 from .parties import acting, fresh_session, ids_of
 
 __all__ = ["QUESTIONS"]
@@ -341,9 +341,7 @@ async def concurrent_saves_of_one_session_are_whole(store: StateStore) -> None:
     async with trio.open_nursery() as nursery:
         for number in range(RIVALS):
             nursery.start_soon(session.save, state_of(number))
-    loaded = await session.load()
-    expect(loaded is not None, "none of many concurrent saves was kept")
-    assert loaded is not None  # noqa: S101  for the type checker
+    loaded = present(await session.load(), "none of many concurrent saves was kept")
     expect(loaded == state_of(loaded["number"]), "a mixture of many concurrent saves was kept")
 
 

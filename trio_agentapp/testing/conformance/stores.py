@@ -17,12 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import TypeAlias, TypeVar
 
 from ...abc import SessionStore, StateStore
 from . import histories, states
-from .asking import TIMEOUT, name_of, opened_by, put
+from .asking import TIMEOUT, opened_by, put
 
 __all__ = ["ask_store", "check_session_store", "check_state_store", "session_questions", "state_questions"]
 
@@ -50,7 +49,7 @@ async def ask_store(make: Make[S], question: Question[S], *, timeout: float = TI
             begins with the name of the question.
     """
     async with opened_by(make) as store:
-        await put(partial(question, store), name_of(question), "store", timeout)
+        await put(question, store, "store", timeout)
 
 
 async def check_state_store(make: Make[StateStore], *, timeout: float = TIMEOUT) -> None:

@@ -34,9 +34,11 @@ export class Tree {
   }
 }
 
-function branch({name, where, children}) {
+function branch({name, where, waits_s: waits, children}) {
   const label = element("span", {}, element("strong", {textContent: name}));
-  if (where) label.append(" ", element("span", {className: "dim", textContent: where}));
+  const since = waits >= 1 ? `for ${Math.round(waits)} s` : "";
+  const place = [where, since].filter(Boolean).join(" ");
+  if (place) label.append(" ", element("span", {className: "dim", textContent: place}));
   const item = element("li", {}, label);
   if (children.length) item.append(element("ul", {}, ...children.map(branch)));
   return item;

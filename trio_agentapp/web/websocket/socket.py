@@ -126,7 +126,8 @@ class Socket:
             if timeout.cancelled_caught:
                 raise Close(4408, "no init came in time")
             if isinstance(first, messages.Init):
-                if first.token is not None:
+                # What no header can hold is no token.
+                if first.token is not None and first.token.isprintable():
                     self._websocket.headers["Authorization"] = f"Bearer {first.token}"
                 first = None
         try:

@@ -1,0 +1,19 @@
+"""Tokens that models have used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["added"]
+
+
+def added(usage: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sum of two usages, also of the numbers within their details."""
+    total = dict(usage or {})
+    for name, value in more.items():
+        if isinstance(value, Mapping):
+            total[name] = added(total.get(name), value)
+        elif isinstance(value, int):
+            total[name] = total.get(name, 0) + value
+    return total
