@@ -1,7 +1,7 @@
 """The run core: executes agent functions, from the claim of a session to the terminal event.
 
-It needs Trio only, no web server and no Redis. Read `task` first: the story of one run, which the other modules
-serve. ARCHITECTURE.md says what each of them is.
+It needs Trio only, no web server and no Redis. Read `task` first: it has the steps of one run, and the other
+modules serve it. ARCHITECTURE.md describes each module.
 """
 
 from .cleanup import CleanupScope
