@@ -133,7 +133,7 @@ class LocalEventStore(EventStore):
 
 
 def _packed(events: Sequence[Event], weight: int) -> _Piece:
-    """Return the compressed JSON of the events, one in a line; the events themselves if there are too many bytes."""
+    """Return the compressed JSON of the events, one in a line; the events themselves if they are too large."""
     if weight > MAX_PACKED:
         return tuple(events)
     return zlib.compress(b"\n".join(map(encode_event, events)), 1)

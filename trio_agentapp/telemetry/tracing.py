@@ -142,7 +142,7 @@ class Tracing(Instrument):
             add_log_fields(trace_id=f"{span.get_span_context().trace_id:032x}")
 
     def trace_id(self) -> str | None:
-        """Return the id of the current trace, 32 hexadecimal digits; None if there is none, or it is not sampled."""
+        """Return the id of the current trace (32 hexadecimal digits); None without one, or if it is not sampled."""
         found = trace.get_current_span().get_span_context()
         return f"{found.trace_id:032x}" if found.is_valid and found.trace_flags.sampled else None
 
