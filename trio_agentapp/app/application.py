@@ -36,7 +36,7 @@ from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.request import AgentRequest
 from ..runs import Handler, stop_run
-from ..runs.asyncio_source import warn_of_cancelled_error
+from ..runs.asyncio_lint import warn_of_cancelled_error
 from ..runs.containment import unwrap
 from ..server.http_connection import HTTPConnection
 from ..server.lifespan import NOT_ASGI, NOT_TRIO, Lifespan

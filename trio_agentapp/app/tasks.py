@@ -14,7 +14,7 @@ from ..endpoints.fastapi import refuse_fastapi
 from ..endpoints.routing import native_path
 from ..errors import ConfigurationError
 from ..runs import RunRegistry
-from ..runs.asyncio_source import warn_of_cancelled_error
+from ..runs.asyncio_lint import warn_of_cancelled_error
 from ..runs.instruments import Instruments
 from ..runs.runner import Runner
 from ..tasks import BackgroundRuns, LocalTaskQueue, TaskFunction

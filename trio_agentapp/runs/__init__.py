@@ -6,8 +6,8 @@ modules serve it. ARCHITECTURE.md describes each module.
 
 from .cleanup import CleanupScope
 from .drain import drain
+from .event_log import EventLog
 from .handler import Handler, HandlerKind
-from .log import EventLog
 from .registry import RunRegistry
 from .run import Run, current_run, shielded_write
 from .stop import stop_run

@@ -12,7 +12,7 @@ from ..errors import BackendUnavailable
 from ..protocol.events import ResponseEvent
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import RunRecord
-from .log import RECENT_EVENTS, RECENT_WEIGHT, EventLog
+from .event_log import RECENT_EVENTS, RECENT_WEIGHT, EventLog
 from .terminal_events import event_from_record
 
 __all__ = ["Follower"]

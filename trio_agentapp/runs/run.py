@@ -27,7 +27,7 @@ from ..protocol.shared_state import SharedState
 from ..refusals import note_refusal
 from .cleanup import Cleanup, CleanupScope
 from .containment import called, contain
-from .log import EventLog
+from .event_log import EventLog
 from .process import GRACE, Command, open_group
 from .questions import Answer
 from .run_input import RunInput

@@ -16,7 +16,7 @@ from ..errors import BackendUnavailable
 from ..protocol.events import Event
 
 if TYPE_CHECKING:
-    from .log import EventLog
+    from .event_log import EventLog
 
 __all__ = ["BATCH_WEIGHT", "Delivery", "Gap", "Subscriber"]
 

@@ -15,7 +15,7 @@ from ..abc import EventStore
 from ..errors import AgentAppError
 from ..protocol.lifecycle import Cause
 from ..protocol.request import CancelAfter
-from .log import EventLog
+from .event_log import EventLog
 from .run import Run
 
 __all__ = ["KEEP_ALIVE", "STALLED", "Ticker"]

@@ -15,8 +15,8 @@ from ..abc import BaseInterruptBackend, EventStore, Extent
 from ..errors import Elsewhere, RunNotFound, StreamExpired, TooManyRuns
 from ..protocol.events import MessageEvent
 from ..protocol.lifecycle import Cause, Phase, RunRecord
+from .event_log import EventLog
 from .follower import Follower
-from .log import EventLog
 from .registry import RunRegistry
 from .run import Run
 from .stream import Subscriber
