@@ -21,10 +21,11 @@ class DeployManager(ABC):
 
     @abstractmethod
     async def deploy(self, app: Any, **options: Any) -> Deployment:
-        """Start a service of `app`.
+        """Start a service of `app`. Return when it is ready.
 
-        Return when it is ready. Raises: DeployError: it could not start, ended, or was not ready in time.
-        Everything that was started is removed then.
+        Raises:
+            DeployError: it could not start, ended, or was not ready in time. Everything that was started is
+                removed then.
         """
 
     @abstractmethod

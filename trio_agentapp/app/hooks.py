@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class LifeHooks:
-    """The hooks of start and end: `before_start`, `after_finish`, `lifespan`, `@app.init`, `@app.shutdown`."""
+    """Hooks of start and shutdown: `before_start`, `after_finish`, `lifespan`, `@app.init`, `@app.shutdown`."""
 
     def __init__(self, settings: Settings) -> None:
         for name in ("lifespan", "before_start", "after_finish", "authenticate", "authorize"):

@@ -32,8 +32,9 @@ def load_app(entrypoint: str) -> AgentApp:
     the one that a function of a usual name makes, else the only one. `:name` may also name a function without
     parameters that makes the app.
 
-    Raises: ConfigurationError: there is no such file, module or app; or there are several apps; or the module
-    raised an error. The message is one line and says where.
+    Raises:
+        ConfigurationError: there is no such file, module or app; or there are several apps; or the module raised
+            an error. The message is one line and says where.
     """
     place, name = _split(entrypoint)
     module = _import_file(Path(place)) if is_file(place) else _import_module(place)

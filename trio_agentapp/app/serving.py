@@ -53,7 +53,8 @@ DEFAULT_PORT = 8090
 def address(host: str | None, port: int | None) -> tuple[str, int]:
     """Return the arguments, else `HOST` and `PORT` of the environment, else 127.0.0.1:8090.
 
-    Raises: ConfigurationError: a server cannot listen on `HOST`, or the port is not valid.
+    Raises:
+        ConfigurationError: a server cannot listen on `HOST`, or the port is not valid.
     """
     if host == "":
         raise ConfigurationError("host must not be empty; for all addresses use 0.0.0.0")

@@ -36,7 +36,8 @@ def user_query(user_id: str | None) -> dict[str, str]:
 class HttpAPI:
     """The routes that answer with one JSON object.
 
-    Args: http: the HTTP client. Its read time-out is the silence after which a request counts as failed.
+    Args:
+        http: the HTTP client. Its read time-out is the silence after which a request counts as failed.
     """
 
     def __init__(self, nodes: Nodes, http: httpx.AsyncClient, retries: Retries) -> None:
