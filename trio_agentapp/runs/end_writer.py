@@ -1,8 +1,8 @@
-"""Writes the ends of runs into the backend, and repeats a failed write until it succeeds or its lease has expired.
+"""Writes the ends of runs into the backend, and repeats a failed write until it succeeds or is not needed any more.
 
 A session stays blocked until the end of its run is written, or its lease has expired. So a failed write is repeated
-with back-off. When the lease has expired, the write no longer matters: other nodes have seen the run end as an
-error.
+with back-off. When the lease has expired, other nodes have seen the run end as an error, so an error need not be
+written any more. Other endings are still written (see `until`).
 """
 
 from __future__ import annotations
