@@ -76,7 +76,7 @@ def test_a_package_that_no_layer_lists_is_found(copy: Path) -> None:
 
 
 BACK_REFERENCES = [
-    ("trio_agentapp.runs.stream", "trio_agentapp.runs.log"),
+    ("trio_agentapp.runs.stream", "trio_agentapp.runs.event_log"),
     ("trio_agentapp.wires.a2a.call", "trio_agentapp.wires.a2a.adapter"),
 ]
 """The imports that close a circle of files. A comment in the first file says why."""

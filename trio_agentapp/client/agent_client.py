@@ -33,7 +33,7 @@ SILENCE = 45.0
 """Seconds without a byte after which a stream counts as failed: three of the server's keep-alives."""
 
 LEAVE_TIMEOUT = 5.0
-"""Seconds for telling the server that a reader leaves."""
+"""Seconds to report to the server that a reader leaves."""
 
 
 class AgentClient:
@@ -48,13 +48,13 @@ class AgentClient:
         token: sent as `Authorization: Bearer`.
         headers: sent with every request.
         transport: "sse": a connection for each run; "websocket": one for all.
-        endpoint_path, websocket_path: as the server has them.
-        on_disconnect: for requests without their own. Otherwise the app's default applies, which may stop a run
-            whose connection failed before the client can continue to read it.
+        endpoint_path, websocket_path: the paths on the server.
+        on_disconnect: the policy of requests that have none. Without it the app's default applies, which may stop a
+            run whose connection has failed before the client can continue to read it.
         retries: how often and how long to try again when connections fail.
         connect_timeout: seconds.
         silence: seconds without a byte after which a stream counts as failed; at least two keep-alives (30 s).
-        ssl_context: for `https`; None: the system's.
+        ssl_context: the TLS context for `https`; None: that of the system.
 
     All methods raise only errors of `trio_agentapp.errors`: the RequestError with the code of a refusal, and
     ConnectionLost if no server can be reached.
@@ -214,7 +214,7 @@ class AgentClient:
     ) -> StopReceipt:
         """Stop the running run of a session, or a named run; with `wait`, return when nothing of it runs any more.
 
-        If the answer is lost, only a stop by run id is sent again: by then the session may have another run.
+        If the answer is lost, only a stop by run id is sent again. The session may have another run by then.
         """
         return await self._api.stop(session_id, user_id, run_id, wait=wait)
 

@@ -38,7 +38,7 @@ class HttpAPI:
     """The routes that answer with one JSON object.
 
     Args:
-        http: its read time-out is the silence after which a request counts as failed.
+        http: the HTTP client. Its read time-out is the silence after which a request counts as failed.
     """
 
     def __init__(self, nodes: Nodes, http: httpx.AsyncClient, retries: Retries) -> None:
@@ -78,7 +78,7 @@ class HttpAPI:
                         timeout=timeout,
                     )
                 except httpx.ReadTimeout as error:
-                    # A server sends nothing while it waits; another request finds out whether it is still there.
+                    # A server sends nothing while it waits. A repeated request shows whether it still answers.
                     if not waits:
                         raise connection_failed(error) from error
                 except httpx.TransportError as error:
@@ -156,7 +156,7 @@ def new_http_client(
             trust_env=not nodes.all_on_loopback,
         )
     except (ImportError, ValueError, httpx.InvalidURL) as error:
-        # A SOCKS proxy without its package, an unknown scheme, an invalid address in NO_PROXY.
+        # The reason is a SOCKS proxy without its package, an unknown scheme, or an invalid address in NO_PROXY.
         raise ConfigurationError(
             f"the proxies that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) cannot be "
             f"used: {error}"
@@ -164,7 +164,10 @@ def new_http_client(
 
 
 async def _add_trace(request: httpx.Request) -> None:
-    """The server continues the trace of the caller, unless the client has a trace of its own in its headers."""
+    """Add the headers of the caller's trace, so that the server continues it.
+
+    Headers that the client has set stay.
+    """
     for name, value in trace_headers().items():
         request.headers.setdefault(name, value)
 

@@ -41,7 +41,7 @@ class SSETransport(Transport):
     """Opens a connection for each run.
 
     Args:
-        http: its read time-out is the silence after which a stream counts as failed.
+        http: the HTTP client. Its read time-out is the silence after which a stream counts as failed.
         nursery: the owner of the tasks that read.
     """
 
@@ -80,7 +80,10 @@ class SSETransport(Transport):
     async def _receive(
         self, request: httpx.Request, subscription: SSESubscription, task_status: trio.TaskStatus[None]
     ) -> None:
-        """Send the request and read its stream. Started when the server has accepted; raises if it has not."""
+        """Send the request and read its stream.
+
+        It has started when the server has accepted; raises if it refuses.
+        """
         started = False
         failure: ConnectionFailed | None = None
         try:

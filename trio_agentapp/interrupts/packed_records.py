@@ -1,4 +1,4 @@
-"""Records of ended runs as bytes, which the garbage collector does not walk."""
+"""Packs records of ended runs into bytes, which the garbage collector does not traverse."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["RecordPacker", "moment_of"]
 _MOMENT = struct.Struct("<d")
 
 _NUMBERS = struct.Struct("<dddqIBB??")
-"""Moment, start, end, token, place of the node, cause, cleanup, stop requested, cleanup interrupted."""
+"""Monotonic end time, start, end, token, index of the node, cause, cleanup, stop requested, cleanup interrupted."""
 
 _CAUSES, _CLEANUPS = list(Cause), list(CleanupResult)
 
@@ -26,7 +26,7 @@ class RecordPacker:
 
     def __init__(self) -> None:
         self._nodes: list[str] = []
-        """Ids of the nodes whose runs have ended here. There are few: usually one."""
+        """Ids of the nodes of the packed runs; a record has the index of its node. Usually there is one."""
 
     def pack(self, record: RunRecord) -> bytes:
         """Return the record of a run that ends now, as bytes."""
@@ -66,6 +66,6 @@ class RecordPacker:
 
 
 def moment_of(packed: bytes) -> float:
-    """When the run ended, on Trio's clock."""
+    """Return when the run ended, on Trio's clock."""
     moment: float = _MOMENT.unpack_from(packed)[0]
     return moment

@@ -1,7 +1,7 @@
 """Checks whether a Redis server can hold leases, and whether it accepts claims, by running a script that writes.
 
-A connection does not show it: a replica, a full server, and a server whose user may not run scripts accept
-connections, and refuse every claim.
+An open connection does not prove that: a replica, a full server, and a server whose user may not run scripts accept
+connections and refuse every claim.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ServerProbe:
         self._layout = layout
         self._scripts = scripts
         self._complete = False
-        """Whether all commands of all scripts were tried with success."""
+        """Whether all commands of all scripts were tried successfully."""
         self._logged = False
         self._due = trio.Event()
 
@@ -53,7 +53,10 @@ class ServerProbe:
         self._due.set()
 
     async def check_settings(self) -> None:
-        """Raises ConfigurationError: the server shares its keys with others, or may evict those of sessions."""
+        """Check the server.
+
+        Raises ConfigurationError if it shares its keys with other servers, or may evict keys.
+        """
         cluster = await self._link.client.call("INFO", "cluster")
         if cluster.get("cluster_enabled") and (await self._cluster_size()) > 1:
             raise ConfigurationError(ONE_SERVER)
@@ -71,14 +74,14 @@ class ServerProbe:
         return int(info["cluster_size"])
 
     async def begin(self) -> None:
-        """Try all commands that runs will need. A refusal that may pass becomes `refusal`.
+        """Try all commands that runs will need. A refusal that may be temporary is stored in `refusal`.
 
         Raises:
             ConfigurationError: this server will never accept claims of this user.
         """
         call = self._scripts.probe(everything=True)
         try:
-            # EVAL as well: EVALSHA of a script that the server holds does not show whether it can load one.
+            # Use EVAL as well: EVALSHA of a script that the server has does not show whether it can load one.
             await self._link.ask(call.by_source, call, self._deletion())
             self._complete = True
         except RedisError as exc:
@@ -98,7 +101,8 @@ class ServerProbe:
                 self._complete = True
             except LinkDown:
                 lost += 1
-                # After a replica's refusal the link reconnects. A single call that fails meanwhile says nothing.
+                # After the refusal of a replica the link reconnects. One failed call in that time does not mean
+                # anything.
                 if lost > 1:
                     self.refusal = None
             except LinkError as exc:
@@ -111,7 +115,10 @@ class ServerProbe:
                 self._note(None)
 
     def _deletion(self) -> Command:
-        """Delete the probe's key. Old servers refuse it if replicas are missing; in a script they do not check."""
+        """Return the command that deletes the probe's key.
+
+        Outside of a script, old servers refuse it if replicas are missing.
+        """
         return ("DEL", self._scripts.probed)
 
     def _note(self, refusal: str | None) -> None:
@@ -123,7 +130,7 @@ class ServerProbe:
         self._logged = refusal is not None
 
     def _never(self, error: RedisError) -> str | None:
-        """Return the message for a refusal that does not pass by itself; None for others."""
+        """Return the message for a refusal that is permanent; None for other refusals."""
         text = _first_line(error)
         if isinstance(error, MovedError | ClusterCrossSlotError):
             return ONE_SERVER

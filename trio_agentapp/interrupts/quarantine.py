@@ -16,7 +16,7 @@ __all__ = ["Quarantine"]
 
 
 class Quarantine:
-    """Remembers the last server, and when it leaves the quarantine."""
+    """Stores the last server, and when its quarantine ends."""
 
     def __init__(self, lease: float) -> None:
         self._lease = lease
@@ -25,9 +25,9 @@ class Quarantine:
         self._clock: trio.lowlevel.TrioToken | None = None
 
     def see(self, server: ServerInfo) -> None:
-        """Note a new connection to `server`."""
+        """Record a new connection to `server`. Another server, or a restarted one, begins a quarantine."""
         if (clock := trio.lowlevel.current_trio_token()) is not self._clock:
-            # A new run of Trio has another clock, so times of the last run mean nothing.
+            # Each `trio.run` has another clock, so times of the last one are not valid.
             self._clock, self._run_id, self._over_at = clock, None, -math.inf
         if server.run_id is not None and server.run_id == self._run_id:
             return

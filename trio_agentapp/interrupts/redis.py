@@ -51,7 +51,7 @@ __all__ = ["RedisInterruptBackend"]
 logger = logging.getLogger("trio_agentapp.interrupts")
 
 HEARTBEATS_AT_ONCE = 500
-"""Leases renewed in one pipeline. Further ones follow in the next."""
+"""Leases that are renewed in one pipeline. Further leases follow in the next one."""
 
 MAX_LISTED = 1000
 """Runs of one user that can be listed. The oldest are left out."""
@@ -68,7 +68,7 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
 
     Args:
         url: `redis://`, `rediss://`, `unix://` or `redis+sentinel://`.
-        prefix: of all keys. Apps with different prefixes share nothing on a server.
+        prefix: the beginning of all keys. Apps with different prefixes share nothing on a server.
         timings: must be the same on all nodes of an app.
 
     Raises:
@@ -140,7 +140,10 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
         return None
 
     async def claim(self, lease: Lease) -> Claim:
-        """See the contract. While Redis does not answer, the claim is repeated for `claim_patience` seconds."""
+        """Claim a session, as the contract says.
+
+        While Redis does not answer, repeat it for `claim_patience` seconds.
+        """
         give_up_at = trio.current_time() + self.timings.claim_patience
         while True:
             server = await self._trusted_server(give_up_at)
@@ -188,7 +191,7 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
         if text(owner) != digest:
             return Taken()
         if stopped:
-            # It was stopped by its run id alone, before its session was known. Make that an ordinary tombstone.
+            # The run was stopped by its id alone, before its session was known. Make an ordinary tombstone of that.
             noted = (self.layout.run(lease.run_id), "stop:", f"stop:{lease.key.user_id}")
             await self.link.ask(self._scripts.bind("stop", digest, lease.run_id, ""), ("HDEL", *noted), only_on=on)
         call = self._scripts.bind(
@@ -248,7 +251,8 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
         if not digest and key is not None:
             return await self._stop(key, run_id)
         if not digest or (key is not None and key.digest != digest) or user_id not in (None, user):
-            # For a run of another session or user nothing is stored. The answer is that for an unknown run.
+            # For a run of another session or user nothing is stored, and the answer is the same as for an unknown
+            # run.
             return StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
         return await self._stop(digest, run_id)
 
@@ -272,7 +276,8 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
             ending.terminal_event or b"",
             *(lease.opening if ending.terminal_event and not lease.token else ()),
         )
-        # The session stays in the lease index: another run may have claimed it by now. The reaper removes it.
+        # The session stays in the lease index, because another run may have claimed it by now. The reaper removes
+        # it.
         with unavailable_on_error("The end of the run could not be written."):
             fields, _ = await self.link.ask(
                 call, ("PEXPIRE", self.layout.run(lease.run_id), _ms(self.timings.retention))
@@ -368,7 +373,7 @@ def _unavailable(detail: str) -> BackendUnavailable:
 
 @contextmanager
 def _refusing_the_start() -> Iterator[None]:
-    """Report a refusal of the log-in, or of the first commands, as a fault of the setting."""
+    """Turn a refusal of the log-in, or of the first commands, into a ConfigurationError."""
     try:
         yield
     except RedisError as exc:

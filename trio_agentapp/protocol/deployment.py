@@ -23,7 +23,7 @@ class DeploymentState(StrEnum):
     STARTING = "starting"
     READY = "ready"
     UNREADY = "unready"
-    """It is running, but does not accept new runs now."""
+    """It is running, and accepts no new runs at present."""
     DEAD = "dead"
     """It ended without a stop; its record and its log still exist."""
     STOPPED = "stopped"

@@ -1,4 +1,4 @@
-"""Values of handlers, made safe for JSON before they are sent."""
+"""Copies values of handlers into values that JSON can hold."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ KNOWN: dict[int, type[RequestError]] = {
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 OTHERS = {400: "malformed_request"}
-"""Codes of statuses that no `RequestError` stands for."""
+"""Codes of statuses that have no `RequestError`."""
 
 DETAILS = {
     400: "The request is not valid HTTP for this route.",
@@ -67,7 +67,9 @@ DETAILS = {
 
 
 def install_problems(app: Quart, by_protocol: Callable[[HTTPException], Response | None]) -> None:
-    """Answer every error of `app` with a problem document. More specific error handlers of the user win.
+    """Answer every error of `app` with a problem document.
+
+    More specific error handlers of the user have precedence.
 
     `by_protocol`: gives the response to a request that no route takes in another shape; None: a problem document.
     """
@@ -80,7 +82,7 @@ def install_problems(app: Quart, by_protocol: Callable[[HTTPException], Response
 
 
 def assign_request_id(app: Quart) -> None:
-    """Give the current task's request an id, for its log records and its problem document."""
+    """Give the request of the current task an id, for its log records and its problem document."""
     add_log_fields(request_id=secrets.token_hex(8), node_id=str(getattr(app, "node_id", "")))
 
 
@@ -111,7 +113,7 @@ def internal_error(path: str) -> Response:
 
 
 def problem_body(error: RequestError, path: str | None = None) -> dict[str, Any]:
-    """The JSON object of the problem document, for a protocol without a status line."""
+    """Return the JSON object of the problem document, for a protocol without a status line."""
     return _body(
         error.status,
         error.code,

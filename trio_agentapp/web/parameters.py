@@ -36,7 +36,7 @@ __all__ = [
 logger = logging.getLogger("trio_agentapp.web")
 
 MAX_SELECTED = 100
-"""Runs that one `POST /runs/cancel` may name, and that it stops at a time."""
+"""Runs that one `POST /runs/cancel` may name, and the most that it stops in one call."""
 
 RUN_ID_RULE = "must be 8 to 64 of A-Z, a-z, 0-9, '_' and '-'"
 
@@ -71,7 +71,10 @@ async def read_object(request: Request) -> dict[str, Any]:
 
 
 async def read_body(request: Request) -> bytes:
-    """Read a body that is to be JSON. Raises as `read_request` does, but for what is in the body."""
+    """Read a body that must be JSON, without parsing it.
+
+    Raises as `read_request` does, except for faults in the JSON.
+    """
     check_is_json(request)
     if (coding := request.headers.get("Content-Encoding", "identity")).lower() != "identity":
         raise UnsupportedMediaType(f"The body must not be compressed, and its encoding is {coding[:80]!r}.")
@@ -102,7 +105,7 @@ async def read_selection(request: Request) -> tuple[list[str], RunState | None, 
 
 
 def _query(request: Request, name: str, check: Check) -> str | None:
-    """A value of the query; None if it is not there. Raises ValidationError."""
+    """Return a value of the query; None if it is missing. Raises ValidationError if `check` refuses it."""
     value = request.args.get(name)
     if value is not None and (fault := check(value)) is not None:
         raise ValidationError([(f"query.{name}", fault)])
@@ -115,7 +118,7 @@ def flag(request: Request, name: str) -> bool:
 
 
 def identifier(request: Request, name: str) -> str | None:
-    """The id of a user or session in the query."""
+    """Return the id of a user or session in the query; None if it is missing. Raises ValidationError."""
     return _query(request, name, identifier_fault)
 
 
@@ -139,7 +142,7 @@ def number(request: Request, name: str, default: int, *, least: int, most: int) 
 
 
 def cursor(request: Request) -> int:
-    """The number of the event after which a reader resumes: `?starting_after=`, else `Last-Event-ID`, else -1."""
+    """Return the event number after which a reader resumes: `?starting_after=`, else `Last-Event-ID`, else -1."""
     text = request.headers.get("Last-Event-ID")
     if text is None or "starting_after" in request.args:
         return number(request, "starting_after", -1, least=-1, most=2**53)
