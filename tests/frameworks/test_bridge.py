@@ -231,7 +231,7 @@ async def test_an_error_that_is_found_late_is_logged_with_its_call(
 async def test_a_bridge_that_is_closed_says_so() -> None:
     async with open_bridge() as bridge:
         assert await bridge.run(partial(asyncio.sleep, 0, 1)) == 1
-    with pytest.raises(BridgeClosed, match="lives from the start of the app to its end"):
+    with pytest.raises(BridgeClosed, match="runs from the start of the app to its end"):
         await bridge.run(asyncio.sleep, 0)
 
 

@@ -53,7 +53,7 @@ def test_the_url_of_the_variable_wins() -> None:
         ),
         ({"A2A_REGISTRY_TYPE": "redis"}, "there is no server; set A2A_REGISTRY_REDIS_URL"),
         ({"A2A_REGISTRY_TYPE": "redis", "A2A_REGISTRY_REDIS_URL": "x"}, "A2A_REGISTRY_REDIS_URL: "),
-        ({"NACOS_SERVER_ADDR": "ftp://x"}, "NACOS_SERVER_ADDR: 'ftp://x' is no address"),
+        ({"NACOS_SERVER_ADDR": "ftp://x"}, "NACOS_SERVER_ADDR: 'ftp://x' is not an address"),
         ({"NACOS_USERNAME": "nacos"}, "NACOS_USERNAME and NACOS_PASSWORD belong together"),
         ({"NACOS_ACCESS_KEY": "key"}, "NACOS_ACCESS_KEY and NACOS_SECRET_KEY belong together"),
     ],

@@ -343,7 +343,7 @@ async def test_a_registry_is_not_renewed_without_pause(every: float) -> None:
 
 
 async def test_wrong_cards_and_too_many_registries_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="a value of 'Friday' is no JSON"):
+    with pytest.raises(ConfigurationError, match="a value of 'Friday' is not JSON"):
         async with keeping({**CARD, "provider": object()}, [], []):
             pytest.fail("it was accepted")
     for card in ({}, {"name": ""}, {"name": 7}):

@@ -241,7 +241,7 @@ def test_addresses_that_cannot_work(address: str) -> None:
 
 
 def test_a_wrong_address_does_not_show_its_password() -> None:
-    with pytest.raises(ConfigurationError, match="is no address") as caught:
+    with pytest.raises(ConfigurationError, match="is not an address") as caught:
         NacosRegistry("ftp://nacos:secret@host")
     assert "secret" not in str(caught.value)
 

@@ -184,7 +184,7 @@ async def test_what_cannot_be_kept_is_refused(redis_server: RedisServer, prefix:
     async with opened(RedisRegistry(redis_server.url, prefix=prefix)) as registry:
         with pytest.raises(ConfigurationError, match=r"300,\d+ bytes as JSON; RedisRegistry takes 262,144"):
             await registry.register({**CARD, "description": "x" * 300_000}, [])
-        with pytest.raises(ConfigurationError, match="is no JSON"):
+        with pytest.raises(ConfigurationError, match="is not JSON"):
             await registry.register({**CARD, "provider": object()}, [])
         assert await registry.list() == []
 
@@ -206,7 +206,7 @@ async def test_entries_of_other_programs_hide_no_agent(
             assert sorted(agent.name for agent in await registry.list()) == [NAME, "x"]
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == len(wrong)
-    assert all("in Redis is not one of an agent" in message for message in messages)
+    assert all("in Redis is not the entry of an agent" in message for message in messages)
 
 
 def test_settings_that_cannot_work() -> None:

@@ -1,12 +1,12 @@
-"""Agents without a framework: a model, tools, and a loop. Small on purpose, so that it can be copied and changed.
+"""Agents without a framework: a model, tools, and a loop. Kept small, so that users can copy and change it.
 
     model           `ChatModel`, a client of any server with OpenAI's chat completions
     chunks          `Chunk`, a piece of an answer
     tools           `Tool`: a function, its JSON schema, and its call
-    conversation    messages as the model gets them; a conversation is valid at every moment
+    conversation    messages in the form that the model gets; always accepted by a server
     agent           `Agent`, the loop; a handler, a tool of another agent, or a function to call
 
-It uses only what any user of the package could use. Names are looked up when they are asked for.
+It uses only public parts of the package. Names are imported on first use.
 """
 
 from __future__ import annotations

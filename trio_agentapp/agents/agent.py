@@ -1,4 +1,4 @@
-"""The agent: asks a model, carries out the tools that it calls, and asks again, until the model has answered."""
+"""The agent: asks a model, runs the tools that it calls, and asks again, until the model calls no more tools."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Item: TypeAlias = str | Message | tuple[Message, bool]
 """What an agent yields: text deltas, messages, and reasoning as `(message so far, last)`."""
 
 STATE = "agent"
-"""Under this name a session has the conversation."""
+"""The name under which the conversation is stored in a session's state."""
 
 USAGE = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens", "total_tokens": "total_tokens"}
 
@@ -30,14 +30,14 @@ USAGE = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens", 
 class Agent:
     """A model with instructions and tools.
 
-    `tools`: functions, or objects of `Tool`. `max_turns`: how often the model is asked for one answer.
-    `max_output`: characters of a tool's output that the model gets. `max_messages`: how much of a conversation is
-    kept by `AgentApp(agent=...)`. `options`: members of the requests to the model, such as `{"temperature": 0}`.
+    `tools`: functions, or objects of `Tool`. `max_turns`: limit of model requests for one answer. `max_output`:
+    limit of characters of a tool's output that the model gets. `max_messages`: limit of messages of a conversation
+    that `AgentApp(agent=...)` keeps. `options`: members of the requests to the model, such as `{"temperature": 0}`.
 
-    An agent keeps nothing itself, so any number of runs share one. It is a handler, `AgentApp(agent=agent)`; see
-    `stream` for handlers of your own, and `as_tool` for an agent that another one calls.
+    An agent keeps no state of runs, so any number of runs share one. It is a handler, `AgentApp(agent=agent)`. Use
+    `stream` in your own handlers, and `as_tool` for an agent that another one calls.
 
-    Raises ConfigurationError: two tools have one name, or a bound is below 1.
+    Raises ConfigurationError if two tools have the same name, or a limit is below 1.
     """
 
     def __init__(
@@ -71,11 +71,13 @@ class Agent:
     async def stream(self, conversation: list[ChatMessage]) -> AsyncGenerator[Item, None]:
         """Answer a conversation, and add the answer to it. Yield what a handler yields.
 
-        `conversation` is changed while the answer is made, and is valid at every moment. Save it in a `finally`:
-        after a stop it has the partial answer, and each tool call has a result. `run.usage` is added up.
+        `conversation` is changed while the answer is made. A model server accepts it at any time, so save it in a
+        `finally`: after a stop it has the partial answer, and each tool call has a result. The tokens of all
+        requests are added to `run.usage`.
 
         Raises:
-            ModelError: the model has failed. TurnLimitReached: it still calls tools after `max_turns`.
+            ModelError: the model has failed.
+            TurnLimitReached: the model still calls tools after `max_turns` requests.
         """
         for turns_left in reversed(range(self.max_turns)):
             answer = Answer(conversation)
@@ -104,9 +106,9 @@ class Agent:
         return str(last["content"]) if last["role"] == "assistant" else ""
 
     def as_tool(self, name: str, description: str, *, timeout: float | None = None) -> Tool:
-        """This agent as a tool of another one. It gets a task, and its result is the text of its answer.
+        """Return a tool by which another agent calls this one with a task. Its result is the text of the answer.
 
-        It is a part of the run that calls it, so a stop, and every time limit of that run, ends it, too.
+        The call is a part of the run that makes it, so a stop or a time limit of that run also ends the call.
         """
 
         async def answer(task: str) -> str:
@@ -115,7 +117,7 @@ class Agent:
         return Tool(answer, name=name, description=description, timeout=timeout)
 
     async def __call__(self, msgs: list[Message], run: Run, app: Any) -> AsyncGenerator[Item, None]:
-        """The handler of `AgentApp(agent=agent)`: loads and saves the conversation of the session."""
+        """The handler of `AgentApp(agent=agent)`. It loads and saves the conversation of the session."""
         sessions = app.state.session_service
         states = await sessions.load_modules(run.user_id, run.session_id) or {}
         kept = states.get(STATE, {}).get("messages", [])
@@ -125,7 +127,7 @@ class Agent:
                 async for item in items:
                     yield item
         except (ModelError, TurnLimitReached) as error:
-            # Clients are not shown the text of an exception, but that of a message.
+            # Clients do not get the text of an exception, so it is sent as a message.
             yield Message(type="error", code=error.code, message=error.summary)
             raise
         finally:
@@ -157,7 +159,7 @@ class Agent:
             yield Message.reasoning(thought), True
 
     async def _use_all(self, calls: list[ChatMessage], results: list[ChatMessage]) -> None:
-        """Carry out the calls at the same time. Set the content of each result as soon as it is there."""
+        """Run the calls concurrently. Set the content of each result as soon as its call has ended."""
 
         async def use(call: ChatMessage, result: ChatMessage) -> None:
             result["content"] = self._cut(await self._use(call["function"]))
@@ -172,7 +174,7 @@ class Agent:
                 raise
             stopped = True
         if stopped:
-            # A stop that ends several tools is a group. Here it becomes one Cancelled, as handlers expect.
+            # If a stop cancels several tools, the nursery raises a group. Handlers expect a single Cancelled.
             await trio.lowlevel.checkpoint()
 
     async def _use(self, function: Mapping[str, str]) -> str:

@@ -14,33 +14,33 @@ from ..protocol.ids import new_call_id
 __all__ = ["BROKEN_OFF", "MALFORMED", "AnswerReader", "Chunk", "text_of_error"]
 
 MAX_DETAIL = 500
-"""Characters of the server's own message in an error."""
+"""Limit of characters of the server's own message in an error."""
 
 MAX_ANSWER = 2 * 1024 * 1024
-"""Characters of text, reasoning and tool calls of one answer: several times what the longest answers have. A model
-that sends more does not end by itself."""
+"""Limit of characters of text, reasoning and tool calls in one answer, several times those of the longest answers.
+A model that exceeds it would probably never end."""
 
 MAX_CALLS = 128
-"""Tool calls of one answer. All of them run at the same time."""
+"""Limit of tool calls in one answer. All of them run at the same time."""
 
 MALFORMED = (msgspec.DecodeError, RecursionError, UnicodeError)
-"""What decoding JSON raises for bytes of others: also if they are nested too deep, or are not UTF-8."""
+"""Exceptions that decoding untrusted JSON can raise, also if it is nested too deeply or is not UTF-8."""
 
 BROKEN_OFF = "The model's server broke off before the end of its answer."
 
 
 @attrs.frozen
 class Chunk:
-    """A piece of an answer. The last one has the tool calls, whole and in the form that a conversation keeps."""
+    """A piece of an answer. The last chunk has all tool calls, in the form that a conversation keeps."""
 
     text: str = ""
     reasoning: str = ""
     tool_calls: Sequence[dict[str, Any]] = ()
     usage: Mapping[str, Any] | None = None
-    """Tokens, as the server has counted them."""
+    """The tokens that the server has counted."""
 
 
-# The JSON of a server, as far as it is used.
+# The parts of a server's JSON that are used.
 
 
 class _Function(msgspec.Struct):
@@ -65,7 +65,7 @@ class _Delta(msgspec.Struct):
 class _Choice(msgspec.Struct):
     delta: _Delta | None = None
     message: _Delta | None = None
-    """In place of `delta`, if the server does not stream."""
+    """Sent instead of `delta` by a server that does not stream."""
     finish_reason: str | None = None
 
 
@@ -77,7 +77,7 @@ class _Event(msgspec.Struct):
 
 @attrs.define
 class _OpenCall:
-    """A tool call, as far as it has arrived."""
+    """A tool call that is being received."""
 
     index: int | None
     id: str
@@ -97,7 +97,7 @@ class AnswerReader:
     def read(self, data: bytes) -> Chunk:
         """Return the text in an event. Tool calls and usage are kept for `end`.
 
-        Raises ModelError: it is not an event, or the answer has become too long.
+        Raises ModelError if the data is not an event, or the answer is too long.
         """
         text, thought = "", ""
         event = _decoded(data)
@@ -105,7 +105,7 @@ class AnswerReader:
         for choice in event.choices or ():
             self.finished = self.finished or bool(choice.finish_reason)
             delta = choice.delta or choice.message or _Delta()
-            # A refusal is an answer of the model, too.
+            # The text of a refusal is sent as the answer.
             text += delta.content or delta.refusal or ""
             reasoning = delta.reasoning_content or delta.reasoning
             thought += reasoning if isinstance(reasoning, str) else ""
@@ -121,7 +121,7 @@ class AnswerReader:
         return Chunk(tool_calls=self._whole_calls(), usage=self._usage)
 
     def _join(self, piece: _Call) -> None:
-        """Add a piece to its call. Some servers repeat the id in each piece, and some give all calls one index."""
+        """Add a piece to its call. Some servers repeat the id in each piece; others give all calls one index."""
         for call in reversed(self._calls):
             if call.index == piece.index and (not piece.id or piece.id == call.id):
                 break
@@ -141,7 +141,7 @@ class AnswerReader:
             raise ModelError(f"The model's answer has more than {MAX_ANSWER} characters.")
 
     def _whole_calls(self) -> tuple[dict[str, Any], ...]:
-        """The calls, each with an id of its own: some servers give one id to several."""
+        """Return the complete calls. Each gets a unique id, because some servers give several calls the same id."""
         calls: dict[str, dict[str, Any]] = {}
         for call in self._calls:
             unique = new_call_id() if call.id in calls else call.id
@@ -164,7 +164,7 @@ def _decoded(data: bytes) -> _Event:
 
 
 def text_of_error(error: Any) -> str:
-    """Return the message in one of the forms of errors that servers use."""
+    """Return the message of a server's error, in any of the forms that servers use."""
     while isinstance(error, list | dict) and error:
         if isinstance(error, list):
             error = error[0]

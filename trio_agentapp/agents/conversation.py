@@ -1,7 +1,7 @@
-"""Conversations: lists of messages as chat completions have them, plain JSON that any store can keep.
+"""Conversations: lists of messages of chat completions, in plain JSON that any store can keep.
 
-A conversation is valid at every moment: a tool call has a result from the moment it is there. So a run may be
-stopped anywhere, and a server accepts what is saved then.
+Each tool call gets a result at the moment it is added. So a conversation is always valid: a run may be stopped at
+any time, and a server accepts the conversation that is saved then.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ ChatMessage: TypeAlias = dict[str, Any]
 """A message of OpenAI's chat completions: `role`, `content`, and `tool_calls` or `tool_call_id`."""
 
 MAX_BYTES = 2 * 1024 * 1024
-"""Of the JSON of a conversation. Stores keep states of 4 MiB, and the next answer has to fit, too."""
+"""Limit of a conversation in bytes of JSON. Stores keep up to 4 MiB, and the next answer must fit, too."""
 
 _NOT_OF_NAMES = re.compile(r"[^A-Za-z0-9_-]")
-"""Servers refuse a conversation with a tool call whose name has one of these."""
+"""Characters that servers refuse in the name of a tool call."""
 
 
 class Answer:
-    """One answer of a model. It is added to a conversation piece by piece."""
+    """Adds one answer of a model to a conversation, piece by piece."""
 
     def __init__(self, conversation: list[ChatMessage]) -> None:
         self._conversation = conversation
@@ -49,7 +49,7 @@ class Answer:
         message["content"] += text
 
     def call(self, calls: Iterable[ChatMessage]) -> list[ChatMessage]:
-        """Add tool calls, and return their results, whose `content` is to be set."""
+        """Add tool calls, and return their results. The caller sets the `content` of each result."""
         acceptable = [_acceptable(call) for call in calls]
         message = self._begun(None)
         message["tool_calls"] = acceptable
@@ -69,9 +69,9 @@ def _result(call_id: str) -> ChatMessage:
 
 
 def _acceptable(call: ChatMessage) -> ChatMessage:
-    """The call as servers accept it in a conversation, whatever the model has made up.
+    """Return the call in a form that servers accept, also if the model has invented its name or arguments.
 
-    Its name has the characters that names of tools may have, and arguments that are not a JSON object are left out.
+    Characters that names may not have are replaced. Arguments that are not a JSON object become an empty object.
     """
     function = call["function"]
     name = _NOT_OF_NAMES.sub("_", function["name"])[:64] or "unknown"
@@ -84,7 +84,7 @@ def _acceptable(call: ChatMessage) -> ChatMessage:
 
 
 def recent(conversation: Sequence[ChatMessage], limit: int) -> list[ChatMessage]:
-    """The last turns, at most `limit` messages and `MAX_BYTES`; the last turn is kept in any case.
+    """Return the last turns that fit into `limit` messages and `MAX_BYTES`. The last turn is always included.
 
     A turn begins with a message of the user.
     """
@@ -95,10 +95,10 @@ def recent(conversation: Sequence[ChatMessage], limit: int) -> list[ChatMessage]
 
 
 def chat_messages(messages: Iterable[Message]) -> list[ChatMessage]:
-    """Messages of a request, or of a history, as a conversation.
+    """Convert messages of a request, or of a history, into a conversation.
 
-    Left out: reasoning, outputs without their calls, and messages of the role `system`, because a client must not
-    change the instructions of the agent.
+    Reasoning and outputs without their calls are left out. So are messages of the role `system`, because a client
+    must not change the instructions of the agent.
     """
     conversation: list[ChatMessage] = []
     results: dict[Any, ChatMessage] = {}
@@ -145,5 +145,5 @@ def _part(content: Content) -> dict[str, Any]:
             file = {name: value for name, value in payload_of(content).items() if value is not None}
             return {"type": "file", "file": file}
         case _:
-            # Chat completions have no such part. The model gets what there is, such as the URL of a video.
+            # Chat completions have no part of this type. The model gets it as text, such as the URL of a video.
             return {"type": "text", "text": msgspec.json.encode(payload_of(content)).decode()}

@@ -1,4 +1,4 @@
-"""A client of models: streams one answer of an OpenAI-compatible server, `POST {base_url}/chat/completions`."""
+"""A client for models. It streams an answer of an OpenAI-compatible server, `POST {base_url}/chat/completions`."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ FIRST_DELAY = 0.5
 """Seconds before the second attempt; doubled for each further one, and jittered."""
 
 MAX_DELAY = 30.0
-"""Seconds. A server that asks for a longer pause has refused: a user waits for the answer."""
+"""Limit of a pause in seconds. If a server asks for a longer one, the request fails, since a user is waiting."""
 
 MAX_LINE = 8 * 1024 * 1024
-"""Bytes of one line of a stream. A server that sends more is broken."""
+"""Limit of one line of a stream, in bytes. A server that sends a longer line is faulty."""
 
 MAX_REFUSAL = 64 * 1024
-"""Bytes that are read of the body of a refusal."""
+"""Limit of bytes that are read from the body of a refusal."""
 
 LINGER = 0.5
 """Seconds that a server has to end its response after the last event."""
@@ -48,11 +48,11 @@ class ChatModel:
     """A model behind an OpenAI-compatible server. Open it with `async with`, and share it between agents and runs.
 
     `base_url`: the server, with the path before `/chat/completions`. `api_key`: sent as a bearer token. `headers`:
-    further headers. `options`: further members of each request, such as `{"temperature": 0}`; None leaves a member
-    out, for a server that refuses it: `{"stream_options": None}`. `timeout`: seconds without a byte of the server.
-    `attempts`: how often a request is sent that fails before its first token.
+    further headers. `options`: further members of each request, such as `{"temperature": 0}`; None removes a
+    member that the server refuses: `{"stream_options": None}`. `timeout`: seconds to wait for the next bytes.
+    `attempts`: how often a request is sent in total if it fails before its first token.
 
-    Raises ConfigurationError: the URL is not one of HTTP, or there is no attempt.
+    Raises ConfigurationError if the URL is not an HTTP URL, or `attempts` is below 1.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ChatModel:
     async def __aenter__(self) -> Self:
         if self._client is not None:
             raise RuntimeError(f"{self!r} is open already; open it once, for instance in the lifespan of the app")
-        # Each run has a connection of its own while its model answers, so their number has no limit here.
+        # Each run uses a connection while its model answers. The number of runs is their limit.
         self._client = httpx.AsyncClient(
             base_url=self.base_url,
             headers=self._headers,
@@ -104,20 +104,20 @@ class ChatModel:
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
-        """The model is open while the app runs: `AgentApp(agent=Agent(model), lifespan=model.lifespan)`."""
+        """Keep the model open while the app runs: `AgentApp(agent=Agent(model), lifespan=model.lifespan)`."""
         async with self:
             yield
 
     async def stream(
         self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] = (), **options: Any
     ) -> AsyncGenerator[Chunk, None]:
-        """Yield the answer to a conversation in chunks. `options` go before those of the model.
+        """Yield the answer to a conversation in chunks. `options` take precedence over those of the model.
 
         A request that fails before the first token is sent again, up to `attempts` times, if the server is
         overloaded (429, 5xx) or the connection breaks. `Retry-After` is honoured up to `MAX_DELAY`.
 
         Raises:
-            ModelError: the server refused, failed, broke off, or sent something else than an answer.
+            ModelError: the server refused, failed, ended the stream early, or did not send an answer.
         """
         known = {"model": self.model, "stream": True, "stream_options": {"include_usage": True}}
         body = {**known, **self.options, **options, "messages": messages, "tools": tools or None}
@@ -174,7 +174,7 @@ class ChatModel:
 
 
 async def _events(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """The data of each event. A server that does not stream sends one piece of JSON."""
+    """Yield the data of each event. A server that does not stream sends a single JSON object."""
     if response.headers.get("Content-Type", "").startswith("application/json"):
         yield await response.aread()
         return
@@ -185,14 +185,14 @@ async def _events(response: httpx.Response) -> AsyncGenerator[bytes, None]:
                 yield data
                 if data == DONE:
                     break
-        # Only a connection whose response was read to its end can be used again.
+        # A connection can be used again only if its response was read completely.
         with trio.move_on_after(LINGER), suppress(httpx.HTTPError):
             async for _ in lines:
                 pass
 
 
 async def _lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """The lines of a stream. Those of httpx also end at characters that JSON may have, such as U+2028."""
+    """Yield the lines of a stream. httpx also splits at characters that JSON may contain, such as U+2028."""
     rest = b""
     async with aclosing(_pieces(response)) as pieces:
         async for piece in pieces:
@@ -210,8 +210,8 @@ async def _pieces(response: httpx.Response) -> AsyncGenerator[bytes, None]:
         async for piece in pieces:
             yield piece
     finally:
-        # httpx has generators in generators, and closing the outer one leaves the inner ones to the garbage
-        # collector. A read that is cancelled ends all of them.
+        # httpx nests generators, and closing the outer one leaves the inner ones to the garbage collector. A
+        # cancelled read ends all of them.
         with trio.CancelScope(shield=True) as scope, suppress(httpx.HTTPError):
             scope.cancel()
             async for _ in pieces:

@@ -1,7 +1,7 @@
 """Spans of model calls and tool calls, by the semantic conventions of OpenTelemetry for generative AI.
 
-If the program has not imported OpenTelemetry, nothing can be traced, and nothing is done here. Messages, arguments
-and results are recorded only if the conventions' own variable is set:
+No span is made if the program has not imported OpenTelemetry. Messages, arguments and results are recorded only if
+the variable of the conventions is set:
 `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true`.
 """
 
@@ -26,7 +26,7 @@ USAGE = {
 
 
 class AgentSpan:
-    """A span, or nothing if the program does not trace."""
+    """A span. Its methods do nothing if the program does not trace."""
 
     def __init__(self, span: Any = None) -> None:
         self._span = span
@@ -36,7 +36,7 @@ class AgentSpan:
             self._span.set_attribute(name, value)
 
     def set_content(self, name: str, value: object) -> None:
-        """Record what users, models and tools have said, if the environment asks for it."""
+        """Record content of users, models or tools, if the environment variable permits it."""
         if self._span is not None and os.environ.get(CONTENT, "").lower() == "true":
             text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
             self._span.set_attribute(name, text)
@@ -47,13 +47,13 @@ class AgentSpan:
                 self.set(name, count)
 
     def fail(self, kind: str) -> None:
-        """The call has failed. `kind`: the class of the error; its text may hold content."""
+        """Mark the call as failed. `kind`: the class of the error. Its text is left out: it may have content."""
         if self._span is not None:
             self._span.set_attribute("error.type", kind)
             self._span.set_status(_trace().StatusCode.ERROR, kind)
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that continue the trace at another server: `traceparent`."""
+        """Return the headers, such as `traceparent`, with which another server continues the trace."""
         carrier: dict[str, str] = {}
         if self._span is not None:
             from opentelemetry import propagate
@@ -68,9 +68,10 @@ def _trace() -> Any:
 
 @contextmanager
 def chat_span(model: str, server: str, messages: Sequence[Mapping[str, Any]]) -> Iterator[AgentSpan]:
-    """The span of one answer of a model.
+    """Open the span of one answer of a model.
 
-    It is not made the current span, because generators are suspended inside of this block.
+    It is not made the current span: a generator is suspended inside this block, and the current span would leak
+    into its caller.
     """
     if (trace := _trace()) is None:
         yield AgentSpan()
@@ -96,7 +97,7 @@ def chat_span(model: str, server: str, messages: Sequence[Mapping[str, Any]]) ->
 
 @contextmanager
 def tool_span(name: str, arguments: str) -> Iterator[AgentSpan]:
-    """The span of one call of a tool. It is the current span inside of this block."""
+    """Open the span of one call of a tool. It is the current span inside the block."""
     if (trace := _trace()) is None:
         yield AgentSpan()
         return

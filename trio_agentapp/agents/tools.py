@@ -24,13 +24,13 @@ __all__ = ["Tool", "tool"]
 logger = logging.getLogger("trio_agentapp.agents")
 
 MAX_THREADS = 40
-"""Calls of one sync tool at once; more wait for a thread. A slow tool does not take the threads of others."""
+"""Limit of concurrent calls of one sync tool; further calls wait. So a slow tool cannot use up all threads."""
 
 RUN = "run"
-"""A parameter of this name gets the `Run`, or None outside of one. Models do not see it."""
+"""The name of the parameter that gets the `Run`, or None outside of a run. It is not part of the schema."""
 
 _DEFINED = "#/$defs/"
-"""Where a schema has those of named types."""
+"""The member of a schema that has the schemas of named types."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SECTION = re.compile(r"^(?:Args|Arguments|Parameters):[ ]*$", re.MULTILINE)
@@ -38,14 +38,14 @@ _ENTRY = re.compile(r"(\w+)(?: \([^)]*\))?: *(.*)")
 
 
 class Tool:
-    """A function as a tool: `async def`, or a sync function, which runs in a thread.
+    """Makes a tool of a function: `async def`, or a sync function, which runs in a thread.
 
-    Its name and docstring are shown to the model, and a schema made of its annotations. A section `Args:` of the
+    The model gets its name, its docstring, and a schema made from its annotations. A section `Args:` of the
     docstring, with lines `name: text`, describes the arguments. `timeout`: seconds for one call.
 
-    A stop waits for a sync tool: let it call `trio.from_thread.check_cancelled()` now and then.
+    A stop waits until a sync tool returns. A long one should call `trio.from_thread.check_cancelled()` regularly.
 
-    Raises ConfigurationError: no schema can be made of the function.
+    Raises ConfigurationError if no schema can be made for the function.
     """
 
     def __init__(
@@ -68,20 +68,20 @@ class Tool:
         documented, arguments = _documented(_doc_of(fn), parameters)
         self.description = documented if description is None else description
         self._names = {f"argument_{number}": name for number, name in enumerate(parameters)}
-        """The parameter for each field of `_struct`, which cannot have fields of any name."""
+        """The parameter of each field of `_struct`. A field cannot have every name, so they are numbered."""
         self._struct = self._arguments(parameters.values())
         self.schema = self._schema(parameters, arguments)
-        """How the tool is shown to a model, as a member of `tools`."""
+        """The description of the tool for a model: a member of `tools` in a request."""
 
     def __repr__(self) -> str:
         return f"<Tool {self.name}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function as it is."""
+        """Call the function directly, with the arguments given."""
         return self.fn(*args, **kwargs)
 
     async def use(self, arguments: str) -> str:
-        """Call the function with arguments in JSON. Return its result as text, or what went wrong."""
+        """Call the function with arguments in JSON. Return its result, or a description of the error, as text."""
         with tool_span(self.name, arguments) as span:
             result = await self._use(arguments, span)
             span.set_content("gen_ai.tool.call.result", result)
@@ -136,7 +136,7 @@ class Tool:
             if each.default is each.empty:
                 fields.append((field, kind))
             else:
-                # The function has its default itself.
+                # Left out of the call, so the function uses its own default.
                 fields.append((field, kind | msgspec.UnsetType, msgspec.UNSET))
         return msgspec.defstruct("Arguments", fields, rename=self._names, kw_only=True, forbid_unknown_fields=True)
 
@@ -182,12 +182,12 @@ def tool(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 def _doc_of(fn: Callable[..., Any]) -> str:
-    """The docstring; that of `functools.partial` is about the class."""
+    """Return the docstring of a function. For `functools.partial` it is that of the wrapped function."""
     return inspect.getdoc(fn.func if isinstance(fn, functools.partial) else fn) or ""
 
 
 def _documented(doc: str, parameters: Iterable[str]) -> tuple[str, dict[str, str]]:
-    """Return the docstring up to its section of arguments, and the texts of the arguments."""
+    """Return the docstring before its section `Args:`, and the description of each argument."""
     head, *section = _SECTION.split(doc, maxsplit=1)
     found: dict[str, str] = {}
     name = ""
@@ -209,5 +209,5 @@ def _text(result: object) -> str:
             result = msgspec.json.encode(result).decode()
         except (TypeError, ValueError):
             result = str(result)
-    # A file name, for instance, may have halves of characters, which no request can have.
+    # A text, such as a file name, may have lone surrogates, which JSON in a request cannot have.
     return result.encode(errors="replace").decode()

@@ -1,1 +1,1 @@
-"""`@app.endpoint` and native routes: arguments in, JSON and event streams out, and their OpenAPI document."""
+"""Serves `@app.endpoint` and other routes of the app: binds arguments, makes responses, and describes both."""

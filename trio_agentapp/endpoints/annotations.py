@@ -1,4 +1,4 @@
-"""Resolving the annotations of a user's function, and taking `typing`'s wrappers off a type."""
+"""Resolves the annotations of a user's function, and removes `typing`'s wrappers from a type."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ AT_MODULE_LEVEL = "define the class at module level, or import it there"
 
 
 class Unservable(Exception):
-    """No request can fill a parameter with this annotation; the message says why, and what to do."""
+    """No request can fill a parameter with this annotation. The message says why, and what to use instead."""
 
 
 def annotations_of(fn: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations of a function's parameters by name, those written as text resolved.
+    """Return the annotations of a function's parameters by name. Annotations written as text are resolved.
 
-    A name is looked up where Python itself would: in the function's closure, its module and the builtins. Of the
-    locals of a function around it, the closure has only those that the body uses; the others are not searched.
+    Names are looked up in the function's closure, its module and the builtins, as Python does. A local variable of
+    an enclosing function is in the closure only if the body of the function uses it; otherwise it is not found.
 
     Raises Unservable if a name is not defined there.
     """
@@ -85,13 +85,13 @@ def names_of(fn: Any) -> dict[str, Any]:
         try:
             names[name] = cell.cell_contents
         except ValueError:
-            # The cell is still empty, as for a function that calls itself while it is being decorated.
+            # The cell is still empty, for instance if a recursive function is being decorated.
             continue
     return names
 
 
 def plain(annotation: Any) -> Any:
-    """Take off `Annotated`, `NewType`, `Required`, `NotRequired` and `type` aliases."""
+    """Return the type without `Annotated`, `NewType`, `Required`, `NotRequired` and `type` aliases around it."""
     while True:
         if get_origin(annotation) in (Annotated, typing.Required, typing.NotRequired):
             annotation = get_args(annotation)[0]
@@ -121,28 +121,28 @@ def alternatives(annotation: Any) -> tuple[list[Any], bool]:
 
 
 def is_pydantic(annotation: Any) -> bool:
-    """Tell whether this is a model or dataclass of pydantic, without importing pydantic."""
+    """Return whether this is a model or dataclass of pydantic, without importing pydantic."""
     loaded = "pydantic" in sys.modules
     return loaded and isinstance(annotation, type) and hasattr(annotation, "__pydantic_validator__")
 
 
 @attrs.frozen
 class Field:
-    """A field that the JSON of a class has."""
+    """A member that the JSON of a class may have."""
 
     name: str
     parameter: str
-    """Its name in `__init__`."""
+    """The name of its parameter in `__init__`."""
     annotation: Any
     required: bool
     default: Any = inspect.Parameter.empty
-    """The default in the signature, which may also be a mark of a factory."""
+    """The default in the signature. A default factory is represented by a marker object."""
 
 
 def fields_of(kind: Any) -> list[Field] | None:
     """Return the parameters of an attrs class's or a dataclass's `__init__`, or the keys of a TypedDict.
 
-    None for any other type. Raises Unservable if an annotation cannot be resolved.
+    Returns None for any other type. Raises Unservable if an annotation cannot be resolved.
     """
     cls = get_origin(kind) or kind
     is_attrs, is_typed_dict = isinstance(cls, type) and attrs.has(cls), typing.is_typeddict(cls)
@@ -162,20 +162,20 @@ def fields_of(kind: Any) -> list[Field] | None:
             name = aliases.get(parameter.name, parameter.name)
             hint = _filled(hints.get(name, Any), arguments)
             hint = hint.type if isinstance(hint, dataclasses.InitVar) else hint
-            # attrs has NOTHING where a factory makes the default.
+            # attrs shows NOTHING for a default that a factory makes.
             default = parameter.empty if parameter.default is attrs.NOTHING else parameter.default
             found.append(Field(name, parameter.name, hint, parameter.default is parameter.empty, default))
     return found
 
 
 def _is_required(cls: Any, name: str, hint: Any) -> bool:
-    # `__required_keys__` is wrong where annotations are text: Python does not see Required and NotRequired in them.
+    # `__required_keys__` is wrong if annotations are text: Python does not see Required and NotRequired in text.
     mark = get_origin(hint)
     return mark is typing.Required or (name in cls.__required_keys__ and mark is not typing.NotRequired)
 
 
 def _filled(hint: Any, arguments: dict[Any, Any]) -> Any:
-    """Return the annotation with the arguments of a generic class in place of its type variables."""
+    """Return the annotation with its type variables replaced by the arguments of the generic class."""
     if isinstance(hint, TypeVar):
         return arguments.get(hint, Any)
     variables = getattr(hint, "__parameters__", ()) if get_args(hint) else ()

@@ -1,4 +1,4 @@
-"""Binding: the arguments of a user's function, taken from path, query string and JSON body by annotation."""
+"""Binds the parameters of a user's function to path, query string and JSON body, by their annotations."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Arguments", "Parameter", "Source", "read_arguments"]
 
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
-"""With these methods clients send no body: a parameter without an annotation is a text in the query string."""
+"""Methods without a body. With these, a parameter without an annotation is text from the query string."""
 
 MAX_BODY_DEPTH = 100
-"""Levels of nesting in a body: half of what a response may have, since a function may return its body and more."""
+"""Limit of nesting in a body. It is half of that of a response, since a response may contain a body."""
 
 
 class Source(Enum):
@@ -37,13 +37,13 @@ class Source(Enum):
 
 @attrs.frozen(kw_only=True)
 class Parameter:
-    """One parameter: where its value comes from, and how it is converted."""
+    """One parameter: the source of its value, and how it is converted."""
 
     name: str
     source: Source
     annotation: Any
     optional: bool
-    """The parameter may be left out: the function has a default for it, or it takes None."""
+    """The client may leave the parameter out: the function has a default for it, or accepts None."""
     default: Any = inspect.Parameter.empty
     convert: Convert | None = None
     """Converts the texts of path and query string, or the JSON value in the body."""
@@ -62,15 +62,22 @@ class Arguments:
 
     @property
     def whole_body(self) -> Parameter | None:
-        """The only body parameter, which gets the whole JSON value. Several get a member of an object each."""
+        """The single body parameter, which gets the whole JSON value; None if there is not exactly one.
+
+        If there are several, each gets a member of an object.
+        """
         body = self.of(Source.BODY)
         return body[0] if len(body) == 1 else None
 
     async def bind(self, request: Request, path: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments by name.
 
-        Raises ValidationError with the first fault of each parameter; UnsupportedMediaType, MalformedBody; and
-        Quart's own errors for a body that is too large or too slow.
+        Raises:
+            ValidationError: an argument is missing or wrong; it has the first fault of each parameter.
+            UnsupportedMediaType: the body is not declared as JSON.
+            MalformedBody: the body is not JSON, or is nested too deeply.
+
+        Quart's own errors report a body that is too large or too slow.
         """
         faults = Faults()
         found: dict[str, Any] = dict(path)
@@ -114,7 +121,7 @@ async def _read_body(request: Request) -> Any:
 
 
 def _deeper(value: Any, levels: int) -> bool:
-    """Tell whether a value is nested deeper than that, without recursion."""
+    """Return whether a value is nested deeper than `levels`. It does not recurse, so any depth is safe."""
     layer = [value] if isinstance(value, dict | list) else []
     for _ in range(levels):
         layer = [
@@ -143,7 +150,7 @@ def _take_body(body: list[Parameter], value: Any, found: dict[str, Any], faults:
 
 
 def _take(parameter: Parameter, value: Any, place: str, found: dict[str, Any], faults: Faults) -> None:
-    """Put the argument into `found`, or note what is wrong. What has a default is left out of `found`."""
+    """Put the argument into `found`, or add a fault. A parameter that uses its default is not put into `found`."""
     if value is _EMPTY:
         if not parameter.optional:
             faults.add(place, "is required")
@@ -168,8 +175,8 @@ def read_arguments(
 ) -> Arguments:
     """Return the parameters of a view.
 
-    `path` are the names in the route's path. `converted` are those of them that follow their annotation, if not
-    all; the others, and those without an annotation, stay as the router made them.
+    `path` has the names in the route's path. `converted` has those that are converted by their annotation; None
+    means all. The others, and those without an annotation, stay as the router made them.
 
     Raises ConfigurationError, naming function and parameter, if no request can fill a parameter.
     """
@@ -205,7 +212,7 @@ def read_arguments(
 
 
 def _parameter(name: str, annotation: Any, default: Any, in_path: bool) -> Parameter:
-    # msgspec is loaded with the first parameter that needs it: it adds 16 ms to the start of an app.
+    # Imported for the first parameter that needs it, because msgspec adds 16 ms to the start of an app.
     from .conversion import converter_of
     from .texts import reader_of
 
@@ -216,7 +223,7 @@ def _parameter(name: str, annotation: Any, default: Any, in_path: bool) -> Param
     read, many = reader_of(annotation) or (None, False)
     if in_path:
         if read is None or many:
-            raise Unservable("a part of a path is a scalar")
+            raise Unservable("a parameter in the path must be a scalar")
         return Parameter(name=name, source=Source.PATH, annotation=annotation, optional=False, convert=read)
     if bare is bytes:
         raise Unservable("for raw bytes take a quart.Request, and await its get_data()")

@@ -1,14 +1,14 @@
-"""Converting JSON values to the types that users annotate: msgspec's rules, and pydantic's for its own models.
+"""Converts JSON values to the types that users annotate, by msgspec's rules, and by pydantic's for its own models.
 
-msgspec converts scalars, containers, enums and its own Structs. What it does not know, or does differently, reaches
-`_decode_hook` as a *stand-in*: a class made here that takes the place of the type in the annotation.
+msgspec converts scalars, containers, enums and its own Structs. A type that it does not know, or converts
+differently, is replaced in the annotation by a *stand-in*: a class made here, which reaches `_decode_hook`.
 
 - attrs classes and dataclasses: msgspec would fill their fields without calling `__init__`. Converters would not
   run, and a client could set a field that has `init=False`. So msgspec converts the fields as a TypedDict, and the
-  class makes the object of them.
-- unions that msgspec refuses because it cannot tell their members apart: the first member that fits is taken.
-- the classes of the protocol, which have a codec of their own.
-- Decimal, which must be finite; timedelta, which is seconds as in responses; enums of mixed values.
+  class makes the object from them.
+- unions that msgspec refuses because it cannot distinguish their members: the first member that fits is used.
+- the classes of the protocol, which have their own codec.
+- Decimal, which must be finite; timedelta, which is in seconds as in responses; enums of mixed values.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ def _converted(kind: Any, value: Any, *, strict: bool = True) -> Any:
 
 
 class StandIn(type):
-    """The class of stand-ins."""
+    """The metaclass of stand-ins: it has the conversion and the schema of each."""
 
     convert: Convert
     schema: dict[str, Any] | None
-    """The JSON Schema, if it is always the same."""
+    """The JSON Schema, if it does not depend on other schemas."""
     of: Any
-    """The type that it stands for."""
+    """The type that it replaces."""
 
     def __instancecheck__(cls, value: object) -> bool:
         # msgspec checks that a hook returns an instance of the type it was called for.
@@ -83,7 +83,7 @@ class StandIn(type):
 
 
 _CLASSES: dict[Any, StandIn] = {}
-"""The stand-ins of attrs classes, dataclasses, TypedDicts and models of pydantic."""
+"""The stand-ins made so far, by class: attrs classes, dataclasses, TypedDicts and models of pydantic."""
 
 
 def stand_in_for(annotation: Any) -> Any:
@@ -129,7 +129,7 @@ def _made(of: Any, convert: Convert, schema: dict[str, Any] | None = None) -> St
 
 
 def _refusal_of(kind: Any) -> Exception | None:
-    """Why msgspec cannot convert to this type; None if it can."""
+    """Return msgspec's error for a type that it cannot convert to; None if it can."""
     try:
         msgspec.json.Decoder(kind)
     except (TypeError, ValueError, NameError) as exc:
@@ -158,7 +158,7 @@ def _union(arguments: tuple[Any, ...]) -> Any:
 
 
 def _of_class(kind: Any, fields: list[Field]) -> StandIn:
-    """Return the stand-in of an attrs class, a dataclass or a TypedDict. Its fields may have the same type."""
+    """Return the stand-in of an attrs class, a dataclass or a TypedDict. The class may contain itself."""
     cls = get_origin(kind) or kind
     known = len(_CLASSES)
     made = _CLASSES[kind] = _made(kind, lambda value: value)
@@ -170,7 +170,7 @@ def _of_class(kind: Any, fields: list[Field]) -> StandIn:
         members = TypedDict(cls.__name__, marked)  # type: ignore[misc]
         msgspec.json.Decoder(members)
     except (TypeError, ValueError, Unservable) as exc:
-        # Classes within this one may refer to it, and go with it.
+        # Classes within this one may refer to it, so their stand-ins are removed, too.
         for added in [*_CLASSES][known:]:
             del _CLASSES[added]
         raise Unservable(str(exc)) from exc
@@ -183,7 +183,7 @@ def _of_class(kind: Any, fields: list[Field]) -> StandIn:
         try:
             return cls(**{parameters[name]: item for name, item in found.items()})
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError) as exc:
-            # A validator, or `__post_init__`, refuses the value or did not expect it.
+            # A validator or `__post_init__` refuses the value, or fails on it.
             raise ValidationError([("$", words_of(exc))]) from None
 
     made.convert = convert
@@ -203,7 +203,7 @@ def _codec(read: Callable[[Any, str, Faults], Any], cls: type) -> Convert:
 
 
 def _of_choices(of: Any, choices: tuple[Any, ...]) -> StandIn:
-    """Return the stand-in of an enum, or of a Literal with members of enums: JSON has the values of the members."""
+    """Return the stand-in of an enum, or of a Literal with enum members. JSON has the values of the members."""
     values = [each.value if isinstance(each, enum.Enum) else each for each in choices]
 
     def convert(value: Any) -> Any:
@@ -243,7 +243,7 @@ _OWN: dict[Any, tuple[Convert, dict[str, Any]]] = {
     decimal.Decimal: (_decimal, {"type": ["string", "number"], "description": "A decimal number."}),
     datetime.timedelta: (_seconds, {"type": "number", "description": "Seconds."}),
 }
-"""Types that are read here, with their schemas. The classes of the protocol are read as the built-in routes do."""
+"""Types with their own converter and schema. Classes of the protocol are read as by the built-in routes."""
 
 
 def _decode_hook(kind: Any, value: Any) -> Any:
@@ -258,9 +258,9 @@ def _decode_hook(kind: Any, value: Any) -> Any:
 
 
 def is_pydantics(annotation: Any) -> bool:
-    """Tell whether pydantic is to convert this type: a model of its own, or constraints written for it.
+    """Return whether pydantic must convert this type: one of its models, or a type with its constraints.
 
-    Raises Unservable for constraints of `annotated_types` if pydantic, which knows them, is not imported.
+    Raises Unservable for constraints of pydantic or `annotated_types` if pydantic is not imported.
     """
     if get_origin(annotation) is Annotated:
         for constraint in get_args(annotation)[1:]:

@@ -1,7 +1,7 @@
-"""Code written for FastAPI: parameters that only FastAPI fills are refused, responses and errors are translated.
+"""Serves code written for FastAPI: refuses parameters that only FastAPI fills, translates responses and errors.
 
-A parameter that was ignored would be a security hole: `Depends` may be the guard of a route. Neither FastAPI nor
-Starlette needs to be installed: their classes are recognised by the name of their package.
+Ignoring such a parameter would be a security hole, because `Depends` may protect a route. Neither FastAPI nor
+Starlette needs to be installed, because their classes are recognised by the name of their package.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PACKAGES = ("fastapi", "starlette")
 FIELD = "pydantic.fields.FieldInfo"
 
 NAMED = re.compile(r"\b(?:Depends|Security)\s*\(")
-"""Calls in an annotation that is a text, also where its names cannot be resolved."""
+"""Finds calls in an annotation that is text, even if its names cannot be resolved."""
 
 GUARD = (
     "call the function in the body; guards are AgentApp(authenticate=...) for agents and tasks, and "
@@ -70,7 +70,7 @@ OPTIONS: Mapping[str, str] = {
     "response_class": "return a quart.Response",
     "status_code": "return (body, status)",
     **{
-        f"response_model_{part}": "return no more than is to be sent"
+        f"response_model_{part}": "return only what should be sent"
         for part in ("include", "exclude", "exclude_unset", "exclude_defaults", "exclude_none", "by_alias")
     },
     **dict.fromkeys(
@@ -107,9 +107,9 @@ STREAMED: Mapping[str, str] = {
 
 
 def from_fastapi(value: Any) -> Any:
-    """Return a response of FastAPI or Starlette as one of Quart, and any other value as it is.
+    """Convert a response of FastAPI or Starlette into one of Quart. Return any other value unchanged.
 
-    Raises ItemError, which says what to use instead, for a response that has no body yet.
+    Raises ItemError, which says what to use instead, for a response whose body is not in memory, such as a stream.
     """
     kinds = {base.__name__ for base in inspect.getmro(type(value)) if _is_fastapi(base)}
     if "Response" not in kinds:
@@ -134,17 +134,17 @@ def problem_of_fastapi(error: BaseException) -> Response | None:
     raised: Any = error
     title = PHRASES.get(raised.status_code, "Error")
     code = title.lower().replace(" ", "_")
-    # The detail of FastAPI's may be any JSON.
+    # In FastAPI the detail may be any JSON value.
     response = problem(raised.status_code, code, title, "", extra={"detail": raised.detail})
     response.headers.update(raised.headers or {})
     return response
 
 
 def refuse_fastapi(fn: Any, name: str, *, hook: bool = False) -> None:
-    """Raise ConfigurationError if FastAPI would have filled a parameter of a function, or of one that it wraps.
+    """Raise ConfigurationError if only FastAPI can fill a parameter of a function, or of a function that it wraps.
 
-    The error names the function, the parameter, and what to use instead. `hook`: the function is given the app, and
-    may still annotate it as a FastAPI.
+    The error names the function, the parameter, and what to use instead. `hook`: the function gets the app, so a
+    parameter that is annotated as FastAPI is accepted.
     """
     allowed = ("FastAPI", "Starlette") if hook else ()
     for layer in _layers(fn):
@@ -175,7 +175,7 @@ def refuse_others(options: Mapping[str, Any], name: str) -> None:
 
 
 def _layers(fn: Any) -> Iterator[Any]:
-    """Yield the function and those that it wraps: a decorator hides parameters, and calls without them."""
+    """Yield the function and those that it wraps. A decorator hides their parameters and does not fill them."""
     seen: set[int] = set()
     pending = [fn]
     while pending:
@@ -218,7 +218,7 @@ def _of_parameters(fn: Any) -> Iterator[tuple[str, str]]:
 
 
 def _class_of(value: Any) -> str | None:
-    """Return the name of the class or function of FastAPI that a value is, is an instance of, or derives from."""
+    """Return the name of FastAPI's class or function if the value is one, or an instance or subclass of one."""
     if inspect.isroutine(value):
         kinds: tuple[Any, ...] = (value,)
     else:
@@ -231,7 +231,7 @@ def _is_fastapi(kind: Any) -> bool:
 
 
 def _classes(annotation: Any, names: Mapping[str, Any], seen: set[Any]) -> Iterator[str]:
-    """Yield the names of FastAPI's classes in an annotation, also in its texts and in the fields of models."""
+    """Yield the names of FastAPI's classes in an annotation, also in text and in the fields of models."""
     if isinstance(annotation, ForwardRef):
         annotation = annotation.__forward_arg__
     if isinstance(annotation, str):
@@ -245,7 +245,7 @@ def _classes(annotation: Any, names: Mapping[str, Any], seen: set[Any]) -> Itera
         yield from filter(None, map(_class_of, marks))
         yield from _classes(inner, names, seen)
     elif isinstance(annotation, list) or get_args(annotation):
-        # The parameters of a Callable are a list; a Literal has values, and no types.
+        # The parameters of a Callable are a list. A Literal is skipped, because its members are not types.
         members = annotation if isinstance(annotation, list) else get_args(annotation)
         for member in members if get_origin(annotation) is not Literal else ():
             yield from _classes(member, names, seen)
@@ -257,7 +257,7 @@ def _classes(annotation: Any, names: Mapping[str, Any], seen: set[Any]) -> Itera
 
 
 def _classes_in_text(text: str, names: Mapping[str, Any], seen: set[Any]) -> Iterator[str]:
-    """As `_classes`. The names in a text are looked up one by one, so that an unknown one hides nothing."""
+    """As `_classes`, for text. Names are looked up one by one, so that an unknown name does not hide the others."""
     if marked := NAMED.search(text):
         yield marked[0].rstrip("( \t")
     try:

@@ -1,4 +1,4 @@
-"""Faults in plain words: msgspec's error messages with the exact place and the values that are allowed."""
+"""Turns msgspec's errors into messages for clients, with the exact place and the permitted values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .annotations import alternatives
 __all__ = ["Nested", "choices_of", "faults_of", "one_of", "text_of", "words_of"]
 
 MAX_ECHO = 200
-"""Characters of a message: it may have words of the client, or come from a user's own validator."""
+"""Limit of characters of a message, which may contain input of the client or come from a user's validator."""
 
 MAX_CHOICES = 20
 
@@ -39,7 +39,7 @@ _TYPES = {
     "datetime": "a date and time (ISO 8601)",
     "duration": 'a duration such as "PT5S" (ISO 8601)',
 }
-"""The types of msgspec's messages."""
+"""How the types in msgspec's messages are shown to clients."""
 
 _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"Expected `array` of length (\d+), got (\d+)", r"must have \1 items, not \2"),
@@ -55,11 +55,11 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"Expected `(.*?)`, got `(.*)`", r"must be `\1`, not `\2`"),
     (r"Expected (.*)", r"must be \1"),
 )
-"""msgspec's messages and those of this package. A type in backticks becomes its words in `_TYPES`."""
+"""Patterns of msgspec's messages, and what replaces them. A type in backticks is shown as in `_TYPES`."""
 
 
 class Nested(ValueError):
-    """Faults within a value that a hook converted. msgspec adds to a ValueError where the value stands."""
+    """Faults within a value that a hook converted. It is a ValueError, since msgspec adds the place to one."""
 
     def __init__(self, errors: list[tuple[str, str]]) -> None:
         super().__init__(errors)
@@ -71,7 +71,7 @@ def faults_of(
 ) -> list[tuple[str, str]]:
     """Return path and message of the fault that stopped `msgspec.convert(value, kind, dec_hook=hook)`.
 
-    There is one, except within a value that a hook converted: of that, all faults that the hook found.
+    The list has one fault, or all faults that a hook found within a value that it converted.
     """
     found = _ERROR.fullmatch(str(error))
     assert found is not None  # noqa: S101  every part of the pattern may be empty
@@ -96,13 +96,13 @@ def one_of(choices: list[Any]) -> str:
 
 
 def text_of(choice: Any) -> str:
-    """Return a choice as clients write it."""
+    """Return a permitted value as clients write it."""
     return str(choice).lower() if isinstance(choice, bool) or choice is None else str(choice)
 
 
 def words_of(error: Exception) -> str:
-    """Return what a user's validator says to clients, or that the value is not valid."""
-    # attrs' own validators add objects to the message, and a TypeError is not written for clients.
+    """Return the message of a user's validator if it is meant for clients; otherwise "is not valid"."""
+    # Validators of attrs have objects in their arguments, and the text of a TypeError is not meant for clients.
     public = type(error) is ValueError and len(error.args) == 1 and isinstance(error.args[0], str)
     return str(error)[:MAX_ECHO] if public else "is not valid"
 
@@ -131,12 +131,12 @@ def choices_of(kind: Any) -> list[Any]:
     return found
 
 
-# msgspec names a value of a dict by `[...]`. Which one it was is found by following the path through the value and
-# its type, and converting the values of that dict one by one until one fails.
+# msgspec writes `[...]` for a value of a dict, without its key. To find the key, the path is followed through the
+# value and its type, and the values of that dict are converted one by one until one fails.
 
 
 def _placed(path: str, value: Any, kind: Any, hook: Callable[[Any, Any], Any]) -> tuple[str, Any]:
-    """Return the path with the keys of dicts in it, and the type there; `Any` if it cannot be found."""
+    """Return the path with the keys of dicts, and the type at that place; `Any` if the type cannot be found."""
     exact = "$"
     for name, place in _STEP.findall(path):
         if place == "..." and isinstance(value, dict):
@@ -165,7 +165,7 @@ def _converts(value: Any, kind: Any, hook: Callable[[Any, Any], Any]) -> bool:
 
 
 def _item_type(kind: Any, place: int) -> Any:
-    """Return the type of a list's items, or at this place of a tuple, or (`place` 1) of a dict's values."""
+    """Return the type of a list's items, of a tuple's item at `place`, or of a dict's values (`place` 1)."""
     for member in alternatives(kind)[0]:
         arguments = get_args(member)
         origin = get_origin(member)

@@ -1,7 +1,7 @@
-"""The stream of an endpoint: a user's generator as Server-Sent Events.
+"""Sends the items of a user's generator as Server-Sent Events.
 
 One task drives the generator and closes it; a synchronous generator is driven in one thread. The request's own
-task writes the items to the client. A buffer of one write is between the two: the slower one holds back the other.
+task writes the items to the client. A bounded buffer is between them, so a slow client pauses the generator.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ logger = logging.getLogger("trio_agentapp.endpoints")
 Items = AsyncGenerator[Any, Any] | Generator[Any, Any, Any]
 
 TURN = 0.01
-"""Seconds for which a generator that does not await may keep the event loop. Its items become one write."""
+"""Seconds for which a generator that does not await may run before other tasks. Its items become one write."""
 
 BUFFER = BATCH_WEIGHT
-"""Bytes that wait for the socket before the generator is held back; the last item may exceed it."""
+"""Number of unsent bytes at which the generator is suspended. The last item may exceed it."""
 
 
 class GeneratorBody(StreamBody):
@@ -67,13 +67,13 @@ class GeneratorBody(StreamBody):
         self._turn_began = 0.0
         self._filled = trio.Event()
         self._room = trio.Event()
-        # Shielded, so that nothing but `_close` ends the generator.
+        # Shielded, so that only `_close` ends the generator.
         self._driving = trio.CancelScope(shield=True)
         self._cleanup = trio.CancelScope()
         self._beating = trio.CancelScope()
         self._nursery: Any = None
 
-    # The request's task.
+    # In the task of the request.
 
     async def __aenter__(self) -> GeneratorBody:
         self._nursery = trio.open_nursery()
@@ -85,7 +85,7 @@ class GeneratorBody(StreamBody):
 
     async def __aexit__(self, *_: object) -> None:
         self._close("the client has left")
-        # The exception is not passed on: the nursery would be cancelled, and it has to wait for the cleanup.
+        # The exception is not given to the nursery, which would cancel its tasks instead of awaiting the cleanup.
         await self._nursery.__aexit__(None, None, None)
 
     def __aiter__(self) -> GeneratorBody:
@@ -93,7 +93,7 @@ class GeneratorBody(StreamBody):
 
     async def __anext__(self) -> bytes:
         if not self._begun:
-            # An empty write sends the headers; the first item may take long.
+            # An empty write sends the headers at once, because the first item may take long.
             self._begun = True
             return b""
         while not self._buffer:
@@ -118,17 +118,17 @@ class GeneratorBody(StreamBody):
         self._close("the server is shutting down")
 
     async def _beat(self) -> None:
-        """Send a comment after `QUIET` seconds without a write: one timer for a silence, not one for each item."""
+        """Send a comment after `QUIET` seconds without a write. The timer is not restarted at each item."""
         with self._beating:
             while True:
                 await trio.sleep_until(self._written_at + QUIET)
                 if trio.current_time() >= self._written_at + QUIET:
                     self._nudged = True
                     self._filled.set()
-                    # If the socket is full, the comment waits, and the client is not waiting for one.
+                    # The comment may wait for a full socket. A client that has data to read needs no second one.
                     self._written_at = trio.current_time()
 
-    # The generator's task.
+    # In the task of the generator.
 
     def _close(self, reason: str) -> None:
         if not self._driving.cancel_called:
@@ -178,7 +178,7 @@ class GeneratorBody(StreamBody):
     async def _drive_here(self, items: AsyncGenerator[Any, Any]) -> None:
         raised: Exception | None = None
         try:
-            # If it is closed before its first step, it is not started: it would run up to its first await.
+            # A generator that is closed before its first step is not started. It would run up to its first await.
             await trio.lowlevel.checkpoint_if_cancelled()
             while True:
                 step: Awaitable[Any] = anext(items) if raised is None else items.athrow(raised)
@@ -186,7 +186,8 @@ class GeneratorBody(StreamBody):
                     item = await interruptible(step, self._begin_cleanup)
                 except StopAsyncIteration:
                     return
-                # Thrown in outside of the `except` below: it must not be the context of what the generator raises.
+                # An error of `_send` is thrown into the generator in the next step, outside of the `except` below.
+                # Otherwise Python would set it as the context of what the generator raises.
                 raised = None
                 try:
                     await self._send(item)
@@ -197,14 +198,17 @@ class GeneratorBody(StreamBody):
             await items.aclose()
 
     def _begin_cleanup(self) -> bool:
-        """Tell whether this cancellation is the one that closes the generator; if so, shield its cleanup."""
+        """Return whether this cancellation closes the generator. If so, shield the generator's cleanup."""
         if self._cleanup.shield or not self._driving.cancel_called:
             return False
         self._cleanup.shield = True
         return True
 
     async def _send(self, item: object) -> None:
-        """Put an item into the buffer. Raises ItemError for what has no JSON, and Cancelled after the end."""
+        """Put an item into the buffer, and wait while it is full.
+
+        Raises ItemError if the item cannot be written as JSON, and Cancelled after the stream was closed.
+        """
         self._add(to_json(item))
         if len(self._buffer) >= BUFFER:
             self._room = trio.Event()
@@ -227,7 +231,7 @@ SHUTDOWN = orjson.dumps(
 
 
 def _failure_of(error: BaseException, *, debug: bool) -> bytes:
-    """Return the last event of a stream that failed. An internal error has its text only with `debug`."""
+    """Return the last event of a failed stream. The text of an internal error is included only with `debug`."""
     error = unwrapped(error)
     public = isinstance(error, RequestError)
     return orjson.dumps(
@@ -240,6 +244,6 @@ def _failure_of(error: BaseException, *, debug: bool) -> bytes:
 
 
 def _public_type(error: BaseException) -> str:
-    """Return the name of the first class in the error's MRO that is not one of this package."""
+    """Return the name of the first class in the error's MRO that is not defined in this package."""
     ours = AgentAppError.__module__.partition(".")[0]
     return next(cls.__name__ for cls in type(error).__mro__ if cls.__module__.partition(".")[0] != ours)

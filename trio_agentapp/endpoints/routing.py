@@ -39,14 +39,14 @@ NAMED = re.compile(r"<(?:[^<>:]+:)?(\w+)>")
 
 
 class _JSON(DefaultJSONProvider):
-    """Quart's own JSON. Objects that it does not know become what they are in the responses of endpoints."""
+    """Quart's JSON provider. Objects that it does not know are written as in the responses of endpoints."""
 
     @staticmethod
     def default(o: Any) -> Any:
         try:
             return DefaultJSONProvider.default(o)
         except TypeError:
-            # Not orjson: it reads integers beyond 64 bits as floats.
+            # orjson is not used, because it reads integers beyond 64 bits as floats.
             return json.loads(to_json(o))
 
 
@@ -61,7 +61,7 @@ class RoutingApp(QuartTrio):
     def endpoint(  # type: ignore[override]  # Flask's of this name has no use here
         self, path: str, methods: Sequence[str] = ("POST",), **others: Any
     ) -> Callable[[F], F]:
-        """Serve the decorated function: a function or coroutine as JSON, a generator as Server-Sent Events.
+        """Serve the decorated function: its result as JSON, or the items of a generator as Server-Sent Events.
 
         Its parameters are filled from the request: scalars from path and query string, models, dicts and lists of
         them from the JSON body, `AgentRequest` and `quart.Request`.
@@ -109,7 +109,7 @@ class RoutingApp(QuartTrio):
         refuse_fastapi_options(options, f"route {rule}")
         if view_func is not None:
             refuse_fastapi(view_func, f"route {rule}")
-            # The views of this package wrap functions that have been checked.
+            # The package's own views wrap functions that were checked before.
             if not hasattr(view_func, "described"):
                 warn_of_cancelled_error(view_func, f"route {rule}")
         if view_func is not None and not options.get("websocket"):
@@ -122,7 +122,7 @@ class RoutingApp(QuartTrio):
             )
             name = endpoint or str(getattr(view_func, "__name__", ""))
             if wrapped is not view_func and self.view_functions.get(name) is view_func:
-                # The first route of this function needed no arguments.
+                # An earlier route of this function needed no arguments. Replace its view.
                 self.view_functions[name] = wrapped
             view_func = wrapped
         super().add_url_rule(path, endpoint, view_func, provide_automatic_options, **options)
@@ -140,7 +140,7 @@ class RoutingApp(QuartTrio):
         super().register_blueprint(blueprint, **options)
 
     def hooks(self) -> Iterator[Callable[..., Any]]:
-        """Yield the user's functions around requests, WebSockets and serving, also those of blueprints."""
+        """Yield the user's hooks of requests, WebSockets and serving, also those of blueprints."""
         for by_blueprint in (
             self.before_request_funcs,
             self.before_websocket_funcs,
@@ -166,7 +166,7 @@ class RoutingApp(QuartTrio):
         return logging.getLogger(self.name)
 
     def log_exception(self, exception_info: Any) -> None:
-        """Log as Quart does, with the path quoted: a line end in it could forge a line of the log."""
+        """Log as Quart does, with the path quoted, because a line break in it could forge a log line."""
         if has_request_context():
             self.logger.error("%s %r failed", request.method, request.path, exc_info=exception_info)
         elif has_websocket_context():
@@ -186,7 +186,7 @@ class RoutingApp(QuartTrio):
     async def make_response(self, result: Any) -> ResponseTypes:
         """Make a response as Quart does. Models become JSON, and responses of FastAPI are translated.
 
-        Raises ItemError, naming the view, for what cannot be a response.
+        Raises ItemError, naming the view, if the result cannot be a response.
         """
         value, *rest = result if isinstance(result, tuple) and len(result) in (2, 3) else (result,)
         if value is None or _is_strange(value):
@@ -204,7 +204,7 @@ class RoutingApp(QuartTrio):
 
 
 def _is_strange(value: Any) -> bool:
-    """Tell whether Quart would refuse a response of this type."""
+    """Return whether Quart would refuse a response of this type."""
     known = (Response, WerkzeugResponse, HTTPException, str, bytes, bytearray, list, dict, tuple)
     return value is not None and not isinstance(value, known) and not isgenerator(value) and not isasyncgen(value)
 

@@ -1,4 +1,4 @@
-"""Reading query parameters and parts of a path: texts that become scalars, or lists of scalars."""
+"""Converts the texts of query and path parameters to scalars, or to lists of scalars."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .faults import choices_of, text_of
 __all__ = ["Read", "reader_of"]
 
 Read = Callable[[list[str]], Any]
-"""Makes a value of the texts of one parameter, or raises ValidationError with paths that begin with `$`."""
+"""Converts the texts of one parameter, or raises ValidationError with paths that begin with `$`."""
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,4000}")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
@@ -52,15 +52,15 @@ _READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     datetime.time: (datetime.time.fromisoformat, "must be a time (ISO 8601)"),
     datetime.datetime: (datetime.datetime.fromisoformat, "must be a date and time (ISO 8601)"),
 }
-"""Types whose texts are read here and not by msgspec, which takes `nan` for a number and rounds `1e30` to an int,
-and does not take what HTML forms send: `on` for a checkbox, `03:04` for a time."""
+"""Types whose texts are converted here and not by msgspec. msgspec accepts `nan` as a number, rounds `1e30` to an
+int, and refuses what HTML forms send: `on` for a checkbox, `03:04` for a time."""
 
 
 def reader_of(annotation: Any) -> tuple[Read, bool] | None:
-    """Return what reads the texts of a parameter, and whether it may be given several times.
+    """Return the converter of a parameter's texts, and whether the parameter may be given several times.
 
-    None if the type is neither a scalar nor a list, tuple or set of scalars. `X | None` is read as `X`, because no
-    text stands for None. Raises Unservable as `converter_of` does.
+    Returns None if the type is neither a scalar nor a list, tuple or set of scalars. `X | None` is read as `X`,
+    because no text means None. Raises Unservable as `converter_of` does.
     """
     members, _ = alternatives(annotation)
     many = len(members) == 1 and _is_collection(members[0])
@@ -92,7 +92,7 @@ def _is_scalar(kind: Any) -> bool:
 
 
 def _value_of(text: str, members: list[Any]) -> Any:
-    """Return the value of the first member that can be read, or the text if msgspec is to judge it."""
+    """Return the value of the first type that accepts the text, or the text itself, for msgspec to convert."""
     refusals = []
     for member in map(plain, members):
         if member is str:

@@ -1,6 +1,7 @@
-"""Views: a user's function as a route.
+"""Makes a view of a user's function.
 
-A function or coroutine is answered with JSON, a generator with Server-Sent Events. Synchronous ones run in threads.
+The result of a function or coroutine is sent as JSON, a generator as Server-Sent Events. Synchronous functions run
+in threads.
 """
 
 from __future__ import annotations
@@ -28,26 +29,26 @@ from .generators import GeneratorBody, Items
 __all__ = ["MAX_ENDPOINT_THREADS", "MAX_STREAM_THREADS", "Endpoints", "View"]
 
 MAX_ENDPOINT_THREADS = 200
-"""Synchronous functions of endpoints and routes that run at once; more wait. Trio's own 40 are for other work."""
+"""Limit of synchronous functions that run at once; further ones wait. Trio's default 40 threads are not used."""
 
 MAX_STREAM_THREADS = 200
-"""Synchronous generators that run at once. Their limit is apart from the other: they may wait for slow readers."""
+"""Limit of synchronous generators that run at once. It is separate, because they may wait for slow clients."""
 
 NO_ARGUMENTS = Arguments(())
 
 
 @attrs.frozen(kw_only=True)
 class View:
-    """A user's route, for its description in the OpenAPI document."""
+    """What the OpenAPI document needs to describe a user's route."""
 
     fn: Callable[..., Any]
     arguments: Mapping[frozenset[str], Arguments]
-    """By the names in the path of a route: one function may have several routes."""
+    """The arguments of each route of the function, by the names in the route's path."""
     returns: Any = Any
     endpoint: bool = False
-    """Made by `@app.endpoint`, so that the response is JSON or events."""
+    """Whether `@app.endpoint` made it. Then the response is JSON or an event stream."""
     streams: bool = False
-    """The function is a generator, so that the response is events."""
+    """Whether the function is a generator. Then the response is an event stream."""
 
 
 class Endpoints:
@@ -59,10 +60,10 @@ class Endpoints:
         self._threads = trio.CapacityLimiter(MAX_ENDPOINT_THREADS)
         self._stream_threads = trio.CapacityLimiter(MAX_STREAM_THREADS)
         self._natives: dict[int, _Native] = {}
-        """By the id of the function, which each value keeps alive."""
+        """By the id of the function. The value keeps the function alive, so the id stays valid."""
 
     def endpoint(self, fn: Callable[..., Any], *, path: Iterable[str], methods: Iterable[str]) -> Any:
-        """Return the view of `@app.endpoint`; `path` are the names in the route's path.
+        """Return the view of `@app.endpoint`. `path` has the names in the route's path.
 
         Raises ConfigurationError, naming function and parameter, if no request can fill a parameter.
         """
@@ -88,10 +89,10 @@ class Endpoints:
     def native(
         self, fn: Callable[..., Any], *, path: Iterable[str], braced: Iterable[str], methods: Iterable[str]
     ) -> Any:
-        """Return a view of Quart's as it is, or with arguments if it has parameters that are not in its path.
+        """Return the function of a route unchanged, or a view if it has parameters that are not in the path.
 
-        `braced` are the names in the path that were written `{name}`, and follow their annotation as in FastAPI. A
-        function with several routes is one view, which tells them apart by the names in their paths.
+        `braced` has the names in the path that were written `{name}`. They are converted by their annotation, as in
+        FastAPI. A function with several routes gets one view, which finds the route by the names in its path.
 
         Raises ConfigurationError as `endpoint` does.
         """
@@ -135,7 +136,7 @@ class Endpoints:
 
 
 class _Native:
-    """The view of all routes of one function."""
+    """The view of all routes of one function of the user."""
 
     def __init__(self, fn: Callable[..., Any], call: Callable[..., Awaitable[Any]]) -> None:
         self._fn = fn
@@ -143,7 +144,7 @@ class _Native:
         kind = kind_of(fn)
 
         async def view(**values: Any) -> Any:
-            # A route that was added before the first one with arguments is not among them.
+            # A route that was added before the first one with arguments is not in the mapping.
             arguments = self._arguments.get(frozenset(values), NO_ARGUMENTS)
             bound = await arguments.bind(_request(), values)
             result = await call(fn, kind, bound)
@@ -163,7 +164,7 @@ class _Native:
 
 
 def _parameters(fn: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations of a view's own parameters: those of a function that it wraps are its decorator's."""
+    """Return the annotations of a function's own parameters. A wrapped function's are filled by the decorator."""
     try:
         signature = inspect.signature(fn, follow_wrapped=False)
     except (TypeError, ValueError):
@@ -181,7 +182,7 @@ async def _each(items: AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
 
 
 def _empty_stream() -> Response:
-    """Answer HEAD without the generator, whose items nobody would read."""
+    """Return the response to HEAD. The generator is not run, because its items would not be sent."""
     return Response(b"", content_type="text/event-stream; charset=utf-8")
 
 
@@ -190,7 +191,7 @@ def _name_of(fn: Callable[..., Any]) -> str:
 
 
 def _labelled(view: Any, fn: Callable[..., Any], described: View) -> Any:
-    """Return the view with the function's name, by which `url_for` finds it."""
+    """Give the view the function's name, by which `url_for` finds it, and return it."""
     view.__name__ = getattr(fn, "__name__", None) or type(fn).__name__
     view.__doc__ = inspect.getdoc(fn)
     view.described = described

@@ -1,7 +1,7 @@
-"""Handlers written for asyncio and for agent frameworks, run beside Trio on an asyncio loop of their own.
+"""Runs handlers written for asyncio and for agent frameworks, on an asyncio loop in its own thread.
 
-`framework="langgraph"` and the like name an adapter. Its module is imported when it is asked for, and needs the
-framework to be installed.
+A `framework=` argument such as `"langgraph"` selects an adapter. The adapter's module is imported on first use, and
+needs the framework to be installed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _ADAPTERS = {
     "agno": ("agno", "AgnoAdapter", "agno"),
     "openai-agents": ("openai_agents", "OpenAIAgentsAdapter", "openai-agents"),
 }
-"""For each framework: the module here, the class in it, and the extra that installs it."""
+"""For each framework: the module of its adapter, the class of the adapter, and the extra that installs it."""
 
 _SECOND_VERSIONS = {"agentscope": ("agentscope2", "AgentScope2Adapter", "agentscope2")}
-"""The same for version 2 of a package that has changed its interface. Version 1 is the one above."""
+"""The adapters for version 2 of a package whose interface has changed. `_ADAPTERS` has the one for version 1."""
 
 AGENT_PACKAGES = {
     "agentscope": "agentscope",
@@ -36,10 +36,10 @@ AGENT_PACKAGES = {
     "agno": "agno",
     "agents.agent": "openai-agents",
 }
-"""For each package or module with classes of agents: the framework that runs them."""
+"""The framework that runs an agent, by the package or module in which the class of the agent is defined."""
 
 FRAMEWORKS = ("text", *_ADAPTERS)
-"""What `framework=` may be. "text" is a Trio handler."""
+"""The permitted values of `framework=`. "text" means a Trio handler without a framework."""
 
 
 def adapter_of(framework: str, type_converters: TypeConverters | None = None) -> FrameworkAdapter:
@@ -79,7 +79,7 @@ def framework_of(agent: object) -> str | None:
 
 
 def _major_version(package: str) -> int | None:
-    from importlib import metadata  # 25 ms, which an app without such a framework does not need
+    from importlib import metadata  # takes 25 ms, which an app without such a framework saves
 
     try:
         return int(metadata.version(package).partition(".")[0])

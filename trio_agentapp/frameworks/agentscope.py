@@ -98,7 +98,7 @@ def _block_of(part: Content) -> dict[str, Any]:
 
 
 class _Reader(ItemReader):
-    """Splits each Msg, whose blocks grow from one time to the next, into messages of one kind each."""
+    """Splits each Msg into messages of one kind each. A Msg is yielded again each time it has grown."""
 
     def __init__(self, converters: TypeConverters) -> None:
         self._converters = converters
@@ -108,7 +108,7 @@ class _Reader(ItemReader):
     def read(self, item: Any) -> Iterable[object]:
         last = True
         if isinstance(item, tuple):
-            # With `yield_speech=True` a third part, which is the sound of the text.
+            # With `yield_speech=True` the tuple has a third part: the speech audio of the text.
             item, last, *speech = item
             yield from self._read_msg(item, bool(last))
             if last and speech and speech[0]:
@@ -131,7 +131,7 @@ class _Reader(ItemReader):
             key = f"{msg.id}-{number}" if number else msg.id
             if key in self._complete:
                 continue
-            # A block is complete when another has begun behind it.
+            # A block is complete when the next block has begun.
             whole = last or number < len(blocks) - 1
             yield from self._convert(block, msg, key, whole)
             if whole:

@@ -38,15 +38,15 @@ OUTPUTS = frozenset(OUTPUT_OF.values())
 SILENT = frozenset(
     {
         *("REPLY_START", "MODEL_CALL_START", "TEXT_BLOCK_START", "THINKING_BLOCK_START"),
-        # For the model: the time, tasks, results of background tools.
+        # Meant for the model only: the time, tasks, results of background tools.
         "HINT_BLOCK",
-        # REPLY_END has the reason, and the text before it says so.
+        # Not needed: REPLY_END has the reason, and the text before it states it too.
         "EXCEED_MAX_ITERS",
-        # What the user has sent.
+        # Input of the user, which the client has sent itself.
         *("USER_CONFIRM_RESULT", "USER_INTERRUPT", "EXTERNAL_EXECUTION_RESULT"),
     }
 )
-"""Events of which nothing is sent."""
+"""Types of events that are not sent to the client."""
 
 
 class AgentScope2Adapter(FrameworkAdapter):
@@ -60,7 +60,10 @@ class AgentScope2Adapter(FrameworkAdapter):
     stops_in_stream = True
 
     def messages(self, messages: Sequence[Message]) -> list[Msg]:
-        """One assistant message has the reasoning, text, tool calls and results of a turn, as in `agent.state`."""
+        """Convert the messages of a request.
+
+        One assistant message has the reasoning, text, tool calls and results of a turn, as in `agent.state`.
+        """
         made: list[Msg] = []
         for message in messages:
             if (converter := self.type_converters.get(message.type)) is not None:
@@ -145,7 +148,7 @@ class _Call:
     name: str | None
     text: str = ""
     blocks: list[dict[str, Any]] = attrs.Factory(list)
-    """The data of a result, and the text before it."""
+    """The data of a result, and the text that came before the data."""
 
     def take_text(self) -> None:
         if self.text:
@@ -162,7 +165,7 @@ class _Call:
 
 @attrs.define
 class _Data:
-    """What a data block has streamed so far. Each delta is encoded in base64 by itself."""
+    """The data that a block has streamed so far. Each delta is a complete base64 text."""
 
     media_type: str
     name: str | None
@@ -171,7 +174,7 @@ class _Data:
 
 
 class _Reader(ItemReader):
-    """Joins the events of each block. Those of parallel tool calls may alternate."""
+    """Joins the events of each block. Events of tool calls that run in parallel may alternate."""
 
     def __init__(self, converters: TypeConverters) -> None:
         self._converters = converters
@@ -194,7 +197,7 @@ class _Reader(ItemReader):
         return made
 
     def end(self) -> Iterable[object]:
-        """Tool calls whose model was interrupted."""
+        """Complete the tool calls that were still open when the model was interrupted."""
         for id in [*self._calls]:
             yield self._call(id, {})
 
@@ -273,7 +276,7 @@ class _Reader(ItemReader):
         return call_message(id, call.name, call.text, metadata)
 
     def _of_result(self, event: Any, metadata: dict[str, Any]) -> Iterator[object]:
-        # A result that arrives in a later run has had its start in an earlier one.
+        # The start of this result may have been streamed in an earlier run.
         result = self._results.setdefault(event.tool_call_id, _Call(None))
         if event.type == "TOOL_RESULT_TEXT_DELTA":
             result.text += event.delta
@@ -286,7 +289,10 @@ class _Reader(ItemReader):
             yield output_message(event.tool_call_id, result.name, result.output, metadata)
 
     def _msg(self, msg: Any) -> Iterator[object]:
-        """A Msg of `await agent.reply(...)`. After the events of its reply only its structured output is new."""
+        """Translate a Msg that `await agent.reply(...)` returned.
+
+        If the events of that reply were streamed, only its structured output is new.
+        """
         if msg.id not in self._names:
             for block in msg.content:
                 yield from self._block(block, {"original_id": msg.id, "original_name": msg.name})

@@ -43,19 +43,19 @@ class StateCopy(AgentCopy):
         if state:
             own.state = AgentState.model_validate(state)
         else:
-            # Offloaded results are filed under the id.
+            # The offloader stores results under the session id, so each session needs an id of its own.
             own.state = agent.state.model_copy(update={"session_id": uuid.uuid4().hex}, deep=True)
         own._engine = PermissionEngine(own.state.permission_context)
         own.toolkit = _copy_of_toolkit(agent.toolkit)
         own._compression_tool = copy.copy(agent._compression_tool)
         own._compression_tool._func = own._compress_context_tool
-        # A stop ends `stream`, which may reply several times.
+        # `stream` may call `reply_stream` several times. A stop must end all of it, so it is raised.
         own.react_config = agent.react_config.model_copy(update={"interruption_raise_cancelled_error": True})
         self._partial = ""
         """The text of a model call that has not ended."""
 
     async def stream(self, messages: list[Msg]) -> AsyncIterator[Any]:
-        """Tool calls that wait for the user get what the messages say about them, or are interrupted."""
+        """Run the agent. Tool calls that wait for the user are answered from `messages`, or are interrupted."""
         own = self._agent
         waiting = {call.id: call for call in own.state.get_awaiting_tool_calls(own.name)}
         if waiting:
@@ -65,7 +65,7 @@ class StateCopy(AgentCopy):
                     yield item
             if answers:
                 return
-        # An agent takes text and data only. What else there is of a conversation belongs into its state.
+        # Agentscope accepts only text and data as input. Earlier messages of other kinds go into the agent's state.
         known = max((place for place, msg in enumerate(messages, 1) if not _is_input(msg)), default=0)
         own.state.context.extend(messages[:known])
         async for item in self._reply(messages[known:] or None):
@@ -77,7 +77,7 @@ class StateCopy(AgentCopy):
                 if event.type == "TEXT_BLOCK_DELTA":
                     self._partial += event.delta
                 elif event.type == "MODEL_CALL_END":
-                    self._partial = ""  # the agent keeps it from here
+                    self._partial = ""  # the agent's own state has the text now
                 yield event
 
     async def state(self) -> Any:
@@ -103,7 +103,7 @@ def _is_input(msg: Msg) -> bool:
 
 
 def _answers(messages: list[Msg], waiting: dict[str, Any], reply_id: str) -> list[Any]:
-    """What the messages say about calls that wait: results, or `{"confirmed": {call_id: true or false}}`."""
+    """Return events that answer waiting calls: tool results, or `{"confirmed": {call_id: true or false}}`."""
     asked = {id for id, call in waiting.items() if call.state == ToolCallState.ASKING}
     results = [
         block
@@ -134,7 +134,7 @@ def _confirmed(msg: Msg) -> dict[str, Any]:
 
 
 def _close_calls(msg: Msg) -> None:
-    """Give each open call a result, and a call whose arguments were cut off an object."""
+    """Give each open call a result. Arguments that were cut off are replaced by an empty object."""
     answered = {block.id for block in msg.get_content_blocks("tool_result")}
     for call in msg.get_content_blocks("tool_call"):
         try:

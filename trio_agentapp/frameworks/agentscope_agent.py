@@ -21,7 +21,7 @@ from ..protocol.message import INTERRUPTED
 __all__ = ["MemoryCopy"]
 
 FIXED = frozenset({"name", "_sys_prompt"})
-"""State of an agent that is not of a conversation. A change to it in the program is to take effect."""
+"""State that is not part of a conversation. It is not saved, so a change in the program takes effect."""
 
 
 class MemoryCopy(AgentCopy):
@@ -61,7 +61,7 @@ def _refusal(reason: str) -> ConfigurationError:
 
 def _copy_of(agent: Any) -> Any:
     own = _shallow(agent)
-    own._subscribers = {}  # they would hear all users
+    own._subscribers = {}  # a subscriber of the original would get the messages of all users
     copies: dict[int, Any] = {id(agent): own}
     for name, module in agent._module_dict.items():
         if isinstance(module, LongTermMemoryBase):
@@ -76,7 +76,7 @@ def _copy_of(agent: Any) -> Any:
 
 
 def _shallow(module: Any) -> Any:
-    """A copy with lists and dicts of its own."""
+    """Copy an object, and each list, dict and set that is directly in it."""
     own = copy.copy(module)
     for name, value in vars(module).items():
         if isinstance(value, list | dict | set):
@@ -93,7 +93,7 @@ def _deep(name: str, module: Any) -> Any:
 
 
 def _take_tools(toolkit: Any, copies: Mapping[int, Any]) -> None:
-    """Give a copied toolkit its own active groups, and the methods of copies in place of those of the originals."""
+    """Detach a copied toolkit from the original: its groups are copied, and its methods are bound to the copies."""
     toolkit._async_tasks, toolkit._async_results = {}, {}
     toolkit.groups = {name: copy.copy(group) for name, group in toolkit.groups.items()}
     for name, tool in toolkit.tools.items():
@@ -104,7 +104,7 @@ def _take_tools(toolkit: Any, copies: Mapping[int, Any]) -> None:
 
 
 def _closed(content: list[Any]) -> list[Any]:
-    """The messages, and behind each message with open tool calls and its results a result for each open one."""
+    """Return the messages with a result for each open tool call, after the results that the call's message has."""
     answered = {block["id"] for msg, _ in content for block in _blocks(msg, "tool_result")}
     closed: list[Any] = []
     missing: list[Any] = []
@@ -112,7 +112,7 @@ def _closed(content: list[Any]) -> list[Any]:
         if not _blocks(msg, "tool_result"):
             closed += missing
             missing = []
-        # A model that failed at once has left a message without content.
+        # A model that failed at once leaves a message without content. Such a message is dropped.
         if msg["content"]:
             closed.append([msg, marks])
         missing += [[_result_of(call), []] for call in _blocks(msg, "tool_use") if call["id"] not in answered]

@@ -1,4 +1,4 @@
-"""Agents and teams of Agno 3: runs them, and gives them messages. What they stream is read in `agno_stream`."""
+"""Runs agents and teams of Agno 3 and converts their input messages. `agno_stream` translates their output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAVES = frozenset(
         "_persist_cancelled_team_run_in_background.<locals>._persist",
     )
 )
-"""The tasks in which Agno saves a cancelled run."""
+"""Qualified names of the coroutines in which Agno saves a cancelled run."""
 
 FIELDS: Mapping[Kind, tuple[str, Any]] = {
     "image": ("images", Image),
@@ -32,7 +32,7 @@ FIELDS: Mapping[Kind, tuple[str, Any]] = {
     "audio": ("audio", Audio),
     "file": ("files", File),
 }
-"""For each kind of media: the field of a message that has them, and their class."""
+"""For each kind of media: the field of an Agno message, and the class of its items."""
 
 
 class AgnoAdapter(FrameworkAdapter):
@@ -47,7 +47,7 @@ class AgnoAdapter(FrameworkAdapter):
     stops_in_stream = True
 
     def messages(self, messages: Sequence[Message]) -> list[AgnoMessage]:
-        """One assistant message has the reasoning, the text and all tool calls of a turn."""
+        """Convert messages of a request. One assistant message has the reasoning, text and tool calls of a turn."""
         made: list[AgnoMessage] = []
         reasoning = ""
         for message in messages:

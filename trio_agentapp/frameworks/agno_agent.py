@@ -27,24 +27,25 @@ from .tool_messages import object_of
 __all__ = ["RunnableCopy"]
 
 UNFINISHED = (RunStatus.cancelled, RunStatus.error)
-"""Runs that Agno leaves out of the history."""
+"""The states of runs that Agno does not show to the model in later runs."""
 
 YES = frozenset({"yes", "y", "true", "ok", "confirm", "confirmed"})
-"""Answers that confirm a tool call, in any case. Any other rejects it."""
+"""Answers that confirm a tool call, in upper or lower case. Any other answer rejects it."""
 
 
 class RunnableCopy(AgentCopy):
-    """A copy of an agent or a team for one run. It shares the model and the `db`, which keep nothing of a run.
+    """A copy of an agent or a team for one run. It shares the model and the `db` with the other copies.
 
-    With a `db` of its own the conversation is there. Without one the session is the state, and the copy gets a db
-    in memory. Agno leaves stopped and failed runs out of the history, so they are saved once more as completed,
-    with the partial answer, and with results for open tool calls.
+    If the agent has a `db`, Agno keeps the conversation there. Otherwise the copy gets a db in memory, and the
+    state is the Agno session in it. Agno leaves stopped and failed runs out of the history. So such a run is saved
+    again as completed, with the partial answer and a result for each open tool call.
     """
 
     def __init__(self, agent: Any, state: Any, user_id: str, session_id: str) -> None:
         if not isinstance(agent, Agent | Team):
             raise ConfigurationError(f"agent= must be an Agent or a Team of Agno, not a {type(agent).__name__}")
-        # Databases of Agno find a session by its id alone. A list: "a/b" and "c" are not "a" and "b/c".
+        # Databases of Agno find a session by its id alone, so the id includes the user. It is a JSON list, since
+        # joined text would not tell the pair "a/b", "c" from the pair "a", "b/c".
         self._owner: Any = {"user_id": user_id, "session_id": json.dumps([user_id, session_id])}
         self._memory = InMemoryDb() if agent.db is None else None
         self._agent = _copied(agent, self._memory)
@@ -59,7 +60,7 @@ class RunnableCopy(AgentCopy):
         self._results: dict[str | None, str] = {}
 
     async def stream(self, messages: list[Message]) -> AsyncIterator[Any]:
-        """A run that waits for a person gets the text of the last message as the answer."""
+        """Run the agent. A run that is paused until a person answers gets the text of the last message."""
         self._given = messages
         events = await self._begin(messages)
         try:
@@ -96,7 +97,7 @@ class RunnableCopy(AgentCopy):
             return self._agent.acontinue_run(run_id=self._run_id, requirements=paused.requirements, **options)
         given: Any = messages
         if len(messages) == 1 and messages[0].role == "user" and messages[0].content:
-            # Agno looks into its knowledge for text only, and a team makes one text of a list.
+            # Agno searches its knowledge only if the input is text, and a team joins a list into one text.
             [message] = messages
             given = message.content
             options |= {name: getattr(message, name) for name in ("images", "audio", "videos", "files")}
@@ -116,7 +117,7 @@ class RunnableCopy(AgentCopy):
         elif kind == "ToolCallCompleted":
             self._results[event.tool.tool_call_id] = str(event.tool.result)
 
-    # Runs that have not come to their end.
+    # Runs that were stopped or have failed.
 
     async def _keep(self, session: Any, run: Any) -> None:
         run.messages = self._messages(run)
@@ -124,15 +125,16 @@ class RunnableCopy(AgentCopy):
         run.status = RunStatus.completed
         session.upsert_run(run)
         await self._agent.asave_session(session)
-        with suppress(NotImplementedError):  # such a db has the runs in the session
+        with suppress(NotImplementedError):  # such a db keeps runs inside the session, which is saved
             saving = self._agent.db.upsert_run(run=run, **self._owner)
             if inspect.isawaitable(saving):
                 await saving
 
     def _messages(self, run: Any) -> list[Message]:
-        """The messages of the run as a model provider accepts them.
+        """Return the messages of the run in a form that a model provider accepts.
 
-        Agno adds its whole text to the last assistant message that has none, or to none at all.
+        Agno puts the whole text of an unfinished run into its last assistant message without text, or drops the
+        text. Here the text goes into the message in which the model wrote it.
         """
         messages = [*(run.messages or self._given)]
         said = {id: message for message in self._said for id in _call_ids(message)}
@@ -149,7 +151,7 @@ class RunnableCopy(AgentCopy):
         return self._answered(messages)
 
     def _answered(self, messages: list[Message]) -> list[Message]:
-        """The messages with results for open tool calls, each behind its call."""
+        """Return the messages, with a result for each open tool call after the message that called it."""
         answered = {message.tool_call_id for message in messages if message.role == "tool"}
         made: list[Message] = []
         for message in messages:
@@ -170,12 +172,12 @@ class RunnableCopy(AgentCopy):
 
 
 def _copied(agent: Any, memory: InMemoryDb | None) -> Any:
-    agent.set_id()  # or each copy gets another
+    agent.set_id()  # without an id each copy would get a different one
     changes: dict[str, Any] = {}
     if memory is not None:
         changes = {"db": memory, "add_history_to_context": True}
         for name in ("memory_manager", "learning"):
-            # They take the db of the first agent that uses them.
+            # Agno gives these the db of the first agent that uses them, so each copy needs its own.
             if getattr(getattr(agent, name), "db", agent) is None:
                 changes[name] = copy.copy(getattr(agent, name))
     try:

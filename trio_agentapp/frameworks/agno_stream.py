@@ -1,4 +1,4 @@
-"""What `arun(stream=True, stream_events=True)` of Agno 3 yields, as content and messages."""
+"""Translates what `arun(stream=True, stream_events=True)` of Agno 3 yields into content and messages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ IGNORED = frozenset(
         *("TaskIterationStarted", "TaskIterationCompleted", "TaskStateUpdated", "TaskCreated", "TaskUpdated"),
     )
 )
-"""Events that have nothing for the user, or only what other events have shown."""
+"""Types of events that are not sent: they have nothing for the user, or repeat other events."""
 
 TOKENS = (
     *("input_tokens", "output_tokens", "total_tokens"),
@@ -46,27 +46,27 @@ TOKENS = (
 )
 
 MEDIA = {"images": "image", "videos": "video", "audio": "audio", "files": "file"}
-"""Fields with media, and the type of our content for each."""
+"""Fields of Agno's events that have media, and the content type of each."""
 
 
 @attrs.define
 class _Turn(GrowingAnswer):
-    """What a run has streamed since its last tool call or model request."""
+    """The text and reasoning that a run has streamed since its last tool call or model request."""
 
     sound: bytes = b""
 
 
 class AgnoReader(ItemReader):
-    """Joins the deltas of each run. Those of members that work side by side may alternate."""
+    """Joins the deltas of each run. Deltas of team members that work in parallel may alternate."""
 
     def __init__(self, converters: TypeConverters) -> None:
         self._converters = converters
         self._turns: dict[str, _Turn] = {}
         self._begun = 0
         self._seen: set[str] = set()
-        """Runs that have been streamed."""
+        """Ids of the runs whose content has been streamed."""
         self._reasoned: dict[str, str] = {}
-        """All reasoning of each run, which the event of a step repeats."""
+        """All reasoning that each run has streamed. The event of a reasoning step repeats it."""
         self._answered: set[tuple[str, str | None]] = set()
         self._shown: set[str | None] = set()
         self._continued: set[str] = set()
@@ -88,7 +88,7 @@ class AgnoReader(ItemReader):
         return (item,)
 
     def end(self) -> Iterable[object]:
-        """What is not complete. Raises RuntimeError if a run of Agno has failed, which Agno shows as an event."""
+        """Complete the messages that are still open. Raises RuntimeError if an event reported a failed run."""
         for run_id in [*self._turns]:
             yield from self._complete(run_id)
         if self._error is not None:
@@ -122,7 +122,7 @@ class AgnoReader(ItemReader):
                 yield data_message({"followups": event.followups}, _metadata_of(event))
             case "RunPaused":
                 yield from self._complete(run_id)
-                # The run of a team repeats what its members wait for.
+                # A paused team repeats the requirements of its members.
                 if not event.parent_run_id:
                     yield from self._requirements(event)
             case "RunContinued":
@@ -142,7 +142,7 @@ class AgnoReader(ItemReader):
             case _ if name not in IGNORED:
                 raise untranslated("agno", f"a {type(event).__name__}", type(event).__name__)
 
-    # Text, and what comes with it.
+    # Text and reasoning.
 
     def _content(self, event: Any) -> Iterator[object]:
         yield from self._reason(event, event.reasoning_content)
@@ -205,7 +205,7 @@ class AgnoReader(ItemReader):
     def _result(self, event: Any, tool: Any) -> Iterator[object]:
         key = (event.run_id or "", tool.tool_call_id)
         if key in self._answered:
-            return  # the error of a call comes after its result
+            return  # the result of this call was sent already; an error event may follow it
         self._answered.add(key)
         output = tool.result if tool.result is not None else getattr(event, "error", None)
         yield output_message(tool.tool_call_id, tool.tool_name, output, _metadata_of(event))
@@ -245,7 +245,7 @@ class AgnoReader(ItemReader):
     # Whole runs.
 
     def _output(self, run: Any) -> Iterator[object]:
-        """What `arun()` returns without a stream, or at the end of one with `yield_run_output=True`."""
+        """Translate a whole run: the result of `arun()` without a stream, or the last item of a stream."""
         run_id = run.run_id or ""
         if run_id not in self._seen:
             for tool in run.tools or ():
@@ -278,7 +278,10 @@ class AgnoReader(ItemReader):
         self.usage = functools.reduce(added, self._tokens.values()) or None
 
     def _count_all(self, run_id: str, metrics: Any) -> None:
-        """The metrics of a run include models that are not streamed, and what came before it was paused."""
+        """Count the metrics of a whole run.
+
+        They include models whose answers are not streamed, and the part of the run before it was paused.
+        """
         if metrics is not None and run_id not in self._continued:
             self._tokens.pop(run_id, None)
             self._count(run_id, metrics)

@@ -19,16 +19,16 @@ __all__ = ["AsyncioRun"]
 
 
 INSTEAD = {
-    "open_process": "a process of asyncio.create_subprocess_exec ends with the run, and its descendants, too",
+    "open_process": "a process of asyncio.create_subprocess_exec ends with the run, and so do its descendants",
 }
 
 
 class AsyncioRun:
     """A `Run`, usable from the asyncio loop: the same attributes, and methods that await there.
 
-    An asyncio handler may await in `except` and `finally` as it likes, so `cleanup()` only waits until the
-    framework has saved what it saves because of a stop. Handlers of AutoGen also have `cancellation_token`, which a
-    stop cancels.
+    A stop cancels an asyncio handler once, so its `except` and `finally` may await without a shield. `cleanup()`
+    only waits until the framework has saved the stopped run. Handlers of AutoGen also have `cancellation_token`,
+    which a stop cancels.
     """
 
     def __init__(self, run: Run, bridge: Bridge) -> None:
@@ -58,7 +58,7 @@ class AsyncioRun:
 
     @property
     def state(self) -> SharedState:
-        """A JSON object that front ends show, as `Run.state`. It may be used from every thread."""
+        """The JSON object that front ends show; see `Run.state`. It may be used from any thread."""
         return self._run.state
 
     @state.setter
@@ -66,23 +66,27 @@ class AsyncioRun:
         self._run.state = value
 
     async def emit(self, item: object) -> None:
-        """Send an item, as a `yield` does, and after what was yielded before."""
+        """Send an item, as a `yield` does. The order of `yield` and `emit` is kept."""
         await current_items.get().send(item)
 
     async def receive(self) -> Message:
-        """The next message that was sent to this run."""
+        """Wait for the next message that a client sends to this run, and return it."""
         return await self._bridge.await_trio(self._run.receive)
 
     async def ask(
         self, question: str | Message, *, schema: Any = None, timeout: float | None = None, auth: bool = False
     ) -> Answer:
-        """Ask the client a question, and wait for the answer, as `Run.ask` does. Raises TimeoutError: no answer."""
+        """Ask the client a question and wait for the answer; see `Run.ask`.
+
+        Raises:
+            TimeoutError: there was no answer within `timeout` seconds.
+        """
 
         async def opened() -> Question:
             return self._run.input.open_question(question, schema=schema, timeout=timeout, auth=auth)
 
         asked = await self._bridge.await_trio(opened)
-        # After what the handler has yielded before.
+        # Sent through the queue of items, so that it comes after the items that were yielded before.
         await current_items.get().send(asked.message())
         answer = await self._bridge.await_trio(self._run.input.wait_answered, asked, timeout, self._run.emit)
         if answer is None:

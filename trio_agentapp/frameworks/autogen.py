@@ -1,4 +1,4 @@
-"""Agents and teams of AutoGen 0.7: chat messages in, what `run_stream` yields out."""
+"""Agents and teams of AutoGen 0.7: converts chat messages, and translates what `run_stream` yields."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from .usage import added
 __all__ = ["AutoGenAdapter"]
 
 GIVEN = {"origin": "request"}
-"""Metadata of the messages of a request, which `run_stream` repeats."""
+"""Marks the messages of a request by their metadata, because `run_stream` yields them again."""
 
 
 class AutoGenAdapter(FrameworkAdapter):
@@ -64,7 +64,11 @@ class AutoGenAdapter(FrameworkAdapter):
         let_stops_be_no_errors()
 
     def messages(self, messages: Sequence[Message]) -> list[BaseChatMessage]:
-        """A tool call and its output are one message. Reasoning is left out: no chat message has a place for it."""
+        """Convert the messages of a request.
+
+        A tool call and its output become one message. Reasoning is left out, because AutoGen's chat messages have
+        no field for it.
+        """
         made: list[BaseChatMessage] = []
         calls: dict[Any, ToolCallSummaryMessage] = {}
         for message in messages:
@@ -87,7 +91,7 @@ class AutoGenAdapter(FrameworkAdapter):
         return _Reader(self.type_converters)
 
     def prepare_run(self, run: Any) -> None:
-        """`run.cancellation_token` is cancelled by a stop."""
+        """Give the run its `cancellation_token`, which a stop cancels."""
         run.cancellation_token = token = StopToken()
         run.on_stop(token.stop)
 
@@ -127,7 +131,7 @@ def _add_output(summary: ToolCallSummaryMessage, data: Any) -> None:
 
 
 def _summary(name: str, arguments: str, output: str) -> str:
-    """What a model reads of a call, in which it did not take part."""
+    """Return the text that describes a finished tool call to a model that did not make the call."""
     return f"{name}({arguments}): {output}"
 
 
@@ -140,7 +144,7 @@ def _message_of(message: Message) -> BaseChatMessage:
 
 
 def _part_of(part: Content) -> Any:
-    """Text or an Image. AutoGen has no other media, and no images by URL: their URL is given as text."""
+    """Return text or an Image. AutoGen has no other media, and no images by URL, so a URL is given as text."""
     media = text_or_media(part)
     if isinstance(media, str):
         return media
@@ -162,16 +166,16 @@ def _part_of(part: Content) -> Any:
 
 @attrs.define
 class _Turn:
-    """What one agent has streamed of a message."""
+    """A message that an agent is streaming."""
 
     source: str
     text: str = ""
     reasoned: bool = False
-    """Whether its reasoning is complete."""
+    """Whether the reasoning was sent as complete."""
 
 
 class _Reader(ItemReader):
-    """Joins the chunks of each message, and leaves out what was sent before: the messages of a TaskResult."""
+    """Joins the chunks of each message. A TaskResult repeats all messages; those that were sent are left out."""
 
     def __init__(self, converters: TypeConverters) -> None:
         self._converters = converters
@@ -190,7 +194,7 @@ class _Reader(ItemReader):
             yield item
 
     def end(self) -> Iterable[object]:
-        """Text whose message did not come."""
+        """Complete texts whose chunks were streamed, but whose message did not arrive."""
         for key in [*self._turns]:
             yield from self._complete(key)
 
@@ -218,7 +222,7 @@ class _Reader(ItemReader):
             case ThoughtEvent():
                 yield from self._thought(item)
             case ToolCallRequestEvent():
-                # The text that came with the calls.
+                # The model wrote this text in the same answer as the calls.
                 yield from self._complete(self._key_of(item))
                 for call in item.content:
                     yield call_message(call.id, call.name, call.arguments, _metadata_of(item))
@@ -255,7 +259,10 @@ class _Reader(ItemReader):
                 raise untranslated("autogen", f"a {name}", name)
 
     def _key_of(self, item: Any) -> str | None:
-        """The chunks that belong to a message. After a thought it has another id than they."""
+        """Return the key of the chunks that belong to a message.
+
+        After a thought the message has another id than its chunks. Then they are found by the agent's name.
+        """
         if item.id in self._turns:
             return str(item.id)
         return next((key for key, turn in self._turns.items() if turn.source == item.source), None)
@@ -265,7 +272,7 @@ class _Reader(ItemReader):
         if key is None:
             yield Message("assistant", "reasoning", item.content, metadata=_metadata_of(item))
         elif not parts_of(self._turns[key].text).reasoning:
-            # Not reasoning, but the text that came with tool calls.
+            # This thought is not reasoning. It repeats the text that the model wrote beside its tool calls.
             yield from self._complete(key)
 
     def _text(self, item: Any) -> Iterator[object]:

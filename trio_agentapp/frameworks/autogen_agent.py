@@ -36,10 +36,10 @@ from .reasoning import parts_of
 __all__ = ["AutoGenCopy"]
 
 SHARED = (ChatCompletionClient, BaseTool, Workbench, CodeExecutor)
-"""What all copies of an agent use: it has connections, and no conversation."""
+"""Classes of objects that all copies of an agent share. They hold connections, and no conversation."""
 
 COPIED = (AgentTool, TeamTool, StaticWorkbench)
-"""Tools that have an agent within, and where they may be."""
+"""Classes of tools that contain an agent, and of the workbench that contains tools. They are copied."""
 
 ATOMS = (type, FunctionType, BuiltinFunctionType, ModuleType, str, bytes)
 
@@ -47,9 +47,9 @@ ATOMS = (type, FunctionType, BuiltinFunctionType, ModuleType, str, bytes)
 class AutoGenCopy(AgentCopy):
     """A copy of an agent or a team, with the state of one session.
 
-    The state is what `save_state()` returns. AutoGen adds an answer to it when it is complete, so what a stop or an
-    error has left open is added here: the partial answer, results of open tool calls, and for the other agents of a
-    team what was said last.
+    The state is what `save_state()` returns. AutoGen adds only complete answers to it. After a stop or an error
+    this class adds the rest: the partial answer, results of open tool calls, and, for the other agents of a team,
+    the messages that they have not received.
     """
 
     def __init__(self, agent: Any, state: Any) -> None:
@@ -76,7 +76,7 @@ class AutoGenCopy(AgentCopy):
     async def state(self) -> Any:
         if not self._loaded:
             return self._saved
-        # A copy that can be changed, of JSON values.
+        # `save_state` returns objects that the agent still uses. The copy of JSON values can be changed.
         state = json.loads(json.dumps(await self._agent.save_state()))
         if isinstance(self._agent, BaseGroupChat):
             self._complete_team(self._agent, state, [message.dump() for message in self._given])
@@ -84,10 +84,10 @@ class AutoGenCopy(AgentCopy):
             self._complete(self._agent, state)
         return state
 
-    # What the agents have said.
+    # The messages of the agents.
 
     def _watch(self, agent: Any) -> None:
-        """Note what this agent of ours, or those of this team, are given and say."""
+        """Record the messages that an agent, or each agent of a team, receives and sends."""
         if isinstance(agent, BaseGroupChat):
             for participant in agent._participants:
                 self._watch(participant)
@@ -98,7 +98,7 @@ class AutoGenCopy(AgentCopy):
         setattr(agent, method, turn.noting(agent.name, getattr(agent, method)))
 
     def _complete(self, agent: Any, state: Any) -> list[Mapping[str, Any]]:
-        """Add to the state of an agent what its last turn has left open. Returns what the others do not know."""
+        """Complete the state of an agent after its last turn. Returns the answer that its team may not have."""
         turn = self._turns[agent]
         parts = parts_of(turn.text)
         context = state.get("llm_context", {}).get("messages")
@@ -116,7 +116,10 @@ class AutoGenCopy(AgentCopy):
         return [turn.answer.dump()] if turn.answer is not None else []
 
     def _complete_team(self, team: Any, state: Any, given: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The same for a team, whose agents have a buffer of messages that they have not read."""
+        """Complete the state of a team. Returns the messages that its own team may not have.
+
+        Messages that an agent has not read are put into the agent's message buffer.
+        """
         states = state["agent_states"]
         thread = states[team._group_chat_manager_name]["message_thread"]
         said: list[tuple[Any, Mapping[str, Any]]] = [(None, message) for message in given]
@@ -127,7 +130,7 @@ class AutoGenCopy(AgentCopy):
             else:
                 new = self._complete(participant, kept["agent_state"])
             said += [(participant, message) for message in new]
-            # It is cleared when the turn is complete.
+            # AutoGen clears the buffer only when a turn is complete.
             kept["message_buffer"] = [each for each in kept["message_buffer"] if each["id"] not in turn.read]
         known = {message["id"] for message in thread}
         unknown = [(speaker, message) for speaker, message in said if message["id"] not in known]
@@ -147,13 +150,13 @@ class _Turn:
 
     is_open: bool = False
     text: str = ""
-    """What its model has written since the last message that is in the agent's memory."""
+    """What the model has written since the last message that is in the agent's memory."""
     answer: Any = None
     read: set[str] = attrs.field(factory=set)
-    """The ids of all messages that it was given."""
+    """The ids of all messages that the agent or team has received."""
 
     def noting(self, name: str, stream: Any) -> Any:
-        """`stream`, which is the method that runs one turn, and notes about it in this object."""
+        """Wrap `stream`, the method that runs one turn, so that this object records its messages."""
 
         async def noted(*args: Any, **options: Any) -> AsyncIterator[Any]:
             messages = options["task"] if "task" in options else args[0]
@@ -172,7 +175,7 @@ class _Turn:
 
 
 def _open_calls(context: list[Any]) -> list[Any]:
-    """The calls of the last message, if they have no results."""
+    """Return the tool calls of the last message. They are open: results would have followed in a later message."""
     last = context[-1] if context else {}
     return last["content"] if last.get("type") == "AssistantMessage" and isinstance(last["content"], list) else []
 
@@ -194,7 +197,10 @@ def _copy_of(agent: Any) -> Any:
 
 
 def _note_shared(value: Any, memo: dict[int, Any], seen: set[int]) -> None:
-    """Enter in the memo of `deepcopy` all objects within `value` that are shared, or made anew for each copy."""
+    """Fill the memo of `deepcopy`: shared objects stand for themselves, and runtimes and queues get new ones.
+
+    All objects that can be reached from `value` are visited.
+    """
     if id(value) in seen or isinstance(value, ATOMS):
         return
     seen.add(id(value))

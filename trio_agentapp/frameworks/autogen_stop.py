@@ -1,4 +1,4 @@
-"""How a stop reaches agents and teams of AutoGen."""
+"""Decides which asyncio tasks of AutoGen's agents and teams a stop cancels."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from .call import current_call
 __all__ = ["StopToken", "at_stop", "let_stops_be_no_errors"]
 
 IGNORED = frozenset({"RunContext._run", "Queue.get"})
-"""The tasks in which a team delivers messages to its agents, and waits for theirs. `run_stream` ends them."""
+"""The tasks in which a team delivers messages to its agents, and waits for messages. `run_stream` ends them."""
 
 AWAITED = "BaseGroupChat.run_stream.<locals>.stop_runtime"
 """The task that ends when no agent of a team works any more. `run_stream` waits for it, too."""
 
 
 def at_stop(task: asyncio.Task[Any]) -> TaskStop:
-    """What a stop does with a task. Those of a team's message queue end by themselves when the agents have ended:
-    a team whose queue is cut off in its work cannot run again.
+    """Return what a stop does with a task.
+
+    Tasks of a team's message queue are not cancelled, because the team could not run again afterwards. They end by
+    themselves when the agents have ended.
     """
     name = getattr(task.get_coro(), "__qualname__", "")
     if name in IGNORED:
@@ -31,7 +33,7 @@ def at_stop(task: asyncio.Task[Any]) -> TaskStop:
 
 
 class _NoStops(logging.Filter):
-    """Leaves out the CancelledError of a stop, which AutoGen logs as an error of the agent that was stopped."""
+    """Drops log records of the CancelledError of a stop, which AutoGen logs as an error of the agent."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
@@ -40,7 +42,7 @@ class _NoStops(logging.Filter):
 
 
 def let_stops_be_no_errors() -> None:
-    """Add the filter to AutoGen's logger, once."""
+    """Add the filter to AutoGen's logger, unless it was added before."""
     logger = logging.getLogger("autogen_core")
     if not any(isinstance(each, _NoStops) for each in logger.filters):
         logger.addFilter(_NoStops())
@@ -49,8 +51,8 @@ def let_stops_be_no_errors() -> None:
 class StopToken(CancellationToken):  # type: ignore[misc]  # the framework is not installed where types are checked
     """A token that is cancelled by a stop.
 
-    A stop leaves the task alone in which `run_stream` of a team waits for messages. Its end would end `run_stream`,
-    and the handler would go on while tools are still being cancelled.
+    A stop does not cancel the task in which `run_stream` of a team waits for messages. Otherwise `run_stream` would
+    return, and the handler would continue while tools are still being cancelled.
     """
 
     def __init__(self) -> None:

@@ -1,12 +1,12 @@
-"""One asyncio loop in a thread of its own, and the ways between it and Trio.
+"""Runs one asyncio loop in its own thread, and calls functions between it and Trio.
 
-Why a thread: a handler that blocks its loop then stalls other asyncio handlers and nothing else; Trio handlers,
-`/health` and stops go on. One wake-up of Trio serves all items that arrived meanwhile, so an item is cheap.
+The loop has a thread so that a handler that blocks it delays other asyncio handlers only. Trio handlers, `/health`
+and stops continue. An item is cheap, because one wake-up of Trio serves all items that have arrived.
 
-Who owns what: each call from Trio is one asyncio task, which the Trio side waits for, also after it has cancelled
-it. asyncio tasks that this one started and did not await are cancelled and awaited when it ends, and processes of a
-run are ended. So when a call returns, nothing of it runs, as with a nursery. A client that is to outlive a run
-belongs into the app's lifespan, made by `Bridge.run` or `Bridge.open`.
+Ownership: each call from Trio is one asyncio task. The Trio task waits for it, also after cancelling it. When the
+asyncio task ends, the tasks that it started and did not await are cancelled and awaited, and the processes of the
+run are ended. So nothing of a call runs after it has returned, as with a nursery. A client that must outlive a run
+belongs in the app's lifespan: make it there with `Bridge.run` or `Bridge.open`.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ logger = logging.getLogger("trio_agentapp.frameworks")
 T = TypeVar("T")
 
 CLOSE_TIMEOUT = 5.0
-"""Seconds that tasks which are left when the app ends have, and then the thread."""
+"""Seconds for the thread to end when the app ends. Remaining tasks have half of it to end."""
 
 
 class BridgeClosed(AgentAppError):
-    """The asyncio loop of the app does not run: the app has not started, or has ended."""
+    """The asyncio loop of the app is not running, because the app has not started or has ended."""
 
 
 class Task(asyncio.Task[T]):
-    """A task that knows the call which has started it.
+    """A task with a reference to the call in which it was started.
 
-    asyncio reports an error that no code awaits when the task is freed. The garbage collector clears weak
-    references before that, so the task has to know its call itself.
+    asyncio reports an unretrieved error when the task is freed. By then the garbage collector has cleared weak
+    references to the task, so a weak map from tasks to calls would not have it.
     """
 
     call: Call | None = None
@@ -58,9 +58,9 @@ class Bridge:
     """Awaits asyncio code from Trio. The app has one as `app.bridge`; its thread starts with the first use."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
-        """`nursery`: where Trio functions run that asyncio code awaits."""
+        """`nursery`: runs the Trio functions that asyncio code awaits."""
         self.loop: asyncio.AbstractEventLoop
-        """Made with its thread, by the first call."""
+        """Created by the first call, which also starts its thread."""
         self._nursery = nursery
         self._awaited: set[trio.CancelScope] = set()
         self._trio = trio.lowlevel.current_trio_token()
@@ -71,8 +71,8 @@ class Bridge:
     async def run(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Await `fn(*args)` on the asyncio loop. Returns what it returns, and raises what it raises.
 
-        A cancellation of the Trio task becomes one `asyncio.CancelledError` in `fn`, which may await as it likes
-        and is waited for. `fn` can read the context variables of the Trio task.
+        If the Trio task is cancelled, `fn` gets one `asyncio.CancelledError`. Its cleanup may await, and this
+        method waits for its end. `fn` can read the context variables of the Trio task.
 
         Raises:
             BridgeClosed: the app has not started yet, or has ended.
@@ -90,9 +90,9 @@ class Bridge:
 
     @asynccontextmanager
     async def open(self, manager: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
-        """Enter an asyncio context manager on the loop, and leave it there: a client, or a pool of connections.
+        """Enter and exit an asyncio context manager, such as a client or a connection pool, on the loop.
 
-        One asyncio task enters and leaves it, as managers that hold task groups or timeouts need.
+        The same asyncio task enters and exits it, because managers with task groups or timeouts require that.
         """
         opened: list[T] = []
         changed = trio.Event()
@@ -132,11 +132,14 @@ class Bridge:
     ) -> AsyncIterator[Items]:
         """Call `fn` on the loop, and iterate over what it yields.
 
-        `fn` is an asynchronous generator function, or a coroutine function, whose result is the one item. If the
-        block is left before the last item, `fn` gets one `asyncio.CancelledError` at its await or yield, and is
-        waited for. `tasks_first`: the asyncio tasks that it has started get theirs before, and have ended when `fn`
-        gets its own; it is called with each of them, and may exempt some. `in_stream`: never at a yield, if an
-        await follows.
+        `fn` is an async generator function, or a coroutine function whose result is the only item. If the block is
+        exited before the last item, `fn` gets one `asyncio.CancelledError` at its current await or yield, and the
+        block waits until `fn` has ended.
+
+        Args:
+            tasks_first: cancel the asyncio tasks that `fn` started, and wait for their end, before `fn` gets its
+                error. It is called with each of these tasks, and returns what to do with it.
+            in_stream: raise the error at an await of `fn`, and not at a yield, unless no await follows.
         """
         items = Items(self, fn, name, tasks_first=tasks_first, in_stream=in_stream)
         try:
@@ -144,14 +147,14 @@ class Bridge:
         finally:
             await items.call.end()
             if items.call.cancelled and not items.call.was_cancelled:
-                # What it raised while it was stopped.
+                # Raise the error that `fn` raised during its cleanup.
                 items.call.unwrap()
 
     async def await_trio(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Await the Trio function `fn(*args)` from a task of the loop. Returns or raises what it does.
+        """Await the Trio function `fn(*args)` from a task of the loop. Returns its result, or raises its error.
 
-        It sees the context variables of the asyncio task. Only a cancellation of that task cancels it, so an
-        asyncio handler can also await in `finally`.
+        `fn` sees the context variables of the asyncio task. It is cancelled only if that task is cancelled, so an
+        asyncio handler can also await it in `finally`.
         """
         future: asyncio.Future[T] = self.loop.create_future()
         scope = trio.CancelScope(shield=True)
@@ -162,18 +165,18 @@ class Bridge:
             if future.done():
                 raise
             self.call_trio(lambda: scope.cancel(reason="the asyncio task was cancelled"))
-            # It may be in a write, which is completed.
+            # Wait for the end of `fn`, because it may be in the middle of a write.
             await asyncio.wait([future])
             if not future.cancelled():
-                future.exception()  # asyncio logs those that nobody reads
+                future.exception()  # marks it as retrieved; asyncio logs unretrieved exceptions
             raise
 
-    # Between the threads.
+    # Calls from one thread to the other.
 
     def call_asyncio(self, fn: Callable[..., object], *args: Any) -> None:
-        """Call `fn` in the thread of the loop soon. Raises BridgeClosed."""
+        """Schedule `fn(*args)` in the thread of the loop. Start the loop if needed. Raises BridgeClosed."""
         if self._closed:
-            raise BridgeClosed("The asyncio loop does not run: it lives from the start of the app to its end.")
+            raise BridgeClosed("The asyncio loop does not run. It runs from the start of the app to its end.")
         if not self._started:
             self._started = True
             self.loop = ProcessLoop(self._note_process)
@@ -183,7 +186,7 @@ class Bridge:
         self.loop.call_soon_threadsafe(fn, *args)
 
     def call_trio(self, fn: Callable[..., object], *args: Any) -> None:
-        """Call `fn` in Trio's thread soon."""
+        """Schedule `fn(*args)` in Trio's thread."""
         self._trio.run_sync_soon(fn, *args)
 
     # In Trio's thread.
@@ -197,12 +200,12 @@ class Bridge:
                 try:
                     change = partial(future.set_result, await fn(*args))
                 except BaseException as exc:
-                    # All runs share the nursery: nothing but the cancellation of this scope may get there.
+                    # All runs share the nursery, so only the cancellation of this scope may be raised into it.
                     if is_cancelled(exc):
                         raise
                     change = partial(future.set_exception, exc)
             self._awaited.discard(scope)
-            with suppress(RuntimeError):  # the loop is closed: nobody waits
+            with suppress(RuntimeError):  # the loop is closed, so no task waits for the result
                 self.loop.call_soon_threadsafe(lambda: None if future.done() else change())
 
         if self._closed:
@@ -210,7 +213,7 @@ class Bridge:
         self._awaited.add(scope)
         self._nursery.start_soon(call, name=name_of(fn))
 
-    # The thread of the loop.
+    # In the thread of the loop.
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -219,7 +222,7 @@ class Bridge:
                 self.loop.run_forever()
                 break
             except (SystemExit, KeyboardInterrupt) as exc:
-                # asyncio ends its loop for these, also when a task that nobody awaits raises them.
+                # These exceptions end an asyncio loop, even if a task raises them that no other task awaits.
                 logger.error("an asyncio task raised %r, and the loop continues", exc)  # noqa: TRY400
         self.loop.close()
 
@@ -241,13 +244,13 @@ class Bridge:
     @staticmethod
     def _note_process() -> Callable[[ProcessGroup], object] | None:
         call = current_call.get()
-        # A process that a lifespan starts, such as a tool server, is not of a run, and outlives the call.
+        # A process that a lifespan starts, such as a tool server, belongs to no run. It outlives its call.
         return None if call is None or current_run.get(None) is None else call.processes.append
 
     def _on_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Log an error that no code awaits: of a stray task, a callback, a transport."""
+        """Log an error that no code handles: of a task that is not awaited, a callback or a transport."""
         task = context.get("task") or context.get("future")
-        # A callback is known by its handle, whose context has a public name only since Python 3.12.
+        # For a callback asyncio gives its handle. The handle's context has a public name only since Python 3.12.
         around = getattr(context.get("handle"), "_context", None)
         if isinstance(task, asyncio.Task):
             call = getattr(task, "call", None)
@@ -258,7 +261,7 @@ class Bridge:
         else:
             logger.error("outside of any run: %s", context["message"], exc_info=context.get("exception"))
 
-    # The end.
+    # Closing.
 
     async def _close(self) -> None:
         self._closed = True
@@ -268,7 +271,7 @@ class Bridge:
             self.loop.call_soon_threadsafe(self._stop)
             await trio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
         if scope.cancelled_caught:
-            logger.error("the asyncio loop is blocked; its thread ends with the process")
+            logger.error("the asyncio loop is blocked, so its thread could not be joined; it ends with the process")
         for awaited in self._awaited:
             awaited.cancel(reason="the app ends")
 
@@ -290,7 +293,7 @@ class Bridge:
 
 @asynccontextmanager
 async def open_bridge() -> AsyncIterator[Bridge]:
-    """Open a bridge. At the end of the block tasks that are left are cancelled, and the thread is joined."""
+    """Open a bridge. At the end of the block the remaining tasks are cancelled, and the thread is joined."""
     async with nursery_around() as nursery:
         bridge = Bridge(nursery)
         try:
@@ -300,7 +303,7 @@ async def open_bridge() -> AsyncIterator[Bridge]:
 
 
 def bridge_here() -> Bridge | None:
-    """The bridge on whose loop this code runs; None in Trio tasks and in threads."""
+    """Return the bridge whose loop runs this code; None in Trio tasks and in worker threads."""
     call = current_call.get()
     bridge = None if call is None else call.bridge
     return bridge if isinstance(bridge, Bridge) and asyncio._get_running_loop() is bridge.loop else None

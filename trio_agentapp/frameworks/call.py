@@ -1,4 +1,4 @@
-"""A call from Trio to the asyncio loop: one asyncio task, and everything that it starts."""
+"""A call from Trio to the asyncio loop: one asyncio task, and all tasks and processes that it starts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AtStop = Callable[["asyncio.Task[Any]"], TaskStop]
 
 
 class Sides(Protocol):
-    """The two threads, as a call sees them: the bridge."""
+    """The part of the bridge that a call uses: scheduling in either thread."""
 
     loop: asyncio.AbstractEventLoop
 
@@ -42,17 +42,17 @@ class Call:
     """One asyncio task that a Trio task waits for."""
 
     def __init__(self, bridge: Sides, name: str, *, tasks_first: AtStop | None = None) -> None:
-        """`tasks_first`: a cancellation reaches the tasks that this one has started, and then this one."""
+        """`tasks_first`: a cancellation first ends the tasks that this one has started; see `Bridge.items`."""
         self.name = name
         self.done = trio.Event()
         self.cancelled = False
         self.on_done: Callable[[], None] = lambda: None
         self._tasks_first = tasks_first
         self._children: weakref.WeakKeyDictionary[asyncio.Task[Any], asyncio.Task[Any] | None]
-        """Tasks that were started within this one, in this order, and by which task."""
+        """The tasks that were started within this call, in this order, each with the task that started it."""
         self._children = weakref.WeakKeyDictionary()
         self._cleanups: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
-        """Tasks that were started because a stop has ended others."""
+        """Tasks that a cancelled task started to clean up. They are not cancelled."""
         self._on_stop: list[Callable[[], object]] = []
         self.processes: list[ProcessGroup] = []
         self.fields = log_fields()
@@ -65,7 +65,7 @@ class Call:
         self._context.run(current_call.set, self)
 
     def begin(self, fn: Callable[[], Awaitable[Any]]) -> None:
-        """Await `fn()` on the loop, with the context variables of this Trio task."""
+        """Schedule `fn()` on the loop as a task, with the context variables of this Trio task."""
         self.bridge.call_asyncio(self._begin, fn)
 
     def cancel(self) -> None:
@@ -74,10 +74,10 @@ class Call:
         self.bridge.call_asyncio(self._cancel)
 
     async def end(self) -> None:
-        """Cancel the task and wait for its end, whatever it does.
+        """Cancel the task and wait for its end.
 
-        A task of a run has the run's cleanup budget. If it still runs then, it is cancelled once more and waited
-        for without a limit, which is how a run becomes stuck.
+        A task of a run has the run's cleanup budget. If it still runs afterwards, it is cancelled once more, and
+        this method waits for it without a limit. A run whose handler ignores both cancellations becomes stuck here.
         """
         if not self.done.is_set():
             self.cancel()
@@ -90,9 +90,9 @@ class Call:
                 await self.done.wait()
 
     def unwrap(self) -> Any:
-        """The result of a task that has ended, or its exception.
+        """Return the result of the ended task, or raise its exception.
 
-        Raises RuntimeError for a CancelledError that is not an answer to `cancel`.
+        Raises RuntimeError if the task has ended with CancelledError. Call it only if `cancel` was not the cause.
         """
         assert self._result is not None  # noqa: S101
         if self.was_cancelled:
@@ -108,12 +108,12 @@ class Call:
 
     def _begin(self, fn: Callable[[], Awaitable[Any]]) -> None:
         task = asyncio.Task(self._carry_out(fn), loop=self.bridge.loop, name=self.name, context=self._context)
-        # Not at the end of the coroutine: one that is cancelled before its first step never runs.
+        # A callback, because a coroutine that is cancelled before its first step never runs, nor its `finally`.
         task.add_done_callback(self._ended)
         self._task = task
 
     def on_stop(self, fn: Callable[[], object]) -> None:
-        """Call `fn` when this call is cancelled, before any task is; at once if it has been."""
+        """Call `fn` when this call is cancelled, before its tasks are; at once if it is cancelled already."""
         if self.cancelled:
             fn()
         else:
@@ -136,14 +136,14 @@ class Call:
             self._task.cancel()
 
     def _cancel_tasks(self) -> None:
-        """Cancel each task once, soon; in its cleanup a second CancelledError would break it.
+        """Schedule one cancellation for each task. A second CancelledError would interrupt the cleanup of the task.
 
-        asyncio joins cancellations of one turn of the loop. So all of these take place in one turn, together with
-        those of the functions given to `on_stop`.
+        asyncio merges cancellations of a task in one iteration of the loop. So these run in the same iteration as
+        the functions given to `on_stop`, which may cancel the same tasks.
         """
         for task in self._unfinished():
             if task not in self._cleanups and self._is_due(task):
-                # Not at once: a task that is cancelled before its first step never runs, and its cleanup neither.
+                # Later, because a task that is cancelled before its first step never runs, nor does its cleanup.
                 self.bridge.loop.call_soon(self._cancel_once, task)
 
     def _is_due(self, task: asyncio.Task[Any]) -> bool:
@@ -160,11 +160,11 @@ class Call:
             task.cancel()
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
-        """A task was started by this one, or by another that it has started."""
+        """Record a task that was started within this call."""
         starter = self._children[task] = asyncio.current_task(self.bridge.loop)
         if self._tasks_first is None:
             return
-        # Other callbacks of the task come first: they may start tasks that clean up after it.
+        # Scheduled after the task's other callbacks, which may start tasks that clean up after it.
         task.add_done_callback(lambda _: self.bridge.loop.call_soon(self._note_end))
         if self._turn_of_tasks:
             if starter is None or starter.cancelling():
@@ -179,7 +179,7 @@ class Call:
             self._cancel()
 
     def _awaited(self) -> list[asyncio.Task[Any]]:
-        """The tasks that have to end before this one is cancelled."""
+        """Return the tasks that must end before the main task is cancelled."""
         return [task for task in self._unfinished() if self._at_stop(task) != "ignore"]
 
     def _at_stop(self, task: asyncio.Task[Any]) -> TaskStop:
@@ -193,7 +193,7 @@ class Call:
             coro = fn()
             self._result = outcome.Value(await (self._held(coro.__await__()) if self._tasks_first else coro))
         except BaseException as exc:
-            # Also SystemExit, which would end the loop and with it all other calls.
+            # SystemExit is included. It would end the loop, and with it all other calls.
             self._result = outcome.Error(exc)
         await self._end_children()
         await self._end_processes()
@@ -210,22 +210,22 @@ class Call:
             try:
                 await asyncio.shield(ending)
             except asyncio.CancelledError:
-                # The first one is the stop, the second one says that the cleanup budget is spent.
+                # The first cancellation is the stop. The second means that the cleanup budget is spent.
                 if self._cancellations > 1:
                     for process in left:
                         process.kill()
 
     async def wait_saved(self) -> None:
-        """Wait for the tasks that end by themselves, in which a framework saves."""
+        """Wait for the tasks in which a framework saves a stopped run. They are not cancelled."""
         while left := [task for task in self._unfinished() if self._at_stop(task) == "wait"]:
             await asyncio.wait(left)
 
     @types.coroutine
     def _held(self, steps: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-        """Await a coroutine by its steps. After a stop it waits until the tasks of the framework have ended.
+        """Drive a coroutine step by step. After a stop, suspend it until the framework's tasks have ended.
 
-        Those tasks are cancelled first. A framework then ends its stream as if the answer were complete, and a
-        handler that went on at once would take that for the end of the answer.
+        A stop cancels those tasks first. The framework may then end its stream as if the answer were complete. If
+        the handler continued at once, it would take the partial answer for the whole one.
         """
         error: BaseException | None = None
         while True:
@@ -238,13 +238,13 @@ class Call:
             try:
                 yield awaited
                 if self._turn_of_tasks:
-                    yield from self.bridge.loop.create_future()  # it ends by `_cancel`
+                    yield from self.bridge.loop.create_future()  # never resolved: `_cancel` ends the wait
             except BaseException as exc:
                 error = exc
 
     async def _end_children(self) -> None:
         self._turn_of_tasks = False
-        # If it is cancelled because the cleanup budget is spent, these tasks are cancelled as all others are.
+        # A cancellation here means that the cleanup budget is spent. Then the loop below cancels these tasks, too.
         with suppress(asyncio.CancelledError):
             await self.wait_saved()
         while left := self._unfinished():
@@ -255,7 +255,7 @@ class Call:
             try:
                 await asyncio.wait(left)
             except asyncio.CancelledError:
-                continue  # the cleanup budget is spent: they are cancelled once more, and waited for all the same
+                continue  # the cleanup budget is spent: cancel the tasks once more, and wait for them again
 
     def _ended(self, _task: asyncio.Task[None]) -> None:
         if self._result is None:
@@ -287,7 +287,7 @@ current_call: contextvars.ContextVar[Call | None] = contextvars.ContextVar(
 
 
 async def wait_saved() -> None:
-    """Wait until the framework of the running handler has saved what it saves because of a stop."""
+    """Wait until the framework of the running handler has saved the run that was stopped."""
     call = current_call.get()
     if call is not None:
         await call.wait_saved()

@@ -1,4 +1,4 @@
-"""Turns that are not kept, because the state of the session has become too large for the store."""
+"""Reports turns that are not saved, because the state of the session is too large for the store."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FORGOTTEN = "The conversation is too long to be kept: the next turn will not kno
 
 
 async def report_forgotten(session_id: str, error: StateTooLarge) -> None:
-    """Mark the turn as forgotten. Tell the operator in the log, and the client by a message of type `error`.
+    """Mark the turn as not saved. Log it for the operator, and send the client a message of type `error`.
 
-    The message comes behind what was sent before. After a stop the client gets no more messages.
+    The client gets the message after the answer. After a stop the client gets no more messages.
     """
     items = current_items.get()
     items.forgotten = True

@@ -1,4 +1,4 @@
-"""The answer of a model while it is streamed."""
+"""A model's answer that is being streamed, as messages that grow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["GrowingAnswer"]
 
 @attrs.define
 class GrowingAnswer:
-    """The text and the reasoning that have been streamed so far. Both are sent as they grow, and then complete."""
+    """Text and reasoning that have been streamed so far. Each is sent again when it grows, and once complete."""
 
     id: str
     metadata: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""A handler of a framework as a Trio handler: what the run core calls."""
+"""Wraps a handler that is written for asyncio into a handler that the run core can call."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["bridged"]
 def bridged(
     fn: Callable[..., Any], adapter: FrameworkAdapter, bridge_of: Callable[[], Bridge]
 ) -> Callable[..., Any]:
-    """`fn`, which is written for asyncio, as a handler that the run core can call.
+    """Wrap `fn`, which is written for asyncio, into a handler that the run core can call.
 
-    It is called on the loop of `bridge_of()`, a synchronous one in a worker thread. Its parameters stay the same;
-    `msgs` arrive in the framework's types, `run` is an `AsyncioRun`, and its items are translated by the adapter.
+    `fn` runs on the loop of `bridge_of()`; if it is synchronous, in a worker thread. It keeps its parameters:
+    `msgs` has the framework's types, and `run` is an `AsyncioRun`. The adapter translates the items that it yields.
     """
     if kind_of(fn) in (HandlerKind.SYNC, HandlerKind.SYNC_GENERATOR):
         return _in_thread(fn, adapter)
@@ -66,7 +66,7 @@ def bridged(
 
 
 def _convert(arguments: dict[str, Any], adapter: FrameworkAdapter, refused: list[Message]) -> None:
-    """Put the messages in the framework's types. If that fails, the client is told that it is due to its input."""
+    """Convert the messages into the framework's types. A failure is reported to the client as invalid input."""
     if "msgs" not in arguments:
         return
     try:

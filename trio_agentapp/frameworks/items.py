@@ -1,4 +1,4 @@
-"""What an asyncio handler yields, on its way to Trio."""
+"""The queue of items from an asyncio handler to the Trio task that reads them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .call import AtStop, Call, Sides
 __all__ = ["HIGH_WATER", "Items", "current_items"]
 
 HIGH_WATER = 256
-"""Items on their way to Trio at which the asyncio side waits."""
+"""Number of queued items at which the asyncio handler is suspended."""
 
 LOW_WATER = 64
-"""Items on their way at which it continues."""
+"""Number of queued items at which the handler continues."""
 
 TURN = 0.01
-"""Seconds for which a generator that never awaits may keep the loop from other tasks."""
+"""Seconds for which a generator that never awaits may run before other tasks of the loop get a turn."""
 
 YIELDS_AFTER_STOP = 20_000
-"""Items that a generator may yield without an await until a stop is raised at its yield after all."""
+"""Number of items that a generator may yield after a stop without an await. Then the stop is raised at a yield."""
 
 
 class Items:
-    """What an asyncio handler yields, as a Trio task reads it."""
+    """Iterates in a Trio task over what an asyncio handler yields."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Items:
         self._yields_left = YIELDS_AFTER_STOP if in_stream else 0
         self._changed = trio.Event()
         self.forgotten = False
-        """Whether nothing of this turn is kept, because the state of the session became too large."""
+        """Whether this turn is not saved, because the state of the session is too large."""
         self.call = Call(bridge, name, tasks_first=tasks_first)
         self.call.on_done = self._note_change
         self.call.begin(lambda: self._pump(fn))
@@ -58,7 +58,7 @@ class Items:
         return self
 
     async def __anext__(self) -> object:
-        """The next item. Raises what the handler raised, at the end."""
+        """Return the next item. After the last one, raise the error of the handler, if it raised one."""
         while not self._queue:
             if self.call.done.is_set():
                 self.call.unwrap()
@@ -85,7 +85,7 @@ class Items:
         if inspect.isawaitable(result):
             result = await result
         if inspect.isasyncgen(result):
-            # A cancellation that arrives meanwhile is raised in the generator, at its yield.
+            # A cancellation that arrives during a pause is raised in the generator, at its yield.
             await drive_generator(result, self._put, self._pause_of_generator)
         elif isinstance(result, AsyncIterator):
             async for item in result:
@@ -94,12 +94,12 @@ class Items:
             await self.send(result)
 
     async def send(self, item: object) -> None:
-        """Send an item, and wait if Trio is far behind or other tasks have waited for long."""
+        """Queue an item. Pause if the queue is full, or if other tasks have waited longer than `TURN`."""
         if self._put(item):
             await self._pause()
 
     def _put(self, item: object) -> bool:
-        """Put an item on its way; returns whether to pause. After a stop it is dropped, as from a Trio handler."""
+        """Queue an item, and return whether to pause. Items after a stop are dropped, as from a Trio handler."""
         if not self.call.cancelled:
             self._queue.append(item)
             if not self._announced:
@@ -114,7 +114,7 @@ class Items:
             if not self._yields_left:
                 raise
             self._yields_left -= 1
-            # Raise it at the next await instead. The count of cancellations stays what it was.
+            # Raise it at the next await instead. The task's count of cancellations does not change.
             task = asyncio.current_task()
             assert task is not None  # noqa: S101  this is a coroutine of the loop
             task.uncancel()
@@ -122,7 +122,7 @@ class Items:
 
     async def _pause(self) -> None:
         if len(self._queue) >= HIGH_WATER and not self.call.cancelled:
-            # Tasks of the handler may send, too: all that wait share one event.
+            # Several tasks of the handler may wait here. They share one event.
             room = self._room = self._room or asyncio.Event()
             if len(self._queue) > LOW_WATER:
                 await room.wait()
@@ -134,4 +134,4 @@ class Items:
 
 
 current_items: contextvars.ContextVar[Items] = contextvars.ContextVar("trio_agentapp_bridge_items")
-"""Where the running asyncio handler, and tasks that it has started, send items."""
+"""The queue to which the running asyncio handler, and the tasks that it started, send items."""

@@ -1,4 +1,4 @@
-"""Graphs of LangGraph 1: messages of LangChain in, what `astream(stream_mode="messages")` yields out."""
+"""Graphs of LangGraph 1: converts messages, and translates what `astream(stream_mode="messages")` yields."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ MODES = frozenset({"messages", "custom", "updates", "values"})
 """The stream modes whose items are translated, if `stream_mode` is a list."""
 
 SPEAKERS: Mapping[str, Role] = {"human": "user", "system": "system", "developer": "system"}
-"""Our role for the type of a message that no model has written."""
+"""The role of a message by its LangChain type, for types that no model writes."""
 
 PARTS_OF_CALLS = frozenset({"tool_call", "tool_call_chunk", "invalid_tool_call"})
-"""Blocks that a chunk repeats in `tool_call_chunks`."""
+"""Types of content blocks that are skipped, because a chunk has the same data in `tool_call_chunks`."""
 
 
 class LangGraphAdapter(FrameworkAdapter):
@@ -52,7 +52,7 @@ class LangGraphAdapter(FrameworkAdapter):
     stops_in_stream = True
 
     def messages(self, messages: Sequence[Message]) -> list[BaseMessage]:
-        """One AIMessage has the text and all tool calls of a turn, as model providers require."""
+        """Convert messages of a request. Model providers require one AIMessage with all tool calls of a turn."""
         made: list[BaseMessage] = []
         for message in messages:
             if (converter := self.type_converters.get(message.type)) is not None:
@@ -106,7 +106,7 @@ def _content_of(message: Message) -> str | list[str | dict[str, Any]]:
 
 
 def _block_of(part: Content) -> dict[str, Any]:
-    """A standard content block of LangChain 1."""
+    """Return a standard content block of LangChain 1."""
     made = text_or_media(part)
     if isinstance(made, str):
         return {"type": "text", "text": made}
@@ -120,14 +120,14 @@ def _block_of(part: Content) -> dict[str, Any]:
 
 @attrs.define
 class _Turn(GrowingAnswer):
-    """What one AI message has streamed so far."""
+    """An AI message that is being streamed."""
 
     calls: AIMessageChunk | None = None
-    """The chunks with parts of tool calls, joined."""
+    """The joined chunks that have parts of tool calls."""
 
 
 class _Reader(ItemReader):
-    """Joins the chunks of each AI message. Those of messages that are written side by side may alternate."""
+    """Joins the chunks of each AI message. Chunks of messages that are written in parallel may alternate."""
 
     def __init__(self, converters: TypeConverters) -> None:
         self._converters = converters
@@ -137,7 +137,7 @@ class _Reader(ItemReader):
         if not isinstance(item, tuple):
             return self._message(item) if isinstance(item, BaseMessage) else (item,)
         if item and isinstance(item[0], tuple):
-            # With `subgraphs=True` the path of the subgraph comes first.
+            # With `subgraphs=True` the tuple begins with the path of the subgraph.
             item = item[1:] if len(item) == 3 else item[1]
         match item:
             case (BaseMessage() as message, Mapping() | bool()):
@@ -153,7 +153,7 @@ class _Reader(ItemReader):
         )
 
     def end(self) -> Iterable[object]:
-        """Tool calls whose message was not completed."""
+        """Send the tool calls of messages that were not completed."""
         for id in [*self._turns]:
             yield from self._complete(id)
 
@@ -167,7 +167,7 @@ class _Reader(ItemReader):
             else:
                 yield data if isinstance(data, str | Content | Message) else DataContent(data)
         elif isinstance(data, Mapping):
-            # The state itself has nothing that the messages have not shown.
+            # The state repeats the messages that were streamed, so it is not sent.
             for interrupt in data.get("__interrupt__", ()):
                 yield data_message({"interrupt": interrupt.value, "interrupt_id": interrupt.id})
 

@@ -25,9 +25,9 @@ MODES = ("messages", "custom", "updates")
 class GraphCopy(AgentCopy):
     """A graph and the thread of one session. Graphs keep no state themselves, so runs share the nodes.
 
-    A graph with a checkpointer of its own keeps its threads there. For any other the last checkpoint of the session
-    is the state. In both cases the state has the messages of the thread that are in no checkpoint: the partial
-    answer of a stopped run, and results for its open tool calls. The next run sends them first.
+    A graph that has a checkpointer keeps its threads there. For any other graph the state is the last checkpoint of
+    the session. In both cases the state also has the messages that are in no checkpoint: the partial answer of a
+    stopped run, and results for its open tool calls. The next run adds them to the thread first.
     """
 
     def __init__(self, graph: Any, state: Any, user_id: str, session_id: str) -> None:
@@ -35,7 +35,7 @@ class GraphCopy(AgentCopy):
             hint = "; call its compile()" if isinstance(graph, StateGraph) else ""
             raise ConfigurationError(f"agent= must be a compiled graph, not a {type(graph).__name__}{hint}")
         saved = state or {}
-        # A list: "a/b" and "c" are not "a" and "b/c".
+        # A JSON list, since joined text would not tell the pair "a/b", "c" from the pair "a", "b/c".
         self._config: Any = {"configurable": {"thread_id": json.dumps([user_id, session_id])}}
         self._thread: Thread | None = None
         if not graph.checkpointer:
@@ -51,7 +51,7 @@ class GraphCopy(AgentCopy):
         self._turn = UnfinishedTurn()
 
     async def stream(self, messages: list[BaseMessage]) -> AsyncIterator[Any]:
-        """A graph that waits because of `interrupt()` gets the text of the last message as its answer."""
+        """Run the graph. If it waits because of `interrupt()`, the text of the last message is the answer."""
         before = await self._graph.aget_state(self._config)
         given: Any = {"messages": [*self._waiting, *messages]}
         if before.interrupts:

@@ -1,4 +1,4 @@
-"""The last checkpoint of a thread of LangGraph as JSON values, and a checkpointer that keeps it in stores."""
+"""Stores the last checkpoint of a LangGraph thread as JSON values, and has a checkpointer for session stores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .items import current_items
 __all__ = ["StoreSaver", "Thread", "dumped", "loaded"]
 
 NAME = "langgraph"
-"""Under this name a session has its threads."""
+"""The name under which the threads are stored in a session's state."""
 
 _SERDE = InMemorySaver().serde
 
@@ -38,7 +38,7 @@ class Thread:
     """The last checkpoint of a graph, and of each of its subgraphs, in memory."""
 
     def __init__(self, thread_id: str, kept: Iterable[Mapping[str, Any]]) -> None:
-        """`kept`: what `dump` has returned."""
+        """`kept`: an earlier result of `dump`."""
         self.saver = InMemorySaver()
         self._thread_id = thread_id
         for each in kept:
@@ -63,7 +63,7 @@ class Thread:
 
 
 class _Threads:
-    """The threads that one run uses. The run owns its session, so nobody else writes them meanwhile."""
+    """The threads that one run uses. The run owns its session, so no other run writes them at the same time."""
 
     def __init__(self, kept: Mapping[str, Any]) -> None:
         self.before = kept
@@ -157,6 +157,6 @@ class StoreSaver(BaseCheckpointSaver[str]):  # type: ignore[misc]  # not install
         try:
             await self._sessions.save_modules(run.user_id, run.session_id, {**states, NAME: threads.kept})
         except StateTooLarge as error:
-            # A part of the turn may have been saved, such as a tool call without its result.
+            # An earlier save may have stored a part of this turn, such as a tool call without its result. Undo it.
             await self._sessions.save_modules(run.user_id, run.session_id, {**states, NAME: threads.before})
             await report_forgotten(run.session_id, error)

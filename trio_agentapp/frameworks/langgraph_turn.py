@@ -1,4 +1,4 @@
-"""What a turn of LangGraph that was stopped leaves behind, and is in no checkpoint."""
+"""Collects what is in no checkpoint when a turn of LangGraph is stopped: partial answers and open tool calls."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class UnfinishedTurn:
 
     def __init__(self) -> None:
         self._partial: dict[str, str] = {}
-        """The text so far of each message that is being written."""
+        """The text so far of each message that is being written, by message id."""
 
     def note(self, message: Any) -> None:
-        """Note a message, or a chunk of one, of `stream_mode="messages"`. Others are passed over."""
+        """Record a message or a chunk of `stream_mode="messages"`. Objects of other types are ignored."""
         if isinstance(message, AIMessageChunk):
             id = message.id or ""
             if message.chunk_position == "last":
@@ -30,13 +30,15 @@ class UnfinishedTurn:
                 self._partial[id] = self._partial.get(id, "") + text
 
     def rest(self, state: Any, waiting: list[BaseMessage] | None = None) -> list[BaseMessage]:
-        """The messages that complete the thread, so that a model provider accepts it in the next turn.
+        """Return the messages to add to the thread so that a model provider accepts it in the next turn.
 
-        Results for open tool calls, and the partial answer; nothing if the graph waits because of `interrupt()`.
-        Give them to `aupdate_state` with `as_node=START`: the edges of other nodes may not expect them.
+        These are results for open tool calls, and the partial answer. The list is empty if the graph waits because
+        of `interrupt()`. Pass them to `aupdate_state` with `as_node=START`, because edges of other nodes may not
+        expect them.
 
         Args:
-            state: what `aget_state` of the graph has returned. waiting: further messages behind those of the state.
+            state: the result of `aget_state` of the graph.
+            waiting: messages that come after those of the state and are not in a checkpoint.
         """
         if state.interrupts:
             return []

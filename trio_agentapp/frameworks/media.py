@@ -37,7 +37,7 @@ class Media:
     filename: str | None = None
 
     def content(self) -> Content:
-        """The same as content."""
+        """Return the medium as a content part of a message."""
         url = self.url or f"data:{self.media_type};base64,{self.data or ''}"
         match self.kind:
             case "image":
@@ -52,7 +52,11 @@ class Media:
 
 
 def text_or_media(part: Content) -> str | Media:
-    """What a content object has; data are JSON. A `data:` URL is taken apart; media that are no URL are base64."""
+    """Return the text or the medium of a content part.
+
+    Data content becomes JSON text. A `data:` URL is split into media type and base64 data. A value that is not a
+    URL is taken as base64 data.
+    """
     match part:
         case TextContent(text=text) | RefusalContent(refusal=text):
             return text

@@ -26,17 +26,19 @@ from ..protocol.message import INTERRUPTED
 __all__ = ["OpenAIAgentCopy", "plain_of"]
 
 ANSWERABLE = frozenset({"function_call", "custom_tool_call"})
-"""Open calls that get a result. Other open calls are left out: their outputs are no text."""
+"""Types of calls that get a result if they are open. Open calls of other types are removed, since their outputs are
+not text.
+"""
 
 OPEN = ANSWERABLE | {"computer_call", "shell_call", "local_shell_call", "apply_patch_call"}
-"""Items that need an output."""
+"""Types of calls that a model provider refuses without an output."""
 
 
 class OpenAIAgentCopy(AgentCopy):
     """An agent and the input items of one session. Agents of the SDK keep no state, so runs share them.
 
-    The state is what the next run gives the model, the name of the last agent, and, if the run waits for an
-    approval, the SDK's own state of it.
+    The state has the input items for the next run, the name of the last agent and, if the run waits for an
+    approval, the SDK's state of the run.
     """
 
     def __init__(self, agent: Any, state: Any) -> None:
@@ -58,7 +60,7 @@ class OpenAIAgentCopy(AgentCopy):
         self._turn = _Turn()
 
     async def stream(self, messages: list[Any]) -> AsyncIterator[Any]:
-        """Messages of type `mcp_approval_response` answer the approvals that the last run has asked for."""
+        """Run the agent. Messages of type `mcp_approval_response` answer the approval requests of the last run."""
         before = self._items
         given: Any = await self._resumed(messages)
         if given is None:
@@ -74,7 +76,7 @@ class OpenAIAgentCopy(AgentCopy):
             if result.run_loop_exception is not None:
                 raise result.run_loop_exception
         except InputGuardrailTripwireTriggered:
-            # What a guardrail refuses is no part of the conversation, or it would refuse the next turn, too.
+            # Refused input is not saved. Otherwise the guardrail would refuse the next turn, too.
             self._items, self._result = before, None
             raise
         except OutputGuardrailTripwireTriggered:
@@ -98,7 +100,7 @@ class OpenAIAgentCopy(AgentCopy):
         return {"items": _closed(to_jsonable_python(items)), "agent": self._name, "waiting": self._waiting}
 
     async def _resumed(self, messages: list[Any]) -> RunState[Any] | None:
-        """The run that waits, with the answers to its questions. One without an answer is rejected."""
+        """Return the waiting run with its approvals answered, or None. A request without an answer is rejected."""
         answers = {
             item.get("approval_request_id"): bool(item.get("approve"))
             for item in messages
@@ -118,17 +120,17 @@ class OpenAIAgentCopy(AgentCopy):
 
 
 class _Turn:
-    """What the model has streamed, until the run adds it to its result, which is after the tools have ended."""
+    """What the model has streamed. The SDK adds it to the result of the run only after the tools have ended."""
 
     def __init__(self) -> None:
         self.expected = 0
-        """Responses that the result has when all that were completed are in it."""
+        """Number of responses that the result has when it includes every completed response."""
         self._response: list[Any] = []
-        """The items of the last one that was completed."""
+        """The items of the last completed response."""
         self._items: list[Any] = []
-        """Those of the one that is being streamed."""
+        """The completed items of the response that is being streamed."""
         self._texts: dict[tuple[str, int], str] = {}
-        """Its messages that are not complete: the text so far, by their id and place."""
+        """The text so far of its incomplete messages, by item id and index."""
 
     def note(self, event: Any) -> None:
         if isinstance(event, RawResponsesStreamEvent):
@@ -137,7 +139,7 @@ class _Turn:
     def _note_raw(self, event: Any) -> None:
         match event.type:
             case "response.created":
-                # Also a second attempt, after a failure.
+                # A second attempt after a failure also begins with this event.
                 self._items, self._texts = [], {}
             case "response.output_text.delta" | "response.refusal.delta":
                 key = event.item_id, event.output_index
@@ -151,10 +153,10 @@ class _Turn:
                 self._items, self._texts = [], {}
 
     def rest(self, responses: int) -> Iterator[Any]:
-        """The input items that are missing in a result with this number of responses."""
+        """Yield the input items that are missing in a result that has `responses` responses."""
         if self.expected > responses:
             yield from ModelResponse(self._response, Usage(), None).to_input_items()
-        # Without ids and reasoning: the provider does not know a response that it could not complete.
+        # Without ids and reasoning, because the provider does not store a response that was not completed.
         for item in map(plain_of, self._items):
             if item["type"] == "message":
                 text = "".join(part.get("text") or part.get("refusal") or "" for part in item["content"])
@@ -166,7 +168,7 @@ class _Turn:
 
 
 def _reachable(agent: Agent[Any], name: str | None) -> Agent[Any]:
-    """The agent of this name among those that `agent` may hand over to, directly or not; else `agent` itself."""
+    """Return the agent of this name that `agent` can reach by handoffs; `agent` itself if there is none."""
     found: list[Agent[Any]] = [agent]
     for each in found:
         if each.name == name:
@@ -179,7 +181,7 @@ def _reachable(agent: Agent[Any], name: str | None) -> Agent[Any]:
 
 
 def _closed(items: list[Any]) -> list[Any]:
-    """The items with a result for each open call, after the calls beside it."""
+    """Return the items with a result for each open call. Results come after all calls of the same response."""
     answered = {_call_id(item) for item in items if str(item.get("type")).endswith("_output")}
     closed: list[Any] = []
     results: list[Any] = []
@@ -194,7 +196,7 @@ def _closed(items: list[Any]) -> list[Any]:
             closed.append(item)
             results.append({"type": f"{kind}_output", "call_id": item["call_id"], "output": INTERRUPTED})
         else:
-            # Reasoning is refused without the item that it led to.
+            # Providers refuse reasoning without the item that followed it, so both are removed.
             while closed and closed[-1].get("type") == "reasoning":
                 closed.pop()
     return closed + results
@@ -205,7 +207,7 @@ def _call_id(item: Mapping[str, Any]) -> Any:
 
 
 def plain_of(item: Any) -> dict[str, Any]:
-    """An item of the Responses API as JSON values."""
+    """Return an item of the Responses API as JSON values."""
     if not isinstance(item, Mapping):
         item = item.model_dump(mode="json", exclude_none=True)
     found: dict[str, Any] = to_jsonable_python(item)

@@ -1,4 +1,4 @@
-"""Agents of the OpenAI Agents SDK: input items of the Responses API in, what `stream_events()` yields out."""
+"""Agents of the OpenAI Agents SDK: converts messages to input items, and translates `stream_events()`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .usage import added
 __all__ = ["OpenAIAgentsAdapter"]
 
 MCP = frozenset({"mcp_list_tools", "mcp_approval_request", "mcp_approval_response"})
-"""Items of hosted MCP servers that are messages of the same type here."""
+"""Types of items of hosted MCP servers. They become messages of the same type."""
 
 DELTAS: Mapping[str, tuple[Literal["message", "reasoning"], type[TextContent | RefusalContent]]] = {
     "response.output_text.delta": ("message", TextContent),
@@ -40,10 +40,10 @@ DELTAS: Mapping[str, tuple[Literal["message", "reasoning"], type[TextContent | R
     "response.reasoning_summary_text.delta": ("reasoning", TextContent),
     "response.reasoning_text.delta": ("reasoning", TextContent),
 }
-"""Raw events with text: the type of the message that grows, and of its content."""
+"""For each type of raw event with text: the type of the message, and the class of its content."""
 
 BOUNDS = frozenset({"response.created", "response.completed", "response.incomplete", "response.failed"})
-"""Raw events at which no item of a response is open. After a failure the SDK may begin another."""
+"""Raw events that begin or end a response. No item is open at them. After a failure the SDK may try again."""
 
 CALLS: Mapping[str, tuple[str, ...]] = {
     "function_call": (),
@@ -59,7 +59,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
     "code_interpreter_call": ("code",),
     "image_generation_call": ("action", "revised_prompt"),
 }
-"""Items that call a tool, and their fields that are its arguments."""
+"""For each type of item that calls a tool: the fields that are its arguments."""
 
 RESULTS: Mapping[str, tuple[str, ...]] = {
     "web_search_call": ("status",),
@@ -67,7 +67,7 @@ RESULTS: Mapping[str, tuple[str, ...]] = {
     "code_interpreter_call": ("outputs", "status"),
     "image_generation_call": ("error", "status"),
 }
-"""Calls of tools that the model provider runs. They have their result: the first of these fields with a value."""
+"""For each tool that the model provider runs: the fields of its result. The first one with a value is used."""
 
 OUTPUTS: Mapping[str, str] = {
     "function_call_output": "output",
@@ -79,10 +79,10 @@ OUTPUTS: Mapping[str, str] = {
     "tool_search_output": "tools",
     "program_output": "result",
 }
-"""Items with the output of a tool, and the field that has it."""
+"""For each type of item with the output of a tool: the field that has the output."""
 
 IGNORED = frozenset({"compaction", "additional_tools"})
-"""Items that are bookkeeping of the model provider."""
+"""Types of items that only the model provider uses. They are not sent."""
 
 
 class OpenAIAgentsAdapter(FrameworkAdapter):
@@ -97,7 +97,7 @@ class OpenAIAgentsAdapter(FrameworkAdapter):
     stops_in_stream = True
 
     def at_stop(self, task: Any) -> TaskStop:  # noqa: ARG002
-        """The SDK cancels the tasks of tools itself, most of them."""
+        """Cancel outer tasks first. The SDK then cancels most tasks of tools itself."""
         return "cancel_last"
 
     def messages(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -128,7 +128,7 @@ def _input_item(message: Message) -> dict[str, Any]:
     if message.type in MCP:
         return {"type": message.type, **data}
     if message.type == "reasoning":
-        # Without the id of the provider, which refuses one whose next item is not the original.
+        # Without its id, because the provider refuses a known item that is followed by a different one.
         return {"type": "reasoning", "summary": [{"type": "summary_text", "text": message.text}]}
     if message.role == "user":
         return {"role": "user", "content": [_input_part(part) for part in message.content]}
@@ -164,7 +164,7 @@ def _input_part(part: Content) -> dict[str, Any]:
 
 
 def _url_of(value: str | None, media_type: str) -> str:
-    """A URL as it is, base64 text as a `data:` URL."""
+    """Return a URL unchanged, and base64 text as a `data:` URL."""
     value = value or ""
     return value if ":" in value else f"data:{media_type};base64,{value}"
 
@@ -174,7 +174,7 @@ def _url_of(value: str | None, media_type: str) -> str:
 
 @attrs.define
 class _Growing:
-    """What an item has streamed so far: its contents by the place in it."""
+    """An item that is being streamed: its contents by kind and index."""
 
     kind: Literal["message", "reasoning"]
     id: str
@@ -182,14 +182,14 @@ class _Growing:
 
 
 class _Reader(ItemReader):
-    """Translates raw events and run items, which show each finished item once more."""
+    """Translates raw events and run items. A run item repeats an item that raw events have shown already."""
 
     def __init__(self, converters: TypeConverters) -> None:
         self._converters = converters
         self._growing: dict[tuple[str, int], _Growing] = {}
-        """By the id of the item and its place in the response. Some models give all items one id."""
+        """Items by id and index in the response, because some models give all items the same id."""
         self._shown: Counter[tuple[str, str, str]] = Counter()
-        """Items that raw events have shown, and whose run item may follow."""
+        """Counts the items that raw events have shown. The run item that follows each of them is skipped."""
         self._names: dict[str, str] = {}
         """Names of tools, by the ids of their calls."""
         self._agent: str | None = None
@@ -211,7 +211,7 @@ class _Reader(ItemReader):
             raise untranslated("openai-agents", f"a {type(item).__name__}", type(item).__name__)
 
     def end(self) -> Iterator[object]:
-        """Texts whose item was not completed."""
+        """Complete the texts of items that were not completed."""
         for key in [*self._growing]:
             yield self._close(key, None)
 
@@ -289,7 +289,7 @@ class _Reader(ItemReader):
             data = {key: value for key, value in item.items() if key != "type"}
             yield Message("assistant", kind, [DataContent(data)], metadata=self._metadata(item))
         elif (converter := self._converters.get(kind)) is not None:
-            # Last, because the names of known items are also types of messages.
+            # Checked last, because `type_converters` may have these names as types of input messages.
             yield from converter(given)
         elif kind not in IGNORED:
             raise untranslated("openai-agents", f"an item of type {kind!r}", repr(kind))
@@ -310,7 +310,7 @@ class _Reader(ItemReader):
             yield Message("assistant", "message", [ImageContent(url)], metadata=metadata)
 
     def _text(self, kind: str, id: str, content: list[Content]) -> Message:
-        # Some models give all items one id.
+        # Some models give all items the same id, so reasoning gets a different one.
         name = id if kind == "message" else f"{id}-reasoning"
         return Message("assistant", kind, content, name or None, metadata=self._metadata({"id": id}))
 

@@ -1,4 +1,4 @@
-"""Processes that asyncio code of a run starts. They end with the run, and their descendants with them."""
+"""Ends the processes that asyncio code of a run has started, and their descendants, when the run ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("trio_agentapp.frameworks")
 
 
 class ProcessGroup:
-    """A process that leads a group of its own, and the processes that it has started."""
+    """A process group: a process that leads it, and the processes that this one has started."""
 
     def __init__(self, transport: asyncio.SubprocessTransport) -> None:
         self._transport = transport
@@ -30,7 +30,7 @@ class ProcessGroup:
         signal_group(self.pid, signal.SIGKILL)
 
     async def end(self) -> None:
-        """Send SIGTERM, and SIGKILL after `GRACE` seconds, and wait until the group is gone."""
+        """Send SIGTERM, after `GRACE` seconds SIGKILL, and wait until all processes of the group have ended."""
         terminate_group(self.pid)
         if not await self._is_gone_within(GRACE):
             self.kill()
@@ -46,10 +46,10 @@ class ProcessGroup:
 
 
 class ProcessLoop(asyncio.SelectorEventLoop):
-    """An event loop that makes processes of runs lead groups, and notes them."""
+    """An event loop that starts each process of a run in its own process group, and reports it."""
 
     def __init__(self, note: Callable[[], Callable[[ProcessGroup], object] | None]) -> None:
-        """`note()` returns what is called with a process that the current task starts; None if it is of no run."""
+        """`note()` returns a function that receives each process of the current task; None outside of a run."""
         super().__init__()
         self._note = note
 

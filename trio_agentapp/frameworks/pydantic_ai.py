@@ -1,6 +1,4 @@
-"""Agents of Pydantic AI 2: runs them, and gives them a message history. What they stream is read in
-`pydantic_ai_stream`.
-"""
+"""Runs agents of Pydantic AI 2 and converts their message history. `pydantic_ai_stream` translates their output."""
 
 from __future__ import annotations
 
@@ -48,10 +46,11 @@ class PydanticAIAdapter(FrameworkAdapter):
     stops_in_stream = True
 
     def messages(self, messages: Sequence[Message]) -> list[ModelMessage]:
-        """One ModelResponse has all that the model has said in a turn, one ModelRequest what it was told after.
+        """Convert the messages of a request.
 
-        Each tool call has a result: a run whose history ends with an open call would begin with this call, which
-        a client may have made up.
+        One ModelResponse has everything that the model said in a turn, and one ModelRequest what follows it. Each
+        tool call gets a result: otherwise the agent would execute an open call at the end of the history, and a
+        client may have invented that call.
         """
         made: list[ModelMessage] = []
         names: dict[str, str] = {}
@@ -80,11 +79,11 @@ def _is_of_model(message: Message) -> bool:
 
 
 def _parts_of(message: Message, names: dict[str, str]) -> Iterator[Any]:
-    """`names` has the name of the tool for each open call."""
+    """Convert one message. `names` maps the id of each open call to the name of its tool."""
     data = data_of(message)
     call_id = str(data.get("call_id"))
     if message.type in OUTPUT_OF:
-        # A run that continues a deferred call shows it once more.
+        # A run that continues a deferred call yields the call again.
         if call_id not in names:
             names[call_id] = str(data.get("name"))
             yield ToolCallPart(names[call_id], object_of(data.get("arguments")), call_id)

@@ -44,17 +44,17 @@ class RunCopy(AgentCopy):
                 "deps=...: @app.query(framework='pydantic-ai')"
             )
         self._agent = agent
-        # A list: "a/b" and "c" are not "a" and "b/c".
+        # A JSON list, since joined text would not tell the pair "a/b", "c" from the pair "a", "b/c".
         self._conversation_id = json.dumps([user_id, session_id])
         saved = state or {}
         self._messages: list[ModelMessage] = ModelMessagesTypeAdapter.validate_python(saved.get("messages", []))
         self._deferred: dict[str, list[str]] | None = saved.get("deferred")
         self._events: Any = None
         self._prompts: list[UserPromptPart] = []
-        """Those that come after the results of deferred calls."""
+        """The user's prompts that came together with the results of deferred calls."""
 
     async def stream(self, messages: list[ModelMessage]) -> AsyncIterator[Any]:
-        """Outputs of tools among the messages answer deferred calls: `true` approves a call that waits for that."""
+        """Run the agent. Tool outputs among the messages answer deferred calls; `true` approves a call."""
         history, options = [*self._messages, *messages], {}
         if self._deferred is not None:
             history = self._messages
@@ -63,10 +63,10 @@ class RunCopy(AgentCopy):
                 "deferred_tool_results": _results_of(self._deferred, messages),
                 "user_prompt": _joined(prompts) if prompts else None,
             }
-            # Without the answers: an approval is not the output of its call.
+            # The answers are left out, because an approval is not the output of its call.
             messages = [ModelRequest(prompts)]
         self._messages = [*self._messages, *messages]
-        # A run with a history adds the system prompt of its agent only by this.
+        # If there is a history, only this capability adds the system prompt of the agent.
         events = self._agent.run_stream_events(
             message_history=history,
             conversation_id=self._conversation_id,
@@ -93,10 +93,10 @@ class RunCopy(AgentCopy):
         return state
 
     def _messages_after(self) -> list[ModelMessage]:
-        """The messages of the run. One that has made none has not yet taken up the last message."""
+        """Return the messages after the run. If it made none, they are those that it was started with."""
         try:
             new = self._events.new_messages() if self._events is not None else []
-        except UserError:  # it has not begun
+        except UserError:  # the run has not begun
             new = []
         if not new:
             return self._messages
@@ -107,7 +107,7 @@ class RunCopy(AgentCopy):
 
 
 def closed(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
-    """The messages with a result for each open tool call, and without calls whose arguments are incomplete."""
+    """Return the messages with a result for each open tool call. Calls with incomplete arguments are removed."""
     made: list[ModelMessage] = []
     for number, message in enumerate(messages):
         if isinstance(message, ModelRequest):
@@ -143,7 +143,7 @@ def _prompts_of(messages: Sequence[ModelMessage]) -> list[UserPromptPart]:
 
 
 def _answered(following: Sequence[ModelMessage]) -> set[str]:
-    """The calls that have a result before the next response."""
+    """Return the ids of the calls that have a result before the next response."""
     ids = set()
     for message in following:
         if isinstance(message, ModelResponse):
@@ -177,7 +177,7 @@ def _approval_of(answer: Any) -> Any:
 
 
 def _joined(prompts: Sequence[Any]) -> Any:
-    """What several prompts say, as one."""
+    """Join the contents of several prompts into one content."""
     if len(prompts) == 1:
         return prompts[0].content
     return [

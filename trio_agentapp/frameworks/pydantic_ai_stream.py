@@ -1,4 +1,4 @@
-"""What `run_stream_events` and `iter` of Pydantic AI 2 yield, as content and messages."""
+"""Translates what `run_stream_events` and `iter` of Pydantic AI 2 yield into content and messages."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ __all__ = ["PydanticAIReader", "URLS"]
 
 IGNORED = frozenset(
     (
-        # The result itself follows. The calls of output tools are part of it.
+        # These announce the result, which follows in an event of its own.
         *("final_result", "output_tool_result", "deferred_tool_requests"),
-        # They change what the model is given, and say nothing to the user.
+        # These concern the input of the model, not the user.
         *("enqueued_messages", "deferred_tool_results", "tool_availability_delta"),
         *("capability_load_delta", "model_settings_delta", "capability"),
     )
@@ -70,7 +70,7 @@ class _Part:
     """A part of a response that is being streamed."""
 
     kind: str
-    """The type of our message; empty if it is sent when it is complete."""
+    """The type of the message; empty for a part that is sent only when it is complete."""
     text: str = ""
     id: str = attrs.field(factory=new_message_id)
 
@@ -81,8 +81,8 @@ class _Part:
 class PydanticAIReader(ItemReader):
     """Joins the deltas of each part.
 
-    A tool call is sent when it begins to run, because only then it is known to be no call of an output tool. That
-    is after its whole response has been streamed.
+    A tool call is sent when its execution begins, which is after the whole response was streamed. Before that it is
+    not known whether it calls an output tool; such calls are not sent.
     """
 
     def __init__(self, converters: TypeConverters) -> None:
@@ -90,7 +90,7 @@ class PydanticAIReader(ItemReader):
         self._parts: dict[int, _Part] = {}
         self._last_index = -1
         self._calls: dict[str, ToolCallPart] = {}
-        """Those that have not begun."""
+        """Tool calls whose execution has not begun."""
         self._shown: list[Any] = []
         """The texts and files of the last response."""
         self._spent = RunUsage()
@@ -124,7 +124,7 @@ class PydanticAIReader(ItemReader):
         return self._other(item)
 
     def end(self) -> Iterable[object]:
-        """Parts whose end was not streamed, and calls of which nothing was."""
+        """Complete the parts that are still open, and send the tool calls that were not executed."""
         for index in [*self._parts]:
             yield from self._close(index)
         yield from self._flush()
@@ -146,7 +146,7 @@ class PydanticAIReader(ItemReader):
     def _part_event(self, event: Any) -> Iterator[object]:
         index = event.index
         if isinstance(event, PartDeltaEvent):
-            # Deltas of calls have other fields: these are read when they are complete.
+            # Only text and thinking grow. Other parts, such as calls, are read when they are complete.
             if index in self._parts and (delta := getattr(event.delta, "content_delta", None)):
                 yield from self._grow(index, delta)
         elif isinstance(event, PartStartEvent):
@@ -180,7 +180,7 @@ class PydanticAIReader(ItemReader):
             self._shown.append(part.text)
 
     def _whole(self, part: Any) -> Iterator[object]:
-        """A part that was not sent in deltas."""
+        """Send a part that was not sent in deltas."""
         if (converter := self._converters.get(type(part))) is not None:
             yield from converter(part)
             return
@@ -231,7 +231,7 @@ class PydanticAIReader(ItemReader):
         if (converter := self._converters.get(type(output))) is not None:
             yield from converter(output)
         elif isinstance(output, str):
-            # Functions and tools can make it, too.
+            # An output function may have made this text. Then the model has not streamed it, and it is sent here.
             if output.strip() not in "".join(text for text in self._shown if isinstance(text, str)):
                 yield Message(content=output)
         elif isinstance(output, BinaryContent):
@@ -262,7 +262,7 @@ def _call_of(part: Any) -> Message:
 
 
 def _output_of(part: Any) -> Message:
-    """Its text is what the model gets, also of an error."""
+    """Return the output of a tool: the text that the model gets, also for an error."""
     files = [_content_of(file) for file in part.files]
     return output_message(part.tool_call_id, part.tool_name, part.model_response_str(), files=files)
 
@@ -272,7 +272,7 @@ def _content_of(file: Any) -> Content:
         if isinstance(file, cls):
             return Media(kind, url=file.url).content()
     if not isinstance(file, BinaryContent):
-        # An UploadedFile is at the model provider.
+        # An UploadedFile is stored at the model provider, so only its id is known.
         return FileContent(file_id=file.file_id)
     kind = file.media_type.partition("/")[0]
     return Media(kind if kind in URLS else "file", data=file.base64, media_type=file.media_type).content()

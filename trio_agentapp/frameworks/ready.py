@@ -1,4 +1,4 @@
-"""A ready agent, `AgentApp(agent=...)`, as a handler for asyncio."""
+"""Makes an asyncio handler from a ready agent, `AgentApp(agent=...)`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .items import current_items
 __all__ = ["handler_of_agent"]
 
 NAME = "agent"
-"""Under this name a session has the state of its agent."""
+"""The name under which the agent's state is stored in a session's state."""
 
 
 def handler_of_agent(
     agent: Any, adapter: FrameworkAdapter, sessions_of: Callable[[], SessionStore]
 ) -> Callable[..., AsyncIterator[Any]]:
-    """A handler that runs a copy of `agent`: the state of the session is loaded before, and saved after, each run.
+    """Return a handler that runs a copy of `agent`. It loads the session's state before a run, and saves it after.
 
-    It is saved also after a stop or an error. A state that is too large for the store is not saved: the answer is
-    delivered, followed by an error message, and the next run continues from the state before.
+    The state is also saved after a stop or an error. A state that is too large for the store is not saved: the
+    client gets an error message after the answer, and the next run continues from the previous state.
 
     Raises:
         ConfigurationError: the adapter cannot run this agent.
@@ -42,7 +42,8 @@ def handler_of_agent(
                     yield item
         finally:
             state = await copy.state()
-            # A checkpointer may have saved something meanwhile, or may have had to forget the turn.
+            # A checkpointer may have changed the session during the run, so it is loaded again. If the checkpointer
+            # could not save the turn, the agent's state is not saved either.
             if not current_items.get().forgotten:
                 states = await sessions.load_modules(run.user_id, run.session_id) or {}
                 try:

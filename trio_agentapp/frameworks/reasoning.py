@@ -1,4 +1,4 @@
-"""Reasoning that comes as a part of the text, in a `<think>` tag."""
+"""Separates reasoning in a `<think>` tag from the text of a model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ BEGIN, END = "<think>", "</think>"
 
 
 class Parts(NamedTuple):
-    """What a model has written so far."""
+    """The reasoning and the text that a model has written so far."""
 
     reasoning: str
     text: str
 
 
 def parts_of(written: str, *, last: bool = True) -> Parts:
-    """Take apart what a model has written. Before the last of it, a part of a tag at its end is left out."""
+    """Split `written` into reasoning and text. If more will follow, an incomplete tag at the end is left out."""
     if not written.startswith(BEGIN):
         return Parts("", "" if not last and BEGIN.startswith(written) else written)
     reasoning, closed, text = written.removeprefix(BEGIN).lstrip().partition(END)

@@ -1,4 +1,4 @@
-"""Makes the stores of the app, which run on Trio, awaitable on the asyncio loop of handlers."""
+"""Makes the stores of the app, which run on Trio, awaitable in asyncio handlers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Store = TypeVar("Store", StateStore, SessionStore)
 
 
 def awaitable_here(store: Store) -> Store:
-    """`store`, or on the asyncio loop of an app an object with the same methods that are awaited there."""
+    """Return `store`; on the asyncio loop of an app, a wrapper whose methods are awaited on that loop."""
     bridge = bridge_here()
     if bridge is None:
         return store
@@ -24,7 +24,7 @@ def awaitable_here(store: Store) -> Store:
 
 
 class _Awaited:
-    """A store whose coroutine methods are awaited on the asyncio loop. Trio executes them."""
+    """Wraps a store. Its coroutine methods are awaited on the asyncio loop, and executed by Trio."""
 
     def __init__(self, store: Any, bridge: Bridge) -> None:
         self._store = store
@@ -38,7 +38,7 @@ class _Awaited:
 
 
 class _Sessions(_Awaited):
-    """The objects whose states are saved belong to the loop, so their methods are called there."""
+    """Wraps a session store. The objects whose states it saves belong to the loop, so it calls them there."""
 
     load_session_state: Any = SessionStore.load_session_state
     save_session_state: Any = SessionStore.save_session_state

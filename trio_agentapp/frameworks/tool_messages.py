@@ -1,4 +1,4 @@
-"""Messages of tool calls and of their outputs: reads those of a request, and makes those of an answer."""
+"""Reads and makes messages of tool calls and of their outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Data = Mapping[str, Any]
 
 
 def data_of(message: Message) -> Data:
-    """Return the data of a tool call or its output: the last data content; empty if there is none."""
+    """Return the data of a tool call or its output: its last data content, or an empty mapping."""
     for part in reversed(message.content):
         if isinstance(part, DataContent) and isinstance(part.data, Mapping):
             return part.data
@@ -23,7 +23,7 @@ def data_of(message: Message) -> Data:
 
 
 def object_of(arguments: Any) -> dict[str, Any]:
-    """Return the arguments of a call as an object; empty if they are none."""
+    """Return the arguments of a call as a JSON object; empty if they are not an object."""
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments or "{}")
@@ -51,7 +51,7 @@ def call_message(
     id: str | None = None,
     **more: Any,
 ) -> Message:
-    """Return a tool call. `arguments` is JSON, or empty. `more`: further members of its data."""
+    """Return the message of a tool call. `arguments` is JSON or empty; `more` has further members of its data."""
     data = {"call_id": call_id, "name": name, "arguments": arguments or "{}", **more}
     return Message("assistant", kind, [DataContent(data)], id, metadata=metadata)
 
@@ -66,12 +66,12 @@ def output_message(
     id: str | None = None,
     files: Iterable[Content] = (),
 ) -> Message:
-    """Return the output of a tool call, with the files that belong to it."""
+    """Return the message with the output of a tool call, and with its files."""
     data = {"call_id": call_id, "name": name, "output": output}
     return Message("tool", kind, [DataContent(data), *files], id, metadata=metadata)
 
 
 def origin_of(id: str | None, name: str | None) -> dict[str, str]:
-    """Return the metadata of a message: its id and the name of its author in the framework, as far as known."""
+    """Return metadata with the message's id and its author's name in the framework, if they are known."""
     given = {"original_id": id, "original_name": name}
     return {key: value for key, value in given.items() if value}

@@ -1,4 +1,4 @@
-"""Tokens that models have used."""
+"""Adds up the tokens that models have used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["added"]
 
 
 def added(usage: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sum of two usages, also of the numbers within their details."""
+    """Return the sum of two usages. Numbers in nested mappings are added, too."""
     total = dict(usage or {})
     for name, value in more.items():
         if isinstance(value, Mapping):

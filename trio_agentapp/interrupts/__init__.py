@@ -1,4 +1,4 @@
-"""Interrupt backends: they carry leases and stop requests, in one process or over Redis."""
+"""Interrupt backends: they keep leases and stop requests, in one process or in Redis."""
 
 from .local import LocalInterruptBackend
 

@@ -5,11 +5,11 @@ environment  the registries that environment variables name
 redis        RedisRegistry: a key for each instance, which expires
 nacos        NacosRegistry: Nacos 3.1 and newer, over HTTP (nacos_http)
 dns_sd       DnsSdRegistry: DNS service discovery in the local network, by zeroconf
-foreign      a user's own registry, also with methods that are not async
+foreign      wraps a user's own registry, whose methods may be sync
 card         an agent card as JSON
-watching     the instances of an agent, again after each change
+watching     reports the instances of an agent again after each change
 
-Names are looked up when they are asked for, so that a registry loads only the libraries that it needs.
+Names are imported on first use, so that a registry loads only the libraries that it needs.
 """
 
 from __future__ import annotations

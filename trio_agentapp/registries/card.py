@@ -1,4 +1,4 @@
-"""An agent card as JSON. Cards are the user's data: they are checked before they are sent anywhere."""
+"""Checks agent cards, and writes them as JSON. Cards are data of the user, so they are checked before use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def name_of(agent_card: AgentCard) -> str:
     """Return the name by which an agent is registered.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: the card has no name, or an empty one.
     """
     name = agent_card.get("name")
     if not isinstance(name, str) or not name.strip():
@@ -28,9 +28,9 @@ def json_of(agent_card: AgentCard) -> bytes:
     """Return the card as JSON.
 
     Raises:
-        ConfigurationError: a value is no JSON.
+        ConfigurationError: a value cannot be written as JSON.
     """
     try:
         return orjson.dumps(dict(agent_card))
     except TypeError as exc:
-        raise ConfigurationError(f"agent card: a value of {agent_card.get('name')!r} is no JSON: {exc}") from exc
+        raise ConfigurationError(f"agent card: a value of {agent_card.get('name')!r} is not JSON: {exc}") from exc

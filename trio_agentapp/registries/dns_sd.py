@@ -1,10 +1,10 @@
 """A registry without a server: DNS service discovery in the local network (mDNS, RFC 6762; DNS-SD, RFC 6763).
 
-The library is `zeroconf`, which has an asyncio loop in a thread of its own. Its blocking calls are made in threads,
-and `open` does not end before all of them have ended.
+The library `zeroconf` runs an asyncio loop in its own thread. Its blocking calls are made in threads, and `open`
+waits for the end of all of them.
 
-Each transport of an instance is a service of the type `_a2a._tcp`. An agent card does not fit into a TXT record, so
-it holds name, version and the parts of the URL only; the agent serves its card.
+Each transport of an instance is a service of the type `_a2a._tcp`. A TXT record is too small for an agent card, so
+it has only name, version and the parts of the URL. The agent itself serves its card.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ T = TypeVar("T")
 SERVICE = "_a2a._tcp.local."
 
 MAX_TEXT = 240
-"""Bytes of one value in a TXT record; the format allows 255 with its key."""
+"""Limit of one value in a TXT record, in bytes. The format permits 255 bytes for key and value."""
 
 ANSWER_WITHIN = 1.5
-"""Seconds that an instance has to answer a question about itself. The network may lose two packets."""
+"""Seconds to wait for the answer of an instance. It is enough for two lost packets."""
 
 CHECKED_AT_ONCE = 8
-"""Instances that are asked at the same time whether they still live."""
+"""Limit of the instances that are checked at the same time."""
 
 
 @attrs.define
@@ -58,7 +58,7 @@ class DnsSdRegistry(AgentRegistry, AgentDirectory):
     Args:
         interfaces: addresses of the network interfaces to use; all by default.
         ttl: seconds after which an instance that does not answer any more is forgotten.
-        settle: seconds for which the first `list` or `resolve` waits for answers. The network does not say when
+        settle: seconds for which the first `list` or `resolve` waits for answers. The network does not report when
             all have answered.
 
     Raises:
@@ -99,7 +99,7 @@ class DnsSdRegistry(AgentRegistry, AgentDirectory):
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Take part in mDNS inside the block. Raises RegistryError if no interface can be used."""
-        # Not interrupted between the start of its thread and our knowledge of it.
+        # Shielded: a cancellation after the library has started its thread would leave the thread running.
         with trio.CancelScope(shield=True):
             self._zeroconf = await self._in_thread(self._make)
         try:
@@ -109,7 +109,7 @@ class DnsSdRegistry(AgentRegistry, AgentDirectory):
                 await self._in_thread(self._close)
 
     def _make(self) -> Zeroconf:
-        """In a thread. The library leaks a socket for an unknown interface, so they are checked here."""
+        """Start the library; called in a thread. It leaks a socket for an unknown interface: check them first."""
         if self._interfaces is None:
             return self._library.Zeroconf()
         from ifaddr import get_adapters  # the library's own way to find them
@@ -136,7 +136,7 @@ class DnsSdRegistry(AgentRegistry, AgentDirectory):
         self, agent_card: AgentCard, a2a_transports_properties: Sequence[A2ATransportsProperties]
     ) -> None:
         if not a2a_transports_properties:
-            raise ConfigurationError("DNS-SD registers the transports of an agent, and this one has none")
+            raise ConfigurationError("DNS-SD registers the transports of an agent, and this agent has none")
         infos = [
             await self._info(agent_card, number, properties)
             for number, properties in enumerate(a2a_transports_properties)
@@ -179,7 +179,7 @@ class DnsSdRegistry(AgentRegistry, AgentDirectory):
         )
 
     async def list(self) -> Sequence[RegisteredAgent]:
-        """Return the instances that have answered. At most `MAX_LISTED` services are remembered."""
+        """Return the instances that have answered. At most `MAX_LISTED` services are kept."""
         await self._browse()
         await trio.sleep_until(self._settled)
         await self._check_old()
@@ -200,13 +200,13 @@ class DnsSdRegistry(AgentRegistry, AgentDirectory):
             self._wakeups.discard(wakeup)
 
     async def _browse(self) -> None:
-        """Start to look for services, unless that has begun."""
+        """Start to browse for services, unless it has been started."""
         async with self._starting:
             if self._browser is None:
                 token = trio.lowlevel.current_trio_token()
 
                 def changed(*, zeroconf: Zeroconf, service_type: str, name: str, state_change: Any) -> None:
-                    """In the thread of the browser."""
+                    """Called by the library, in the thread of its browser."""
                     info = None
                     if state_change is not self._library.ServiceStateChange.Removed:
                         info = zeroconf.get_service_info(service_type, name, timeout=int(ANSWER_WITHIN * 1000))
@@ -226,7 +226,7 @@ class DnsSdRegistry(AgentRegistry, AgentDirectory):
             wakeup.wake()
 
     async def _check_old(self) -> None:
-        """Ask services that are older than `ttl` whether they live. mDNS itself keeps them for 20 minutes."""
+        """Check services whose last answer is older than `ttl`. mDNS itself would keep them for 20 minutes."""
         too_old = trio.current_time() - self._ttl
         old = [name for name, service in self._services.items() if service.seen_at < too_old]
         async with trio.open_nursery() as nursery:
@@ -270,7 +270,7 @@ async def _addresses(host: str) -> list[str]:
 
 
 def _read(info: ServiceInfo) -> tuple[dict[str, str], A2ATransportsProperties] | None:
-    """The text of a service, and its transport; None if another program has registered something else."""
+    """Return the TXT record of a service and its transport; None if it is not an entry of this registry."""
     text = {key: value or "" for key, value in info.decoded_properties.items()}
     if not text.get("name") or not text.get("instance"):
         return None

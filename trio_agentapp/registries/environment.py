@@ -1,4 +1,4 @@
-"""The registries that environment variables name, for an app whose code names none."""
+"""Makes the registries that environment variables select, for an app whose code names none."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def registries_from_environment(
     """Return the registries that the environment selects; none if it selects none.
 
     `A2A_REGISTRY_TYPE` names them, separated by commas: `redis`, `nacos`, `dns-sd`. Without it, any `NACOS_...`
-    variable selects Nacos, as in the product that this one replaces. `A2A_REGISTRY_ENABLED=false` selects none.
+    variable selects Nacos, as in the product that this package replaces. `A2A_REGISTRY_ENABLED=false` selects none.
 
     Args:
         environment: `os.environ` by default.
-        redis_url: for the registry in Redis, if `A2A_REGISTRY_REDIS_URL` is not set; such as the app's own.
-        prefix: of its keys.
+        redis_url: server for the registry in Redis if `A2A_REGISTRY_REDIS_URL` is not set.
+        prefix: beginning of the keys in Redis.
 
     Raises:
-        ConfigurationError: a value that cannot work; the message names the variable.
+        ConfigurationError: a value is wrong; the message names the variable.
     """
     values = os.environ if environment is None else environment
     enabled = _flag(values)
@@ -64,11 +64,11 @@ def registries_from_environment(
 def registries_of(
     given: object, *, redis_url: str | None = None, prefix: str = "agentapp"
 ) -> Sequence[AgentRegistry]:
-    """Return the registries that the code names, one or a list; without any, those of the environment.
+    """Return the registries given by the code, one or a list. If it gives none, return those of the environment.
 
-    Returns none if `A2A_REGISTRY_ENABLED` is false: an operator may keep an app out of the registries in its code.
+    Returns none if `A2A_REGISTRY_ENABLED` is false, so an operator can disable the registries of an app.
 
-    Raises ConfigurationError: one is no registry, there are too many, or a variable cannot work.
+    Raises ConfigurationError if an object is not a registry, there are too many, or a variable is wrong.
     """
     if given is None:
         return registries_from_environment(redis_url=redis_url, prefix=prefix)

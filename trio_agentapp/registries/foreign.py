@@ -1,4 +1,4 @@
-"""A user's own registry: methods may be sync, and it need not be a subclass of `AgentRegistry`."""
+"""Wraps a user's own registry. Its methods may be sync, and it need not be a subclass of `AgentRegistry`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..errors import ConfigurationError
 __all__ = ["ForeignRegistry", "as_registry", "listed"]
 
 MAX_REGISTRIES = 16
-"""Registries of one app. Each has a task, and connections of its own."""
+"""Limit of the registries of one app. Each has its own task and connections."""
 
 
 def listed(registries: object) -> Sequence[object]:
-    """Return one registry, or several, as a list. Raises ConfigurationError: there are too many."""
+    """Return one registry, or several, as a list. Raises ConfigurationError if there are too many."""
     if registries is None:
         return []
     found = list(registries) if isinstance(registries, (list, tuple, set, frozenset)) else [registries]
@@ -29,10 +29,10 @@ def listed(registries: object) -> Sequence[object]:
 
 
 def as_registry(registry: object) -> AgentRegistry:
-    """Return `registry` if its methods are async; otherwise one that calls it in a thread.
+    """Return `registry` if its methods are async; otherwise a wrapper that calls them in a thread.
 
     Raises:
-        ConfigurationError: it is no registry; the message names the method that is missing.
+        ConfigurationError: the object is not a registry; the message names the missing method.
     """
     if isinstance(registry, AgentRegistry) and all(
         iscoroutinefunction(method) for method in (registry.register, registry.renew, registry.deregister)
@@ -50,8 +50,8 @@ def as_registry(registry: object) -> AgentRegistry:
 class ForeignRegistry(AgentRegistry):
     """Calls methods of a user's `registry` that are not async in a thread. `deregister` and `renew` may be missing.
 
-    A call that exceeds its time limit goes on in its thread: Python cannot end a thread. There is one thread at
-    most, since the next call waits for it.
+    A call that exceeds its time limit continues in its thread, because Python cannot end a thread. The next call
+    waits for it, so there is one thread at most.
     """
 
     def __init__(self, registry: Any) -> None:
@@ -63,7 +63,7 @@ class ForeignRegistry(AgentRegistry):
 
     @property
     def renew_every(self) -> float | None:
-        """The object's own `renew_every`."""
+        """The `renew_every` of the wrapped registry."""
         return getattr(self.registry, "renew_every", None)
 
     def open(self) -> AbstractAsyncContextManager[object]:

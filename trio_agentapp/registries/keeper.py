@@ -1,6 +1,6 @@
-"""Registers an app in its registries when it is ready, keeps it registered, and deregisters it before the drain.
+"""Registers an app in its registries when it is ready, renews the registrations, and removes them before the drain.
 
-Each registry has a task of its own, so one that fails or hangs delays neither the app nor the other registries.
+Each registry has its own task, so a registry that fails or hangs delays neither the app nor the other registries.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ CALL_TIMEOUT = 10.0
 """Seconds for one call of a registry. DNS-SD needs 2, since it first asks the network whether a name is free."""
 
 WITHDRAW_WITHIN = 5.0
-"""Seconds for the deregistration, which delays the drain. What is left then expires by itself."""
+"""Seconds for the deregistration, which delays the drain. Registrations that remain expire by themselves."""
 
 BACKOFF = Backoff(first=0.5, last=30.0)
-"""A registry that restarts is back within seconds; one that is down for hours is not flooded."""
+"""Pauses between attempts: short at first, for a registry that restarts; long for one that is down for hours."""
 
 MAX_ERROR = 500
-"""Characters of an error that are kept."""
+"""Limit of characters of an error that are kept."""
 
 State = Literal["waiting", "registered", "retrying", "deregistered"]
 
 
 @attrs.frozen(kw_only=True)
 class RegistryStatus:
-    """What is known about the registration in one registry."""
+    """The state of the registration in one registry."""
 
     registry: str
-    """Its `registry_name()`."""
+    """The `registry_name()` of the registry."""
     state: State
-    """`waiting` until the app is ready and the first call was answered; `retrying` after a failure."""
+    """`waiting` until the first call is answered, after the app is ready; `retrying` after a failure."""
     since: float
-    """When this state began, as seconds since 1970."""
+    """Time at which this state began, in seconds since 1970."""
     failures: int = 0
     """Failed calls in a row."""
     error: str | None = None
@@ -61,16 +61,16 @@ class RegistryStatus:
 
 
 class Keeper:
-    """The registrations of one app. Made by `keeping`."""
+    """The registrations of one app. `keeping` makes it."""
 
     def __init__(self, registrations: Sequence[_Registration], withdraw_within: float) -> None:
         self._registrations = registrations
         self._withdraw_within = withdraw_within
 
     def announce(self, transports: Sequence[A2ATransportsProperties] | None = None) -> None:
-        """The app is ready: register it, in the background. A second call does nothing.
+        """Register the app in the background. Call it when the app is ready; a second call does nothing.
 
-        `transports` replace those that `keeping` got, for an app that learns its port when it listens.
+        `transports` replaces those given to `keeping`, for an app whose port is known only when it listens.
         """
         for registration in self._registrations:
             if transports is not None and not registration.announced.is_set():
@@ -80,8 +80,8 @@ class Keeper:
     async def withdraw(self) -> None:
         """Deregister the app everywhere, within `withdraw_within` seconds. A second call waits for the first.
 
-        Call it before the drain, so that no other agent begins a call that would be refused. Errors of
-        registries are not raised; see `statuses`.
+        Call it before the drain, so that other agents do not begin calls that would be refused. Errors of
+        registries are not raised; `statuses` has them.
         """
         for registration in self._registrations:
             registration.leave(self._withdraw_within)
@@ -103,7 +103,7 @@ async def keeping(
     call_timeout: float = CALL_TIMEOUT,
     backoff: Backoff = BACKOFF,
 ) -> AsyncIterator[Keeper]:
-    """Keep an app registered. The block begins at once; `keeper.announce()` starts the registrations.
+    """Keep an app registered inside the block. `keeper.announce()` starts the registrations.
 
         transports = [A2ATransportsProperties("10.0.0.7", 8080, "/a2a")]
         async with keeping(card, transports, [RedisRegistry(url)]) as keeper:
@@ -118,7 +118,8 @@ async def keeping(
         withdraw_within, call_timeout: in seconds; for all deregistrations together, and for one call.
 
     Raises:
-        ConfigurationError: the card has no name or is no JSON, an object is no registry, or there are too many.
+        ConfigurationError: the card has no name or cannot be written as JSON, an object is not a registry, or
+            there are too many.
     """
     name_of(agent_card)
     card = json_of(agent_card)
@@ -136,7 +137,7 @@ async def keeping(
 
 
 class _Registration:
-    """One registry, from the start of the app to its end."""
+    """The task of one registry, from the start of the app to its end."""
 
     def __init__(
         self,
@@ -162,15 +163,15 @@ class _Registration:
         self._call_timeout = call_timeout
         self._backoff = backoff
         self._attempted = False
-        """A call may have registered the app, even if its answer was lost."""
+        """Whether a call may have registered the app. Its answer may have been lost."""
         self._leaving = False
         self._logged: type[BaseException] | None = None
-        # Not the caller's scope ends this task, but `leave`: the deregistration needs the open registry.
+        # `leave` ends this task, not the caller's scope, because the deregistration needs the open registry.
         self._life = trio.CancelScope(shield=True)
         self._work = trio.CancelScope()
 
     def leave(self, within: float) -> None:
-        """Deregister, and end within so many seconds."""
+        """Begin the deregistration, and end the task within `within` seconds."""
         if not self._leaving:
             self._leaving = True
             self._life.deadline = trio.current_time() + (within if self._attempted else 0)
@@ -198,7 +199,7 @@ class _Registration:
                 await work()
 
     async def _open_and_keep(self) -> None:
-        """Register and renew, again and again. Returns to leave, or if the registry could not be opened."""
+        """Register, and renew until `leave`; then deregister. Returns also if the registry cannot be opened."""
         try:
             async with self._registry.open():
                 await self._until_leaving(self._keep)
@@ -211,7 +212,7 @@ class _Registration:
         while True:
             try:
                 self._attempted = True
-                # Each call gets a new copy: a user's registry may change what it gets.
+                # Each call gets a new copy of the card, because a user's registry may change it.
                 await self._call(self._registry.register, orjson.loads(self._card), self.transports)
                 while True:
                     self._succeeded()
@@ -244,7 +245,7 @@ class _Registration:
             logger.info("%s: the agent %r is registered", self.status.registry, self._name)
 
     def _failed(self, error: BaseException) -> None:
-        """Note a failure. It is logged when the state or the kind of error changes, and not at each attempt."""
+        """Record a failure. It is logged only if the type of the error is new, and not at each attempt."""
         known = isinstance(error, (AgentAppError, trio.TooSlowError, OSError))
         text = escaped(safe_text(error) if known else describe_exception(error))[:MAX_ERROR]
         if self.status.state != "retrying":

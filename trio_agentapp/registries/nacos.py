@@ -1,8 +1,8 @@
 """A registry in Nacos 3.1 and newer, over its HTTP APIs.
 
-Two APIs take part. The card is published as a version of an agent (admin API, `/v3/admin/ai/a2a`), and stays. Each
-transport of an instance is an ephemeral instance of the service that Nacos itself looks up for that version (client
-API, `/v3/client/ns/instance`); it is renewed every 5 s, and Nacos forgets it 30 s after the last renewal.
+Two APIs are used. The admin API (`/v3/admin/ai/a2a`) publishes the card as a version of an agent; the card is not
+removed. The client API (`/v3/client/ns/instance`) registers each transport as an ephemeral instance of the service
+in which Nacos looks for that version. It is renewed every 5 s, and Nacos removes it 30 s after the last renewal.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ logger = logging.getLogger("trio_agentapp.registries")
 AGENTS = "/v3/admin/ai/a2a"
 INSTANCES = "/v3/client/ns/instance"
 GROUP = "agent-endpoints"
-"""The group of the services in which Nacos looks for the endpoints of agents."""
+"""The group of the services in which Nacos looks for endpoints of agents."""
 
 EXPIRED = 21003
-"""Nacos' code for the renewal of an instance that it has forgotten."""
+"""Nacos' answer code to the renewal of an instance that it has removed."""
 
 MAX_NAME = 64
-"""Characters of an agent's name in Nacos; printable ASCII."""
+"""Limit of characters of an agent's name in Nacos. They must be printable ASCII."""
 
 PAGE = 100
-"""Agents of one page."""
+"""Number of agents on one page of a list."""
 
 METADATA = "__nacos.agent.endpoint.{}__"
-"""Names of what Nacos reads from an endpoint to make its URL."""
+"""The form of metadata names from which Nacos makes the URL of an endpoint."""
 
 
 class NacosRegistry(AgentRegistry, AgentDirectory):
@@ -53,14 +53,14 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
             `localhost:8848`.
         username, password: `NACOS_USERNAME`, `NACOS_PASSWORD`.
         namespace_id: `NACOS_NAMESPACE_ID`, else `public`.
-        access_key, secret_key: of Alibaba Cloud. `NACOS_ACCESS_KEY`, `NACOS_SECRET_KEY`.
-        context_path: of the server; only if its URL has no path.
+        access_key, secret_key: for Alibaba Cloud. `NACOS_ACCESS_KEY`, `NACOS_SECRET_KEY`.
+        context_path: path of the server's API, used if its URL has no path.
         nacos_client_config: a `ClientConfig` of Nacos' own SDK, in place of the arguments above; it may also be the
             first argument. Servers, namespace, log-in and access key are read; its other fields are about gRPC.
-        poll: seconds between two reads while watching. Nacos wants clients over HTTP to poll.
+        poll: seconds between two reads while watching. Nacos requires HTTP clients to poll.
 
     Raises:
-        ConfigurationError: an address that cannot work, or one half of a log-in.
+        ConfigurationError: an address is wrong, or only one half of a log-in is given.
     """
 
     def __init__(
@@ -102,14 +102,14 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
         self._http = NacosHTTP(address or "localhost:8848", login, context_path=context_path)
         self._poll = poll
         self._endpoints: list[dict[str, str]] = []
-        """What was registered, or may have been: the parameters of each endpoint."""
+        """The parameters of each endpoint that is registered. The answer to its registration may have been lost."""
 
     def __repr__(self) -> str:
         return f"NacosRegistry({str(self._http)!r})"
 
     @property
     def renew_every(self) -> float:
-        """Nacos' own interval; it calls an instance unhealthy after 15 s without a renewal."""
+        """Nacos' own interval, in seconds. It reports an instance as unhealthy 15 s after its last renewal."""
         return 5.0
 
     def registry_name(self) -> str:
@@ -142,7 +142,7 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
                 await self._instance("POST", endpoint)
 
     async def deregister(self) -> None:
-        """Remove the endpoints. The card stays: it may be that of other instances."""
+        """Remove the endpoints. The card stays, because other instances may use it."""
         for endpoint in tuple(self._endpoints):
             await self._instance("DELETE", endpoint)
             self._endpoints.remove(endpoint)
@@ -175,7 +175,7 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
 
     @asynccontextmanager
     async def watch(self, name: str | None = None) -> AsyncIterator[AsyncIterator[Sequence[RegisteredAgent]]]:
-        """See AgentDirectory. It asks every `poll` seconds."""
+        """See AgentDirectory. It reads the instances every `poll` seconds."""
         yield Snapshots(self.list if name is None else partial(self.resolve, name), Wakeup(), poll=self._poll)
 
     async def _publish(self, card: Mapping[str, Any]) -> None:
@@ -218,7 +218,7 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
             "namespaceId": self._namespace,
             "groupName": GROUP,
             "serviceName": service,
-            # Transports of one address are told apart by their cluster.
+            # An address has one instance in a cluster, so each transport of an address gets its own cluster.
             "clusterName": "".join(sign if sign.isalnum() else "-" for sign in properties.transport_type),
             "ip": properties.host,
             "port": str(properties.port),
@@ -234,7 +234,7 @@ class NacosRegistry(AgentRegistry, AgentDirectory):
 
 
 def _settings_of(config: Any) -> dict[str, Any]:
-    """What a `ClientConfig` of nacos-sdk-python has; empty text where it has nothing."""
+    """Return the settings of a `ClientConfig` of nacos-sdk-python. Unset ones are empty text."""
     try:
         credentials = config.credentials_provider.get_credentials() if config.credentials_provider else None
         found = {
@@ -257,10 +257,10 @@ def _is_valid(name: str) -> bool:
 
 
 def _complete(agent_card: AgentCard, transports: Sequence[A2ATransportsProperties]) -> dict[str, Any]:
-    """The card with the fields of A2A 0.3 that Nacos 3.1 requires, taken from the first transport if they miss.
+    """Return the card with the fields of A2A 0.3 that Nacos 3.1 requires. Defaults replace missing ones.
 
     Raises:
-        ConfigurationError: Nacos does not take the name, or there is no transport.
+        ConfigurationError: Nacos does not accept the name, or there is no transport.
     """
     name = name_of(agent_card)
     if not transports:
@@ -277,12 +277,15 @@ def _complete(agent_card: AgentCard, transports: Sequence[A2ATransportsPropertie
         "preferredTransport": transports[0].transport_type,
     }
     card = {**agent_card, **{key: value for key, value in needed.items() if not agent_card.get(key)}}
-    card["version"] = str(card["version"])  # it is a part of the service's name
+    card["version"] = str(card["version"])  # it is part of the service's name
     return card
 
 
 def _service_name(name: str, version: str) -> str:
-    """The service of an agent's endpoints. Nacos writes signs but letters, `-`, `.` and `:` as `_` and a number."""
+    """Return the name of the service with an agent's endpoints.
+
+    Nacos keeps letters, `-`, `.` and `:`, and writes any other character as `_` and its number.
+    """
     if all(sign.isalpha() or sign in "-.:" for sign in name):
         return f"{name}::{version}"
     coded = (sign if sign.isalpha() or sign in "-.:" else f"_{ord(sign):03d}" for sign in name)
@@ -295,7 +298,7 @@ def _place_of(endpoint: Mapping[str, str]) -> tuple[str, ...]:
 
 @contextmanager
 def _expecting_answer(path: str) -> Iterator[None]:
-    """Raise RegistryError if the answer has another shape than the documented one."""
+    """Raise RegistryError if the answer does not have the documented shape."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, ValueError) as exc:
@@ -303,13 +306,13 @@ def _expecting_answer(path: str) -> Iterator[None]:
 
 
 def _agents_of(card: Mapping[str, Any], instances: Sequence[Mapping[str, Any]]) -> Sequence[RegisteredAgent]:
-    """The instances of an agent. Transports of the same address and port are those of one instance."""
+    """Return the instances of an agent. Transports with the same address and port belong to one instance."""
     found: dict[str, list[A2ATransportsProperties]] = {}
     for instance in instances:
         if instance.get("healthy", True) and instance.get("enabled", True):
             try:
                 transport = _transport_of(instance)
-            except ConfigurationError as exc:  # another client has registered it; it must not hide the others
+            except ConfigurationError as exc:  # a faulty entry of another client must not hide the others
                 logger.debug("an endpoint of %r in Nacos is left out: %s", card["name"], exc)
                 continue
             found.setdefault(f"{transport.host}:{transport.port}", []).append(transport)

@@ -1,7 +1,7 @@
 """Calls of a Nacos server over HTTP: log-in, signatures, answers and errors.
 
-The source is Nacos' own documentation of its HTTP APIs (version 3.1): an answer is an object of `code`, `message`
-and `data`, and a code other than 0 is an error.
+The source is Nacos' documentation of its HTTP APIs (version 3.1). An answer is an object of `code`, `message` and
+`data`; a code other than 0 is an error.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ CONNECT_TIMEOUT = 2.0
 """Seconds to connect to one server of a cluster."""
 
 ANSWER_TIMEOUT = 4.0
-"""Seconds between two pieces of an answer."""
+"""Seconds to wait for the next bytes of an answer."""
 
 MAX_ANSWER = 32 * 1024 * 1024
-"""Bytes of an answer. 10,000 instances have 5 MB."""
+"""Limit of an answer in bytes. 10,000 instances take 5 MB."""
 
 MAX_MESSAGE = 300
-"""Characters of a server's message in an error."""
+"""Limit of characters of a server's message in an error."""
 
 LOGIN_PART = 0.8
-"""Part of a token's lifetime after which a new one is asked for."""
+"""Fraction of a token's lifetime after which a new one is requested."""
 
 LOGIN = "/v3/auth/user/login"
 
 
 class NacosRefusal(RegistryError):
-    """The server refused a call. `status` is that of HTTP, `code` that of Nacos (0 if there was none)."""
+    """The server refused a call. `status` is the HTTP status, `code` that of Nacos (0 if there was none)."""
 
     def __init__(self, message: str, *, status: int, code: int) -> None:
         super().__init__(message)
@@ -54,7 +54,7 @@ class NacosRefusal(RegistryError):
 
 @attrs.frozen(kw_only=True)
 class NacosLogin:
-    """How to log in: with a user, with an access key (of Alibaba Cloud), or not at all."""
+    """The credentials: user and password, an access key of Alibaba Cloud, or none."""
 
     username: str | None = None
     password: str | None = attrs.field(default=None, repr=False)
@@ -71,7 +71,7 @@ class NacosLogin:
 
 
 class NacosHTTP:
-    """One client for the servers of a cluster. The server that answered last is asked first."""
+    """A client for the servers of a cluster. It first tries the server that answered last."""
 
     def __init__(self, addresses: str, login: NacosLogin, *, context_path: str) -> None:
         self._bases = [_base_url(address, context_path) for address in addresses.split(",") if address.strip()]
@@ -102,14 +102,14 @@ class NacosHTTP:
 
         Raises:
             NacosRefusal: the server refused.
-            RegistryError: no server answered, or the answer is none of Nacos.
+            RegistryError: no server answered, or an answer is not one of Nacos.
         """
         try:
             return await self._send(method, path, parameters, await self._headers(namespace, service))
         except NacosRefusal as refusal:
             if refusal.status not in (401, 403) or not self._token:
                 raise
-        # The token may have been revoked, or the server has a new key.
+        # The token may have been revoked, or the server may have a new key. Log in again once.
         self._token = ""
         return await self._send(method, path, parameters, await self._headers(namespace, service))
 
@@ -190,7 +190,7 @@ def _data_of(url: str, status: int, body: bytes) -> Any:
 
 
 def _base_url(address: str, context_path: str) -> str:
-    """`host:port`, `host` or a URL, as the address of the API."""
+    """Return the base URL of the API for `host:port`, `host` or a URL."""
     text = address.strip()
     parts = urlsplit(text if "://" in text else f"http://{text}")
     try:
@@ -199,14 +199,14 @@ def _base_url(address: str, context_path: str) -> str:
         port = 0
     if parts.scheme not in ("http", "https") or not parts.hostname or not port:
         raise ConfigurationError(
-            f"NACOS_SERVER_ADDR: {masked_url(text)!r} is no address; give host:port, such as localhost:8848"
+            f"NACOS_SERVER_ADDR: {masked_url(text)!r} is not an address; give host:port, such as localhost:8848"
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/') or context_path}"
 
 
 def _signed(access_key: str, secret_key: str, namespace: str, service: str) -> dict[str, str]:
-    """The headers of Alibaba Cloud's signature, as Nacos' own clients send them (HMAC-SHA1, Base64)."""
+    """Return the signature headers of Alibaba Cloud (HMAC-SHA1, Base64), as Nacos' own clients send them."""
     now = str(int(time.time() * 1000))
 
     def sign(text: str) -> str:

@@ -6,7 +6,7 @@ Keys, all in one slot of a cluster (P is the prefix, D the digest of the agent's
     P:{agents}        sorted set of all "D:I", in order of their text, so that the instances of a name are a range
     P:{agents}:c      channel: an instance was registered or deregistered
 
-An instance that dies leaves its member in the sorted set. The next reader that misses its key removes it.
+An instance that dies leaves its member in the sorted set. The next reader that does not find its key removes it.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ __all__ = ["RedisRegistry"]
 logger = logging.getLogger("trio_agentapp.registries")
 
 MAX_ENTRY_BYTES = 256 * 1024
-"""Bytes of one instance as JSON. A card with 100 skills has 50,000."""
+"""Limit of one instance in bytes of JSON. A card with 100 skills has 50,000."""
 
 CALL_TIMEOUT = 3.0
 """Seconds for one call, including the wait for a connection."""
 
 READ_AT_ONCE = 500
-"""Instances of one round trip. With the largest cards it is 128 MB, and usually 1 MB."""
+"""Number of instances that are read in one round trip: usually 1 MB, and 128 MB with the largest cards."""
 
 MAX_STRANGE = 100
-"""Entries of other programs that are logged."""
+"""Limit of invalid entries that are logged."""
 
 POLL = 5.0
-"""Seconds between two reads while watching. Only an instance that has died is found this way."""
+"""Seconds between two reads while watching. Other changes are signalled; only a death is found by reading."""
 
 FORGET = Script(
     """
@@ -59,7 +59,7 @@ for i, member in ipairs(ARGV) do
 end
 """
 )
-"""Removes members whose key does not exist. One step, since an instance may register again meanwhile."""
+"""Removes members whose key does not exist. It is atomic: an instance may register again at the same time."""
 
 
 class RedisRegistry(AgentRegistry, AgentDirectory):
@@ -68,10 +68,10 @@ class RedisRegistry(AgentRegistry, AgentDirectory):
     Args:
         url: `redis://`, `rediss://`, `unix://` or `redis+sentinel://`.
         prefix: of all keys. Agents with different prefixes do not find each other.
-        ttl: seconds after which an instance that has died is forgotten. It is renewed three times as often.
+        ttl: seconds after which an instance that has died is removed. It is renewed every `ttl / 3` seconds.
 
     Raises:
-        ConfigurationError: the URL, the prefix or `ttl` cannot work.
+        ConfigurationError: the URL, the prefix or `ttl` is wrong.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class RedisRegistry(AgentRegistry, AgentDirectory):
 
     @property
     def renew_every(self) -> float:
-        """A third of `ttl`: two renewals may fail."""
+        """A third of `ttl`, in seconds, so two renewals in a row may fail."""
         return self._ttl / 3
 
     def registry_name(self) -> str:
@@ -107,7 +107,7 @@ class RedisRegistry(AgentRegistry, AgentDirectory):
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Keep a connection inside the block. It is made in the background, again and again."""
+        """Keep a connection inside the block. It is opened in the background, and reopened when it is lost."""
         client = RedisClient(
             self._url, credential_provider=self._credentials, call_timeout=CALL_TIMEOUT, start_timeout=None
         )
@@ -133,7 +133,7 @@ class RedisRegistry(AgentRegistry, AgentDirectory):
         await self._write("PUBLISH", self._channel, self._instance)
 
     async def renew(self) -> None:
-        """Write the entry again: Redis may have lost it."""
+        """Write the entry again, because Redis may have lost it."""
         await self._write("PING")
 
     async def _write(self, *then: str) -> None:
@@ -156,7 +156,7 @@ class RedisRegistry(AgentRegistry, AgentDirectory):
             self._entry = None
 
     async def list(self) -> Sequence[RegisteredAgent]:
-        """Return all live instances; of more than `MAX_LISTED`, the first ones."""
+        """Return the live instances; the first `MAX_LISTED` if there are more."""
         return await self._read("-", "+")
 
     async def resolve(self, name: str) -> Sequence[RegisteredAgent]:
@@ -201,13 +201,13 @@ class RedisRegistry(AgentRegistry, AgentDirectory):
         return [*found.values()]
 
     def _agent_of(self, member: str, entry: bytes) -> RegisteredAgent | None:
-        """None, and one log message, if another program has written the entry: it must not hide all others."""
+        """Read an entry. An invalid one is logged and gives None, because it must not hide all others."""
         try:
             return _agent_of(member, entry)
         except (ValueError, TypeError, KeyError) as exc:
             if member not in self._strange and len(self._strange) < MAX_STRANGE:
                 self._strange.add(member)
-                logger.warning("the entry %r in Redis is not one of an agent: %r", member, exc)
+                logger.warning("the entry %r in Redis is not the entry of an agent: %r", member, exc)
             return None
 
     async def _forget(self, members: Sequence[str]) -> None:
@@ -232,7 +232,7 @@ class RedisRegistry(AgentRegistry, AgentDirectory):
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
-        """Raise errors of the link, and refusals of the server, as RegistryError."""
+        """Turn errors of the link, and refusals of the server, into RegistryError."""
         try:
             yield
         except LinkError as exc:
@@ -245,7 +245,7 @@ def _agent_of(member: str, entry: bytes) -> RegisteredAgent:
     """Read an entry. Fields that a newer version has added are left out.
 
     Raises:
-        ValueError, TypeError, KeyError: it is none.
+        ValueError, TypeError, KeyError: the entry is not valid.
     """
     value = orjson.loads(entry)
     if not isinstance(value["name"], str) or not isinstance(value["card"], dict):

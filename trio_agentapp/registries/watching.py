@@ -1,4 +1,4 @@
-"""Follows the instances of an agent by reading them again: at once when woken, and from time to time."""
+"""Follows the instances of an agent. It reads them when it is woken, and at regular intervals."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["MAX_LISTED", "Snapshots", "Wakeup"]
 logger = logging.getLogger("trio_agentapp.registries")
 
 MAX_LISTED = 10_000
-"""Instances that one call returns. It is far more than the agents of one system."""
+"""Limit of the instances that one call returns. It is far more than a system has agents."""
 
 PAUSE = 0.1
-"""Seconds between two reads at least: many changes at once are read once."""
+"""Minimum of seconds between two reads, so that many changes at once cause one read."""
 
 
 class Wakeup:
-    """Wakes one waiting task. A wake-up while the task does not wait is kept."""
+    """Wakes one waiting task. A wake-up is kept until the task waits."""
 
     def __init__(self) -> None:
         self._event = trio.Event()
@@ -33,17 +33,17 @@ class Wakeup:
         self._event.set()
 
     async def wait(self, seconds: float) -> None:
-        """Wait for a wake-up, for so many seconds at most."""
+        """Wait for a wake-up, but at most `seconds`."""
         with trio.move_on_after(seconds):
             await self._event.wait()
         self._event = trio.Event()
 
 
 class Snapshots:
-    """Iterates over what `read` returns: the first answer, and then each one that differs from the one before.
+    """Iterates over the results of `read`: the first one, and then each one that differs from the previous one.
 
-    `read` is called every `poll` seconds at least. A RegistryError is logged once, until a call succeeds again.
-    An iterator and no generator, so a reader may leave its loop without closing it.
+    `read` is called at least every `poll` seconds. A RegistryError is logged once, until a call succeeds again.
+    This is an iterator and not a generator, so that a reader may leave its loop without closing it.
     """
 
     def __init__(

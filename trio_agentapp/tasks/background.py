@@ -1,4 +1,4 @@
-"""Runs of the query handler in the background: started by one request, looked up by others."""
+"""Background runs of the query handler: one request starts a run, and later requests read its result."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ STATES = {
 
 
 class BackgroundRuns:
-    """Runs like all others, which can be looked up as tasks: a task has the id of its run.
+    """Starts runs in the background, and lists them as tasks. A task has the id of its run.
 
-    They continue without a watcher. Their terminal responses are kept for a day.
+    The runs continue without a reader. Their terminal responses are kept for a day.
     """
 
     def __init__(self, *, name: str, timeout: float | None = None) -> None:
@@ -48,7 +48,7 @@ class BackgroundRuns:
     async def open(
         self, runner: Runner, registry: RunRegistry, backend: BaseInterruptBackend
     ) -> AsyncIterator[None]:
-        """Take runs inside this block. The registry owns them and ends them."""
+        """Accept runs inside this block. The registry owns the runs and ends them."""
         async with nursery_around() as nursery:
             self._opened = _Opened(runner, registry, backend, nursery)
             try:
@@ -90,7 +90,7 @@ class BackgroundRuns:
         return self._opened
 
     def _with_state(self, record: TaskRecord) -> TaskRecord:
-        """Mark the record as running when its run has begun: it may have waited for its session before."""
+        """Return the record, marked as running if its run has begun. Until then the run waits for its session."""
         run = self._here.runs.get(record.task_id)
         if run is None or record.state is not TaskState.PENDING or run.lifecycle.state is RunState.IDLE:
             return record
@@ -107,7 +107,7 @@ class BackgroundRuns:
 
 @attrs.frozen
 class _Opened:
-    """The parts of one opening of the app."""
+    """What exists only while the app is open."""
 
     runner: Runner
     registry: RunRegistry
@@ -118,10 +118,12 @@ class _Opened:
 
 
 async def start_unwatched(runner: Runner, request: AgentRequest, timeout: float | None) -> Run:
-    """Start a run that no disconnect stops, for `timeout` seconds at most. Raises what `Runner.start` does.
+    """Start a run that continues when its client disconnects, for `timeout` seconds at most.
 
-    The request's field `timeout` replaces `timeout`. If the session is busy, the run waits for it, unless the
-    request or the app sets another strategy: there is no client that would repeat a refused request.
+    The request's field `timeout` replaces `timeout`. If the session is busy, the run is queued, unless the request
+    or the app sets another strategy: no client is connected that could repeat a refused request.
+
+    Raises what `Runner.start` raises, and ValidationError for a wrong `timeout` in the request.
     """
     own = timeout_of(request)
     limits = [seconds for seconds in (request.timeout_s, timeout if own is None else own) if seconds is not None]
@@ -134,7 +136,7 @@ async def start_unwatched(runner: Runner, request: AgentRequest, timeout: float 
         extra={name: value for name, value in request.extra.items() if name != "timeout"},
     )
     watched = await runner.start(asked, entry="task")
-    # A reader that does not read would hold up the run. The log keeps the terminal event without it.
+    # A reader that does not read would slow down the run. The log keeps the terminal event without a reader.
     watched.subscriber.close()
     assert watched.run is not None  # noqa: S101  it was started, or joined, on this node
     return watched.run
@@ -151,10 +153,10 @@ def timeout_of(request: AgentRequest) -> float | None:
 
 
 def end_of_run(run: Run) -> TaskEnd:
-    """The end of a run as that of a task. Its result is the terminal response."""
+    """Return the end of a run as the end of a task. The result is the terminal response."""
     last = run.log.kept[-1] if run.log.kept else None
     if run.lifecycle.ending is None or not isinstance(last, ResponseEvent) or not last.terminal:
-        # The runtime failed to end it, and has logged why.
+        # The runtime failed to end the run, and has logged the reason.
         return TaskEnd(state=TaskState.FAILED, error=error_of(TaskCause.EXCEPTION))
     error = None if last.error is None else TaskError(last.error.code, last.error.message)
     return TaskEnd(state=STATES[run.lifecycle.ending.state], result=encode_event(last), error=error)

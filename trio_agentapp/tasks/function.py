@@ -1,4 +1,4 @@
-"""The user's task function. Its kinds are called in one way: with a JSON body, for one result."""
+"""Wraps the user's task function, of any kind, so that it is called with a JSON body and returns one result."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ..runs.handler import HandlerKind, kind_of
 __all__ = ["MAX_ITEMS", "NO_BODY", "TaskFunction", "TooManyItems"]
 
 MAX_ITEMS = 10_000
-"""Limit of the items of a generator, whose result is their list."""
+"""Limit of the items of a generator. The list of its items is its result."""
 
 NO_BODY: Any = object()
-"""Marks a request without a body."""
+"""Stands for the body of a request that has none."""
 
 
 class TooManyItems(Exception):
@@ -29,8 +29,8 @@ class TooManyItems(Exception):
 class TaskFunction:
     """A function that is called with the JSON body of a request.
 
-    A single parameter gets the whole body. Several parameters get the members of an object by name. Without
-    parameters the body is ignored. The result of a generator is the list of its items, at most `MAX_ITEMS`.
+    A single parameter gets the whole body. Several parameters get the members of an object by name. A function
+    without parameters ignores the body. The result of a generator is the list of its items, at most `MAX_ITEMS`.
 
     `timeout`: seconds after which a call is stopped.
 
@@ -105,7 +105,7 @@ class TaskFunction:
             return await _collect(call())
         if self._kind is HandlerKind.COROUTINE:
             return await call()
-        # In a tuple, because Trio raises an error for a thread function that returns a coroutine.
+        # In a tuple, because Trio refuses a thread function that returns a bare coroutine.
         (result,) = await trio.to_thread.run_sync(_call_in_thread, call, limiter=threads)
         if inspect.isasyncgen(result):
             return await _collect(result)

@@ -30,13 +30,13 @@ __all__ = ["MAX_RUNNING", "MAX_WAITING", "LocalTaskQueue"]
 logger = logging.getLogger("trio_agentapp.tasks")
 
 MAX_RUNNING = 32
-"""Limit of tasks executed at once, and so of threads for synchronous ones."""
+"""Limit of tasks that run at once. It is also the limit of threads for synchronous tasks."""
 
 MAX_WAITING = 1000
 """Limit of waiting tasks; more are refused (`queue_full`)."""
 
 OVERRUN = 1.0
-"""Seconds beyond the cleanup budget in which tasks whose cleanup was just cut may unwind."""
+"""Seconds beyond the cleanup budget in which tasks may unwind after their cleanup was cancelled."""
 
 RETRY_AFTER = 1.0
 
@@ -155,7 +155,7 @@ class LocalTaskQueue(TaskQueue):
         while self._waiting and self._nursery is not None and len(self._running) < self._max_running:
             task_id, (task, function, body) = self._waiting.popitem(last=False)
             self._running[task_id] = task
-            # In an empty context, without the variables of the request whose end made room for this task.
+            # In an empty context: this may be the context of another request, whose task has just ended.
             start = partial(self._nursery.start_soon, self._run, task, function, body, name=f"task {task_id}")
             contextvars.Context().run(start)
 
@@ -170,7 +170,7 @@ class LocalTaskQueue(TaskQueue):
             )
             self._end(task.task_id, end.state, result=end.result, error=end.error)
         except BaseException as exc:
-            # The failure of one task must not end others, even if the runtime is at fault.
+            # An error in the runtime must not end other tasks.
             if is_cancelled(exc) or ctrl_c_in(exc) is not None:
                 raise
             logger.critical("task %s of %s: the runtime failed", task.task_id, task.name, exc_info=True)

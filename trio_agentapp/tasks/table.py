@@ -39,7 +39,7 @@ class TaskTable:
         self._max_bytes = max_bytes
         self._now = now
         self._live: dict[str, TaskRecord] = {}
-        # Oldest end first. Not in Trio's time, since each Trio run has another clock.
+        # Ordered by the time of the end. Trio's clock is not used, because each call of trio.run has another one.
         self._ended: OrderedDict[str, tuple[float, TaskRecord]] = OrderedDict()
         self._bytes = 0
 
@@ -54,7 +54,7 @@ class TaskTable:
         return None if ended is None else ended[1]
 
     def change(self, task_id: str, **changes: Any) -> TaskRecord:
-        """Change a live record. With a terminal state it becomes the final one."""
+        """Change the record of a task that has not ended. A terminal state makes the record final."""
         record = self._live[task_id] = attrs.evolve(self._live[task_id], **changes)
         if record.state.terminal:
             del self._live[task_id]

@@ -29,16 +29,16 @@ __all__ = ["MAX_RESULT_BYTES", "Task", "TaskEnd", "current_task", "execute"]
 logger = logging.getLogger("trio_agentapp.tasks")
 
 MAX_RESULT_BYTES = 1024 * 1024
-"""Limit of the JSON of one result. Put a larger one into a store, and return its key."""
+"""Limit of one result, in bytes of JSON. Put a larger result into a store, and return its key."""
 
 _current: ContextVar[Task] = ContextVar("trio_agentapp_current_task")
 
 
 def current_task() -> Task:
-    """Return the task that is executed here, also in its threads.
+    """Return the task that is being executed. Works in the task, in its child tasks and in its threads.
 
     Raises:
-        RuntimeError: there is none.
+        RuntimeError: no task is being executed here.
     """
     try:
         return _current.get()
@@ -58,17 +58,17 @@ class TaskEnd:
 NO_INSTRUMENT = Instrument()
 
 CAUSES = {Cause.LEASE_LOST: TaskCause.WORKER_LOST}
-"""The causes of tasks that have another name than those of runs."""
+"""Causes whose name for tasks differs from the name for runs."""
 
 
 class Task:
-    """What `current_task()` returns: the identity of a task, and the means to end well.
+    """What `current_task()` returns: the identity of a task, and what its function needs to end cleanly.
 
     Attributes:
         task_id, name: which task, and the path that it was sent to.
         stopping: a `threading.Event`, set when the task is being stopped; readable from any thread.
 
-    The function has no use for the other attributes.
+    The other attributes are for the runtime.
     """
 
     def __init__(
@@ -93,7 +93,10 @@ class Task:
         self.cleanup_state = Cleanup(cleanup_budget, self.scope)
 
     def cleanup(self) -> CleanupScope:
-        """`async with task.cleanup():` shields awaits from a stop, for the cleanup budget at most."""
+        """Return a context manager that shields its block from a stop, for the cleanup budget at most.
+
+        Use it as `async with task.cleanup():`.
+        """
         return self.cleanup_state.open()
 
 
@@ -104,10 +107,10 @@ async def execute(
     debug: bool = False,
     instruments: Instrument = NO_INSTRUMENT,
 ) -> TaskEnd:
-    """Await `call()` as `task`, until nothing of it runs any more. Its spans continue the trace of its request.
+    """Await `call()` as `task`, and everything that it started. Its spans continue the trace of its request.
 
-    Only the task's own scope stops it. The returned end contains what the call raises. Only Ctrl-C, in a program
-    without a server, is raised.
+    Only the task's own scope stops it. An error of `call` is put into the returned end, and is not raised. Only
+    KeyboardInterrupt is raised, which occurs in a program without a server.
     """
     facts = TaskFacts(task_id=task.task_id, name=task.name)
     with continued_trace(task.trace), instruments.executing(facts):
@@ -134,16 +137,16 @@ async def _execute(task: Task, call: Callable[[], Awaitable[object]], debug: boo
         logger.error("task %s of %s: %s", task.task_id, task.name, error)
         return _without_result(TaskCause.RESULT_TOO_LARGE)
     if isinstance(error, RequestError):
-        # Its text is meant for the client.
+        # The text of a RequestError is meant for the client.
         return TaskEnd(state=TaskState.FAILED, error=TaskError(error.code, error.detail))
     logger.error("task %s of %s failed", task.task_id, task.name, exc_info=error)
     return _without_result(TaskCause.EXCEPTION, describe_exception(error) if debug else "")
 
 
 async def _run(task: Task, call: Callable[[], Awaitable[object]]) -> tuple[object, BaseException | None]:
-    """Returns what the call returned, and what it raised besides the cancellation that ended it.
+    """Return the result of the call, and the exception that it raised, if it was not only the cancellation.
 
-    Raises Ctrl-C, which concerns the process.
+    Raises KeyboardInterrupt, because it is meant for the process.
     """
     value: object = None
     error: BaseException | None = None
@@ -152,12 +155,12 @@ async def _run(task: Task, call: Callable[[], Awaitable[object]]) -> tuple[objec
     try:
         with task.scope.cancel_scope:
             async with trio.open_nursery() as flags:
-                # A deadline calls nothing, and a thread can only look at the flag.
+                # Trio calls no function at a deadline, so this task sets the flag that threads of the task read.
                 flags.start_soon(_set_flag_at_deadline, task)
                 await trio.lowlevel.checkpoint_if_cancelled()
                 value = (await contain(call)).unwrap()
                 task.scope.body_ended()
-                flags.cancel_scope.cancel(reason="the task is through")
+                flags.cancel_scope.cancel(reason="the task has ended")
     except BaseException as exc:
         error = exc
     if task.lifecycle.body_ended_at is None:

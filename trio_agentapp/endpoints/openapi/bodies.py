@@ -1,6 +1,6 @@
-"""What the built-in routes take and return, as classes, of which the OpenAPI document's components are made.
+"""Classes of what the built-in routes take and return. The OpenAPI document's components are made from them.
 
-Responses are TypedDicts: the functions that make them are annotated with these, so that mypy compares the two.
+Responses are TypedDicts. The functions that make responses are annotated with them, so mypy checks that both agree.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Number = Annotated[int, Meta(ge=0)]
 
 
 class Component(type):
-    """The class of placeholders for components that `components.py` derives, named as they are."""
+    """The metaclass of placeholders for components of the same name, which `components.py` derives."""
 
 
 if TYPE_CHECKING:
-    # The routes return the values of these enums, which are text.
+    # The routes return the values of these enums as text.
     AnyMessage: TypeAlias = Any
     State: TypeAlias = str
     PhaseName: TypeAlias = str

@@ -1,7 +1,7 @@
 """The components of the OpenAPI document that do not depend on the app.
 
-Those of responses come from `bodies`. Those of requests and events are derived from the attrs classes of the
-protocol, field by field; constraints that their types do not express are added by hand.
+Components of responses come from `bodies`. Components of requests and events are derived from the attrs classes of
+the protocol, field by field. Constraints that the types do not express are added by hand.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def ref(name: str) -> Schema:
 
 
 def _fields(cls: type, narrowed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the types of an attrs class's JSON by field; `narrowed` are types in place of, or beside, its own."""
+    """Return the types of an attrs class's JSON by field. `narrowed` replaces or adds fields."""
     hints = typing.get_type_hints(cls, include_extras=True)
     left_out = ("extra", "encoded", "payload")
     own = {field.name: hints[field.name] for field in attrs.fields(cls) if field.name not in left_out}
@@ -52,7 +52,7 @@ def _struct(
     name: str, doc: str, fields: Mapping[str, Any], optional: Mapping[str, Any] = {}, **options: Any
 ) -> Any:
     """Return the class of a JSON object. An `optional` field may be left out, or be null."""
-    # UNSET and not None: generated clients take a field with a default for one that is always there.
+    # UNSET and not None: generated clients assume that a field with a default is always present.
     more = [(field, kind | None | msgspec.UnsetType, msgspec.UNSET) for field, kind in optional.items()]
     return msgspec.defstruct(name, [*fields.items(), *more], kw_only=True, namespace={"__doc__": doc}, **options)
 
@@ -177,4 +177,4 @@ _RULES: dict[str, Schema] = {
     },
     "RunsToStop": {"oneOf": [{"required": ["run_ids"]}, {"required": ["status"]}]},
 }
-"""What types cannot express: which fields belong together."""
+"""Constraints that types cannot express: which fields must occur together."""

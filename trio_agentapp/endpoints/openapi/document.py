@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of an app: its mounted routes, and the schemas that they lead to."""
+"""Makes the OpenAPI 3.1 document of an app from its mounted routes and the schemas that these refer to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .schemas import Schemas
 __all__ = ["document_of"]
 
 BUILT_IN = re.compile(r"trio_agentapp_(task )?[A-Z]+ /.*")
-"""The names of the built-in routes in Quart's map: method and path."""
+"""Matches the names of the built-in routes in Quart's URL map: method and path."""
 
 VARIABLE = re.compile(r"<(?:(\w+)(?:\([^)]*\))?:)?(\w+)>")
 CONVERTERS: dict[str, Schema] = {
@@ -48,7 +48,7 @@ TAGS = {
 PROBLEM = "application/problem+json"
 
 OTHER_CODES = {400: ["malformed_request"]}
-"""Codes of problems that are made of Quart's own errors."""
+"""Codes of problem documents that are made from Quart's own errors."""
 
 OTHER_ERRORS: dict[str, Schema] = {
     "default": response({"type": "object"}, "An error in the shape of this protocol."),
@@ -99,7 +99,7 @@ class _Document:
             for method in sorted((rule.methods or {"GET"}) - {"HEAD", "OPTIONS"}):
                 operation = self._operation(rule, path, method)
                 if operation is not None:
-                    # The first of two equal routes is the one that responds.
+                    # If two routes are equal, the first one responds.
                     paths.setdefault(path, {}).setdefault(method.lower(), operation)
         return dict(sorted(paths.items()))
 
@@ -249,7 +249,7 @@ def _path_parameters(rule: Rule) -> list[Schema]:
 
 
 def _not_null(annotation: Any) -> Any:
-    """Take None off: no text in a query string stands for null."""
+    """Return `X` for `X | None`, because no text in a query string means null."""
     members, nullable = alternatives(annotation)
     return members[0] if nullable and len(members) == 1 else annotation
 
@@ -270,7 +270,7 @@ def _described(fn: Callable[..., Any], endpoint: str) -> tuple[str, str]:
 
 
 def _closure(roots: Iterable[Any], components: Mapping[str, Schema]) -> set[str]:
-    """Return the names of all components that these refer to, also indirectly."""
+    """Return the names of all components to which `roots` refer, directly or not."""
     found: set[str] = set()
     pending = [name for root in roots for name in _references(root)]
     while pending:

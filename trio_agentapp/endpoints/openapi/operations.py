@@ -1,4 +1,4 @@
-"""What descriptions of routes are made of: `Operation`, and the parameters, errors and responses they share."""
+"""Parts of route descriptions: `Operation`, and the parameters, errors and responses that routes share."""
 
 from __future__ import annotations
 
@@ -56,19 +56,19 @@ OF_TASK: Errors = (*COMMON, e.TaskNotFound)
 
 @attrs.frozen
 class Operation:
-    """One route: a response is the name of a class in `bodies`, or a whole description."""
+    """The description of one route. A response is the name of a class in `bodies`, or a complete description."""
 
     tag: str
     summary: str
     responses: dict[str, str | Schema]
     errors: Errors = ()
-    """The problems that clients should expect."""
+    """The problem documents that clients should expect."""
     parameters: tuple[Schema, ...] = ()
     body: Schema | None = None
     body_required: bool = True
     description: str = ""
     own_errors: bool = False
-    """Its errors are not problem documents: it speaks the protocol of others."""
+    """Whether its errors have the shape of another protocol, and not of problem documents."""
 
 
 def response(schema: Schema, description: str, media: str = JSON, **more: Any) -> Schema:

@@ -16,7 +16,7 @@ __all__ = ["docs_page", "openapi_json"]
 
 
 def openapi_json(app: Quart, *, name: str, description: str, endpoint_path: str) -> Response:
-    # Not needed before somebody asks for the document: its classes would make each start slower.
+    # Imported at the first request for the document, because its classes would make each start slower.
     from .document import document_of
 
     document = document_of(
@@ -30,7 +30,7 @@ def openapi_json(app: Quart, *, name: str, description: str, endpoint_path: str)
 
 
 def docs_page() -> Response:
-    """Return a page that loads nothing but `openapi.json`, and sends the requests that its reader tries."""
+    """Return a page that loads only `openapi.json`, and sends the requests that its reader tries."""
     page, policy = _page()
     response = Response(page, content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = policy
@@ -49,7 +49,7 @@ def _page() -> tuple[str, str]:
 
 
 def _digest(page: str, tag: str) -> str:
-    """Return the digest that lets the browser apply the page's own style or script, and no other."""
+    """Return the CSP digest of the page's own style or script. The browser then executes no other one."""
     found = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
     assert found is not None  # noqa: S101
     digest = hashlib.sha256(found[1].encode()).digest()

@@ -1,4 +1,6 @@
-"""The routes of other protocols. Their specifications have the fields; this has what every request needs."""
+"""Describes the routes of other protocols. Only the fields that every request needs are described here; the
+specifications of the protocols have the rest.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ A2A_MESSAGE = _object(
 def _of_a2a(
     summary: str, body: Schema | None = None, *parameters: Schema, media: str = A2A, body_required: bool = True
 ) -> Operation:
-    """A route of A2A 1.0. The specification has the fields; the document has what every request needs."""
+    """Describe a route of A2A 1.0, with the fields that every request needs. The specification has the rest."""
     schema = frame_of({"type": "object"}) if media == SSE else {"type": "object"}
     return Operation(
         "A2A",
@@ -103,7 +105,7 @@ TEXT_PART = _object({"type": {"const": "text"}, "text": TEXT})
 
 
 def _said(content: Schema) -> Schema:
-    """Messages of a user; the specifications of the protocols have all others."""
+    """Describe messages of a user. The specifications of the protocols have other messages."""
     return _list(_object({"id": IDENTIFIER, "role": {"const": "user"}, **content}))
 
 

@@ -209,7 +209,7 @@ ROUTES: dict[str, Operation] = {
         ),
     ),
 }
-"""`{endpoint}` is the path of the query handler. `{task}` is that of a task, or of runs in the background."""
+"""`{endpoint}` is the path of the query handler. `{task}` is the path of a task, or of background runs."""
 
 
 def operation_of(method: str, path: str, *, endpoint_path: str, task_path: str | None = None) -> Operation | None:
@@ -220,6 +220,6 @@ def operation_of(method: str, path: str, *, endpoint_path: str, task_path: str |
         candidates += [f"{{endpoint}}{rest}", "{task}" + rest.removeprefix("/task")]
     if task_path is not None:
         candidates = ["{task}" + path.removeprefix(task_path)]
-    # The path under which other servers have the same API.
+    # Other servers have the same API under this path.
     candidates.append(path.removeprefix("/compatible-mode"))
     return next((ROUTES[key] for each in candidates if (key := f"{method} {each}") in ROUTES), None)

@@ -1,4 +1,4 @@
-"""JSON Schemas of the types that users annotate, made by msgspec, and by pydantic for its own models."""
+"""Makes JSON Schemas of types that users annotate, by msgspec, and by pydantic for its own models."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from .components import TEMPLATE, Schema, ref
 __all__ = ["Schemas"]
 
 COMPONENTS = (AgentRequest, Message, ResponseEvent, MessageEvent, ContentEvent, StateEvent, *CLASSES.values())
-"""The classes of the protocol, which `bodies` describes."""
+"""Classes of the protocol. Their components are the built-in ones."""
 
 
 class Schemas:
-    """The schemas of one document; those with a name are kept in `components`."""
+    """The schemas of one document. Named schemas are kept in `components`."""
 
     def __init__(self, reserved: Iterable[str] = ()) -> None:
         self.components: dict[str, Schema] = {}
         self._reserved = set(reserved)
         self._made: dict[str, Schema] = {}
-        """The components as msgspec and pydantic made them, by the names that they have here."""
+        """The components as msgspec and pydantic made them, by their name in this document."""
         self._classes: dict[Any, str] = {}
 
     def of(self, annotation: Any) -> Schema:
-        """Return the schema of a type; `{}`, which allows anything, if it has none."""
+        """Return the schema of a type; if it has none, `{}`, which permits any value."""
         try:
             if plain(annotation) in COMPONENTS:
                 return ref(plain(annotation).__name__)
@@ -54,7 +54,7 @@ class Schemas:
         return self._adopt(schema, components, annotation)
 
     def with_default(self, annotation: Any, default: Any) -> Schema:
-        """Return the same schema with the default, if there is one that JSON has."""
+        """Return the schema of a type with its default, if the default can be written as JSON."""
         schema = self.of(annotation)
         if default is inspect.Parameter.empty or default is None or "$ref" in schema:
             return schema
@@ -74,7 +74,7 @@ class Schemas:
         return self.of(kind.of)
 
     def _of_class(self, kind: Any, fields: list[Field]) -> Schema:
-        """Return a reference to the schema of a class with fields, so that it may contain itself."""
+        """Return the schema of a class with fields as a reference, so that the class may contain itself."""
         if kind not in self._classes:
             cls = get_origin(kind) or kind
             name = self._classes[kind] = self._name_for(cls.__name__, {"of": kind}, cls.__module__)
@@ -85,7 +85,7 @@ class Schemas:
                 "type": "object",
                 "properties": {each.name: self.with_default(each.annotation, each.default) for each in fields},
                 **({"required": required} if required else {}),
-                # Without a docstring, dataclasses have their signature there.
+                # A dataclass without a docstring has its signature as `__doc__`.
                 **({"description": doc} if doc and not doc.startswith(f"{cls.__name__}(") else {}),
             }
         return ref(self._classes[kind])
@@ -98,13 +98,13 @@ class Schemas:
             return {}
         components = schema.pop("$defs", {})
         if isinstance(annotation, type) and "$ref" not in schema:
-            # A model that does not contain itself is not among the components, and gets its name all the same.
+            # pydantic makes a component only for a model that contains itself. Here every model becomes one.
             components[annotation.__name__] = schema
             schema = ref(annotation.__name__)
         return self._adopt(schema, components, annotation)
 
     def _adopt(self, schema: Schema, components: dict[str, Schema], annotation: Any) -> Schema:
-        """Take over what a library made; a name that stands for another component here already is changed."""
+        """Add the components that a library made. A name that another component has is changed."""
         module = str(getattr(plain(annotation), "__module__", "model"))
         names = {name: self._name_for(name, component, module) for name, component in components.items()}
         for name, component in components.items():

@@ -26,7 +26,7 @@ local function read_session()
            running = v[1] == 'RUNNING' }
 end
 
--- The queue of a session: its runs in order, and when each place expires if the run does not claim again.
+-- The queue of a session: its runs in order, and the time at which each place expires unless the run claims again.
 local queue, queue_ends = base .. 'q', base .. 'qx'
 local function leave_queue(run)
   if redis.call('ZREM', queue, run) == 1 then redis.call('ZREM', queue_ends, run) end
@@ -37,8 +37,7 @@ local function first_in_queue()
 end
 
 -- Append the terminal event of a run to its stream. An entry id is the sequence number plus one (Redis refuses
--- 0-0).
--- The number in the event is set to follow the last event, and its time to that of the record.
+-- 0-0). The number in the event is set to follow the last event, and its time to that of the record.
 local function append_last(run, event)
   local key = base .. 'e:' .. run
   local tail = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
@@ -65,7 +64,7 @@ local function conclude(run, state, reason, node, tok, more, event)
   redis.call('PUBLISH', base .. 'w', run)
 end
 
--- Free the session: it has no owner any more.
+-- Free the session: remove its owner.
 local function free(state)
   redis.call('HSET', session, 'state', state, 'exp', '0', 'last', int(now))
   redis.call('HDEL', session, 'owner', 'nonce', 'stop', 'stop_at', 'stop_by')

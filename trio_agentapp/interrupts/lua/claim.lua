@@ -5,8 +5,7 @@
 -- Result: {'OK', token} | {'BUSY', run, ms left} | {'QUEUED', run, runs ahead} | {'FULL', run}
 --   | {'ENDED', state, reason}
 -- Guarantees: a session has one owner at a time, and its tokens only grow. A repeated claim (same run, node and
--- nonce)
--- gets the same token. Queued runs are granted in order, and no other run before them.
+-- nonce) gets the same token. Queued runs are granted in order, and no other run before them.
 local run, node, nonce, place, places = ARGV[7], ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11])
 local fallback = ARGV[12]
 

@@ -1,7 +1,6 @@
 -- FINISH: write the terminal state of a run, and free its session.
--- Arguments: run, token or '', node, nonce, state, reason, cleanup, cleanup_interrupted, stop_requested, terminal
--- event
---   or '', events... (written before the terminal event if the run has no events yet)
+-- Arguments: run, token or '', node, nonce, state, reason, cleanup, cleanup_interrupted, stop_requested,
+--   terminal event or '', events... (written before the terminal event if the run has no events yet)
 -- Result: the fields of the run record, as HGETALL returns them
 -- Guarantees: the first terminal state stays. Only the session's owner frees it.
 local run, tok, node, nonce, state, reason = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
@@ -13,11 +12,11 @@ if stop_requested == '1' or (s.running and s.run == run and s.stop == run) then
   more[#more + 1] = 'stop_requested'
   more[#more + 1] = '1'
 end
--- Without a token the answer to the claim was lost. If the claim arrived, the session has the token.
+-- No token means that the answer to the claim was lost. If the claim succeeded, the session record has the token.
 local mine = s.running and s.run == run and ((tok ~= '' and s.tok == tok) or (tok == '' and s.owner == node and s.nonce == nonce))
 local known = tok
 if known == '' then known = mine and s.tok or '0' end
--- Only its own claim ends a live or queued run. Another claim with the same run id, which was given up, must not.
+-- A live or queued run may be ended only by its own claim, not by another claim with the same run id that was given up.
 first_in_queue()
 local elsewhere = redis.call('ZSCORE', queue, run) and redis.call('HGET', record(run), 'node') ~= node
 if mine or not (elsewhere or (s.running and s.run == run)) then

@@ -1,4 +1,4 @@
--- INPUT: put a message into the inbox of a running run, and signal its node, which fetches it with TAKE.
+-- INPUT: put a message into the inbox of a running run, and signal its node. The node fetches it with TAKE.
 -- Arguments: run, message, limit of waiting messages
 -- Result: {'OK', node} | {'FULL'} | {'GONE'}: the run is not running
 local run, message, at_most = ARGV[7], ARGV[8], tonumber(ARGV[9])

@@ -1,10 +1,10 @@
 -- LOOKUP: the session of a run id.
--- Key: the run lookup, a hash: h (digest of the session), user, session, and 'stop:' or 'stop:<user>' for early
--- stops
+-- Key: the run lookup, a hash: h (digest of the session), user, session, and 'stop:' or 'stop:<user>' for stops
+--   of a run that has not claimed its session yet
 -- Arguments and results:
 --   'claim', time to live, digest, user, session -> {digest, 1 if the run was stopped before}
---   'stop', time to live, user or ''             -> {digest or '', user or ''}. Without a session, the stop is
---   noted.
+--   'stop', time to live, user or ''             -> {digest or '', user or ''}. If the session is not known, the
+--                                                   stop is stored here until the claim.
 -- Guarantees: the first session that claims a run id keeps it. A stop of one user does not replace that of another.
 local lookup = KEYS[1]
 

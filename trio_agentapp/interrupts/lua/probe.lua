@@ -1,8 +1,7 @@
 -- PROBE: try the commands that runs need.
 -- Keys: five keys of the probe, in one slot (hash, sorted set, stream, list, string)
--- Arguments: channel, '' for one write, or 'all' for every command that the scripts use: a user who lacks the
--- permission
---   for one of them is found at the start
+-- Arguments: channel, '' for one write or 'all' for every command that the scripts use. 'all' finds at the start
+--   that the user lacks the permission for a command.
 -- Result: 1
 -- Guarantee: only the string is left behind, for a second.
 local hash, zset, stream, list, text = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]

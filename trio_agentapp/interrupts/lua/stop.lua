@@ -3,8 +3,7 @@
 -- Result: {'ACCEPTED', run, node} | {'PENDING'}: a tombstone waits for the claim | {'ENDED', run, state, node}
 --   | {'NOT_RUNNING', state}
 -- Guarantees: a stop affects only the run that it was accepted for. It is stored before it is signalled, so the
--- owner
--- gets it with its next heartbeat if the signal is lost. Repeating it changes nothing.
+-- owner gets it with its next heartbeat if the signal is lost. Repeating it changes nothing.
 local run, by = ARGV[7], ARGV[8]
 
 local s = read_session()

@@ -1,6 +1,6 @@
 -- TAKE: fetch the messages for a run.
 -- Arguments: run, token, n (messages received so far)
--- Result: the messages after the first n, which are forgotten; none if the caller does not own the session
+-- Result: the messages after the first n; none if the caller does not own the session. The first n are deleted.
 -- Guarantee: a repeated call with the same n gets the same messages, so a lost answer loses no message.
 local run, tok, received = ARGV[7], ARGV[8], tonumber(ARGV[9])
 

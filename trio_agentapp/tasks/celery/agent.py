@@ -1,4 +1,4 @@
-"""Runs of the query handler in Celery workers: sent as tasks, executed like all other runs."""
+"""Executes runs of the query handler in Celery workers. A run is sent to a worker as a task."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger("trio_agentapp.tasks")
 
 
 def ask_agent(request: object) -> None:
-    """Defines the parameter that a request is bound to. The worker executes `AgentBody` instead."""
+    """Define the parameters of the task, to which a request is bound. The worker executes `AgentBody` instead."""
 
 
 async def submit_run(
@@ -64,7 +64,7 @@ class AgentBody:
 
 
 async def _stop_with(task: Task, run: Run) -> None:
-    """A task that is stopped stops its run."""
+    """Stop the run when the task is stopped."""
     with task.scope.cancel_scope:
         await trio.sleep_forever()
     cause = task.lifecycle.cause

@@ -35,7 +35,7 @@ class TaskFailed(Exception):
 
 
 def celery_name(prefix: str, path: str) -> str:
-    """The name that Celery has for the task of a path. The prefix separates apps that share a broker."""
+    """Return Celery's name for the task of a path. The prefix separates apps that share a broker."""
     return f"{prefix}:{path}"
 
 
@@ -54,11 +54,11 @@ def new_celery(name: str, broker_url: str, backend_url: str) -> Any:
         accept_content=["json"],
         task_default_queue=DEFAULT_QUEUE,
         task_queues=[_queue(DEFAULT_QUEUE)],
-        # Messages wait at the broker, not in a busy worker.
+        # Prefetch no messages: they wait at the broker, where an idle worker can take them.
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=broker_url.startswith(("redis", "sentinel", "unix")),
         broker_connection_retry_on_startup=True,
-        # A function's output is not a warning of Celery.
+        # Otherwise Celery logs the standard output of a function as warnings.
         worker_redirect_stdouts=False,
         broker_transport_options=timeouts,
         result_backend_transport_options=timeouts,
@@ -79,7 +79,7 @@ def on_logging_set_up(change: Callable[[logging.Logger], None]) -> None:
 
 
 def on_process_end(call: Callable[[], None]) -> None:
-    """Have `call()` called when a process of a worker ends."""
+    """Register `call` to be called when a process of a worker ends."""
 
     def receive(**_: object) -> None:
         call()
@@ -103,7 +103,7 @@ def add_function(celery: Any, name: str, function: TaskFunction, perform: Callab
         # A message may be delivered twice. Its record decides, so that a task is executed once.
         acks_late=True,
         reject_on_worker_lost=False,
-        # Status and result are in the record. For Celery's result a producer would have to listen.
+        # Status and result are in the record. Reading Celery's own result would need a subscription.
         ignore_result=True,
         throws=(TaskFailed,),
     )

@@ -27,9 +27,9 @@ LEAVE_MARGIN = 4.0
 
 
 class EmbeddedWorker:
-    """Supervises the worker that `command` starts. `--life=N` is added to it, with the descriptor of a pipe.
+    """Supervises the worker that `command` starts. `--life=N` is added to it; N is the descriptor of a pipe.
 
-    The pipe closes when the app closes it or dies. Then the worker stops its tasks, with their cleanup, and ends.
+    When the app closes the pipe, or dies, the worker stops its tasks, with their cleanup, and ends.
     """
 
     def __init__(self, command: Sequence[str], *, cleanup_budget: float) -> None:
@@ -42,7 +42,7 @@ class EmbeddedWorker:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Keep a worker running inside this block. It has ended when the block ends."""
+        """Keep a worker running inside this block. The end of the block waits for the end of the worker."""
         self._life = os.pipe()
         self._stopping, self._ended = trio.Event(), trio.Event()
         try:
@@ -93,9 +93,9 @@ class EmbeddedWorker:
             [*self._command, f"--life={self._life[0]}"],
             pass_fds=(self._life[0],),
             stdin=subprocess.DEVNULL,
-            # It imports the same modules as this process.
+            # The worker must import the same modules as this process.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(place or os.getcwd() for place in sys.path)},
-            # A process group of its own: Ctrl-C in a terminal reaches only the app, and a kill also the children.
+            # In its own process group Ctrl-C does not reach the worker, and a kill also ends its children.
             process_group=0,
         )
         try:

@@ -17,7 +17,7 @@ __all__ = ["Lifeline"]
 
 
 class Lifeline:
-    """Installed once for a Celery application. It acts in the processes of a worker only."""
+    """The pipe of a worker. Install it once for a Celery application; other processes are not affected."""
 
     def __init__(self, grace: float) -> None:
         self._grace = grace
@@ -33,7 +33,7 @@ class Lifeline:
         signals.worker_shutting_down.connect(self._shutting_down, weak=False)
 
     async def wait_shutdown(self) -> None:
-        """Wait until tasks must stop; for ever in a process that is no worker."""
+        """Wait until tasks must stop; forever in a process that is not a worker."""
         if self._reading is None:
             await trio.sleep_forever()
         else:
@@ -52,7 +52,7 @@ class Lifeline:
             self._main = os.getpid()
 
     def _leave_to_main(self, **_: Any) -> None:
-        """Close the writing end in a forked child, which would keep the pipe open. Thread pools have no child."""
+        """Close the writing end in a forked child, which would keep the pipe open. Thread pools do not fork."""
         if os.getpid() != self._main:
             self._lock = threading.Lock()
             self.cut()

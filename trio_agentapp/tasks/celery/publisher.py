@@ -26,7 +26,7 @@ SOCKET_TIMEOUT = 2.0
 MAX_THREADS = 8
 
 TRACE_HEADER = "trace_context"
-"""The header of a message with the trace of its request."""
+"""The message header that has the trace of the request."""
 
 RETRY_AFTER = 2.0
 
@@ -37,7 +37,7 @@ class Publisher:
     def __init__(self, celery: Any) -> None:
         self._celery = celery
         self._threads = trio.CapacityLimiter(MAX_THREADS)
-        # Threads append and pop; a deque does both atomically.
+        # Several threads append and pop; both are atomic on a deque.
         self._idle: deque[Any] = deque()
 
     async def send(
@@ -54,8 +54,8 @@ class Publisher:
         """Send one message. `trace`: the headers of the trace that its task continues.
 
         Raises:
-            BackendUnavailable: the broker did not confirm the message in time. If it has the message all the same,
-                the task's record decides.
+            BackendUnavailable: the broker did not confirm the message in time. It may still have the message; then
+                the task's record decides whether the task is executed.
         """
         options = {
             "task_id": task_id,
@@ -97,7 +97,7 @@ class Publisher:
             try:
                 return self._use(kept, use)
             except Exception as exc:
-                # The broker may have closed it. If the message was sent all the same, its task is executed once.
+                # The broker may have closed the connection. If it has the message, the task is still executed once.
                 logger.debug("a kept connection to the broker failed: %s", exc)
         return self._use(self._connect(), use)
 

@@ -1,4 +1,4 @@
-"""The task queue of many processes, on the app's side: records in Redis, messages at the broker."""
+"""The app's side of the Celery task queue: keeps records in Redis, and sends messages to the broker."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KILL_MARGIN = 10.0
 class CeleryTaskQueue(TaskQueue):
     """Tasks that Celery workers execute.
 
-    It opens although Redis or the broker may not answer. Requests are refused until they do.
+    It can be opened while Redis or the broker does not answer. Requests are refused until both answer.
 
     Args:
         celery: the application, in which every function of `functions` is registered.
@@ -117,7 +117,7 @@ class CeleryTaskQueue(TaskQueue):
         try:
             await send_message(self._publisher, task_id, message)
         except BaseException:
-            # Without a response the client does not know the task's id, and could not stop it.
+            # If the client gets no response, it does not know the task's id and could not stop the task.
             await self._withdraw(records, task_id)
             raise
         return record
@@ -143,6 +143,6 @@ class CeleryTaskQueue(TaskQueue):
         return self._records
 
     async def _withdraw(self, records: TaskRecords, task_id: str) -> None:
-        # If Redis does not answer, the record expires in the end.
+        # If Redis does not answer, the record expires later.
         with trio.move_on_after(self._call_timeout, shield=True), suppress(LinkError, RedisError):
             await records.withdraw(task_id)

@@ -1,7 +1,9 @@
-"""The records of tasks in Redis. They decide: Celery itself cannot tell an unknown task from a waiting one.
+"""The records of tasks in Redis.
 
-A worker claims the record before it executes the task. A claim succeeds once, however often the message is
-delivered. It is a lease: the worker renews it, and the answer to a renewal tells it whether the task was cancelled.
+A record, and not Celery, has the state of a task: Celery cannot tell an unknown task from a waiting one.
+
+A worker claims the record before it executes the task. Only one claim succeeds, however often the message is
+delivered. A claim is a lease that the worker renews. The answer to a renewal says whether the task was cancelled.
 """
 
 from __future__ import annotations
@@ -21,14 +23,14 @@ __all__ = ["Answer", "TaskRecords"]
 
 @attrs.frozen
 class Answer:
-    """The result of an operation, as a word, and the record after the operation."""
+    """The answer to an operation: its result, such as "claimed", and the record after the operation."""
 
     word: str
     record: TaskRecord | None
 
 
 class TaskRecords:
-    """Reads and writes the records. The caller serves the client.
+    """Reads and writes the records. The caller must run `client.serve`.
 
     Args:
         prefix: of all keys.
@@ -55,20 +57,20 @@ class TaskRecords:
         return [task_id.decode() for task_id in ids]
 
     async def message(self, task_id: str) -> bytes | None:
-        """Return the message of a task, None if the task does not wait any more."""
+        """Return the message of a task; None if the task is not waiting."""
         fields = (await self._ask(task_id, "status"))[1]
         return fields.get("sent")
 
     async def withdraw(self, task_id: str) -> None:
-        """Delete the record of a task that waits. Its message, if there is one, has no effect then."""
+        """Delete the record of a waiting task. If its message was sent, workers ignore the message."""
         await self._call(task_id, "withdraw")
 
     async def claim(self, task_id: str, worker: str) -> Answer:
-        """Claim a task for execution: "claimed", else "unknown" or its state."""
+        """Claim a task for execution. The answer is "claimed", "unknown", or the state of the task."""
         return await self._call(task_id, "claim", worker)
 
     async def beat(self, task_id: str, worker: str) -> str:
-        """Renew the claim: "ok", "stop" (also renewed), or "lost"."""
+        """Renew the claim. Returns "ok", "stop" (renewed, and the task was cancelled) or "lost" (not renewed)."""
         return (await self._call(task_id, "beat", worker)).word
 
     async def finish(self, task_id: str, worker: str, end: TaskEnd) -> Answer:
@@ -79,7 +81,7 @@ class TaskRecords:
         )
 
     async def cancel(self, task_id: str) -> TaskRecord | None:
-        """Cancel a task. One that waits never begins; the worker of a running one stops it at its next renewal."""
+        """Cancel a task. A waiting task never begins. A running task is stopped at its worker's next renewal."""
         return (await self._call(task_id, "cancel")).record
 
     async def status(self, task_id: str) -> TaskRecord | None:

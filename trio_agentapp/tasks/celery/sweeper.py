@@ -1,7 +1,7 @@
 """Sends lost messages again.
 
-If a worker dies with a message, or the broker restarts without its data, a task would wait for ever. Such a task is
-found by its record, which says that it waits, while its queue is empty.
+If a worker dies with a message, or the broker restarts without its data, a task would wait forever. Such a task is
+recognised by a record that is waiting while the queue of the task is empty.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ A task whose message is delivered twice is executed once.
 """
 
 AT_ONCE = 100
-"""Tasks that one sweep looks at."""
+"""Limit of the tasks that one sweep checks."""
 
 
 def encode_message(name: str, args: list[object], **options: Any) -> bytes:

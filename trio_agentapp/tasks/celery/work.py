@@ -1,4 +1,4 @@
-"""Executes one message in a worker: claims the record, runs the task, renews the claim, writes the end."""
+"""Executes one message in a worker: claims the record, runs the task, renews the claim, and writes the end."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ CLAIM_TIMEOUT = 10.0
 RETRY = 0.5
 
 Body = Callable[[Task, object], Awaitable[TaskEnd]]
-"""Executes a task whose record is claimed. The task's scope stops it."""
+"""A function that executes a task whose record is claimed. It must end when the task's scope is cancelled."""
 
 
 @attrs.frozen(kw_only=True)
 class Work:
     """Executes messages in a process of a worker.
 
-    A record is lost `lease` seconds after the last renewal. A worker that could not renew its claim for `cutoff`
-    seconds stops the task before that, so that no lost task is still running.
+    A claim expires `lease` seconds after its last renewal. A worker that could not renew it for `cutoff` seconds
+    stops the task. `cutoff` is shorter than `lease`, so no task is still running when its claim expires.
     """
 
     redis_url: str
@@ -95,7 +95,7 @@ class Work:
         terminated: list[int] = []
         end = trio.run(self._perform, task, body, value, terminated)
         if terminated:
-            # The signal is for the process, which has waited for the end of its task.
+            # The signal was meant for this process. It was held back until the task had ended.
             signal.raise_signal(signal.SIGTERM)
         if end is None or end.state is TaskState.CANCELLED:
             raise Ignore
@@ -103,7 +103,7 @@ class Work:
             raise TaskFailed("unknown" if end.error is None else f"{end.error.code}: {end.error.message}")
 
     async def _perform(self, task: Task, body: Body, value: object, terminated: list[int]) -> TaskEnd | None:
-        """Execute the task and return its end; None if the claim failed."""
+        """Execute the task and return its end; None if it could not be claimed."""
         client = RedisClient(self.redis_url, call_timeout=self.call_timeout, start_timeout=None)
         worker = new_run_id()
         end = None
@@ -124,7 +124,10 @@ class Work:
         return end
 
     async def _claim(self, records: TaskRecords, task: Task, worker: str) -> float | None:
-        """Claim the record. Return when the claim was sent, on Trio's clock; None if it failed."""
+        """Claim the record. Return the time at which the claim was sent, on Trio's clock; None if it was refused.
+
+        Raises Reject if Redis does not answer for `CLAIM_TIMEOUT` seconds.
+        """
         give_up_at = trio.current_time() + CLAIM_TIMEOUT
         while True:
             sent_at = trio.current_time()
@@ -168,7 +171,7 @@ class Work:
         task.scope.stop(Cause.SHUTDOWN)
 
     async def _finish(self, records: TaskRecords, task: Task, worker: str, end: TaskEnd) -> None:
-        """Write the end; retry for as long as the claim may be valid."""
+        """Write the end. Retry as long as the claim may still be valid."""
         give_up_at = trio.current_time() + self.lease
         while True:
             try:
@@ -185,9 +188,10 @@ class Work:
 
 
 def _is_pool_child() -> bool:
-    """Whether this is the main thread of a child of a worker: signals of the process then concern its task.
+    """Return whether this is the main thread of a worker's child. Then signals to the process are for its task.
 
-    Celery's handlers of a soft time limit and a cold shutdown would raise an exception anywhere, also inside Trio.
+    Celery's own handlers for the soft time limit and the cold shutdown raise an exception in the running code,
+    which may be Trio's. So the task handles these signals instead.
     """
     return threading.current_thread() is threading.main_thread() and current_process().name != "MainProcess"
 

@@ -44,6 +44,6 @@ def run_worker(
     if concurrency is not None:
         arguments.append(f"--concurrency={concurrency}")
     if signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:
-        # Celery handles SIGHUP (a warm restart) and SIGUSR1 (it prints its threads). SIGUSR2 would kill it.
+        # Celery handles SIGHUP (warm restart) and SIGUSR1 (it prints its threads). SIGUSR2 would kill the process.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     app.celery.worker_main([*arguments, *options])
