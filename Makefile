@@ -45,7 +45,7 @@ help:
 	@echo 'make check         check style, formatting, types and layers'
 	@echo 'make bench         measure this project and the replaced one (RUNS=1: 15 minutes; can be continued)'
 	@echo 'make chaos         break nodes, Redis and networks (30 minutes; can be interrupted and continued)'
-	@echo 'make soak          one fault every 10 seconds, and what has grown (40 minutes; can be interrupted and continued)'
+	@echo 'make soak          one fault every 10 seconds, and what has grown (35 minutes)'
 	@echo 'make kills         kill processes while they save (10 minutes; can be interrupted and continued)'
 	@echo 'make floods        flood a server in every way, and measure what others feel (8 minutes)'
 	@echo 'make chaos-tasks   stop Celery tasks and kill workers (4 minutes; can be interrupted and continued)'

@@ -76,9 +76,8 @@ def test_a_package_that_no_layer_lists_is_found(copy: Path) -> None:
 
 
 BACK_REFERENCES = [
-    ("trio_agentapp.runs.stream", "trio_agentapp.runs.log"),
-    ("trio_agentapp.wires.a2a.jsonrpc", "trio_agentapp.wires.a2a.adapter"),
-    ("trio_agentapp.wires.a2a.rest", "trio_agentapp.wires.a2a.adapter"),
+    ("trio_agentapp.runs.stream", "trio_agentapp.runs.event_log"),
+    ("trio_agentapp.wires.a2a.call", "trio_agentapp.wires.a2a.adapter"),
 ]
 """The imports that close a circle of files. A comment in the first file says why."""
 

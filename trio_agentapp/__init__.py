@@ -22,7 +22,7 @@ other:
     cli                                         the command line
     testing                                     what users test their own parts with
 
-Names are looked up when they are asked for, so that `import trio_agentapp.runs` loads no web server.
+Names are imported when they are first used, so that `import trio_agentapp.runs` loads no web server.
 """
 
 from __future__ import annotations

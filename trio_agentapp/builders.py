@@ -1,4 +1,4 @@
-"""Builders of a response for those who speak the protocol of `POST /process` themselves, such as in an endpoint.
+"""Builders of a response, for code that sends the protocol of `POST /process` itself, such as an endpoint.
 
     response = ResponseBuilder(session_id="s1")
     yield response.created()
@@ -12,8 +12,8 @@
     yield response.completed()
 
 A handler needs none of them: it yields text, and the runtime builds the response. The names are those of the
-product that this one replaces. What a call returns is an event. Send each one, in this order: they are numbered
-without gaps. `encode_event` and `frame` of `trio_agentapp.protocol` make JSON and SSE frames of them.
+product that this one replaces. Each call returns an event. Send every event, in the order of the calls: their
+numbers have no gaps. `encode_event` and `frame` of `trio_agentapp.protocol` make JSON and SSE frames of them.
 """
 
 from __future__ import annotations
@@ -58,23 +58,23 @@ class ResponseBuilder:
         self._usage: Mapping[str, Any] | None = None
 
     def created(self) -> ResponseEvent:
-        """The first event."""
+        """Return the first event."""
         return self._response("created")
 
     def in_progress(self) -> ResponseEvent:
-        """The second event."""
+        """Return the second event."""
         return self._response("in_progress")
 
     def completed(self, usage: Mapping[str, Any] | None = None) -> ResponseEvent:
-        """The last event, with all messages. Raises RuntimeError: a message is not complete."""
+        """Return the last event, with all messages. Raises RuntimeError: a message is not complete."""
         return self._end("completed", None, usage)
 
     def failed(self, code: str, message: str) -> ResponseEvent:
-        """The last event of a response that did not complete."""
+        """Return the last event of a response that failed."""
         return self._end("failed", Failure(clean_text(code), clean_text(message)), None)
 
     def canceled(self, reason: str = "stopped") -> ResponseEvent:
-        """The last event of a response that was stopped."""
+        """Return the last event of a response that was stopped."""
         return self._end("canceled", Failure("stopped", clean_text(reason)), None)
 
     def create_message_builder(self, role: Role = "assistant", message_type: str = "message") -> MessageBuilder:
@@ -100,7 +100,10 @@ class ResponseBuilder:
         yield self.completed()
 
     def number(self) -> int:
-        """Take the number of the next event. Raises RuntimeError: the response has ended."""
+        """Return the number of the next event, and count it as used.
+
+        Raises RuntimeError: the response has ended.
+        """
         self._check_open()
         number, self._next = self._next, self._next + 1
         return number
@@ -161,7 +164,7 @@ class MessageBuilder:
         return builder.complete()
 
     def get_message_data(self) -> MessageEvent:
-        """The event that begins the message; after `complete`, the one that ends it."""
+        """Return the event that begins the message; after `complete`, the event that ends it."""
         return self.last
 
     def complete(self) -> MessageEvent:
@@ -239,7 +242,7 @@ class ContentBuilder:
         return self._set(self.content_type, **fields)
 
     def get_content_data(self) -> Content:
-        """The content as it was set."""
+        """Return the content as it was set."""
         return make_content(self.content_type, dict(self._payload))
 
     def complete(self) -> ContentEvent:

@@ -117,7 +117,7 @@ class ItemError(AgentAppError, TypeError):
 
 
 class Rejected(AgentAppError):
-    """Raise it in a handler to refuse the request. The run ends as `rejected`, and its client gets the text."""
+    """Raised by a handler to refuse its request. The run ends as `rejected`, and its client gets the text."""
 
 
 class StaleToken(AgentAppError):
@@ -145,18 +145,19 @@ class EventsMissed(AgentAppError):
 
 
 class UnexpectedAnswer(AgentAppError):
-    """The response is not one of this package's servers: the URL is wrong, or a proxy has answered."""
+    """No server of this package sends such a response: the URL is wrong, or a proxy has answered."""
 
 
 class RegistryError(AgentAppError):
-    """A registry of agents cannot be reached, refuses, or answers with something else. The message says which."""
+    """A registry of agents cannot be reached, refuses, or sends an unexpected answer. The message says which."""
 
 
 class A2AError(AgentAppError):
     """Another agent refused a request, with an error of A2A or with a status of HTTP.
 
-    `code`: that of the specification, such as -32001 for an unknown task (A2A 1.0, section 5.4); None if the server
-    did not say one. `reason`: its name, such as `TASK_NOT_FOUND`. `status`: that of HTTP. `data`: the details.
+    `code`: the code of the specification, such as -32001 for an unknown task (A2A 1.0, section 5.4); None if the
+    server sent none. `reason`: the name of the code, such as `TASK_NOT_FOUND`. `status`: the HTTP status. `data`:
+    the details.
     """
 
     def __init__(
@@ -189,8 +190,8 @@ class AgentTaskFailed(AgentAppError):
 class ModelError(AgentAppError):
     """The server of a model refused, failed, broke off, or sent something else than an answer.
 
-    `summary` may be shown to clients. `detail` is the server's own message, which may name accounts and limits;
-    it is part of `str(error)`, so it is in the log. `status`: that of HTTP, if the server answered with one.
+    `summary` may be shown to clients. `detail` is the server's own message, which may name accounts and limits; it
+    is part of `str(error)`, so it is in the log. `status`: the HTTP status, if the server sent one.
     """
 
     code = "model_error"
@@ -210,7 +211,7 @@ class ModelError(AgentAppError):
         self.status = status
         self.retryable = retryable
         self.retry_after = retry_after
-        """Seconds after which the server wants the request again; None: no advice."""
+        """Seconds after which the server accepts the request again; None if it did not say."""
 
 
 class TurnLimitReached(AgentAppError):
@@ -224,20 +225,20 @@ class TurnLimitReached(AgentAppError):
 
 
 class RequestError(AgentAppError):
-    """A request was refused. `detail` is for the client, and shows nothing of the server's internals."""
+    """A request was refused. `detail` is sent to the client, and contains no internals of the server."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     retryable: ClassVar[bool] = False
     sentence: ClassVar[str] = ""
-    """The `detail`, unless another one is given; empty: the title."""
+    """The default of `detail`. If it is empty, the title is used."""
 
     def __init__(self, detail: str = "", *, retry_after: float | None = None) -> None:
         self.detail = detail or self.sentence or self.title
         super().__init__(self.detail)
         self.retry_after = retry_after
-        """Seconds after which the request may be repeated; None: no advice."""
+        """Seconds after which the request may be repeated; None if that is not known."""
 
     def extra(self) -> Mapping[str, Any]:
         """Return the members that this error adds to the problem document."""
@@ -255,7 +256,7 @@ class MalformedBody(RequestError):
 
 
 class ValidationError(RequestError):
-    """JSON of the wrong shape. `errors` holds every fault as `(JSON path, message)`."""
+    """The JSON has the wrong shape. `errors` has every fault as `(JSON path, message)`."""
 
     code, status, title = "validation_error", 422, "Validation error"
 
@@ -293,7 +294,7 @@ class Unauthorized(RequestError):
 
 
 class InvalidCredentials(Unauthorized):
-    """The credentials are wrong. The response does not say in what."""
+    """The credentials are wrong. The response does not say what is wrong with them."""
 
     code, title = "invalid_credentials", "Invalid credentials"
     sentence = "The credentials are not valid."
@@ -390,8 +391,8 @@ class MisdirectedRequest(RequestError):
 class LimitReached(RequestError):
     """A limit is reached. An error with the name of its limit counts the refusal when it is made.
 
-    `limit` is that name, from docs/reference/limits.md. `quota`: how many there may be, at once or, with a
-    `window`, in that many seconds.
+    `limit` is that name, from docs/reference/limits.md. `quota`: the number that is allowed at once or, with a
+    `window`, within that many seconds.
     """
 
     code, status, title, retryable = "limit_reached", 429, "Limit reached", True

@@ -1,6 +1,6 @@
 """An event and a lock of Trio that are made when a task first waits for them.
 
-Each idle chat would have several that no task ever waits for, and an event takes 300 bytes, a lock 400.
+An idle chat has several for which no task ever waits, and an event takes 300 bytes, a lock 400.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class LateEvent:
         self._is_set = False
 
     async def wait(self) -> None:
-        """Wait until it is set. It executes a checkpoint also if it is."""
+        """Wait until it is set. If it is set already, only execute a checkpoint."""
         if self._is_set:
             await trio.lowlevel.checkpoint()
             return
@@ -42,7 +42,7 @@ class LateEvent:
 
 
 class LateLock:
-    """A `trio.Lock` for `async with`, which there is only while it is held."""
+    """A lock for `async with`. Its `trio.Lock` exists only while it is held."""
 
     __slots__ = ("_lock",)
 
@@ -67,6 +67,6 @@ class LateLock:
         self._forget()
 
     def _forget(self) -> None:
-        # It stays if it was passed on to a task that waited.
+        # Keep the lock if a task that waited for it holds it now.
         if self._lock is not None and not self._lock.locked():
             self._lock = None

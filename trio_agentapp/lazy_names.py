@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first asked for."""
+"""Names of a package that are imported when they are first used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["lazy_names"]
 def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return the functions `__getattr__` and `__dir__` of a package (PEP 562).
 
-    `homes` are the modules of its names, relative to the package: `app`, or `.errors` for one beside it.
+    `homes` maps each name to its module, relative to the package: `app`, or `.errors` for one beside it.
     """
 
     def find(name: str) -> Any:

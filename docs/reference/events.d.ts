@@ -135,7 +135,7 @@ export interface CancelAfter {
   cancel_after: number;
 }
 
-/** What became of a run's cleanup: `run.cleanup()`, exit callbacks and shielded writes. */
+/** The result of a run's cleanup: `run.cleanup()`, exit callbacks and shielded writes. */
 export type CleanupResult = "done" | "none" | "timed_out";
 
 /** State of a run, and of the session whose current run it is. */
@@ -235,7 +235,7 @@ export interface FileContentEvent {
   file_data: string | null;
 }
 
-/** Why the agent refuses to answer. */
+/** The agent's refusal to answer, as text. */
 export interface RefusalContentEvent {
   type: "refusal";
   sequence_number: number;
@@ -296,7 +296,7 @@ export interface FileContent {
   delta?: boolean | null;
 }
 
-/** Why the agent refuses to answer. */
+/** The agent's refusal to answer, as text. */
 export interface RefusalContent {
   type: "refusal";
   refusal: string;

@@ -99,6 +99,13 @@ class _Judge:
         for record in sorted(history.records, key=lambda record: record.t):
             self.records[record.run].append(record)
         self.session_of = {start.run: start.session for start in history.starts}
+        self.stops_by_run: dict[str, list[Stop]] = defaultdict(list)
+        self.stops_by_session: dict[str | None, list[Stop]] = defaultdict(list)
+        for stop in history.stops:
+            if stop.run is not None:
+                self.stops_by_run[stop.run].append(stop)
+            else:
+                self.stops_by_session[stop.session].append(stop)
 
     def judge(self) -> Verdict:
         for session, lines in self.by_session.items():
@@ -246,16 +253,16 @@ class _Judge:
             record = self._final(run)
             if record is None or record.reason not in ("stopped", "stopped_before_start"):
                 continue
-            if not any(self._may_mean(stop, run, session) for stop in self.history.stops):
+            stops = (*self.stops_by_run.get(run, ()), *self.stops_by_session.get(session, ()))
+            if not any(self._may_mean(stop, run) for stop in stops):
                 self._blame("S4", f"run {run} of session {session} was {record.reason}, and no stop meant it")
 
-    def _may_mean(self, stop: Stop, run: str, session: str) -> bool:
+    def _may_mean(self, stop: Stop, run: str) -> bool:
+        """Of a stop that names the run, or only its session."""
         if stop.foreign:
             return False
         if stop.run is not None:
-            return stop.run == run
-        if stop.session != session:
-            return False
+            return True
         # Without an answer nobody knows which run it met; it was one of those that ran meanwhile.
         return stop.target == run if stop.status == 200 else self._lives_at(run, stop.t0)
 

@@ -2,7 +2,7 @@
 
 Runs what is still missing, slice by slice, and prints a table. A finished slice is kept in `results/`, and counts
 as long as the product's code is the one it was taken with: so this may be interrupted at any time, and goes on
-where it was. No slice takes longer than ten minutes; most take one. With `--whole` a scenario is one slice.
+where it was. No slice takes longer than ten minutes, most take one; except the soak, which is one of 35 minutes.
 """
 
 # ruff: noqa: T201  its output is what it is for
@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import hashlib
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -35,15 +34,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Take the full numbers of the chaos scenarios.")
     parser.add_argument("scenarios", nargs="*", metavar="scenario", help=", ".join(SCENARIOS))
     parser.add_argument("--seconds", type=float, help="begin no further slice after so long")
-    parser.add_argument("--whole", action="store_true", help="take each in one slice, however long that is")
     parser.add_argument("--again", action="store_true", help="take them anew")
     parser.add_argument("--table", action="store_true", help="only print what there is")
     given = parser.parse_args()
     if unknown := set(given.scenarios) - set(SCENARIOS):
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     chosen = [SCENARIOS[name] for name in given.scenarios or SCENARIOS]
-    if given.whole:
-        chosen = [attrs.evolve(each, at_once=each.full, within=math.inf) for each in chosen]
     RESULTS.mkdir(exist_ok=True)
     if given.again:
         for scenario in chosen:

@@ -229,14 +229,14 @@ SCENARIOS = {
             soak.soak,
             short=0,
             full=180,
-            at_once=20,
+            at_once=180,
             nodes=3,
             proxied=True,
             broken=True,
             readers=True,
             least=0.0,
+            within=3000.0,
             # What is kept of ended runs is forgotten within a slice.
-            within=600.0,
             timings=attrs.evolve(SHORT, retention=30.0, session_ttl=60.0, tombstone=15.0),
         ),
     )

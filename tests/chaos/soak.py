@@ -19,8 +19,12 @@ __all__ = ["soak"]
 EVERY = 10.0
 """Seconds from the beginning of a fault to that of the next."""
 
-WARM = 30
-"""Faults before the first measurement, five minutes: the allocator holds as much as the load ever needs then."""
+BLOCK = 30
+"""Faults between two measurements of memory."""
+
+WARM = 2
+"""Blocks before the measurement that the others are compared with. By then, after ten minutes, Python's allocator
+holds as much as the bursts after a fault ever need."""
 
 GROWTH = 1.05
 """Most memory at the end, in units of the first measurement."""
@@ -82,20 +86,24 @@ ENDING: tuple[Fault, ...] = (killed, terminated)
 async def soak(cluster: Cluster, trials: int) -> dict[str, float]:
     """A fault every 10 s; memory, keys, files and tasks of a node that lives through all of them."""
     node = cluster.nodes[-1]
-    await _faults(cluster, WARM)
-    before, keys_before = await _quiet(cluster, node)
-    await _faults(cluster, trials)
-    after, keys = await _quiet(cluster, node)
+    memory: dict[str, float] = {}
+    for block in range(trials // BLOCK):
+        await _faults(cluster, BLOCK)
+        cluster.read_records(newest=NEWEST)
+        after, keys = await _quiet(cluster, node)
+        memory[f"MiB after {(block + 1) * BLOCK} faults"] = round(after["rss"] / 2**20, 1)
+        if block + 1 == WARM:
+            before, keys_before = after, keys
     for what in ("files", "tasks"):
         if after[what] > before[what]:
-            cluster.stuck(f"{node.name} had {before[what]} {what}, and has {after[what]} after {trials} faults")
+            cluster.stuck(f"{node.name} had {before[what]} {what}, and has {after[what]} at the end")
     if after["rss"] > GROWTH * before["rss"]:
         cluster.stuck(f"{node.name} had {before['rss']} bytes of memory, and has {after['rss']}")
     if keys > keys_before:
         cluster.stuck(f"{keys_before} keys of Redis did not expire before, and {keys} afterwards")
     return {
+        **memory,
         "memory growth %": round(100 * (after["rss"] / before["rss"] - 1), 1),
-        "MiB at the end": round(after["rss"] / 2**20, 1),
         "files more": after["files"] - before["files"],
         "tasks more": after["tasks"] - before["tasks"],
         "keys without expiry more": keys - keys_before,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.certificates import Authority
 from trio_agentapp.cli.target import Access
 from trio_agentapp.errors import ConfigurationError
 
 from .conftest import Shell
+
+if TYPE_CHECKING:
+    from tests.certificates import Authority
 
 AGENT = """
 from trio_agentapp import AgentApp
@@ -25,8 +28,15 @@ async def chat(request):
 """
 
 
-def test_a_server_that_reloads_and_its_clients(shell: Shell) -> None:
-    authority = Authority(shell.folder)
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    # Not at the top: tests make an image of this folder, and what its modules import has to be installed then.
+    from tests.certificates import Authority
+
+    return Authority(tmp_path)
+
+
+def test_a_server_that_reloads_and_its_clients(shell: Shell, authority: Authority) -> None:
     server, anna = authority.server(), authority.issue("anna")
     (shell.folder / "agent.py").write_text(AGENT)
     options = ("--certfile", str(server.cert), "--keyfile", str(server.key), "--ca-certs", str(authority.cert))
@@ -49,8 +59,7 @@ def test_a_server_that_reloads_and_its_clients(shell: Shell) -> None:
     assert "Traceback" not in running.output
 
 
-def test_certificates_that_cannot_be_presented(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
+def test_certificates_that_cannot_be_presented(tmp_path: Path, authority: Authority) -> None:
     anna, ben = authority.issue("anna"), authority.issue("ben")
     assert Access("token").ssl_context() is None
     both = tmp_path / "both.pem"

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from trio_agentapp.deploy import AgentRunConfig, AgentRunDeployManager, DeploymentState, OSSConfig
-from trio_agentapp.deploy.alibaba.manager import OURS
+from trio_agentapp.deploy.alibaba.archive_service import OURS
 from trio_agentapp.errors import ConfigurationError, DeployError
 
 from .cloud import SECRET, TOKEN, Cloud, Fault

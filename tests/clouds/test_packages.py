@@ -19,7 +19,7 @@ import pytest
 import trio
 
 from trio_agentapp.deploy.alibaba.archive import PYTHON, archive_of
-from trio_agentapp.deploy.alibaba.bundle import builds_folder, bundle_of, default_name, written
+from trio_agentapp.deploy.alibaba.bundle import builds_folder, bundle_of, default_name
 from trio_agentapp.errors import DeployError
 
 AGENT = """
@@ -50,18 +50,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def archive(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     builds = tmp_path_factory.mktemp("builds")
-    bundle = bundle_of(str(folder / "serve.py"), name="friday", port=8090, environment={"MODEL": "small"})
-    (builds / bundle.file_name).write_bytes(bundle.content)
-    return trio.run(archive_of, builds / bundle.file_name, builds)
+    name, content = bundle_of(str(folder / "serve.py"), name="friday", port=8090, environment={"MODEL": "small"})
+    (builds / name).write_bytes(content)
+    return trio.run(archive_of, builds / name, builds)
 
 
 def test_the_wheel(folder: Path, tmp_path: Path) -> None:
     source = str(folder / "serve.py")
-    bundle = bundle_of(source, name="My-Friday", port=8080)
-    assert bundle_of(source, name="My-Friday", port=8080) == bundle
-    assert bundle_of(source, name="My-Friday", port=8081).file_name != bundle.file_name
-    path = tmp_path / bundle.file_name
-    path.write_bytes(bundle.content)
+    file_name, content = bundle_of(source, name="My-Friday", port=8080)
+    assert bundle_of(source, name="My-Friday", port=8080) == (file_name, content)
+    assert bundle_of(source, name="My-Friday", port=8081)[0] != file_name
+    path = tmp_path / file_name
+    path.write_bytes(content)
     names = zipfile.ZipFile(path).namelist()
     assert {name for name in names if name.startswith("deploy_starter/user_bundle")} == {
         "deploy_starter/user_bundle/app/serve.py",
@@ -92,7 +92,7 @@ def test_a_package_holds_no_others(tmp_path: Path) -> None:
     """The folder for packages may be inside the project."""
     (tmp_path / "serve.py").write_text("from trio_agentapp import AgentApp\napp = AgentApp()\n")
     first = bundle_of(str(tmp_path / "serve.py"), name="friday", port=1)
-    written(builds_folder(tmp_path / "builds") / first.file_name, first.content)
+    (builds_folder(tmp_path / "builds") / first[0]).write_bytes(first[1])
     assert bundle_of(str(tmp_path / "serve.py"), name="friday", port=1) == first
 
 
@@ -174,14 +174,14 @@ def test_the_starter_serves_the_app(archive: Path, tmp_path: Path) -> None:
 
 
 def test_a_package_without_a_wheel(folder: Path, tmp_path: Path) -> None:
-    bundle = bundle_of(
+    name, content = bundle_of(
         str(folder / "serve.py"), name="friday", port=1, requirements=["no-such-package-of-tests==1"]
     )
-    (tmp_path / bundle.file_name).write_bytes(bundle.content)
+    (tmp_path / name).write_bytes(content)
     empty = tmp_path / "index"
     empty.mkdir()
     with pytest.raises(DeployError, match=rf"for Python {PYTHON} on Linux x86-64, where all need wheels: ERROR: "):
-        trio.run(lambda: archive_of(tmp_path / bundle.file_name, tmp_path, index_url=empty.as_uri()))
+        trio.run(lambda: archive_of(tmp_path / name, tmp_path, index_url=empty.as_uri()))
     assert not list(tmp_path.glob("*.zip"))
 
 

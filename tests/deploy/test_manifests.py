@@ -16,9 +16,9 @@ from trio_agentapp.deploy import (
     KubernetesDeployManager,
     RegistryConfig,
 )
-from trio_agentapp.deploy.manifests import PRE_STOP, Workload, as_yaml, manifests
+from trio_agentapp.deploy.manifests import as_yaml, manifests
 from trio_agentapp.deploy.packaging import USER, build_context
-from trio_agentapp.deploy.workload_of import workload_of
+from trio_agentapp.deploy.workload import PRE_STOP, Workload, workload_of
 from trio_agentapp.errors import ConfigurationError
 
 SMALL = Workload(name="friday", image="registry/friday:1")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -67,6 +69,37 @@ async def test_a_service_that_fails_to_start_is_not_started_again(tmp_path: Path
     assert str(caught.value).count("no parameter") == 1
     assert not services_in(home, SUPERVISOR)
     assert await detached.list() == []
+
+
+async def test_a_service_whose_command_was_killed_is_started_again(tmp_path: Path, home: Path, detached) -> None:
+    """The command is killed while it waits; the service is ready later, and crashes."""
+    (tmp_path / "slow.py").write_text(
+        "from pathlib import Path\nimport trio\nfrom trio_agentapp import AgentApp\n"
+        "async def wait(app):\n"
+        "    while not Path('go').exists():\n        await trio.sleep(0.05)\n"
+        "app = AgentApp(before_start=wait)\n"
+    )
+    words = ["deploy", "local", "slow.py", "--port", "0"]
+    command = subprocess.Popen([sys.executable, "-m", "trio_agentapp", *words], cwd=tmp_path)
+    await wait_until(lambda: services_in(home))
+    command.kill()
+    command.wait()
+    (tmp_path / "go").touch()
+
+    async def wait_ready() -> None:
+        with trio.fail_after(TIMEOUT):
+            while [each.state for each in await detached.list()] != ["ready"]:
+                await trio.sleep(0.05)
+
+    await wait_ready()
+    [before] = services_in(home)
+    os.kill(before, signal.SIGKILL)
+    await wait_until(lambda: before not in services_in(home))
+    await wait_ready()
+    [seen] = await detached.list()
+    assert seen.pid != before
+    assert (await detached.stop(seen.deploy_id)).reason is None
+    assert not services_in(home, SUPERVISOR)
 
 
 async def test_a_service_that_is_asked_to_end_is_not_started_again(program: Path, home: Path, detached) -> None:

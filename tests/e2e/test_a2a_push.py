@@ -13,7 +13,8 @@ import h11
 import pytest
 import trio
 
-from trio_agentapp.wires.a2a import push
+from trio_agentapp.wires.a2a import receiver as receivers
+from trio_agentapp.wires.a2a.push_configs import PushConfigs
 
 from .a2a_client import NEW, OLD, error, result, saying, send
 from .harness import Server, fresh
@@ -296,8 +297,8 @@ async def test_a_receiver_that_does_not_answer_delays_nothing(start: Start) -> N
 
 
 async def test_a_receiver_that_answers_byte_by_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "TIMEOUT", 0.3)
-    configs = push.PushConfigs(["127.0.0.1"])
+    monkeypatch.setattr(receivers, "TIMEOUT", 0.3)
+    configs = PushConfigs(["127.0.0.1"])
 
     async def drip(stream: trio.SocketStream) -> None:
         with suppress(trio.BrokenResourceError):
@@ -311,15 +312,15 @@ async def test_a_receiver_that_answers_byte_by_byte_is_given_up(monkeypatch: pyt
         nursery.start_soon(trio.serve_listeners, drip, [listener])
         url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/"
         with trio.fail_after(15):
-            fault = await push._Receiver(configs, "t", "c", push._Slots())._try({"url": url}, b"{}")
+            fault = await receivers.Receiver(configs, "t", "c", receivers.Slots())._try({"url": url}, b"{}")
         assert fault == "no answer in 0.3 s"
         nursery.cancel_scope.cancel()
 
 
 async def test_receivers_that_never_answer_take_few_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "MAX_ATTEMPTS", 3)
-    monkeypatch.setattr(push, "TIMEOUT", 0.2)
-    configs, slots = push.PushConfigs(["127.0.0.1"]), push._Slots()
+    monkeypatch.setattr(receivers, "MAX_ATTEMPTS", 3)
+    monkeypatch.setattr(receivers, "TIMEOUT", 0.2)
+    configs, slots = PushConfigs(["127.0.0.1"]), receivers.Slots()
     most, now = 0, 0
 
     async def hold(stream: trio.SocketStream) -> None:
@@ -336,14 +337,14 @@ async def test_receivers_that_never_answer_take_few_sockets(monkeypatch: pytest.
         url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/"
         async with trio.open_nursery() as attempts:
             for number in range(12):
-                receiver = push._Receiver(configs, "t", str(number), slots)
+                receiver = receivers.Receiver(configs, "t", str(number), slots)
                 attempts.start_soon(receiver._try, {"url": url}, b"{}")
         nursery.cancel_scope.cancel()
     assert most == 3
 
 
 async def test_slow_name_servers_leave_the_threads_of_the_app_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "TIMEOUT", 0.2)
+    monkeypatch.setattr(receivers, "TIMEOUT", 0.2)
     answered = threading.Event()
 
     def lookup(*_: Any, **__: Any) -> Any:
@@ -351,13 +352,13 @@ async def test_slow_name_servers_leave_the_threads_of_the_app_alone(monkeypatch:
         raise socket.gaierror
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
-    configs, slots = push.PushConfigs([]), push._Slots()
+    configs, slots = PushConfigs([]), receivers.Slots()
     try:
         async with trio.open_nursery() as attempts:
             for number in range(50):
-                receiver = push._Receiver(configs, "t", str(number), slots)
+                receiver = receivers.Receiver(configs, "t", str(number), slots)
                 attempts.start_soon(receiver._try, {"url": "http://slow.example/"}, b"{}")
-        assert slots.lookups.borrowed_tokens == push.MAX_LOOKUPS
+        assert slots.lookups.borrowed_tokens == receivers.MAX_LOOKUPS
         assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
     finally:
         answered.set()

@@ -98,6 +98,26 @@ def test_many_tool_calls_and_a_large_picture(start: Start, context: Any) -> None
     assert page.faults == []
 
 
+COUNT_DRAWN = """
+window.drawn = 0;
+new MutationObserver((changes) => {
+  for (const {addedNodes} of changes) for (const node of addedNodes) window.drawn += node.textContent.length;
+}).observe(document.querySelector("#log"), {subtree: true, childList: true});
+"""
+
+
+def test_long_arguments_of_a_call(start: Start, context: Any) -> None:
+    """Each piece of them is drawn once, as it comes, and all of them again when they are complete."""
+    server = start("page_agent")
+    page = opened(context, server)
+    page.evaluate(COUNT_DRAWN)
+    answered(page, "long call")
+    shown = page.locator("details.call pre").text_content()
+    assert json.loads(shown) == {"text": "word " * 20_000}
+    assert 2 * len(shown) <= page.evaluate("window.drawn") < 3 * len(shown)
+    assert page.faults == []
+
+
 def test_five_hundred_messages(start: Start, context: Any) -> None:
     server = start("page_agent")
     page = opened(context, server)

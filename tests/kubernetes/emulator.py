@@ -41,6 +41,8 @@ class Emulator(kmock.KubernetesEmulator):
     async def _handle(self, request: kmock.Request) -> aiohttp.web.StreamResponse:
         if request.method == "PUT":
             object.__setattr__(request, "action", kmock.action.UPDATE)
+        if sys.argv[1] == "stalled" and request.method == "POST" and request.url.path.endswith("/deployments"):
+            await asyncio.sleep(60)
         if request.method in ("PUT", "POST"):
             self.writes += 1
             request.data["metadata"]["generation"] = self.writes

@@ -203,6 +203,43 @@ async def test_one_deployment_of_a_name_at_a_time(emulated: Start, app: AgentApp
     assert (await cluster.manager().deploy(app, image="good:1")).deploy_id == "friday"
 
 
+async def test_what_a_killed_command_has_left_is_listed_and_removed(
+    emulated: Start, app: AgentApp, tmp_path: Path
+) -> None:
+    cluster = emulated("stalled")
+    (tmp_path / "agent.py").write_text("from trio_agentapp import AgentApp\napp = AgentApp(app_name='Friday')\n")
+    words = ["deploy", "k8s", "agent.py", "--namespace", "agents", "--image", "good:1", "-E", "A=b"]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "trio_agentapp", *words],
+        cwd=tmp_path,
+        env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig)},
+    )
+    with trio.fail_after(60):
+        while "poddisruptionbudgets" not in cluster.objects():
+            await trio.sleep(0.05)
+    manager = cluster.manager()
+    with pytest.raises(DeployError, match=rf"process {command.pid} deploys friday at this moment"):
+        await manager.stop("friday")
+    command.kill()
+    command.wait()
+    left = {"secrets", "services", "serviceaccounts", "poddisruptionbudgets", "networkpolicies"}
+    assert cluster.objects() == left
+    [listed] = await manager.list()
+    seen = await manager.status("friday")
+    assert seen == listed
+    assert (seen.deploy_id, seen.state) == ("friday", "dead")
+    assert "broken off" in str(seen.reason)
+    # It is no deployment of another platform, whose objects may have the same names.
+    for kind in (KnativeDeployManager, KruiseDeployManager):
+        assert await cluster.manager(kind).list() == []
+        with pytest.raises(DeployError, match="there is no deployment 'friday'"):
+            await cluster.manager(kind).stop("friday")
+    assert cluster.objects() == left
+    assert (await manager.stop("friday")).state == "stopped"
+    assert cluster.objects() == set()
+    assert await manager.list() == []
+
+
 async def test_pods_that_are_never_ready(emulated: Start, app: AgentApp) -> None:
     cluster = emulated("")
     with pytest.raises(DeployError, match=r"friday was not ready in 1 s: 0 of 1 pods are ready"):

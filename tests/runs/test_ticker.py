@@ -12,7 +12,7 @@ from trio_agentapp.protocol.ids import SessionKey
 from trio_agentapp.protocol.lifecycle import Cause
 from trio_agentapp.protocol.request import CancelAfter
 from trio_agentapp.runs import Run
-from trio_agentapp.runs.log import EventLog
+from trio_agentapp.runs.event_log import EventLog
 from trio_agentapp.runs.ticker import KEEP_ALIVE, STALLED
 from trio_agentapp.testing import Script, UnrulyBackend, say, wait
 

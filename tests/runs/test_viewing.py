@@ -464,7 +464,7 @@ async def test_a_slow_reader_elsewhere_reads_from_the_store(
 
 
 async def test_few_events_are_kept_where_a_store_has_them_all(autojump_clock, monkeypatch) -> None:
-    monkeypatch.setattr("trio_agentapp.runs.log.RECENT_EVENTS", 8)
+    monkeypatch.setattr("trio_agentapp.runs.event_log.RECENT_EVENTS", 8)
     store = SharedStore()
     async with open_nodes(store) as (here, _):
         run = await here.house.start(chat(40, pause=0.01))

@@ -23,7 +23,8 @@ from trio_agentapp.protocol.events import Event, MessageEvent, ResponseEvent
 from trio_agentapp.protocol.message import MESSAGE_TYPES, Message
 from trio_agentapp.runs import Gap
 from trio_agentapp.runs.questions import Question
-from trio_agentapp.wires.completions.stream import CompletionStream, Frame, RunFailed, completion_of
+from trio_agentapp.wires.completions.completion import Frame, RunFailed, completion_of
+from trio_agentapp.wires.completions.stream import CompletionStream
 from trio_agentapp.wires.openai.turns import TurnId, question_in, split_into_turns
 from trio_agentapp.wires.responses.envelope import Envelope, ending_of
 from trio_agentapp.wires.responses.items import Output

@@ -473,6 +473,20 @@ async def test_other_refusals(server: Server) -> None:
     assert (past.status, error_of(past)["param"]) == (400, "query.stream")
 
 
+@pytest.mark.parametrize("base", ["/v1", "/compatible-mode/v1"])
+async def test_paths_and_methods_that_no_route_takes(server: Server, base: str) -> None:
+    for method, path in (("POST", "/embeddings"), ("GET", "/conversations/a"), ("DELETE", ""), ("GET", "/a//b")):
+        unknown = await server.call(method, base + path)
+        assert (unknown.status, error_of(unknown)["code"]) == (404, "not_found"), path
+        assert error_of(unknown)["type"] == "invalid_request_error"
+    for method, path, allowed in (("GET", "/chat/completions", "POST"), ("PUT", "/models", "GET")):
+        refused = await server.call(method, base + path)
+        assert (refused.status, error_of(refused)["code"]) == (405, "method_not_allowed"), path
+        assert allowed in (refused.header("allow") or "")
+    elsewhere = await server.call("GET", base + "1/models")
+    assert (elsewhere.status, elsewhere.header("content-type")) == (404, "application/problem+json")
+
+
 async def test_a_busy_session(server: Server) -> None:
     session = fresh()
     begun = await respond(server, "endless", background=True, conversation=session)

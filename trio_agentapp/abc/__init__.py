@@ -1,6 +1,6 @@
 """The contracts of backends and stores.
 
-`trio_agentapp.testing` asks any implementation, also a user's own, the questions that follow from these contracts.
+`trio_agentapp.testing` checks whether any implementation, also a user's own, fulfils its contract.
 """
 
 from .capabilities import Capability, IdempotencyKeys, QuestionBoard, RunInbox, RunListing, RunWakeups, watching

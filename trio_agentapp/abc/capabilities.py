@@ -1,4 +1,4 @@
-"""Optional parts of an interrupt backend. A backend names those that it has as further bases.
+"""Optional parts of an interrupt backend. A backend has those that it names as further base classes.
 
     class MyBackend(BaseInterruptBackend, RunListing): ...
 
@@ -23,7 +23,7 @@ __all__ = ["Capability", "IdempotencyKeys", "QuestionBoard", "RunInbox", "RunLis
 
 
 class Capability(ABC):
-    """One optional part. `missing` is the answer to a request that needs it."""
+    """One optional part. `missing` is the text of the error for a request that needs it."""
 
     missing: ClassVar[str]
 
@@ -74,7 +74,7 @@ class RunInbox(Capability):
 
     @abstractmethod
     async def take_input(self, lease: Lease, received: int) -> Sequence[bytes]:
-        """Return the messages after the first `received` ones, in order, and forget those before.
+        """Return the messages after the first `received` ones, in order, and delete those before.
 
         A caller that lost the answer passes the same number again, and gets the same messages. A lease that does
         not own the session gets none.
@@ -102,11 +102,14 @@ class IdempotencyKeys(Capability):
 
     @abstractmethod
     async def pin(self, name: str, value: str) -> str:
-        """Keep `value` under `name` unless it has one. Return the value it has then, kept for an hour at least."""
+        """Store `value` under `name`, unless that has a value.
+
+        Return the stored value, which is kept for an hour at least.
+        """
 
     @abstractmethod
     async def unpin(self, name: str, value: str) -> None:
-        """Forget the value of `name` if it is `value`."""
+        """Delete the value of `name` if it is `value`."""
 
 
 class RunWakeups(Capability):

@@ -24,14 +24,15 @@ class DeployManager(ABC):
         """Start a service of `app`. Return when it is ready.
 
         Raises:
-            DeployError: it could not start, ended, or was not ready in time. Nothing of it is left then.
+            DeployError: it could not start, ended, or was not ready in time. Everything that was started is
+                removed then.
         """
 
     @abstractmethod
     async def stop(self, deploy_id: str) -> DeploymentStatus:
         """End a deployment: it refuses new runs, live runs finish or are stopped, and at last it is killed.
 
-        Return when it has ended. A deployment that has died is forgotten.
+        Return when it has ended. The record of a deployment that has died is removed.
 
         Raises:
             DeployError: there is no such deployment, or it could not be ended.
@@ -58,7 +59,7 @@ class DeployManager(ABC):
         raise DeployError(f"{type(self).__name__} keeps no logs of {deploy_id}")
 
     async def scale(self, deploy_id: str, replicas: int) -> DeploymentStatus:
-        """Change the number of processes or pods. Those that go drain first.
+        """Change the number of processes or pods. Those that are removed drain first.
 
         Raises:
             DeployError: there is no such deployment, or this manager cannot change the number.

@@ -1,4 +1,4 @@
-"""The contract of event stores, and of the sinks that take the events of a run."""
+"""The contract of event stores, and of the sinks that receive the events of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["EventSink", "EventStore", "Extent"]
 
 
 class EventSink(Protocol):
-    """Takes the events of one run. The run's own log is a sink; a store may put another one before it."""
+    """Receives the events of one run. The run's own log is a sink; a store may put another sink before it."""
 
     @property
     def congested(self) -> bool:
@@ -29,10 +29,10 @@ class EventSink(Protocol):
 
     @property
     def drained(self) -> bool:
-        """Whether another task has taken all events, so that other tasks had their turn since the last `put`."""
+        """Whether another task has read all events, so that other tasks have run since the last `put`."""
 
     def put(self, events: Sequence[Event]) -> None:
-        """Take events. Their numbers continue those of the events before. Never blocks."""
+        """Add events. Their numbers continue those of the events before. Never blocks."""
 
     async def wait_relieved(self) -> None:
         """Wait while it is congested."""
@@ -41,7 +41,7 @@ class EventSink(Protocol):
         """Wait until readers can see all events, or until the run has lost its session and they never will."""
 
     def give_up(self) -> None:
-        """Drop all events that were not shown yet: the run has ended."""
+        """Drop all events that were not shown yet, because the run has ended."""
 
 
 @attrs.frozen(kw_only=True)
@@ -57,21 +57,21 @@ class EventStore(ABC):
     """Keeps the events of runs for readers that come later, or again.
 
     A store needs three methods: `keep`, `extent` and `read`, as in `tests/events/toy_stores.py`.
-    `trio_agentapp.testing.check_event_store` puts any store to the test. It must hold:
+    `trio_agentapp.testing.check_event_store` tests any store. It must hold:
 
     - A run is known by its session and its id together: the same id in another session is another run.
     - `read` returns events in the order of their numbers, without a gap in a batch, and always the same events.
     - Events may be forgotten from the front. Then `read` and `extent` begin later, and readers get a gap. A store
-      must forget at some time, or it grows without end; the records of runs are kept for 10 minutes.
+      must drop events at some time, or it grows without limit; the records of runs are kept for 10 minutes.
     - After the terminal event there are no more events.
 
     The log of a live run serves readers on its own node. So a store that is not shared is only asked about runs
-    that have ended, and `Extent.ended` is always True. It may be asked for runs of other nodes, and has none of
+    that have ended, and `Extent.ended` is always True. It may be asked about runs of other nodes, and has none of
     their events.
 
     A store with `shared = True` serves readers on every node while the run is live. It also needs `sink`,
     `attending` and `unwatched`. Its sink shows an event, also on the run's own node, only after it is stored:
-    otherwise a reader could have seen an event that no other reader will ever see.
+    otherwise one reader could get an event that is then lost for all others.
     """
 
     shared: ClassVar[bool] = False
@@ -86,8 +86,8 @@ class EventStore(ABC):
     ) -> EventSink | None:
         """Return the sink for the run of `lease`; None: its log alone is enough.
 
-        The sink calls `show` with events that readers may see, and `report` with news of the lease. Both are
-        synchronous.
+        The sink calls `show` with events that readers may get, and `report` if it finds that the lease was stopped
+        or lost. Both are synchronous.
         """
         return None
 
@@ -110,7 +110,7 @@ class EventStore(ABC):
 
     @abstractmethod
     async def extent(self, key: SessionKey, run_id: str) -> Extent | None:
-        """Return which events of a run are kept; None: none, or the run is unknown.
+        """Return the range of a run's events that are kept; None if there are none, or the run is unknown.
 
         Raises:
             BackendUnavailable: the store cannot be reached.
@@ -118,7 +118,7 @@ class EventStore(ABC):
 
     @abstractmethod
     async def read(self, key: SessionKey, run_id: str, start: int) -> Sequence[Event]:
-        """Return events from number `start` on: at least one if there is one, and as many as the store likes.
+        """Return events from number `start` on: at least one if there is one; the store chooses how many.
 
         Empty if there are none, or the run is unknown. If older events were forgotten, the batch begins later.
         Readers call again with the number after the last event that they got, until they have the terminal event.
@@ -128,7 +128,7 @@ class EventStore(ABC):
         """
 
     def attending(self, key: SessionKey, run_id: str) -> AbstractAsyncContextManager[None]:
-        """Inside this block, report to the run's node that this node has readers of the run. For shared stores."""
+        """Report to the run's node, inside this block, that this node has readers of the run. For shared stores."""
         raise NotOffered("This event store is not shared.")
 
     async def unwatched(self, runs: Sequence[tuple[SessionKey, str]]) -> Sequence[float]:

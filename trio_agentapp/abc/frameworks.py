@@ -1,4 +1,4 @@
-"""What an adapter of an agent framework does."""
+"""The contract of adapters of agent frameworks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from ..protocol.message import Message
 __all__ = ["AgentCopy", "FrameworkAdapter", "ItemReader", "TaskStop", "TypeConverters"]
 
 TypeConverters = Mapping[Any, Callable[..., Any]]
-"""Converters of a user's own, asked first: by the type of a message on the way in (`Message -> framework object`),
-and by the name of a block or the class of an item on the way out (`block or item -> items of ours`)."""
+"""Converters of the user, which come before those of the adapter.
+
+For input, the key is the type of a message, and the function makes an object of the framework. For output, the key
+is the name of a block or the class of an item, and the function makes items as Trio handlers yield them.
+"""
 
 TaskStop: TypeAlias = Literal["cancel", "cancel_last", "wait", "ignore"]
-"""What a stop does with an asyncio task of a handler before the handler gets its CancelledError: cancel it and wait
-for its end; the same, but only when the task that has started it has ended without doing so; wait for it to end by
-itself; or nothing."""
+"""What a stop does with an asyncio task of a handler before the handler gets its CancelledError.
+
+`cancel`: cancel it and wait for its end. `cancel_last`: the same, but only after the task that started it has ended
+without cancelling it. `wait`: wait until it ends by itself. `ignore`: nothing.
+"""
 
 
 class ItemReader(ABC):
@@ -35,12 +40,12 @@ class ItemReader(ABC):
         """
 
     def end(self) -> Iterable[object]:
-        """What is still to be sent when the handler has ended."""
+        """Return the items that are still to be sent when the handler has ended."""
         return ()
 
 
 class AgentCopy(ABC):
-    """A ready agent in one run. It continues the conversation of its session, and no other run uses it.
+    """A copy of an agent for one run. It continues the conversation of its session, and no other run uses it.
 
     Its methods are called on the asyncio loop.
     """
@@ -54,7 +59,7 @@ class AgentCopy(ABC):
 
     @abstractmethod
     async def state(self) -> Any:
-        """What the next run of the session continues with, as JSON values.
+        """Return the state with which the next run of the session continues, as JSON values.
 
         Called when `stream` has ended, also by a stop or with an error. The partial answer of a stop is part of it,
         and open tool calls have a result, because model providers refuse a conversation without.
@@ -68,40 +73,42 @@ class FrameworkAdapter(ABC):
     """
 
     name: ClassVar[str]
-    """What `@app.query(framework=...)` calls it."""
+    """The name of the framework in `@app.query(framework=...)`."""
 
     stops_tasks_first: ClassVar[bool] = False
-    """Whether a stop ends the asyncio tasks of a handler, in which the framework runs its agents, before it gets a
-    CancelledError itself. What it saves then is complete."""
+    """Whether a stop first ends the asyncio tasks of a handler, in which the framework runs its agents, and then
+    raises CancelledError in the handler. So the state that the handler saves then is complete.
+    """
 
     stops_in_stream: ClassVar[bool] = False
-    """Whether a stop that finds a handler at a `yield` waits for its next `await`. That is within the framework's
-    stream, which then ends what it has started before the handler goes on."""
+    """Whether a stop of a handler that is at a `yield` is raised at its next `await`.
+
+    That await is in the framework's stream, which then ends what it has started before the handler continues.
+    """
 
     def __init__(self, type_converters: TypeConverters | None = None) -> None:
         self.type_converters: TypeConverters = type_converters or {}
 
     @abstractmethod
     def messages(self, messages: Sequence[Message]) -> Any:
-        """The conversation in the framework's own types: what its handlers get as `msgs`."""
+        """Return the conversation in the types of the framework, which handlers get as `msgs`."""
 
     @abstractmethod
     def reader(self) -> ItemReader:
-        """A reader for the items of one run."""
+        """Return a reader for the items of one run."""
 
     def prepare_run(self, run: Any) -> None:  # noqa: B027  most need nothing
         """Add to `run`, the `AsyncioRun` that a handler gets, what handlers of this framework need."""
 
     def at_stop(self, task: Any) -> TaskStop:
-        """What a stop does with this asyncio task, with `stops_tasks_first`.
+        """Return what a stop does with this asyncio task. Only called if `stops_tasks_first` is true.
 
-        A handler that has ended is followed by the end of its tasks: one of "wait" is waited for, others are
-        cancelled.
+        When a handler has ended, its tasks are ended, too: those with "wait" are waited for, others are cancelled.
         """
         return "cancel"
 
     def open_agent(self, agent: Any, state: Any, *, user_id: str, session_id: str) -> AgentCopy:
-        """A copy of a ready agent for one run.
+        """Return a copy of an agent for one run.
 
         `state`: what an earlier run of the session returned from `AgentCopy.state`; None if there was none.
 

@@ -1,7 +1,7 @@
-"""The contract of instruments: what the runtime reports to those who count, time and trace runs.
+"""The contract of instruments, which count, time and trace runs.
 
-The run core calls an instrument once or twice for each run, and never for an event, so that an instrument costs
-nothing where events are sent. It knows no metrics library and no tracer.
+The run core calls an instrument a few times for each run, and never for an event, so instruments do not slow down
+the events. It does not depend on a metrics library or a tracer.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from ..protocol.tasks import TaskState
 __all__ = ["ClaimResult", "Instrument", "NodeFigures", "RunEnd", "RunFacts", "TaskFacts"]
 
 ClaimResult = Literal["granted", "queued", "stopped", "busy", "queue_full", "unavailable", "refused", "abandoned"]
-"""The answer to a claim. `stopped`: the run was stopped before it began. `abandoned`: its client went away."""
+"""The answer to a claim. `stopped`: the run was stopped before it began. `abandoned`: its client disconnected."""
 
 
 @attrs.frozen(kw_only=True)
 class RunFacts:
-    """Which run it is. `entry` is the protocol or route that started it, `handler` the name of the function."""
+    """The identity of a run.
+
+    `entry` is the protocol or route that started it, `handler` the name of its function.
+    """
 
     run_id: str
     key: SessionKey
@@ -45,7 +48,7 @@ class RunEnd:
         stop_seconds: from the first stop on this node to the end of all that the run executes; None if it was not
             stopped.
         stop_scope: whether that stop came from this node ("local") or through the interrupt backend ("remote").
-        cleanup: what became of its cleanup.
+        cleanup: the result of its cleanup.
     """
 
     ending: Ending
@@ -58,7 +61,7 @@ class RunEnd:
 
 @attrs.frozen(kw_only=True)
 class TaskFacts:
-    """Which task it is. `name` is the path of its `@app.task`."""
+    """The identity of a task. `name` is the path of its `@app.task`."""
 
     task_id: str
     name: str
@@ -96,7 +99,7 @@ class Instrument:
     """
 
     async def serve(self, figures: Callable[[], NodeFigures]) -> None:
-        """Run as long as the node accepts or executes runs. `figures()` gives its present state; it is cheap."""
+        """Run as long as the node accepts or executes runs. `figures()` returns its present state, cheaply."""
         await trio.sleep_forever()
 
     def claiming(self, run: RunFacts) -> AbstractContextManager[object]:

@@ -1,4 +1,4 @@
-"""What an interrupt backend answers, and the signals that it delivers."""
+"""The answers of an interrupt backend, and the signals that it delivers."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ Signal = StopSignal | InputSignal | Resync
 
 
 class InputAnswer(StrEnum):
-    """What became of a message for a run."""
+    """The answer to a message for a run."""
 
     OK = "ok"
     FULL = "full"

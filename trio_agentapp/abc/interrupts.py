@@ -1,12 +1,12 @@
-"""The contract of interrupt backends: who may run for a session, and how a stop reaches its run.
+"""The contract of interrupt backends, which grant sessions to runs and carry stops to the nodes of the runs.
 
 Three races decide how a backend must work.
 
 Lease against deadline. A lease is a deadline on two clocks. The owner cancels its handler when its own clock says
 that the last confirmed renewal is too old; the backend gives the session to another run when its own clock says
-that the lease has expired. `Timings` keeps the first moment before the second, so two runs of a session never
-overlap, although no clock is compared with another one. A paused owner may still write late: its fencing token is
-then too small.
+that the lease has expired. `Timings` makes the first moment earlier than the second, so two runs of a session never
+overlap, although the two clocks are never compared. A paused owner may still write too late. Stores refuse that
+write, because its fencing token is smaller than that of the next run.
 
 Stop against claim. A stop may reach the backend before the claim of its run. If the run is known, the stop is kept
 with it; otherwise a tombstone is kept, and the claim finds it. Both operations are atomic, so one of the two
@@ -52,7 +52,10 @@ class BaseInterruptBackend(ABC):
     timings: Timings | None = None
 
     def offers(self, capability: type[object]) -> bool:
-        """Whether the backend has an optional part. A backend that wraps another one answers for that one."""
+        """Return whether the backend has an optional part.
+
+        A backend that wraps another one returns the answer of that one.
+        """
         return isinstance(self, capability)
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -103,7 +106,7 @@ class BaseInterruptBackend(ABC):
     async def request_stop(
         self, key: SessionKey | None, run_id: str | None = None, *, user_id: str | None = None
     ) -> StopAnswer:
-        """Ask for the end of a session's current run, or of one run.
+        """Request the end of a session's current run, or of the run with an id.
 
         A stop affects only the run that it was accepted for (S4).
 

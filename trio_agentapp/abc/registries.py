@@ -22,12 +22,12 @@ MAX_PORT = 65535
 
 @attrs.frozen
 class A2ATransportsProperties:
-    """Where one transport of an agent is reached from outside.
+    """The address at which other programs reach one transport of an agent.
 
     Args:
         host: a name or an IP address, without brackets.
         port: 1 to 65535.
-        path: of the URL, such as `/a2a`.
+        path: the path of the URL, such as `/a2a`.
         support_tls: whether the URL begins with `https`.
         extra: further text for the registry. Each registry defines what it does with it.
         transport_type: `JSONRPC`, `HTTP+JSON` or `GRPC`.
@@ -71,7 +71,7 @@ class RegisteredAgent:
 
     name: str
     instance_id: str
-    """Tells the instances of one name apart. Its form is that of the registry."""
+    """Identifies the instance among those of the same name. Its format depends on the registry."""
     agent_card: AgentCard
     """The card; only its beginning (name, version, url) if `card_is_whole` is false."""
     transports: Sequence[A2ATransportsProperties]
@@ -104,9 +104,9 @@ class AgentRegistry(ABC):
         """Return a short name for logs and states, such as `redis`."""
 
     def open(self) -> AbstractAsyncContextManager[object]:
-        """Return a block in which the other methods may be called: connections are open inside. Nothing by default.
+        """Return a block in which the other methods may be called, with connections open inside.
 
-        It need not wait until the registry can be reached.
+        By default it does nothing. It need not wait until the registry can be reached.
         """
         return nullcontext()
 
@@ -135,7 +135,7 @@ class AgentRegistry(ABC):
 
 
 class AgentDirectory(ABC):
-    """An optional part of a registry: it finds agents. A registry names it as a further base.
+    """An optional part of a registry: it finds agents. A registry names it as a further base class.
 
         class MyRegistry(AgentRegistry, AgentDirectory): ...
 

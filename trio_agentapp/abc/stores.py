@@ -18,8 +18,9 @@ __all__ = ["SessionStore", "StateStore"]
 class StateStore(ABC):
     """Keeps one state for each user and session: a mapping of JSON-like values, saved and loaded as a whole.
 
-    Another place to keep states does not need a store from nothing: subclass `trio_agentapp.stores.Shelf`, which
-    has five methods over bytes, and wrap it with `ShelvedStates` or `ShelvedSessions`. They do all that follows.
+    To keep states at another place, do not write a whole store. Subclass `trio_agentapp.stores.Shelf`, which has
+    five methods over bytes, and wrap it with `ShelvedStates` or `ShelvedSessions`. These fulfil the rest of this
+    contract.
 
     Values: None, booleans, integers of 64 bits, finite floats, text, and lists and dicts of these, up to 200 levels
     deep. Keys are text. Tuples come back as lists, other mappings as dicts, subclasses (also enums of str and int)
@@ -151,7 +152,10 @@ class SessionStore(ABC):
 
 
 def _methods_of(modules: Mapping[str, Any], *names: str) -> dict[str, Callable[..., Any]]:
-    """The first of these methods that each object has: those of agentscope and PyTorch, or those of AutoGen."""
+    """Return the first method of `names` that each object has.
+
+    The names are those of agentscope, PyTorch and AutoGen.
+    """
     found: dict[str, Callable[..., Any]] = {}
     for name, module in modules.items():
         methods = [method for each in names if callable(method := getattr(module, each, None))]

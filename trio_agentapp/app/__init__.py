@@ -1,4 +1,4 @@
-"""The whole: AgentApp and its wiring."""
+"""AgentApp, its settings, and the wiring of all other packages."""
 
 from .application import AgentApp
 from .settings import Settings

@@ -1,4 +1,4 @@
-"""AgentApp: the list of what an app is. Its settings, its decorators, its routes, and how it is served."""
+"""AgentApp: its settings, its decorators, its routes, and how it is served."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import Any, Literal, Never, TypeVar, Unpack, overload
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from outcome import Error
-from quart import Response
+from quart import Response, has_request_context
 from quart.ctx import RequestContext, WebsocketContext
 from quart.globals import request_ctx, websocket_ctx
 from quart.typing import ResponseReturnValue, ResponseTypes
 from quart.wrappers import Request
+from werkzeug.exceptions import HTTPException
 
 from ..abc import DeployManager
 from ..abc.frameworks import FrameworkAdapter, TypeConverters
@@ -36,7 +37,7 @@ from ..protocol.ids import SessionKey, new_run_id
 from ..protocol.lifecycle import StopReceipt
 from ..protocol.request import AgentRequest
 from ..runs import Handler, stop_run
-from ..runs.asyncio_source import warn_of_cancelled_error
+from ..runs.asyncio_lint import warn_of_cancelled_error
 from ..runs.containment import unwrap
 from ..server.http_connection import HTTPConnection
 from ..server.lifespan import NOT_ASGI, NOT_TRIO, Lifespan
@@ -108,7 +109,7 @@ class AgentApp(RoutingApp):
         module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
         try:
             self._build(module, options)
-        # The traceback ends at the caller's line, because that is the line to change.
+        # Raised again here, so that the traceback ends at the caller's line, which has to be changed.
         except UnknownParameter as error:
             raise TypeError(str(error)) from None
         except ConfigurationError as error:
@@ -177,10 +178,10 @@ class AgentApp(RoutingApp):
         self._framework = "text"
         self._middleware: list[Middleware] = []
         self._serving_functions: dict[int, Callable[[], AsyncGenerator[None, None]]] = {}
-        """By the place of their generators in `while_serving_gens`."""
+        """The functions of `while_serving`, by the index of their generators in `while_serving_gens`."""
         self._mounted = False
         self._unknown_variables = unknown_variables(os.environ)
-        install_problems(self)
+        install_problems(self, self._refusal_of_protocol)
         if settings.agent is not None:
             self._serve_agent(settings.agent)
 
@@ -272,11 +273,17 @@ class AgentApp(RoutingApp):
         return self._hooks.add_init(fn)
 
     def shutdown(self, fn: Any = None) -> Any:
-        """With a function: call it at shutdown (deprecated, use `lifespan`). Without: Quart's own coroutine."""
+        """With a function, call it at shutdown (deprecated: use `lifespan`).
+
+        Without, return Quart's own coroutine.
+        """
         return super().shutdown() if fn is None else self._hooks.add_shutdown(fn)
 
     def while_serving(self, func: Any) -> Any:
-        """Quart's own, for an app that is served several times: the function is called at each start."""
+        """Register a generator function as in Quart.
+
+        It is called at each start, so the app may be served several times.
+        """
         self._serving_functions[len(self.while_serving_gens)] = func
         return super().while_serving(func)
 
@@ -375,8 +382,8 @@ class AgentApp(RoutingApp):
 
             await app.deploy(LocalDeployManager(host="0.0.0.0", port=8091))
 
-        The options are those of `deployer.deploy`. Await it from Trio or asyncio. While a launcher imports the
-        module, do nothing and return a deployment without an id.
+        The options are those of `deployer.deploy`. It may be awaited from Trio or asyncio. While a launcher imports
+        the module, do nothing and return a deployment without an id.
 
         Raises:
             DeployError: the service did not become ready.
@@ -400,7 +407,7 @@ class AgentApp(RoutingApp):
             logger.warning("%s", self._unknown_variables.pop(0))
         if self.settings.require_auth and self.settings.authenticate is None:
             raise ConfigurationError("require_auth is set, and there is no authenticate hook")
-        # Checked here, because the hooks of blueprints do not pass the app's decorators.
+        # Check them here, because hooks of blueprints are not registered by the app's decorators.
         for fn in self.hooks():
             refuse_fastapi(fn, f"hook {getattr(fn, '__qualname__', type(fn).__qualname__)}")
         # Quart keeps generators instead of functions, and each generator can serve only once.
@@ -422,15 +429,15 @@ class AgentApp(RoutingApp):
         return self._runtime.unready_reason()
 
     def note_addresses(self, urls: Sequence[str]) -> None:
-        """The server tells where it listens."""
+        """Store the URLs on which the server listens."""
         self._runtime.served_at = tuple(urls)
 
     def readiness_details(self) -> dict[str, Any]:
-        """What the protocols add to the answer of `/readiness`."""
+        """Return the members that the protocols add to the body of `/readiness`."""
         return {name: value for adapter in self._adapters for name, value in adapter.details().items()}
 
     def check_workers(self, workers: int) -> None:
-        """Raises ConfigurationError: so many processes would not know of each other's tasks."""
+        """Raise ConfigurationError if so many processes would not know of each other's tasks."""
         self._tasks.check_workers(workers)
 
     def _open(self) -> Parts:
@@ -480,6 +487,14 @@ class AgentApp(RoutingApp):
                 for method, path, view in adapter.routes():
                     add_builtin(self, method, path, view_of(view))
 
+    def _refusal_of_protocol(self, error: HTTPException) -> Response | None:
+        """The response to a request that no route takes, of the protocol at whose paths it is."""
+        if self._handler is None or not has_request_context() or request_ctx.request.routing_exception is not error:
+            return None
+        path = request_ctx.request.path
+        refusals = (adapter.refusal(path, error) for adapter in self._adapters)
+        return next((response for response in refusals if response is not None), None)
+
     def _admin_routes(self, token: str) -> AdminRoutes:
         return AdminRoutes(
             token=token,
@@ -513,7 +528,7 @@ class AgentApp(RoutingApp):
         await self._entrance.pass_on(scope, receive, send)
 
     async def handle_request(self, request: Request) -> ResponseTypes:
-        """Quart's own. Then close the reader of a run, unless the response holds it."""
+        """Handle a request as Quart does. Then close the reader of its run, unless the response streams from it."""
         response = None
         try:
             response = await super().handle_request(request)
@@ -524,7 +539,8 @@ class AgentApp(RoutingApp):
         return response
 
     async def dispatch_request(self, request_context: RequestContext | None = None) -> ResponseReturnValue:
-        """Quart's own, for as many requests per second as the client's address may send.
+        """Count the request for the client's address, which may send so many per second; then dispatch it as Quart
+        does.
 
         Routes that identify the client count the request for it by themselves (`Gate.identify`).
         """
@@ -536,14 +552,14 @@ class AgentApp(RoutingApp):
     async def dispatch_websocket(
         self, websocket_context: WebsocketContext | None = None
     ) -> ResponseReturnValue | None:
-        """Quart's own, with the same limit."""
+        """Dispatch a WebSocket as Quart does, with the same limit."""
         websocket = (websocket_context or websocket_ctx).websocket
         if counts_addresses(websocket):
             await self._requests.admit(address_name(websocket.scope))
         return await super().dispatch_websocket(websocket_context)
 
     async def full_dispatch_request(self, request_context: RequestContext | None = None) -> ResponseTypes:
-        """Quart's own, inside the user's middleware."""
+        """Dispatch a request as Quart does, inside the user's middleware."""
         dispatch = super().full_dispatch_request
         try:
             if not self._middleware:
@@ -552,5 +568,5 @@ class AgentApp(RoutingApp):
         except (Exception, BaseExceptionGroup, trio.Cancelled):
             raise
         except BaseException as exc:
-            # Quart turns only Exceptions into responses; SystemExit of user code must not end the process.
+            # Quart turns only Exceptions into responses. SystemExit of user code must not end the process either.
             return unwrap(Error(exc))

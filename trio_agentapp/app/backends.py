@@ -15,7 +15,7 @@ __all__ = ["backend_of", "event_store_of", "sharing_of"]
 
 
 def backend_of(settings: Settings) -> BaseInterruptBackend:
-    """The backend from the settings, else a Redis backend, else one for this process alone."""
+    """Return the backend of the settings: the given one, one for the given Redis, or one for this process alone."""
     if settings.interrupt_redis_url is None:
         return settings.interrupt_backend or LocalInterruptBackend()
     # Imported only if needed: an app on one node needs no Redis client.
@@ -27,7 +27,7 @@ def backend_of(settings: Settings) -> BaseInterruptBackend:
 
 
 def sharing_of(backend: BaseInterruptBackend, limits: Iterable[Rates]) -> Callable[[], Awaitable[None]] | None:
-    """A task that shares the limits of principals over the Redis of the interrupt backend; None if it has none."""
+    """Return a task that shares limits over the Redis of the interrupt backend; None if that is not Redis."""
     if isinstance(backend, LocalInterruptBackend):
         return None
     from ..interrupts.redis import RedisInterruptBackend
@@ -40,7 +40,7 @@ def sharing_of(backend: BaseInterruptBackend, limits: Iterable[Rates]) -> Callab
 
 
 def event_store_of(settings: Settings, backend: BaseInterruptBackend, node_id: str) -> EventStore:
-    """The store from the settings, or one in this process's memory, or in the Redis of the interrupt backend."""
+    """Return the event store of the settings: the given one, or one in memory or in the backend's Redis."""
     if isinstance(settings.event_store, EventStore):
         return settings.event_store
     if settings.event_store == "local":

@@ -77,7 +77,7 @@ class CeleryTasks:
             call_timeout=settings.timings.call_timeout,
             cleanup_budget=settings.cleanup_budget,
         )
-        # The main process of the embedded worker reads it from there.
+        # The main process of the embedded worker reads this attribute.
         self.celery.lifeline = lifeline = Lifeline(settings.drain_timeout)
         lifeline.install()
         self._work = Work(
@@ -125,7 +125,10 @@ class CeleryTasks:
 
     @asynccontextmanager
     async def open(self, runner: Runner | None) -> AsyncIterator[None]:
-        """Take tasks inside this block, and run the embedded worker if there is one. Do neither inside a worker."""
+        """Accept tasks inside this block, and run the embedded worker if there is one.
+
+        Inside a worker do neither.
+        """
         self._runner = runner
         async with AsyncExitStack() as stack:
             if not self._in_worker:

@@ -23,7 +23,7 @@ ELSEWHERE = {
     "cmd": "the service runs `trio-agentapp run`; name the app's file: entrypoint='folder/agent.py'",
     "project_dir": "name the app's file in that folder: entrypoint='folder/agent.py'",
 }
-"""Options that other products have, with what to do instead."""
+"""Options of similar products that do not exist here, with what to use instead."""
 
 
 def check_deploy_options(manager: DeployManager, options: Mapping[str, Any]) -> None:

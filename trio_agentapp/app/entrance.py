@@ -1,4 +1,4 @@
-"""What a request passes before the app and its middleware get it: proxies, host, origin, trace."""
+"""The checks of a request before the app and its middleware get it: proxies, host, origin, trace."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Entrance:
         self._cross_origin = CrossOrigin(settings.cors_origins)
         self._traces = traces
 
-    # Not `async`: the frame of a coroutine costs memory as long as a stream lasts.
+    # Not `async`: the frame of a coroutine would take memory as long as the stream lasts.
     def pass_on(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Coroutine[Any, Any, None]:
@@ -59,7 +59,7 @@ class Entrance:
         receive: ASGIReceiveCallable,
         send: ASGISendCallable,
     ) -> None:
-        """Serve a request that continues the trace that it came with, if it has one."""
+        """Serve a request as a part of the trace that its headers name, if they name one."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         with continued_trace(headers):
             await self._serve_user(scope, receive, send)

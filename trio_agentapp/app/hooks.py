@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class LifeHooks:
-    """The hooks of an app's life: `before_start`, `after_finish`, `lifespan`, `@app.init`, `@app.shutdown`."""
+    """Hooks of start and shutdown: `before_start`, `after_finish`, `lifespan`, `@app.init`, `@app.shutdown`."""
 
     def __init__(self, settings: Settings) -> None:
         for name in ("lifespan", "before_start", "after_finish", "authenticate", "authorize"):
@@ -68,7 +68,7 @@ def _add(fn: F, functions: list[Callable[..., Any]], decorator: str) -> F:
 
 
 def _self_if_wanted(fn: Callable[..., Any], app: object, runner: object) -> tuple[object, ...]:
-    """The argument of an `@app.init` or `@app.shutdown` function.
+    """Return the arguments for an `@app.init` or `@app.shutdown` function.
 
     A parameter called `self` gets the handler's `self`. Another one gets the app, and so does `self` in an app
     without a handler.
@@ -80,11 +80,14 @@ def _self_if_wanted(fn: Callable[..., Any], app: object, runner: object) -> tupl
 
 
 async def _call(fn: Callable[..., Any], *args: Any) -> None:
-    """Call a hook in a task of its own, and close what it leaves open. Raises its error as an Exception."""
+    """Call a hook in a task of its own, and close what it leaves open.
+
+    Raises what it raises, always an Exception.
+    """
     unwrap(await contain(called, fn, *args))
 
 
 async def shielded(fn: Callable[..., Awaitable[Any]], *args: Any) -> None:
-    """Await `fn(*args)` although the app is cancelled; the launcher's watchdog bounds how long that takes."""
+    """Await `fn(*args)` also while the app is cancelled. The launcher's watchdog limits the time."""
     with trio.CancelScope(shield=True):
         await fn(*args)

@@ -1,4 +1,4 @@
-"""What an app counts, times and traces, as its settings and the environment say."""
+"""Makes the metrics, traces and other instruments that the settings and the environment ask for."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Instrumented(Protocol):
     connection_count: Callable[[], int] | None
 
     def readiness_details(self) -> Mapping[str, Any]:
-        """What the protocols tell of their services."""
+        """Return what the protocols report of their services."""
 
 
 @attrs.frozen
@@ -39,7 +39,7 @@ class AppInstruments:
     others: Sequence[Instrument]
 
     def all(self) -> list[Instrument]:
-        # Traces come first: the spans of the others are then inside, and exemplars know their trace.
+        # Tracing comes first, so that its span is open when the others are called: exemplars need the trace id.
         return [each for each in (self.tracing, self.metrics, *self.others) if each is not None]
 
 

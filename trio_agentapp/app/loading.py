@@ -1,4 +1,4 @@
-"""From a name to an app, and back: `agent.py`, `agent.py:app`, `package.module:app`, or a folder."""
+"""Loads the app that a text names: `agent.py`, `agent.py:app`, `package.module:app`, or a folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .application import AgentApp
 __all__ = ["is_file", "load_app", "resolved"]
 
 ENTRY_FILES = ("app.py", "agent.py", "main.py")
-"""The file of a folder, in the order in which they are looked for."""
+"""File names of an app in a folder. The first that exists is used."""
 
 USUAL_NAMES = ("agent_app", "app", "application")
 USUAL_FUNCTIONS = ("create_app", "create_agent_app", "get_app", "get_agent_app")
@@ -33,8 +33,8 @@ def load_app(entrypoint: str) -> AgentApp:
     parameters that makes the app.
 
     Raises:
-        ConfigurationError: no such file, module or app, several that might be meant, or the module failed; one line
-            that says where.
+        ConfigurationError: there is no such file, module or app; or there are several apps; or the module raised
+            an error. The message is one line and says where.
     """
     place, name = _split(entrypoint)
     module = _import_file(Path(place)) if is_file(place) else _import_module(place)
@@ -46,7 +46,7 @@ def is_file(place: str) -> bool:
 
 
 def resolved(entrypoint: str) -> str:
-    """The same entrypoint with an absolute path, for a process with another current folder."""
+    """Return the entrypoint with an absolute path, for a process with another current folder."""
     place, name = _split(entrypoint)
     if is_file(place):
         place = os.path.abspath(place)
@@ -54,7 +54,7 @@ def resolved(entrypoint: str) -> str:
 
 
 def _split(entrypoint: str) -> tuple[str, str]:
-    """The file or module, and the name in it, which may be empty."""
+    """Split an entrypoint into the file or module and the name in it, which may be empty."""
     place, _, name = entrypoint.partition(":")
     if not place:
         raise ConfigurationError(f"{entrypoint!r} names no file or module; write agent.py, or module:name")
@@ -62,7 +62,10 @@ def _split(entrypoint: str) -> tuple[str, str]:
 
 
 def _is_folder(place: str) -> bool:
-    """A folder of the current folder that Python would import as a package, or that a module hides, is a module."""
+    """Return whether a text names a folder.
+
+    A name that Python would import as a package or module is not a folder.
+    """
     module = os.path.isfile(os.path.join(place, "__init__.py")) or os.path.isfile(f"{place}.py")
     return os.path.isdir(place) and (os.sep in place or place.startswith(".") or not module)
 
@@ -88,7 +91,8 @@ def _import_file(path: Path) -> ModuleType:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     if len(names) > 1:
-        # What stands beside the file can be imported, as in a script; last, so that it hides nothing.
+        # As in a script, files beside it can be imported. The folder comes last in the path, so that it hides no
+        # module.
         if str(path.parent) not in sys.path:
             sys.path.append(str(path.parent))
         return _import_module(".".join(names))
@@ -113,7 +117,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType:
-    # As `python -m` does: modules of the current folder can be imported.
+    # Modules of the current folder can be imported, as with `python -m`.
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -178,13 +182,13 @@ def _only_one(module: ModuleType, place: str) -> AgentApp:
 
 
 def _functions(module: ModuleType, *, usable: bool = True) -> dict[str, FunctionType]:
-    """Those of a usual name that can be called without arguments, or that cannot."""
+    """Return the functions with a usual name that can (`usable`) or cannot be called without arguments."""
     found = {name: value for name in USUAL_FUNCTIONS if inspect.isfunction(value := vars(module).get(name))}
     return {name: value for name, value in found.items() if (_obstacle(value) is None) is usable}
 
 
 def _obstacle(function: FunctionType) -> str | None:
-    """Why an app cannot be made by calling this function without arguments."""
+    """Return why an app cannot be made by calling this function without arguments; None if it can."""
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         return "is async"
     try:

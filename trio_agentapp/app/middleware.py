@@ -14,7 +14,7 @@ Middleware = Callable[[Request, CallNext], Awaitable[ResponseTypes]]
 
 
 def layered(middleware: Iterable[Middleware], dispatch: Callable[[], Awaitable[ResponseTypes]]) -> CallNext:
-    """`dispatch` with each middleware around it, the last one outermost."""
+    """Return `dispatch` wrapped in each middleware. The last one is the outermost."""
 
     async def innermost(_request: Request) -> ResponseTypes:
         return await dispatch()

@@ -41,7 +41,7 @@ def current_request() -> Request:
 
 
 def view_of(route: View) -> View:
-    """The Quart view that calls `route` with the current request and the values of the path."""
+    """Return a Quart view that calls `route` with the current request and the values of the path."""
 
     async def view(**values: str) -> Response:
         return await route(current_request(), **values)
@@ -50,7 +50,7 @@ def view_of(route: View) -> View:
 
 
 OWN = "trio_agentapp_"
-"""How the names of the built-in views begin."""
+"""The prefix of the names of the built-in views."""
 
 
 def add_builtin(app: Quart, method: str, path: str, view: View) -> None:
@@ -60,11 +60,15 @@ def add_builtin(app: Quart, method: str, path: str, view: View) -> None:
 
 
 UNIDENTIFIED = ("/", "/openapi.json", "/docs", "/chat", "/chat/<name>")
-"""Built-in routes for everybody. Health routes and metrics are for machines that must not be refused."""
+"""Built-in routes that do not identify their client.
+
+Health routes and metrics are left out: their callers, such as orchestrators, must not be refused.
+"""
 
 
 def counts_addresses(request: Request | Websocket) -> bool:
-    """Whether a request counts for its client's address, because its route identifies no client.
+    """Return whether a request counts for the address of its client, because its route does not identify the
+    client.
 
     These are the routes of the user, pages, and paths that do not exist.
     """

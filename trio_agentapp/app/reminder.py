@@ -1,4 +1,4 @@
-"""Messages for a user who has not found out yet how to make and start an app."""
+"""Messages that show a new user how to make and start an app."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ BEFORE_DRAIN = 3.0
 
 @attrs.frozen(kw_only=True)
 class Parts:
-    """What is made anew each time an app is opened."""
+    """The parts that are made each time an app is opened."""
 
     registry: RunRegistry
     runner: Runner | None
@@ -88,7 +88,7 @@ class Runtime:
         self._bridge: Bridge | None = None
         self._drained: trio.Event | None = None
         self._hurry = trio.Event()
-        """Set when the drain shall not wait for live runs any more."""
+        """Set when the drain must not wait for live runs any longer."""
 
     @property
     def bridge(self) -> Bridge:
@@ -111,12 +111,12 @@ class Runtime:
             stack.push_async_callback(shielded, self.state.session_service.aclose)
             stack.push_async_callback(shielded, self.backend.aclose)
             self._bridge = await stack.enter_async_context(open_bridge())
-            # Before user code: no request shall wait for an import.
+            # Import it now, so that no request waits for the import.
             load_propagation()
             sharing = sharing_of(self.backend, (self._requests, self._frames))
             await stack.enter_async_context(self._hooks.around_all(app))
             registry = self._make_registry()
-            # It is the handler's `self`, and made this early because `@app.init` sets attributes on it.
+            # The runner is the handler's `self`. It is made this early, because `@app.init` sets attributes on it.
             runner = None
             if handler is not None:
                 runner = Runner(
@@ -173,7 +173,7 @@ class Runtime:
                 self._drained.set()
 
     async def _wait_drained(self, drained: trio.Event, hurry: trio.Event | None) -> None:
-        """Wait for a drain that was started before; `hurry` hurries it, too."""
+        """Wait for a drain that was started before. `hurry` shortens that drain, too."""
 
         async def pass_on(hurry: trio.Event) -> None:
             await hurry.wait()
@@ -224,7 +224,7 @@ class Runtime:
     def _max_runs_per_user(self) -> int:
         if (chosen := self._settings.max_runs_per_user) is not None:
             return chosen
-        # Without a hook the name of the user is what the client says, and a front end may say one for all.
+        # Without an `authenticate` hook, a front end may send one user id for all of its users.
         return MAX_RUNS_PER_USER if self._gate.asks else self._settings.max_runs
 
     def _make_parts(self, registry: RunRegistry, runner: Runner | None) -> Parts:

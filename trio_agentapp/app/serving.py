@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         log_level: str | None
 
         def check_workers(self, workers: int) -> None:
-            """Raises ConfigurationError: so many processes cannot serve the app."""
+            """Raise ConfigurationError if so many processes cannot serve the app."""
 
 
 __all__ = [
@@ -54,7 +54,7 @@ def address(host: str | None, port: int | None) -> tuple[str, int]:
     """Return the arguments, else `HOST` and `PORT` of the environment, else 127.0.0.1:8090.
 
     Raises:
-        ConfigurationError: `HOST` cannot be listened on, or the port is none.
+        ConfigurationError: a server cannot listen on `HOST`, or the port is not valid.
     """
     if host == "":
         raise ConfigurationError("host must not be empty; for all addresses use 0.0.0.0")
@@ -67,9 +67,9 @@ def address(host: str | None, port: int | None) -> tuple[str, int]:
 
 
 def _host_of_environment() -> str:
-    """Return `HOST` of the environment, if it is an address of this machine.
+    """Return `HOST` of the environment. Raises ConfigurationError if it is not an address of this machine.
 
-    Platforms set it to an address. But conda's compilers set it too, to a type of machine.
+    Platforms set it to an address, but the compilers of conda set it to a machine type.
     """
     host = os.environ.get("HOST")
     if host is None:
@@ -100,7 +100,9 @@ def check_exposure(app: ServableApp, host: str) -> None:
 
 
 def check_certificates(app: ServableApp, *, asked: bool) -> None:
-    """Check that the hook gets the certificates that it needs. `asked`: the server asks clients for them.
+    """Check that an `authenticate` hook that needs client certificates gets them.
+
+    `asked`: the server requests them.
 
     Raises:
         ConfigurationError: it does not.

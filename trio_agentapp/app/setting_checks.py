@@ -19,11 +19,14 @@ from ..web.protocol_adapter import ProtocolAdapter
 from ..web.proxies import ROOT_PATH, Proxies
 
 Check = Callable[[Any], str | None]
-"""Returns what is wrong with a value as words that follow the setting's name, or None."""
+"""Returns what is wrong with a value, as text that follows the setting's name; None if it is right."""
 
 
 def must_be(words: str, right: Callable[[Any], bool]) -> Check:
-    """A value is `words`, as `right` finds. The refused value is shown; a password of a URL is not."""
+    """Return a check that a value is right, described by `words`.
+
+    Its message has the value, without passwords of URLs.
+    """
 
     def check(value: Any) -> str | None:
         if right(value):
@@ -123,7 +126,7 @@ def backend(value: object) -> str | None:
         return None
     if isinstance(value, type):
         return f"must be a BaseInterruptBackend, not the class {value.__name__}; pass an object of it"
-    # The value is not shown: it may be a URL with a password.
+    # The message does not show the value, which may be a URL with a password.
     hint = "; a URL of Redis is the parameter interrupt_redis_url" if isinstance(value, str) else ""
     return f"must be a BaseInterruptBackend, not {type(value).__name__}{hint}"
 
@@ -157,11 +160,11 @@ def instruments(value: object) -> str | None:
 
 
 LEAST_TOKEN = 16
-"""Characters of an admin token. A shorter one can be guessed."""
+"""The least number of characters of an admin token. A shorter one can be guessed."""
 
 
 def admin_token(value: object) -> str | None:
-    # The value is not shown: it is a secret.
+    # The message does not show the value, because it is a secret.
     if value is None:
         return None
     if not isinstance(value, str) or len(value) < LEAST_TOKEN or not value.isascii() or not value.isprintable():

@@ -30,10 +30,10 @@ SECRETS = ("admin_token",)
 """Settings whose values are never shown."""
 
 MAX_CONNECTIONS = 20_000
-"""Connections of one node: twice its runs. An idle one takes about 20 KiB, so 400 MB."""
+"""Connections of one node: twice its runs. An idle one takes about 20 KiB, so all of them take 400 MB."""
 
 MAX_SOCKETS_PER_USER = 1000
-"""WebSockets of one user, or of one address in an app that does not authenticate: it may be that of a proxy."""
+"""WebSockets of one user. Without authentication they count for the address, which may be that of a proxy."""
 
 
 class Options(TypedDict, total=False):
@@ -120,9 +120,9 @@ def _tuple(value: Any) -> Any:
 class Settings:
     """The complete, checked settings of an app. Times are in seconds, sizes in bytes.
 
-    `gc_threshold`: while the app serves, Python's garbage collector looks at young objects when there are this
-    many, and leaves out the objects of the start-up. 0 does not change the collector. Its pauses are what delays
-    events when there are many streams (see docs/discussion/hot-path.md).
+    `gc_threshold`: while the app serves, Python's garbage collector runs when there are this many young objects,
+    and skips the objects of the start-up. 0 leaves the collector unchanged. With many streams, its pauses delay
+    events (see docs/discussion/hot-path.md).
     """
 
     app_name: str = _setting("Agent", check.TEXT)
@@ -201,6 +201,6 @@ class Settings:
 
 
 def nearest_hint(name: str, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown name: the nearest known one, or all of them."""
+    """Return the end of an error message about an unknown name: the nearest known name, or all of them."""
     near = difflib.get_close_matches(name, known := sorted(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}"

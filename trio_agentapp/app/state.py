@@ -11,7 +11,7 @@ __all__ = ["AppState"]
 
 
 class AppState:
-    """Any attributes, set by the user: `app.state.model = model`, for instance in the lifespan.
+    """Holds any attributes that the user sets: `app.state.model = model`, for instance in the lifespan.
 
     Two are set by the app: `state_service` keeps a state per user and session, `session_service` their histories.
     `session` is the same as `session_service` until it is set.
@@ -23,7 +23,7 @@ class AppState:
         self.state_service = state_service
         self.session_service = session_service
 
-    # Handlers of frameworks await them on the asyncio loop.
+    # What handlers of frameworks may await, on the asyncio loop.
 
     @property
     def state_service(self) -> StateStore:

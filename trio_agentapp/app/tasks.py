@@ -14,7 +14,7 @@ from ..endpoints.fastapi import refuse_fastapi
 from ..endpoints.routing import native_path
 from ..errors import ConfigurationError
 from ..runs import RunRegistry
-from ..runs.asyncio_source import warn_of_cancelled_error
+from ..runs.asyncio_lint import warn_of_cancelled_error
 from ..runs.instruments import Instruments
 from ..runs.runner import Runner
 from ..tasks import BackgroundRuns, LocalTaskQueue, TaskFunction
@@ -36,7 +36,7 @@ class AppTasks:
     """Registers task functions, and executes them in this process or by Celery.
 
     Args:
-        node_id: of the app, for the log lines of Celery workers.
+        node_id: the id of the app's node, for log lines of Celery workers.
         entrypoint: finds the entrypoint of the app, for an embedded worker.
         open_app: opens the app, in a worker that executes a run.
 
@@ -90,7 +90,7 @@ class AppTasks:
 
     @property
     def celery(self) -> CeleryTasks:
-        """Raises ConfigurationError: the app has no broker."""
+        """The Celery side of the app. Raises ConfigurationError if the app has no broker."""
         if self._celery is None:
             raise ConfigurationError("app.celery and workers need broker_url and backend_url")
         return self._celery
@@ -141,7 +141,7 @@ class AppTasks:
             add_builtin(app, "POST", f"{path}/<task_id>/cancel", view_of(routes.cancel))
 
     def check_workers(self, workers: int) -> None:
-        """Raises ConfigurationError: a task of one process could not be found by another one."""
+        """Raise ConfigurationError if one process could not find the tasks of another one."""
         if workers > 1 and self._celery is None and (self._functions or self._settings.enable_stream_task):
             raise ConfigurationError(
                 f"{workers} workers would not know of each other's tasks; set broker_url and backend_url (or "
@@ -152,7 +152,7 @@ class AppTasks:
     async def open(
         self, registry: RunRegistry, backend: BaseInterruptBackend, runner: Runner | None
     ) -> AsyncIterator[None]:
-        """Take tasks inside this block. It stands inside the run registry's block, because tasks may start runs."""
+        """Accept tasks inside this block. The run registry must be open around it, because tasks may start runs."""
         async with AsyncExitStack() as stack:
             if self._celery is not None:
                 await stack.enter_async_context(self._celery.open(runner))

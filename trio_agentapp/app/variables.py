@@ -1,4 +1,4 @@
-"""The variables of the environment that give an app those settings that its code does not give."""
+"""Reads settings that the code does not give from variables of the environment."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def read_settings(options: Mapping[str, Any]) -> Settings:
 
 
 def _readable() -> dict[str, type[Any]]:
-    """The settings that a variable can hold, with their types: text, list of texts, number, yes or no."""
+    """Return the settings that a variable can set, with their types: text, list of texts, number, yes or no."""
     kinds = {field.name: field.metadata["environment"] for field in attrs.fields(Settings)}
     return {name: kind for name, kind in kinds.items() if kind in (str, tuple, bool, int, float)}
 
@@ -85,7 +85,7 @@ def named_by_variable(error: ConfigurationError, options: Mapping[str, Any]) -> 
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """Return a message for each variable that has the prefix of settings and is not one."""
+    """Return a message for each variable with the prefix `AGENTAPP_` that is not a setting."""
     known = {name.upper(): _variable(name) for name in _readable()}
     known |= {name: PREFIX + name for name in OTHER_VARIABLES} | {"HOST": "HOST", "PORT": "PORT"}
     in_code = {_variable(field.name): field.name for field in attrs.fields(Settings)}

@@ -1,4 +1,4 @@
-"""The protocols that an app speaks beside its own."""
+"""The protocols of an app beside its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["adapters_of"]
 
 
 def adapters_of(settings: Settings) -> Sequence[ProtocolAdapter]:
-    """Return the adapters that were given, else one for each protocol that is built in."""
+    """Return the adapters of the settings, or one for each built-in protocol if none are set."""
     if settings.protocol_adapters is not None:
         return tuple(settings.protocol_adapters)
     return (

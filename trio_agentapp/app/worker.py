@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _follow_app(life: int, app: AgentApp) -> None:
-    """Wait until the app ends or stops its worker; then stop the tasks and this process, in the end by SIGKILL."""
+    """Wait until the app ends or stops its worker. Then stop the tasks and this process, at last by SIGKILL."""
     os.read(life, 1)
     app.celery.lifeline.cut()
     os.kill(os.getpid(), signal.SIGTERM)

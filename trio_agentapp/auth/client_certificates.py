@@ -35,10 +35,10 @@ BEHIND_PROXY = (
 class ClientCertificates:
     """A hook for `authenticate`: the certificate that the client has presented on this connection.
 
-    The server verifies it during the handshake, if it is told the CA: `app.run(ca_certs=...)`. This hook reads who
-    it is. `user_field` is what names the user: "CN", the common name of the subject; or "DNS", "email" or "URI", an
-    alternative name of that kind, such as `spiffe://example.com/billing`. `scopes`: the names that may come in, and
-    the scopes of each. Without it, every certificate of the CA may come in, without scopes.
+    The server verifies it during the handshake, if `app.run(ca_certs=...)` names the CA. This hook reads the user
+    from it. `user_field` is the field with the name of the user: "CN", the common name of the subject; or "DNS",
+    "email" or "URI", an alternative name of that kind, such as `spiffe://example.com/billing`. `scopes`: the names
+    that are accepted, and the scopes of each. Without it, every certificate of the CA is accepted, without scopes.
 
     The principal's claims are the certificate, as `ssl.SSLSocket.getpeercert` returns it.
     """
@@ -49,7 +49,7 @@ class ClientCertificates:
         *,
         scopes: Mapping[str, str | Iterable[str]] | None = None,
     ) -> None:
-        """`scopes`: for each name a list, or one text with spaces between. Raises ConfigurationError."""
+        """`scopes`: for each name a list, or one text with spaces in between. Raises ConfigurationError."""
         if user_field not in FIELDS:
             raise ConfigurationError(
                 f"ClientCertificates: user_field must be one of {', '.join(FIELDS)}, not {user_field!r}"
@@ -68,7 +68,7 @@ class ClientCertificates:
         """Return the principal, None if the client has presented no certificate.
 
         Raises:
-            InvalidCredentials: the certificate names no user that may come in, or more than one.
+            InvalidCredentials: the certificate names no accepted user, or more than one.
             CredentialsExpired: it has expired since the handshake.
             Unauthorized: the server does not ask for certificates, or the request came through a proxy.
         """
@@ -94,7 +94,7 @@ class ClientCertificates:
         return Principal(user, certificate, frozenset() if self._scopes is None else self._scopes[user])
 
     def _names(self, certificate: Mapping[str, Any]) -> set[str]:
-        """The names in the field. With `scopes`, those that it lists."""
+        """Return the names in the field of the certificate; with `scopes`, only those that it lists."""
         if self._field == "CN":
             pairs = [pair for part in certificate["subject"] for pair in part]
         else:

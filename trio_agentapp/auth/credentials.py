@@ -1,4 +1,4 @@
-"""What the hooks of this package have in common."""
+"""Reads credentials from headers, for the hooks of this package."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MAX_CREDENTIAL = 16 * 1024
 def only_header(request: Request | Websocket, name: str) -> str | None:
     """Return the value of a header, None without it.
 
-    Raises InvalidCredentials: the header is there twice, so that a proxy may have checked the other one; or it is
-    too long.
+    Raises InvalidCredentials: the header is too long, or is there twice, so that a proxy may have checked the other
+    one.
     """
     values = request.headers.getlist(name)
     if not values:
@@ -46,7 +46,7 @@ def user_of(value: object) -> str:
 
 
 def words_of(value: object) -> Iterable[str]:
-    """Return scopes that are one text with spaces between (RFC 8693, section 4.2), or a list."""
+    """Return scopes from one text with spaces in between (RFC 8693, section 4.2), or from a list."""
     if isinstance(value, str):
         return value.split()
     return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []

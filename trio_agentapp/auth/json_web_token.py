@@ -24,7 +24,7 @@ from .key_set import FileKeys, URLKeys
 __all__ = ["JWT"]
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-"""Those with a public key. With a shared secret every app that checks tokens could make some, too."""
+"""Algorithms with a public key. With a shared secret, every app that checks tokens could also make tokens."""
 
 REQUIRED = ("exp", "iss", "aud")
 
@@ -33,8 +33,8 @@ class JWT:
     """A hook for `authenticate`: `Authorization: Bearer TOKEN`, with a token that a provider has signed.
 
     `jwks`: the provider's key set, as a URL or a file. A file is read again when it has changed. A URL is fetched
-    every five minutes, and when a token has an unknown key id. `issuer` and `audience` must be those of the token;
-    `algorithms` are the only ones that are accepted, whatever the token says. A token without an expiry is refused.
+    every five minutes, and when a token has an unknown key id. `issuer` and `audience` must be those of the token.
+    Only `algorithms` are accepted, whatever the token names. A token without an expiry is refused.
 
     The principal's user is the claim `user_claim`, its scopes are those of `scope` or `scp`, its claims are all.
     """
@@ -100,6 +100,6 @@ class JWT:
             )
         except jwt.ExpiredSignatureError as error:
             raise CredentialsExpired from error
-        # Beside its own errors, the library lets through those of parsing what an attacker has made up.
+        # For malformed tokens, the library also raises errors of its parsers that are not its own.
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise InvalidCredentials from error

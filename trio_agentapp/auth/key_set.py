@@ -28,7 +28,7 @@ MAX_ANSWER = 512 * 1024
 MAX_KEYS = 100
 
 REFRESH_INTERVAL = 300.0
-"""Seconds after which the keys are fetched again, so that a key that the provider has withdrawn is forgotten."""
+"""Seconds after which the keys are fetched again, so that a key that the provider has withdrawn is dropped."""
 
 RETRY_INTERVAL = 10.0
 """Seconds between two fetches at least. Tokens with made-up key ids cannot cause more."""
@@ -37,7 +37,7 @@ MAX_STALE = 3600.0
 """Seconds that keys are used while the provider does not answer."""
 
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
-"""Not compressed, so that the size of what arrives is the size of the keys."""
+"""Asks for an uncompressed response, so that the limit of its size is also a limit of the keys."""
 
 LEAST_RSA_BITS = 2048
 """RFC 7518, section 3.3. Shorter keys can be broken."""
@@ -95,7 +95,7 @@ class URLKeys:
     """The keys at a URL. Requests that need them wait for one fetch."""
 
     def __init__(self, url: str) -> None:
-        """Raises ConfigurationError: it is not https; http is for this machine only."""
+        """Raises ConfigurationError: the URL is not https. http is allowed for this machine only."""
         parts = urlsplit(url)
         local = parts.hostname in ("localhost", "127.0.0.1", "::1")
         if parts.scheme != "https" and not (parts.scheme == "http" and local):
@@ -135,7 +135,8 @@ class URLKeys:
     async def _fetch(self) -> None:
         """Fetch the keys. If that fails, the old ones stay, and it is logged.
 
-        Shielded, because other requests wait for the result: a client that hangs up must not cost them the fetch.
+        It is shielded, because other requests wait for the result: a client that hangs up must not cancel their
+        fetch.
         """
         try:
             with trio.fail_after(FETCH_TIMEOUT, shield=True):
@@ -160,8 +161,8 @@ class URLKeys:
                 async for piece in response.aiter_raw():
                     pieces += piece
                     if len(pieces) > MAX_ANSWER:
-                        # httpx has generators in generators. A read that is cancelled ends all of them; leaving the
-                        # loop would leave the inner ones to the garbage collector.
+                        # httpx has nested generators. Cancelling a read ends all of them. Leaving the loop would
+                        # leave the inner ones to the garbage collector.
                         scope.cancel(reason="the answer is too large")
         if len(pieces) > MAX_ANSWER:
             raise ConfigurationError(f"the answer has more than {MAX_ANSWER:,} bytes")

@@ -5,8 +5,8 @@ A line of the file is a JSON object:
     {"name": "laptop", "user": "anna", "sha256": "<64 hex digits>", "scopes": ["read"], "expires": "2030-01-31"}
 
 `scopes` and `expires` may be missing. Empty lines and lines that begin with `#` are comments. The key itself is in
-no file. It has 256 random bits, so it cannot be guessed from its hash, and a slow hash, as passwords need it, would
-only cost time. Do not put hashes of passwords there.
+no file. It has 256 random bits, so it cannot be guessed from its hash. Passwords need a slow hash, and this hash is
+fast: do not put hashes of passwords there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..protocol.ids import identifier_fault
 __all__ = ["KeyRecord", "KeyRing", "hash_of", "line_of", "new_key", "parse_expiry", "parse_keys"]
 
 PREFIX = "agk_"
-"""Begins every key, so that scanners for secrets, and people, can recognize one."""
+"""The beginning of every key, by which people and scanners for secrets recognize it."""
 
 INDEX = 16
 """Hexadecimal digits of a hash by which its record is found."""
@@ -49,7 +49,7 @@ class KeyRecord:
     sha256: str = attrs.field(repr=False)
     scopes: tuple[str, ...] = ()
     expires: datetime | None = None
-    """Has a time zone. From this moment on the key is refused. None: it does not expire."""
+    """The time from which on the key is refused, with a time zone. None: it does not expire."""
 
 
 class KeyRing:
@@ -61,8 +61,8 @@ class KeyRing:
     def check(self, key: str, now: datetime) -> KeyRecord:
         """Return the record of a key.
 
-        The time that this takes tells nothing about a key: the record is found by a part of the hash, from which an
-        attacker cannot get at the key, and the rest is compared in constant time.
+        The time that this takes reveals nothing about a key. The record is found by a part of the hash, from which
+        the key cannot be computed, and the whole hash is compared in constant time.
 
         Raises:
             InvalidCredentials: there is no such key.
@@ -98,7 +98,7 @@ def line_of(record: KeyRecord) -> str:
 
 
 def parse_keys(text: bytes) -> KeyRing:
-    """Read a file of keys. Raises ConfigurationError: the number of the line, and what is wrong with it."""
+    """Read a file of keys. Raises ConfigurationError, with the number of the line and what is wrong with it."""
     records: dict[str, KeyRecord] = {}
     names: set[str] = set()
     for number, line in enumerate(text.splitlines(), 1):
@@ -120,7 +120,7 @@ def parse_keys(text: bytes) -> KeyRing:
 
 
 def _parse_line(line: bytes) -> KeyRecord:
-    """Raises ValueError: words that follow the number of the line."""
+    """Parse a line. Raises ValueError, with a text that follows the number of the line."""
     try:
         fields = orjson.loads(line)
     except ValueError:

@@ -20,13 +20,13 @@ class TrustedProxyHeader:
 
     It names the user in `header`, and the scopes in `scopes_header`, with spaces between them. It must remove both
     headers from what clients send. A request with the header is refused if its connection does not come from one of
-    `trusted`. The setting `trusted_proxies` does not change whose connection that is.
+    `trusted`. This is the address of the connection itself; the setting `trusted_proxies` does not change it.
     """
 
     def __init__(self, header: str, *, trusted: Iterable[str], scopes_header: str | None = None) -> None:
         """`trusted`: addresses and networks, such as `10.0.0.7` or `10.1.0.0/16`.
 
-        Raises ConfigurationError: there is none, or one cannot be read, or it is every address.
+        Raises ConfigurationError: there is none, one cannot be read, or a network has every address.
         """
         self._header = header
         self._scopes_header = scopes_header

@@ -20,7 +20,7 @@ logger = logging.getLogger("trio_agentapp.auth")
 T = TypeVar("T")
 
 LOOK_INTERVAL = 1.0
-"""Seconds between two looks at the file. A removed key is valid that much longer, at most."""
+"""Seconds between two checks of the file. A removed key stays valid for so long, at most."""
 
 SETTLED = 2.0
 """Seconds after which a change of a file has certainly changed its time stamp, on every file system."""
@@ -34,8 +34,8 @@ Stamp = tuple[int, int, int, int]
 class WatchedFile(Generic[T]):
     """The parsed content of a file.
 
-    A file that cannot be parsed keeps its last good content, so that a slip does not lock out everybody. A file
-    that is gone has the content `empty`. Both are logged.
+    If the file cannot be parsed, the last good content stays, so that a typing error does not lock out all clients.
+    If the file is gone, the content is `empty`. Both are logged.
     """
 
     def __init__(self, path: str | os.PathLike[str], parse: Callable[[bytes], T], *, empty: T) -> None:
@@ -56,7 +56,7 @@ class WatchedFile(Generic[T]):
         """Return the content. Reads the file at most once in `LOOK_INTERVAL`, in a thread."""
         now = trio.current_time()
         if now - self._looked_at >= LOOK_INTERVAL:
-            # Set before the wait, so that other requests do not read the file, too. They get the old content.
+            # Set it before the wait, so that other requests do not read the file, too. They get the old content.
             self._looked_at = now
             await trio.to_thread.run_sync(self._refresh)
         return self._content
@@ -75,7 +75,7 @@ class WatchedFile(Generic[T]):
             self._stamp = self._broken_stamp()
 
     def _read(self) -> tuple[T, Stamp | None]:
-        """Return the content and its stamp; no stamp if the file may still change without a new one."""
+        """Return the content and the file's time stamp; None if it may change again under the same stamp."""
         with open(self._path, "rb") as file:
             stat = os.fstat(file.fileno())
             data = file.read(MAX_FILE + 1)

@@ -9,7 +9,7 @@ import typer
 
 from .config import LOCAL, read_config
 from .environment import given_variables
-from .exits import ExitCode, say
+from .exits import ExitCode
 from .options import (
     App,
     AsJson,
@@ -26,7 +26,7 @@ from .options import (
     chosen,
 )
 from .progress import progress
-from .terminal import write_json
+from .status import show_ready
 
 if TYPE_CHECKING:
     from ..protocol.deployment import Deployment
@@ -90,9 +90,5 @@ def local(
 
     with progress(f"Starting {app}"):
         done = trio.run(start)
-    if as_json:
-        write_json(done)
-    else:
-        say(f"{app} is ready on {done.url} (trio-agentapp stop {done.deploy_id} stops it)")
-        typer.echo(done.deploy_id)
+    show_ready(app, done, done.deploy_id, as_json=as_json)
     return ExitCode.OK

@@ -7,7 +7,7 @@ An id is of this machine; `k8s:NAME`, `knative:NAME`, `kruise:NAME`, also as `k8
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import ConfigurationError
 
@@ -15,17 +15,20 @@ if TYPE_CHECKING:
     from ..abc import DeployManager
     from ..deploy import KubernetesDeployManager
 
-__all__ = ["CLUSTERS", "cluster_manager", "is_remote", "manager_at", "manager_of"]
+__all__ = ["CLUSTERS", "Platform", "cloud_manager", "cluster_manager", "is_remote", "manager_at", "manager_of"]
 
-CLUSTERS = ("k8s", "knative", "kruise")
-REMOTE = (*CLUSTERS, "agentrun", "fc", "modelstudio")
+Cluster = Literal["k8s", "knative", "kruise"]
+Cloud = Literal["agentrun", "fc", "modelstudio"]
+Platform = Literal["local", Cluster, Cloud]
+
+CLUSTERS, CLOUDS = get_args(Cluster), get_args(Cloud)
 
 PART = re.compile(r"\w[\w.-]*")
 
 
 def is_remote(target: str) -> bool:
     """Whether it names a deployment of a cluster or a cloud."""
-    return target.partition(":")[0] in REMOTE and ":" in target
+    return target.partition(":")[0] in CLUSTERS + CLOUDS and ":" in target
 
 
 def cluster_manager(platform: str) -> type[KubernetesDeployManager]:
@@ -58,23 +61,38 @@ def manager_at(platform: str, where: str = "") -> DeployManager:
         from ..deploy import LocalDeployManager
 
         return LocalDeployManager()
-    if platform not in CLUSTERS:
-        return _cloud(platform, where)
+    if platform in CLOUDS:
+        return cloud_manager(platform, region=where or None)[0]
     from ..deploy.cluster import K8sConfig
 
     return cluster_manager(platform)(K8sConfig(k8s_namespace=where or "default"))
 
 
-def _cloud(platform: str, region: str) -> DeployManager:
+def cloud_manager(
+    platform: str,
+    *,
+    region: str | None = None,
+    cpu: float | None = None,
+    memory: int | None = None,
+    **options: Any,
+) -> tuple[DeployManager, str]:
+    """Return the manager of a cloud, and the begin of its targets. `options` are those of the manager.
+
+    What is None is configured by the environment.
+    """
     import attrs
 
-    from ..deploy import alibaba
+    from .. import deploy
 
-    changes: dict[str, Any] = {"region_id": region} if region else {}
+    given = {"region_id": region, "cpu": cpu, "memory": memory}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     match platform:
         case "agentrun":
-            config = attrs.evolve(alibaba.AgentRunConfig.from_env(), **changes)
-            return alibaba.AgentRunDeployManager(agentrun_config=config)
+            runtime = attrs.evolve(deploy.AgentRunConfig.from_env(), **changes)
+            return deploy.AgentRunDeployManager(
+                agentrun_config=runtime, **options
+            ), f"agentrun:{runtime.region_id}/"
         case "fc":
-            return alibaba.FCDeployManager(fc_config=attrs.evolve(alibaba.FCConfig.from_env(), **changes))
-    return alibaba.ModelstudioDeployManager()
+            function = attrs.evolve(deploy.FCConfig.from_env(), **changes)
+            return deploy.FCDeployManager(fc_config=function, **options), f"fc:{function.region_id}/"
+    return deploy.ModelstudioDeployManager(**options), "modelstudio:"

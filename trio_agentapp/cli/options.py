@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import ConfigurationError
+from .exits import ExitCode
 from .target import deployments
 
 __all__ = [
@@ -42,6 +45,7 @@ __all__ = [
     "User",
     "Workers",
     "chosen",
+    "variant",
 ]
 
 App = Annotated[
@@ -158,3 +162,23 @@ def chosen(app: str, entrypoint: str | None) -> str:
     if not os.path.isdir(app):
         raise ConfigurationError(f"--entrypoint {entrypoint} names a file of a folder, and {app} is not a folder")
     return os.path.join(app, entrypoint)
+
+
+def variant(
+    declared: Callable[..., None], run: Callable[..., ExitCode], text: str, without: Sequence[str]
+) -> Callable[..., ExitCode]:
+    """Return a command that calls `run` with the options of `declared` but those of `without`; its help is `text`.
+
+    So commands that have most of their options in common declare each option once.
+    """
+
+    def command(**options: Any) -> ExitCode:
+        return run(**options)
+
+    left = [
+        each for each in inspect.signature(declared, eval_str=True).parameters.values() if each.name not in without
+    ]
+    command.__signature__ = inspect.Signature(left)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in left}
+    command.__doc__ = text
+    return command

@@ -15,13 +15,12 @@ from . import (
     deploy_k8s,
     invoke,
     logs,
-    manage,
     run,
+    scale,
     status,
     stop,
     token,
     top,
-    web,
     worker,
 )
 from .environment import read_env_file
@@ -42,14 +41,14 @@ deployers = typer.Typer(help="Start an app as a service.", no_args_is_help=True,
 program.add_typer(deployers, name="deploy")
 
 program.command("run")(exits(run.run))
-program.command("web")(exits(web.web))
+program.command("web")(exits(run.web))
 program.command("chat")(exits(chat.chat))
 program.command("invoke")(exits(invoke.invoke))
 program.command("stop")(exits(stop.stop))
 program.command("status")(exits(status.status))
 program.command("list")(exits(status.list_deployments))
 program.command("logs")(exits(logs.logs))
-program.command("scale")(exits(manage.scale))
+program.command("scale")(exits(scale.scale))
 program.command("top")(exits(top.top))
 program.command("worker")(exits(worker.worker))
 program.command("build")(exits(build.build))

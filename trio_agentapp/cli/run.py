@@ -1,7 +1,8 @@
-"""`run`: serves an app until a signal stops it."""
+"""`run` and `web`: serve an app until a signal stops them."""
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from .exits import ExitCode
 from .options import App, CaCerts, CertFile, CertReqs, Entrypoint, Host, KeyFile, Port, Workers, chosen
 
-__all__ = ["run"]
+__all__ = ["run", "web"]
 
 
 def run(
@@ -54,3 +55,11 @@ def run(
         return keep_reloading(app, *address(host, port), tls=checked is not None)
     code = serve_app(load_app(app), host, port, workers=workers, **tls)
     return ExitCode.FAILED if code == 1 else ExitCode(code)
+
+
+def web(
+    app: App, entrypoint: Entrypoint = None, host: Host = None, port: Port = None, workers: Workers = 1
+) -> ExitCode:
+    """Serve APP as `run` does, with the chat page at /chat."""
+    os.environ["AGENTAPP_WEB_UI"] = "1"
+    return run(app, entrypoint, host, port, workers)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from enum import StrEnum
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import ConfigurationError
-from .deployers import CLUSTERS, manager_at, manager_of
+from .deployers import CLUSTERS, Platform, manager_at, manager_of
 from .exits import ExitCode, say
 from .options import AsJson, ClientCert, ClientKey, Format, OutputFormat, Token
 from .target import Access, deployments, is_url, new_client, url_of
-from .terminal import write, write_json
+from .terminal import write, write_json, write_table
 
 if TYPE_CHECKING:
-    from ..protocol.deployment import DeploymentStatus
+    from ..protocol.deployment import Deployment, DeploymentStatus
 
-__all__ = ["as_line", "list_deployments", "status"]
+__all__ = ["list_deployments", "show", "show_ready", "status"]
 
 
 def status(
@@ -45,21 +45,8 @@ def status(
 
     manager, deploy_id = manager_of(target)
     seen = trio.run(manager.status, deploy_id)
-    if as_json:
-        write_json(seen)
-    else:
-        write(as_line(seen))
+    show(seen, as_json=as_json, write=write)
     return ExitCode.OK if seen.state is DeploymentState.READY else ExitCode.UNREACHABLE
-
-
-class Platform(StrEnum):
-    LOCAL = "local"
-    K8S = "k8s"
-    KNATIVE = "knative"
-    KRUISE = "kruise"
-    AGENTRUN = "agentrun"
-    FC = "fc"
-    MODELSTUDIO = "modelstudio"
 
 
 def list_deployments(
@@ -68,7 +55,7 @@ def list_deployments(
     ] = None,
     platform: Annotated[
         Platform, typer.Option("--platform", "-p", help="This machine, a namespace of a cluster, or a cloud.")
-    ] = Platform.LOCAL,
+    ] = "local",
     namespace: Annotated[str, typer.Option(help="Of the cluster.")] = "default",
     region: Annotated[str, typer.Option(help="Of the cloud.  [default: that of the environment]")] = "",
     as_json: AsJson = False,
@@ -81,8 +68,7 @@ def list_deployments(
 
     if state is not None and state not in set(DeploymentState):
         raise ConfigurationError(f"--status {state} is not a state; states are {', '.join(DeploymentState)}")
-    where = namespace if platform in CLUSTERS else region
-    manager = manager_at(platform, where)
+    manager = manager_at(platform, namespace if platform in CLUSTERS else region)
     found = [each for each in trio.run(manager.list) if state in (None, each.state.value)]
     if as_json or output is Format.JSON:
         write_json(found)
@@ -90,22 +76,32 @@ def list_deployments(
     if not found:
         say("Nothing is deployed." if state is None else f"No deployment is {state}.")
         return ExitCode.OK
-    rows = [("ID", "STATE", "URL", "APP", "UP FOR", "ENTRYPOINT")]
-    rows += [
+    rows = [
         (each.deploy_id, each.state.value, each.url, each.app_name, _age(each.started_at), each.entrypoint)
         for each in found
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    write_table(("ID", "STATE", "URL", "APP", "UP FOR", "ENTRYPOINT"), rows)
     return ExitCode.OK
 
 
-def as_line(seen: DeploymentStatus) -> str:
+def show(seen: DeploymentStatus, *, as_json: bool, write: Callable[[str], None] = say) -> None:
+    """Print the state of a deployment, as JSON or with `write` as one line."""
+    if as_json:
+        write_json(seen)
+        return
     name = f" ({seen.app_name})" if seen.app_name else ""
     reason = f": {seen.reason}" if seen.reason else ""
     where = f" at {seen.url}" if seen.url else ""
-    return f"{seen.deploy_id}{name}{where} is {seen.state.value}{reason}"
+    write(f"{seen.deploy_id}{name}{where} is {seen.state.value}{reason}")
+
+
+def show_ready(app: str, done: Deployment, target: str, *, as_json: bool) -> None:
+    """Print a deployment that is ready; on stdout only what scripts need: JSON, or its target."""
+    if as_json:
+        write_json(done)
+        return
+    say(f"{app} is ready on {done.url} (trio-agentapp stop {target} stops it)")
+    write(target)
 
 
 def _age(since: float) -> str:

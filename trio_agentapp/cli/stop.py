@@ -81,12 +81,9 @@ def _stopping(target: str, timeout: float | None) -> Callable[[], Awaitable[Depl
 def _stop_deployment(deploy_id: str, timeout: float | None, as_json: bool) -> ExitCode:
     import trio
 
-    from .status import as_line
+    from .status import show
 
     with progress(f"Stopping {deploy_id}: live runs may finish first"):
         ended = trio.run(_stopping(deploy_id, timeout))
-    if as_json:
-        write_json(ended)
-    else:
-        say(as_line(ended))
+    show(ended, as_json=as_json)
     return ExitCode.OK

@@ -6,10 +6,11 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterable, Sequence
 
 import typer
 
-__all__ = ["as_typed", "prepare_streams", "read_input", "write", "write_json"]
+__all__ = ["as_typed", "prepare_streams", "read_input", "write", "write_json", "write_table"]
 
 
 def prepare_streams() -> None:
@@ -47,6 +48,14 @@ def write(text: str, *, err: bool = False, dim: bool = False, end: str = "\n") -
         text = typer.style(visible(text), dim=True) if dim and text else visible(text)
     stream.write(text + end)
     stream.flush()
+
+
+def write_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write columns that are as wide as their longest cell. A row may have fewer cells than there are heads."""
+    table = [[*row, *[""] * (len(heads) - len(row))] for row in (heads, *rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def write_json(value: object) -> None:

@@ -11,7 +11,7 @@ from ..errors import ConnectionLost, UnexpectedAnswer
 from .exits import ExitCode
 from .options import AsJson
 from .target import url_of
-from .terminal import write, write_json
+from .terminal import write, write_json, write_table
 
 if TYPE_CHECKING:
     import httpx
@@ -194,10 +194,7 @@ def _runs_of(nodes: list[Node]) -> list[list[str]]:
 
 def _print(nodes: list[Node]) -> None:
     for heads, rows in ((NODES, [each.cells() for each in nodes]), (RUNS, _runs_of(nodes))):
-        table = [list(heads), *([*row, *[""] * (len(heads) - len(row))] for row in rows)]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        for row in table:
-            write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        write_table(heads, rows)
         write("")
 
 

@@ -16,7 +16,7 @@ from ..protocol.lifecycle import StopReceipt
 from ..protocol.message import Message
 from ..protocol.request import AgentRequest, OnDisconnect
 from .event_stream import EventStream
-from .http_api import HttpAPI, new_http_client, segment, user_query
+from .http_api import HttpAPI, new_http_client, query, segment
 from .nodes import Nodes
 from .request_body import answer_message, body_of
 from .responses import receipt_of
@@ -33,7 +33,7 @@ SILENCE = 45.0
 """Seconds without a byte after which a stream counts as failed: three of the server's keep-alives."""
 
 LEAVE_TIMEOUT = 5.0
-"""Seconds for telling the server that a reader leaves."""
+"""Seconds to report to the server that a reader leaves."""
 
 
 class AgentClient:
@@ -48,13 +48,13 @@ class AgentClient:
         token: sent as `Authorization: Bearer`.
         headers: sent with every request.
         transport: "sse": a connection for each run; "websocket": one for all.
-        endpoint_path, websocket_path: as the server has them.
-        on_disconnect: for requests without their own. Otherwise the app's default applies, which may stop a run
-            whose connection failed before the client can continue to read it.
+        endpoint_path, websocket_path: the paths on the server.
+        on_disconnect: the policy of requests that have none. Without it the app's default applies, which may stop a
+            run whose connection has failed before the client can continue to read it.
         retries: how often and how long to try again when connections fail.
         connect_timeout: seconds.
         silence: seconds without a byte after which a stream counts as failed; at least two keep-alives (30 s).
-        ssl_context: for `https`; None: the system's.
+        ssl_context: the TLS context for `https`; None: that of the system.
 
     All methods raise only errors of `trio_agentapp.errors`: the RequestError with the code of a refusal, and
     ConnectionLost if no server can be reached.
@@ -214,13 +214,13 @@ class AgentClient:
     ) -> StopReceipt:
         """Stop the running run of a session, or a named run; with `wait`, return when nothing of it runs any more.
 
-        If the answer is lost, only a stop by run id is sent again: by then the session may have another run.
+        If the answer is lost, only a stop by run id is sent again. The session may have another run by then.
         """
         return await self._api.stop(session_id, user_id, run_id, wait=wait)
 
     async def status(self, run_id: str, *, user_id: str | None = None) -> dict[str, Any]:
         """Return one run, as `GET /runs/{run_id}` does."""
-        return await self._api.ask("GET", f"/runs/{segment(run_id)}", params=user_query(user_id))
+        return await self._api.ask("GET", f"/runs/{segment(run_id)}", params=query(user_id=user_id))
 
     async def runs(
         self,
@@ -232,13 +232,14 @@ class AgentClient:
         cursor: str | None = None,
     ) -> dict[str, Any]:
         """Return a page of runs, the youngest first, as `GET /runs` does: `runs`, and a `cursor` for the next."""
-        named = {"status": status, "session_id": session_id, "limit": limit, "cursor": cursor}
-        params = {name: str(value) for name, value in named.items() if value is not None}
-        return await self._api.ask("GET", "/runs", params=params | user_query(user_id))
+        params = query(status=status, session_id=session_id, limit=limit, cursor=cursor, user_id=user_id)
+        return await self._api.ask("GET", "/runs", params=params)
 
     async def wait(self, run_id: str, *, user_id: str | None = None) -> dict[str, Any]:
         """Wait for the end of a run, and return its terminal response. `trio.fail_after` bounds the time."""
-        return await self._api.ask("GET", f"/runs/{segment(run_id)}/wait", params=user_query(user_id), waits=True)
+        return await self._api.ask(
+            "GET", f"/runs/{segment(run_id)}/wait", params=query(user_id=user_id), waits=True
+        )
 
     async def cancel(self, run_id: str, *, user_id: str | None = None, wait: bool = False) -> StopReceipt:
         """Stop a run by its id alone; with `wait`, return when nothing of it runs any more.
@@ -246,7 +247,7 @@ class AgentClient:
         Raises:
             RunNotFound: no run has this id, or it is another user's. A run that gets the id later will not start.
         """
-        params = user_query(user_id) | ({"wait": "1"} if wait else {})
+        params = query(user_id=user_id, wait=1 if wait else None)
         return receipt_of(await self._api.ask("POST", f"/runs/{segment(run_id)}/cancel", params=params, waits=wait))
 
     async def cancel_several(
@@ -254,7 +255,7 @@ class AgentClient:
     ) -> list[dict[str, Any]]:
         """Request a stop of the named runs, or of all with a status. Return one result for each without waiting."""
         body: dict[str, Any] = {"run_ids": list(run_ids)} if status is None else {"status": status}
-        answer = await self._api.ask("POST", "/runs/cancel", params=user_query(user_id), body=body)
+        answer = await self._api.ask("POST", "/runs/cancel", params=query(user_id=user_id), body=body)
         results: list[dict[str, Any]] = answer["results"]
         return results
 
@@ -276,9 +277,8 @@ class AgentClient:
         cursor: str | None = None,
     ) -> dict[str, Any]:
         """Return the open questions of a user's runs, as `GET /questions` does: `questions`, and a `cursor`."""
-        named = {"session_id": session_id, "limit": limit, "cursor": cursor}
-        params = {name: str(value) for name, value in named.items() if value is not None}
-        return await self._api.ask("GET", "/questions", params=params | user_query(user_id))
+        params = query(session_id=session_id, limit=limit, cursor=cursor, user_id=user_id)
+        return await self._api.ask("GET", "/questions", params=params)
 
     async def answer(self, run_id: str, question_id: str, value: Any, *, user_id: str | None = None) -> None:
         """Answer a question of a run: True or False for an approval, else a text or a JSON value.
@@ -290,7 +290,7 @@ class AgentClient:
 
     async def session(self, session_id: str, *, user_id: str | None = None) -> dict[str, Any]:
         """Return a session, as `GET /sessions/{session_id}` does."""
-        return await self._api.ask("GET", f"/sessions/{segment(session_id)}", params=user_query(user_id))
+        return await self._api.ask("GET", f"/sessions/{segment(session_id)}", params=query(user_id=user_id))
 
     async def health(self) -> dict[str, Any]:
         """Return the answer of `GET /health`."""

@@ -26,14 +26,14 @@ class EventStream:
 
     One task reads. A read that is cancelled loses nothing. Iteration raises:
 
-        EventsMissed: some events are no longer stored; iterate again to continue after them.
-        ConnectionLost: no connection could be made within the client's `retries`.
-        RequestError: a server refuses to continue. Its class or `code` says why: the run is forgotten
-            (`RunNotFound`), its events are (`stream_expired`), or a node has them that is not among the base URLs
-            (`elsewhere`).
+        EventsMissed: some events are no longer stored; iterate again to continue after them. ConnectionLost: no
+        connection could be made within the client's `retries`. RequestError: a server refuses to continue. Its
+        class or `code` says why: the record of the run has expired (`RunNotFound`), its events have expired
+        (`stream_expired`), or they are on a node that is not among the base URLs (`elsewhere`).
 
     Attributes:
-        run_id, session_id, user_id: of the run; session and user are None if they are not known.
+        run_id, session_id, user_id: the ids of the run, its session and its user. The last two are None if not
+            known.
         response: the terminal event, None before it arrived.
     """
 

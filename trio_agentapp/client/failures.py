@@ -1,4 +1,4 @@
-"""Failed connections, described without httpx's and trio-websocket's exceptions."""
+"""Describes failed connections without the exception types of httpx and trio-websocket."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 class ConnectionFailed(Exception):
     """A connection failed, or nothing arrived for too long. The client handles it; users see `ConnectionLost`.
 
-    `sent`: the request may have arrived, so the server may have done what it asks for.
-    `permanent`: another attempt cannot succeed.
+    `sent`: the request may have arrived, so the server may have executed it. `permanent`: another attempt cannot
+    succeed.
     """
 
     def __init__(self, reason: str, *, sent: bool, permanent: bool = False) -> None:
@@ -39,7 +39,7 @@ def connection_failed(error: BaseException) -> ConnectionFailed:
 
 
 def _of_certificate(error: BaseException) -> bool:
-    """Whether a certificate was refused: the server's here, or the client's there, by an alert of TLS."""
+    """Return whether a certificate was refused: the server's by this client, or the client's by the server."""
     reason = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
     return isinstance(error, ssl.SSLCertVerificationError) or (
         "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
@@ -47,7 +47,7 @@ def _of_certificate(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and its causes, the first cause last."""
+    """Yield the error and its causes, the original cause last."""
     current: BaseException | None = error
     while current is not None:
         yield current

@@ -21,7 +21,7 @@ from .request_body import encoded
 from .responses import error_of_response, json_of, receipt_of
 from .retries import Attempts, Retries
 
-__all__ = ["HttpAPI", "new_http_client", "segment", "user_query"]
+__all__ = ["HttpAPI", "new_http_client", "query", "segment"]
 
 
 def segment(name: str) -> str:
@@ -29,15 +29,16 @@ def segment(name: str) -> str:
     return quote(name, safe="")
 
 
-def user_query(user_id: str | None) -> dict[str, str]:
-    return {} if user_id is None else {"user_id": user_id}
+def query(**named: str | int | None) -> dict[str, str]:
+    """Return the parameters of a query that are given."""
+    return {name: str(value) for name, value in named.items() if value is not None}
 
 
 class HttpAPI:
     """The routes that answer with one JSON object.
 
     Args:
-        http: its read time-out is the silence after which a request counts as failed.
+        http: the HTTP client. Its read time-out is the silence after which a request counts as failed.
     """
 
     def __init__(self, nodes: Nodes, http: httpx.AsyncClient, retries: Retries) -> None:
@@ -77,7 +78,7 @@ class HttpAPI:
                         timeout=timeout,
                     )
                 except httpx.ReadTimeout as error:
-                    # A server sends nothing while it waits; another request finds out whether it is still there.
+                    # A server sends nothing while it waits. A repeated request shows whether it still answers.
                     if not waits:
                         raise connection_failed(error) from error
                 except httpx.TransportError as error:
@@ -103,12 +104,12 @@ class HttpAPI:
         first: int | None = None,
     ) -> StopReceipt:
         """Stop a run, or the run of a session. Only a stop by run id is sent again if its answer was lost."""
-        names = {"session_id": session_id, "user_id": user_id, "run_id": run_id}
+        names = query(session_id=session_id, user_id=user_id, run_id=run_id)
         document = await self.ask(
             "POST",
             "/stop",
-            params={"wait": "1"} if wait else None,
-            body={"input": [], **{name: value for name, value in names.items() if value is not None}},
+            params=query(wait=1 if wait else None),
+            body={"input": [], **names},
             repeatable=run_id is not None,
             waits=wait,
             first=first,
@@ -124,7 +125,7 @@ class HttpAPI:
         await self.ask(
             "POST",
             f"/runs/{segment(run_id)}/input",
-            params=user_query(user_id),
+            params=query(user_id=user_id),
             body=message_fields(message) if isinstance(message, Message) else message,
             repeatable=False,
         )
@@ -155,7 +156,7 @@ def new_http_client(
             trust_env=not nodes.all_on_loopback,
         )
     except (ImportError, ValueError, httpx.InvalidURL) as error:
-        # A SOCKS proxy without its package, an unknown scheme, an invalid address in NO_PROXY.
+        # The reason is a SOCKS proxy without its package, an unknown scheme, or an invalid address in NO_PROXY.
         raise ConfigurationError(
             f"the proxies that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) cannot be "
             f"used: {error}"
@@ -163,7 +164,10 @@ def new_http_client(
 
 
 async def _add_trace(request: httpx.Request) -> None:
-    """The server continues the trace of the caller, unless the client has a trace of its own in its headers."""
+    """Add the headers of the caller's trace, so that the server continues it.
+
+    Headers that the client has set stay.
+    """
     for name, value in trace_headers().items():
         request.headers.setdefault(name, value)
 

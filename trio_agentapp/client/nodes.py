@@ -1,4 +1,4 @@
-"""The base URLs of an agent, and asking them one after the other."""
+"""The base URLs of an agent, which are asked one after the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Nodes", "may_succeed_elsewhere"]
 NOT_FINAL = frozenset(
     {"run_not_found", "elsewhere", "draining", "backend_unavailable", "rate_limited", "too_many_requests"}
 )
-"""Codes of refusals that another node, or the same one a moment later, may not repeat."""
+"""Codes of refusals that are not final: another node, or the same one a moment later, may accept the request."""
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Nodes:
         return all(is_loopback(host) or host.endswith(".localhost") for host in hosts)
 
     def order(self, first: int | None = None) -> Iterator[int]:
-        """The indices of all nodes, beginning with `first`, or with the one that answered last."""
+        """Yield the indices of all nodes, beginning with `first`, or with the one that answered last."""
         begin = self.current if first is None else first
         return iter([(begin + step) % len(self.urls) for step in range(len(self.urls))])
 

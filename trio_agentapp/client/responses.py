@@ -1,4 +1,4 @@
-"""What servers answer: JSON, stop receipts, and problem documents, which become errors."""
+"""Reads responses: JSON, stop receipts, and problem documents, which become errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STANDARD_MEMBERS = frozenset(
     {"type", "title", "status", "detail", "instance", "code", "request_id", "retryable", "retry_after"}
 )
 GATEWAY = (502, 503, 504)
-"""What proxies answer by themselves when they cannot reach the server behind them."""
+"""Statuses of proxies that cannot reach the server behind them."""
 
 
 def json_of(raw: bytes | str) -> Any:
@@ -46,7 +46,7 @@ def receipt_of(document: Mapping[str, Any]) -> StopReceipt:
 
 
 def error_of_response(response: httpx.Response) -> AgentAppError | ConnectionFailed:
-    """Build the error of a response without success; its body has been read."""
+    """Build the error of a response that is not a success. Its body must have been read."""
     if response.headers.get("content-type", "").startswith("application/problem+json"):
         document = json_of(response.content)
         if isinstance(document, dict):

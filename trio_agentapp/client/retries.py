@@ -16,12 +16,17 @@ __all__ = ["Attempts", "Retries"]
 logger = logging.getLogger("trio_agentapp.client")
 
 JITTER = 0.5
-"""A delay is drawn between this part of its full length and the whole, so that clients do not return together."""
+"""The least fraction of a delay that is used.
+
+The rest is random, so that clients do not return at the same time.
+"""
 
 
 @attrs.frozen(kw_only=True)
 class Retries:
-    """How long a client tries again when connections fail. Counted anew after every event that arrived.
+    """How often and how long a client tries again when connections fail.
+
+    Each event that arrives resets the count.
 
     `attempts`: rounds through all base URLs, at most. `seconds`: no round begins later than this after the first.
     `first_delay`, doubled each time, at most `last_delay`: seconds between two rounds, jittered.

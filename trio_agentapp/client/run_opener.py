@@ -1,4 +1,4 @@
-"""Starting a run at most once, and attaching to it at whichever node has it."""
+"""Starts a run at most once, and attaches to it at the node that has it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["RunOpener"]
 
 
 class RunOpener:
-    """Opens subscriptions. Each call counts its attempts anew."""
+    """Opens subscriptions. Each call has its own count of attempts."""
 
     def __init__(self, nodes: Nodes, transport: Transport, retries: Retries) -> None:
         self._nodes = nodes
@@ -60,13 +60,13 @@ class RunOpener:
                 except SessionBusy as busy:
                     if busy.active_run_id != body["id"]:
                         raise
-                    # The session is busy with this very run: an earlier attempt did arrive.
+                    # Perhaps the session is busy with this run, because an earlier attempt has arrived.
                     failure = busy
                     if (found := await self._find(attempts, body, node)) is not None:
                         return found
                 except RequestError as refusal:
                     if in_doubt and isinstance(refusal, ValidationError):
-                        # An earlier attempt has used the id since this client asked for the run.
+                        # An earlier attempt has arrived after this client looked for the run, and has used the id.
                         return await self._attach(attempts, body["id"], -1, body.get("user_id"), node)
                     if not may_succeed_elsewhere(refusal):
                         raise

@@ -1,4 +1,4 @@
-"""The events of a run in an event stream."""
+"""Parses the events of a run in an event stream."""
 
 from __future__ import annotations
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import httpx
 import trio
 
 from ..errors import UnexpectedAnswer
 from .failures import ConnectionFailed, connection_failed
+from .http_api import query, segment
 from .nodes import Nodes
 from .request_body import encoded
 from .responses import error_of_response
@@ -40,7 +41,7 @@ class SSETransport(Transport):
     """Opens a connection for each run.
 
     Args:
-        http: its read time-out is the silence after which a stream counts as failed.
+        http: the HTTP client. Its read time-out is the silence after which a stream counts as failed.
         nursery: the owner of the tasks that read.
     """
 
@@ -65,8 +66,8 @@ class SSETransport(Transport):
             headers["Last-Event-ID"] = str(after)
         request = self._http.build_request(
             "GET",
-            f"{self._nodes.urls[node]}/runs/{quote(run_id, safe='')}/stream",
-            params={} if user_id is None else {"user_id": user_id},
+            f"{self._nodes.urls[node]}/runs/{segment(run_id)}/stream",
+            params=query(user_id=user_id),
             headers=headers,
         )
         return await self._subscribed(request, SSESubscription(node, run_id, None))
@@ -79,7 +80,10 @@ class SSETransport(Transport):
     async def _receive(
         self, request: httpx.Request, subscription: SSESubscription, task_status: trio.TaskStatus[None]
     ) -> None:
-        """Send the request and read its stream. Started when the server has accepted; raises if it has not."""
+        """Send the request and read its stream.
+
+        It has started when the server has accepted; raises if it refuses.
+        """
         started = False
         failure: ConnectionFailed | None = None
         try:

@@ -47,7 +47,7 @@ class Subscription(ABC):
         self.run_id = run_id
         self.session_id = session_id
         self.size = 0
-        """Bytes that the unread events took on the connection."""
+        """Bytes of the unread events, as they came over the connection."""
         self._items: deque[dict[str, Any] | Gap] = deque()
         self._over = False
         self._failure: ConnectionFailed | None = None
@@ -83,7 +83,7 @@ class Subscription(ABC):
     async def aclose(self) -> None:
         """Stop reading. The server counts one reader less."""
 
-    # For the task that fills it:
+    # What the task that fills it calls.
 
     @property
     def full(self) -> bool:
@@ -91,7 +91,7 @@ class Subscription(ABC):
 
     @property
     def too_many(self) -> bool:
-        """Whether the reader is far behind, whatever the size of the events."""
+        """Whether the reader has not read `MAX_EVENTS` or more, of whatever size."""
         return len(self._items) >= MAX_EVENTS
 
     def put(self, batch: Batch, size: int) -> None:
@@ -106,7 +106,7 @@ class Subscription(ABC):
             await self._room.wait()
 
     def finish(self, failure: ConnectionFailed | None = None) -> None:
-        """Note that no event follows; with `failure`, because the connection ended and not the run."""
+        """Note that no event follows. With `failure`, the connection has ended, and not the run."""
         if not self._over:
             self._over = True
             self._failure = failure

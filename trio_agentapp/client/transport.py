@@ -13,7 +13,7 @@ __all__ = ["Transport"]
 
 
 class Transport(ABC):
-    """`start` and `attach` raise RequestError if the node refuses, and ConnectionFailed."""
+    """Opens runs at one node. `start` and `attach` raise RequestError if it refuses, and ConnectionFailed."""
 
     @abstractmethod
     async def start(self, node: int, body: dict[str, Any]) -> Subscription:

@@ -61,7 +61,7 @@ class WebSocketSubscription(Subscription):
         self.moving = trio.CancelScope()
 
     def use(self, connection: Connection) -> None:
-        """Belong to another socket."""
+        """Move the subscription to another socket, under a new id."""
         self.connection = connection
         self.id = connection.new_id()
         self.began = trio.Event()
@@ -88,7 +88,7 @@ class WebSocketSubscription(Subscription):
 
 @attrs.define
 class PendingReceipt:
-    """The answer to a stop, which its caller waits for; None: it will not arrive."""
+    """The answer to a stop, for which the caller waits. None: it will not arrive."""
 
     arrived: trio.Event = attrs.field(factory=trio.Event)
     value: StopReceipt | RequestError | None = None
@@ -147,7 +147,8 @@ class Connection:
             HandshakeError,
             ProtocolError,
         ) as errors:
-            # ProtocolError: wsproto refuses trio-websocket's answer to a ping that arrives after our close frame.
+            # ProtocolError: a ping has arrived after this client's close frame, and wsproto refuses
+            # trio-websocket's answer.
             failure = error_of_exception(next(leaves(errors)))
         finally:
             self.over = True
@@ -173,7 +174,8 @@ class Connection:
                     nursery.start_soon(self._ping)
                     end = await self._read()
                     if self._closed is not None:
-                        # trio-websocket's reader receives the answer to our close frame, and ends with this block.
+                        # trio-websocket's reader receives the answer to this client's close frame, and ends with
+                        # this block.
                         await self._closed.wait()
                     return end
                 finally:
@@ -314,5 +316,5 @@ class Connection:
             except ConnectionClosed:
                 return
         if writing.cancelled_caught:
-            # Half of the message may have been sent.
+            # A part of the message may have been sent, so the socket cannot be used any more.
             self._scope.cancel(reason="the server does not read")

@@ -1,4 +1,4 @@
-"""Opening WebSockets to nodes, and what it means if that fails."""
+"""Opens WebSockets to nodes, and translates the errors if that fails."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class _UpgradingStream(trio.abc.Stream):
         except trio.BrokenResourceError as error:
             if self.upgraded:
                 raise
-            # Most likely an alert of TLS. trio-websocket would take it for a close.
+            # It is most likely a TLS alert, which trio-websocket would treat as a close.
             raise connection_failed(error) from error
         if not data and not self.upgraded:
             raise ConnectionFailed("the server closed the connection", sent=False)
@@ -124,7 +124,10 @@ class _UpgradingStream(trio.abc.Stream):
 
 
 def error_of_exception(error: BaseException) -> ConnectionFailed | AgentAppError:
-    """Replace an exception of trio-websocket or of the network; those of this package are returned as they are."""
+    """Translate an exception of trio-websocket or of the network.
+
+    Exceptions of this package are returned unchanged.
+    """
     if isinstance(error, ConnectionFailed | AgentAppError):
         return error
     if not isinstance(error, ConnectionRejected):
@@ -148,7 +151,7 @@ def _problem(body: bytes | None) -> dict[str, Any] | None:
 
 
 def error_of_close(reason: CloseReason | None) -> RequestError | ConnectionFailed:
-    """The error of a socket that was closed before it was ready."""
+    """Return the error of a socket that was closed before it was ready."""
     if reason is not None and (refusal := REFUSALS.get(reason.code)) is not None:
         return refusal(reason.reason or "")
     return ConnectionFailed(close_text(reason), sent=False)

@@ -21,7 +21,7 @@ from .websocket_connector import WebSocketConnector
 __all__ = ["WebSocketTransport"]
 
 MAX_RUNS = 500
-"""Runs on one socket, before another is opened; half of what a server accepts."""
+"""Runs on one socket, before another one is opened: half of the limit of a server."""
 
 
 class WebSocketTransport(Transport):
@@ -70,7 +70,10 @@ class WebSocketTransport(Transport):
         self._nursery.start_soon(self._move, subscription, name=f"moving run {subscription.run_id}")
 
     async def _move(self, subscription: WebSocketSubscription) -> None:
-        """Give a run a socket of its own. It leaves the old one afterwards, so the server always sees a reader."""
+        """Move a run to a socket of its own.
+
+        It leaves the old one afterwards, so that the run always has a reader.
+        """
         shared, old_id = subscription.connection, subscription.id
         own = Connection(self._connector, subscription.node, hand_over=None)
         with subscription.moving:

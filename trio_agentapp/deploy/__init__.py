@@ -1,18 +1,18 @@
 """Deploys an app: as a thread of this process, as a process of its own, into a cluster, or into a cloud."""
 
 from ..protocol.deployment import Deployment, DeploymentMode, DeploymentState, DeploymentStatus
-from .alibaba import (
+from .alibaba.agentrun import AgentRunDeployManager
+from .alibaba.configs import (
     AgentRunConfig,
-    AgentRunDeployManager,
     FCConfig,
-    FCDeployManager,
     LogConfig,
     ModelstudioConfig,
-    ModelstudioDeployManager,
     NetworkConfig,
     OSSConfig,
     VPCConfig,
 )
+from .alibaba.fc import FCDeployManager
+from .alibaba.modelstudio import ModelstudioDeployManager
 from .cluster import K8sConfig
 from .images import RegistryConfig
 from .knative import KnativeDeployManager

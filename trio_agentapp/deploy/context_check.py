@@ -15,6 +15,7 @@ from pathlib import Path
 import trio
 
 from ..errors import DeployError
+from .installer import run_installer
 from .packaging import CODE, BuildContext
 
 __all__ = ["check_context"]
@@ -64,16 +65,9 @@ async def check_context(
 
 
 async def _run(command: Sequence[str], folder: Path) -> None:
-    with trio.move_on_after(INSTALL_TIMEOUT) as scope:
-        done = await trio.run_process(
-            command, cwd=folder, capture_stdout=True, capture_stderr=True, check=False, stdin=subprocess.DEVNULL
-        )
-    if scope.cancelled_caught:
-        raise DeployError(f"{' '.join(command[1:4])} did not end in {INSTALL_TIMEOUT:g} s")
-    if done.returncode:
-        lines = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()
-        errors = [line for line in lines if line.startswith("ERROR")] or lines[-3:]
-        raise DeployError("the context cannot be installed: " + "; ".join(errors))
+    late = f"{' '.join(command[1:4])} did not end in {INSTALL_TIMEOUT:g} s"
+    fault = "the context cannot be installed"
+    await run_installer(command, timeout=INSTALL_TIMEOUT, late=late, fault=fault, folder=folder)
 
 
 async def _serve(context: BuildContext, folder: Path, environment: dict[str, str]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import trio
 
@@ -60,8 +61,7 @@ class DetachedService:
                 log = self._records.log(self.deploy_id)
                 pid = spawn(command, complete, log=log, listener=listener.fileno())
             await self._wait_ready(pid, ready_timeout)
-            if restart:
-                self._records.mark_ready(self.deploy_id)
+            self.record = self._records.update(self.deploy_id, ready=True)
             ready = True
         except OSError as error:
             raise DeployError(f"{sys.executable} cannot be started: {error.strerror}") from error
@@ -69,9 +69,8 @@ class DetachedService:
             if not ready:
                 with trio.CancelScope(shield=True):
                     if pid is not None and (process := Identity.of(pid)) is not None:
-                        await _end(process, FAILED_TIMEOUT, self._service)
+                        await self._end(process, FAILED_TIMEOUT)
                 self._records.forget(self.deploy_id)
-        self.record = self._records.get(self.deploy_id)
 
     async def _wait_ready(self, pid: int, ready_timeout: float) -> None:
         code: int | None = None
@@ -89,12 +88,18 @@ class DetachedService:
         if reason is not None:
             raise DeployError(f"the service was not ready in {ready_timeout:g} s: {reason}. {log}")
 
-    def _service(self) -> Identity | None:
-        """The process of the service as its record has it now."""
-        try:
-            return self._records.get(self.deploy_id).process
-        except DeployError:
-            return None
+    async def _end(self, process: Identity, timeout: float) -> bool:
+        """Drain and end the process, which may be the supervisor; returns whether it had to be killed."""
+
+        def kill() -> None:
+            process.kill()
+            with suppress(DeployError):  # no record: the service has ended
+                if (service := self._records.get(self.deploy_id).process) is not None:
+                    service.kill()
+
+        process.terminate()
+        stuck = f"process {process.pid} was killed and does not end"
+        return await end_service(process.wait_end, kill, timeout, stuck)
 
     async def look(self) -> DeploymentStatus:
         record = self.record
@@ -119,17 +124,14 @@ class DetachedService:
         if record.state is DeploymentState.STARTING and not record.supervised:
             raise DeployError(f"{record.deploy_id} is being started; try again in a moment")
         reason = None
-        if record.supervisor is not None and record.supervised:
-            seconds = record.stop_within if timeout is None else timeout
-            if await _end(record.supervisor, seconds, self._service):
-                reason = f"killed: it had not ended in {seconds:g} s"
-        elif record.process is None or not record.process.alive:
-            if record.process is not None:
-                reap(record.process.pid)
+        process = record.supervisor if record.supervised else record.process
+        if process is None or not process.alive:
+            if process is not None:
+                reap(process.pid)
             reason = f"it had died before; its log is {record.log}"
         else:
             seconds = record.stop_within if timeout is None else timeout
-            if await _end(record.process, seconds):
+            if await self._end(process, seconds):
                 reason = f"killed: it had not ended in {seconds:g} s"
         self._records.forget(record.deploy_id)
         return record.status(DeploymentState.STOPPED, reason)
@@ -139,19 +141,3 @@ def _exit_of(code: int | None) -> str:
     if code is None:
         return "unknown exit code"
     return f"exit code {code}" if code >= 0 else f"signal {-code}"
-
-
-async def _end(process: Identity, timeout: float, supervised: Callable[[], Identity | None] = lambda: None) -> bool:
-    """Drain and end the process; returns whether it had to be killed.
-
-    If it is a supervisor, `supervised` gives the process that it keeps running, which is killed after it.
-    """
-
-    def kill() -> None:
-        process.kill()
-        if (service := supervised()) is not None:
-            service.kill()
-
-    process.terminate()
-    stuck = f"process {process.pid} was killed and does not end"
-    return await end_service(process.wait_end, kill, timeout, stuck)

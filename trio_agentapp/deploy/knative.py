@@ -7,8 +7,10 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from .kubernetes import KubernetesDeployManager
-from .manifests import USER, Workload, container_of, object_of, placement_of, service_account, template_of
-from .platforms import Platform, condition_of, pods_pending
+from .manifests import USER, container_of, object_of, placement_of, service_account, template_of
+from .platforms import Platform, condition_of
+from .pods import pods_pending
+from .workload import Workload
 
 __all__ = ["KNATIVE", "KnativeDeployManager"]
 
@@ -42,7 +44,7 @@ class _Knative(Platform):
         return [service_account(work), knative]
 
     def grace_period(self, found: Mapping[str, Any]) -> int:
-        return int(self.template(found)["spec"]["timeoutSeconds"])
+        return int(found["spec"]["template"]["spec"]["timeoutSeconds"])
 
     def url(self, found: Mapping[str, Any]) -> str:
         return (found.get("status") or {}).get("url") or super().url(found)

@@ -7,8 +7,10 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from .kubernetes import KubernetesDeployManager
-from .manifests import Workload, ingress, network_policy, object_of, pod_of, service, service_account, template_of
-from .platforms import Platform, condition_of, pods_pending
+from .manifests import ingress, network_policy, object_of, pod_of, service, service_account, template_of
+from .platforms import Platform, condition_of
+from .pods import pods_pending
+from .workload import Workload
 
 __all__ = ["KRUISE", "KruiseDeployManager"]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
 
 from ..abc import DeployManager
@@ -15,10 +17,11 @@ from ..protocol.deployment import Deployment, DeploymentState, DeploymentStatus
 from .asyncio_bridge import run_trio
 from .cluster import Cluster, Conflict, K8sConfig, kind_of
 from .images import ImageBuild, RegistryConfig
-from .manifests import MANAGED_BY, Workload
+from .manifests import MANAGED_BY, PLATFORM
 from .platforms import DEPLOYMENTS, Platform
+from .pods import hopeless
 from .records import Records
-from .workload_of import environment_secret, workload_of
+from .workload import Workload, environment_secret, workload_of
 
 if TYPE_CHECKING:
     from ..app import AgentApp
@@ -36,23 +39,6 @@ ATTEMPTS = 3
 
 DRAIN_MARGIN = 30
 """Seconds beyond the grace period in which pods that were deleted must be gone."""
-
-HOPELESS = {
-    "ErrImagePull": "the image cannot be pulled",
-    "ImagePullBackOff": "the image cannot be pulled",
-    "InvalidImageName": "the image has no valid name",
-    "ErrImageNeverPull": "the image is not on the machine",
-    "CreateContainerConfigError": "a Secret or key that it needs is missing",
-    "CrashLoopBackOff": "the app ends again and again",
-}
-"""Reasons of waiting containers that do not go away by themselves."""
-
-PUSH = "push it, check its name and tag, or name the Secret of its registry: --image-pull-secret NAME"
-ADVICE = {
-    "ErrImagePull": PUSH,
-    "ImagePullBackOff": PUSH,
-    "CreateContainerConfigError": "create it",
-}
 
 
 class KubernetesDeployManager(DeployManager):
@@ -131,19 +117,22 @@ class KubernetesDeployManager(DeployManager):
         Raises:
             ConfigurationError: an option means nothing here.
         """
-        return cls._platform.manifests(work)
+        objects = cls._platform.manifests(work)
+        for each in objects:
+            each["metadata"]["labels"][PLATFORM] = cls._platform.mode
+        return objects
 
     # The methods below need Trio.
 
     async def _deploy(self, work: Workload, build: ImageBuild | None, environment: dict[str, str]) -> Deployment:
         objects = [*self.manifests(work)]
         cluster = self._cluster(work.namespace)
-        with Records().only_one(f"{cluster.host} {work.namespace} {work.name}", f"deploys {work.name}"):
+        with _only_one(cluster, work.name):
             made = await self._roll_out(cluster, objects, work, build, environment)
         url = self._platform.url(made)
         if work.ingress_host is not None:
             url = f"{'https' if work.tls_secret else 'http'}://{work.ingress_host}"
-        return Deployment(deploy_id=work.name, url=url, mode=self._platform.mode, pid=0)
+        return Deployment(deploy_id=work.name, url=url, mode=self._platform.mode)
 
     async def _roll_out(
         self,
@@ -162,7 +151,7 @@ class KubernetesDeployManager(DeployManager):
         if build is not None:
             await build.run(self._report)
         if environment:
-            objects = [_secret(work, environment), *objects]
+            objects = [_secret(work, environment, self._platform.mode), *objects]
         ready = False
         try:
             for item in objects:
@@ -185,8 +174,6 @@ class KubernetesDeployManager(DeployManager):
         return made
 
     def _cluster(self, namespace: str | None = None) -> Cluster:
-        import attrs
-
         config = self.kube_config
         return Cluster(config if namespace is None else attrs.evolve(config, k8s_namespace=namespace))
 
@@ -213,7 +200,7 @@ class KubernetesDeployManager(DeployManager):
     async def _replace(self, cluster: Cluster, item: dict[str, Any], found: dict[str, Any]) -> None:
         if not self._platform.replaced_as_whole or kind_of(item) != self._platform.kind:
             await cluster.replace(_successor(item, found))
-        elif self._newest(item) != self._newest(found):
+        elif _newest(item) != _newest(found):
             await cluster.delete(self._platform.kind, item["metadata"]["name"])
             if (reason := await self._wait_drained(cluster, found)) is not None:
                 raise DeployError(f"{item['metadata']['name']} cannot be replaced: {reason}")
@@ -240,7 +227,7 @@ class KubernetesDeployManager(DeployManager):
                     raise DeployError(f"the {self._platform.kind} {name} was deleted meanwhile")
                 if self._platform.complete(found):
                     return found
-                pods = await cluster.list("Pod", self._newest(found))
+                pods = await cluster.list("Pod", _newest(found))
                 if (failure := self._failure(found, pods)) is not None:
                     raise DeployError(failure)
                 if reason != (reason := self._platform.pending(found, pods)):
@@ -250,6 +237,8 @@ class KubernetesDeployManager(DeployManager):
 
     async def _status(self, name: str) -> DeploymentStatus:
         cluster = self._cluster()
+        if rest := await self._rest(cluster, name):
+            return self._broken_off(next(iter(rest.values())))
         return await self._seen(cluster, await self._found(cluster, name))
 
     async def _found(self, cluster: Cluster, name: str) -> dict[str, Any]:
@@ -259,10 +248,20 @@ class KubernetesDeployManager(DeployManager):
         _check_owner(found)
         return found
 
+    async def _rest(self, cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
+        """What a deployment has left that was broken off before it had pods, by kind; nothing if it has pods."""
+        if await cluster.get(self._platform.kind, name) is not None:
+            return {}
+        names = {**dict.fromkeys(self._platform.kinds, name), "Secret": environment_secret(name)}
+        found = {kind: await cluster.get(kind, each) for kind, each in names.items()}
+        return {
+            kind: each for kind, each in found.items() if each and _label(each, PLATFORM) == self._platform.mode
+        }
+
     async def _seen(self, cluster: Cluster, found: dict[str, Any]) -> DeploymentStatus:
         if self._platform.complete(found):
             return self._status_of(found, DeploymentState.READY, None)
-        pods = await cluster.list("Pod", self._newest(found))
+        pods = await cluster.list("Pod", _newest(found))
         failure = self._failure(found, pods)
         if failure is not None and not (found.get("status") or {}).get("availableReplicas"):
             return self._status_of(found, DeploymentState.DEAD, failure)
@@ -270,12 +269,16 @@ class KubernetesDeployManager(DeployManager):
 
     def _failure(self, found: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str | None:
         """Why it will not be ready by itself. A pod gives the reason with an advice, so it comes first."""
-        return next(filter(None, map(_hopeless, pods)), None) or self._platform.failure(found)
+        return next(filter(None, map(hopeless, pods)), None) or self._platform.failure(found)
 
     async def _list(self) -> Sequence[DeploymentStatus]:
         cluster = self._cluster()
-        found = await cluster.list(self._platform.kind, {"app.kubernetes.io/managed-by": MANAGED_BY})
-        seen = [await self._seen(cluster, each) for each in found]
+        own = {"app.kubernetes.io/managed-by": MANAGED_BY}
+        # Each deployment makes its ServiceAccount before the object that has its pods.
+        accounts = await cluster.list("ServiceAccount", {**own, PLATFORM: self._platform.mode})
+        found = {each["metadata"]["name"]: each for each in await cluster.list(self._platform.kind, own)}
+        seen = [await self._seen(cluster, each) for each in found.values()]
+        seen += [self._broken_off(each) for each in accounts if each["metadata"]["name"] not in found]
         return sorted(seen, key=lambda status: status.started_at)
 
     async def _logs(self, name: str, lines: int) -> str:
@@ -310,6 +313,14 @@ class KubernetesDeployManager(DeployManager):
 
     async def _stop(self, name: str) -> DeploymentStatus:
         cluster = self._cluster()
+        if await self._rest(cluster, name):
+            with _only_one(cluster, name):  # not while a deployment is at work
+                rest = await self._rest(cluster, name)
+                for kind, each in rest.items():
+                    await cluster.delete(kind, each["metadata"]["name"])
+            if rest:
+                seen = self._broken_off(next(iter(rest.values())))
+                return attrs.evolve(seen, state=DeploymentState.STOPPED, reason="its deployment was broken off")
         found = await self._found(cluster, name)
         await self._delete(cluster, name)
         return self._status_of(found, DeploymentState.STOPPED, await self._wait_drained(cluster, found))
@@ -336,26 +347,32 @@ class KubernetesDeployManager(DeployManager):
         if found is not None and _is_own(found):
             await cluster.delete(kind, name)
 
-    def _newest(self, found: Mapping[str, Any]) -> dict[str, str]:
-        """The labels of its pods of the newest version. Those of former versions may be failing still."""
-        labels: dict[str, str] = self._platform.template(found)["metadata"]["labels"]
-        return labels
-
     def _status_of(self, found: Mapping[str, Any], state: DeploymentState, reason: str | None) -> DeploymentStatus:
         metadata = found["metadata"]
-        [container] = self._platform.template(found)["spec"]["containers"]
-        began = metadata.get("creationTimestamp")
+        [container] = found["spec"]["template"]["spec"]["containers"]
         return DeploymentStatus(
             deploy_id=metadata["name"],
             state=state,
             url=self._platform.url(found),
             mode=self._platform.mode,
-            pid=None,
             app_name=metadata["name"],
             entrypoint=container["image"],
-            log="",
-            started_at=datetime.fromisoformat(began).timestamp() if began else 0.0,
+            started_at=_began(found),
             reason=reason,
+        )
+
+    def _broken_off(self, item: Mapping[str, Any]) -> DeploymentStatus:
+        """The state of a deployment of which there is this object, and none that has pods."""
+        name = str(_label(item, "app.kubernetes.io/name"))
+        return DeploymentStatus(
+            deploy_id=name,
+            state=DeploymentState.DEAD,
+            url="",
+            mode=self._platform.mode,
+            app_name=name,
+            started_at=_began(item),
+            reason=f"it has no {self._platform.kind}: its deployment was broken off or is under way; deploy it "
+            "again, or stop it to remove the rest",
         )
 
 
@@ -363,8 +380,29 @@ def _labels(name: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": name, "app.kubernetes.io/managed-by": MANAGED_BY}
 
 
+def _newest(found: Mapping[str, Any]) -> dict[str, str]:
+    """The labels of its pods of the newest version. Those of former versions may be failing still."""
+    labels: dict[str, str] = found["spec"]["template"]["metadata"]["labels"]
+    return labels
+
+
+def _label(item: Mapping[str, Any], name: str) -> str | None:
+    found: str | None = (item["metadata"].get("labels") or {}).get(name)
+    return found
+
+
+def _began(item: Mapping[str, Any]) -> float:
+    began = item["metadata"].get("creationTimestamp")
+    return datetime.fromisoformat(began).timestamp() if began else 0.0
+
+
 def _is_own(item: Mapping[str, Any]) -> bool:
-    return (item["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == MANAGED_BY
+    return _label(item, "app.kubernetes.io/managed-by") == MANAGED_BY
+
+
+def _only_one(cluster: Cluster, name: str) -> AbstractContextManager[None]:
+    """Hold the lock of a deployment, among the processes of this user on this machine."""
+    return Records().only_one(f"{cluster.host} {cluster.namespace} {name}", f"deploys {name}")
 
 
 def _check_owner(item: Mapping[str, Any]) -> None:
@@ -375,7 +413,7 @@ def _check_owner(item: Mapping[str, Any]) -> None:
         )
 
 
-def _secret(work: Workload, environment: dict[str, str]) -> dict[str, Any]:
+def _secret(work: Workload, environment: dict[str, str], mode: str) -> dict[str, Any]:
     import base64
 
     return {
@@ -385,7 +423,7 @@ def _secret(work: Workload, environment: dict[str, str]) -> dict[str, Any]:
         "metadata": {
             "name": environment_secret(work.name),
             "namespace": work.namespace,
-            "labels": {**work.selector, "app.kubernetes.io/managed-by": MANAGED_BY},
+            "labels": {**work.selector, "app.kubernetes.io/managed-by": MANAGED_BY, PLATFORM: mode},
         },
         "data": {name: base64.b64encode(value.encode()).decode() for name, value in environment.items()},
     }
@@ -406,15 +444,3 @@ def _successor(item: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     if item["kind"] == "Deployment" and "replicas" not in item["spec"] and "replicas" in found["spec"]:
         made["spec"] = {**item["spec"], "replicas": found["spec"]["replicas"]}
     return made
-
-
-def _hopeless(pod: Mapping[str, Any]) -> str | None:
-    """Why a pod will not become ready by itself."""
-    for state in (pod.get("status") or {}).get("containerStatuses") or ():
-        waiting = (state.get("state") or {}).get("waiting") or {}
-        if (reason := waiting.get("reason")) in HOPELESS:
-            image = state.get("image") or ""
-            advice = ADVICE.get(reason, f"see its log: kubectl logs {pod['metadata']['name']} --previous")
-            said = f": {waiting['message']}" if waiting.get("message") else ""
-            return f"{HOPELESS[reason]} ({reason}, {image}){said}; {advice}"
-    return None

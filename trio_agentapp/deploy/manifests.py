@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import attrs
-
-from ..errors import ConfigurationError
 from .extras import needed
+from .workload import PRE_STOP, REDIS_VARIABLE, Workload
 
 __all__ = [
     "MANAGED_BY",
+    "PLATFORM",
     "USER",
-    "Workload",
     "as_yaml",
     "container_of",
     "ingress",
@@ -32,31 +28,13 @@ __all__ = [
 ]
 
 MANAGED_BY = "trio-agentapp"
-REDIS_VARIABLE = "AGENTAPP_INTERRUPT_REDIS_URL"
+PLATFORM = f"{MANAGED_BY}/platform"
+"""Label with the mode of the deploy manager that made an object."""
 
-PRE_STOP = 5
-"""Seconds between the begin of a pod's end and SIGTERM, in which balancers see that it ends."""
-
-WATCHDOG = 11
-"""Seconds beyond drain and two cleanups after which the launcher ends a process that hangs."""
-
-MARGIN = 5
 START_PERIOD, START_FAILURES = 2, 90
 """Three minutes. Loading a model may take long, and after a restart of Redis the app waits for leases to expire."""
 
 USER = 10001
-NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-LONGEST_NAME = 50
-"""A Service allows 63 characters, and names of pods and of the Secret of the environment are longer than this."""
-
-QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti)?")
-UNITS = {"m": 1e-3, "k": 1e3, "Ki": 2**10, "M": 1e6, "Mi": 2**20, "G": 1e9, "Gi": 2**30, "T": 1e12, "Ti": 2**40}
-
-IMAGE = re.compile(r"[^\s@]+(@sha256:[0-9a-f]{64})?")
-"""Only what is surely wrong is refused: a blank, and the name or password of a user."""
-
-DNS = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-"""Names of hosts and of Secrets: "DNS subdomain" in the documentation of Kubernetes."""
 
 # Names of annotations of ingress-nginx. Without them it collects events, and closes a quiet stream after 60 s.
 STREAMING = {
@@ -67,123 +45,6 @@ STREAMING = {
     "nginx.ingress.kubernetes.io/proxy-send-timeout": "3600",
     "nginx.ingress.kubernetes.io/proxy-body-size": "2m",
 }
-
-
-@attrs.frozen(kw_only=True)
-class Workload:
-    """One app in a cluster. Checked when it is made.
-
-    Raises:
-        ConfigurationError: a value cannot be used.
-    """
-
-    name: str
-    image: str
-    namespace: str = "default"
-    port: int = 8090
-    replicas: int = 1
-    max_replicas: int | None = None
-    """With it, a HorizontalPodAutoscaler keeps the number between `replicas` and this, by CPU."""
-    shared: bool = False
-    """Whether nodes share their sessions, so that there may be several."""
-    drain_timeout: float = 30.0
-    cleanup_budget: float = 30.0
-    redis_secret: str | None = None
-    """Name and key of the Secret with the URL of Redis, as `name` or `name:key`; the key is `url` by default."""
-    secrets: Sequence[str] = ()
-    """Names of Secrets whose keys become environment variables."""
-    environment_digest: str | None = None
-    """Changes when the environment changes, so that pods are replaced."""
-    cpu_request: str = "200m"
-    cpu_limit: str | None = None
-    memory_request: str = "512Mi"
-    memory_limit: str = "2Gi"
-    image_pull_policy: str = "IfNotPresent"
-    image_pull_secret: str | None = None
-    node_selector: Mapping[str, str] | None = None
-    """Labels of the machines on which pods may run."""
-    scale_to_zero: bool = False
-    """Knative alone: end the last pod while nobody asks."""
-    labels: Mapping[str, str] = {}
-    annotations: Mapping[str, str] = {}
-    """More labels and annotations of all objects."""
-    tolerations: Sequence[Mapping[str, Any]] = ()
-    """Taints of machines that pods tolerate, spelt as in a pod."""
-    ingress_host: str | None = None
-    ingress_class: str = "nginx"
-    tls_secret: str | None = None
-
-    def __attrs_post_init__(self) -> None:
-        for what, name in (("name", self.name), ("namespace", self.namespace)):
-            if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
-                raise ConfigurationError(
-                    f"{what} {name!r} cannot be used in Kubernetes: use at most {LONGEST_NAME} small letters, "
-                    "digits and -, beginning with a letter and not ending with -"
-                )
-        for what in ("cpu_request", "cpu_limit", "memory_request", "memory_limit"):
-            value = getattr(self, what)
-            if value is not None and not QUANTITY.fullmatch(value):
-                raise ConfigurationError(f"{what} {value!r} is not a quantity such as 500m or 2Gi")
-        for what in ("cpu", "memory"):
-            request, limit = getattr(self, f"{what}_request"), getattr(self, f"{what}_limit")
-            if limit is not None and _amount(request) > _amount(limit):
-                raise ConfigurationError(
-                    f"{what}_request {request} is more than {what}_limit {limit}; raise the limit, too"
-                )
-        if not IMAGE.fullmatch(self.image):
-            raise ConfigurationError("image is not the name of an image, such as registry.example.com/team/name:1")
-        for what, name in self._dns_names():
-            if not DNS.fullmatch(name):
-                raise ConfigurationError(
-                    f"{what} {name!r} cannot be used in Kubernetes: use small letters, digits, - and ., beginning "
-                    "and ending with a letter or digit"
-                )
-        if not 1024 <= self.port <= 65535:
-            raise ConfigurationError(
-                f"port must be a number from 1024 to 65535, not {self.port}: the app is not root"
-            )
-        if self.replicas < 1 or (self.max_replicas or self.replicas) < self.replicas:
-            raise ConfigurationError(
-                f"replicas must be 1 or more, and max_replicas not less; not {self.replicas} and "
-                f"{self.max_replicas}"
-            )
-        if (self.max_replicas or self.replicas) > 1 and not self.shared and self.redis_secret is None:
-            raise ConfigurationError(
-                "several pods would not know of each other's runs, and a stop could reach the wrong one; name the "
-                "Secret with the URL of Redis: --redis-secret NAME"
-            )
-        if self.image_pull_policy not in ("Always", "IfNotPresent", "Never"):
-            raise ConfigurationError(
-                f"image_pull_policy {self.image_pull_policy!r} is not one of Always, IfNotPresent and Never"
-            )
-
-    def _dns_names(self) -> list[tuple[str, str]]:
-        names = [
-            ("ingress_host", self.ingress_host and self.ingress_host.removeprefix("*.")),
-            ("redis_secret", self.redis_secret and self.redis_secret.partition(":")[0]),
-            ("tls_secret", self.tls_secret),
-            ("image_pull_secret", self.image_pull_secret),
-            *(("secret", name) for name in self.secrets),
-        ]
-        return [(what, name) for what, name in names if name is not None]
-
-    @property
-    def several(self) -> bool:
-        return self.shared or self.redis_secret is not None
-
-    @property
-    def grace_period(self) -> int:
-        """Seconds from the begin of a pod's end to SIGKILL: longer than the watchdog of the launcher waits."""
-        return PRE_STOP + math.ceil(self.drain_timeout + 2 * self.cleanup_budget) + WATCHDOG + MARGIN
-
-    @property
-    def selector(self) -> dict[str, str]:
-        return {"app.kubernetes.io/name": self.name, "app.kubernetes.io/instance": self.name}
-
-
-def _amount(quantity: str) -> float:
-    found = QUANTITY.fullmatch(quantity)
-    return float(found[1]) * UNITS.get(found[2], 1) if found else 0.0
 
 
 def manifests(work: Workload) -> list[dict[str, Any]]:

@@ -17,9 +17,9 @@ import attrs
 
 from ..errors import ConfigurationError, DeployError
 from ..protocol.hosts import port_fault
-from .own_wheel import own_wheel
 from .requirements import Requirements, find_requirements
 from .source_tree import SourceTree, read_tree
+from .wheels import own_wheel
 
 if TYPE_CHECKING:
     from ..app import AgentApp

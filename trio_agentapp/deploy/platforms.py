@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import ConfigurationError
-from .manifests import Workload, manifests
+from .manifests import manifests
+from .pods import pods_pending
+from .workload import Workload
 
-__all__ = ["DEPLOYMENTS", "Platform", "condition_of", "pods_pending"]
+__all__ = ["DEPLOYMENTS", "Platform", "condition_of"]
 
 
 class Platform:
@@ -42,14 +44,9 @@ class Platform:
             raise ConfigurationError("--scale-to-zero is for Knative; a Deployment has one pod at least")
         return manifests(work)
 
-    def template(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """The template of its pods."""
-        template: dict[str, Any] = found["spec"]["template"]
-        return template
-
     def grace_period(self, found: Mapping[str, Any]) -> int:
         """Seconds that a pod has to end."""
-        return int(self.template(found)["spec"].get("terminationGracePeriodSeconds", 30))
+        return int(found["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30))
 
     def url(self, found: Mapping[str, Any]) -> str:
         """The URL inside the cluster."""
@@ -88,12 +85,3 @@ def condition_of(found: Mapping[str, Any], name: str) -> dict[str, Any]:
     if status.get("observedGeneration", 0) < found["metadata"].get("generation", 0):
         return {}
     return next((each for each in status.get("conditions") or () if each.get("type") == name), {})
-
-
-def pods_pending(pods: Sequence[Mapping[str, Any]]) -> str | None:
-    """Why a pod has no machine; None if each has one."""
-    for pod in pods:
-        for condition in (pod.get("status") or {}).get("conditions") or ():
-            if condition.get("reason") == "Unschedulable":
-                return f"no machine has room for a pod ({condition.get('message')}); lower its --cpu-request"
-    return None

@@ -62,6 +62,8 @@ class Record:
     """None until the process has written itself into the record."""
     supervisor: Identity | None = None
     """What starts the process again when it crashes; None if nothing does."""
+    ready: bool = False
+    """Whether the command that deployed it has seen it ready."""
     stop_within: float = 60.0
     """Seconds that it needs at most to end."""
 
@@ -188,17 +190,6 @@ class Records:
             return
         with self._locked():
             self._path(deploy_id).unlink(missing_ok=True)
-            self._mark(deploy_id).unlink(missing_ok=True)
-
-    def mark_ready(self, deploy_id: str) -> None:
-        """Note that the service was ready, so that its supervisor starts it again when it crashes."""
-        self._mark(deploy_id).touch(0o600)
-
-    def was_ready(self, deploy_id: str) -> bool:
-        return self._mark(deploy_id).exists()
-
-    def _mark(self, deploy_id: str) -> Path:
-        return self.folder / f"{deploy_id}.ready"
 
     def get(self, deploy_id: str) -> Record:
         """Find the record whose id is or starts with `deploy_id`.
@@ -236,7 +227,7 @@ class Records:
                 self.forget(record.deploy_id)
         for path in self.folder.iterdir():
             deploy_id = path.name.partition(".")[0]
-            orphan = path.suffix in (".log", ".1", ".draft", ".ready") and not self._path(deploy_id).exists()
+            orphan = path.suffix in (".log", ".1", ".draft") and not self._path(deploy_id).exists()
             if ID.fullmatch(deploy_id) and orphan and _last_change(path) < before:
                 path.unlink(missing_ok=True)
 

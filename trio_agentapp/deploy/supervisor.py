@@ -1,8 +1,8 @@
 """Keeps a detached service running: `python -m trio_agentapp.deploy.supervisor HOME ID [ARGUMENTS]`.
 
 It starts `service.py` on the inherited socket, starts it again when it crashes, and keeps its log short. The socket
-stays open meanwhile, so clients wait and are not refused. A service that ends with 0 was stopped, and one that was
-never ready has failed; then this ends, too, with the same code.
+stays open meanwhile, so clients wait and are not refused. A service that ends with 0 was stopped, and one that ends
+before its deployment has succeeded has failed; then this ends, too, with the same code.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import trio
 
+from ..errors import DeployError
 from ..restarts import keep_running
 from .processes import LISTENER, Identity, spawn, wait_child
 from .records import Records
@@ -64,11 +65,21 @@ class _Supervisor:
         return self._code
 
     def _report_death(self, code: int, pause: float) -> None:
-        if code == 0 or not self._records.was_ready(self._deploy_id):
+        if code == 0 or not self._accepted():
             self._stopping.set()
             return
         sys.stderr.write(f"The service ended with code {code}; it is started again in {pause:g} s.\n")
         sys.stderr.flush()
+
+    def _accepted(self) -> bool:
+        """Whether the deployment has succeeded, or its command was killed while it waited and cannot say so.
+
+        Without a record it has failed, or is being stopped.
+        """
+        with suppress(DeployError):
+            record = self._records.get(self._deploy_id)
+            return record.ready or not record.launcher.alive
+        return False
 
     async def _pass_signals_on(self, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -104,8 +104,6 @@ class ThreadService:
             mode=DeploymentMode.DAEMON_THREAD.value,
             pid=os.getpid(),
             app_name=self.app.app_name,
-            entrypoint="",
-            log="",
             started_at=self.started_at,
             reason=reason,
         )

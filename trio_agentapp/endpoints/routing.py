@@ -19,7 +19,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from ..errors import ConfigurationError, ItemError
 from ..protocol.serialiser import to_json
-from ..runs.asyncio_source import warn_of_cancelled_error
+from ..runs.asyncio_lint import warn_of_cancelled_error
 from .fastapi import (
     MEMBERS,
     from_fastapi,

@@ -1,10 +1,10 @@
 """The event store in the memory of one node.
 
-It keeps the events of runs that have ended, as long as their records are kept, and within bounds. The events of a
-live run are in its log.
+It keeps the events of ended runs, as long as their records are kept and there is room. The events of a live run are
+in its log.
 
-They are kept as bytes: the JSON that readers got. A process that has ended many runs would otherwise hold trees of
-objects, which take three times as much memory and which the garbage collector walks again and again.
+They are kept as bytes: the JSON that readers got. Objects would take three times as much memory, and the garbage
+collector would traverse them again and again.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ RETENTION = 600.0
 """Seconds that the events of a run are kept after its end."""
 
 MAX_WEIGHT = 16 * 1024 * 1024
-"""Bytes of all events, as `Event.weight` estimates them; compressed text needs a fifth of it. The oldest runs are
-forgotten. It is enough for 2,500 short chats, or 60 long ones."""
+"""Bytes of all events, as `Event.weight` estimates them; compressed text needs a fifth of it.
+
+Beyond it the oldest runs are dropped. It is enough for 2,500 short chats, or 60 long ones.
+"""
 
 LARGE = 1024 * 1024
 """A run is large if its terminal event, which repeats the answer, has this many bytes."""
@@ -41,20 +43,22 @@ BATCH = 256
 """Events of a piece, and events returned by one read at most."""
 
 MAX_PACKED = 64 * 1024
-"""Weight of a piece that is packed: half a millisecond. A larger one would hold the loop for too long. Its events
-are kept as they are, and there are few of these."""
+"""The largest weight of a piece that is compressed, which takes half a millisecond.
+
+A larger one would block the event loop for too long, so its events are kept as objects. There are few of these.
+"""
 
 _Name = tuple[str, str, str]
-"""User, session and run. Not a class: Python's garbage collector passes over tuples of strings."""
+"""User, session and run. It is not a class, because the garbage collector ignores tuples of strings."""
 
 _Piece = bytes | Sequence[Event]
 
 _Kept = tuple[float, int, int, int, *tuple[_Piece, ...]]
-"""When a run is forgotten, its weight, the number of its first event and of the one after its last, its pieces."""
+"""When a run expires, its weight, the number of its first event, the number after its last event, its pieces."""
 
 
 class _Shelf:
-    """Runs within a bound. The runs that ended first are forgotten first."""
+    """Keeps runs up to a weight. The runs that ended first are dropped first."""
 
     def __init__(self, max_weight: int) -> None:
         self.runs: OrderedDict[_Name, _Kept] = OrderedDict()
@@ -93,7 +97,7 @@ class LocalEventStore(EventStore):
 
     def __init__(self, *, max_weight: int = MAX_WEIGHT, max_large_weight: int = MAX_LARGE_WEIGHT) -> None:
         self._usual = _Shelf(max_weight)
-        # Separate, so that one large run does not displace a thousand small ones.
+        # Large runs are kept separately, so that one of them does not displace a thousand small ones.
         self._large = _Shelf(max_large_weight)
 
     def keep(self, key: SessionKey, run_id: str, events: Sequence[Event]) -> None:
@@ -129,14 +133,14 @@ class LocalEventStore(EventStore):
 
 
 def _packed(events: Sequence[Event], weight: int) -> _Piece:
-    """The JSON of the events, one in a line, compressed; the events if that would take long."""
+    """Return the compressed JSON of the events, one in a line; the events themselves if they are too large."""
     if weight > MAX_PACKED:
         return tuple(events)
     return zlib.compress(b"\n".join(map(encode_event, events)), 1)
 
 
 def _unpacked(piece: _Piece, start: int) -> Sequence[Event]:
-    """The events of a piece from one of them on."""
+    """Return the events of a piece from index `start` on."""
     if not isinstance(piece, bytes):
         return piece[start:]
     return [decode_event(line) for line in zlib.decompress(piece).split(b"\n")[start:]]

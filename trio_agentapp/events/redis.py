@@ -29,13 +29,16 @@ __all__ = ["RedisEventStore"]
 logger = logging.getLogger("trio_agentapp.events")
 
 WINDOW = 0.005
-"""Seconds between two writes of a node. Events of this time are written together; the first one at once."""
+"""Seconds between two writes of a node.
+
+Events within this time are written together. The first is written at once.
+"""
 
 SINKS_AT_ONCE = 200
 """Runs in one pipeline. A longer one would delay heartbeats and stops on the same connection."""
 
 RETRY = 0.2
-"""Seconds to the next attempt while Redis does not answer."""
+"""Seconds before the next attempt while Redis does not answer."""
 
 READ_EVENTS, READ_BYTES = 64, 64 * 1024
 """Events and bytes that a reader gets at once."""
@@ -50,7 +53,7 @@ UNREADABLE = "The events of this run cannot be read now."
 
 
 class RedisEventStore(EventStore):
-    """Uses the link and server of the interrupt backend: one script writes a run's end and its terminal event."""
+    """Keeps events on the server of the interrupt backend: one script writes a run's end and terminal event."""
 
     shared = True
 
@@ -82,7 +85,7 @@ class RedisEventStore(EventStore):
         return RedisSink(lease, show, report, self._mark)
 
     def keep(self, key: SessionKey, run_id: str, events: Sequence[Event]) -> None:
-        """Do nothing: the events are in Redis, and the script that ended the run has set how long they are kept."""
+        """Do nothing. The events are in Redis, and the script that ended the run has set their expiry."""
 
     def _mark(self, sink: RedisSink) -> None:
         self._dirty[sink] = None
@@ -133,7 +136,7 @@ class RedisEventStore(EventStore):
             try:
                 sink.settle(reply)
             except Exception:
-                # Other runs must go on. The lease of this run ends it.
+                # Other runs must continue. This run ends when its lease expires.
                 logger.critical("run %s: its events could not be shown", sink.lease.run_id, exc_info=True)
                 sink.give_up()
         return True

@@ -1,4 +1,4 @@
-"""The events of one run that are not in Redis yet. They are shown to readers once Redis has acknowledged them."""
+"""Keeps the events of one run that are not in Redis yet. Readers get them when Redis has acknowledged them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNACKNOWLEDGED_EVENTS = 256
 """Unacknowledged events above which the run has to wait."""
 
 UNACKNOWLEDGED_WEIGHT = 1024 * 1024
-"""Their bytes above which the run has to wait."""
+"""Bytes of unacknowledged events above which the run has to wait."""
 
 RING = 1024
 """Acknowledged events that are kept, to write them again if a fail-over loses them."""
@@ -40,7 +40,7 @@ PAUSE = 0.5
 
 
 class RedisSink:
-    """An `EventSink`. It calls `mark` when it has events to write."""
+    """The `EventSink` of one run. It calls `mark` when it has events to write."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class RedisSink:
         self.least = 0
         """Number of the oldest event to keep in Redis."""
         self.after_a_gap = False
-        """The server has lost events that are not in memory any more. Write the next ones after a gap."""
+        """The server has lost events that are not in memory any more, so the next ones are written after a gap."""
         self._show = show
         self._report = report
         self._mark = mark
@@ -124,7 +124,7 @@ class RedisSink:
         return batch
 
     def settle(self, reply: Any) -> None:
-        """Take the server's reply to the batch."""
+        """Handle the server's reply to the last batch."""
         if self._over:
             return
         if isinstance(reply, RedisError):
@@ -160,7 +160,7 @@ class RedisSink:
             self._kept_weight -= self._kept.popleft()[1]
             self.least = self._kept[0][0]
         if events[0].sequence_number <= self._shown:
-            # The server had lost them, so they were written again. Readers have seen them.
+            # Leave out events that were written again because the server had lost them: readers have got them.
             events = [event for event in events if event.sequence_number > self._shown]
         if events:
             self._shown = events[-1].sequence_number

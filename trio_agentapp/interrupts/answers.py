@@ -51,7 +51,7 @@ def stop_answer(answer: Sequence[Part], run_id: str) -> StopAnswer:
 
 
 def record_from(run_id: str, key: SessionKey, pairs: Sequence[bytes]) -> RunRecord:
-    """Make a run record from the answer of HGETALL inside a script: names and values in turn."""
+    """Make a run record from the answer of HGETALL inside a script: a flat list of names and values."""
     raw = {text(pairs[i]): pairs[i + 1] for i in range(0, len(pairs), 2)}
     questions = raw.pop("questions", b"")
     fields = {name: text(value) for name, value in raw.items()}

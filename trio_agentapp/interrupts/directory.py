@@ -1,4 +1,4 @@
-"""Reads run records from Redis, by run id and by user."""
+"""Looks runs up in Redis, by run id and by user."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ async def read_records(
 async def list_runs(
     link: RedisLink, layout: Layout, scripts: Scripts, user_id: str, before: str | None, limit: int
 ) -> tuple[Sequence[RunRecord], str | None]:
-    """See `RunListing.list_runs`. Forgotten runs are removed from the user's index."""
+    """Return a page of a user's runs, see `RunListing.list_runs`.
+
+    Expired runs are removed from the user's index.
+    """
     index = layout.user(user_id)
     rank = 0
     if before is not None:
@@ -43,7 +46,7 @@ async def list_runs(
     run_ids = [text(member) for member in members]
     records = await read_records(link, layout, scripts, run_ids[:limit])
     more = run_ids[limit - 1] if len(run_ids) > limit else None
-    # The last run of the page stays in the index even if it is forgotten, because the next page begins after it.
+    # The last run of the page stays in the index, even if it has expired: the next page begins after it.
     gone = [
         run_id for run_id, record in zip(run_ids[:limit], records, strict=True) if record is None and run_id != more
     ]

@@ -1,8 +1,8 @@
 """The interrupt backend of one process.
 
-Leases do not expire here, because an owner cannot die without its backend. Each operation first removes old
-records, so memory does not grow with the number of sessions ever seen. Records of ended runs are kept as bytes,
-because the garbage collector does not traverse bytes: a hundred thousand of them do not slow it down.
+Leases do not expire here: an owner cannot die without its backend. Each operation first removes old records, so
+memory does not grow with the number of sessions ever used. Records of ended runs are kept as bytes, which the
+garbage collector does not traverse: there may be 100,000.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ SESSION_TTL = 3600.0
 """Seconds that an idle session is remembered."""
 
 TOMBSTONE_TTL = 60.0
-"""Seconds for which a stop request is kept until its run claims the session."""
+"""Seconds that a tombstone is kept: the stop of a run that has not been claimed yet."""
 
 MAX_TOMBSTONES = 16
-"""Limit of the tombstones of one session. Beyond it the oldest is dropped."""
+"""Tombstones of one session. The oldest is dropped."""
 
 MAX_PINS = 10_000
-"""Limit of idempotency keys. Beyond it the oldest are dropped."""
+"""Idempotency keys. The oldest are dropped."""
 
 PIN_TTL = 3600.0
 
 MAX_RECORDS = 100_000
-"""Limit of records of ended runs, and of sessions. Beyond it the oldest are dropped."""
+"""Ended runs, and sessions. The oldest are dropped."""
 
 
 @attrs.define
@@ -73,10 +73,13 @@ class _Session:
     stop_requested: bool = False
     touched: float = 0.0
     touched_unix: float | None = None
-    # None or a tuple instead of an empty list: most sessions, of many thousands, have no queue or tombstones.
+    # None and empty tuples take no memory, and most of many thousand sessions have neither tombstones nor a queue.
     tombstones: OrderedDict[str, float] | None = None
     queue: tuple[tuple[Place, Lease], ...] = ()
-    """Queued runs, the next one first. Places do not expire, since their node cannot die without its backend."""
+    """Queued runs, the next one first.
+
+    Their places do not expire, because the node cannot die without its backend.
+    """
     wakers: tuple[Callable[[str], object], ...] = ()
 
     def has_place_of_another_node(self, lease: Lease) -> bool:
@@ -108,16 +111,19 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[SessionKey, _Session] = OrderedDict()
-        """Sessions that are in use, or whose last operation was not the end of a run."""
+        """Sessions that are in use, or whose last change was not the end of a run."""
         self._idle: OrderedDict[str, bytes] = OrderedDict()
-        """All other sessions, by `_name`: each is kept as the packed record of its last run."""
+        """All other sessions, by `_name`: the packed record of their last run, whose end was their last change."""
         self._packer = RecordPacker()
         self._live: dict[str, RunRecord] = {}
         self._ended: OrderedDict[str, bytes] = OrderedDict()
         self._lone_tombstones = LoneTombstones()
         self._listeners: dict[str, Callable[[Signal], None]] = {}
         self._started: dict[str, str | dict[str, None]] = {}
-        """Run ids of each user, in the order of their start. A single id is kept without a dict of 232 bytes."""
+        """The known runs of each user, in the order of their start.
+
+        A single run is kept as its id, as a dict takes 232 bytes.
+        """
         self._pins: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._last_token = 0
 
@@ -153,7 +159,10 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         return Granted(self._last_token)
 
     def _wait_in_line(self, session: _Session, lease: Lease, active: str | None) -> Claim | None:
-        """Take or keep a place in the queue. Returns None if the session is free and this run is the next one."""
+        """Take or keep a place in the queue, and return the answer.
+
+        None: the session is free, and this run is next.
+        """
         waiting = [queued.run_id for _, queued in session.queue]
         before = active or (waiting[0] if waiting else lease.run_id)
         if session.has_place_of_another_node(lease):
@@ -199,7 +208,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         if record is None:
             return self._leave_tombstone(key, run_id, user_id)
         if (key is not None and record.key != key) or user_id not in (None, record.key.user_id):
-            # The run belongs to another session or user. Answer as for an unknown run, and store nothing.
+            # A run of another session or user: answer as for an unknown run, and store nothing.
             return StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
         if record.state.terminal:
             return StopAnswer(outcome=StopOutcome.ENDED, run_id=run_id, state=record.state, node_id=record.node_id)
@@ -241,7 +250,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         self._trim()
         record = self._record(lease.run_id)
         if record is not None and record.key != lease.key:
-            # The claim was refused: the run id belongs to a run of another session. Nothing ends.
+            # The claim was refused, since the run id belongs to a run of another session. So no run ends here.
             return lease.record_of_end(ending)
         session = self._sessions.get(lease.key)
         owned = session is not None and session.lease is not None and lease.is_claim_of(session.lease)
@@ -250,7 +259,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         if session is not None:
             session.leave_queue(lease.run_id)
         if record is not None and record.state is RunState.RUNNING and not owned:
-            # Another claim owns the live run of this id, and it alone may end the run.
+            # Another claim owns the live run with this id, and only that claim may end it.
             return record
         kept = None
         if record is None or not record.state.terminal:
@@ -352,14 +361,14 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         return packed
 
     def _known(self, key: SessionKey) -> _Session | None:
-        """Return a session for reading only; None if it is unknown."""
+        """Return a session for reading; None if it is unknown. Changes of it may be lost."""
         session = self._sessions.get(key)
         if session is None and (packed := self._idle.get(_name(key))) is not None:
             session = self._idle_session(packed)
         return session
 
     def _session(self, key: SessionKey) -> _Session:
-        """Return a session for changes; a new one if it is unknown."""
+        """Return a session for reading and writing. An unknown one is created."""
         session = self._sessions.get(key)
         if session is None:
             packed = self._idle.pop(_name(key), None)
@@ -368,7 +377,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
         return session
 
     def _idle_session(self, packed: bytes) -> _Session:
-        """Return an idle session, made from the packed record of its last run."""
+        """Return the session in the state after the end of its last run."""
         record = self._packer.unpack(packed)
         return _Session(
             state=record.state,
@@ -397,7 +406,7 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
             self._started.pop(record.key.user_id, None)
 
     def _trim(self) -> None:
-        """Remove expired and surplus records, the oldest first. A session in use is moved to the end instead."""
+        """Remove old records. The oldest come first. A session in use is not removed, but moved to the end."""
         now = trio.current_time()
         while self._ended:
             run_id, packed = next(iter(self._ended.items()))
@@ -421,5 +430,5 @@ class LocalInterruptBackend(BaseInterruptBackend, RunListing, IdempotencyKeys, R
 
 
 def _name(key: SessionKey) -> str:
-    """Return one string for user and session. The length of the user id keeps ("a", "bc") and ("ab", "c") apart."""
+    """Return one string for user and session. The length makes ("a", "bc") and ("ab", "c") different."""
     return f"{len(key.user_id)}:{key.user_id}{key.session_id}"

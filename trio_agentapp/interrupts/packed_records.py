@@ -16,9 +16,7 @@ __all__ = ["RecordPacker", "moment_of"]
 _MOMENT = struct.Struct("<d")
 
 _NUMBERS = struct.Struct("<dddqIBB??")
-"""The fields: time of the end on Trio's clock, start, end, token, index of the node, cause, cleanup, stop
-requested, cleanup interrupted.
-"""
+"""Monotonic end time, start, end, token, index of the node, cause, cleanup, stop requested, cleanup interrupted."""
 
 _CAUSES, _CLEANUPS = list(Cause), list(CleanupResult)
 
@@ -28,7 +26,7 @@ class RecordPacker:
 
     def __init__(self) -> None:
         self._nodes: list[str] = []
-        """Ids of the nodes whose runs have ended here, usually one. Records have the index in this list."""
+        """Ids of the nodes of the packed runs; a record has the index of its node. Usually there is one."""
 
     def pack(self, record: RunRecord) -> bytes:
         """Return the record of a run that ends now, as bytes."""
@@ -68,6 +66,6 @@ class RecordPacker:
 
 
 def moment_of(packed: bytes) -> float:
-    """When the run ended, on Trio's clock."""
+    """Return when the run ended, on Trio's clock."""
     moment: float = _MOMENT.unpack_from(packed)[0]
     return moment

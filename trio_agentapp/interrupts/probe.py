@@ -1,7 +1,7 @@
 """Checks whether a Redis server can hold leases, and whether it accepts claims, by running a script that writes.
 
-A connection alone does not show this. A replica, a full server, and a server whose user may not run scripts accept
-connections but refuse every claim.
+An open connection does not prove that: a replica, a full server, and a server whose user may not run scripts accept
+connections and refuse every claim.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = ["ServerProbe"]
 logger = logging.getLogger("trio_agentapp.interrupts")
 
 PERIOD = 3.0
-"""Seconds between two probes by a node. Each makes one small write. Readiness requests cause no probes."""
+"""Seconds between two probes of a node, each with one small write. Readiness requests cause no probes."""
 
 MIN_PERIOD = 0.5
-"""Minimum of seconds between two probes, if failed claims ask for an early one."""
+"""Seconds between two probes at least, if failed claims ask for an early one."""
 
 
 class ServerProbe:
-    """Probes one server regularly. `refusal` is the reason why it accepts no claims; None if it accepts them."""
+    """Probes one server regularly. `refusal` is why it accepts no claims; None if it accepts them."""
 
     def __init__(self, link: RedisLink, layout: Layout, scripts: Scripts) -> None:
         self.refusal: str | None = None
@@ -44,16 +44,19 @@ class ServerProbe:
         self._layout = layout
         self._scripts = scripts
         self._complete = False
-        """Whether all commands of all scripts have been tried successfully."""
+        """Whether all commands of all scripts were tried successfully."""
         self._logged = False
         self._due = trio.Event()
 
     def hurry(self) -> None:
-        """Probe as soon as the minimum interval permits. Called when a claim has failed."""
+        """Probe soon: a claim has failed."""
         self._due.set()
 
     async def check_settings(self) -> None:
-        """Raise ConfigurationError if the server is part of a Redis Cluster, or may evict keys of sessions."""
+        """Check the server.
+
+        Raises ConfigurationError if it shares its keys with other servers, or may evict keys.
+        """
         cluster = await self._link.client.call("INFO", "cluster")
         if cluster.get("cluster_enabled") and (await self._cluster_size()) > 1:
             raise ConfigurationError(ONE_SERVER)
@@ -78,7 +81,7 @@ class ServerProbe:
         """
         call = self._scripts.probe(everything=True)
         try:
-            # EVAL as well: EVALSHA of a script in the server's cache does not show whether the user may load one.
+            # Use EVAL as well: EVALSHA of a script that the server has does not show whether it can load one.
             await self._link.ask(call.by_source, call, self._deletion())
             self._complete = True
         except RedisError as exc:
@@ -98,7 +101,8 @@ class ServerProbe:
                 self._complete = True
             except LinkDown:
                 lost += 1
-                # After a replica's refusal the link reconnects. A single failure during that time proves nothing.
+                # After the refusal of a replica the link reconnects. One failed call in that time does not mean
+                # anything.
                 if lost > 1:
                     self.refusal = None
             except LinkError as exc:
@@ -113,7 +117,7 @@ class ServerProbe:
     def _deletion(self) -> Command:
         """Return the command that deletes the probe's key.
 
-        It is sent outside of a script: old servers refuse writes if replicas are missing, but not in scripts.
+        Outside of a script, old servers refuse it if replicas are missing.
         """
         return ("DEL", self._scripts.probed)
 
@@ -126,7 +130,7 @@ class ServerProbe:
         self._logged = refusal is not None
 
     def _never(self, error: RedisError) -> str | None:
-        """Return the message for a permanent refusal; None if the refusal may be temporary."""
+        """Return the message for a refusal that is permanent; None for other refusals."""
         text = _first_line(error)
         if isinstance(error, MovedError | ClusterCrossSlotError):
             return ONE_SERVER

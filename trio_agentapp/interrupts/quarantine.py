@@ -1,7 +1,7 @@
 """The quarantine of a Redis server that may have lost leases.
 
-A server that was restarted, or that replaced a failed primary, may have lost claims. Then a second run of a session
-could start while the first still runs. So no claim is sent until every earlier lease has expired.
+A server that was restarted, or took over from another one, may have lost claims. Then a second run of a session
+could start beside the first. So no claim is sent until every earlier lease has expired.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Quarantine"]
 
 
 class Quarantine:
-    """Keeps the run id of the last server, and the time at which its quarantine ends."""
+    """Stores the last server, and when its quarantine ends."""
 
     def __init__(self, lease: float) -> None:
         self._lease = lease
@@ -25,9 +25,9 @@ class Quarantine:
         self._clock: trio.lowlevel.TrioToken | None = None
 
     def see(self, server: ServerInfo) -> None:
-        """Record a new connection. A new server begins a quarantine; the first one only if it has just started."""
+        """Record a new connection to `server`. Another server, or a restarted one, begins a quarantine."""
         if (clock := trio.lowlevel.current_trio_token()) is not self._clock:
-            # Each call of trio.run has another clock, so times from an earlier one are not valid.
+            # Each `trio.run` has another clock, so times of the last one are not valid.
             self._clock, self._run_id, self._over_at = clock, None, -math.inf
         if server.run_id is not None and server.run_id == self._run_id:
             return
@@ -35,7 +35,7 @@ class Quarantine:
         if not first:
             self._over_at = server.connected_at + self._lease
         elif server.uptime is not None:
-            # Uptime is in whole seconds and rounded down, so the server has run for at least this long.
+            # Uptime is in whole seconds, rounded down, so the server is at least this old.
             self._over_at = server.connected_at + max(0.0, self._lease - server.uptime)
 
     @property

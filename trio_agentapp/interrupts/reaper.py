@@ -1,4 +1,4 @@
-"""Ends runs whose node has died. It finds expired leases even if no request asks for their sessions."""
+"""Ends the runs of dead owners. It finds expired leases also if no request uses their sessions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,11 @@ __all__ = ["reap_forever"]
 logger = logging.getLogger("trio_agentapp.interrupts")
 
 AT_MOST = 200
-"""Limit of sessions of one shard in one round. Further rounds follow until all due sessions are checked."""
+"""Sessions of one shard that are checked in one round. Rounds are repeated until all due ones are checked."""
 
 
 async def reap_forever(link: RedisLink, layout: Layout, scripts: Scripts, timings: Timings) -> None:
-    """Check the lease index every `timings.reaper` seconds, with jitter, until cancelled.
-
-    Several nodes may do so at the same time.
-    """
+    """Check the lease index every `timings.reaper` seconds, with jitter. Several nodes may do so at once."""
     session_ttl = int(timings.session_ttl * 1000)
     while True:
         await trio.sleep(timings.reaper * random.uniform(0.7, 1.0))  # noqa: S311  jitter
@@ -49,7 +46,8 @@ async def _reap_shard(link: RedisLink, shard: str, scripts: Scripts, session_ttl
                 if isinstance(ended, list):
                     run, node = (word.decode(errors="replace") for word in ended)
                     logger.warning("run %s was reaped: node %s let its lease expire", run, node)
-            # Renewals do not update the index, so a live lease is entered again with its current expiry.
+            # Renewals do not update the index. So a lease that is still valid is entered again with its current
+            # end.
             calls = [
                 scripts.index(shard, "add", ms, session_ttl, digest)
                 for digest, ms in zip(digests, left, strict=True)

@@ -1,4 +1,4 @@
-"""The interrupt backend for several nodes. Redis keeps leases and stops; pub/sub only makes stops faster."""
+"""The interrupt backend of several nodes. Redis keeps leases and stops; pub/sub only shortens waiting."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ __all__ = ["RedisInterruptBackend"]
 logger = logging.getLogger("trio_agentapp.interrupts")
 
 HEARTBEATS_AT_ONCE = 500
-"""Limit of leases that are renewed in one pipeline. Further leases follow in the next pipeline."""
+"""Leases that are renewed in one pipeline. Further leases follow in the next one."""
 
 MAX_LISTED = 1000
-"""Limit of the runs of one user that can be listed. The oldest are left out."""
+"""Runs of one user that can be listed. The oldest are left out."""
 
 RETRY = 0.2
 """Seconds between two attempts of a claim while Redis does not answer."""
@@ -64,11 +64,11 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
     """Leases and stops over one Redis server, for any number of nodes.
 
     A process uses two connections, for any number of runs. An operation that cannot reach the server raises
-    `BackendUnavailable`. A run is not started then.
+    `BackendUnavailable`; nothing is started then.
 
     Args:
         url: `redis://`, `rediss://`, `unix://` or `redis+sentinel://`.
-        prefix: of all keys. Apps with different prefixes share nothing on a server.
+        prefix: the beginning of all keys. Apps with different prefixes share nothing on a server.
         timings: must be the same on all nodes of an app.
 
     Raises:
@@ -140,7 +140,10 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
         return None
 
     async def claim(self, lease: Lease) -> Claim:
-        """See the contract. While Redis does not answer, the claim is repeated for `claim_patience` seconds."""
+        """Claim a session, as the contract says.
+
+        While Redis does not answer, repeat it for `claim_patience` seconds.
+        """
         give_up_at = trio.current_time() + self.timings.claim_patience
         while True:
             server = await self._trusted_server(give_up_at)
@@ -157,8 +160,7 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
     async def _trusted_server(self, until: float) -> str | None:
         """Wait until the server is out of quarantine, and return its run id. The claim is sent to that server only.
 
-        There is no checkpoint between the check of the quarantine and the read of the run id, because the link
-        could connect to another server at a checkpoint.
+        There is no checkpoint between the check and the read of the run id, since the server could change there.
         """
         while left := self._quarantine.left:
             if trio.current_time() + left > until:
@@ -189,7 +191,7 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
         if text(owner) != digest:
             return Taken()
         if stopped:
-            # The run was stopped by its id alone, before its session was known. Replace the note by a tombstone.
+            # The run was stopped by its id alone, before its session was known. Make an ordinary tombstone of that.
             noted = (self.layout.run(lease.run_id), "stop:", f"stop:{lease.key.user_id}")
             await self.link.ask(self._scripts.bind("stop", digest, lease.run_id, ""), ("HDEL", *noted), only_on=on)
         call = self._scripts.bind(
@@ -249,7 +251,8 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
         if not digest and key is not None:
             return await self._stop(key, run_id)
         if not digest or (key is not None and key.digest != digest) or user_id not in (None, user):
-            # Nothing is stored for a run of another session or user. The answer is the same as for an unknown run.
+            # For a run of another session or user nothing is stored, and the answer is the same as for an unknown
+            # run.
             return StopAnswer(outcome=StopOutcome.PENDING, run_id=run_id)
         return await self._stop(digest, run_id)
 
@@ -273,7 +276,8 @@ class RedisInterruptBackend(BaseInterruptBackend, RunListing, RunInbox, Question
             ending.terminal_event or b"",
             *(lease.opening if ending.terminal_event and not lease.token else ()),
         )
-        # The session stays in the lease index: another run may have claimed it by now. The reaper removes it.
+        # The session stays in the lease index, because another run may have claimed it by now. The reaper removes
+        # it.
         with unavailable_on_error("The end of the run could not be written."):
             fields, _ = await self.link.ask(
                 call, ("PEXPIRE", self.layout.run(lease.run_id), _ms(self.timings.retention))
@@ -369,7 +373,7 @@ def _unavailable(detail: str) -> BackendUnavailable:
 
 @contextmanager
 def _refusing_the_start() -> Iterator[None]:
-    """Raise ConfigurationError if the server refuses the log-in or the first commands."""
+    """Turn a refusal of the log-in, or of the first commands, into a ConfigurationError."""
     try:
         yield
     except RedisError as exc:

@@ -1,4 +1,4 @@
-"""Loads and calls the Lua scripts of the Redis backend.
+"""The Lua scripts of the Redis backend, and how they are called.
 
 Each script is atomic, uses the keys of one hash slot, and may be repeated. Its file states its keys, arguments,
 result and guarantee.
@@ -22,7 +22,7 @@ ALLOW_OOM = "#!lua flags=allow-oom\n"
 
 
 class Scripts:
-    """Makes calls of the scripts. Scripts with the prelude get the session's keys and the timings."""
+    """Makes calls of the scripts. Calls with the prelude get the session's keys and the timings as arguments."""
 
     def __init__(self, layout: Layout, timings: Timings, *, allow_oom: bool) -> None:
         folder = files(__package__) / "lua"
@@ -62,7 +62,7 @@ class Scripts:
 
     @property
     def probed(self) -> str:
-        """The only key that the probe may leave on the server; it expires after a second."""
+        """The only key that a probe may leave in Redis. It expires after a second."""
         return f"{self._layout.base('probe')}text"
 
     def probe(self, *, everything: bool) -> ScriptCall:

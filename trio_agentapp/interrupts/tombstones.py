@@ -1,4 +1,4 @@
-"""Keeps stop requests for runs that have not claimed a session yet, and whose session is not known."""
+"""Tombstones: stops of runs that were not claimed yet. Here are those whose session is not known."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import trio
 __all__ = ["LoneTombstones", "put_tombstone"]
 
 MAX_LONE_TOMBSTONES = 4096
-"""Limit of such tombstones of one user, or of all requests that name no user. Beyond it the oldest is dropped. Each
-user has a limit, so a user who stops runs that do not exist cannot displace tombstones of other users."""
+"""Tombstones of runs whose session is not known, of one user, or of all requests that name no user.
+
+The oldest is dropped. They are counted for each user, so that a user who stops runs that do not exist cannot drop
+those of others.
+"""
 
 MAX_LONE_USERS = 1024
-"""Limit of users with such tombstones. Beyond it those of the user with the oldest last stop are dropped."""
+"""Users with such tombstones. Beyond it, the tombstones of the user with the oldest ones are dropped."""
 
 
 class LoneTombstones:
@@ -26,7 +29,7 @@ class LoneTombstones:
         now = trio.current_time()
         while self.by_user:
             user, left = next(iter(self.by_user.items()))
-            # The last tombstone of a user is the one that expires last.
+            # The last tombstone of a user is the latest.
             if left and next(reversed(left.values())) > now and len(self.by_user) <= MAX_LONE_USERS:
                 break
             del self.by_user[user]

@@ -1,4 +1,4 @@
-"""How many requests and frames each principal may send: in this process, or over Redis for all nodes."""
+"""Limits the requests and frames of each principal: in this process, or over Redis for all nodes."""
 
 from .rates import BURST_SECONDS, DEFAULT_PER_SECOND, Rates, rate_limit
 

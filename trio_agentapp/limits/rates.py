@@ -1,8 +1,9 @@
 """Token buckets: one for each principal, in the memory of this process.
 
 A bucket is one number, the time at which it will be full again (the "theoretical arrival time" of the generic cell
-rate algorithm, ITU-T I.371). Taking a token moves that time by one interval; a bucket whose time lies further ahead
-than its size allows is empty. So a request costs one look-up in a dictionary, and no timer refills anything.
+rate algorithm, ITU-T I.371). Taking a token moves that time by one interval; a bucket is empty if its time is
+further ahead than its size allows. So a request costs one lookup in a dictionary, and no timer has to refill
+buckets.
 """
 
 from __future__ import annotations
@@ -17,27 +18,39 @@ from ..errors import TooManyRequests
 __all__ = ["BURST_SECONDS", "DEFAULT_PER_SECOND", "MAX_BUCKETS", "Rates", "rate_limit"]
 
 DEFAULT_PER_SECOND = 100.0
-"""A small request takes about a millisecond of a core, so one client gets a tenth of a core. The cheapest messages
-on a WebSocket take a twentieth of that."""
+"""Tokens per second.
+
+A small request takes about a millisecond of a core, so one client gets a tenth of a core. The cheapest messages on
+a WebSocket take a twentieth of a millisecond.
+"""
 
 BURST_SECONDS = 5.0
-"""Seconds of the rate that a principal may use at once after a quiet time: a page opens with many requests."""
+"""Size of a bucket, in seconds of its rate.
+
+A page opens with many requests at once, so some seconds are allowed.
+"""
 
 MAX_BUCKETS = 50_000
-"""Buckets of one limit, about 12 MB. Then the oldest are forgotten, and their owners begin with a full one."""
+"""Buckets of one limit, about 12 MB.
+
+Beyond it the oldest are removed, and their owners start with a full bucket.
+"""
 
 REFUSAL_INTERVAL = 0.01
-"""Seconds between two refusals to one principal. A refusal costs about as much as a small request. A client that
-floods over several connections gets its refusals one after the other, and sends no more than that."""
+"""Seconds between two refusals to one principal.
+
+A refusal costs about as much as a small request. A client that floods over several connections gets one refusal
+after the other, and so cannot send faster.
+"""
 
 LONGEST_PAUSE = 5.0
-"""Seconds that a refusal may be delayed. A client that waits for its answer is still there."""
+"""Seconds that a refusal may be delayed. A client still waits for its answer after this time."""
 
 
 @attrs.define
 class _Bucket:
     full_at: float
-    """On Trio's clock. A bucket is full if this is past."""
+    """When the bucket is full again, on Trio's clock. It is full if this time is past."""
     refused_until: float = 0.0
     """When the next refusal may be sent."""
 
@@ -46,7 +59,7 @@ class Rates:
     """The buckets of one limit.
 
     Args:
-        limit: its name.
+        limit: the name of the limit.
         per_second: tokens that each bucket gets each second; 0: no limit.
         size: tokens of a full bucket; None: those of `BURST_SECONDS`.
         local: whether addresses of this machine are limited, see `is_local`.
@@ -59,7 +72,7 @@ class Rates:
         self.size = max(1, round(per_second * BURST_SECONDS)) if size is None else size
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
         self.taken: dict[str, int] | None = None
-        """Tokens that were taken since other nodes were told; None while there are none to tell."""
+        """Tokens of each principal since the last exchange with other nodes; None if limits are not shared."""
 
     def take(self, principal: str | None) -> float:
         """Take a token. Return 0, or the seconds after which there will be one. Without a principal: always 0."""
@@ -106,14 +119,14 @@ class Rates:
         )
 
     def correct(self, principal: str, ahead: float) -> None:
-        """Note that all nodes together have taken tokens of `ahead` seconds, except for those still to be told."""
+        """Set a bucket to what all nodes have taken: `ahead` seconds of tokens, and those taken here since then."""
         bucket = self._buckets.get(principal)
         if bucket is not None:
             untold = 0 if self.taken is None else self.taken.get(principal, 0)
             bucket.full_at = trio.current_time() + ahead + untold * self.interval
 
     def _add(self, principal: str, now: float) -> _Bucket:
-        # Two old ones are looked at for each new one, so that the full ones are forgotten without a task for that.
+        # Check two old buckets for each new one, so that full ones are removed without a task of their own.
         for _ in range(min(2, len(self._buckets))):
             oldest, bucket = self._buckets.popitem(last=False)
             if max(bucket.full_at, bucket.refused_until) > now and len(self._buckets) < MAX_BUCKETS - 1:
@@ -123,10 +136,10 @@ class Rates:
 
 
 def rate_limit(limit: str, per_second: float | None) -> Rates:
-    """The buckets of a setting. None: the default, without a limit for clients of this machine that are nobody."""
+    """Return the limit of a setting. None: the default rate, without a limit for addresses of this machine."""
     return Rates(limit, DEFAULT_PER_SECOND if per_second is None else per_second, local=per_second is not None)
 
 
 def is_local(principal: str) -> bool:
-    """Whether this is an address of the machine itself: of a developer, a proxy, or a back end beside the app."""
+    """Return whether a principal is an address of this machine, as of a developer, a proxy or a back end."""
     return principal.startswith(("address 127.", "address ::/64"))

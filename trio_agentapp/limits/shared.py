@@ -1,9 +1,9 @@
 """Token buckets that all nodes share through Redis.
 
-No request waits for Redis. A node decides by its own bucket, and ten times a second it notes in Redis what it has
-given out, and gets back what all nodes have. So the rate of a principal holds over all nodes. Its burst may be
-larger for a moment, by what other nodes admit within one period; the principal then waits longer, because all
-tokens are counted. While Redis does not answer, each node limits by itself.
+No request waits for Redis. A node decides by its own bucket. Ten times a second it adds the tokens that it has
+given out to Redis, and gets the sum of all nodes. So the rate of a principal holds over all nodes. Its burst may be
+larger by what other nodes admit within one period. The principal waits longer after that, because all tokens are
+counted. While Redis does not answer, each node limits by itself.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ __all__ = ["share_forever"]
 log = logging.getLogger("trio_agentapp.limits")
 
 PERIOD = 0.1
-"""Seconds between two exchanges. Only principals that have sent something since are in one."""
+"""Seconds between two exchanges.
+
+An exchange has only the principals that have sent something since the last one.
+"""
 
 AT_ONCE = 500
-"""Principals in one call, so that Redis is not held up for others."""
+"""Principals in one call, so that Redis is not blocked for others."""
 
 
 async def share_forever(link: RedisLink, layout: Layout, limits: Iterable[Rates]) -> None:
@@ -56,7 +59,8 @@ async def _exchange(link: RedisLink, layout: Layout, script: Script, rates: Rate
         try:
             [full] = await link.ask(script.bind(keys, grown))
         except (LinkError, RedisError) as error:
-            # What was taken is not told again: the link is about to be down, or Redis is full.
+            # These tokens are not sent again. Usually the link is down or Redis is full, and later calls would fail
+            # as well.
             log.debug("the rates of %d principals were not shared: %s", len(part) + len(taken), error)
             return
         for (principal, _), milliseconds in zip(part, full, strict=True):

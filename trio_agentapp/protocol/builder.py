@@ -1,4 +1,4 @@
-"""The builder: what a handler yields becomes the numbered events of one response."""
+"""Turns what a handler yields into the numbered events of one response."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class ResponseBuilder:
     """Turns items into events: numbered from 0 without gaps, every part and message closed, one terminal event.
 
     Call `start`, then `add` for each item, then one of `complete`, `stop`, `fail` and `reject`. The last three may
-    also be called before `start`; then theirs is the only event. Any other order is a RuntimeError. Each method
-    returns the events it caused, in order. Times are whole seconds since the epoch.
+    also be called before `start`; then the terminal event is the only one. Any other order is a RuntimeError. Each
+    method returns the events it caused, in order. Times are whole seconds since the epoch.
 
-    One message is *current*: items without an id go there. Messages that the handler gave ids may grow in turns;
-    those that are open but not current are kept *aside*. When an item belongs to another message, the current one
+    One message is *current*: items without an id go there. Messages with ids from the handler may grow alternately.
+    Those that are open but not current are kept *aside*. When an item belongs to another message, the current one
     is completed, or put aside if it may continue.
     """
 
@@ -97,10 +97,10 @@ class ResponseBuilder:
         return bool(self._message or self._aside or self._finished.events)
 
     def recap(self) -> Sequence[Event]:
-        """Return events that tell the messages so far, for a reader that has missed some of them.
+        """Return events that repeat the messages so far, for a reader that has missed some of them.
 
-        They are the last event of each completed message, and for an open one its first event, the parts that it
-        has, and the text of its open part as one delta. Their sequence numbers mean nothing.
+        For a completed message it is the last event. For an open message these are the first event, the completed
+        parts, and the text of the open part as one delta. Their sequence numbers have no meaning.
         """
         events: list[Event] = list(self._finished.events)
         for message in (*self._aside.values(), self._message):
@@ -122,10 +122,10 @@ class ResponseBuilder:
     def add(self, item: object) -> Sequence[Event]:
         """Return the events of one item.
 
-        str: appended to the open text. Content: appended to the open part of its type if it is a delta, else a part
-        of its own. Message: a complete message. `(msg, last)`: each copy of the message has all of its content so
-        far, and it stays open until `last`; messages with different ids may grow in turns. dict: the message or
-        content that it describes. None: no event.
+        str: appended to the open text. Content: a delta is appended to the open part of its type; other content
+        becomes a new part. Message: a complete message. `(msg, last)`: each copy of the message has all of its
+        content so far, and it stays open until `last`; messages with different ids may grow in turns. dict: the
+        message or content that it describes. None: no event.
 
         Raises ItemError for any other type and for values that have no form in JSON, and AnswerTooLarge if the
         answer would be too large. Then nothing has changed.
@@ -190,14 +190,17 @@ class ResponseBuilder:
         return (StateEvent(self._number(), whole is None, whole, patch),)
 
     def _repeated(self, message: Message) -> int:
-        """Return the bytes of a cumulative message that its earlier copy had."""
+        """Return the size in bytes of the earlier copy of a cumulative message; 0 if there is none."""
         for known in (self._message, self._aside.get(message.id or "")):
             if known is not None and known.continued_by(message):
                 return known.size
         return 0
 
     def _joined(self, text: str) -> str:
-        """Prepend the half of a surrogate pair that ended the last piece; keep a half that ends this one."""
+        """Return the text after the half of a surrogate pair that the last piece ended with.
+
+        Keep a half at its end.
+        """
         text = self._half + text
         self._half = text[-1] if is_half(text) else ""
         return clean_text(text[:-1] if self._half else text)
@@ -317,7 +320,8 @@ class ResponseBuilder:
     def _put_aside(self, events: list[Event]) -> None:
         """Make room for another current message: complete the current one, or put it aside if it may continue."""
         message = self._message
-        # Deltas of data name no message, so a call that has got some cannot go on after another item.
+        # Deltas of data do not name their message. So a tool call that has received one cannot continue after
+        # another item.
         grown = message is not None and message.takes_data and message.part is not None
         if message is None or grown or not message.cumulative or message.frame.id is None:
             self._close_message("completed", events)
@@ -330,7 +334,10 @@ class ResponseBuilder:
             self._close_aside(next(iter(self._aside)), events)
 
     def _close_calls(self, events: list[Event]) -> None:
-        """Complete open tool calls before an output, or they would be thought unanswered and get another one."""
+        """Complete the open tool calls before an output.
+
+        Otherwise they count as unanswered and get a second output.
+        """
         for id in [id for id, message in self._aside.items() if message.frame.type in OUTPUT_OF]:
             self._close_aside(id, events)
 
@@ -358,7 +365,8 @@ class ResponseBuilder:
                 self._close_part("completed", events)
                 message.seen.append(self._grow(message, _piece(content, text), events))
             elif content.type in GROWING and place == len(parts) - 1 and not last:
-                # The arguments of a tool call grow, too, but half of a JSON object is of no use to a client.
+                # The arguments of a tool call grow, too, but clients cannot use half of a JSON object, so they
+                # wait.
                 message.held = content
             else:
                 message.seen.append(content)

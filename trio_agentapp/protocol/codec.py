@@ -1,4 +1,4 @@
-"""The codec: bytes to requests, events to bytes. Both shapes are described in `docs/reference/wire.md`."""
+"""Decodes requests and encodes events. `docs/reference/wire.md` describes the JSON of both."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def decode_json(raw: bytes) -> object:
             raise MalformedBody("The body is not JSON: it is not valid UTF-8.") from error
         if "limit" in error.msg:  # "depth limit exceeded", in older versions "Recursion limit reached"
             note_refusal("nesting")
-        # orjson's message names a place and a rule, and quotes neither the client nor our code.
+        # The message of orjson has a position and a rule. It quotes neither the body nor this program's code.
         place = f"line {error.lineno}, column {error.colno}"
         raise MalformedBody(f"The body is not JSON: {error.msg} ({place}).") from error
     if may_exceed_64_bits(raw):
@@ -107,7 +107,7 @@ def structure_request(value: object, *, require_input: bool = True) -> AgentRequ
 
 
 def request_from(obj: AgentRequest | dict[str, Any] | str) -> AgentRequest:
-    """Return a checked request from what a caller in this process has: a request, its dict, or the user's text.
+    """Return a checked request, made from a request, a dict of its fields, or the text of the user.
 
     Raises ValidationError as `decode_request` does, also for a request whose fields have wrong values.
     """
@@ -243,7 +243,7 @@ def encode_event(event: Event) -> bytes:
                     "session_id": event.session_id,
                 }
             )
-        # The event is frozen for its users, and its JSON is no new fact.
+        # The event is frozen for its users. This only caches its JSON.
         event.encoded = encoded  # type: ignore[misc]
     return encoded
 
@@ -322,7 +322,7 @@ def _quoted(msg_id: str) -> bytes:
 
 
 def _dumps(value: object) -> bytes:
-    """Return JSON in a buffer of its own size: orjson's have at least 4 KiB, which an event would keep alive."""
+    """Return JSON as bytes of exactly its size. orjson allocates at least 4 KiB, which an event would keep."""
     return bytes(memoryview(orjson.dumps(value)))
 
 

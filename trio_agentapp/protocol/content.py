@@ -99,7 +99,7 @@ class FileContent:
 
 @attrs.frozen
 class RefusalContent:
-    """Why the agent refuses to answer."""
+    """The agent's refusal to answer, as text."""
 
     type: ClassVar[ContentType] = "refusal"
     refusal: str = attrs.field(default="", converter=_text)

@@ -23,7 +23,7 @@ class DeploymentState(StrEnum):
     STARTING = "starting"
     READY = "ready"
     UNREADY = "unready"
-    """It is running, but does not accept new runs now."""
+    """It is running, and accepts no new runs at present."""
     DEAD = "dead"
     """It ended without a stop; its record and its log still exist."""
     STOPPED = "stopped"
@@ -37,7 +37,8 @@ class Deployment:
     url: str
     """A URL for this machine, also if the service listens on all addresses."""
     mode: str
-    pid: int
+    pid: int = 0
+    """Of its process; 0 if it is elsewhere."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in attrs.fields_dict(type(self)):
@@ -53,11 +54,11 @@ class DeploymentStatus:
     state: DeploymentState
     url: str
     mode: str
-    pid: int | None
+    pid: int | None = None
     app_name: str
-    entrypoint: str
+    entrypoint: str = ""
     """What the service was started from; empty if it runs in this process."""
-    log: str
+    log: str = ""
     """The path of its log; empty if it writes to the log of this process."""
     started_at: float
     """Seconds since the epoch."""

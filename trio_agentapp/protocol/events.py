@@ -45,7 +45,7 @@ ENVELOPE = 200
 
 
 def mass(value: Any) -> int:
-    """Estimate the bytes of a value as JSON."""
+    """Estimate the size of a value as JSON, in bytes."""
     if value is None:
         return 8
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What is inside an exception group."""
+"""The exceptions inside an exception group."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 __all__ = ["leaves", "unwrapped"]
 
-# As Python keeps them, even if a subclass overrides the attribute.
+# Reads the members that Python stores, even if a subclass overrides the attribute `exceptions`.
 _members = vars(BaseExceptionGroup)["exceptions"].__get__
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions inside of groups, in their order; the exception itself if it is not a group."""
+    """Yield the exceptions in a group and its inner groups, in order; or `error` itself if it is no group."""
     pending = [error]
     while pending:
         each = pending.pop()
@@ -22,7 +22,7 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def unwrapped(error: BaseException) -> BaseException:
-    """The one exception in a group of one, at any depth; otherwise the error itself."""
+    """Return the only exception in a group of one, at any depth; otherwise `error` itself."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

@@ -1,4 +1,4 @@
-"""JSON values that cannot be changed, so that a change in place is an error and not a change that nobody sees."""
+"""JSON values that cannot be changed, so that a change in place raises an error and is not lost silently."""
 
 from __future__ import annotations
 

@@ -13,14 +13,14 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def port_fault(port: object) -> str | None:
-    """What is wrong with a port; None if a server may be told to listen on it. 0 stands for a free one."""
+    """Return what is wrong with a port; None if a server can listen on it. 0 stands for any free port."""
     if type(port) is int and 0 <= port <= 65535:
         return None
     return f"port must be a number from 0 to 65535, not {port!r}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine can connect: a loopback address, or a Unix socket."""
+    """Return whether only programs of this machine can connect to it: a loopback address, or a Unix socket."""
     if host == "localhost" or host.startswith("unix:"):
         return True
     try:
@@ -30,19 +30,19 @@ def is_loopback(host: str) -> bool:
 
 
 def read_address(text: str | None) -> Address | None:
-    """Return the address; None if the text is none. `::ffff:10.0.0.7` is 10.0.0.7."""
+    """Return the address in a text; None if it is not one. `::ffff:10.0.0.7` becomes 10.0.0.7."""
     try:
         address = ipaddress.ip_address(text or "")
     except ValueError:
         return None
-    # A socket for both kinds of addresses shows those of IPv4 as addresses of IPv6.
+    # A socket for IPv4 and IPv6 reports IPv4 clients by such addresses.
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def read_networks(texts: Iterable[str]) -> list[Network]:
     """Return the networks that are named by addresses such as `10.0.0.7` and networks such as `10.1.0.0/16`.
 
-    Raises ValueError: one cannot be read, or is every address.
+    Raises ValueError: a text cannot be read, or its network has every address.
     """
     networks: list[Network] = []
     for text in texts:

@@ -1,4 +1,7 @@
-"""Identifiers: who owns a run, and how ids are made and checked. Rules: docs/reference/wire.md."""
+"""Identifiers of runs, sessions, users and messages: how they are made and checked.
+
+Rules: docs/reference/wire.md.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ MAX_IDENTIFIER = 256
 """Characters of a user or session id."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
-# C0, DEL and C1 can forge log lines and header fields; UTF-8 cannot encode a lone surrogate.
+# Control characters (C0, DEL, C1) can forge log lines and header fields. UTF-8 cannot encode a lone surrogate.
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 

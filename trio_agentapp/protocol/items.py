@@ -18,8 +18,8 @@ __all__ = ["mass_of", "plain_content", "plain_item", "plain_message"]
 def plain_item(item: Any, *, growing: bool = False) -> str | Content | Message | None:
     """Return a copy of an item that can be sent; a dict becomes the content or message that it describes.
 
-    `growing`: more of the text may follow, so the first half of a surrogate pair at its end is left out. The result
-    shares nothing mutable with the item. Raises ItemError, which names the type or place at fault.
+    `growing`: more of the text may follow, so half of a surrogate pair at its end is left out until then. The
+    result shares nothing mutable with the item. Raises ItemError, which names the type or place at fault.
     """
     if item is None:
         return None

@@ -13,8 +13,8 @@ Operation: TypeAlias = dict[str, Any]
 def difference(before: Any, after: Any, path: str = "") -> list[Operation]:
     """Return the operations that make `after` of `before`, both JSON values.
 
-    Objects are compared member by member. Of two lists the common places are compared, then elements are added or
-    removed at the end. Any other value that differs is replaced. Parts that are the same object are not looked at.
+    Objects are compared member by member. Lists are compared index by index, then elements are added or removed at
+    the end. Any other value that differs is replaced. Parts that are the same Python object are skipped.
     """
     if before is after:
         return []
@@ -70,7 +70,7 @@ def apply(value: Any, patch: Sequence[Mapping[str, Any]]) -> Any:
 def _applied(value: Any, way: list[str], operation: Mapping[str, Any]) -> Any:
     if not way:
         return operation["value"]
-    # Copies only what is on the way.
+    # Copy only the objects on the path; the others are shared.
     copy: Any = dict(value) if isinstance(value, dict) else list(value)
     place: Any = way[0] if isinstance(copy, dict) or way[0] == "-" else int(way[0])
     if len(way) > 1:

@@ -1,7 +1,7 @@
 """Names of Redis keys and channels.
 
-All keys of a session have its digest as their hash tag, so they are in one slot of a Redis Cluster. The run id
-is the only text of a client in a key, and it is checked before. Their values: docs/reference/interrupt-protocol.md.
+All keys of a session have its digest as their hash tag, so they are in one slot of a Redis Cluster. The run id is
+the only text of a client in a key, and it was checked before. Their values: docs/reference/interrupt-protocol.md.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Layout:
         return f"{self.base(digest)}e:{run_id}"
 
     def viewers(self, digest: str, run_id: str) -> str:
-        """Which nodes have readers of a run."""
+        """The nodes that have readers of a run."""
         return f"{self.base(digest)}v:{run_id}"
 
     def viewed(self, digest: str, run_id: str) -> str:
-        """When a reader of a run was last present."""
+        """The time at which a run last had a reader."""
         return f"{self.base(digest)}vt:{run_id}"
 
     def session_channel(self, digest: str) -> str:
@@ -57,7 +57,7 @@ class Layout:
         return f"{self.base(digest)}w"
 
     def run(self, run_id: str) -> str:
-        """The hash that maps a run id to its session."""
+        """The hash that has the session of a run id."""
         return f"{self.prefix}:run:{run_id}"
 
     def user(self, user_id: str) -> str:
@@ -76,7 +76,7 @@ class Layout:
         return self.shard(int(digest[0], 16))
 
     def shard(self, number: int) -> str:
-        """One part of the index of leases by their end."""
+        """One part of the index of leases, which is sorted by the time at which they expire."""
         return f"{self.prefix}:lease:{number}"
 
     def node_channel(self, node_id: str) -> str:

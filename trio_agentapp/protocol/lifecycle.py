@@ -135,7 +135,7 @@ ENDS: Mapping[Cause, RunState] = MappingProxyType(
 
 
 class Event(Enum):
-    """What the table of transitions distinguishes."""
+    """The events of the table of transitions."""
 
     QUEUED = auto()
     CLAIMED = auto()
@@ -251,7 +251,7 @@ class RunLifecycle:
         self._advance(Event.REFUSED)
 
     def stop_requested(self, cause: Cause, *, at: float) -> bool:
-        """Someone wants the run to end: a client, a disconnect, a shutdown, or a limit of the runtime.
+        """Stop the run, because of a client, a disconnect, a shutdown, or a limit of the runtime.
 
         Returns True if the handler will be, or has been, ended by a stop; False if it ended by itself before.
         """
@@ -334,7 +334,7 @@ class RunLifecycle:
 
 
 class CleanupResult(StrEnum):
-    """What became of a run's cleanup: `run.cleanup()`, exit callbacks and shielded writes."""
+    """The result of a run's cleanup: `run.cleanup()`, exit callbacks and shielded writes."""
 
     NONE = "none"
     DONE = "done"
@@ -348,12 +348,12 @@ class Ending:
     cause: Cause
     cleanup: CleanupResult = CleanupResult.NONE
     cleanup_interrupted: bool = False
-    """The stop cut an await of the handler's cleanup that was not shielded. Not all such awaits are found."""
+    """The stop cancelled an unshielded await in the handler's cleanup. Not all such awaits are found."""
     stop_requested: bool = False
     terminal_event: bytes | None = None
-    """Its JSON, if the server that keeps the state keeps the events too: both are written in one step.
+    """The JSON of the terminal event, if one server keeps both the state and the events.
 
-    Its `completed_at` is 0; the server sets the time of the record.
+    Then both are written in one step. Its `completed_at` is 0, and the server sets it to the time of the record.
     """
 
     @property
@@ -377,7 +377,7 @@ class RunRecord:
     cleanup: CleanupResult = CleanupResult.NONE
     cleanup_interrupted: bool = False
     questions: bytes = b""
-    """What its node has posted of its open questions: a JSON array. Empty if none is open."""
+    """The open questions of the run, as its node has written them: a JSON array. Empty if none is open."""
 
 
 @attrs.frozen(kw_only=True)

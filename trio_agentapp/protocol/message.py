@@ -64,7 +64,7 @@ OUTPUT_OF: Mapping[str, MessageType] = {
 """For each type of tool call, the type of the message that answers it."""
 
 INTERRUPTED = "This call was stopped before it had a result."
-"""What a model is given as the result of such a call, because providers refuse a conversation without one."""
+"""The result of such a call that a model gets, because providers refuse a conversation without one."""
 
 
 def _contents(value: str | Iterable[Content] | None) -> list[Content]:
@@ -148,7 +148,10 @@ class Message:
 
 
 def latest_turn(messages: Sequence[Message]) -> Sequence[Message]:
-    """Return the messages after the agent's last one: what is new in a request that repeats its past."""
+    """Return the messages after the agent's last one.
+
+    They are the new ones of a request that repeats its history.
+    """
     for place in range(len(messages) - 1, -1, -1):
         if messages[place].role == "assistant":
             return messages[place + 1 :]

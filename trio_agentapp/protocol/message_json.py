@@ -1,6 +1,6 @@
 """Messages as JSON outside of events: in a chat history, in a request, in an answer.
 
-The fields are those of a message in a request, so what was read from a history may be sent again.
+The fields are those of a message in a request, so messages that were read from a history may be sent again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def decode_messages(raw: bytes) -> list[Message]:
 
 
 def _trusted(fields: dict[str, Any]) -> Message:
-    # Not checked as a request is: an agent may send more than a client, such as an image without an address.
+    # The checks of a request do not apply: an agent may send what a client may not, such as an image without a URL.
     parts = [make_content(part.pop("type"), part) for part in fields.pop("content")]
     extra = {name: fields.pop(name) for name in [*fields] if name not in MESSAGE_FIELDS}
     return Message(content=parts, extra=extra, **fields)

@@ -1,4 +1,4 @@
-"""A message that is being written: its parts, the open one among them, and what a cumulative copy may change."""
+"""A message that is still being sent: its parts, which of them is open, and what a cumulative copy may change."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class OpenMessage:
         self.began = began
         """The sequence number of its first event."""
         self.frame = frame
-        """Gives type, role, code, message, usage and metadata; its content is not used."""
+        """The source of type, role, code, message, usage and metadata. Its content is not used."""
         self.cumulative = cumulative
         self.part: OpenPart | None = None
         self.count = 0

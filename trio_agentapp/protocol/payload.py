@@ -1,4 +1,4 @@
-"""Values of handlers, made safe for JSON before they are sent."""
+"""Copies values of handlers into values that JSON can hold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import orjson
 from ..errors import ItemError
 from .exact_json import INTEGERS_OF_ORJSON
 
-__all__ = ["MAX_DEPTH", "clean_text", "fold_data", "is_half", "json_bytes", "plain_json"]
+__all__ = ["MAX_DEPTH", "clean_text", "fold_data", "is_half", "json_bytes", "json_text", "plain_json"]
 
 MAX_DEPTH = 200
 """Levels of nesting. orjson writes at most 254, and a cycle would never end."""
@@ -70,6 +70,11 @@ def plain_json(value: Any, path: str = "$", depth: int = 0) -> Any:
     if isinstance(value, list | tuple):
         return [plain_json(item, f"{path}[{place}]", depth + 1) for place, item in enumerate(value)]
     raise ItemError(f"{type(value).__name__} at {path} has no form in JSON")
+
+
+def json_text(value: Any) -> str:
+    """Return a text as it is, and any other plain JSON value as JSON."""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def json_bytes(value: Any) -> bytes:

@@ -29,8 +29,9 @@ class CancelAfter:
 OnDisconnect: TypeAlias = Literal["cancel", "continue"] | CancelAfter
 
 MultitaskStrategy: TypeAlias = Literal["reject", "enqueue", "interrupt", "rollback"]
-"""What happens if the session of a request has a running run: the request is refused; it waits in the queue; the
-running run is stopped; it is stopped, and its changes to state and history are undone."""
+"""What happens if the session of a request has a running run: `reject` refuses the request; `enqueue` lets it wait;
+`interrupt` stops the running run; `rollback` stops it and undoes its changes to state and history.
+"""
 
 STRATEGIES: tuple[MultitaskStrategy, ...] = get_args(MultitaskStrategy)
 

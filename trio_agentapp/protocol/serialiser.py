@@ -1,4 +1,4 @@
-"""Serialising what a user's function returns: models, dataclasses, objects with a `to_dict`, nested in any way.
+"""Serialises what a user's function returns: models, dataclasses, objects with a `to_dict`, nested in any way.
 
     None, bool, int, str            as they are; lone surrogates become U+FFFD; integers of any size
     float                           NaN and infinity become null, as in JavaScript; pandas' NaT and NA, too
@@ -14,7 +14,7 @@
     `model_dump`, `to_dict`, `to_map`, `tolist`   what that returns (arrays and tensors have the last)
     messages, content, events       as on the wire
 
-Optional libraries are never imported here: if there is an object of theirs, they are loaded.
+Optional libraries are never imported here. If a value belongs to one, it is loaded already.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ _TEXTS: tuple[type, ...] = (
 )
 
 _MISSING = ("NaTType", "NAType")
-"""The types of pandas' missing time and missing value. pandas is not loaded to compare with."""
+"""Names of the types of pandas' missing time and missing value.
+
+They are compared by name, without importing pandas.
+"""
 
 _OWN_METHODS = ("model_dump", "to_dict", "to_map", "tolist")
 
@@ -78,11 +81,11 @@ def to_json(value: object) -> bytes:
 
 
 class _Serialiser:
-    """One walk through a value."""
+    """Serialises one value, recursively."""
 
     def __init__(self) -> None:
         self._open: set[int] = set()
-        """Ids of the values around the current one."""
+        """`id()` of each value that contains the current one, to find cycles."""
 
     def serialise(self, value: Any, path: str, depth: int) -> Any:
         while isinstance(value, Enum):
@@ -134,7 +137,7 @@ class _Serialiser:
         elif attrs.has(kind):
             names = [field.name for field in attrs.fields(kind)]
         elif kind.__module__.partition(".")[0] in ("pydantic", "pydantic_core"):
-            # Its secrets and URLs have no other way.
+            # The secrets and URLs of pydantic have no other conversion.
             return self.serialise(sys.modules["pydantic_core"].to_jsonable_python(value), path, depth)
         else:
             raise ItemError(f"{_name(value)} at {_shown(path)} cannot be sent as JSON")
@@ -217,7 +220,7 @@ def _key(key: Any, path: str) -> str:
 
 
 def _in_order(value: Set[Any]) -> Iterable[Any]:
-    """Sort a set, whose own order differs from process to process."""
+    """Sort a set, because its own order differs between processes."""
     try:
         return sorted(value)
     except TypeError:

@@ -1,8 +1,8 @@
-"""`run.state`: a JSON object of a run that clients show.
+"""`run.state`: a JSON object of a run, which is sent to clients.
 
 Changes are collected, and one event sends all of them: the whole object at first, then what has changed (JSON
-Patch). The object is replaced by a changed copy at each change, and the copy shares what is the same. So comparing
-two versions is quick, and no lock is held while a version is read.
+Patch). The object is replaced by a changed copy at each change, and the copy shares what is the same. So two
+versions are compared quickly, and reading needs no lock.
 """
 
 from __future__ import annotations
@@ -20,25 +20,27 @@ from .payload import clean_text, plain_json
 __all__ = ["MAX_STATE_BYTES", "SharedState"]
 
 MAX_STATE_BYTES = 256 * 1024
-"""Estimated bytes of one state as JSON. Readers that attach get the whole of it."""
+"""Estimated bytes of one state as JSON. A reader that attaches gets all of it."""
 
 WHOLE_AFTER = 4096
-"""Bytes of patches after which the whole state is sent again, if it is not larger: so a reader that has lost events
-is up to date soon, and all patches together cost at most as much again as the states."""
+"""Bytes of patches after which the whole state is sent again, if it is not larger than these.
+
+So a reader that has lost events is soon up to date, and sending whole states at most doubles the bytes.
+"""
 
 _absent = object()
 
 
 class SharedState(MutableMapping[str, Any]):
-    """A JSON object that clients show. Use it as a dict, from any thread.
+    """A JSON object that is sent to clients. Use it as a dict, from any thread.
 
         run.state["progress"] = 0.5
         run.state.update(step="read", files=[])
         with run.state.edit() as state:
             state["files"].append({"name": "a.txt"})
 
-    What is read from it cannot be changed in place; `edit` is for that. A value is copied when it is set. Setting
-    raises ItemError for a value that has no form in JSON, and if the state would be larger than 256 KiB.
+    Values that are read from it cannot be changed in place; use `edit` for that. A value is copied when it is set.
+    Setting raises ItemError for a value that has no form in JSON, and if the state would be larger than 256 KiB.
     """
 
     __slots__ = ("_lock", "_now", "_patched", "_sent", "_size", "on_change", "pending")
@@ -53,7 +55,7 @@ class SharedState(MutableMapping[str, Any]):
         self._size = mass(self._now)
         self._patched = 0
         self.pending = False
-        """Whether there are changes that were not taken."""
+        """Whether there are changes that `take` has not returned yet."""
         self.on_change: Callable[[], object] | None = None
         """Called at the first change after `take`, in the thread that has made it."""
 
@@ -89,9 +91,10 @@ class SharedState(MutableMapping[str, Any]):
 
     @contextmanager
     def edit(self) -> Iterator[dict[str, Any]]:
-        """Give a copy of the state that may be changed at any depth. Its changes apply when the block is left.
+        """Yield a copy of the state that may be changed at any depth. Its changes apply when the block ends.
 
-        They do not if the block raises. Members that the block did not change keep what others have set meanwhile.
+        They do not apply if the block raises. Members that the block did not change keep values that were set
+        meanwhile.
         """
         before = self._now
         draft: dict[str, Any] = plain_json(before)
@@ -128,7 +131,7 @@ class SharedState(MutableMapping[str, Any]):
             called()
 
     def take(self) -> tuple[Mapping[str, Any], None] | tuple[None, list[Operation]] | None:
-        """Take the changes since the last call: the whole state, or the patch. None: nothing differs."""
+        """Return the changes since the last call: the whole state, or a patch. None if nothing has changed."""
         with self._lock:
             now, size, self.pending = self._now, self._size, False
         before, self._sent = self._sent, now

@@ -11,7 +11,7 @@ from .payload import clean_text
 __all__ = ["DONE", "KEEP_ALIVE", "PREAMBLE", "field_safe", "frame", "spell"]
 
 PREAMBLE = b": stream\nretry: 3000\n\n"
-"""Opens every stream: a comment, and after how many milliseconds a browser reconnects."""
+"""The beginning of every stream: a comment, and the delay in milliseconds before a browser reconnects."""
 
 KEEP_ALIVE = b": keep-alive\n\n"
 """A comment: it keeps proxies from closing a quiet stream, and no client sees it."""

@@ -1,4 +1,4 @@
-"""A reader for event streams (the format: WHATWG HTML, section 9.2)."""
+"""Parses event streams (the format: WHATWG HTML, section 9.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checking JSON values and building messages and content of them, with the JSON path of every fault.
+"""Checks JSON values and makes messages and content of them. Each fault has its JSON path.
 
 Nothing is coerced: "5" and true are not numbers, 1 is not a boolean. Unknown fields are kept, and null means "not
 given". A fault quotes at most `_ECHO` characters of what the client sent.
@@ -12,7 +12,7 @@ given". A fault quotes at most `_ECHO` characters of what the client sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -58,7 +58,7 @@ class Faults:
             self.settle()
 
     def add_within(self, path: str, faults: Iterable[tuple[str, str]]) -> None:
-        """Note the faults of a value that stands at `path`; their own paths begin with `$`."""
+        """Note the faults of a value that is at `path`; the paths in these faults begin with `$`."""
         for inner, message in faults:
             self.add(path + inner.removeprefix("$"), message)
 
@@ -68,6 +68,16 @@ class Faults:
         if fault is not None:
             self.add(path, fault)
         return fault is None
+
+    def objects(self, path: str, value: Any, *, required: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the objects in a list, each with its path. Notes what is no list, and what in it is no object.
+
+        None has no objects, and is a fault if the list is `required`.
+        """
+        if (value is not None or required) and self.check(path, value, is_list):
+            for place, item in enumerate(value):
+                if self.check(f"{path}[{place}]", item, is_object):
+                    yield f"{path}[{place}]", item
 
     def settle(self) -> None:
         """Raise ValidationError if there are faults."""
@@ -238,7 +248,7 @@ _SPEAKING = ("message", "reasoning")
 
 
 def instead(value: Mapping[str, Any], wanted: str, others: Iterable[str] = ()) -> str:
-    """The end of a fault about a missing field: the field of the object that was perhaps meant instead."""
+    """Return the end of a fault about a missing field: the name of a field that was perhaps meant, or ""."""
     found = next((name for name in others if name in value), None) or nearest(wanted, [*islice(value, MAX_HINTED)])
     return "" if found is None else f"; {found!r} is not a field of this object, {wanted!r} is"
 

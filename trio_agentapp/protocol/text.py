@@ -1,4 +1,7 @@
-"""Text of foreign values: making it may raise, and its characters may break a line, a terminal or UTF-8."""
+"""Makes text of foreign values safe.
+
+Their `__str__` may raise, and some characters break log lines or terminals.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,15 @@ _name_of_type = type.__dict__["__name__"].__get__
 
 
 def type_name(value: object) -> str:
-    """Return the name of its type, even if the type's metaclass overrides `__name__`."""
+    """Return the name of the value's type, even if a metaclass overrides `__name__`."""
     return str(_name_of_type(type(value)))
 
 
 def safe_text(value: object) -> str:
-    """Return `str(value)` without lone surrogates; if that raises, the name of its type in angle brackets."""
+    """Return `str(value)` with lone surrogates escaped.
+
+    If `str` raises, return the type's name in angle brackets.
+    """
     try:
         text = value if type(value) is str else str.__str__(str(value))
     except BaseException:  # __str__ may be a user's code
@@ -43,7 +49,7 @@ def escaped(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return the text as `escaped` does, but keep line ends and tabs. A terminal shows its escape sequences."""
+    """Return the text as `escaped` does, but keep line ends and tabs. It is safe to write to a terminal."""
     return "\n".join("\t".join(map(escaped, line.split("\t"))) for line in text.split("\n"))
 
 

@@ -1,4 +1,4 @@
-"""The durations of leases, heartbeats and stops. Why they hold: docs/reference/interrupt-protocol.md."""
+"""The durations of leases, heartbeats and stops. docs/reference/interrupt-protocol.md explains them."""
 
 from __future__ import annotations
 

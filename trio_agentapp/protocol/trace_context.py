@@ -1,7 +1,7 @@
 """The trace of a call, as headers: `traceparent` and `tracestate` (W3C), unless OTEL_PROPAGATORS names others.
 
-A program that has not imported OpenTelemetry makes no spans. Then the headers of a call are passed on as they came,
-so that the trace of its caller is not cut here, and nothing is imported.
+A program that has not imported OpenTelemetry makes no spans. Then the headers of a call are passed on unchanged, so
+that the trace of its caller continues at the next server. OpenTelemetry is not imported for that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _passed_on: ContextVar[Mapping[str, str] | None] = ContextVar("trace_headers", d
 
 
 def load_propagation() -> None:
-    """Import now what the functions below need, if the program has imported OpenTelemetry, as some libraries do."""
+    """Import what the functions below need, if the program has imported OpenTelemetry."""
     if "opentelemetry.trace" in sys.modules:
         from opentelemetry import propagate as _propagate  # noqa: F401
 
@@ -62,7 +62,7 @@ def continued_trace(headers: Mapping[str, str]) -> Iterator[None]:
 
 
 def _valid(headers: Mapping[str, str]) -> Mapping[str, str] | None:
-    """The headers of the trace alone; None if there is none."""
+    """Return only the valid headers of the trace; None if there is no valid `traceparent`."""
     if TRACEPARENT.fullmatch(parent := headers.get("traceparent", "")) is None:
         return None
     state = headers.get("tracestate", "")

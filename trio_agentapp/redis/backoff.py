@@ -9,7 +9,10 @@ import attrs
 __all__ = ["Backoff"]
 
 JITTER = 0.5
-"""A delay is drawn between this part of its length and all of it: nodes should not reconnect at the same moment."""
+"""The least fraction of a delay that is used.
+
+The rest is random, so that nodes do not reconnect at the same moment.
+"""
 
 
 @attrs.frozen

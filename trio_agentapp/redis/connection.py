@@ -22,7 +22,7 @@ BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 @attrs.frozen(kw_only=True)
 class ServerInfo:
-    """Facts about the server, from the start of the connection. None: the user may not ask for it."""
+    """Facts about the server, read when the connection was made. None: the user has no permission to read it."""
 
     address: str
     run_id: str | None = None
@@ -30,13 +30,13 @@ class ServerInfo:
     uptime: float | None = None
     """Whole seconds since that start, when the connection was made."""
     version: str | None = None
-    """The Redis version that the server says it is compatible with."""
+    """The version of Redis with which the server reports to be compatible."""
     connected_at: float = attrs.field(factory=trio.current_time)
-    """On Trio's clock."""
+    """When the connection was made, on Trio's clock."""
 
 
 class Connection:
-    """A stream that speaks RESP2, which all servers know. `server` is set once the log-in is done."""
+    """A connection by RESP2, which all servers support. `server` is set when the log-in is done."""
 
     server: ServerInfo
 

@@ -24,7 +24,7 @@ CONNECT_TIMEOUT = 2.0
 """Seconds for one connection, including the Sentinels and the log-in."""
 
 THREADS = 2
-"""For Sentinels and credential providers, so that they do not use up Trio's common limit."""
+"""Threads for Sentinels and credential providers. They have their own limit, to leave Trio's common one free."""
 
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 15, 5, 3
 """Seconds, seconds, probes: a dead peer of an idle connection is noticed within 30 s."""
@@ -110,7 +110,8 @@ class Connector:
 
     async def _log_in(self, connection: Connection, address: TCPAddress | UnixAddress) -> ServerInfo:
         if credentials := await self._credentials():
-            # A password without a user is that of "default". If it needs none, AUTH fails without the user.
+            # A password without a user belongs to the user "default". If that user needs no password, AUTH without
+            # a user fails.
             user = ("default",) if len(credentials) == 1 else ()
             [answer] = await connection.exchange(("AUTH", *user, *credentials))
             _check(answer, address)

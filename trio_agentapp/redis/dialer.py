@@ -76,7 +76,8 @@ class Dialer:
                 log.debug("No connection to Redis: %s", error)
                 self.last_error = error
             except (RedisError, ConfigurationError) as error:
-                # At the start an operator can correct it. Later it may be a password that changes on all nodes.
+                # At the start an operator can correct the setting. Later, the password may just be changing on all
+                # nodes.
                 if not refusals_pass:
                     raise
                 if str(error) != str(self.last_error):  # not at each attempt

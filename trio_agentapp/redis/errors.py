@@ -1,4 +1,4 @@
-"""Errors of the link, in contrast to refusals of the server.
+"""Errors of the link. Refusals of the server are other errors.
 
     LinkError                 no answer reached the caller; `maybe_executed` says whether the call may be executed
     ├── LinkDown              there was no connection, or it broke before the answer

@@ -39,7 +39,7 @@ class Request:
         self.failure: LinkError | None = None
         self.written = False
         self.done = False
-        """Answered, failed or given up: no task waits for it."""
+        """Whether the request was answered, has failed or was given up, so that no task waits for it."""
         self.task = trio.lowlevel.current_task()
 
 
@@ -61,13 +61,13 @@ class RequestFIFO:
         self.load += request.count
 
     def abandon(self, request: Request) -> None:
-        """The caller was cancelled. Do not send the request, or drop its reply."""
+        """Give up a request whose caller was cancelled: do not send it, or drop its reply."""
         request.done = True
         if not request.written and self._outbox.pop(request, request) is None:
             self.load -= request.count
 
     def expire(self, request: Request, failure: LinkError) -> None:
-        """The call has timed out: raise `failure` in its task."""
+        """Raise `failure` in the task of a request that has timed out."""
         self.abandon(request)
         request.failure = failure
         trio.lowlevel.reschedule(request.task)
@@ -91,7 +91,10 @@ class RequestFIFO:
         return b"".join(payloads)
 
     def answer(self, reply: Any) -> None:
-        """Give `reply` to the oldest call. Raises LinkDown if no call waits: replies cannot be matched any more."""
+        """Pass `reply` to the oldest call.
+
+        Raises LinkDown if no call waits, since replies cannot be matched any more.
+        """
         try:
             request = self._in_flight[0]
         except IndexError:
@@ -105,7 +108,7 @@ class RequestFIFO:
                 trio.lowlevel.reschedule(request.task)
 
     def fail_in_flight(self, kind: type[LinkError], message: str) -> None:
-        """The connection is lost: fail all calls that were sent."""
+        """Fail all calls that were sent, because the connection is lost."""
         while self._in_flight:
             self._fail(self._in_flight.popleft(), kind(message, maybe_executed=True))
 

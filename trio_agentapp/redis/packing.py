@@ -20,12 +20,12 @@ CHANGES_THE_CONNECTION = frozenset({
     "READONLY", "READWRITE", "RESET", "SELECT", "SSUBSCRIBE", "SUBSCRIBE", "SUNSUBSCRIBE", "SYNC", "UNSUBSCRIBE",
     "UNWATCH", "WATCH",
 })  # fmt: skip
-"""Would change what the connection does for all other callers."""
+"""Commands that would change the connection for all other callers."""
 
 BLOCKS_THE_CONNECTION = frozenset(
     ("BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN")
 )
-"""Would make all other callers wait."""
+"""Commands that would block the connection for all other callers."""
 
 
 def name_of(command: Command) -> str:
@@ -60,7 +60,10 @@ def _has_block(command: Command) -> bool:
 
 
 def pack(command: Command) -> bytes:
-    """Raises redis-py's DataError for an argument that is neither text, bytes nor a number."""
+    """Return the bytes of a command.
+
+    Raises redis-py's DataError for an argument that is not text, bytes or a number.
+    """
     words: tuple[Any, ...] = tuple(command)
     if isinstance(words[0], str) and " " in words[0]:
         words = (*words[0].split(), *words[1:])

@@ -26,7 +26,7 @@ MISSING = object()
 
 
 def tells_to_reconnect(error: exceptions.RedisError) -> bool:
-    """Whether the server says that it cannot serve now, so that another connection may help: READONLY, LOADING."""
+    """Return whether the server cannot serve now (READONLY, LOADING), so that a new connection may help."""
     return isinstance(error, exceptions.ConnectionError | exceptions.ReadOnlyError | exceptions.MasterDownError)
 
 

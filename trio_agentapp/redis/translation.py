@@ -18,7 +18,7 @@ logger = logging.getLogger("trio_agentapp.redis")
 
 @contextmanager
 def unavailable_on_error(detail: str, *, retry_after: float = 1.0) -> Iterator[None]:
-    """Raise BackendUnavailable with `detail` if the link fails, or the server refuses: either may be over soon."""
+    """Raise BackendUnavailable with `detail` if the link fails or the server refuses: both may be temporary."""
     try:
         yield
     except (LinkError, RedisError) as exc:
@@ -28,5 +28,8 @@ def unavailable_on_error(detail: str, *, retry_after: float = 1.0) -> Iterator[N
 
 
 def is_full(error: Exception) -> bool:
-    """Whether the server refused since it is full. Before Redis 7, a script wraps this error in another one."""
+    """Return whether the server refused because it is full.
+
+    Before Redis 7, a script wraps this error in another one.
+    """
     return isinstance(error, OutOfMemoryError) or (isinstance(error, RedisError) and "-OOM " in str(error))

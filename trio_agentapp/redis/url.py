@@ -129,7 +129,7 @@ class RedisURL:
 
     @classmethod
     def parse(cls, url: str) -> RedisURL:
-        """Raises ConfigurationError. Its message never contains a password."""
+        """Parse a URL. Raises ConfigurationError, whose message never contains a password."""
         scheme, separator, rest = url.partition("://")
         if not separator:
             raise ConfigurationError(f"A Redis URL begins with one of {SCHEMES}.")
@@ -218,7 +218,7 @@ def _check_path(rest: str, options: Mapping[str, Any]) -> None:
 
 
 def _build(address: Address, options: Mapping[str, Any], *, encrypted: bool) -> RedisURL:
-    # It makes no difference: the replies have the same shapes with both.
+    # The option has no effect, because replies have the same shapes with both versions.
     if (protocol := options.get("protocol", 3)) not in (2, 3):
         raise ConfigurationError(f"protocol={protocol} in the Redis URL must be 2 or 3.")
     for name in ("socket_timeout", "socket_connect_timeout"):

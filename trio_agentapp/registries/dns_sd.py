@@ -10,8 +10,8 @@ it has only name, version and the parts of the URL. The agent itself serves its 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -251,13 +251,8 @@ class DnsSdRegistry(AgentRegistry, AgentDirectory):
         return self._zeroconf
 
     async def _in_thread(self, call: Callable[..., T], *args: Any) -> T:
-        with self._translating():
-            return await trio.to_thread.run_sync(call, *args, limiter=self._threads)
-
-    @contextmanager
-    def _translating(self) -> Iterator[None]:
         try:
-            yield
+            return await trio.to_thread.run_sync(call, *args, limiter=self._threads)
         except (self._library.Error, OSError, TimeoutError) as exc:
             raise RegistryError(f"DNS-SD: {describe_exception(exc)}") from exc
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..abc import AgentRegistry
 from ..errors import ConfigurationError
@@ -14,9 +15,8 @@ __all__ = ["registries_from_environment", "registries_of"]
 ENABLED = "A2A_REGISTRY_ENABLED"
 TYPE = "A2A_REGISTRY_TYPE"
 REDIS_URL = "A2A_REGISTRY_REDIS_URL"
-NACOS = tuple(
-    f"NACOS_{name}" for name in ("SERVER_ADDR", "USERNAME", "PASSWORD", "NAMESPACE_ID", "ACCESS_KEY", "SECRET_KEY")
-)
+NACOS = ("server_addr", "username", "password", "namespace_id", "access_key", "secret_key")
+"""Arguments of NacosRegistry, each with a variable: `NACOS_SERVER_ADDR`."""
 
 YES = ("true", "1", "yes", "on")
 NO = ("false", "0", "no", "off")
@@ -44,7 +44,7 @@ def registries_from_environment(
     if enabled is False:
         return []
     if not names:
-        if any(values.get(variable) for variable in NACOS):
+        if any(values.get(f"NACOS_{name.upper()}") for name in NACOS):
             names = ["nacos"]
         elif enabled:
             raise ConfigurationError(
@@ -99,15 +99,8 @@ def _redis(url: str | None, prefix: str) -> AgentRegistry:
 def _nacos(values: Mapping[str, str]) -> AgentRegistry:
     from .nacos import NacosRegistry
 
-    addr, username, password, namespace, access_key, secret_key = (values.get(variable, "") for variable in NACOS)
-    return NacosRegistry(
-        addr or "localhost:8848",
-        username=username,
-        password=password,
-        namespace_id=namespace,
-        access_key=access_key,
-        secret_key=secret_key,
-    )
+    arguments: dict[str, Any] = {name: values.get(f"NACOS_{name.upper()}", "") for name in NACOS}
+    return NacosRegistry(**arguments)
 
 
 def _dns_sd() -> AgentRegistry:

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import hmac
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -215,5 +215,4 @@ def _signed(access_key: str, secret_key: str, namespace: str, service: str) -> d
     if service:
         data = f"{now}@@{service}"
         return {"ak": access_key, "data": data, "signature": sign(data)}
-    resource: Sequence[str] = (namespace, "", now)
-    return {"Spas-AccessKey": access_key, "Timestamp": now, "Spas-Signature": sign("+".join(resource))}
+    return {"Spas-AccessKey": access_key, "Timestamp": now, "Spas-Signature": sign(f"{namespace}++{now}")}

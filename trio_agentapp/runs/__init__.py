@@ -1,13 +1,13 @@
 """The run core: executes agent functions, from the claim of a session to the terminal event.
 
-It needs Trio only, no web server and no Redis. Read `task` first: the story of one run, which the other modules
-serve. ARCHITECTURE.md says what each of them is.
+It needs Trio only, no web server and no Redis. Read `task` first: it has the steps of one run, and the other
+modules serve it. ARCHITECTURE.md describes each module.
 """
 
 from .cleanup import CleanupScope
 from .drain import drain
+from .event_log import EventLog
 from .handler import Handler, HandlerKind
-from .log import EventLog
 from .registry import RunRegistry
 from .run import Run, current_run, shielded_write
 from .stop import stop_run

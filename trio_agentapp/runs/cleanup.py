@@ -1,4 +1,4 @@
-"""The cleanup of a run or task: shielded, so that it may await after a stop, and bounded, so that it ends.
+"""Shielded, time-limited scopes for the cleanup of a run or task.
 
 A stop reaches the handler as Trio's level cancellation: every unshielded await raises `Cancelled` until the handler
 has unwound. Code that has to await after a stop does so in a scope of this module. All scopes of a run share one
@@ -24,17 +24,17 @@ logger = logging.getLogger("trio_agentapp.runs")
 
 
 class Cleanup:
-    """The cleanup budget of one run or task, and what became of it.
+    """The cleanup budget of one run or task, and whether the cleanup has stayed within it.
 
     Args:
         budget: seconds, counted from the first stop, or from the end of the handler if it was not stopped. A scope
-            that is opened before either has the whole budget from its own beginning.
+            that is opened before both gets the whole budget, counted from when it was opened.
         stoppable: the scope of the handler; None outside of runs, where nothing is stopped.
 
     Attributes:
-        limit: when the lease ends all cleanup, on Trio's clock. Renewals move it.
-        timed_out: the deadline has cut a scope.
-        interrupted: a stop has cut an unshielded await of the handler's cleanup.
+        limit: when all cleanup must have ended because the lease expires, on Trio's clock. Each renewal moves it.
+        timed_out: a scope was cancelled at its deadline.
+        interrupted: a stop has cancelled an unshielded await in the handler's cleanup.
     """
 
     __slots__ = ("_begun", "_open", "_stoppable", "budget", "interrupted", "limit", "timed_out")
@@ -49,7 +49,7 @@ class Cleanup:
         self._open: list[CleanupScope] = []
 
     def until(self, start: float) -> float:
-        """The deadline of a cleanup that counts from `start`."""
+        """Return the deadline of a cleanup that began at `start`, on Trio's clock."""
         return min(start + self.budget, self.limit)
 
     def extend(self, limit: float) -> None:
@@ -59,7 +59,7 @@ class Cleanup:
             scope.move()
 
     def open(self, *, strict: bool = False) -> CleanupScope:
-        """Return a scope to enter. If `strict`, it raises TooSlowError when its deadline has cut it."""
+        """Return a cleanup scope. If `strict`, leaving it raises TooSlowError when it was cut at its deadline."""
         return CleanupScope(self, strict=strict)
 
     @property
@@ -78,14 +78,14 @@ class Cleanup:
         self.timed_out = self.timed_out or cut
 
     def began_at(self) -> float | None:
-        """The moment from which the budget counts; None before a stop and before the end of the handler."""
+        """Return when the budget began to count, on Trio's clock; None before a stop and the handler's end."""
         if self._stoppable is None:
             return None
         stopped_at = self._stoppable.stopped_at()
         return self._stoppable.lifecycle.body_ended_at if stopped_at is None else stopped_at
 
     def deadline(self) -> float:
-        """The deadline of a scope that is opened now."""
+        """Return the deadline of a scope that is opened now, on Trio's clock."""
         return self.until(self.start())
 
     def start(self) -> float:
@@ -93,9 +93,10 @@ class Cleanup:
         return trio.current_time() if began_at is None else began_at
 
     def inspect(self, error: BaseException, handler: str, warned: set[str]) -> None:
-        """Warn, once for each handler, of an await in its cleanup that the stop has cut.
+        """Warn, once for each handler, of an await in its cleanup that was cancelled by the stop.
 
-        It is recognised by a `Cancelled` that was raised while another one was handled. Most cases are found.
+        Such an await raises a `Cancelled` while another `Cancelled` is being handled. Most cases are found, not
+        all.
         """
         for leaf in leaves(error):
             if not isinstance(leaf, trio.Cancelled) or not isinstance(leaf.__context__, trio.Cancelled):
@@ -116,9 +117,9 @@ class Cleanup:
 class CleanupScope:
     """`async with run.cleanup():` opens a shielded scope that ends at the cleanup deadline.
 
-    Entered after a stop, it has what is left of the budget. Entered before, it has the whole budget, and a stop in
-    the meantime does not change that. At the deadline the block is cancelled at its next await, and the run ends as
-    ERROR/cleanup_timeout.
+    A scope that is entered after a stop has the rest of the budget. A scope that is entered before has the whole
+    budget, also if a stop comes while it is open. At the deadline the block is cancelled at its next await, and the
+    run ends in the state ERROR with the reason `cleanup_timeout`.
     """
 
     __slots__ = ("_cleanup", "_scope", "_start", "_strict")
@@ -158,17 +159,20 @@ class CleanupScope:
 
 
 def _share_a_frame(error: BaseException, context: BaseException) -> bool:
-    """Whether both exceptions passed through the same function call.
+    """Return whether both exceptions passed through the same function call.
 
-    Trio creates a Cancelled where the scope is cancelled. If the code there was itself handling another Cancelled,
-    as for a request that is torn down, that one is the context here, although this task never saw it.
+    Trio creates a Cancelled in the code that cancels the scope. If that code is itself handling another Cancelled,
+    as when a request is closed, that one becomes the context, although this task never raised it.
     """
     frames = {frame for frame, _ in traceback.walk_tb(context.__traceback__)}
     return any(frame in frames for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _raised_by_closing(error: BaseException) -> bool:
-    """Whether Trio's own `aclose` raised it, as at the end of `async with channel`. That closes in any case."""
+    """Return whether Trio's own `aclose` raised it, as at the end of `async with channel`.
+
+    It closes also when it is cancelled, so no warning is needed.
+    """
     return any(
         frame.f_code.co_name == "aclose" and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "trio"
         for frame, _ in traceback.walk_tb(error.__traceback__)
@@ -176,7 +180,7 @@ def _raised_by_closing(error: BaseException) -> bool:
 
 
 def _place_of(error: BaseException) -> str:
-    """File and line of the user's await: the innermost frame that does not belong to a library."""
+    """Return file and line of the user's await: the innermost frame that does not belong to a library."""
     place = "an unknown line"
     for frame, line in traceback.walk_tb(error.__traceback__):
         module = str(frame.f_globals.get("__name__", ""))

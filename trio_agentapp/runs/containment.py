@@ -57,17 +57,21 @@ Ts = TypeVarTuple("Ts")
 _installed: trio.lowlevel.RunVar[bool] = trio.lowlevel.RunVar("trio_agentapp_containment")
 
 _ledgers: dict[trio.lowlevel.Task, Ledger] = {}
-"""What each task of user code has opened. Tasks that user code starts are user code, too."""
+"""For each task of user code, the generators and nurseries that it has opened.
+
+Tasks that user code starts count as user code.
+"""
 
 
 class Escaped(RuntimeError):
-    """User code raised an exception that is meant for a process, such as SystemExit. That is its cause."""
+    """User code raised an exception that would end the process, such as SystemExit. It is the `__cause__`."""
 
 
 async def contain(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, name: object = None) -> outcome.Outcome[T]:
-    """Await `fn(*args)` in a task of its own, to its end. Returns its outcome, a value or an exception.
+    """Await `fn(*args)` in a new task until that task has ended.
 
-    Cancellation works as always, and is in the outcome as `trio.Cancelled`: call `unwrap` in the end.
+    Returns an `outcome.Outcome`: the value or the exception. If the caller is cancelled, the outcome holds
+    `trio.Cancelled`, so pass it to `unwrap`, which raises it.
     """
     ended: list[outcome.Outcome[T]] = []
 
@@ -82,9 +86,8 @@ async def contain(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, name: object = 
 async def orderly(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
     """Await `fn(*args)` in the current task, then close the generators and nurseries that it has left open.
 
-    Call it only in a task that executes nothing else, so that a fault harms nothing else.
-
-    Raises what the function raises, made printable.
+    Call it only in a task that executes nothing else: a scope that cannot be closed breaks the rest of its task.
+    Raises what the function raises, made printable (see `failures.printable`).
 
     Raises:
         LeftOpen: the function returned, and something that it left open could not be closed.
@@ -118,7 +121,8 @@ async def orderly(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         try:
             raise error
         finally:
-            # Its traceback refers to this frame. The cycle would keep everything that the function held.
+            # The traceback of the exception refers to this frame. That cycle would keep alive all that the function
+            # held.
             del error
     if faults:
         raise faults[0]
@@ -144,7 +148,7 @@ class apart:
 
 @contextmanager
 def noted() -> Iterator[None]:
-    """Note the generators that the current task begins inside this block, for `close_dropped`.
+    """Record the generators that the current task begins inside this block, so that `close_dropped` can close them.
 
     For code that has to stay in a shared task and may leave scopes open, such as the first half of a lifespan. The
     tasks that it starts are treated as by `orderly`.
@@ -157,7 +161,7 @@ def noted() -> Iterator[None]:
         yield
     except BaseException as exc:
         if ledger.fault is not None and _is_misnesting(exc):
-            # It says more than the error that Trio made of it.
+            # It names the generator that was left open, and Trio's error does not.
             raise ledger.fault from exc
         raise
     finally:
@@ -180,7 +184,7 @@ async def close_dropped() -> None:
 
 
 async def closing_dropped(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-    """Await `fn(*args)`, user code that is no task of its own, then close the generators that it has dropped.
+    """Await `fn(*args)` in the current task, then close the generators that it has dropped.
 
     Raises what the function raises.
 
@@ -195,7 +199,9 @@ async def closing_dropped(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
 
 
 def unwrap(ended: outcome.Outcome[T]) -> T:
-    """Return the value, or raise the error; as `Escaped` if it is not an Exception, such as SystemExit.
+    """Return the value, or raise the error.
+
+    An error that is not an `Exception`, such as SystemExit, is raised as `Escaped`.
 
     A cancellation is raised as it is.
     """
@@ -216,8 +222,8 @@ def _put_back(task: trio.lowlevel.Task, ledger: Ledger) -> None:
 
 
 def _is_inside(task: trio.lowlevel.Task, parent: trio.Nursery | None, scope: object) -> bool:
-    """Whether the task has entered a scope since `scope` was its innermost one, and not left it."""
-    # A task begun by `nursery.start` has moved to another nursery by then, and into the scopes of that.
+    """Return whether the task is still in a scope that it has entered since `scope` was its innermost one."""
+    # A task started by `nursery.start` moves to another nursery, and so to other scopes, when it has started.
     return task.parent_nursery is parent and task._cancel_status is not scope
 
 
@@ -229,7 +235,7 @@ def _advice(names: Iterable[str]) -> str:
 
 
 def _is_misnesting(error: BaseException) -> bool:
-    """Whether Trio reports that scopes were not left in the reverse order of entering them."""
+    """Return whether the error is Trio's report that scopes were not left in the reverse order of entering them."""
     return any(
         isinstance(leaf, RuntimeError | AssertionError)
         and any(words in str(leaf) for words in ("stack corrupted", "misnesting"))
@@ -252,7 +258,7 @@ class _Spawning(trio.abc.Instrument):
         owner = None if nursery is None else _ledgers.get(nursery.parent_task)
         if owner is not None and nursery is not None:
             owner.open(nursery)
-        # A call of Trio from a thread is a system task, started by a system task.
+        # A call from a thread (`trio.from_thread.run`) runs in a system task, which a system task has started.
         by_thread = nursery is not None and nursery.parent_task is trio.lowlevel.current_root_task()
         if by_thread or owner is not None or _ledger_here() is not None:
             if type(task.name) is not str:

@@ -17,14 +17,14 @@ __all__ = ["OVERRUN", "drain"]
 logger = logging.getLogger("trio_agentapp.runs")
 
 OVERRUN = 1.0
-"""Seconds beyond the cleanup budget in which runs whose cleanup was just cut may unwind."""
+"""Seconds beyond the cleanup budget: runs whose cleanup was cancelled at its deadline unwind in this time."""
 
 
 async def drain(registry: RunRegistry, timeout: float, hurry: trio.Event | None = None) -> None:
     """Refuse new runs, let live ones finish for `timeout` seconds or until `hurry` is set, then stop the rest.
 
-    Returns when no run is left, or when the remaining runs have exceeded their cleanup budget. Readers of those get
-    a terminal event, since the process will end before the runs do.
+    Returns when no run is left, or when the remaining runs have exceeded their cleanup budget. Readers of the
+    remaining runs get a terminal event now, since the process will end before these runs do.
     """
     registry.draining = True
     for run in registry.live():

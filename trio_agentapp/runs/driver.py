@@ -1,8 +1,8 @@
-"""Executes a handler until nothing of it runs any more, and says how it ended.
+"""Executes a handler, its child tasks and its exit callbacks to their end, and reports how they ended.
 
 This is the only place where handlers run. Around the handler are, from the outside in: the run's cancel scope,
-which a stop, the deadline or the lease may cancel, and a nursery for its child tasks. The handler is the first
-task of that nursery. It has this task for itself, so that scopes which it leaves open harm nothing else (see
+which a stop, the deadline or the lease may cancel, and a nursery for its child tasks. The handler is the first task
+of that nursery. Nothing else runs in that task, so scopes that the handler leaves open affect nothing else (see
 `containment`). The exit callbacks follow.
 
 The run's scope is shielded: nothing else may cancel a handler. A program that ends stops its runs first, and waits
@@ -30,7 +30,7 @@ __all__ = ["Driven", "drive"]
 logger = logging.getLogger("trio_agentapp.runs")
 
 _warned: set[str] = set()
-"""Handlers for which a cut cleanup was logged; once is enough."""
+"""Handlers for which a cancelled await in their cleanup was logged; it is logged once for each."""
 
 
 @attrs.frozen
@@ -39,7 +39,7 @@ class Driven:
 
     ending: Ending
     error: BaseException | None
-    """What it raised, for clients in debug mode."""
+    """The exception that the handler raised. Clients see its text in debug mode only."""
     fatal: BaseException | None
     """Ctrl-C, in a program without a server. It ends the program: raise it when the end of the run is recorded."""
 
@@ -107,8 +107,8 @@ async def _execute_body(run: Run, handler: Handler, offered: Mapping[str, object
     if run.lifecycle.phase is not Phase.FINISHING:
         run.scope.body_ended(raised=True, rejected=error is not None and _is_rejection(error))
     if error is None and run.lifecycle.cause is Cause.EXCEPTION:
-        # The handler raised a Cancelled that it had kept, as from the outcome of another task. Trio takes it for
-        # the nursery's own.
+        # The handler raised a Cancelled that it had stored, such as one from the outcome of another task. The
+        # nursery has swallowed it like a Cancelled of its own scope.
         return RuntimeError("the handler raised a trio.Cancelled, and nothing had cancelled it")
     return error
 
@@ -135,7 +135,7 @@ async def _execute_handler(
 
 
 def _split_fatal(error: BaseException | None) -> tuple[BaseException | None, BaseException | None]:
-    """Return Ctrl-C and the run's own exception; None for each that there is not."""
+    """Split an error into the KeyboardInterrupt of Ctrl-C and the run's own exception. Each may be None."""
     if error is None or (ctrl_c := ctrl_c_in(error)) is None:
         return None, None if error is None else unwrapped(error)
     other = any(not isinstance(leaf, KeyboardInterrupt) for leaf in leaves(error))

@@ -1,8 +1,8 @@
-"""Writes the ends of runs into the backend, and repeats that until it is done or no longer matters.
+"""Writes the ends of runs into the backend, and repeats a failed write until it succeeds or is not needed any more.
 
 A session stays blocked until the end of its run is written, or its lease has expired. So a failed write is repeated
-with back-off. When the lease has expired, the write no longer matters: other nodes have seen the run end as an
-error.
+with back-off. When the lease has expired, other nodes have seen the run end as an error, so an error need not be
+written any more. Other endings are still written (see `until`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RETRY_FIRST, RETRY_LAST = 0.05, 1.0
 
 
 class EndWriter:
-    """One for each node."""
+    """Writes the ends of all runs of this node."""
 
     def __init__(self, backend: BaseInterruptBackend) -> None:
         self._backend = backend
@@ -35,7 +35,7 @@ class EndWriter:
         self._closes_at = math.inf
 
     def close(self) -> None:
-        """The node ends: give up each write when the lease of its run has certainly expired."""
+        """Give up each write when the lease of its run has certainly expired, because the node ends."""
         self._closes_at = self.lease_end()
 
     def lease_end(self) -> float:
@@ -43,7 +43,7 @@ class EndWriter:
         return trio.current_time() + (0.0 if self._timings is None else self._timings.lease)
 
     def until(self, run: Run, ending: Ending) -> float:
-        """Until when to repeat the write of this ending, on Trio's clock.
+        """Return until when to repeat the write of this ending, on Trio's clock.
 
         When the lease has expired, other nodes have ended the run as an error. An error need not be written then.
         Any other ending may have been written although its answer was lost. Clients get it when the backend has
@@ -71,7 +71,7 @@ class EndWriter:
             pause = min(pause * 2, RETRY_LAST)
 
     async def take_back(self, lease: Lease, nursery: trio.Nursery | None) -> None:
-        """End the run of a claim whose answer is unknown: it may have succeeded, or may still arrive.
+        """End the run of a claim whose answer is unknown: the backend may have granted it, or may still receive it.
 
         The write is tried once while the caller waits, and then in `nursery` until the lease would have expired.
         """

@@ -18,7 +18,7 @@ from ..protocol.text import type_name
 __all__ = ["ctrl_c_in", "is_cancelled", "printable"]
 
 MAX_TEXT = 10_000
-"""Characters of an exception's text, and of each text in it. Clients are never shown more of one."""
+"""The limit, in characters, of an exception's text and of each string in its arguments."""
 
 
 def ctrl_c_in(error: BaseException) -> KeyboardInterrupt | None:
@@ -37,11 +37,11 @@ def ctrl_c_in(error: BaseException) -> KeyboardInterrupt | None:
 
 
 def is_cancelled(error: BaseException) -> bool:
-    """Whether `error` contains a `trio.Cancelled` of a cancelled scope around the current task. Reraise it then.
+    """Whether `error` contains a `trio.Cancelled` of a cancelled scope around the current task.
 
-    False for a Cancelled that user code has stored and raised again, or that comes from the nursery of another
-    task. No scope around the current task is cancelled then, so none would catch it: if reraised, it would end one
-    task after the other. Treat it as an error of the user code.
+    If so, raise it again. False for a Cancelled that user code has stored and raised again, or that comes from the
+    nursery of another task. No scope around the current task is cancelled then, so none would catch it: if
+    reraised, it would end one task after the other. Treat it as an error of the user code.
     """
     if not any(isinstance(leaf, trio.Cancelled) for leaf in leaves(error)):
         return False
@@ -65,13 +65,13 @@ def printable(error: BaseException) -> BaseException:
     if not all(map(_is_short, args)):
         _set_args(error, tuple(each if _is_short(each) else _shortened(each) for each in args))
     if not isinstance(error, trio.Cancelled) and not _is_plain(type(error)):
-        # It fails for a class without subclasses, or whose instances have a layout of their own.
+        # It fails for a class that cannot be subclassed, and for one whose instances have another memory layout.
         with suppress(BaseException):
             object.__setattr__(error, "__class__", _guarded(type(error)))
     return error if _has_text(error) else _like(RuntimeError(f"<{type_name(error)}, which has no text>"), error)
 
 
-# The attributes of an exception as Python keeps them, even if its class overrides them.
+# These read and write the attributes of BaseException itself, even if a subclass overrides them.
 _args = BaseException.args.__get__  # type: ignore[attr-defined]
 _set_args = BaseException.args.__set__  # type: ignore[attr-defined]
 
@@ -80,7 +80,7 @@ _guards: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
 
 
 def _is_plain(kind: type) -> bool:
-    """Whether the class and its bases define none of `_TEXTUAL` in Python, where it could raise."""
+    """Return whether neither the class nor a base defines a method of `_TEXTUAL` in Python, which could raise."""
     return type(kind) in (type, ABCMeta) and not any(
         isinstance(vars(base).get(name), types.FunctionType) for base in kind.__mro__ for name in _TEXTUAL
     )
@@ -114,7 +114,7 @@ def _guarded(kind: type) -> type:
 
 
 def _guarding(method: Any, instead: str) -> Callable[[BaseException], str]:
-    """Wrap `__repr__` or `__str__`: return `instead` if it raises or returns no string."""
+    """Wrap `__repr__` or `__str__` so that it returns `instead` if it raises or does not return a str."""
 
     def text(error: BaseException) -> str:
         try:
@@ -127,7 +127,7 @@ def _guarding(method: Any, instead: str) -> Callable[[BaseException], str]:
 
 
 def _has_text(value: object) -> bool:
-    """Whether `repr`, `str` and the names of its class work now."""
+    """Return whether `repr`, `str` and the names of its class can be read without an exception."""
     kind = type(value)
     try:
         _ = repr(value), str(value), kind.__name__ + kind.__qualname__ + kind.__module__

@@ -12,7 +12,7 @@ from ..errors import BackendUnavailable
 from ..protocol.events import ResponseEvent
 from ..protocol.ids import SessionKey
 from ..protocol.lifecycle import RunRecord
-from .log import RECENT_EVENTS, RECENT_WEIGHT, EventLog
+from .event_log import RECENT_EVENTS, RECENT_WEIGHT, EventLog
 from .terminal_events import event_from_record
 
 __all__ = ["Follower"]
@@ -33,7 +33,7 @@ class Follower:
         self._store = store
         self._live = not record.state.terminal
         self.counted = trio.Event()
-        """Set when the owner has counted the readers here, or does not have to."""
+        """Set when the owner of the run has counted the readers of this node, or when the run has ended."""
         self._woken = trio.Event()
         self._scope = trio.CancelScope()
         self.log = EventLog(
@@ -64,7 +64,7 @@ class Follower:
         except Exception:
             logger.exception("run %s: it cannot be followed any more", self.run_id)
         finally:
-            # Readers that got no terminal event know that they were cut, and resume.
+            # A reader that got no terminal event knows that it was disconnected, and resumes.
             self.counted.set()
             self.log.close()
 
@@ -76,7 +76,8 @@ class Follower:
                 if await self._read():
                     return
                 if over is not None:
-                    # Its terminal event is lost, as in a fail-over. The record says how it ended.
+                    # The terminal event is lost, as in a fail-over of Redis. The record has the state and the
+                    # reason.
                     self.log.put([event_from_record(over, self.log.end)])
                     return
                 with trio.move_on_after(LOOK) as quiet:
@@ -92,10 +93,10 @@ class Follower:
                 await trio.sleep(LOOK)
 
     async def _read(self) -> bool:
-        """Read all events that there are. Returns True after the terminal event."""
+        """Read the store's events that follow those in `log`. Returns True if the last was the terminal event."""
         while events := await self._store.read(self._key, self.run_id, self.log.end):
             if events[0].sequence_number > self.log.end:
-                # The events in between are gone. Readers see that by the numbers of those that they get.
+                # The events in between are not in the store any more. Readers get a gap.
                 self.log.skip_to(events[0].sequence_number)
             self.log.put(events)
             last = events[-1]

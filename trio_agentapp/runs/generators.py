@@ -1,4 +1,4 @@
-"""Iterates a user's generator, sends each item, and throws exceptions of the sending into the generator.
+"""Iterates a user's generator and sends each item. An exception of the sending is thrown into the generator.
 
 So `yield` in a handler behaves like `await run.emit(...)`: a stop, or an error in the item, is raised at the
 `yield`, where the generator can catch it and clean up. A plain `async for` would raise it outside of the generator,
@@ -35,8 +35,8 @@ async def drive_generator(
                 item = await (anext(items) if raised is None else items.athrow(raised))
             except StopAsyncIteration:
                 return
-            # It is thrown outside of `except`, where it would become the context of what the handler raises next:
-            # a Cancelled with another as its context is the mark of a cleanup that was cut.
+            # Throw it outside of `except`. Inside, it would become the context of what the handler raises next, and
+            # a Cancelled whose context is another Cancelled is taken for a cancelled cleanup (`Cleanup.inspect`).
             raised = None
             try:
                 if send(item):
@@ -54,7 +54,7 @@ def drive_in_thread(
     """Iterate a synchronous generator to its end in the current thread, and close it.
 
     Args:
-        send: called with each item. It blocks the thread while the run has to pause; its result is ignored.
+        send: called with each item. It blocks the thread while the run has to pause. What it returns is ignored.
         throws: exceptions of `send` that are thrown into the generator; see `drive_generator`.
     """
     with closing(items):

@@ -1,4 +1,4 @@
-"""The grace period of a drain, in which work may end by itself."""
+"""The grace period of a drain: the time in which work may still end by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The user's agent function. Its four kinds are called in one way, and send their items to the run.
+"""The user's agent function. A `Handler` calls each of its four kinds in one way, and sends the items to the run.
 
 A `yield` of a handler behaves like a call of `emit`: what `emit` raises is raised at the yield, a stop included. So
 `Cancelled` reaches a handler at its awaits and at its yields alike, and it may shield its cleanup in either case.
@@ -23,7 +23,10 @@ __all__ = ["MAX_HANDLER_THREADS", "Handler", "HandlerKind", "kind_of"]
 Emit = Callable[[object], Awaitable[None]]
 
 MAX_HANDLER_THREADS = 200
-"""Synchronous handlers that run at once; more wait for a thread. Trio's default of 40 is shared with other code."""
+"""Synchronous handlers that run at the same time; further ones wait for a thread.
+
+Trio's own limit of 40 threads is shared with other code.
+"""
 
 OFFERED = ("self", "msgs", "request", "run", "app")
 
@@ -82,7 +85,10 @@ class Handler:
         return tuple(wanted), rest
 
     def arguments(self, offered: Mapping[str, object]) -> dict[str, object]:
-        """The arguments out of `offered` that the function takes; with `**kwargs`, all except `self`."""
+        """Return those of the arguments `offered` that the function takes.
+
+        With `**kwargs` these are all except `self`.
+        """
         if self._wants_rest:
             return {name: value for name, value in offered.items() if name != "self" or name in self._wanted}
         return {name: offered[name] for name in self._wanted}
@@ -95,7 +101,8 @@ class Handler:
             case HandlerKind.COROUTINE:
                 await self._send(await self.fn(**self.arguments(offered)), run)
             case HandlerKind.SYNC | HandlerKind.SYNC_GENERATOR:
-                # A thread cannot be cancelled. It may read the stop flag, which a deadline has to set as well.
+                # A thread cannot be cancelled, but it may read the stop flag. So the deadline has to set the flag,
+                # too.
                 run.start_soon(_set_flag_at_deadline, run, name=f"stop flag of {run.run_id}")
                 call = functools.partial(self.fn, **self.arguments(offered))
                 for left in await trio.to_thread.run_sync(_in_thread, call, run.emit, limiter=self._threads):
@@ -121,7 +128,7 @@ class Handler:
 
 
 def kind_of(fn: Callable[..., Any]) -> HandlerKind:
-    """The kind of a function, as far as it can be known without a call."""
+    """Return the kind of a function, as far as it can be known without calling it."""
     plain: Any = fn
     while plain is not None:
         while isinstance(plain, functools.partial):
@@ -133,8 +140,8 @@ def kind_of(fn: Callable[..., Any]) -> HandlerKind:
             return HandlerKind.COROUTINE
         if inspect.isgeneratorfunction(called):
             return HandlerKind.SYNC_GENERATOR
-        # A plain wrapper returns what the wrapped function returns. A wrapper of another kind was found before
-        # this.
+        # A plain function that wraps another one returns what that one returns, so the kind of the wrapped one
+        # counts.
         plain = getattr(plain, "__wrapped__", None)
     return HandlerKind.SYNC
 
@@ -142,7 +149,7 @@ def kind_of(fn: Callable[..., Any]) -> HandlerKind:
 def _in_thread(call: Callable[[], object], emit: Emit) -> tuple[object, ...]:
     """Call the function in this thread. A generator is driven to its end here, so that it never changes threads.
 
-    Returns what is still to be sent, in a tuple: Trio takes a bare coroutine for a mistake of the caller.
+    Returns what is still to be sent, in a tuple: `trio.to_thread.run_sync` refuses a coroutine as a result.
     """
     result = call()
     if not inspect.isgenerator(result):

@@ -1,4 +1,7 @@
-"""Passes each report about runs on to all instruments of a node. What an instrument raises is logged only."""
+"""Passes each report about runs on to all instruments of a node.
+
+An exception of an instrument is logged and goes no further.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,14 @@ __all__ = ["Instruments"]
 logger = logging.getLogger("trio_agentapp.runs")
 
 NOTHING = nullcontext()
-"""Entered for each run of a node without instruments. It has no state."""
+"""The context manager of each run on a node without instruments. It has no state, so one object serves all."""
 
 
 class Instruments(Instrument):
-    """Passes each report on to all instruments. What one of them raises is logged, once for each of its methods."""
+    """Passes each report on to all instruments.
+
+    An exception of an instrument is logged, once for each of its methods.
+    """
 
     def __init__(self, instruments: Sequence[Instrument] = ()) -> None:
         self._instruments = tuple(instruments)
@@ -90,7 +96,7 @@ class Instruments(Instrument):
                     # An instrument sees the exception; it cannot suppress it.
                     manager.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
                 except BaseException as exc:
-                    # `contextmanager` raises what it was given.
+                    # A `contextmanager` raises the exception of its block again.
                     if exc is not error:
                         self._report(instrument, name)
 

@@ -28,15 +28,18 @@ SUSPENSION_POLL = 1.0
 """Seconds between two checks whether the machine was suspended."""
 
 SUSPENDED = 0.5
-"""Seconds by which the clock that counts suspensions has to run ahead of the other one to mean a suspension."""
+"""Seconds by which CLOCK_BOOTTIME has to gain on the monotonic clock to mean that the machine was suspended."""
 
 CALL_TIMEOUTS = 1.25
-"""Time limit of one call, in call timeouts of the backend. More than one: a backend that watches its own calls has
-to notice first, and opens a new connection. If its call were cancelled, it would never know."""
+"""Time limit of one call, in call timeouts of the backend.
+
+It is above 1, so that a backend that limits its own calls times out first and opens a new connection. If its call
+were cancelled from here, it would not notice that the connection is dead.
+"""
 
 
 class Keeper:
-    """One for each node. `runs` are the live runs of the node, by run id."""
+    """Renews the leases of `runs`, the live runs of this node by run id."""
 
     def __init__(self, backend: BaseInterruptBackend, runs: Mapping[str, Run]) -> None:
         self._backend = backend
@@ -46,10 +49,14 @@ class Keeper:
         self._reachable = True
 
     def granted(self, run: Run, asked_at: float) -> None:
-        """The claim of `run`, which was sent at `asked_at`, was granted. Its lease counts from then."""
+        """Begin to renew the lease of `run`, whose claim was sent at `asked_at` and granted.
+
+        The lease counts from `asked_at`.
+        """
         self._confirm(run, asked_at)
         if self._timings is not None and trio.current_time() - asked_at > self._timings.call_timeout:
-            # The claim was sent several times: less may be left of the lease than the time to the next heartbeat.
+            # The claim took long, because it was repeated. Its lease may expire before the next heartbeat: renew it
+            # now.
             self._due.set()
 
     async def beat(self) -> None:
@@ -105,7 +112,7 @@ class Keeper:
             self._due.set()
             return
         run = self._runs.get(signal.run_id)
-        # A signal may arrive before the answer to its run's claim. The token is not known then.
+        # A signal may arrive before the answer to the claim of its run. Until then the token of the run is 0.
         if run is not None and run.token in (0, signal.token):
             run.stop_remotely()
 
@@ -117,11 +124,11 @@ class Keeper:
 
 
 def call_limit(timings: Timings | None) -> AbstractContextManager[object]:
-    """The time limit of one call that is repeated if it fails. A backend without leases has none."""
+    """Return the time limit of one call that is repeated if it fails; none for a backend without leases."""
     return nullcontext() if timings is None else trio.fail_after(CALL_TIMEOUTS * timings.call_timeout)
 
 
 def _suspended() -> float:
-    """Seconds for which this machine has been suspended since its start; 0 on systems that do not count them."""
+    """Return the seconds for which this machine was suspended since it booted; 0 if they are not counted."""
     boot_time = getattr(time, "CLOCK_BOOTTIME", None)
     return 0.0 if boot_time is None else time.clock_gettime(boot_time) - time.monotonic()

@@ -1,4 +1,4 @@
-"""The generators and nurseries that one task of user code has opened, and how they are closed after it."""
+"""Records the generators and nurseries that one task of user code has opened, and closes them at its end."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from .failures import printable
 __all__ = ["ADVICE", "LeftOpen", "Ledger", "left_open"]
 
 MANY = 64
-"""Begun generators that are remembered before ended ones are searched for and forgotten; dropped ones without a
-scope that are kept until the task ends; and generators closed before other tasks get a turn."""
+"""Used for three bounds.
+
+Generators that are recorded before ended ones are removed from the record; dropped generators without a scope that
+are kept until the task ends; generators that are closed before other tasks get a turn.
+"""
 
 POLL = 0.01
 """Seconds between two checks of the tasks of a nursery that was not left. Trio has no event for their end."""
@@ -74,13 +77,14 @@ class Ledger:
             self._many = max(MANY, 2 * len(alive))
 
     def keep(self, generator: AsyncGenerator[Any, Any]) -> bool:
-        """Keep a generator that is being dropped. Returns False if it was not begun here, or Trio may close it."""
+        """Keep a generator that is being dropped, to close it later. Returns False if Trio should close it."""
         begun = self._begun.get(id(generator))
-        # Its weak references are dead by now. A live one belongs to another object, which got the same id.
+        # The weak references to a dropped generator are dead by now. A live one belongs to another object with the
+        # same id.
         if begun is None or begun.reference() is not None:
             return False
         if len(self._kept) >= MANY and self.task._cancel_status is begun.scope:
-            # It holds no scope, and there are many. An endless loop must not collect what it drops.
+            # It holds no scope, so Trio may close it. An endless loop must not fill the memory with what it drops.
             return False
         self._kept[id(generator)] = generator
         self.dropped = (*self.dropped, _name_of(generator))[-MANY:]
@@ -98,7 +102,7 @@ class Ledger:
         """Close dropped generators; with `everything`, also those still referred to. The last begun is first."""
         faults: list[LeftOpen] = []
         closed = 0
-        # Closing one may begin others.
+        # Closing a generator may begin others.
         while left := self._left(everything):
             for generator in left:
                 del self._begun[id(generator)]
@@ -139,7 +143,7 @@ class Ledger:
                 while nursery.child_tasks:  # noqa: ASYNC110  another's nursery sets no event
                     await trio.sleep(POLL)
             if nursery in mine:
-                # Otherwise Trio would end the task with an error of its own in place of this one.
+                # Trio would otherwise end the task with its own error, which does not say what to do.
                 self.task._child_nurseries.remove(nursery)
             faults.append(left_open("A nursery was not left by the task that entered it; use `async with`."))
         return faults

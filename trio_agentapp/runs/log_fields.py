@@ -1,6 +1,6 @@
 """The fields of log records that name the request, run, session and node they belong to.
 
-They are in a context variable, so that records of a handler's code, its tasks and its threads have them, too.
+They are in a context variable, so log records of a handler, its tasks and its threads have them, too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import MappingProxyType
 __all__ = ["LOG_FIELDS", "add_log_fields", "log_fields", "log_fields_of"]
 
 LOG_FIELDS = ("node_id", "request_id", "run_id", "session_hash", "trace_id")
-"""`session_hash` is `SessionKey.digest`: clients choose session ids, which may name a person."""
+"""`session_hash` is `SessionKey.digest`. A session id is not logged: a client may have put a name into it."""
 
 _fields: ContextVar[Mapping[str, str]] = ContextVar("trio_agentapp_log_fields", default=MappingProxyType({}))
 

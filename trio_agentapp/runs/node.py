@@ -1,4 +1,4 @@
-"""What the runs of one node share."""
+"""The backends, services and settings that all runs of one node share."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .run import Run
 __all__ = ["Node", "Remember", "Undo"]
 
 Remember = Callable[[Run], Awaitable[None]]
-"""Called with a run that has unwound, before its end is written and its session is free."""
+"""Saves a run's messages. Called with a run that has unwound, before its end is written and its session is free."""
 
 Undo = Callable[[SessionKey, int], Awaitable[None]]
-"""Called with a session and the token of a run that was interrupted, before the handler of its successor starts."""
+"""Rolls back what a run has saved. Called with its session and token, before the handler of the next run starts."""
 
 
 @attrs.define(kw_only=True)

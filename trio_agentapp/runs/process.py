@@ -33,10 +33,13 @@ GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL; less if the cleanup deadline comes first."""
 
 KILLED_WITHIN = 1.0
-"""Seconds in which killed processes disappear. They are reserved before the cleanup deadline."""
+"""Seconds that killed processes may take to disappear. SIGKILL is sent this long before the cleanup deadline."""
 
 POLL = 0.01
-"""Seconds between two checks of a group. There is no event for the end of processes other than own children."""
+"""Seconds between two checks of a group.
+
+The system reports the end of child processes only, not of their descendants.
+"""
 
 Command = str | bytes | os.PathLike[str] | Sequence[str | bytes | os.PathLike[str]]
 

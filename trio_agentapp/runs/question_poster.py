@@ -1,4 +1,4 @@
-"""Posts the open questions of the runs of this node where other nodes read them."""
+"""Writes the open questions of this node's runs into the backend, where other nodes read them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ RETRY = 1.0
 
 
 class QuestionPoster(RunCalls):
-    """Keeps the record of each run equal to its open questions, with at most one task for a run.
+    """Keeps the questions in the record of each run up to date, with at most one task for a run.
 
-    All open questions are posted at once, so a repeated or late call changes nothing that is right.
+    Each call writes all open questions of a run, so a repeated or late call does no harm.
     """
 
     def __init__(self, backend: BaseInterruptBackend) -> None:

@@ -1,8 +1,8 @@
 """Questions that a handler asks the people at the other end, and their answers.
 
-A question is a message of type `mcp_approval_request` in the answer of the run, so every client sees it where it
-sees everything else, and a client that attaches later does, too. An answer comes in as any input does, on any node,
-and is repeated in the stream as a message of type `mcp_approval_response`: a question is open while it has none.
+A question is a message of type `mcp_approval_request` in the answer of the run, so every client receives it in its
+stream, and a client that attaches later does, too. An answer is sent as any other input, to any node. The run
+repeats it in its stream as a message of type `mcp_approval_response`. A question is open until then.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_QUESTIONS = 64
 """Open questions of one run."""
 
 _WORDS = {"yes": True, "y": True, "approve": True, "no": False, "n": False, "deny": False}
-"""What people write instead of true and false."""
+"""Words that are accepted as true and false in the text of an answer."""
 
 MAX_LISTED_TEXT = 2000
 """Characters of a question in a list of questions. The stream of the run has all of it."""
@@ -49,7 +49,7 @@ class Answer:
 
     @property
     def approved(self) -> bool:
-        """Whether a question that is to be approved was."""
+        """Whether the answer is `True`: the person has approved."""
         return self.value is True
 
     def __str__(self) -> str:
@@ -89,12 +89,12 @@ class Question:
         self._schema = schema
 
     def message(self, fault: str | None = None) -> Message:
-        """The question as a message of the agent. `fault`: why the last answer was not accepted."""
+        """Return the message of the agent that asks the question. `fault`: why the last answer was not accepted."""
         data = self.data if fault is None else {**self.data, "fault": fault}
         return Message(type="mcp_approval_request", content=[*self.content, DataContent(data)])
 
     def listed(self) -> dict[str, Any]:
-        """The question as an entry of `GET /questions`. A long text is cut."""
+        """Return the entry of the question in `GET /questions`. A text beyond `MAX_LISTED_TEXT` is cut."""
         text, schema = self.data["question"], self.data["schema"]
         return {
             "id": self.id,
@@ -107,7 +107,7 @@ class Question:
 
     @property
     def waits(self) -> bool:
-        """Whether no answer was given that is still to be read."""
+        """Whether the question still waits for a message with its answer."""
         return isinstance(self.answer, trio.Event)
 
     def give(self, message: Message) -> None:
@@ -116,14 +116,17 @@ class Question:
             waiting.set()
 
     def take(self) -> Message | None:
-        """Take the message that was given, if there is one."""
+        """Return the message that was given as the answer, and wait for another one; None if there is none."""
         if isinstance(self.answer, trio.Event):
             return None
         message, self.answer = self.answer, trio.Event()
         return message
 
     def read(self, message: Message) -> Answer:
-        """Return the answer in a message. Raises ValueError, for the person who answers: it has the wrong form."""
+        """Return the answer in a message.
+
+        Raises ValueError, with a text for the person who answers, if its form is wrong.
+        """
         value = _value_of(message)
         try:
             plain_json(value, "$.answer")
@@ -132,7 +135,7 @@ class Question:
         return Answer(_converted(value, self._schema), message)
 
     def reply(self, answer: Answer | None) -> Message:
-        """The answer as a message of the stream; None: nobody answered in time."""
+        """Return the message of the stream that repeats the answer. None: there was no answer in time."""
         data: dict[str, Any] = {"approval_request_id": self.id, "approve": False}
         if answer is None:
             data["reason"] = "timeout"

@@ -33,11 +33,11 @@ MAX_RUNS = 10_000
 """Open runs of one node. At about 45 KiB for an idle chat this is half a gigabyte."""
 
 MAX_RUNS_PER_USER = 100
-"""Open runs of one user on a node: a hundredth of the node, and far more than one person watches."""
+"""Open runs of one user on a node: a hundredth of `MAX_RUNS`, and far more than one person watches."""
 
 
 class RunRegistry:
-    """Starts runs, finds them, and ends them all before it ends itself.
+    """Starts runs, finds them, and ends all of them before it closes.
 
     Args:
         backend: decides which run may own a session, and carries stops.
@@ -49,7 +49,7 @@ class RunRegistry:
         store: keeps events for readers on other nodes and for later; without one they are dropped with the run.
         remember: saves what the next turn of a session needs.
         instruments: count, time or trace the runs.
-        undo: rolls back what a run has saved, for the run that took its place.
+        undo: rolls back what an interrupted run has saved, before the run that replaces it starts.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class RunRegistry:
         return self._runs.get(run_id)
 
     def find_by_key(self, key: SessionKey) -> Run | None:
-        """Return the live run of this session on this node; the owner, if another one is still claiming."""
+        """Return the live run of this session on this node: the owner, if others are still claiming the session."""
         runs = self._by_key.get(key, ())
         return max(runs, key=lambda run: run.lifecycle.state is RunState.RUNNING, default=None)
 
@@ -190,7 +190,7 @@ class RunRegistry:
         self._check_admission(run)
         task = RunTask(self._node, run, handler, offered, strategy=strategy)
         run.on_unwatched = self.ticker.hurry
-        # Registered before the claim, so that a stop which arrives in the meantime finds its run.
+        # Register the run before its claim, so that a stop that arrives in the meantime finds it.
         self._add(run)
         try:
             await task.claim()
@@ -210,7 +210,8 @@ class RunRegistry:
         try:
             await task.live()
         finally:
-            # There is no checkpoint since the run was closed, so no task has seen it ended and still registered.
+            # There was no checkpoint since the run was closed, so no other task has seen it closed and still
+            # registered.
             self._remove(task.run)
 
     def _check_admission(self, run: Run) -> None:
@@ -224,7 +225,7 @@ class RunRegistry:
             )
         if self.ticker.weight > MAX_NODE_WEIGHT:
             raise TooManyRuns(
-                "The events of the open runs on this node take all the memory for them.",
+                "The memory limit for events of open runs on this node is reached.",
                 limit="event_bytes_per_node",
                 quota=MAX_NODE_WEIGHT,
             )

@@ -27,7 +27,7 @@ from ..protocol.shared_state import SharedState
 from ..refusals import note_refusal
 from .cleanup import Cleanup, CleanupScope
 from .containment import called, contain
-from .log import EventLog
+from .event_log import EventLog
 from .process import GRACE, Command, open_group
 from .questions import Answer
 from .run_input import RunInput
@@ -41,16 +41,16 @@ logger = logging.getLogger("trio_agentapp.runs")
 Ts = TypeVarTuple("Ts")
 
 TURN = 0.010
-"""Seconds for which a handler may send items without a checkpoint. Then the run makes one: others get a turn."""
+"""Seconds for which a handler may send items without a checkpoint. Then the run makes one, for other tasks."""
 
 OUTSIDE_BUDGET = 10.0
-"""Seconds that a store's write may take outside of a run, where there is no cleanup budget."""
+"""Seconds that a shielded write of a store may take outside of a run, where there is no cleanup budget."""
 
 STATE_INTERVAL = 0.05
 """Seconds between two events that send changes of a run's state. People do not see more than 20 in a second."""
 
 _STATES = threading.Lock()
-"""Held for some assignments by the writers of every `run.state`: handlers may change it in a thread."""
+"""Protects every `run.state`, which handlers may change in threads. It is held for a few assignments only."""
 
 current_run: ContextVar[Run] = ContextVar("trio_agentapp_current_run")
 """The run whose handler the current task or thread executes. Child tasks and threads of a handler inherit it."""
@@ -128,7 +128,7 @@ class Run:
         self.deadline = math.inf if timeout_s is None else trio.current_time() + timeout_s
         self.handler_name = handler_name
         self.entry = entry
-        """The protocol or route that has started it."""
+        """Name of the protocol or route that has started the run, for metrics and traces."""
         self.lifecycle = RunLifecycle()
         self.scope = StoppableScope(self.lifecycle, f"run {run_id}", deadline=self.deadline)
         self.stopping = StopFlag(self.scope.cancel_scope)
@@ -138,18 +138,18 @@ class Run:
         self.builder = ResponseBuilder(run_id, key.session_id, created_at=int(self.created_at))
         self.log = EventLog()
         self.sink: EventSink = self.log
-        """Takes the events of the run: its log, or a sink of the event store, which shows them in the log later."""
+        """Where events are put: the log, or a sink of the event store, which puts them into the log later."""
         self.asked: Sequence[Message] = ()
         """The messages of the request."""
         self.first_state: Mapping[str, Any] | None = None
         """The state of the request."""
         self.shared = False
-        """Whether the event store is shared. Then readers on other nodes may watch the run, too."""
+        """Whether nodes share the event store. Then the run may have readers on other nodes."""
         self.on_unwatched: Callable[[], object] | None = None
         self.on_input_wanted: Callable[[Run], object] = _no_other_node
         """Called when the handler waits for input, which may have been sent to another node."""
         self.on_questions: Callable[[Run], object] = _no_other_node
-        """Called when a question was opened or closed, which other nodes may show."""
+        """Called when a question was opened or closed, so that other nodes can list it."""
         self.replaces: list[str] = []
         """The runs of its session that this one has stopped to take their place."""
         self.rolls_back_replaced = False
@@ -171,7 +171,7 @@ class Run:
         self.children: trio.Nursery | None = None
         """Where `start_soon` starts tasks, while the handler is executed."""
         self._input: RunInput | None = None
-        # Long ago: the first item is followed by a pause, so that it is sent before a busy handler continues.
+        # Zero is long ago, so the run pauses after its first item, which is sent before a busy handler continues.
         self._turn_began = 0.0
 
     def __repr__(self) -> str:
@@ -211,7 +211,7 @@ class Run:
         """
         state = self.builder.state
         if state is None:
-            # From whichever thread of the handler. Two that come at once must get the same object.
+            # Two threads of the handler may get here at the same time, and must get the same object.
             with _STATES:
                 state = self.builder.state = self.builder.state or SharedState(self.first_state, _STATES)
             self._trio_token.run_sync_soon(self._send_state_changes)
@@ -304,7 +304,7 @@ class Run:
     async def ask(
         self, question: str | Message, *, schema: Any = None, timeout: float | None = None, auth: bool = False
     ) -> Answer:
-        """Ask the client a question, and wait for the answer, from whichever client, on whichever node.
+        """Ask a question of the clients, and wait for the answer. Any client may give it, on any node.
 
             if (await run.ask("Delete all files?", schema=bool)).approved: ...
 
@@ -335,7 +335,7 @@ class Run:
 
     @property
     def input(self) -> RunInput:
-        """What clients send to this run. It is made when it is first used: nothing is sent to most runs."""
+        """The inbox and the questions of this run. They are made when first used, since most runs get no input."""
         if self._input is None:
             self._input = RunInput(
                 self.run_id, fetch=partial(self.on_input_wanted, self), post=partial(self.on_questions, self)
@@ -367,7 +367,7 @@ class Run:
             return True
         sink = self.sink
         if sink.drained:
-            # A reader, which is another task, has taken the last item: the other tasks have had a turn since.
+            # A reader has read the last item in a task of its own, so other tasks have run since then.
             self._turn_began = time.monotonic()
         builder = self.builder
         if builder.state is not None and builder.state.pending:
@@ -431,12 +431,12 @@ class Run:
                 async with self.cleanup():
                     (await contain(called, fn)).unwrap()
             except BaseException as exc:
-                # Caught outside of the scope, which has taken its own Cancelled out of a group by now.
+                # Catch it outside of the scope, which has removed its own Cancelled from a group by now.
                 raised.append(exc)
         return raised
 
     def watch(self, after: int = -1) -> Subscriber:
-        """Return a reader of the events after number `after`, which counts as a watcher.
+        """Return a reader of the events after number `after`. It counts as a watcher of the run.
 
         When the last watcher closes, `on_disconnect` decides whether the run is stopped.
         """
@@ -446,16 +446,17 @@ class Run:
         return subscriber
 
     def expect_absence(self, limit: CancelAfter) -> None:
-        """A protocol ends its stream at a question, and comes back with the answer.
+        """Allow the run to be unwatched for `limit` while a client answers a question.
 
-        Until somebody watches the run again, `limit` applies in place of `on_disconnect`.
+        For protocols that end the stream at a question and open another one for the answer. Until a client watches
+        the run again, `limit` applies in place of `on_disconnect="cancel"`.
         """
         if self.on_disconnect == "cancel":
             self._absence = limit
 
     @property
     def when_unwatched(self) -> OnDisconnect:
-        """What happens to the run at present when nobody watches it."""
+        """The policy that applies now if the run has no watcher."""
         return self._absence or self.on_disconnect
 
     def _watcher_left(self) -> None:
@@ -486,11 +487,11 @@ class Run:
 
 
 def _no_other_node(_run: Run) -> None:
-    """Nothing is fetched from other nodes, or posted for them: there are none."""
+    """Do nothing. The callback of runs whose backend has no other nodes."""
 
 
 async def send_state_changes(run: Run) -> None:
-    """Send the changes of a run's state while its handler is executed: a first one at once, then with pauses."""
+    """Send the changes of a run's state while its handler is executed: the first at once, the next after pauses."""
     state, token = run.state, trio.lowlevel.current_trio_token()
     try:
         while True:
@@ -509,7 +510,7 @@ def shielded_write() -> CleanupScope:
     """Return a scope in which a store writes, so that a stop does not cut the write in the middle.
 
     Inside a run the scope ends with the cleanup budget; elsewhere after 10 s. Then the write is cancelled, and
-    `async with` raises `trio.TooSlowError`, so that the caller does not believe that it was written.
+    `async with` raises `trio.TooSlowError`, so that the caller knows that it may not have been written.
     """
     run = current_run.get(None)
     cleanup = Cleanup(OUTSIDE_BUDGET) if run is None else run.cleanup_state

@@ -1,4 +1,4 @@
-"""Calls the backend for runs, outside of their cancel scopes. `inbox` and `question_poster` are such services."""
+"""Calls the backend for runs, outside of their cancel scopes. `inbox` and `question_poster` build on it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["RunCalls"]
 
 
 class RunCalls:
-    """A service that executes one call for each run at a time. A stop of a run does not cancel its call."""
+    """A service that executes at most one call for each run at a time. A stop of the run does not cancel it."""
 
     def __init__(self) -> None:
         self._nursery: trio.Nursery | None = None

@@ -56,9 +56,9 @@ class RunInput:
         return message
 
     def give(self, message: Message) -> bool:
-        """Give a message to the question that it answers, else put it into the inbox.
+        """Pass a message to the question that it answers, or put it into the inbox.
 
-        Returns False if the inbox is full. An answer that comes after another one, or too late, is dropped.
+        Returns False if the inbox is full. An answer is dropped if its question has one already, or is not open.
         """
         named = question_named_in(message)
         waiting = [asked for asked in self.questions if asked.waits and named in (None, asked.id)]
@@ -91,7 +91,7 @@ class RunInput:
     def open_question(
         self, question: str | Message, *, schema: Any = None, timeout: float | None = None, auth: bool = False
     ) -> Question:
-        """Return a question that answers are given to from now on. The caller sends its message."""
+        """Open a question, so that it gets answers from now on, and return it. The caller sends its message."""
         if len(self.questions) >= MAX_QUESTIONS:
             raise RuntimeError(f"the limit of open questions of a run is reached ({MAX_QUESTIONS})")
         asked = Question(question, schema=schema, timeout=timeout, auth=auth)
@@ -101,7 +101,10 @@ class RunInput:
     async def wait_answered(
         self, asked: Question, timeout: float | None, emit: Callable[[Message], Awaitable[object]]
     ) -> Answer | None:
-        """Wait for the answer, and send it to the readers. Returns None if there is none in time."""
+        """Wait for the answer, send it to the readers, and return it.
+
+        Returns None if there is none in `timeout` seconds.
+        """
         answer = None
         try:
             with trio.move_on_after(math.inf if timeout is None else timeout):
@@ -123,7 +126,10 @@ class RunInput:
         self._post()
 
     async def _wait(self, arrived: trio.Event) -> None:
-        """Wait for the event, or until it is time to look again; then fetch what other nodes were sent."""
+        """Wait for the event, for `INPUT_POLL` seconds at most.
+
+        Without it, fetch the input that other nodes received.
+        """
         with trio.move_on_after(INPUT_POLL):
             await arrived.wait()
         if not arrived.is_set():

@@ -45,7 +45,7 @@ class Watched:
     async def terminal(self) -> ResponseEvent:
         """Read until the end of the run, close the reader, and return the terminal event.
 
-        Raises BackendUnavailable: the reader was cut off from the events.
+        Raises BackendUnavailable: the reader was closed before the terminal event.
         """
         with self.subscriber as subscriber:
             while True:
@@ -89,7 +89,8 @@ class Runner:
     def strategy_unwatched(self) -> MultitaskStrategy:
         """The strategy for runs in the background (`enable_stream_task`): "enqueue" in place of "reject".
 
-        Nobody reads the refusal of such a run and sends it again, so it waits for a busy session.
+        No client waits for such a run and could repeat it after a refusal, so it waits in the queue of a busy
+        session.
         """
         return "enqueue" if self._multitask_strategy == "reject" else self._multitask_strategy
 
@@ -116,7 +117,7 @@ class Runner:
             handler_name=self._handler.name,
             entry=entry,
         )
-        # A copy: the handler may change its list.
+        # Copy the list, since the handler may change it.
         run.asked = tuple(request.input)
         run.first_state = request.state
         offered = {"self": self, "msgs": list(request.input), "request": request, "run": run, "app": self.app}
@@ -145,7 +146,10 @@ class Runner:
 
 
 class _Events:
-    """Iterates over the events of a reader. It is a class because a generator must be closed after a `break`."""
+    """Iterates over the events of a reader.
+
+    It is a class and not a generator, since a generator would have to be closed after a `break`.
+    """
 
     def __init__(self, subscriber: Subscriber) -> None:
         self._subscriber = subscriber
@@ -169,8 +173,8 @@ class _Events:
 def fill_ids(request: AgentRequest, *, user_id: str | None = None) -> tuple[SessionKey, str]:
     """Fill in the ids that a request lacks. Return its session and its run id.
 
-    A missing session id or run id is new. A missing user id becomes `user_id`, the authenticated user, or without
-    one the session id. So two requests without ids never share a session.
+    A missing session id or run id is generated. A missing user id becomes `user_id`, the authenticated user.
+    Without that, it becomes the session id. So two requests without ids never share a session.
     """
     session_id = request.session_id = request.session_id or new_session_id()
     user = request.user_id = request.user_id or user_id or session_id

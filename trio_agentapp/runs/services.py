@@ -16,9 +16,9 @@ logger = logging.getLogger("trio_agentapp.runs")
 class KeptServices:
     """Background tasks in a nursery. They are shielded: only leaving `async with` around this object cancels them.
 
-    A run needs the backend and the event store until its end is written. Suppose that a service fails. Trio cancels
-    the nursery of all services, and the runs, which are inside that nursery, are stopped. The other services go on,
-    because each is in a shielded scope of its own, until the last run has ended and the block is left.
+    A run needs the backend and the event store until its end is written. If a service fails, Trio cancels the
+    nursery of all services. The runs are inside that nursery, so they are stopped. The other services continue,
+    because each has a shielded scope of its own. They end when the last run has ended and the block is left.
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
@@ -35,7 +35,7 @@ class KeptServices:
     async def start(self, name: str, service: Callable[..., Awaitable[None]], *args: object) -> None:
         """Start a service, and wait until it calls `task_status.started()`.
 
-        Raises what the service raises before.
+        Raises what the service raises before that.
         """
         await self._nursery.start(partial(self._serve, self._new_scope(), name, service, *args), name=name)
 

@@ -1,7 +1,7 @@
 """Waits in the queue of a session that another run owns (`multitask_strategy`).
 
-A run keeps its place by claiming again and again. So the place of a node that died, or of a client that left, is
-lost without anyone having to remove it.
+A run keeps its place by repeating its claim. If its node dies or its client leaves, the claims stop and the place
+expires, so no other code has to remove it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLAIM_AGAIN = 1.0
 
 
 def place_of(strategy: MultitaskStrategy) -> Place | None:
-    """Where a request of this strategy waits; None if it does not."""
+    """Return the place in the queue that a request with this strategy takes; None if it does not wait."""
     return {"reject": None, "enqueue": Place.LAST, "interrupt": Place.FIRST, "rollback": Place.FIRST}[strategy]
 
 
@@ -38,7 +38,8 @@ async def wait_in_queue(
 ) -> Claim | None:
     """Repeat `claim` until its answer is not `Queued`, and return it; None if the run was stopped before.
 
-    A run that interrupts first stops the run that owns the session, and each further one that is before it.
+    A run with the strategy `interrupt` or `rollback` stops the run that owns the session, and each other run before
+    it.
 
     Raises:
         BackendUnavailable: the backend did not answer for as long as a claim is tried.
@@ -49,7 +50,7 @@ async def wait_in_queue(
         woken.set()
 
     async with watching(backend, run.key, wake):
-        # The session may have become free before this was watched: claim again at once.
+        # The session may have become free before this code watched it, so claim again at once.
         wake()
         while True:
             if lease.place is Place.FIRST and queued.run_id not in run.replaces:
@@ -73,7 +74,7 @@ async def _interrupt(backend: BaseInterruptBackend, run: Run, active: str) -> No
     try:
         await backend.request_stop(run.key, active)
     except (AgentAppError, OSError) as exc:
-        # It is tried again before the next claim.
+        # The stop is repeated before the next claim.
         logger.warning("run %s: the run before it could not be stopped yet: %s", run.run_id, exc)
     else:
         run.replaces.append(active)

@@ -1,6 +1,6 @@
-"""A stop that somebody asks for, on any node, from the request to the receipt that says what it did.
+"""Handles a stop request for a run on any node, and returns a receipt of what the stop did.
 
-`stoppable` is what every stop comes to in the end: the scope that is cancelled on the node of the run.
+On the node of the run, every stop cancels its scope: see `stoppable`.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _find_local(
 async def _find_owner(
     registry: RunRegistry, backend: BaseInterruptBackend, claiming: Run
 ) -> tuple[Run | None, StopAnswer | None]:
-    """Find the run to stop if the one on this node is still claiming: the owner, on any node, comes first."""
+    """Find the run to stop if this node has only a run that is still claiming the session."""
     try:
         answer = await backend.request_stop(claiming.key)
     except (AgentAppError, OSError):
@@ -145,7 +145,7 @@ async def _wait_ended(
 
 
 def _ended_by_stop(record: RunRecord) -> bool:
-    """Whether a stop ended the run, and not its own end while the stop was on its way.
+    """Return whether the run ended because of a stop. False if it ended by itself before the stop took effect.
 
     A disconnect or a shutdown counts as a stop, so that no receipt says both STOPPED and not stopped.
     """

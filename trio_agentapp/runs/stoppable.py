@@ -1,7 +1,7 @@
 """The cancel scope around user code, with the reason for which it was cancelled.
 
-Runs and tasks use it alike. It connects a `trio.CancelScope`, which knows time and cancels, to a `RunLifecycle`,
-which knows what counts.
+Runs and tasks both use it. It connects a `trio.CancelScope`, which cancels at once or at a deadline, to a
+`RunLifecycle`, which decides which reason counts.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class StopFlag:
         self._cancel_scope = cancel_scope
         self._is_set = False
         self._event: trio.Event | None = None
-        """Made when the first task waits: few do."""
+        """Made when a task first waits, since few flags are waited for."""
 
     def is_set(self) -> bool:
         if self._is_set:
             return True
-        # Trio cancels a scope whose deadline has passed by itself; nothing has set the flag then.
+        # Trio itself cancels a scope at its deadline, and does not set the flag.
         return trio.lowlevel.in_trio_task() and self._cancel_scope.cancel_called
 
     def __bool__(self) -> bool:
@@ -54,11 +54,12 @@ class StoppableScope:
     """Stops what runs inside `cancel_scope`, and reports each stop to the lifecycle.
 
     Args:
-        name: of the run or task, for the reason of the cancellation.
+        name: the run or task, as named in the reason of the cancellation.
         deadline: the time limit of the run itself, on Trio's clock.
 
     Attributes:
-        ends_at: when Trio cancels the scope by itself: at the deadline, or when the lease ends, if that is earlier.
+        ends_at: when Trio itself cancels the scope: at the deadline or at the end of the lease, whichever is
+            earlier.
         on_stop: called at each stop, and when an expired deadline is noticed.
     """
 
@@ -73,7 +74,7 @@ class StoppableScope:
         self._lease_ends_at = math.inf
 
     def stop(self, cause: Cause) -> bool:
-        """Cancel the scope. Returns True if a stop is what ends the run, False if its handler ended before."""
+        """Cancel the scope. Returns True if a stop ends the run, and False if its handler had ended before."""
         self.note_deadline()
         now = trio.current_time()
         if cause is Cause.LEASE_LOST:
@@ -104,13 +105,13 @@ class StoppableScope:
         self.cancel_scope.deadline = self.deadline = self.ends_at = deadline
 
     def renew(self, lease_ends_at: float) -> None:
-        """The lease is confirmed until then, on Trio's clock."""
+        """Move the end of the lease to `lease_ends_at`, on Trio's clock."""
         self.note_deadline()
         self._lease_ends_at = lease_ends_at
         self.cancel_scope.deadline = self.ends_at = min(self.deadline, lease_ends_at)
 
     def body_ended(self, *, raised: bool = False, rejected: bool = False) -> None:
-        """The handler has returned, raised, or rejected its request. From now on a stop comes too late."""
+        """Report that the handler has returned, raised, or rejected its request. A later stop has no effect."""
         self.note_deadline()
         if raised or rejected:
             self.lifecycle.raised(at=trio.current_time(), rejected=rejected)

@@ -1,6 +1,6 @@
 """A reader of an event log: replays its events, then follows new ones.
 
-Reader and log refer to each other by nature: a reader takes events from the log, and the log wakes its readers.
+Reader and log refer to each other: a reader takes events from the log, and the log wakes its readers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..errors import BackendUnavailable
 from ..protocol.events import Event
 
 if TYPE_CHECKING:
-    from .log import EventLog
+    from .event_log import EventLog
 
 __all__ = ["BATCH_WEIGHT", "Delivery", "Gap", "Subscriber"]
 
@@ -40,21 +40,23 @@ class Gap:
 
 
 class Delivery(Enum):
-    """What became of events that were offered to a reader's connection."""
+    """The result of offering events to a reader's connection."""
 
     REFUSED = auto()
-    """Nothing was taken: the reader's task is to read them."""
+    """The connection took nothing. The reader's task has to read the events."""
     SENT = auto()
-    """All bytes are on their way; the reader's task need not run."""
+    """All bytes were sent. The reader's task need not run."""
     BEGUN = auto()
-    """The events were taken, and some bytes wait: the reader's task is to send them before anything else."""
+    """The events were taken, but not all bytes were sent.
+
+    The reader's task has to send the rest before anything else.
+    """
 
 
 class Subscriber:
     """A position in a run's log. It gets each event once and in order.
 
-    End it with `close()`, which is synchronous and may be repeated, or use it in a `with` block. Only one task may
-    read.
+    Close it with `close()`, which may be called again, or use it in a `with` block. Only one task may read.
     """
 
     def __init__(self, log: EventLog, position: int) -> None:
@@ -66,7 +68,7 @@ class Subscriber:
         """When this reader last got events, on Trio's clock."""
         self._log = log
         self.on_stalled: Callable[[], object] | None = None
-        """Called if this reader took events and did not return for long. None: there is no limit."""
+        """Called if this reader does not call `receive` again within a limit. None: there is no limit."""
         self.deliver: Callable[[Sequence[Event]], Delivery] | None = None
         """Sends new events at once, while this reader waits for them. It neither blocks nor raises."""
         self.on_close: Callable[[], None] | None = None
@@ -84,7 +86,7 @@ class Subscriber:
     async def receive(self, max_weight: int = BATCH_WEIGHT) -> list[Event | Gap]:
         """Return the events since the last call, about `max_weight` bytes at most. Waits for one if there is none.
 
-        An empty list means that no event came for so long that a keep-alive should be sent.
+        Returns an empty list if there was no event for so long that a keep-alive should be sent.
 
         Raises:
             trio.EndOfChannel: the terminal event has been read.
@@ -124,12 +126,12 @@ class Subscriber:
         return taken
 
     def offer(self, events: Sequence[Event], weight: int) -> bool:
-        """Send the log's newest events from the task that has put them; False: the reader's task must be woken.
+        """Send new events from the task that put them into the log.
 
-        `weight` is that of all these events.
+        Returns False if the reader's task must be woken.
 
-        That is possible while the reader waits and has read all before them. It spares a wake-up and a task switch
-        for each event.
+        `weight` is the weight of these events together. It is possible only while the reader waits and has read all
+        earlier events. It saves a wake-up and a task switch for each event.
         """
         if self.deliver is None or self._waiting is None or self.position != events[0].sequence_number:
             return False
@@ -146,7 +148,7 @@ class Subscriber:
         return True
 
     async def _read_archive(self) -> list[Event | Gap]:
-        """Read events that the log has dropped, or never had."""
+        """Read events that are in the store and not in the log."""
         archive = self._log.archive
         assert archive is not None  # noqa: S101
         for attempt in range(ARCHIVE_TRIES):
@@ -161,7 +163,7 @@ class Subscriber:
             self.close()
             raise trio.ClosedResourceError
         taken: list[Event | Gap] = []
-        # The gap ends where the archive begins, or where the log begins if the archive is empty.
+        # The gap ends at the first event of the archive, or of the log if the archive is empty.
         begins = events[0].sequence_number if events else self._log.first
         if begins > self.position:
             taken.append(Gap(self.position, begins - 1))
@@ -189,7 +191,7 @@ class Subscriber:
         self._closed = True
         self._log.unsubscribe(self)
         self.wake()
-        # What is called here refers to this reader. Without cycles all is freed at once.
+        # The callbacks refer to this reader. Dropping them breaks the reference cycles, so memory is freed at once.
         self.on_stalled = self.deliver = None
         on_close, self.on_close = self.on_close, None
         if on_close is not None:

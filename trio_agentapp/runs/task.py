@@ -1,7 +1,7 @@
 """One run from its claim to its end: claim the session, wait in its queue, drive the handler, finish.
 
-`RunTask.claim` is awaited by the caller, who gets its refusals as exceptions. `RunTask.live` is the task of the
-run, which the registry starts in its nursery.
+The caller awaits `RunTask.claim`, which raises the refusals. `RunTask.live` is the task of the run; the registry
+starts it in its nursery.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ MEMORY_TIMEOUT = 5.0
 
 
 class RunTask:
-    """The story of one run."""
+    """One run, from its claim to its end."""
 
     __slots__ = (
         "_early_ending",
@@ -94,7 +94,7 @@ class RunTask:
         self._early_ending: Ending | None = None
         """How the run ended before its handler was started."""
         self._is_recorded = False
-        """The backend has recorded this ending already: the run was stopped before its claim."""
+        """Whether the backend has recorded this ending already, because the run was stopped before its claim."""
         run.shared = node.store is not None and node.store.shared
         run.rolls_back_replaced = strategy == "rollback"
         if node.backend.timings is not None:
@@ -150,7 +150,7 @@ class RunTask:
         return claim
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
-        """Await an answer to a claim. Without one the claim is taken back: it may have been granted."""
+        """Await the answer to a claim. If there is none, take the claim back, since it may have been granted."""
         try:
             return await question()
         except BaseException as exc:
@@ -200,8 +200,8 @@ class RunTask:
     async def live(self) -> None:
         """Wait in the queue, drive the handler, finish.
 
-        The run ends by its own scope only. An exception of the runtime ends this run and no other: only what
-        concerns the process is raised.
+        Only its own scope cancels the run. An exception of the runtime is logged and ends this run alone. Ctrl-C is
+        raised, since it ends the program.
         """
         run = self.run
         add_log_fields(run_id=run.run_id, session_hash=run.key.digest, node_id=self._node.node_id)
@@ -218,9 +218,9 @@ class RunTask:
             raise fatal
 
     async def _live(self) -> BaseException | None:
-        """Returns what the registry has to raise."""
-        # Only its own scope ends the run, and `drive` shields by that one. There is no scope around all of this: it
-        # would take 0.7 KiB for each chat.
+        """Execute the run. Returns the exception that ends the program (Ctrl-C), or None."""
+        # `drive` shields the run by the run's own scope, and the other steps shield themselves. One scope around
+        # all of them would take 0.7 KiB for each run.
         if self._queued is not None:
             with trio.CancelScope(shield=True):
                 await self._wait_in_queue(self._queued)
@@ -243,7 +243,7 @@ class RunTask:
     # Wait in the queue.
 
     async def _wait_in_queue(self, queued: Queued) -> None:
-        """Wait until the run owns its session, or has ended before."""
+        """Wait until the run owns its session, or was ended in the queue."""
         run = self.run
         try:
             claim = await self._ask(
@@ -270,7 +270,7 @@ class RunTask:
             self.run.sink.put(self.run.builder.start())
 
     def _skip_handler(self) -> None:
-        """The run ends before its handler was started."""
+        """Report to the lifecycle that the run ends without starting its handler."""
         if self.run.lifecycle.phase in (Phase.RUNNING, Phase.STOPPING):
             self.run.scope.body_ended(raised=True)
             self.run.lifecycle.unwound(failed=True, cleanup_timed_out=False)
@@ -278,9 +278,9 @@ class RunTask:
     async def _roll_back_replaced(self) -> Driven | None:
         """Roll back what the interrupted runs have saved. If that fails, the handler must not start.
 
-        A stop does not cut this: if only the state were rolled back, and not the history, they would not fit. The
-        stop waits, and the handler does not start. The time is limited as that of cleanup, by the budget and by the
-        lease: without a lease another run may own the session.
+        A stop does not cancel this, because state and history have to be rolled back together. A stop that arrives
+        meanwhile takes effect afterwards, and the handler does not start. The time is limited as for cleanup, by
+        the budget and by the lease, since after the lease another run may own the session.
         """
         run, undo = self.run, self._node.undo
         if not run.rolls_back_replaced or undo is None:
@@ -308,7 +308,10 @@ class RunTask:
     # Finish.
 
     async def _finish(self, ending: Ending, message: str = "") -> None:
-        """Write the terminal state, then send the terminal event: a client that gets it finds the session free."""
+        """Write the terminal state, then send the terminal event.
+
+        So the session is free when a client gets the event.
+        """
         with trio.CancelScope(shield=True):
             await self._finish_shielded(ending, message)
 
@@ -330,7 +333,7 @@ class RunTask:
             if recorded.cause is not ending.cause:
                 last = restated(last, recorded)
             if ended_at is not None:
-                # The time of the record, as readers on other nodes are shown it.
+                # Use the time of the record, which readers on other nodes get.
                 last = attrs.evolve(last, completed_at=int(ended_at))
             if not run.log.closed:
                 run.log.put(numbered_from(run.log.end, [last]))
@@ -338,7 +341,7 @@ class RunTask:
             try:
                 store.keep(run.key, run.run_id, run.log.kept)
             except Exception:
-                # The store may be the user's. The end is recorded, and was shown.
+                # A store of the user may raise anything. The end is recorded by now, and readers have got it.
                 logger.exception("run %s: its events could not be kept by %s", run.run_id, type(store).__name__)
         run.close()
         _log_end(run, recorded, None if last is None else last.error)
@@ -355,14 +358,16 @@ class RunTask:
     async def _record(self, ending: Ending, last: ResponseEvent | None) -> tuple[Ending, float | None]:
         """Write the end of the run.
 
-        Returns the ending that is recorded, which is the first one that was written, and its time (Unix time).
+        Returns the recorded ending and its time (Unix seconds). If another node wrote an ending before, it is that
+        one.
         """
         run, writer = self.run, self._node.end_writer
         if run.lease is not None:
             await self._remember()
         until = writer.until(run, ending)
         if run.sink is not run.log:
-            # A server that is full may refuse events for longer than that, and still take the end of the run.
+            # A Redis server that is out of memory may refuse events until then, and still accept the end of the
+            # run.
             with trio.move_on_at(min(until, writer.lease_end())):
                 await run.sink.flush()
             run.sink.give_up()
@@ -383,7 +388,7 @@ class RunTask:
             return
         with trio.move_on_after(MEMORY_TIMEOUT) as limit:
             try:
-                # The store may be the user's.
+                # A store of the user may raise anything.
                 await closing_dropped(remember, run)
             except Exception:
                 logger.exception("run %s: its messages could not be added to the session's history", run.run_id)

@@ -37,7 +37,10 @@ MESSAGES = {
 
 
 def error_message(cause: Cause, error: BaseException | None, *, debug: bool) -> str:
-    """The message of an ERROR for the client: the text of a rejection; that of an exception in debug mode only."""
+    """Return the error message for the client.
+
+    It has the text of a rejection; that of an exception in debug mode only.
+    """
     if cause is Cause.REJECTED and error is not None:
         return str(printable(error)) or MESSAGES[cause]
     if debug and cause is Cause.EXCEPTION and error is not None:
@@ -46,7 +49,7 @@ def error_message(cause: Cause, error: BaseException | None, *, debug: bool) -> 
 
 
 def adopted(ending: Ending, record: RunRecord) -> Ending:
-    """The ending that the backend has recorded: the first one that was written."""
+    """Return the ending that the backend has recorded: another one if another node wrote it before."""
     if record.state is ending.state and record.reason == ending.cause:
         return ending
     if not record.state.terminal or record.reason not in list(Cause):
@@ -55,7 +58,7 @@ def adopted(ending: Ending, record: RunRecord) -> Ending:
 
 
 def terminal_events(builder: ResponseBuilder, ending: Ending, message: str = "") -> Sequence[Event]:
-    """The last events of a run: those that close open messages, and the one terminal event."""
+    """Return the last events of a run: those that close open messages, then the terminal event."""
     now = int(time.time())
     match ending.state:
         case RunState.FINISHED:
@@ -69,7 +72,7 @@ def terminal_events(builder: ResponseBuilder, ending: Ending, message: str = "")
 
 
 def numbered_from(number: int, events: Sequence[Event]) -> Sequence[Event]:
-    """The same events, numbered from `number`. Events that were made before them and never sent leave no gap."""
+    """Return the events with numbers from `number` on. So events that were made and never sent leave no gap."""
     if not events or events[0].sequence_number == number:
         return events
     return [attrs.evolve(event, sequence_number=number + place) for place, event in enumerate(events)]
@@ -88,13 +91,16 @@ def _status(ending: Ending) -> tuple[Status, Failure | None]:
 
 
 def restated(event: ResponseEvent, ending: Ending) -> ResponseEvent:
-    """A terminal event that was made for another ending, changed to this one."""
+    """Return a terminal event with the status and the error of another ending."""
     status, failure = _status(ending)
     return attrs.evolve(event, status=status, error=failure)
 
 
 def fallback_terminal_events(builder: ResponseBuilder) -> Mapping[Cause, Sequence[bytes]]:
-    """The last events of a run for the case that another node ends it, which then sets their number and time."""
+    """Return the last events of a run, encoded, for the case that another node ends it.
+
+    That node sets number and time.
+    """
     lost = _bare(builder.id, builder.session_id, builder.created_at, 0, 0, Ending(cause=Cause.OWNER_LOST))
     fresh = ResponseBuilder(builder.run_id, builder.session_id, created_at=builder.created_at)
     never_started = [*fresh.start(), *fresh.stop(Cause.STOPPED_BEFORE_START.value, completed_at=0)]
@@ -105,7 +111,7 @@ def fallback_terminal_events(builder: ResponseBuilder) -> Mapping[Cause, Sequenc
 
 
 def event_from_record(record: RunRecord, sequence_number: int) -> ResponseEvent:
-    """The terminal event of a run whose events are lost, made from its record."""
+    """Return the terminal event of a run whose events are lost, made from its record."""
     cause = Cause(record.reason) if record.reason in list(Cause) else Cause.OWNER_LOST
     ended_at = int(record.ended_at or time.time())
     started_at = int(record.started_at or ended_at)

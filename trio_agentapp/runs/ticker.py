@@ -15,7 +15,7 @@ from ..abc import EventStore
 from ..errors import AgentAppError
 from ..protocol.lifecycle import Cause
 from ..protocol.request import CancelAfter
-from .log import EventLog
+from .event_log import EventLog
 from .run import Run
 
 __all__ = ["KEEP_ALIVE", "STALLED", "Ticker"]
@@ -32,18 +32,23 @@ STALLED = 60.0
 
 
 MAX_NODE_WEIGHT = 512 * 1024 * 1024
-"""Bytes of the events of all live runs, by the events' own estimate; Python needs up to three times as much. Beyond
-it no run starts, and each log keeps its share of them only."""
+"""Estimated bytes of the events of all live runs; Python needs up to three times as much.
+
+Beyond this limit no run starts, and each log is limited to an equal share.
+"""
 
 
 class Ticker:
-    """Ticks once a second, and sooner when a run has lost its last reader here. `runs` are the live runs by id."""
+    """Checks runs and readers once a second, and at once when a run loses its last reader here.
+
+    `runs`: the live runs by id.
+    """
 
     def __init__(self, runs: Mapping[str, Run], store: EventStore | None) -> None:
         self.logs: set[EventLog] = set()
         """Logs of runs on other nodes that have readers here."""
         self.weight = 0
-        """Bytes of all events that are kept in logs here, counted once a second."""
+        """Estimated bytes of all events in the logs of this node, counted once a second."""
         self._runs = runs
         self._store = store
         self._due = trio.Event()
@@ -55,7 +60,7 @@ class Ticker:
     async def tick(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._check_time, name="clock of runs and readers")
-            # A task of its own, since it may have to wait for a store.
+            # It gets its own task, since it may have to wait for a store.
             nursery.start_soon(self._check_watchers, name="watchers of runs")
 
     async def _check_time(self) -> None:
@@ -63,7 +68,8 @@ class Ticker:
         while True:
             await trio.sleep_until(before + PERIOD)
             now = trio.current_time()
-            # After a pause of the process, runs that were ended by it have not had a turn to unwind yet.
+            # After a pause of the process, runs whose deadline passed in the pause have not had a turn to unwind
+            # yet.
             paused = now - before > 2 * PERIOD
             before = now
             runs = [*self._runs.values()]
@@ -83,7 +89,8 @@ class Ticker:
             await self._stop_unwatched(trio.current_time())
 
     async def _stop_unwatched(self, now: float) -> None:
-        # First the runs that this node finds unwatched for too long; of those, the ones without other readers.
+        # Find the runs that had no reader on this node for too long. Then leave out those with readers on other
+        # nodes.
         due = [(run, limit) for run in self._runs.values() if (limit := _exceeded_limit(run, now)) is not None]
         if not due:
             return
@@ -93,16 +100,16 @@ class Ticker:
             except (AgentAppError, OSError) as exc:
                 logger.warning("whether runs are watched from other nodes is unknown: %s", exc)
                 return
-            # 0: another node has a reader now. The run continues, also if its limit is 0.
+            # The store returns 0 if another node has a reader now. Then the run continues, also if its limit is 0.
             due = [entry for entry, since in zip(due, elsewhere, strict=True) if 0 < since >= entry[1]]
         for run, _ in due:
-            # A reader may have come in the meantime.
+            # A reader may have attached in the meantime.
             if _exceeded_limit(run, now) is not None:
                 run.scope.stop(Cause.DISCONNECTED)
 
 
 def _exceeded_limit(run: Run, now: float) -> float | None:
-    """The seconds for which a run may be unwatched, if it has been for longer here; None if it may continue."""
+    """Return the limit in seconds that a run without readers here has exceeded; None if it may continue."""
     since = run.unwatched_since
     policy = run.when_unwatched
     if since is None or policy == "continue" or run.lifecycle.cause is not None:

@@ -1,8 +1,8 @@
 """The tree of a run: its tasks and nurseries, where each task waits, and since when.
 
 Trio keeps the parents and children of tasks, and the frames of each waiting task can be read. So the tree costs
-nothing until it is asked for. Trio also counts the turns of each task, but does not note when they were. So a wait
-is known from the first tree that is asked for during it: to note each turn would cost time for every event.
+nothing until it is asked for. Trio counts the turns of each task, but does not record when they were, and recording
+that would cost time for every event. So a wait is measured from the first tree that is asked for during it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_TASKS = 500
 _Turns = WeakKeyDictionary[trio.lowlevel.Task, tuple[int, float]]
 
 _seen: _Turns = WeakKeyDictionary()
-"""Of the tasks that were shown: how many turns each had had, and when that was first seen. On Trio's clock."""
+"""For each task that was shown: its number of turns, and when that number was first seen, on Trio's clock."""
 
 _HERE = __name__.partition(".")[0]
 
@@ -31,7 +31,7 @@ class TaskNode(TypedDict):
     """One task.
 
     `where`: the function of the user's code in which it waits, with its line; "" if it is in none. `waits_s`: the
-    seconds for which it has waited there, as far as is known: since the first tree that was asked for meanwhile.
+    seconds for which it has waited there, counted from the first tree that was asked for during the wait.
     """
 
     name: str
@@ -73,7 +73,7 @@ def _tasks_of(nursery: trio.Nursery, left: list[int]) -> list[TaskNode]:
 
 
 def _waits(task: trio.lowlevel.Task) -> float:
-    """The seconds since this task was first seen after its present number of turns."""
+    """Return the seconds since this task was first seen with its present number of turns."""
     now = trio.current_time()
     turns, since = _seen.get(task, (-1, now))
     if turns != task._schedule_points:
@@ -83,11 +83,11 @@ def _waits(task: trio.lowlevel.Task) -> float:
 
 
 def _where(task: trio.lowlevel.Task) -> str:
-    """The innermost frame that is neither of this package nor of Trio."""
+    """Return function and line of the innermost frame of the user's code; "" if there is none."""
     found = ""
     for frame, line in task.iter_await_frames():
         module = str(frame.f_globals.get("__name__", ""))
         if module.partition(".")[0] not in (_HERE, "trio", "outcome"):
-            # Python 3.11 and later. Without the functions around it, which are often `<locals>`.
+            # Leave out the enclosing functions (`outer.<locals>.`), which make the name long.
             found = f"{frame.f_code.co_qualname.rpartition('<locals>.')[2]}:{line}"
     return found

@@ -15,8 +15,8 @@ from ..abc import BaseInterruptBackend, EventStore, Extent
 from ..errors import Elsewhere, RunNotFound, StreamExpired, TooManyRuns
 from ..protocol.events import MessageEvent
 from ..protocol.lifecycle import Cause, Phase, RunRecord
+from .event_log import EventLog
 from .follower import Follower
-from .log import EventLog
 from .registry import RunRegistry
 from .run import Run
 from .stream import Subscriber
@@ -32,7 +32,7 @@ MAX_FOLLOWED = 10_000
 
 
 class Viewing:
-    """Opens readers on the runs of this node, and of others where the store is shared."""
+    """Opens readers on the runs of this node, and on those of other nodes if they share the store."""
 
     def __init__(self, registry: RunRegistry, backend: BaseInterruptBackend, store: EventStore) -> None:
         self._registry = registry
@@ -74,13 +74,13 @@ class Viewing:
         raise Elsewhere(record.node_id)
 
     async def end(self, record: RunRecord) -> int:
-        """Return the number of the next event of a run, as far as it is known here; 0 if its events are not."""
+        """Return the number of the next event of a run; 0 if this node cannot read its events."""
         run = self._live(record)
         if run is not None:
             await trio.lowlevel.checkpoint()
             return run.log.end
         extent = await self._store.extent(record.key, record.run_id) if self._is_kept(record) else None
-        # An ended run without events has one that is made from its record.
+        # A run that has ended and has no events gets one event, which is made from its record.
         return int(record.state.terminal) if extent is None else extent.end
 
     async def attach_end(self, record: RunRecord) -> Subscriber | None:
@@ -130,7 +130,7 @@ class Viewing:
                 raise StreamExpired
             if record.reason != Cause.OWNER_LOST:
                 raise Elsewhere(record.node_id)
-        # Events that only a dead node had, or that a store has lost, are gone. Their number is unknown: count one.
+        # The events of the run are lost, and their number is unknown. Count one, so that the reader gets a gap.
         lost = int(record.reason not in _WITHOUT_EVENTS)
         log = EventLog(first=after + 1 + lost)
         log.put([event_from_record(record, after + 1 + lost)])
@@ -147,7 +147,8 @@ class Viewing:
                     quota=MAX_FOLLOWED,
                 )
             services = self._registry.services
-            # Not beyond the last event, even if this reader claims to have seen more: others read this log, too.
+            # Other readers use this log, too. So it starts at the last event at the latest, whatever `after` this
+            # reader sends.
             start = 0 if extent is None else min(max(after + 1, extent.first), extent.end)
             follower = Follower(self._backend, self._store, record, start)
             self._followed[record.run_id] = follower
@@ -169,7 +170,7 @@ class Viewing:
         try:
             await follower.run()
         finally:
-            # Existing readers can still read what it has read.
+            # Its readers can still read the events that it has put into the log.
             self._forget(follower)
 
     def _reader_left(self, follower: Follower) -> None:
@@ -190,4 +191,4 @@ def _too_many_readers() -> TooManyRuns:
 
 
 _WITHOUT_EVENTS = (Cause.STOPPED_BEFORE_START, Cause.CLAIM_FAILED)
-"""Causes with which a run ends that never sent an event."""
+"""Causes of runs that have ended without sending an event."""

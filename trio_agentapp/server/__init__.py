@@ -1,1 +1,1 @@
-"""The process: its server loop, workers and connections, on Hypercorn and quart-trio."""
+"""The server process: its loop, workers and connections, on Hypercorn and quart-trio."""

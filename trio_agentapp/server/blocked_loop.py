@@ -2,8 +2,8 @@
 
 While the loop is blocked, no task in it can look at a clock. A thread asks the loop for an answer every `TICK`;
 when `TICKS` requests in a row have no answer, it reads the stack of the loop's thread. It counts ticks and does not
-measure time, so that a process that was suspended does not count as blocked. It cannot see a call that keeps
-Python's lock (the GIL), because then the watching thread stands still too.
+measure time, so that a process that was suspended does not count as blocked. It cannot see a call that holds
+Python's global lock (the GIL), because then the watching thread is blocked, too.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Watch:
             try:
                 self._token.run_sync_soon(self._answer, idempotent=True)
             except trio.RunFinishedError:
-                # Trio itself has failed, and the block was not left.
+                # Trio itself has failed, and the end of the block was not reached.
                 return
 
     def _answer(self) -> None:
@@ -100,7 +100,7 @@ class _Watch:
 
 
 def _task_of(frame: FrameType | None) -> trio.lowlevel.Task | None:
-    """Find the task that runs: Trio's loop has it as a local variable."""
+    """Find the task that is running: it is a local variable of Trio's loop."""
     while frame is not None and frame.f_code.co_name != "unrolled_run":
         frame = frame.f_back
     task = None if frame is None else frame.f_locals.get("task")
@@ -108,9 +108,9 @@ def _task_of(frame: FrameType | None) -> trio.lowlevel.Task | None:
 
 
 def _blocking_frame(frame: FrameType | None) -> FrameType | None:
-    """Find the innermost frame of user code; if there is none, of an installed package that is not the runtime."""
+    """Find the innermost frame of user code, or else of an installed package that is not in `RUNTIME`."""
     installed: FrameType | None = None
-    # Below the loop are the lines that started it, which are user code too.
+    # Stop at the loop: the frames below it started the loop, and are user code, too.
     while frame is not None and frame.f_code.co_name != "unrolled_run":
         if not is_library(frame.f_code.co_filename):
             return frame

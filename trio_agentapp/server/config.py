@@ -1,4 +1,4 @@
-"""Hypercorn's configuration with our defaults, and the sockets that it binds."""
+"""Hypercorn's configuration with other defaults, and the sockets that it binds."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MAX_HEAD = 16 * 1024
 
 
 class BindError(OSError):
-    """An address that cannot be listened on; the message names it."""
+    """The server cannot listen on an address. The message names the address."""
 
 
 class ServerConfig(Config):
-    """Hypercorn's configuration with defaults for long streams that are often quiet.
+    """Hypercorn's configuration, with defaults for long streams that are often quiet.
 
     `read_timeout` stays None: it would cut a stream whose client has nothing to send.
     """
@@ -35,7 +35,7 @@ class ServerConfig(Config):
     backlog = 2048
     errorlog = log
     force_close_after: float = 5.0
-    """Seconds that cancelled requests have for their last frames. The runs were drained before."""
+    """Seconds that cancelled requests have to send their last frames. The runs were drained before."""
     graceful_timeout: float = 3.0
     h11_max_incomplete_size = MAX_HEAD
     header_timeout: float = 15.0
@@ -43,12 +43,12 @@ class ServerConfig(Config):
     include_server_header = False
     max_connections: int = 20_000
     """Open connections. Further ones are closed at once: each costs memory and a file descriptor."""
-    keep_alive_timeout = 75.0  # above the usual 60 s of load balancers, which must be the ones to close
+    keep_alive_timeout = 75.0  # above the usual 60 s of load balancers, which must close first
     shutdown_timeout = math.inf  # the lifespan bounds itself, and the launcher's watchdog bounds everything
     ssl_handshake_timeout = 15.0
     startup_timeout = math.inf  # loading a model may take long; orchestrators have start-up probes
     tcp_user_timeout: float = 25.0
-    """Seconds after which a peer counts as gone that acknowledges nothing or keeps its window shut (Linux)."""
+    """Seconds after which a peer that acknowledges nothing, or keeps its window closed, counts as gone (Linux)."""
     websocket_max_message_size = 2**20
 
     _sockets: Sockets | None = None
@@ -59,8 +59,9 @@ class ServerConfig(Config):
             self.verify_mode = None if tls.cert_reqs is None else CERT_REQS[tls.cert_reqs]
 
     def create_ssl_context(self) -> ssl.SSLContext | None:
-        """Trust each CA of `ca_certs`, also an intermediate one. Otherwise its root would have to be trusted, and
-        with it all other certificates of the root.
+        """Trust each CA of `ca_certs`, also an intermediate one.
+
+        Otherwise its root would have to be trusted, and with it every other certificate of that root.
         """
         context = super().create_ssl_context()
         if context is not None:
@@ -68,7 +69,7 @@ class ServerConfig(Config):
         return context
 
     def create_sockets(self) -> Sockets:
-        """Bind the sockets, once: a busy port is reported before the app starts, and the server uses the same ones.
+        """Bind the sockets at the first call, and return the same ones later.
 
         Raises:
             BindError: an address cannot be bound.
@@ -106,13 +107,13 @@ class ServerConfig(Config):
                 raise bind_error(bind, error) from error
         for sock in sockets:
             if hasattr(socket, "TCP_USER_TIMEOUT") and sock.family in (socket.AF_INET, socket.AF_INET6):
-                # Accepted sockets inherit it.
+                # Accepted sockets inherit this option.
                 milliseconds = int(self.tcp_user_timeout * 1000)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         return sockets
 
     def _tcp_socket(self, bind: str) -> socket.socket:
-        """Bind as Hypercorn does, except that a socket which cannot be bound is closed."""
+        """Bind as Hypercorn does, and close the socket if it cannot be bound."""
         host, _, port = bind.rpartition(":")
         host = host.strip("[]")
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)

@@ -1,4 +1,4 @@
-"""Writes parts of a response from other tasks than its own, if the socket accepts them at once."""
+"""Writes parts of a response from tasks other than its own, if the socket accepts them at once."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ class DirectConnection(Protocol):
         """Write `data` to the socket; returns False if it accepted nothing."""
 
     def hold(self) -> None:
-        """Let the next bytes wait for those after them, to send both in one write."""
+        """Keep the next bytes until more bytes follow, and send both in one write."""
 
     async def send(self, data: bytes) -> None:
-        """Send what is unsent, and `data`."""
+        """Send `unsent`, and then `data`."""
 
 
 class DirectWriter:
-    """Sends chunks of an HTTP/1.1 response whose end was not sent.
+    """Sends chunks of an HTTP/1.1 response that has not ended.
 
-    h11 frames the head and the end of a response and counts nothing between them, so chunks may bypass it. A chunk
-    then costs one system call, in place of a task switch, a lock, a shield and two checkpoints.
+    h11 writes the head and the end of a chunked response, and keeps no state about the chunks between them. So
+    chunks may bypass it. Such a chunk costs one system call, in place of a task switch, a lock, a shield and two
+    checkpoints.
     """
 
     def __init__(self, connection: DirectConnection, send: ASGISendCallable) -> None:
@@ -44,7 +45,10 @@ class DirectWriter:
         return bool(self._connection.unsent)
 
     def hold_head(self) -> None:
-        """Call this before the head is sent, if a chunk follows at once: one write sends both."""
+        """Send the head together with the next chunk, in one write.
+
+        Call this before the head, if a chunk follows at once.
+        """
         self._connection.hold()
 
     def write(self, data: bytes) -> bool:

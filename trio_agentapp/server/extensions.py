@@ -1,4 +1,4 @@
-"""Extensions of ASGI scopes: objects that the server hands to the code that handles a request."""
+"""Extensions of ASGI scopes: objects that the server passes to the code that handles a request."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MESSAGES = "trio_agentapp.messages"
 """The `Messages` of a request."""
 
 PEER = "trio_agentapp.peer"
-"""The address that the connection comes from, where `client` of the scope is what a proxy has said of it."""
+"""The address of the connection's peer, if `client` of the scope is the address that a proxy has sent."""
 
 SHUTDOWN_NOTICE = "trio_agentapp.shutdown_notice"
 """The `ShutdownNotice` of a WebSocket."""
@@ -49,7 +49,7 @@ def add_extension(scope: Scope, name: str, value: object) -> None:
 
 
 def drop_extensions(scope: Scope) -> None:
-    """Forget the extensions of a request that has ended. Most refer to what refers to the scope."""
+    """Remove the extensions of a request that has ended. Most of them refer back to the scope, in a cycle."""
     extended: Any = scope
     extended["extensions"] = {}
 

@@ -1,4 +1,4 @@
-"""How a server reports that it could not start or has crashed."""
+"""Logs that a server could not start, or has crashed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("trio_agentapp.server")
 
 
 def log_failure(what: str, error: BaseException) -> None:
-    """Log one line. Add the traceback unless the error is an expected one, whose message says enough."""
+    """Log a failure in one line. The traceback follows, unless the error is of an expected kind."""
     expected = isinstance(_single(error), AgentAppError | OSError)
     log.critical("%s: %s", what, one_line(error), exc_info=None if expected else error)
 
@@ -25,6 +25,6 @@ def one_line(error: BaseException) -> str:
 
 
 def _single(error: BaseException) -> BaseException:
-    """The only exception in a group; the group itself if it holds several."""
+    """Return the only exception in a group; the group itself if it has several."""
     found = list(leaves(error))
     return found[0] if len(found) == 1 else error

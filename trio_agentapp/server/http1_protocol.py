@@ -1,4 +1,4 @@
-"""HTTP/1.1 as Hypercorn speaks it, except that heads of responses cost less, and too large ones are counted."""
+"""Hypercorn's HTTP/1.1 protocol with cheaper heads of responses. It counts requests whose head is too large."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Connection(h11.Connection):
             or any(name in FRAMING for name, _ in response.headers)
         ):
             return super()._clean_up_response_headers_for_sending(response)
-        # The length of the body is not known, and the client knows chunks.
+        # The length of the body is not known, and the client supports chunked encoding.
         added = [CHUNKED] if self._cstate.keep_alive else [CHUNKED, CLOSE]
         return h11.Response(
             headers=Headers([*response.headers._full_items, *added]),
@@ -49,7 +49,7 @@ class _Connection(h11.Connection):
 class HTTP11(H11Protocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        # Hypercorn makes the connection itself. The class above has no state of its own.
+        # Hypercorn has made the connection, so its class is replaced. `_Connection` has no state of its own.
         self.connection.__class__ = _Connection
 
     async def _send_error_response(self, status_code: int) -> None:

@@ -10,8 +10,8 @@ __all__ = ["BoundedBuffer"]
 class BoundedBuffer(StreamBuffer):
     """Make a sender wait while the buffer holds 32 KiB or more, until less than 16 KiB are left.
 
-    Hypercorn's own buffer wakes the sender whenever the stream is looked at, also when the client's flow-control
-    window is closed and nothing was sent. The buffer of a client that does not read then grows without limit.
+    Hypercorn's own buffer wakes the sender at every check of the stream, even if the client's flow-control window
+    is closed and nothing was sent. The buffer of a client that does not read then grows without limit.
     """
 
     async def push(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""HTTP/2 on one connection, on which a proxy may have the requests of many clients."""
+"""HTTP/2 on one connection, which may have requests of many clients if it comes from a proxy."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["HTTP2Protocol"]
 
 
 class HTTP2Protocol(H2Protocol):
-    """Does not end a connection, with the streams of all requests on it, where Hypercorn does.
+    """Keeps a connection with all of its streams in two cases in which Hypercorn ends it.
 
-    - A refusal may be sent before the body has arrived. Hypercorn looks for the stream of the next part of the
-      body, and fails.
+    - A response may end before the body of its request has arrived. For the next part of the body, Hypercorn looks
+      up the stream, which is gone, and fails.
     - At request 1000 (`keep_alive_max_requests`) Hypercorn closes the connection at once.
     """
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
-        # Counted by Hypercorn for its limit only.
+        # Hypercorn uses this counter only for its limit.
         self.keep_alive_requests = 0
         for event in events:
             if isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
@@ -31,11 +31,12 @@ class HTTP2Protocol(H2Protocol):
         await self._flush()
 
     def _discard(self, data: h2.events.DataReceived) -> None:
-        # The window of the connection is shared: what is not acknowledged is lost for the other requests.
+        # All requests share the window of the connection. Data that is not acknowledged would reduce it for all of
+        # them.
         self.connection.acknowledge_received_data(data.flow_controlled_length or 0, data.stream_id or 0)
         if data.stream_id in self.stream_buffers:
             return  # the end of the response has not been sent yet
         # The client may have ended the stream with this part.
         with suppress(ProtocolError):
-            # RFC 9113, section 8.1: it need not send the rest.
+            # Tell the client not to send the rest (RFC 9113, section 8.1).
             self.connection.reset_stream(data.stream_id or 0, ErrorCodes.NO_ERROR)

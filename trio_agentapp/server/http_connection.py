@@ -1,6 +1,4 @@
-"""One HTTP request: who may end it, and when.
-
-Four things can end a request:
+"""One HTTP request: sends its response, and decides what may end it, and when. Four things can end a request:
 
 - The client hangs up. The handling is cancelled at once.
 - The response is complete. Its last message closes or recycles the connection, and must not be cancelled; but
@@ -54,23 +52,26 @@ log = logging.getLogger("trio_agentapp.server")
 access = logging.getLogger("trio_agentapp.access")
 
 CHOSEN_IDS = frozenset({"session_id", "chat_id", "user_id"})
-"""Parts of paths that may be names of people, because clients choose them."""
+"""Parameters of paths that are not logged. Clients choose their values, which may be names of people."""
 
 CUT_TIMEOUT = 0.1
-"""Seconds to send the end of an HTTP/2 stream that was cut off, whose client does not read."""
+"""Seconds to send the end of an HTTP/2 stream that was cut off because its client does not read."""
 
 CLOSE_TIMEOUT = 5.0
-"""Seconds to close once the peer has gone: local work, except for TLS and for an HTTP/2 stream that was reset."""
+"""Seconds to close when the peer has gone. This is local work, except for TLS and for a reset HTTP/2 stream."""
 
 MAX_NAMES = 256
-"""Names of headers, and values, that are encoded once and shared by all responses."""
+"""Names and values of headers that are encoded once and shared by all responses, at most."""
 
 _encoded_name = lru_cache(MAX_NAMES)(lambda name: name.lower().encode())
 
 _encoded_value = lru_cache(MAX_NAMES)(str.encode)
 
 LIMITS = {408: "body_time", 413: "body"}
-"""Statuses that stand for one limit each. They are counted here because each protocol makes its own responses."""
+"""Statuses that mean that one limit was reached, with the name of the limit.
+
+They are counted here, because each protocol makes its own responses.
+"""
 
 END: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_body": False}
 
@@ -78,8 +79,8 @@ END: HTTPResponseBodyEvent = {"type": "http.response.body", "body": b"", "more_b
 class HTTPConnection(TrioASGIHTTPConnection):
     """The `asgi_http_class` of the app.
 
-    The view runs, and its response is sent, in the request's own task. The connection passes messages to it; under
-    a server that does not offer that, a child task receives them.
+    The view runs, and its response is sent, in the request's own task. This server passes it the messages of ASGI.
+    Under a server that does not, a child task receives them.
     """
 
     def __init__(self, app: Quart, scope: HTTPScope, answer: Callable[[], Response] | None = None) -> None:
@@ -95,7 +96,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         self._was_cut = False
         self._received_all = False
 
-    # Not `async`, as some functions below: each frame of a coroutine costs memory as long as a stream lasts.
+    # Not `async`, like some functions below: the frame of a coroutine would take memory as long as a stream lasts.
     def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> Coroutine[Any, Any, None]:
         assign_request_id(self.app)
         self._request = self.request_from_scope(send)
@@ -108,7 +109,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         return self._logged(answering) if getattr(self.app, "access_log", False) else answering
 
     async def _logged(self, answering: Coroutine[Any, Any, None]) -> None:
-        """Log the request at its end, without what may be private: its query, and `CHOSEN_IDS` in its path."""
+        """Log the request at its end. The query and `CHOSEN_IDS` in the path may be private, and are left out."""
         began_at = trio.current_time()
         request = self._request
         try:
@@ -125,7 +126,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
             )
 
     def _shown_path(self, request: Request) -> str:
-        """The path; that of the route if it has an id that clients choose."""
+        """Return the path for the log. It is the pattern of the route if the path has an id that clients choose."""
         rule, values = request.url_rule, request.view_args or {}
         return rule.rule if rule is not None and not CHOSEN_IDS.isdisjoint(values) else self.scope["path"]
 
@@ -142,7 +143,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         return self._create_request_from_scope(send)
 
     async def _watch(self, receive: ASGIReceiveCallable, receiving: trio.CancelScope) -> None:
-        """Receive messages in a task, where the server does not pass them by itself (see `messages`)."""
+        """Receive messages in a task. Used if the server does not pass them to a `Listener` (see `messages`)."""
         with receiving:
             try:
                 await self._receive(receive)
@@ -161,11 +162,11 @@ class HTTPConnection(TrioASGIHTTPConnection):
         while message is None or message["type"] != "http.disconnect":
             message = await receive()
             self.take(message)
-        # No message follows; stay to see a cancel from outside.
+        # No message follows. Wait here, to notice when the server cancels this request.
         await trio.sleep_forever()
 
     def take(self, message: ASGIReceiveEvent) -> None:
-        """Take a part of the request's body, or notice that its client has gone. Implements `Listener`."""
+        """Receive a part of the request's body, or the disconnect of the client. Implements `Listener`."""
         if message["type"] == "http.request":
             self._request.body.append(message.get("body", b""))
             if not message.get("more_body", False):
@@ -178,7 +179,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
                 self._responding.cancel(reason="the client disconnected")
 
     def shut_down(self) -> None:
-        """The server cancels this request: a stream may still end by itself. Implements `Listener`."""
+        """Wind the response down, because the server cancels this request. Implements `Listener`."""
         self._shutting_down = True
         if self._responding.shield:
             self._wind_down()
@@ -190,7 +191,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
             if self._was_cut and self.scope["http_version"] == "2":
                 await self._end_cut(send)
         finally:
-            # The request and the body refer to this connection. Without cycles all is freed at once.
+            # The request and the body refer to this connection. Without these cycles, memory is freed at once.
             del self._request
             self._stream = None
 
@@ -225,13 +226,14 @@ class HTTPConnection(TrioASGIHTTPConnection):
             return self._answer()
         handled = await contain(self.app.handle_request, request, name=f"{request.method} {request.path}")
         if isinstance(handled, Error) and not is_cancelled(handled.error):
-            # The app answers views that fail, so this is an error handler of the user's, or the like.
+            # The app turns errors of views into responses. So this error comes from elsewhere, such as a user's
+            # error handler.
             log.error("%s %r could not be handled", request.method, request.path, exc_info=handled.error)
             return internal_error(self.scope["path"])
         return handled.unwrap()
 
     def _limit_of(self, response: ResponseTypes) -> AbstractContextManager[object]:
-        """The scope with the time-out of a response."""
+        """Return the scope with the time-out of a response."""
         timeout: float | None
         if isinstance(response, Response) and not isinstance(response.timeout, type(Ellipsis)):
             timeout = response.timeout
@@ -244,7 +246,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
     def _send_answer(self, send: ASGISendCallable, response: ResponseTypes) -> Coroutine[Any, Any, None]:
         if isinstance(response, WerkzeugResponse) or isinstance(response.response, DataBody | StreamBody):
             return self._send_body(send, response)
-        # It may be a generator of the user's.
+        # The body may be a generator of the user.
         return self._send_contained(send, response)
 
     async def _send_contained(self, send: ASGISendCallable, response: Response) -> None:
@@ -256,7 +258,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
             for data in response.response:
                 await self._send_data(send, data)
         else:
-            # Entered before anything is sent, so that it is left also when sending fails.
+            # Enter the body before anything is sent, so that it is left also if sending fails.
             async with response.response as body:
                 head_only = self.scope["method"] == "HEAD"
                 stream = body if isinstance(body, StreamBody) and not head_only else None
@@ -267,7 +269,8 @@ class HTTPConnection(TrioASGIHTTPConnection):
                 if stream is not None:
                     stream.writer = writer
                 if writer is not None:
-                    # They are sent. Response and start live as long as the stream, and would keep a KiB of them.
+                    # The headers are sent. The response and `start` live as long as the stream, and would keep a
+                    # KiB of headers.
                     response.headers.clear()
                     start["headers"] = ()
                 del start
@@ -283,8 +286,8 @@ class HTTPConnection(TrioASGIHTTPConnection):
     async def _send_start(self, send: ASGISendCallable, response: ResponseTypes) -> HTTPResponseStartEvent:
         headers = [(_encoded_name(name), _encoded_value(value)) for name, value in response.headers.items()]
         if not self._received_all and self.scope["http_version"] != "2" and self._has_body():
-            # The connection will be closed, because the rest of the body stands before the next request. A proxy
-            # that does not know would send its next request on it, and answer 502.
+            # The connection will be closed, because the rest of the body comes before the next request. Without
+            # this header a proxy would send its next request on this connection, and answer 502.
             headers.append((b"connection", b"close"))
         start: HTTPResponseStartEvent = {
             "type": "http.response.start",
@@ -315,7 +318,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
         await send(END)
 
     def _wind_down(self) -> None:
-        """The server shuts down: limit the time of the response, and let a stream end by itself."""
+        """Limit the time of the response, and ask a stream to end, because the server shuts down."""
         if self._responding.cancel_called:
             return
         if self._stream is not None and not self._ending:
@@ -329,14 +332,14 @@ class HTTPConnection(TrioASGIHTTPConnection):
 
     def _wind_down_timeout(self) -> float:
         if self.scope["http_version"] == "2" and not getattr(self.app, "launched", False):
-            # Hypercorn's own server has cancelled the connection's sending task together with this request, so no
-            # more bytes can leave the process. Our server cancels the requests only.
+            # Hypercorn's own server cancels the sending task of the connection together with this request, so no
+            # more bytes can be sent. The server of this package cancels only the requests.
             return 0
         timeout: float = getattr(self.app, "wind_down_timeout", WIND_DOWN_TIMEOUT)
         return timeout
 
     def _cut(self) -> None:
-        """Break the response off. Over HTTP/1.1 only closing the socket ends a write that is blocked."""
+        """Cut the response off. Over HTTP/1.1 only closing the socket ends a write that is blocked."""
         log.info(
             "A client does not read its response and is disconnected: %s %r",
             self.scope["method"],

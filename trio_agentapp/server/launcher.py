@@ -3,9 +3,9 @@
 The first SIGTERM or SIGINT starts the drain, with the listener still open. The second one stops the live runs at
 once. The third one ends the process. SIGHUP only starts the drain: a terminal that is closed may send several.
 
-A watchdog ends the process if it is still alive some time after the drain. It also handles blocking handlers: Trio
-waits for a thread as long as a task waits for it, and the watchdog does not. Trio's own threads are daemons, so an
-abandoned thread does not keep the process alive.
+A watchdog ends the process if it is still alive some time after the drain. So it ends a process whose handler
+blocks in a thread: a task waits for its thread without limit. Trio's threads are daemons, so an abandoned thread
+does not keep the process alive.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WATCHDOG_MARGIN = 10.0
 """Seconds beyond the app's cleanup budget: for last frames, connections, and the user's shutdown code."""
 
 READY_POLL = 0.1
-"""Seconds between two checks whether the app is ready, until it is for the first time."""
+"""Seconds between two checks whether the app is ready, until it is ready for the first time."""
 
 EXIT_BY_FORCE = 130
 """The exit code that shells use for a process that was interrupted."""
@@ -62,11 +62,11 @@ class Launchable(Protocol):
     launched: bool
     shutdown_event: Any
     connection_count: Callable[[], int] | None
-    """Set by the launcher: the number of open connections."""
+    """Set by the launcher: returns the number of open connections."""
     shut_down: Callable[[], object] | None
     """Set by the launcher: drains and ends the server, all its workers included."""
     page_path: str | None
-    """Of the page that people open; None if there is none."""
+    """The path of the page that people open; None if there is none."""
 
     async def drain(self, hurry: trio.Event) -> None:
         """See `Servable.drain`."""
@@ -129,7 +129,7 @@ def launch(
 
 
 def _say(app: Launchable, line: str) -> None:
-    """Print a line for people; into a log of JSON, write it as a record, so that each line of the log is one."""
+    """Print a line for people. If the log is JSON, log the line instead, so that every line of the log is JSON."""
     if getattr(app, "log_format", "text") == "json":
         log.info("%s", line)
     else:
@@ -147,7 +147,7 @@ def _supervise(
 
 
 class _Launch:
-    """One run of the server, and what a signal does at which time."""
+    """Serves an app once, and handles the signals."""
 
     def __init__(
         self, app: Launchable, config: ServerConfig, watchdog: _Watchdog, inherited: Inheritance | None
@@ -166,7 +166,7 @@ class _Launch:
         self._watchdog.root_task = trio.lowlevel.current_root_task()
         with self._handle_signals():
             async with trio.open_nursery() as nursery:
-                # Before it serves there is nothing to drain, and a signal cancels the start-up.
+                # Until it serves there is nothing to drain, so a signal cancels the start-up.
                 with self._starting:
                     urls = await nursery.start(self._serve)
                     nursery.start_soon(self._watch_crash)
@@ -198,7 +198,10 @@ class _Launch:
         self._stop.set()
 
     async def _announce(self, urls: str) -> None:
-        """Print or report that the app is ready; log what it waits for if it is not ready at once."""
+        """Print that the app is ready, or report it to the master.
+
+        If it is not ready at once, log what it waits for.
+        """
         app, inherited = self._app, self._inherited
         if inherited is not None:
             inherited.report(STARTED)
@@ -214,7 +217,11 @@ class _Launch:
 
     @contextmanager
     def _handle_signals(self) -> Iterator[None]:
-        """Without `trio.open_signal_receiver`: the third signal must work while a handler blocks the event loop."""
+        """Handle signals inside this block.
+
+        `trio.open_signal_receiver` is not used, because the third signal has to work while a handler blocks the
+        event loop.
+        """
         token = trio.lowlevel.current_trio_token()
 
         def handle(number: int, _frame: FrameType | None) -> None:
@@ -248,7 +255,7 @@ class _Launch:
         if self._inherited is None:
             self._stop.set()
         else:
-            # The master would start another worker in place of one that ends by itself.
+            # Ask the master to end the server: it would restart a worker that ends by itself.
             self._inherited.report(END)
 
     async def _drain(self) -> None:
@@ -258,7 +265,7 @@ class _Launch:
         self._watchdog.start()
 
     async def _watch_crash(self) -> None:
-        # A crash in the background ends the server without passing through `_drain`.
+        # A crash of a background task ends the server without `_drain`, so the watchdog is started here.
         await self._app.shutdown_event.wait()
         self._watchdog.start()
 
@@ -280,7 +287,7 @@ class _Watchdog:
         threading.Thread(target=self._watch, name="exit watchdog", daemon=True).start()
 
     def stand_down(self) -> None:
-        """The server has ended, and the caller's program may run on."""
+        """Stop watching: the server has ended, and the program of the caller may continue."""
         self._over.set()
 
     def _watch(self) -> None:
@@ -294,7 +301,7 @@ class _Watchdog:
 
 
 def _tasks(root: trio.lowlevel.Task | None) -> list[str]:
-    """Describe the leaves of the task tree. Read from another thread, so it may be slightly inconsistent."""
+    """Describe the leaves of the task tree. The tree may change meanwhile, since another thread reads it."""
     lines: list[str] = []
     pending = [] if root is None else [root]
     while pending:
@@ -302,7 +309,7 @@ def _tasks(root: trio.lowlevel.Task | None) -> list[str]:
         children = [child for nursery in tuple(task.child_nurseries) for child in tuple(nursery.child_tasks)]
         pending += children
         if not children:
-            # The innermost frames of every task are Trio's own; their callers say more.
+            # The innermost frames of every task are Trio's. Their callers are shown, which say more.
             where = [
                 f"{frame.f_code.co_filename}:{line}"
                 for frame, line in task.iter_await_frames()
@@ -326,8 +333,8 @@ def imported_by_launcher() -> bool:
     """Return whether a launcher imports the caller's module right now; `app.run()` must then do nothing.
 
     Launchers are Hypercorn's `load_application`, a spawned worker that imports the main module again, Celery, our
-    command line, and code that loads an app by its name. What a launcher calls outside of an import does count as a
-    call of `app.run()`.
+    command line, and code that loads an app by its name. A call of `app.run()` outside of an import is not
+    affected.
     """
     importing = False
     frame: FrameType | None = sys._getframe(1)
@@ -350,7 +357,7 @@ def _launches(module: str, function: str) -> bool:
 
 
 def _module(frame: FrameType) -> str:
-    """The name of the frame's module, also when it runs as `python -m`."""
+    """Return the name of the frame's module, also when it runs as `python -m`."""
     name = str(frame.f_globals.get("__name__", ""))
     if name == "__main__":
         return str(getattr(frame.f_globals.get("__spec__"), "name", name))

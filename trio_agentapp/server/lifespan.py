@@ -1,4 +1,4 @@
-"""The app's life in one task: what is opened here is closed here, in the opposite order.
+"""Opens and closes an app for its ASGI server, in one task and in opposite orders.
 
 So a user's `lifespan` and Quart's `while_serving` generators may hold nurseries and cancel scopes. A crash of a
 background task stops the server in order: runs are drained, hooks run, everything is closed, and only then the ASGI
@@ -46,7 +46,7 @@ __all__ = ["NOT_ASGI", "NOT_TRIO", "Lifespan", "Servable"]
 log = logging.getLogger("trio_agentapp.server")
 
 GC_GENERATIONS = (20, 100)
-"""Thresholds of the older generations, measured together with a threshold of 50,000 for the youngest."""
+"""Thresholds of the older generations. They were measured together with a threshold of 50,000 for the youngest."""
 
 UNWIND_TIMEOUT = 5.0
 """Seconds for background tasks to unwind once they are cancelled; longer shields are abandoned."""
@@ -55,8 +55,8 @@ UNWIND_TIMEOUT = 5.0
 class Servable(Protocol):
     """What the lifespan needs of an app: its runtime and drain, and Quart's hooks around the serving.
 
-    Optional: `launched` (True when our launcher handles the signals), `gc_threshold` (0 leaves the garbage
-    collector alone), `log_format`, `log_level` and `node_id`.
+    Optional: `launched` (True if `launcher` handles the signals), `gc_threshold` (0 leaves the garbage collector
+    unchanged), `log_format`, `log_level` and `node_id`.
     """
 
     nursery: trio.Nursery
@@ -135,7 +135,7 @@ class Lifespan(TrioASGILifespan):
                         raise printable(exc) from exc.__cause__
                     watch.cancel_scope.cancel(reason="the lifespan is over")
         except BaseException as exc:
-            # Also SystemExit of a user's hook: the server drains first, and reports why it ends.
+            # This includes SystemExit of a user's hook: the server drains first, and reports why it ends.
             if is_cancelled(exc):
                 raise
             failure = exc
@@ -144,7 +144,7 @@ class Lifespan(TrioASGILifespan):
             await send({"type": "lifespan.shutdown.complete"})
             return
         log_failure("The server stops" if self._started else "The start-up failed", failure)
-        # The ASGI server ends when it receives this, also if it has not asked for a shutdown. It logs the message.
+        # The ASGI server ends when it receives this, even if it has not requested a shutdown. It logs the message.
         stage = "shutdown" if self._started else "startup"
         failed: Any = {"type": f"lifespan.{stage}.failed", "message": one_line(failure)}
         await send(failed)
@@ -212,15 +212,15 @@ class Lifespan(TrioASGILifespan):
     def _crashed(self, what: str, error: BaseException) -> None:
         log.critical(what, exc_info=error)
         self._crash = error
-        # The state of the app is unknown: stop the runs now, each with its cleanup.
+        # After a crash the state of the app is unknown, so stop the runs now, each with its cleanup.
         self._hurry.set()
         self._stop.set()
 
     def _signals_to_own(self) -> list[signal.Signals]:
         """The signals that this lifespan handles: none, except under the bare `hypercorn` command.
 
-        Hypercorn's workers do not handle SIGTERM, which would kill one in the middle of its cleanup. Without
-        workers it does not handle Ctrl-C either, and KeyboardInterrupt would be raised in an arbitrary task.
+        Hypercorn's workers do not handle SIGTERM, which would kill a worker in the middle of its cleanup. Without
+        workers Hypercorn does not handle Ctrl-C either, and KeyboardInterrupt would be raised in an arbitrary task.
         """
         if (
             getattr(self._servable, "launched", False)
@@ -248,7 +248,7 @@ class Lifespan(TrioASGILifespan):
                 first = False
 
     async def _watch_master(self, master: Any) -> None:
-        """Drain when the master has died: without it the worker would keep the port for ever."""
+        """Drain when the master has died. Otherwise the worker would keep the port for ever."""
         await trio.lowlevel.wait_readable(master.sentinel)
         log.warning("the master process is gone; this worker drains and ends")
         await self._drain_and_leave()
@@ -273,7 +273,7 @@ class Lifespan(TrioASGILifespan):
 
 
 def _while_serving(generator: AsyncGenerator[None, None]) -> AbstractAsyncContextManager[None]:
-    """Make the generator a context manager: an error is raised at its `yield`, so that its nurseries unwind."""
+    """Make a context manager of the generator. An error is raised at its `yield`, so that its nurseries unwind."""
     return asynccontextmanager(lambda: generator)()
 
 
@@ -299,6 +299,9 @@ def _collector(threshold: int) -> Iterator[None]:
 
 @trio.lowlevel.enable_ki_protection
 def _raise_sigint(handler: Any) -> None:
-    """End `hypercorn --workers 0` as Ctrl-C does. Protected, so that the main task raises it and not this one."""
+    """End `hypercorn --workers 0` as Ctrl-C does.
+
+    This function is protected, so KeyboardInterrupt is raised in the main task.
+    """
     signal.signal(signal.SIGINT, handler)
     signal.raise_signal(signal.SIGINT)

@@ -13,12 +13,15 @@ __all__ = ["EagerListener"]
 
 
 class EagerListener(trio.abc.Listener[trio.SocketStream]):
-    """Replaces `trio.SocketListener`, which is final. `accept` does not wait while any are left.
+    """Replaces `trio.SocketListener`, which is final.
+
+    `accept` does not wait while accepted connections are left.
 
     `trio.serve_listeners` accepts one per turn. At 20 ms a turn, the last of 1,000 clients that connect together
-    would wait 20 s. Each start costs about a millisecond, spread over a few turns, so a burst of starts makes each
-    turn longer, and running streams wait for it: `Turns` says how many are accepted. With 16 in each turn, streams
-    were 2.4 times as late as with 4 in one comparison, and the last of 500 clients was not served earlier.
+    would wait 20 s. Each start takes about a millisecond, spread over a few turns. So a burst of starts makes turns
+    longer, and running streams wait for them. `Turns` limits how many are accepted in a turn. In one comparison,
+    streams were 2.4 times as late with 16 in each turn as with 4, and the last of 500 clients was not served
+    earlier.
     """
 
     def __init__(self, sock: socket.socket, turns: Turns) -> None:
@@ -43,5 +46,6 @@ class EagerListener(trio.abc.Listener[trio.SocketStream]):
         return stream
 
     async def aclose(self) -> None:
-        # No accepted connection is lost: `accept` waits only while its queue is empty, and is cancelled only there.
+        # No accepted connection is lost: `accept` can be cancelled only where it waits, and then its queue is
+        # empty.
         await self._listener.aclose()

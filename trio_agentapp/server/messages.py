@@ -1,4 +1,4 @@
-"""Messages of the server to a request: parts of its body, and that its client has gone.
+"""ASGI messages to a request: the parts of its body, and the disconnect of its client.
 
 ASGI lets an app wait for them, which needs a task for each request. This server passes them to a function of the
 request instead, in the task that reads from the connection.
@@ -20,7 +20,7 @@ __all__ = ["Listener", "Messages", "RequestGroup", "messages_of"]
 
 
 class Listener(Protocol):
-    """A request that no task waits for. Its functions neither block nor raise."""
+    """Receives the messages of a request by calls, without a task. Its methods neither block nor raise."""
 
     def take(self, message: ASGIReceiveEvent) -> None:
         """Called with each message, in the order in which they arrive."""
@@ -30,12 +30,12 @@ class Listener(Protocol):
 
 
 class Messages:
-    """The messages to one request, in order. They wait here for a listener, or are received one by one."""
+    """The messages to one request, in order. They are kept until a listener is set or `receive` returns them."""
 
     __slots__ = ("_at_most", "_changed", "_kept", "_listener")
 
     def __init__(self, at_most: int) -> None:
-        """`at_most`: how many messages may wait. Then `put` does."""
+        """`at_most`: the number of messages that are kept. Beyond it, `put` waits."""
         self._at_most = at_most
         self._kept: list[ASGIReceiveEvent] = []
         self._changed: trio.Event | None = None
@@ -67,11 +67,11 @@ class Messages:
         self._note_change()
 
     def close(self) -> None:
-        """The request has ended: drop what still comes, and forget the listener."""
+        """Drop the listener and all further messages, because the request has ended."""
         self.pass_to(_NOBODY)
 
     def shut_down(self) -> None:
-        """Call this when the request is cancelled: no task of a listener would see it."""
+        """Report to the listener that the request is cancelled. A listener has no task that would notice."""
         if self._listener is not None:
             self._listener.shut_down()
 

@@ -1,4 +1,4 @@
-"""Patches of Hypercorn: the classes that it looks up in its own modules and that no setting can replace.
+"""Patches Hypercorn: replaces classes that it looks up in its own modules, which no setting can replace.
 
 Everything else that differs from Hypercorn or quart-trio is a subclass that is passed in where they accept one. The
 faults were seen in Hypercorn 0.18; `docs/discussion/stack.md` describes each, with the test that holds the
@@ -29,8 +29,8 @@ def apply_patches() -> None:
     """
     # All connections of a worker share a nursery, so an error in one ends the server (issues 225, 203, 329). A
     # cancelled sender loses bytes that other streams need, and the idle timer keeps a connection whose client has
-    # gone (no issues known). Only the bare `hypercorn` command needs this one: our own server has its connection
-    # class.
+    # gone (no issues known). Only the bare `hypercorn` command needs this patch. The server of this package has its
+    # own connection class.
     worker.TCPServer = GuardedConnection  # type: ignore[attr-defined, assignment]
 
     # A request whose head is too large is refused below the app (no issue known), and heads of responses cost too
@@ -44,7 +44,8 @@ def apply_patches() -> None:
     # request (no issue known): see `HTTP2Protocol`.
     protocol.H2Protocol = HTTP2Protocol  # type: ignore[attr-defined]
 
-    # WebSockets: pings without a look at the pongs, compression that cannot be switched off, no disconnect after a
-    # message that is too large, TCP closed under the close frame (no issue known): see `WebSocketStream`.
+    # WebSockets: pongs are not checked, compression cannot be switched off, there is no disconnect after a message
+    # that is too large, and TCP is closed before the peer has read the close frame (no issue known): see
+    # `WebSocketStream`.
     for module in (h11, h2):
         module.WSStream = WebSocketStream  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ Only this module turns an error into a response. A response holds no traceback a
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -54,7 +54,7 @@ KNOWN: dict[int, type[RequestError]] = {
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 OTHERS = {400: "malformed_request"}
-"""Codes of statuses that no `RequestError` stands for."""
+"""Codes of statuses that have no `RequestError`."""
 
 DETAILS = {
     400: "The request is not valid HTTP for this route.",
@@ -66,14 +66,23 @@ DETAILS = {
 }
 
 
-def install_problems(app: Quart) -> None:
-    """Answer every error of `app` with a problem document. More specific error handlers of the user win."""
+def install_problems(app: Quart, by_protocol: Callable[[HTTPException], Response | None]) -> None:
+    """Answer every error of `app` with a problem document.
+
+    More specific error handlers of the user have precedence.
+
+    `by_protocol`: gives the response to a request that no route takes in another shape; None: a problem document.
+    """
+
+    async def of_http_exception(error: HTTPException) -> Response:
+        return by_protocol(error) or _of_http_exception(error)
+
     app.register_error_handler(RequestError, _of_request_error)
-    app.register_error_handler(HTTPException, _of_http_exception)
+    app.register_error_handler(HTTPException, of_http_exception)
 
 
 def assign_request_id(app: Quart) -> None:
-    """Give the current task's request an id, for its log records and its problem document."""
+    """Give the request of the current task an id, for its log records and its problem document."""
     add_log_fields(request_id=secrets.token_hex(8), node_id=str(getattr(app, "node_id", "")))
 
 
@@ -104,7 +113,7 @@ def internal_error(path: str) -> Response:
 
 
 def problem_body(error: RequestError, path: str | None = None) -> dict[str, Any]:
-    """The JSON object of the problem document, for a protocol without a status line."""
+    """Return the JSON object of the problem document, for a protocol without a status line."""
     return _body(
         error.status,
         error.code,
@@ -150,7 +159,7 @@ async def _of_request_error(error: RequestError) -> Response:
     return problem_of(error)
 
 
-async def _of_http_exception(error: HTTPException) -> Response:
+def _of_http_exception(error: HTTPException) -> Response:
     status, code, title, detail = described(error)
     response = problem(status, code, title, detail, retryable=status in (408, 429, 503))
     response.headers.update(headers_of(error))

@@ -1,4 +1,4 @@
-"""Reads on while a request is handled, so that a client that hangs up is noticed."""
+"""Continues to read while a request is handled, so that a client that hangs up is noticed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ __all__ = ["MAX_RECEIVED", "ClientLeft", "ReadAhead", "receive"]
 log = logging.getLogger("trio_agentapp.server")
 
 MAX_AHEAD = 1024 * 1024
-"""Bytes after a request that are kept until it is answered. A client that sends more is disconnected: while they
-stay unread, the end of the stream behind them cannot be seen."""
+"""Bytes after a request that are kept until it is answered.
+
+A client that sends more is disconnected. If the bytes stayed unread, the end of the stream after them could not be
+seen.
+"""
 
 MAX_RECEIVED = 64 * 1024
 """Bytes that are read at once."""
 
 
 async def receive(stream: Any) -> bytes:
-    """Receive what comes next; b"" at the end of the stream.
+    """Receive the next bytes; b"" at the end of the stream.
 
-    Without the frames that `receive_some` of a plain socket keeps while it waits: 1 KiB for each idle chat.
+    It avoids the frames that `receive_some` of a plain socket keeps while it waits: 1 KiB for each idle chat.
 
     Raises trio.ClosedResourceError, trio.BrokenResourceError.
     """
@@ -38,7 +41,8 @@ async def receive(stream: Any) -> bytes:
             raise trio.ClosedResourceError("the connection was closed")
         try:
             await trio.lowlevel.wait_readable(stream.socket)
-            # Asked again: if it was closed since, another connection may have its number by now.
+            # Ask for the descriptor again: if the socket was closed meanwhile, another connection may have its
+            # number.
             return os.read(stream.socket.fileno(), MAX_RECEIVED)
         except BlockingIOError:
             continue
@@ -54,12 +58,12 @@ class ReadAhead:
     """Replaces `H11Protocol.can_read`, the event for which Hypercorn waits until a request is answered.
 
     Hypercorn stops reading when anything follows a request (a second request, an empty line) or when the request
-    offers an upgrade. The end of the stream is behind those bytes, so it would not see that the client hangs up.
-    Only the connection's reading task waits here, so no other task reads at the same time.
+    offers an upgrade. The end of the stream comes after those bytes, so it would not notice that the client hangs
+    up. Only the connection's reading task waits here, so no other task reads at the same time.
     """
 
     def __init__(self, protocol: H11Protocol, stream: Any) -> None:
-        # The protocol refers to this. Without a cycle both are freed at once.
+        # The protocol refers to this object. A weak reference avoids a cycle, so both are freed at once.
         self._protocol = weakref.proxy(protocol)
         self._stream = stream
         self._is_turn = False
@@ -76,7 +80,7 @@ class ReadAhead:
         return self._is_turn
 
     async def wait(self) -> None:
-        """Raises ClientLeft."""
+        """Read until the request is answered, as Hypercorn's event does. Raises ClientLeft."""
         while not self._is_turn:
             with trio.CancelScope() as self._reading:
                 try:

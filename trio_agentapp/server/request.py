@@ -1,4 +1,4 @@
-"""The request of the app: quart-trio's, without what most requests never wait for."""
+"""The request class of the app: quart-trio's, made cheaper for requests whose body has arrived already."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Body(TrioBody):
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of it has come, and is not too large."""
+        """Whether the whole body has arrived and is not too large."""
         return self._must_raise is None and self._complete.is_set()
 
     @property
@@ -29,13 +29,13 @@ class _Body(TrioBody):
 
 
 class LeanRequest(TrioRequest):
-    """The `request_class` of the app. It lives as long as its stream."""
+    """The `request_class` of the app. A request lives as long as the stream of its response."""
 
     body_class = _Body
     lock_class = LateLock  # type: ignore[assignment]
 
     async def get_whole(self) -> bytes:
-        """Return the body as `get_data` does. One that came with the head costs no scope and no checkpoint."""
+        """Return the body as `get_data` does. A body that came with the head needs no scope and no checkpoint."""
         body = self.body
         if isinstance(body, _Body) and body.is_whole:
             return body.so_far

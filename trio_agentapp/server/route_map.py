@@ -1,4 +1,4 @@
-"""The routes of the app: Quart's, which remember the paths without parameters that were found."""
+"""Quart's map of routes, with a cache for paths without parameters."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from werkzeug.routing.matcher import StateMachineMatcher
 __all__ = ["RouteMap"]
 
 MAX_FOUND = 1024
-"""Searches that are remembered. Their number is about that of the routes; a route for any method has no limit."""
+"""Entries of the cache. Usually there are as many as routes, but a route for any method can cause any number."""
 
 
 class _Matcher(StateMachineMatcher):
-    """Searches each path without parameters once.
+    """Searches each path without parameters only once.
 
-    A search costs a closure that calls itself, which only the garbage collector can free.
+    Each search makes a closure that refers to itself, which only the garbage collector can free.
     """
 
     def __init__(self, merge_slashes: bool) -> None:

@@ -1,6 +1,6 @@
 """The server: starts the app, accepts connections, and closes everything in bounded time.
 
-It uses Hypercorn's protocols, and replaces the loop around them. `docs/discussion/server.md` says why.
+It uses Hypercorn's protocols, and replaces the loop around them. `docs/discussion/server.md` explains why.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ async def serve(
             await lifespan.start(driver.handle_lifespan)
             await driver.wait_for_startup()
             if not driver.complete:
-                # Its failure is on the way to the nursery; Hypercorn wakes this task before it has arrived.
+                # Hypercorn wakes this task before the exception of the lifespan reaches the nursery. Wait for it.
                 await trio.sleep(CLOSE_TIMEOUT)
                 raise RuntimeError("the app's lifespan ended without an answer")
             turns = Turns()
@@ -112,7 +112,7 @@ async def serve(
 
 
 class _Wrapper(ASGIWrapper):
-    """Hypercorn's own, without a frame that lasts as long as each request."""
+    """Calls the app as Hypercorn's wrapper does, without a coroutine frame that lasts as long as the request."""
 
     def __call__(
         self,
@@ -157,8 +157,8 @@ class _Connections:
                         await shutdown_trigger()
                         accepting.cancel_scope.cancel(reason="the server is shutting down")
                 finally:
-                    # Also when the lifespan has failed and everything is cancelled: a client that does not read
-                    # must not hold up the exit then either.
+                    # Close the sockets also if the lifespan has failed and everything is cancelled. Otherwise a
+                    # client that does not read would delay the exit.
                     await self._context.terminated.set()
                     for connection in self._live:
                         connection.stop_waiting()
@@ -181,7 +181,10 @@ class _Connections:
         return _refuse(stream)
 
     async def _close(self, scope: trio.CancelScope, nursery: trio.Nursery) -> None:
-        """Wait for requests, then cancel them, then close sockets. Cancelled as soon as no connection is left."""
+        """Wait for requests, then cancel them, then close the sockets.
+
+        It is cancelled as soon as no connection is left.
+        """
         with scope:
             await trio.sleep(self._config.graceful_timeout)
             for connection in self._live:
@@ -197,9 +200,10 @@ class _Connections:
 
 
 class _Handlers:
-    """Starts the tasks of connections for `trio.serve_listeners`, without its own function around each.
+    """Starts the tasks of connections in place of the nursery of `trio.serve_listeners`.
 
-    That would close the socket once more, which costs two scopes, and its frame lasts as long as the connection.
+    Trio would wrap each handler in a function that closes the socket once more, which takes two scopes, and whose
+    frame lasts as long as the connection.
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
@@ -210,7 +214,7 @@ class _Handlers:
 
 
 async def _refuse(stream: Any) -> None:
-    """Handle a connection that is one too many."""
+    """Close a connection beyond the limit."""
     close_socket(stream)
     await trio.lowlevel.checkpoint()
 

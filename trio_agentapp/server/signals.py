@@ -1,4 +1,4 @@
-"""SIGHUP, SIGUSR1 and SIGUSR2, each of which would by default end a server at once.
+"""Handles SIGHUP, SIGUSR1 and SIGUSR2, each of which would by default end a server at once.
 
 SIGHUP drains, as SIGTERM does: the terminal is gone. SIGUSR1 and SIGUSR2 do nothing. A signal that already has a
 handler keeps it: `nohup`, the user's program, `faulthandler.register`.
@@ -19,7 +19,7 @@ TAKEN = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2) if hasattr(signal, "SIGH
 
 
 def signals_to_take() -> list[signal.Signals]:
-    """Those of SIGHUP, SIGUSR1 and SIGUSR2 that have no handler and are not ignored."""
+    """Return those of SIGHUP, SIGUSR1 and SIGUSR2 that have no handler and are not ignored."""
     caught = _caught_outside_python()
     return [
         number for number in TAKEN if signal.getsignal(number) is signal.SIG_DFL and not caught >> (number - 1) & 1
@@ -41,7 +41,7 @@ def note_ignored(number: int, *, stopping: bool = False) -> bool:
 
 
 def _caught_outside_python() -> int:
-    """The mask of signals with a handler, including handlers of C code, unknown to Python. 0 outside Linux."""
+    """Return the mask of all signals with a handler, also of those that C code has set. 0 outside Linux."""
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("SigCgt:")).split()[1], 16)

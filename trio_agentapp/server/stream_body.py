@@ -20,24 +20,24 @@ budget of 30 s and a margin for the last frames."""
 class StreamBody(ResponseBody):
     """A response body that can end itself when the server shuts down.
 
-    Its iterator must not raise: an error belongs into the stream, as an event. If it raises all the same, the error
-    is logged, and the client sees an incomplete response.
+    Its iterator must not raise: an error is sent in the stream, as an event. If the iterator raises, the error is
+    logged, and the client sees an incomplete response.
     """
 
     writer: DirectWriter | None = None
-    """Set while the body is sent, if other tasks than the one that iterates it may write parts of it."""
+    """Set while the body is sent, if tasks other than the one that iterates it may write parts of it."""
 
     begins_at_once = False
-    """Whether the first part is there before anything can be waited for. The head is then sent with it."""
+    """Whether the iterator yields its first part without waiting. Then the head is sent together with it."""
 
     _cut: Callable[[], None] | None = None
 
     def bind(self, cut: Callable[[], None]) -> None:
-        """Called by the connection that sends this body, with the function that breaks the response off."""
+        """Store `cut`, which cuts the response off. Called by the connection that sends this body."""
         self._cut = cut
 
     def cut(self) -> None:
-        """Break the response off, also while a write is blocked by a client that does not read. Does not block."""
+        """Cut the response off, even while a write is blocked by a client that does not read. Does not block."""
         if self._cut is not None:
             self._cut()
 

@@ -46,11 +46,13 @@ __all__ = ["CLOSE_TIMEOUT", "Connection", "GuardedConnection", "close_socket"]
 log = logging.getLogger("trio_agentapp.server")
 
 CLOSE_TIMEOUT = 1.0
-"""Seconds for what is left to do once a socket is closed: local work only."""
+"""Seconds for the rest of the work when a socket is closed. It is local work only."""
 
 LINGER = 1.0
-"""Seconds in which a client may send the rest of what is not wanted. Closing the socket before it has been
-read would reset the connection, and the client could lose the response."""
+"""Seconds in which the rest of an unwanted request is read and dropped.
+
+Closing a socket with unread data resets the connection, and the client could lose the response.
+"""
 
 TURN_BYTES = 256 * 1024
 """Bytes that one connection may send before other tasks get their turn, if its socket never blocks."""
@@ -59,8 +61,8 @@ TURN_BYTES = 256 * 1024
 class _Requests:
     """The app as one connection sees it: adds `ABORT` to scopes, and can cancel the requests in progress.
 
-    What a request leaves behind has no reference cycle, so that it is freed at once. The garbage collector would
-    have some hundred objects to find for each, and its pauses delay all streams.
+    Reference cycles are broken when a request ends, so that its memory is freed at once. Otherwise the garbage
+    collector would have to find some hundred objects for each request, and its pauses delay all streams.
     """
 
     def __init__(self, app: AppWrapper, abort: Callable[[], None]) -> None:
@@ -105,7 +107,7 @@ class _Requests:
                     messages.close()
 
     def leave(self) -> None:
-        """The connection has ended."""
+        """Drop the references to the connection, which has ended."""
         self._abort, self.direct = _do_nothing, None
 
     def cancel(self) -> None:
@@ -115,7 +117,10 @@ class _Requests:
         self.note_shutdown()
 
     def note_shutdown(self) -> None:
-        """Tell the requests that they are cancelled: those that pass their messages have no task to see it."""
+        """Report the cancellation to the requests.
+
+        Those that get their messages by calls have no task that would notice.
+        """
         for messages in self._live.values():
             if messages is not None:
                 messages.shut_down()
@@ -131,7 +136,7 @@ def _do_nothing() -> None:
 
 
 def _certificate_fault(cause: BaseException | None) -> str | None:
-    """Return why a handshake was refused if it was for the client's certificate, in OpenSSL's words."""
+    """Return OpenSSL's reason if a handshake was refused because of the client's certificate; else None."""
     if isinstance(cause, ssl.SSLCertVerificationError):
         return cause.verify_message
     none = isinstance(cause, ssl.SSLError) and cause.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
@@ -139,7 +144,7 @@ def _certificate_fault(cause: BaseException | None) -> str | None:
 
 
 class GuardedConnection(TCPServer):
-    """A connection of Hypercorn's own server, under the bare `hypercorn` command."""
+    """A connection under the bare `hypercorn` command, and the base class of `Connection`."""
 
     def __init__(
         self,
@@ -154,14 +159,15 @@ class GuardedConnection(TCPServer):
         self._plain = isinstance(stream, trio.SocketStream)
         self._client_left = False
         self._read_all: trio.Event | None = None
-        """Set when the client sends no more; while a closing connection waits for that."""
+        """Set when the client has ended its stream. Only there while a closing connection waits for that."""
 
     async def run(self) -> None:
-        # Hypercorn's own, and here only one task group differs. All frames of a connection last as long as it does.
+        # As in Hypercorn, except for the task group. It is copied, since a call of the original would add a frame
+        # that lasts as long as the connection.
         try:
             if self._plain or await self._do_handshake():
                 try:
-                    # Outside of the group, which would wrap the error if the client has gone already.
+                    # Read them outside of the group, which would wrap the error if the client has gone already.
                     addresses = self._addresses()
                     async with RequestGroup() as self._task_group:
                         self.protocol = self._make_protocol(*addresses)
@@ -196,7 +202,7 @@ class GuardedConnection(TCPServer):
         return True
 
     async def _refuse_certificate(self, reason: str) -> None:
-        """Log it, and send the alert of TLS that tells the client: Trio leaves it in its buffer."""
+        """Log the refusal, and send the TLS alert to the client, which Trio leaves in its buffer."""
         stream: Any = self.stream
         with suppress(OSError):
             log.info("the certificate of the client at %s was refused: %s", self._addresses()[0][0], reason)
@@ -238,7 +244,7 @@ class GuardedConnection(TCPServer):
         await self.idle_task.stop()
 
     def _leave(self) -> None:
-        """Called at the end of the connection. Breaks its reference cycles, see `_Requests`."""
+        """Break the reference cycles of the connection at its end, see `_Requests`."""
         self.requests.leave()
         if hasattr(self, "protocol"):
             del self.protocol
@@ -255,21 +261,23 @@ class GuardedConnection(TCPServer):
                     async with self.send_lock:
                         await self.stream.send_all(event.data)
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-                # Busy: another task is closing the connection, for which Hypercorn takes no lock.
+                # The stream is busy because another task is closing the connection, for which Hypercorn does not
+                # take the lock.
                 await self.report_disconnect()
         elif isinstance(event, Closed):
             await self._linger()
             try:
                 await self._close()
             finally:
-                # Usually the connection is closed because its only request is answered, and there is none to tell.
+                # Usually the connection is closed because its only request is answered, and no stream needs the
+                # report.
                 if not self._has_ended_http1():
                     await self.report_disconnect()
         else:
             await super().protocol_send(event)
 
     async def _linger(self) -> None:
-        """Take the rest of a request that was answered before its end. The connection's own task reads it."""
+        """Wait for the rest of a request that was answered before its end. The connection's own task reads it."""
         protocol = getattr(self.protocol, "protocol", None)
         if not isinstance(protocol, H11Protocol) or protocol.connection.their_state is not h11.SEND_BODY:
             return
@@ -280,14 +288,14 @@ class GuardedConnection(TCPServer):
             await self._read_all.wait()
 
     def _has_ended_http1(self) -> bool:
-        """Whether this is HTTP/1.1, and no request is in progress."""
+        """Return whether this is HTTP/1.1 and no request is in progress."""
         protocol = getattr(self.protocol, "protocol", None)
         return isinstance(protocol, H11Protocol) and protocol.stream is None
 
     async def report_disconnect(self) -> None:
         """Report to all streams that the peer has gone, in a task of the connection, which no sender cancels."""
         self._task_group.spawn(self.protocol.handle, Closed())
-        # A sender that meets no other checkpoint would not let that task run.
+        # If the sender executes no other checkpoint, that task cannot run.
         await trio.lowlevel.checkpoint()
 
     def close_socket(self) -> None:
@@ -317,7 +325,7 @@ class GuardedConnection(TCPServer):
         await self._end_idle()
 
     async def _receive(self) -> bytes | None:
-        """Receive what the client sends next; b"" at the end of its stream, None when the connection is closed."""
+        """Receive the client's next bytes; b"" at the end of its stream, None when the connection is closed."""
         try:
             with trio.fail_after(self.config.read_timeout or inf):
                 return bytes(await self.stream.receive_some(MAX_RECEIVED))
@@ -334,7 +342,7 @@ class GuardedConnection(TCPServer):
 
 
 class Connection(GuardedConnection):
-    """A connection of our own server: its requests can be cancelled while it still sends."""
+    """A connection of the server of this package. Its requests can be cancelled while it still sends."""
 
     config: ServerConfig
 
@@ -350,7 +358,7 @@ class Connection(GuardedConnection):
         turns: Turns,
     ) -> None:
         super().__init__(app, config, context, state, stream)
-        # Half a KiB that is not needed: see `_begin_idle`.
+        # It takes half a KiB and is not needed: see `_begin_idle`.
         del self.idle_task
         self.send_lock = LateLock()  # type: ignore[assignment]
         self._live = live
@@ -361,14 +369,14 @@ class Connection(GuardedConnection):
             self.requests.direct = self
         self._since_checkpoint = 0
         self._handshake: trio.CancelScope | None = None
-        """While the handshake of TLS is done, and after it."""
+        """The scope of the TLS handshake; None before it."""
         self._idle_until = inf
         """When the connection is closed, on Trio's clock; `inf` while it has a request."""
         self._reading: trio.CancelScope | None = None
         live.add(self)
 
     def _leave(self) -> None:
-        # It is open if the handshake of TLS has failed.
+        # The socket is still open if the TLS handshake has failed.
         self.close_socket()
         self._live.discard(self)
         super()._leave()
@@ -385,11 +393,11 @@ class Connection(GuardedConnection):
         if not self._plain:
             await super()._close()
         elif self.stream.socket.fileno() >= 0:
-            # Hypercorn ends its half of the stream before. Closing the socket does that, too.
+            # Hypercorn sends the end of its stream first. Closing the socket does that, too.
             await self.stream.aclose()
 
     async def _begin_idle(self) -> None:
-        # Hypercorn has a task for the time-out. Here the reading of the next request has a deadline.
+        # Hypercorn starts a task for the time-out. Here, reading the next request has a deadline instead.
         self._note_idle(True)
 
     async def _end_idle(self) -> None:
@@ -442,10 +450,12 @@ class Connection(GuardedConnection):
                 await self.protocol.handle(Closed())
 
     async def protocol_send(self, event: Event) -> None:
-        """Write to the socket directly; only what it does not accept at once is sent Hypercorn's way, and waits.
+        """Write to the socket directly.
 
-        Most writes of a stream fit, and then cost one system call in place of a lock, a shield and two checkpoints
-        (`docs/discussion/hot-path.md`). TLS and WebSockets always go Hypercorn's way here.
+        What the socket does not accept at once is sent in Hypercorn's way, and waits.
+
+        Most writes of a stream are accepted whole. They cost one system call in place of a lock, a shield and two
+        checkpoints (`docs/discussion/hot-path.md`). TLS and WebSockets always use Hypercorn's way.
         """
         if type(event) is Updated:
             self._note_idle(event.idle)
@@ -455,7 +465,7 @@ class Connection(GuardedConnection):
             await super().protocol_send(event)
             return
         if self._is_websocket():
-            # With the rest of `write_now`. The lock is free, so this task gets it before any other one runs.
+            # Send the rest of `write_now` first. The lock is free, so this task gets it before any other task runs.
             data, self.unsent = self.unsent + event.data, b""
             await super().protocol_send(RawData(data=data))
             return
@@ -492,7 +502,7 @@ class Connection(GuardedConnection):
         try:
             sent = os.write(self.stream.socket.fileno(), data)
         except OSError:
-            # It accepts nothing now, or the peer has gone: the task of the response notices which.
+            # The socket accepts nothing now, or the peer has gone. The task of the response finds out which.
             return False
         self.unsent = data[sent:]
         return True
@@ -504,5 +514,8 @@ class Connection(GuardedConnection):
         await self.protocol_send(RawData(data=data))
 
     def _is_websocket(self) -> bool:
-        """Whether this is a WebSocket: the task of a refused one closes it, and needs the checkpoints to run."""
+        """Return whether this is a WebSocket.
+
+        If it is refused, its task closes it, and needs checkpoints to run.
+        """
         return isinstance(getattr(self.protocol.protocol, "stream", None), WSStream)

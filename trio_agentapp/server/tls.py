@@ -17,12 +17,15 @@ __all__ = ["CERT_REQS", "TLS", "tls_files", "tls_of_environment"]
 StrPath = str | os.PathLike[str]
 
 CERT_REQS = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL}
-"""Whether a client must have a certificate. One that it has is verified in both cases."""
+"""Whether a client must present a certificate. A certificate that it presents is verified in both cases."""
 
 
 @attrs.frozen
 class TLS:
-    """Files that were checked, as absolute paths. `ca_certs`: the CA of clients; None: clients are not asked."""
+    """Checked files, as absolute paths.
+
+    `ca_certs`: the CA of clients; None: no client certificates are requested.
+    """
 
     certfile: str
     keyfile: str
@@ -31,7 +34,7 @@ class TLS:
 
 
 def tls_of_environment(given: Mapping[str, StrPath | None]) -> dict[str, Any]:
-    """Return the arguments of `tls_files`, with `AGENTAPP_CERTFILE` and so on for those that are None."""
+    """Return the arguments of `tls_files`. Those that are None come from `AGENTAPP_CERTFILE` and so on."""
     return {
         name: os.environ.get(f"AGENTAPP_{name.upper()}") if each is None else each for name, each in given.items()
     }

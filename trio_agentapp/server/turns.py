@@ -1,4 +1,4 @@
-"""Lets a few connections go on in each turn of the event loop, so that a flood of requests delays no stream."""
+"""Limits how many connections are handled in a turn of the event loop, so that floods do not delay streams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ turn, every stream waits for a second. So the others wait for the next turns, in
 
 
 class Turns:
-    """Counts the connections of a turn. A task begins a new count in each turn that needs one."""
+    """Counts the connections of a turn. A task resets the count in each turn that needs it."""
 
     def __init__(self) -> None:
         self._gone_on = 0
@@ -29,11 +29,14 @@ class Turns:
 
     @property
     def admitted(self) -> int:
-        """How many connections may be accepted in this turn: fewer while others wait, which would pile up."""
+        """How many connections may be accepted in this turn.
+
+        It is less while others wait, so that they do not pile up.
+        """
         return max(READS_PER_TURN + 1 - len(self._waiting), 1)
 
     def take(self) -> bool:
-        """Whether the caller may go on in this turn; if not, it shall `wait`."""
+        """Return whether the caller may continue in this turn. If not, it has to `wait`."""
         if self._gone_on >= READS_PER_TURN or self._waiting:
             return False
         self._gone_on += 1
@@ -41,7 +44,7 @@ class Turns:
         return True
 
     async def wait(self) -> None:
-        """Wait for a turn."""
+        """Wait for a turn in which the caller may continue."""
         self._counting.unpark()
         await self._waiting.park()
 

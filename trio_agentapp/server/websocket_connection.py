@@ -1,7 +1,7 @@
 """A WebSocket between the server and its view: which side ends it, and with which close code.
 
 Quart-trio closes with 1000, as if all was well, when a view fails, and sends nothing when the server shuts down.
-Here these are 1011 and 1001. A view can ask to be notified of the shutdown and to close by itself.
+Here the codes are 1011 and 1001. A view can ask to be notified of the shutdown and to close by itself.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
             elif event["type"] == "websocket.disconnect":
                 self._closed = True
                 self._responding.cancel(reason="the client disconnected")
-                # No message follows; stay to see a cancel from outside.
+                # No message follows. Wait here, to notice when the server cancels this task.
                 await trio.sleep_forever()
 
     async def _respond(self, websocket: Websocket, send: ASGISendCallable) -> None:
@@ -117,7 +117,7 @@ class WebSocketConnection(TrioASGIWebsocketConnection):
                 await contain(self.app.handle_websocket, websocket, name=f"WebSocket {websocket.path}")
             )
         except Exception:
-            # The server logs it when it leaves the app.
+            # The server logs the exception when the app raises it.
             await self._close(send, INTERNAL_ERROR)
             raise
         if response is not None and not self._accepted:

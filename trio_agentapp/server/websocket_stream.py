@@ -1,8 +1,8 @@
-"""A WebSocket on the wire, from the upgrade to the last frame: Hypercorn's, with its faults corrected.
+"""Hypercorn's WebSocket stream, from the upgrade to the last frame, with its faults corrected.
 
 Hypercorn's own has these faults:
 
-- It sends pings and does not look for the pongs.
+- It sends pings and does not check the pongs.
 - It offers compression, which takes some 300 KiB of memory for each socket.
 - It does not tell the app that a message was too large.
 - It answers a frame that breaks the protocol by hanging up, without a close frame.
@@ -72,9 +72,9 @@ class WebSocketStream(WSStream):
     def write_texts(self, texts: Sequence[bytes]) -> bool:
         """Write messages to the socket from any task, without blocking. Returns False if nothing was written.
 
-        Compression is never negotiated, so a frame needs no state. Nothing comes between the parts of a frame: what
-        the socket does not accept is sent before anything else (`pending`), and nothing is written while another
-        task sends, or after a close frame.
+        Compression is never negotiated, so a frame needs no state. The parts of a frame stay together: what the
+        socket does not accept is sent before anything else (`pending`). Nothing is written while another task
+        sends, or after a close frame.
         """
         if self.direct is None or self.closed or self.connection.state is not ConnectionState.OPEN:
             return False
@@ -89,7 +89,7 @@ class WebSocketStream(WSStream):
         try:
             await self.send(Data(stream_id=self.stream_id, data=data))
         except trio.BusyResourceError:
-            # Another task is closing the connection, and does not take the lock for that.
+            # Another task is closing the connection. It does not take the lock for that.
             await trio.lowlevel.checkpoint()
 
     async def _send_wsproto_event(self, event: Event) -> None:
@@ -116,7 +116,8 @@ class WebSocketStream(WSStream):
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
         if message is not None and self._refused:
-            # As after a close of the peer: what the app sends before it has seen the disconnect has no effect.
+            # The socket was closed because of a fault of the peer. What the app sends before it notices that has no
+            # effect.
             return
         if message is None:
             self._app_returned = True
@@ -140,7 +141,7 @@ class WebSocketStream(WSStream):
                 await self._send_wsproto_event(event.response())
             elif isinstance(event, CloseConnection):
                 if self.connection.state is ConnectionState.OPEN:
-                    # Not from the peer: wsproto has found a fault in what the peer sent.
+                    # The peer did not send this. wsproto has found a fault in the data of the peer.
                     await self._refuse(event.code)
                     continue
                 if self.connection.state is ConnectionState.REMOTE_CLOSING:
@@ -159,7 +160,7 @@ class WebSocketStream(WSStream):
             await self._deliver(message)
 
     async def _refuse(self, code: int) -> None:
-        """Close because of a fault of the peer, and report a disconnect to the app. Drop what still comes."""
+        """Close because of a fault of the peer, and report a disconnect to the app. Drop all further messages."""
         if self._refused:
             return
         self._refused = True

@@ -1,8 +1,8 @@
 """Worker processes behind one socket: each one executes the program anew; nothing is forked.
 
-The master binds the address and handles signals. The workers inherit the socket and serve. Two pipes connect them:
-over one a worker reports that it has started and that it is ready; the other ends when the master ends for whatever
-reason, so that no worker outlives it.
+The master binds the address and handles signals. The workers inherit the socket and serve. Two pipes connect them.
+Over one, a worker reports that it has started and that it is ready. The other one closes when the master ends for
+any reason, so that no worker outlives it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger("trio_agentapp.server")
 VARIABLE = "TRIO_AGENTAPP_WORKER"
 
 STARTED, READY, END = b"s", b"r", b"e"
-"""What a worker reports: it listens; it accepts runs; the whole server shall drain and end."""
+"""The reports of a worker: it listens; it accepts runs; the whole server must drain and end."""
 
 
 @attrs.frozen
@@ -43,7 +43,7 @@ class Inheritance:
 
     @classmethod
     def take(cls) -> Inheritance | None:
-        """Take this process's inheritance, if it is a worker. Processes that it starts are not workers."""
+        """Return the inheritance of this process, if it is a worker. Processes that it starts are not workers."""
         text = os.environ.pop(VARIABLE, None)
         return None if text is None else cls(*map(int, text.split(",")))
 
@@ -84,7 +84,8 @@ class Master:
             env={**environment, VARIABLE: ",".join(map(str, self._inherited))},
             pass_fds=self._inherited,
             stdin=subprocess.DEVNULL,
-            # A process group of its own: Ctrl-C in a terminal reaches the master only, which passes it on once.
+            # The worker gets its own process group, so that Ctrl-C in a terminal reaches only the master, which
+            # passes it on once.
             process_group=0,
         )
         self.processes.add(process)
@@ -105,7 +106,7 @@ class Master:
         return os.read(self._reports, 1)
 
     async def pass_signals_on(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Stop all workers at each signal. A second one hurries them, except if both are SIGHUP."""
+        """Stop all workers at each signal. A second signal stops their runs at once, unless both are SIGHUP."""
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *signals_to_take()) as signals:
             task_status.started()
             async for number in signals:
@@ -175,7 +176,7 @@ class _Supervisor:
             services.cancel_scope.cancel(reason="all workers have ended")
 
     async def _receive_reports(self) -> None:
-        """Print once that all workers are ready; stop them all when one of them asks for it."""
+        """Print once that all workers are ready. Stop all of them when one reports `END`."""
         counts = {STARTED: 0, READY: 0, END: 0}
         while True:
             counts[report := await self._master.next_report()] += 1

@@ -1,8 +1,8 @@
 """Stores: they keep the states of sessions and chat histories.
 
-`open_stores(url)` opens both kinds at one place. Read `values` and `turns` (what can be kept), `record` (versions
-and fences), `shelf` (the stores over any place), `memory`, `sqlite` and `redis` (the places), `choice` (which one a
-URL means).
+`open_stores(url)` opens both kinds at one place. `values` and `turns` define what can be kept; `record` has
+versions and fences; `shelf` makes both stores of any place; `memory`, `sqlite` and `redis` are the places; `choice`
+finds the place of a URL.
 """
 
 from .choice import Stores, open_stores, stores_of

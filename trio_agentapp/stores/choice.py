@@ -20,7 +20,9 @@ FORMS = "sqlite:///file, sqlite:////folder/file, or redis://host"
 
 @attrs.frozen
 class Stores:
-    """Both stores of one place. They can be used inside `async with stores.open()`, which may be entered again.
+    """The state store and the session store of one place.
+
+    Use them inside `async with stores.open()`, which may be entered again.
 
     `open()` raises ConfigurationError if the place cannot work, and BackendUnavailable if it cannot be reached.
     """
@@ -40,7 +42,7 @@ def stores_of(url: str | None, *, prefix: str = "agentapp", alone: bool = True) 
     """
     if url is None:
         return Stores(MemoryStateStore(alone=alone), MemorySessionStore(), nullcontext)
-    # Each module is imported when it is needed: an app on one node needs no Redis client.
+    # Import each module only if it is needed: an app on one node needs no Redis client.
     if url.startswith("sqlite:"):
         from .sqlite import Database
 

@@ -1,4 +1,7 @@
-"""States and histories in the memory of this process. They end with it, and other nodes do not see them."""
+"""States and histories in the memory of this process.
+
+They are lost when it ends, and other nodes do not see them.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,23 @@ __all__ = ["MAX_MEMORY_BYTES", "MAX_STATES", "MemorySessionStore", "MemoryStateS
 logger = logging.getLogger("trio_agentapp.stores")
 
 MAX_STATES = 10_000
-"""Sessions of one store. Beyond it the least recently used one is forgotten, and a warning is logged."""
+"""Sessions of one store. Beyond it the least recently used one is dropped, and a warning is logged."""
 
 MAX_STATES_PER_USER = 1000
-"""Sessions of one user in a store. Beyond it the user's own least recently used ones are forgotten, a tenth at a
-time, so that nobody makes the store forget others by opening sessions."""
+"""Sessions of one user in a store.
+
+Beyond it the user's own least recently used ones are dropped, a tenth at a time. So a user who opens many sessions
+cannot displace those of others.
+"""
 
 MAX_MEMORY_BYTES = 256 * 2**20
 """Bytes of one store, with the same rule."""
 
 
 class MemoryStateStore(ShelvedStates):
-    """States as JSON. So the same values are accepted as in other stores, and a saved state cannot be changed.
+    """Keeps states as JSON.
+
+    So the same values are accepted as in other stores, and a saved state cannot be changed.
 
     With `alone=False` there may be other nodes, which do not see these states. The first save logs a warning.
     """
@@ -76,7 +84,7 @@ class Entry:
         return self.record.size + sum(len(turn.messages) for turn in self.turns)
 
     def packed(self) -> tuple[Any, ...]:
-        """The same as one tuple of bytes, strings and numbers, which the garbage collector passes over."""
+        """Return the entry as one tuple of bytes, strings and numbers, which the garbage collector ignores."""
         turns = (part for turn in self.turns for part in (turn.run_id, turn.token, turn.count, turn.messages))
         record = self.record
         return record.value, record.before, record.writer, record.fence, *turns

@@ -1,4 +1,4 @@
-"""One kept value, with its earlier version and its fence. Memory and SQLite use it; Redis does the same in Lua."""
+"""A value with its earlier version and its fence. Memory and SQLite use it; Redis does the same in Lua."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def stale(token: int, fence: int) -> StaleToken:
 
 @attrs.define
 class Record:
-    """A value; None: deleted, or never written.
+    """A value; None if it was deleted or never written.
 
-    `before` is the version from before the writes of the run with the token `writer`; `writer` None: there is no
-    such version. `fence` is the greatest token so far.
+    `before` is the version from before the writes of the run with the token `writer`. If `writer` is None, there is
+    no such version. `fence` is the greatest token so far.
     """
 
     value: bytes | None = None

@@ -59,7 +59,10 @@ class RedisPlace:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Connect. Raises BackendUnavailable: no answer; ConfigurationError: log-in refused, or evicting server."""
+        """Connect.
+
+        Raises BackendUnavailable: no answer. ConfigurationError: the log-in is refused, or keys may be evicted.
+        """
         async with AsyncExitStack() as stack:
             try:
                 client = await stack.enter_async_context(

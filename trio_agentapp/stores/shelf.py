@@ -1,6 +1,6 @@
-"""The two stores over a shelf, which keeps bytes at some place.
+"""The two stores over a shelf.
 
-A shelf keeps for each session a record, as `Record` does, and a list of turns.
+A shelf keeps bytes at one place: for each session a record, as `Record` does, and a list of turns.
 """
 
 from __future__ import annotations
@@ -41,11 +41,17 @@ class Shelf(ABC):
 
     @abstractmethod
     async def write(self, key: SessionKey, value: bytes | None, token: int | None) -> bool:
-        """Replace the value; with None, delete it and all turns. Return True if there was anything before."""
+        """Replace the value; with None, delete it and all turns.
+
+        Return True if there was a value or a turn before.
+        """
 
     @abstractmethod
     async def undo(self, key: SessionKey, undone: int, token: int | None) -> bool:
-        """Undo the value and the last turn if the run with token `undone` wrote them. Return True if so."""
+        """Undo the writes of the run with token `undone`: the value and the last turn.
+
+        Return True if it had written them.
+        """
 
     @abstractmethod
     async def add(self, key: SessionKey, turn: Turn) -> None:
@@ -122,7 +128,7 @@ def token_for(key: SessionKey) -> int | None:
 
 
 async def _whole(write: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-    """Call a write so that a stop does not interrupt it."""
+    """Await a write. A stop does not interrupt it."""
     async with shielded_write():
         return await write(*args)
     raise AssertionError  # for the type checker: the scope swallows no exception

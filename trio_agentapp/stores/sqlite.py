@@ -32,7 +32,7 @@ logger = logging.getLogger("trio_agentapp.stores")
 T = TypeVar("T")
 
 Side: TypeAlias = tuple[sqlite3.Connection, trio.CapacityLimiter]
-"""A connection, and the limiter that lets one thread at a time use it."""
+"""A connection, and the limiter by which one thread at a time uses it."""
 
 BUSY_TIMEOUT = 5.0
 """Seconds that a write waits for writes of other processes, which take milliseconds."""
@@ -91,7 +91,9 @@ DELETE FROM turns WHERE token = ? AND number = (
 
 
 class Database:
-    """One file. Reads do not wait for writes: each have a connection, used by one thread at a time.
+    """One file.
+
+    Reads do not wait for writes, because they have a connection of their own. One thread at a time uses each.
 
     Raises:
         ConfigurationError: the URL does not name a file.
@@ -126,7 +128,7 @@ class Database:
         try:
             yield connection, limiter
         finally:
-            # The limiter makes it wait for a thread that is still working. The last close moves the log into the
+            # The limiter makes this wait for a thread that is still working. The last close moves the log into the
             # file.
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(connection.close, limiter=limiter)
@@ -211,7 +213,10 @@ def _make_private(path: str) -> None:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> str:
-    """Set the mode of the file, permanently. While another process does so, SQLite refuses without waiting."""
+    """Set the write-ahead-log mode of the file, permanently.
+
+    While another process does so, SQLite refuses at once.
+    """
     until = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:
@@ -224,7 +229,10 @@ def _write_ahead(connection: sqlite3.Connection) -> str:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Begin with the write lock: a transaction that reads first fails if another one writes before it."""
+    """Begin a transaction with the write lock.
+
+    One that reads first would fail if another one writes before it does.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

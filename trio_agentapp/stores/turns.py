@@ -22,8 +22,9 @@ MAX_MESSAGES = 1000
 """Messages of one session's history: more than a model can use for its next turn."""
 
 MAX_HISTORY_BYTES = 4 * 2**20
-"""Bytes of one session's history as JSON: several of the largest requests (1 MiB), and few enough for one answer.
-The last turn is always kept, so the answer of a run can be read."""
+"""Bytes of one session's history as JSON: room for several of the largest requests (1 MiB), and small enough for
+one response. The last turn is always kept, so that the answer of the last run can be read.
+"""
 
 MAX_TURN_BYTES = 8 * MAX_ANSWER_BYTES
 """Bytes of one turn as JSON: its request and the largest answer, of which a byte may take six in JSON."""

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 REPEATED_AFTER = 60.0
-"""Seconds between two reports of a listener that cannot accept; Trio logs ten a second."""
+"""Seconds between two reports that a listener cannot accept. Trio reports that ten times a second."""
 
 HYPERCORN = ("hypercorn.error", "hypercorn.access")
 HYPERCORN_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
@@ -82,13 +82,14 @@ class JsonFormatter(logging.Formatter):
         }
         if text := _traceback_of(record):
             line["traceback"] = text
-        # JSON escapes the control characters of ASCII only; others may end a line, too.
+        # JSON escapes only the control characters of ASCII. Other characters may end a line, too.
         return escaped(orjson.dumps(line).decode())
 
 
 TELL_TOO_MUCH = ("httpx", "autogen_core")
-"""Loggers that are shown from WARNING: httpx logs the whole URL of each request, which may hold keys, and AutoGen
-each message of each user, also every token of an answer, several times."""
+"""Loggers that are shown from the level WARNING only. httpx logs the whole URL of each request, which may contain
+keys. AutoGen logs each message of each user, and every token of an answer several times.
+"""
 
 LOG_FORMATS: dict[str, type[logging.Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
 
@@ -114,12 +115,13 @@ def levels_in(text: str) -> dict[str, int]:
 def configure_logging(log_format: str = "text", *, node_id: str = "", levels: str | None = None) -> None:
     """Write records to stderr. Calling this again does nothing.
 
-    A root logger that has a handler is left alone, and so is each logger with a handler of its own.
+    A root logger that has a handler is not changed, and neither is any logger with a handler of its own.
 
     Args:
         log_format: "text" or "json".
-        node_id: of this process, for records outside of requests.
-        levels: the least levels that are written, see `levels_in`. Default: `info`, unless the program has set one.
+        node_id: the id of this process, for records outside of requests.
+        levels: the lowest levels that are written, see `levels_in`. Default: `info`, unless the program has set
+            one.
     """
     accepting = logging.getLogger("trio.serve_listeners")
     if not any(isinstance(each, _OncePerMinute) for each in accepting.filters):
@@ -153,7 +155,7 @@ def format_handlers(logger: logging.Logger, log_format: str, *, node_id: str = "
 
 
 class _HypercornFormat(logging.Filter):
-    """Sets our format on the handler that the `hypercorn` command adds to its logger when it starts.
+    """Sets the format of this module on the handler that the `hypercorn` command adds to its logger at its start.
 
     It is a filter because nothing reports when Hypercorn replaces the handlers. A format set by the user stays.
     """
@@ -193,7 +195,7 @@ class _OncePerMinute(logging.Filter):
 
 
 def _is_for_root(record: logging.LogRecord) -> bool:
-    """Whether no logger below the root has a handler, which would have written the record already."""
+    """Return whether the root logger has to write a record, since no logger below it has a handler."""
     logger: logging.Logger | None = logging.getLogger(record.name)
     while logger is not None and logger.parent is not None:
         if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
@@ -221,7 +223,7 @@ def _fields_of(record: logging.LogRecord) -> Iterator[tuple[str, str]]:
 
 
 def _word(value: str) -> str:
-    """Quote a value unless it is one word."""
+    """Return a value for the log, in quotes unless it is one word."""
     if value.isalnum():
         return value
     return value if value.isprintable() and not set(' "[]=') & set(value) else escaped(orjson.dumps(value).decode())

@@ -37,7 +37,10 @@ PERIOD = 1.0
 """Seconds between two readings of the node's state."""
 
 LAG_PERIOD = 0.25
-"""Seconds between two measurements of how late the event loop is. An idle process hardly notices four a second."""
+"""Seconds between two measurements of the event loop's lateness.
+
+Four in a second cost an idle process very little.
+"""
 
 BLOCKED = 1.0
 """Seconds of lateness that count as a blocked loop, as in the log."""
@@ -142,7 +145,7 @@ class Metrics(Instrument):
             multiprocess_mode="livemin",
         )
         if self._shared:
-            # The collectors of the client library, which have these names, do not work for several workers.
+            # The collectors of the client library with these names do not work for several workers.
             self._memory = self._gauge("process_resident_memory_bytes", "Resident memory size in bytes.")
             self._files = self._gauge("process_open_fds", "Number of open file descriptors.")
             self._cpu = self._counter("process_cpu_seconds", "Total user and system CPU time spent in seconds.")
@@ -154,7 +157,7 @@ class Metrics(Instrument):
         return self._client.Histogram(name, text, labels, buckets=buckets, registry=self._registry)
 
     def _gauge(self, name: str, text: str, mode: str = "livesum") -> Any:
-        """`mode`: how the values of several workers become one."""
+        """Make a gauge. `mode`: how `prometheus_client` combines the values of several workers."""
         return self._client.Gauge(name, text, registry=self._registry, multiprocess_mode=mode)
 
     # What the runtime reports.
@@ -201,7 +204,7 @@ class Metrics(Instrument):
             self._overruns.inc()
 
     def _exemplar(self) -> Mapping[str, str] | None:
-        # Not the run: a client that may read the metrics may not read all runs.
+        # The exemplar does not name the run, because clients that may read the metrics may not read all runs.
         trace_id = self._trace_id()
         return None if trace_id is None else {"trace_id": trace_id}
 
@@ -240,7 +243,7 @@ class Metrics(Instrument):
         self._cpu.inc(cpu - self._counted_cpu)
         self._counted_cpu = cpu
 
-    # What a scrape gets.
+    # The response to a scrape.
 
     def page(self, accept: str) -> tuple[bytes, str]:
         """Return the metrics and their content type, in the format that the header `Accept` asks for.
@@ -284,7 +287,7 @@ def shared_by_workers() -> Iterator[None]:
 
 
 def forget_worker(pid: int) -> None:
-    """Remove the gauges of a worker that has ended. What it has counted stays."""
+    """Remove the gauges of a worker that has ended. Its counters stay."""
     from prometheus_client.multiprocess import mark_process_dead
 
     mark_process_dead(pid)  # type: ignore[no-untyped-call]

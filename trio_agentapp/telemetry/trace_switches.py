@@ -16,5 +16,5 @@ def is_on(name: str, environment: Mapping[str, str]) -> bool:
 
 
 def is_switched_on(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether one of the switches is on, so that runs are traced."""
+    """Return whether one of the switches is on, so that runs are traced."""
     return any(is_on(name, environment) for name in SWITCHES)

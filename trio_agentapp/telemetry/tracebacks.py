@@ -14,7 +14,7 @@ from .asyncio_hint import asyncio_hint
 __all__ = ["is_library", "traceback_text"]
 
 _FOLDERS = (str(Path(__file__).parents[1]), *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
-# Read at import: Python reads a file for it, and an error may be logged when no file can be opened.
+# Read this at import: Python reads a file for it, and later an error may occur when no file can be opened.
 _LIBRARIES = ("<frozen", *(folder + sep for folder in _FOLDERS))
 
 
@@ -35,7 +35,7 @@ def traceback_text(error: BaseException) -> str:
 
 
 def is_library(filename: str) -> bool:
-    """Whether a file belongs to Python, to this package or to an installed one, and not to the user's code."""
+    """Return whether a file belongs to Python, to this package or to an installed one; False for user code."""
     return filename.startswith(_LIBRARIES)
 
 

@@ -42,7 +42,9 @@ COLLECTORS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 
 
 class ProviderOfApp(trace.TracerProvider):
-    """The global provider. It passes on to that of the open app; without one nothing is traced.
+    """The global provider.
+
+    It passes calls on to the provider of the open app. Without an open app nothing is traced.
 
     OpenTelemetry's global provider can be set only once, and an app may be opened several times.
     """

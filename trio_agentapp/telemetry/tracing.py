@@ -4,8 +4,8 @@ The spans follow the semantic conventions for generative AI: `invoke_agent` for 
 `chat` of `trio_agentapp.agents` below it. `claim`, `cleanup`, `stop` and `task` are the runtime's own. They hold no
 content.
 
-The current span is a context variable. So the handler's tasks and threads, and asyncio code on the bridge, have the
-run's span as parent of what they trace themselves.
+The current span is a context variable. So the run's span is the parent of spans that the handler's tasks and
+threads, and asyncio code on the bridge, make themselves.
 
 If the program has set a tracer provider, that one is used as it is. Otherwise one is made at the first span, and is
 shut down with the app; see `tracer_provider`.
@@ -142,7 +142,7 @@ class Tracing(Instrument):
             add_log_fields(trace_id=f"{span.get_span_context().trace_id:032x}")
 
     def trace_id(self) -> str | None:
-        """The id of the current trace, if there is one and it is sampled."""
+        """Return the id of the current trace (32 hexadecimal digits); None without one, or if it is not sampled."""
         found = trace.get_current_span().get_span_context()
         return f"{found.trace_id:032x}" if found.is_valid and found.trace_flags.sampled else None
 

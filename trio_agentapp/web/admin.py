@@ -1,6 +1,6 @@
 """The routes of operators, `/admin/...`. They exist only in an app with an admin token, and require it.
 
-Each call is logged by `trio_agentapp.admin`: what was asked, from which address, and whether it was refused.
+The logger `trio_agentapp.admin` logs each call: the route, the client's address, and whether it was refused.
 """
 
 from __future__ import annotations
@@ -35,21 +35,22 @@ MAX_LISTED = 1000
 """Runs in one answer of `/admin/runs`."""
 
 LAG_WINDOW = 0.02
-"""Seconds for which a request for the status sleeps, to measure how late the event loop wakes it."""
+"""Seconds for which `/admin/status` sleeps, to measure by how much the event loop wakes it too late."""
 
 AdminView = Callable[["AdminRoutes", Request], Awaitable[Response]]
 
 
 @attrs.frozen(kw_only=True)
 class AdminRoutes:
-    """What operators may read and do on this node.
+    """The views of operators for this node.
 
     Attributes:
         token: the admin token.
         backend: the name of the interrupt backend's class.
         config: the settings of the app, without secrets.
         count_failure: counts a request with a wrong token for its address; raises TooManyRequests.
-        drain: drains this node. shut_down: makes the server drain and end; None if it cannot be told.
+        drain: drains this node.
+        shut_down: returns a function that makes the server drain and end; None if it cannot be ended this way.
     """
 
     token: str = attrs.field(repr=False)
@@ -68,7 +69,7 @@ class AdminRoutes:
     async def dispatch(self, view: AdminView, request: Request) -> Response:
         """Check the token, write the audit line, and call the view."""
         if not has_token(request, self.token):
-            # Otherwise anybody could fill the log with audit lines.
+            # The limit comes before the log line, so that a client cannot fill the log with refused requests.
             await self.count_failure(request)
             audit.warning("%s %s from %s: refused", request.method, request.path, request.remote_addr)
             refusal = problem_of(Unauthorized("This route needs the admin token: Authorization: Bearer <token>."))
@@ -78,7 +79,7 @@ class AdminRoutes:
         return await view(self, request)
 
     async def status(self, _request: Request) -> Response:
-        """The state of this node."""
+        """`GET /admin/status`: the state of this node."""
         due = trio.current_time() + LAG_WINDOW
         await trio.sleep_until(due)
         lag = max(0.0, trio.current_time() - due)
@@ -109,7 +110,7 @@ class AdminRoutes:
         return json_response(body)
 
     async def runs(self, request: Request) -> Response:
-        """The live runs of this node, the oldest first."""
+        """`GET /admin/runs`: the live runs of this node, the oldest first."""
         limit = number(request, "limit", 100, least=1, most=MAX_LISTED)
         now = trio.current_time()
         live = sorted(self.registry().live(), key=lambda run: run.began_at)
@@ -121,18 +122,18 @@ class AdminRoutes:
         return json_response(body)
 
     async def show_config(self, _request: Request) -> Response:
-        """The settings of the app."""
+        """`GET /admin/config`: the settings of the app, without secrets."""
         return json_response({"settings": self.config()})
 
     async def start_drain(self, _request: Request) -> Response:
-        """Refuse new runs from now on, and drain the live ones. The process stays."""
+        """Refuse new runs from now on, and drain the live ones. The process continues to run."""
         registry = self.registry()
         registry.draining = True
         registry.services.start_soon(self.drain, name="drain by an operator")
         return json_response({"status": "draining", "node": self.node_id, "live": len(registry.live())}, 202)
 
     async def start_shutdown(self, _request: Request) -> Response:
-        """Drain and end the server, as SIGTERM does; all workers of it."""
+        """Drain and end the server with all of its workers, as SIGTERM does."""
         shut_down = self.shut_down()
         if shut_down is None:
             raise NotOffered("This server cannot be told to end; send SIGTERM to its process.")
@@ -142,11 +143,11 @@ class AdminRoutes:
 
 
 def has_token(request: Request, token: str) -> bool:
-    """Whether a request has this bearer token."""
+    """Return whether a request has this bearer token."""
     values = request.headers.getlist("Authorization")
-    # Of two, a proxy may have checked the other one.
+    # With two headers, refuse: a proxy may have checked the other one.
     scheme, _, given = (values[0] if len(values) == 1 else "").partition(" ")
-    # In constant time: how long it takes does not depend on how much of a guess is right.
+    # Compare in constant time, so that the duration does not show how much of a guess is right.
     right = hmac.compare_digest(given.strip().encode(), token.encode())
     return right and scheme.lower() == "bearer"
 

@@ -25,7 +25,7 @@ EXPOSED = (
 )
 """Response headers that a page may read, beyond those that browsers always allow.
 
-Clients of OpenAI's APIs and of A2A read those of the second line.
+Clients of OpenAI's APIs and of A2A read the headers in the second line.
 """
 
 MAX_AGE = 600
@@ -45,7 +45,8 @@ class CrossOrigin:
         """Return a `send` that adds the CORS headers, except where the response has its own already."""
         if not self.origins:
             return send
-        # Also without an origin: a cache must not serve this response to a page of another one.
+        # Add it also if the request has no origin: a cache must not serve this response to a page of another
+        # origin.
         added = [(b"vary", b"Origin")]
         allowed = []
         if (origin := self._allowed(scope)) is not None:
@@ -65,9 +66,11 @@ class CrossOrigin:
         return send_with_headers
 
     def preflight(self, app: Quart, scope: HTTPScope, send: ASGISendCallable) -> Callable[[], Response] | None:
-        """Answer a preflight of an allowed origin; None if it is none, or the app has its own OPTIONS route there.
+        """Return the response to a preflight of an allowed origin.
 
-        It is answered before all middleware and hooks, because a preflight carries no credentials. All methods and
+        None: it is no such preflight, or the user has an OPTIONS route there.
+
+        It is answered before all middleware and hooks, because a preflight has no credentials. All methods and
         headers are allowed; the route itself refuses those that it does not take.
         """
         if scope["method"] != "OPTIONS" or self._allowed(scope) is None:
@@ -92,7 +95,7 @@ def _header(scope: HTTPScope, wanted: bytes) -> str | None:
 
 
 def _has_own_options(app: Quart, scope: HTTPScope, send: ASGISendCallable) -> bool:
-    """Whether a route of the user answers OPTIONS at this path, instead of Quart."""
+    """Return whether the user has a route for OPTIONS at this path."""
     request = HTTPConnection(app, scope).request_from_scope(send)
     try:
         adapter = app.create_url_adapter(request)

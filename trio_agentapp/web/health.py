@@ -14,7 +14,7 @@ __all__ = ["welcome", "alive", "readiness"]
 
 
 def welcome(app: Quart, name: str, description: str, prefix: str) -> Response:
-    """The name and description of the app, and its routes behind the prefix that it is served under."""
+    """Return the response of `/`: name and description of the app, and its routes, each with the path prefix."""
     routes: dict[str, set[str]] = {}
     for rule in app.url_map.iter_rules():
         path = prefix + re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"{\1}", rule.rule)
@@ -36,7 +36,10 @@ def alive(**more: Any) -> Response:
 
 
 def readiness(reason: str | None, details: dict[str, Any]) -> Response:
-    """200, or 503 with the reason why this node should get no new runs. `details`: further members of the body."""
+    """Return 200, or 503 with the reason why this node should get no new runs.
+
+    `details`: more members of the body.
+    """
     if reason is None:
         return alive(**details)
     response = json_response({"status": "unready", "timestamp": time.time(), "reason": reason, **details}, 503)

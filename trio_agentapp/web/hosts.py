@@ -1,13 +1,13 @@
 """The host names that a server answers requests for: protection against DNS rebinding.
 
-In DNS rebinding, a web page lets the name of its own site resolve to 127.0.0.1. To the browser, an agent on that
-machine then has the page's origin, and the page may use it and read its responses. But the requests carry the host
-name of the page's site, which is not the agent's. So they can be refused.
+In DNS rebinding, a web page lets the name of its own site resolve to 127.0.0.1. The browser then takes an agent on
+that machine for the page's own site: the page may send it requests and read the responses. But the `Host` of these
+requests is the name of the page's site, not of the agent. So the app can refuse them.
 """
 
 from __future__ import annotations
 
-# The codec would be imported by the first request, which fails if the process has no file descriptor left.
+# Otherwise the first request imports the codec, which fails if the process has no file descriptor left.
 import encodings.idna  # noqa: F401
 import ipaddress
 import logging
@@ -35,10 +35,12 @@ SHOWN = 100
 
 
 class AllowedHosts:
-    """The host names that an app answers for, with any port. `*` allows all, `*.name` all below a name.
+    """The host names that an app answers for, with any port.
+
+    `*` allows all names, `*.name` all subdomains of a name.
 
     Without names, and without `listen_on_loopback`, the app answers for all. Otherwise it also answers for IP
-    addresses and names of this machine: health checks use them, and a page of another site cannot have one as its
+    addresses and for names of this machine. Health checks use these, and a page of another site cannot have such a
     host.
     """
 
@@ -54,7 +56,8 @@ class AllowedHosts:
     def refusal(self, scope: HTTPScope | WebsocketScope) -> Callable[[], Response] | None:
         """Return the response that refuses a request for a foreign host; None if the host is allowed."""
         for name, value in scope["headers"]:
-            # HTTP/1.0 may send none, or an empty one. For HTTP/2 the server sets it from the pseudo-header.
+            # An HTTP/1.0 request may have no `Host`, or an empty one. For HTTP/2 the server sets it from the
+            # pseudo-header.
             if name == b"host" and not self._answers_for(host := _without_port(value.decode("latin-1"))):
                 self._log_once(host[:SHOWN])
                 error = MisdirectedRequest(
@@ -68,7 +71,7 @@ class AllowedHosts:
         try:
             host.partition(":")[0].encode("idna")
         except UnicodeError:
-            # Quart would fail with this name.
+            # Quart raises an error for such a name.
             return False
         if not host or "*" in self._allowed or not (self._allowed or self._listened):
             return True
@@ -93,7 +96,10 @@ class AllowedHosts:
 
 
 def _without_port(value: str) -> str:
-    """The host name in lower case. A value that is no host name is returned as it is, and will not be allowed."""
+    """Return the host name in lower case.
+
+    A value that is no host name is returned unchanged, and is not allowed.
+    """
     parsed = HOST.fullmatch(value.lower())
     if parsed is None or parsed[1] == ".":
         return value

@@ -1,4 +1,4 @@
-"""The identity of a client, and what it may do. Every route and protocol asks here."""
+"""Authenticates clients and checks what they may do, for every route and protocol."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("trio_agentapp.web")
 Action = Literal["start", "stop", "read", "list", "metrics"]
 
 HOOK_TIMEOUT = 10.0
-"""Seconds that a hook has. A client that waits longer has usually given up."""
+"""Seconds that a hook may take. A client that waits longer has usually given up."""
 
 
 def _frozen(values: Iterable[str]) -> frozenset[str]:
@@ -45,7 +45,7 @@ class Principal:
     """The authenticated sender of a request. `scopes` and `claims` are for the `authorize` hook.
 
     Raises ValueError: `user_id` is no user id (1 to 256 characters, no control characters). TypeError: `scopes` is
-    one text. In a hook both refuse the request, as each exception does.
+    one text. If a hook raises one of them, the request is refused, as for any exception.
     """
 
     user_id: str = attrs.field(validator=_check_user)
@@ -55,7 +55,7 @@ class Principal:
 
 @attrs.frozen
 class Caller:
-    """Who asks for an operation, and for which user.
+    """The client that requests an operation, and the user that it is for.
 
     `principal` is None in an app that does not authenticate requests. `named_user` is the user that the request
     names, if it does.
@@ -79,8 +79,8 @@ class Gate:
 
     Without hooks everything is allowed, and the user is the one that the request names. With `authenticate` alone a
     principal may act for itself only. A hook that raises refuses the request, and so does one that takes more than
-    `timeout` seconds, whatever it returns in the end. A hook without async runs in a thread, which cannot be
-    cancelled: then the refusal is sent when the hook has returned.
+    `timeout` seconds, whatever it returns in the end. A hook that is a plain function runs in a thread, which
+    cannot be cancelled, so the refusal is sent when the hook has returned.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Gate:
         timeout: float = HOOK_TIMEOUT,
         requests: Rates | None = None,
     ) -> None:
-        """`requests`: how many requests each user, or each address without one, may send."""
+        """`requests`: limits the requests of each user, or of each address if there is no user."""
         self._authenticate = authenticate
         self._authorize = authorize
         self._timeout = timeout
@@ -103,10 +103,10 @@ class Gate:
         return self._authenticate is not None
 
     async def identify(self, request: Request | Websocket, *, counted: bool = True) -> Principal | None:
-        """Return the principal of a request, None if the app does not authenticate requests. Count the request.
+        """Count a request, and return its principal; None if the app does not authenticate requests.
 
-        It counts for the principal. Without one it counts for the client's address. Failures count for the address
-        too, but apart: they must not use up what routes without authentication need.
+        It counts for the principal, or for the client's address if there is none. Failed authentications count for
+        the address, too, but separately, so that they do not use up the limit of routes without authentication.
 
         Raises:
             TooManyRequests: the principal or the address sends too many.
@@ -120,14 +120,15 @@ class Gate:
         try:
             principal = await self._authenticated(self._authenticate, request)
         except Unauthorized:
-            # Never before the hook: behind a proxy, one client's failures would lock out all others.
+            # Count failures after the hook, not before it. Before, failures of one client behind a proxy would
+            # block all clients of that proxy.
             await self.count_failure(request)
             raise
         await self._requests.admit(user_name(principal.user_id) if counted else None)
         return principal
 
     async def count_failure(self, request: Request | Websocket) -> None:
-        """Count a request with wrong credentials. Raises TooManyRequests: its address sends too many of them."""
+        """Count a request with wrong credentials. Raises TooManyRequests if its address has sent too many."""
         address = address_name(request.scope)
         await self._requests.admit(None if address is None else f"failures of {address}")
 
@@ -150,17 +151,17 @@ class Gate:
         return principal
 
     async def may_start(self, caller: Caller, key: SessionKey, run_id: str | None) -> None:
-        """Raises Forbidden: the principal may not start runs of this user."""
+        """Check that the caller may start runs of this user. Raises Forbidden."""
         if not await self._allows(caller, "start", key.user_id, key.session_id, run_id):
             raise Forbidden("You may not act for this user.")
 
     async def may_submit(self, caller: Caller) -> None:
-        """Raises Forbidden: the principal may not start tasks, which belong to no session."""
+        """Check that the caller may start tasks, which belong to no session. Raises Forbidden."""
         if not await self._allows(caller, "start", caller.user_id, None, None):
             raise Forbidden("You may not start this task.")
 
     async def may_measure(self, caller: Caller) -> None:
-        """Raises Forbidden: the principal may not read the metrics, which are those of all users."""
+        """Check that the caller may read the metrics, which cover all users. Raises Forbidden."""
         if not await self._allows(caller, "metrics", None, None, None):
             raise Forbidden("You may not read the metrics.")
 
@@ -188,7 +189,7 @@ class Gate:
     async def _call(self, hook: Callable[..., Any], *args: object) -> Any:
         """Call a hook in a task of its own. A hook that leaves a nursery or scope open counts as failed.
 
-        Raises TooSlowError: it took too long. What it has returned after that does not count.
+        Raises TooSlowError: it took too long. A value that it returns after the time-out is ignored.
         """
         with trio.move_on_after(self._timeout) as limit:
             result = unwrap(await contain(_result_of, hook, *args))

@@ -1,4 +1,4 @@
-"""The response of `/metrics`, and who gets it."""
+"""The view of `/metrics`, and the check of its client."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["MetricsRoute"]
 
 @attrs.frozen
 class MetricsRoute:
-    """Open in an app without hooks. With hooks, a client needs the admin token, or the leave of `authorize`."""
+    """Serves `/metrics`. In an app with hooks, a client needs the admin token or the permission of `authorize`."""
 
     metrics: Metrics
     gate: Gate
     admin_token: str | None = attrs.field(repr=False)
 
     async def page(self, request: Request) -> Response:
-        """The metrics of this process, or of all workers, in the format that the request accepts.
+        """Return the metrics of this process, or of all workers, in the format that the request accepts.
 
         Raises:
             Unauthorized, Forbidden: the client may not read them.

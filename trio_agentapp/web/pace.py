@@ -1,4 +1,4 @@
-"""How fast one stream writes, and when a burst waits."""
+"""Limits the writes of one stream per second when it writes in a burst."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ WINDOW = 0.002
 """Seconds between two writes of a stream in a burst: the events of that time are sent in one write."""
 
 BURST = 8
-"""Writes in quick succession that make a burst. Slower streams, and short ones, never wait."""
+"""Writes in quick succession after which a stream counts as a burst. Slow and short streams never wait."""
 
 
 class Pace:
-    """The writes of one stream. Note each of them; wait before the next one, which waits only in a burst."""
+    """The rate of one stream's writes. Call `note_write` after each write, and `wait` before the next one."""
 
     __slots__ = ("_in_succession", "_written_at")
 
@@ -32,6 +32,6 @@ class Pace:
         return self._in_succession >= BURST
 
     async def wait(self) -> None:
-        """In a burst, wait until the window is over. Otherwise there is no checkpoint."""
+        """In a burst, wait until the window is over. Otherwise return at once, without a checkpoint."""
         if self.in_burst:
             await trio.sleep_until(self._written_at + WINDOW)

@@ -26,6 +26,7 @@ __all__ = [
     "number",
     "read_body",
     "read_json",
+    "read_object",
     "read_request",
     "read_selection",
     "run_id_of",
@@ -35,7 +36,7 @@ __all__ = [
 logger = logging.getLogger("trio_agentapp.web")
 
 MAX_SELECTED = 100
-"""Runs that one `POST /runs/cancel` may name, and that it stops at a time."""
+"""Runs that one `POST /runs/cancel` may name, and the most that it stops in one call."""
 
 RUN_ID_RULE = "must be 8 to 64 of A-Z, a-z, 0-9, '_' and '-'"
 
@@ -60,8 +61,20 @@ async def read_json(request: Request) -> object:
     return decode_json(await read_body(request))
 
 
+async def read_object(request: Request) -> dict[str, Any]:
+    """Read the JSON object in a body. Raises as `read_request` does."""
+    value = await read_json(request)
+    if (fault := is_object(value)) is not None:
+        raise ValidationError([("$", fault)])
+    assert isinstance(value, dict)  # noqa: S101  it was checked
+    return value
+
+
 async def read_body(request: Request) -> bytes:
-    """Read a body that is to be JSON. Raises as `read_request` does, but for what is in the body."""
+    """Read a body that must be JSON, without parsing it.
+
+    Raises as `read_request` does, except for faults in the JSON.
+    """
     check_is_json(request)
     if (coding := request.headers.get("Content-Encoding", "identity")).lower() != "identity":
         raise UnsupportedMediaType(f"The body must not be compressed, and its encoding is {coding[:80]!r}.")
@@ -72,10 +85,8 @@ async def read_body(request: Request) -> bytes:
 
 async def read_selection(request: Request) -> tuple[list[str], RunState | None, str | None]:
     """Read the body of `POST /runs/cancel`: run ids, or a state; and a user, if it names one."""
-    value: Any = await read_json(request)
+    value = await read_object(request)
     faults = Faults()
-    if not faults.check("$", value, is_object):
-        faults.settle()
     user_id, run_ids, state = value.get("user_id"), value.get("run_ids", []), value.get("status")
     if user_id is not None:
         faults.check("$.user_id", user_id, is_identifier)
@@ -94,7 +105,7 @@ async def read_selection(request: Request) -> tuple[list[str], RunState | None, 
 
 
 def _query(request: Request, name: str, check: Check) -> str | None:
-    """A value of the query; None if it is not there. Raises ValidationError."""
+    """Return a value of the query; None if it is missing. Raises ValidationError if `check` refuses it."""
     value = request.args.get(name)
     if value is not None and (fault := check(value)) is not None:
         raise ValidationError([(f"query.{name}", fault)])
@@ -107,7 +118,7 @@ def flag(request: Request, name: str) -> bool:
 
 
 def identifier(request: Request, name: str) -> str | None:
-    """The id of a user or session in the query."""
+    """Return the id of a user or session in the query; None if it is missing. Raises ValidationError."""
     return _query(request, name, identifier_fault)
 
 
@@ -131,7 +142,7 @@ def number(request: Request, name: str, default: int, *, least: int, most: int) 
 
 
 def cursor(request: Request) -> int:
-    """The number of the event after which a reader resumes: `?starting_after=`, else `Last-Event-ID`, else -1."""
+    """Return the event number after which a reader resumes: `?starting_after=`, else `Last-Event-ID`, else -1."""
     text = request.headers.get("Last-Event-ID")
     if text is None or "starting_after" in request.args:
         return number(request, "starting_after", -1, least=-1, most=2**53)

@@ -1,4 +1,4 @@
-"""The names under which limits count those who send requests."""
+"""The names under which limits count the requests of a user or an address."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ __all__ = ["address_name", "user_name"]
 
 
 def user_name(user_id: str) -> str:
-    """The name of an authenticated user."""
+    """Return the name of an authenticated user."""
     return f"user {user_id}"
 
 
 def address_name(scope: Any) -> str | None:
-    """The name of the client's address; None if it has none, as on a Unix socket.
+    """Return the name of the client's address; None if it has none, as on a Unix socket.
 
-    An IPv6 client chooses among 2^64 addresses, so its network counts (RFC 4291, section 2.5.4).
+    An IPv6 client has 2^64 addresses to choose from, so its /64 network is counted (RFC 4291, section 2.5.4).
     """
     client = scope.get("client")
     host = client[0] if client else ""
@@ -25,7 +25,7 @@ def address_name(scope: Any) -> str | None:
 
 
 def _network(address: str) -> str:
-    # Imported only if needed, and called for IPv6 only: parsing takes longer than the rest of the limit.
+    # Import it only for IPv6, since parsing an address takes longer than the rest of the check.
     from ipaddress import AddressValueError, IPv6Address
 
     try:

@@ -1,4 +1,4 @@
-"""What an adapter for a protocol is: routes that speak another protocol over the same runs.
+"""The base class of protocol adapters, which serve the same runs by another protocol.
 
     class Shout(ProtocolAdapter):
         name = "shout"
@@ -11,7 +11,7 @@
             watched = await self.app.access.start(await self.caller(request), asked)
             return self.stream(request, watched, ShoutedText())
 
-A stop, a limit or a drain reaches a run by whichever protocol it was started, because all of them start it here.
+Stops, limits and drains work for the runs of every protocol, because all start their runs by `RunAccess`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import attrs
 from quart import Response
 from quart.wrappers import Request
+from werkzeug.exceptions import HTTPException
 
 from ..runs.runner import Watched
 from .identity import Caller
@@ -39,7 +40,7 @@ WireRoute = tuple[str, str, Callable[..., Awaitable[Response]]]
 
 @attrs.frozen(kw_only=True)
 class ServedApp:
-    """What an adapter knows of the app that it serves, while the app is open."""
+    """The parts of an open app that an adapter uses."""
 
     name: str
     description: str
@@ -48,18 +49,18 @@ class ServedApp:
     node_id: str
     max_body_bytes: int
     addresses: Callable[[], Sequence[str]]
-    """The URLs on which this process listens; none before it does, and under another server."""
+    """Returns the URLs on which this process listens; empty before it listens, and under another server."""
     unready_reason: Callable[[], str | None]
-    """Why the app takes no new runs at present; None: it is ready."""
+    """Returns why the app accepts no new runs at present; None if it is ready."""
     root_path: str = ""
-    """The path prefix that the app is told to be served under. `link` knows that of a request."""
+    """The path prefix of the settings. For the prefix of one request, use `link`."""
 
 
 class ProtocolAdapter(ABC):
-    """Routes that speak another protocol. An adapter belongs to one app."""
+    """Serves runs by another protocol. An adapter belongs to one app."""
 
     name: ClassVar[str]
-    """Of the protocol, for log lines and error messages."""
+    """The name of the protocol, for log lines and error messages."""
 
     _app: ServedApp | None = None
 
@@ -72,17 +73,25 @@ class ProtocolAdapter(ABC):
 
     @abstractmethod
     def routes(self) -> Sequence[WireRoute]:
-        """The routes of the protocol. Called once,
-        when the app is first opened. A route of the user goes before.
+        """The routes of the protocol.
+
+        Called once, when the app is first opened. A route of the user with the same path has precedence.
         """
+
+    def refusal(self, path: str, error: HTTPException) -> Response | None:  # noqa: ARG002  most have no such paths
+        """The response to a request that no route takes: 404, or 405 for its method. None: a problem document.
+
+        Override it if clients of the protocol expect errors in a shape of their own at all of its paths.
+        """
+        return None
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """The block around the time in which `app` is open. Override it to run services of the protocol."""
+        """Entered while `app` is open. Override it to run services of the protocol."""
         yield
 
     async def before_drain(self) -> None:  # noqa: B027  most adapters have nothing to do here
-        """Called when the app is about to take no new runs. The drain waits for it, for 3 s at most."""
+        """Called before the app refuses new runs. The drain waits for it, for 3 s at most."""
 
     def details(self) -> Mapping[str, Any]:
         """Further members for the answer of `GET /readiness`, about services of the protocol."""

@@ -1,13 +1,13 @@
-"""What a client has requested, and from which address, when there are proxies between it and the app.
+"""Finds the address of a client and the URL that it has requested when there are proxies before the app.
 
 This is the only place that reads `Forwarded` (RFC 7239) and `X-Forwarded-*`. It puts what it finds into the scope
 of the request, so that everything after it sees the client's address and the scheme, host and path of the client's
 URL: links, documents, checks of hosts and origins, hooks, middleware and logs.
 
 Every client can send these headers. They are read only on connections from a trusted proxy, and only as far as
-trusted proxies have written them. Each proxy appends the address that its own connection came from. So the list is
-read from its end: the addresses of trusted proxies are passed over, and the first other one is the client's. What
-stands before it comes from the client, and is ignored.
+trusted proxies have written them. Each proxy appends the address of its own peer. So the list is read from its end:
+addresses of trusted proxies are skipped, and the first other address is the client's. Everything before it was sent
+by the client, and is ignored.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = ["ROOT_PATH", "VARY", "Proxies"]
 AnyScope = TypeVar("AnyScope", bound=Scope)
 
 MAX_HOPS = 32
-"""Proxies between client and app that are looked at: more than any network has."""
+"""The most proxies that are read from the headers: more than any network has."""
 
 UNIX = "unix"
-"""In the list of trusted proxies: one that connects by a Unix socket."""
+"""The entry for proxies that connect by a Unix socket, in the list of trusted proxies."""
 
 VARY = "Host, Forwarded, X-Forwarded-Host, X-Forwarded-Port, X-Forwarded-Prefix, X-Forwarded-Proto"
-"""The request headers that links depend on, for caches."""
+"""The value of `Vary`: the request headers on which links depend."""
 
 ROOT_PATH = re.compile(r"(/(?!\.\.?(/|$))[\w.~!$&'()*+;=:@-]+)*/?", re.ASCII)
 """A path prefix: segments that need no percent-encoding, and neither `//`, which would begin a host, nor `..`."""
@@ -43,7 +43,7 @@ NODE = re.compile(r"(?:\[([^\]]*)\]|([0-9.]+))(?::\w+)?", re.ASCII)
 """An address as headers have it: `192.0.2.7`, `192.0.2.7:4711`, `[2001:db8::7]`, `[2001:db8::7]:4711`."""
 
 PAIR = re.compile(r"([\w!#$%&'*+.^`|~-]+)=(\"[^\"]*\"|[^\s\"]+)", re.ASCII)
-"""A parameter of `Forwarded`. Values with `:` or `[` should be quoted, and often are not."""
+"""A parameter of `Forwarded`. Values with `:` or `[` have to be quoted by the RFC, but often are not."""
 
 SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 DEFAULT_PORTS = ("80", "443")
@@ -51,7 +51,7 @@ DEFAULT_PORTS = ("80", "443")
 
 @attrs.frozen
 class _Told:
-    """What trusted proxies have said of a request; None and "" for what they have not."""
+    """What trusted proxies have written about a request; None or "" for what they have not."""
 
     address: str | None = None
     scheme: str | None = None
@@ -66,7 +66,7 @@ class Proxies:
         trusted: addresses and networks of proxies; `unix` for those that connect by a Unix socket.
         root_path: the prefix; a prefix that a trusted proxy sends takes precedence.
 
-    Raises ValueError: an address cannot be read, or is every address.
+    Raises ValueError: an address cannot be read, or a network has every address.
     """
 
     def __init__(self, trusted: Iterable[str] = (), root_path: str = "") -> None:
@@ -77,7 +77,7 @@ class Proxies:
         self._root_path = root_path.rstrip("/")
 
     def client_scope(self, scope: AnyScope) -> AnyScope:
-        """Return the scope of the request as the client has made it; the same object if nothing differs."""
+        """Return a scope with the client's address, scheme, host and path; the same object if nothing differs."""
         known: Any = scope
         told = _Told()
         if self._any and self._trusts_peer(known.get("client")):
@@ -87,7 +87,8 @@ class Proxies:
         if told == _Told() and not root_path and not of_server:
             return scope
         changed = dict(known)
-        # A proxy that sends a prefix has removed it from the path. With `root_path` it may have, or not.
+        # A proxy that sends a prefix has removed it from the path. With `root_path` it may or may not have removed
+        # it.
         _prepend(changed, root_path, removed=bool(told.prefix))
         if told.address is not None:
             changed["client"] = (told.address, 0)
@@ -114,7 +115,7 @@ class Proxies:
         if not hops and "forwarded" in headers:
             elements = list(_elements(headers))
             address, count = self._client([each.get("for", "") for each in elements])
-            # Nearest to the client first: that proxy has seen the client's own URL.
+            # The proxy nearest to the client comes first, since it has received the client's own URL.
             believed = elements[:count][::-1]
             scheme = next((each["proto"] for each in believed if "proto" in each), None)
             host = next((each["host"] for each in believed if "host" in each), None)
@@ -134,10 +135,10 @@ class Proxies:
         )
 
     def _client(self, nodes: Sequence[str]) -> tuple[str | None, int]:
-        """Find the client in what proxies have appended, the nearest proxy's first.
+        """Find the client in the addresses that proxies have appended; the one from the nearest proxy comes first.
 
-        Returns its address, and how many of the nodes trusted proxies have written. The address is None if the
-        nearest proxy has named none, or one that cannot be read, as `unknown` of RFC 7239.
+        Returns its address, and the number of entries that trusted proxies have written. The address is None if the
+        entry is missing or cannot be read, such as `unknown` of RFC 7239.
         """
         found, count = None, 0
         for node in nodes[:MAX_HOPS]:
@@ -162,15 +163,15 @@ def _headers_of(scope: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _values(headers: Mapping[str, Sequence[str]], name: str) -> list[str]:
-    """The members of a list that may be spread over several headers of the same name."""
+    """Return the members of a list that may be split over several headers of the same name."""
     return [part.strip() for value in headers.get(name, ()) for part in value.split(",")]
 
 
 def _believed(values: Sequence[str], hops: Sequence[str], count: int) -> str | None:
-    """Of a header such as `X-Forwarded-Proto`, return what the trusted proxy nearest to the client has written.
+    """Return the value of a header such as `X-Forwarded-Proto` from the trusted proxy nearest to the client.
 
-    If each proxy has appended a value, there are as many as in `X-Forwarded-For`. Otherwise the last value counts,
-    which the proxy nearest to this server has written or let pass.
+    If each proxy has appended a value, there are as many values as in `X-Forwarded-For`. Otherwise the last value
+    is used: the proxy nearest to this server has written it or passed it on.
     """
     if not values:
         return None
@@ -178,10 +179,10 @@ def _believed(values: Sequence[str], hops: Sequence[str], count: int) -> str | N
 
 
 def _elements(headers: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
-    """The elements of `Forwarded`, last first. Ends at one that cannot be read.
+    """Yield the elements of `Forwarded`, the last one first. Stop at one that cannot be read.
 
-    A comma always separates elements here, also one in quotes. No address, scheme or host has one, and so a quote
-    that the client has not closed does not hide what a proxy has appended.
+    A comma separates elements here even inside quotes. No address, scheme or host has a comma. So a quote that the
+    client has not closed cannot hide the elements that proxies have appended.
     """
     for text in reversed(_values(headers, "forwarded")):
         element: dict[str, str] = {}
@@ -194,17 +195,17 @@ def _elements(headers: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
 
 
 def _address(node: str) -> str | None:
-    """The address of a node, without its port; None if it is not an address."""
+    """Return the address of a node, without its port; None if it is not an address."""
     found = NODE.fullmatch(node)
     address = read_address((found[1] or found[2]) if found else node)
     return None if address is None else str(address)
 
 
 def _host(text: str, port: str | None) -> str | None:
-    """The host with the port of the client's URL; None if it is no host.
+    """Return the host with the port of the client's URL; None if it is not a host.
 
-    `port` counts if the host has none. 80 and 443 are not added: they are the default ports, or those of a proxy
-    that has another one before it.
+    `port` is added if the host has none. 80 and 443 are not added: they are default ports, or ports of a proxy
+    behind another one.
     """
     found = HOST.fullmatch(text)
     if found is None or int(found["port"] or 1) not in range(1, 65536):
@@ -215,7 +216,10 @@ def _host(text: str, port: str | None) -> str | None:
 
 
 def _prepend(scope: dict[str, Any], root_path: str, *, removed: bool) -> None:
-    """Give the path its prefix, if it has none. `removed`: it has none, even if it looks so."""
+    """Add the prefix to the path, unless it begins with it.
+
+    `removed`: add it in any case, as a proxy has removed it.
+    """
     scope["root_path"] = root_path
     path = scope["path"]
     if removed or not (path == root_path or path.startswith(root_path + "/")):

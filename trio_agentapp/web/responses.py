@@ -89,20 +89,20 @@ def question_body(record: RunRecord, question: Mapping[str, Any]) -> bodies.Open
 def _live_phase(run: Run) -> Phase:
     phase = run.lifecycle.phase
     if phase is Phase.CLAIMING:
-        # Clients do not distinguish this phase. It lasts as long as one call of the backend.
+        # Clients do not see the phase FINISHING, which lasts as long as one call of the backend.
         return Phase.RUNNING if run.lifecycle.cause is None else Phase.STOPPING
     return phase
 
 
 def _recorded_phase(state: RunState) -> Phase:
-    """The phase of a run on another node, as far as its record shows it. Without a session the run is queued."""
+    """Return the phase of a run on another node, derived from its record. In the state IDLE it is queued."""
     if state is RunState.IDLE:
         return Phase.QUEUED
     return Phase.ENDED if state.terminal else Phase.RUNNING
 
 
 def run_headers(request: Request, run_id: str, session_id: str) -> dict[str, str]:
-    """The headers that name the run of a response."""
+    """Return the headers that name the run of a response."""
     return {
         "X-Run-Id": run_id,
         "X-Session-Id": shown_id(session_id),
@@ -111,10 +111,10 @@ def run_headers(request: Request, run_id: str, session_id: str) -> dict[str, str
 
 
 def shown_id(name: str) -> str:
-    """An id as a header can carry it: all but visible ASCII is percent-encoded, and `%` too."""
+    """Return an id for a header: `%` and everything except visible ASCII is percent-encoded."""
     return quote(name, safe=UNQUOTED)
 
 
 def link(request: Request, path: str) -> str:
-    """The path of a resource as the client must request it, with the prefix that the app is served under."""
+    """Return the path of a resource as the client has to request it: with the path prefix of the app."""
     return request.root_path + path

@@ -1,7 +1,6 @@
-"""What every route and every protocol does with runs: check who asks, then call the run core.
+"""Operations on runs, for every route and protocol: check the caller, then call the run core.
 
-SSE and WebSocket go through here, so that each operation is authorised in one place. This module knows no HTTP
-request and no response.
+So each operation is authorised in one place. This module uses no HTTP requests or responses.
 """
 
 from __future__ import annotations
@@ -49,12 +48,12 @@ ATTACHED = ("image", "audio", "video", "file")
 """Types of content that are attachments. The calls of tools and their outputs are data."""
 
 POLL_INTERVAL = 0.02
-"""Seconds between two looks at a run that another request is about to start."""
+"""Seconds between two lookups of a run that another request is about to start."""
 
 
 @attrs.frozen
 class Known:
-    """A run as this node knows it: the run itself if it is live here, else its record. It has at least one."""
+    """A run: the live run if it is on this node, the record of the backend, or both. At least one is not None."""
 
     key: SessionKey
     run: Run | None
@@ -94,10 +93,10 @@ class RunAccess:
         idempotency_key: str | None = None,
         body: bytes = b"",
     ) -> Watched:
-        """Start a run and watch it. If this request or its idempotency key has started a run already, watch that.
+        """Start a run and watch it. If the id or the idempotency key has started a run before, watch that run.
 
-        Ids that the request lacks are filled in. `body` is the request as the client sent it; it counts only with a
-        key.
+        Ids that the request lacks are filled in. `body` is the request as the client sent it. It is compared with
+        that of the first request with the same key.
 
         Raises:
             ValidationError: the request has more messages or attachments than a run takes.
@@ -109,7 +108,7 @@ class RunAccess:
         _check_size(asked)
         user_id = caller.user_id
         key, run_id = fill_ids(asked, user_id=user_id)
-        # Before the key is kept: nobody may use up the keys of another user.
+        # Check this before the key is stored, so that no client can use up the keys of another user.
         await self.gate.may_start(caller, key, run_id)
         if idempotency_key is None:
             return await self.runner.start(asked, entry=self.entry)
@@ -133,15 +132,15 @@ class RunAccess:
     ) -> Watched:
         """Start the run of an idempotency key, or watch it. A run of another session is never watched.
 
-        Another request with this key may have started the run, or be about to; then wait until that is decided. The
-        key is released if no run was started and a repeated request may be tried as a first one.
+        If another request with this key is about to start the run, wait for the result. The key is released if no
+        run was started, so that the request may be repeated.
         """
         assert self.runner is not None  # noqa: S101
         keys = IdempotencyKeys.needed_from(self.backend)
         while True:
             known = await self._find(run_id)
             if known is not None and known.key != key:
-                # The client has chosen this id. What has it is another's run, or of another session.
+                # The client has chosen this id, and another user or session has a run with it.
                 raise ValidationError([("$.id", "this id is taken by another run")])
             if known is not None and (known.run is None or known.run.lifecycle.phase is not Phase.CLAIMING):
                 return await self._watch(known)
@@ -166,7 +165,7 @@ class RunAccess:
             await trio.sleep(POLL_INTERVAL)
 
     async def _was_never_started(self, run_id: str) -> bool:
-        """Whether the claim of a run was abandoned, for instance because its client disconnected."""
+        """Return whether the claim of a run was abandoned, for instance because its client disconnected."""
         known = await self._find(run_id)
         return known is None or (known.run is None and known.as_record.reason == Cause.CLAIM_FAILED)
 
@@ -304,7 +303,8 @@ class RunAccess:
     ) -> tuple[Sequence[tuple[RunRecord, Sequence[Mapping[str, Any]]]], str | None]:
         """Return running runs of the caller's user with their open questions, and the cursor of the next page.
 
-        `limit` is the number of runs with questions. What another node runs is as its node has posted it.
+        `limit` is the number of runs with questions. Questions of runs on other nodes are those that the other node
+        has posted.
 
         Raises:
             ValidationError: no user is given. RunNotFound: not for this caller.
@@ -377,10 +377,10 @@ def _check_size(asked: AgentRequest) -> None:
 
 
 def wind_down(watched: Watched) -> None:
-    """End a stream whose server shuts down without a drain.
+    """End the stream of a run because the server shuts down without a drain.
 
-    A run of this node is stopped, and its terminal event ends the stream. The run of another node goes on, and only
-    the stream is closed: the client can attach to it elsewhere.
+    A run of this node is stopped, and its terminal event ends the stream. A run of another node continues, and only
+    the stream is closed: the client can attach to it at another node.
     """
     if watched.run is None:
         watched.subscriber.close()

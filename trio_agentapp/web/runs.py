@@ -44,7 +44,10 @@ class RunRoutes:
     sse_done: bool = False
 
     async def process(self, request: Request) -> Response:
-        """`POST /process`: start a run; stream its events, or answer with the last one, or at once."""
+        """`POST /process`: start a run.
+
+        Stream its events, or answer with the terminal one, or (`background`) at once.
+        """
         principal = await self.access.gate.identify(request)
         asked = await read_request(request)
         caller = Caller(principal, asked.user_id)
@@ -176,7 +179,7 @@ class RunRoutes:
         return Caller(principal, identifier(request, "user_id"))
 
     async def _head(self, caller: Caller, request: Request, run_id: str, content_type: str) -> Response:
-        """Answer HEAD without a reader: a reader that leaves could stop the run as unwatched."""
+        """Answer HEAD without opening a reader. A reader that leaves at once could stop the run as unwatched."""
         known = await self.access.look(caller, run_id)
         response = Response(b"", content_type=content_type)
         response.headers.update(run_headers(request, run_id, known.key.session_id))

@@ -36,7 +36,7 @@ class AnyPath(BaseConverter):
 
 @attrs.frozen(kw_only=True)
 class SessionRoutes:
-    """`store` returns the session store that the app has at the time of the request."""
+    """The views of sessions. `store` returns the session store that the app has at the time of the request."""
 
     store: Callable[[], SessionStore]
     backend: BaseInterruptBackend
@@ -45,8 +45,8 @@ class SessionRoutes:
     async def dispatch(self, request: Request, session_id: str) -> Response:
         """Find out which of the two routes the client has requested, and answer it.
 
-        Servers decode a path before they pass it on. Then the session `x/history` at `/sessions/x%2Fhistory` looks
-        like the history of `x`. So the raw path is read, if the server passes it on.
+        Servers decode a path before they pass it on. Then `/sessions/x%2Fhistory`, the session `x/history`, looks
+        like the history of the session `x`. So the raw path is read, if the server provides it.
         """
         raw = request.scope.get("raw_path") or b""
         _, found, rest = raw.decode("latin-1").removeprefix(request.root_path).partition("/sessions/")

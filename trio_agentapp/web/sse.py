@@ -32,17 +32,17 @@ __all__ = [
 ]
 
 WATCH = "trio_agentapp.watch"
-"""The key in a request's scope of the reader that was opened for it, until the response holds the reader."""
+"""The key in the scope of a request under which its reader is kept, until the response takes it over."""
 
 
 class Spelling(Protocol):
     """How one protocol writes the events of a run into a stream. Made anew for each stream; it may keep state."""
 
     preamble: bytes
-    """What the stream begins with: at least a comment, so that a client sees at once that it was accepted."""
+    """The beginning of the stream: at least a comment, so that a client sees at once that it was accepted."""
 
     ended: bool
-    """The protocol's last frame was spelled: the stream ends after it, although the run may go on."""
+    """Whether the last frame of the protocol was written. The stream ends after it, even if the run continues."""
 
     def spell(self, event: Event | Gap) -> bytes:
         """Return the frames of an event; no bytes if the protocol has none for it. It must not raise or block."""
@@ -110,7 +110,7 @@ class EventStreamBody(StreamBody):
     async def __anext__(self) -> bytes:
         if not self._begun:
             self._begun = True
-            # What there is already belongs into the same write.
+            # Events that exist already are sent in the same write.
             first = self._spelled(await self.subscriber.receive()) if self.subscriber.ready else b""
             return self._spelling.preamble + first
         while not self._over and (self._unsent or not self._spelling.ended):
@@ -144,7 +144,7 @@ class EventStreamBody(StreamBody):
         if data and sent:
             self._pace.note_write()
         if not sent:
-            # A spelling keeps state, so nothing is spelled twice.
+            # `spell` changes the state of the spelling, so these frames are kept and not made again.
             self._unsent = data
         return Delivery.SENT if sent and not self.writer.pending and not self._spelling.ended else Delivery.BEGUN
 
@@ -163,7 +163,7 @@ class EventStreamBody(StreamBody):
 def run_stream(watched: Watched, spelling: Spelling, headers: Mapping[str, str]) -> Response:
     """Return the response that streams a run until its end, or until `spelling` has ended.
 
-    The reader is closed with the response; `on_disconnect` decides what becomes of the run then.
+    The reader is closed with the response; `on_disconnect` then decides whether the run continues.
     """
     body = EventStreamBody(watched.subscriber, spelling, on_wind_down=partial(wind_down, watched))
     return event_stream_response(body, dict(headers))

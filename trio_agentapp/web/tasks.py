@@ -1,4 +1,4 @@
-"""The routes of tasks: submit one, look at it, cancel it."""
+"""The routes of tasks: submit, look up, cancel."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WAIT_MARGIN = 5.0
 """Seconds beyond the cleanup budget that a cancel with `?wait=1` waits, as for runs."""
 
 POLL_FIRST, POLL_LONGEST = 0.01, 0.25
-"""Seconds between two looks at a task that is being stopped. They are doubled each time."""
+"""Seconds between two lookups of a task that is being stopped. They are doubled each time."""
 
 
 Begin: TypeAlias = Callable[[AgentRequest, Mapping[str, Any]], Awaitable[TaskRecord]]
@@ -136,7 +136,7 @@ def _accepted(request: Request, record: TaskRecord, **more: str) -> Response:
 
 
 def task_body(record: TaskRecord) -> bodies.TaskInfo:
-    """A task as its routes show it; `result` or `error` once it has ended."""
+    """Return the body of a task. It has `result` or `error` when the task has ended."""
     body: bodies.TaskInfo = {
         "task_id": record.task_id,
         "status": record.state.value,

@@ -16,11 +16,14 @@ from typing import Any, Literal, TypeAlias
 import attrs
 import orjson
 
+from ..protocol.content import payload_of
 from ..protocol.events import ContentEvent, Event, MessageEvent, ResponseEvent, StateEvent
 from ..protocol.message import OUTPUT_OF
+from ..protocol.payload import json_text
 from ..runs import Gap
+from .growing_call import GrowingCall
 
-__all__ = ["Call", "OpenMessage", "PartStream", "data_frame"]
+__all__ = ["OpenMessage", "PartStream", "data_frame", "whole_of"]
 
 Kind: TypeAlias = Literal["text", "reasoning", "call", "output", "question", "answer", "silent", "other"]
 
@@ -43,17 +46,13 @@ def data_frame(fields: Mapping[str, Any]) -> bytes:
     return b"data: %b\n\n" % orjson.dumps(fields)
 
 
-@attrs.define
-class Call:
-    """A tool call while its arguments arrive."""
-
-    id: str = ""
-    name: str = ""
-    started: bool = False
-    sent: int = 0
-    """Characters of the arguments that were sent."""
-    waiting: str = ""
-    """Arguments that cannot be sent yet, because id or name is not known."""
+def whole_of(event: MessageEvent) -> dict[str, Any]:
+    """Return what a message of a type without frames of its own is made of."""
+    more = {"code": event.code, "message": event.message, "metadata": event.metadata}
+    return {
+        "content": [{"type": part.type, **payload_of(part.content)} for part in event.content or ()],
+        **{name: value for name, value in more.items() if value is not None},
+    }
 
 
 @attrs.define
@@ -68,7 +67,11 @@ class OpenMessage:
     """The index of the text part that grows."""
     begun: bool = False
     """A frame of it was sent."""
-    call: Call = attrs.field(factory=Call)
+    call: GrowingCall = attrs.field(factory=GrowingCall)
+
+    def part_id(self, part: int) -> str:
+        """The id of a part of it, for protocols in which each part has one."""
+        return f"{self.id}.{part}" if part else self.id
 
 
 class PartStream(ABC):
@@ -246,10 +249,9 @@ class PartStream(ABC):
     def _end_of(self, message: OpenMessage) -> bytes:
         frames = b""
         if message.kind == "call":
-            call = message.call
-            if call.started:
+            if message.call.begun:
                 # Its last part was lost, or the run has ended before it was complete.
-                frames = self._call_ends(message, None)
+                frames = self.call_ends(message, "")
         elif message.part is not None:
             frames = self._text_ends(message)
         return frames + self.message_ends(message) if message.begun else frames
@@ -300,43 +302,26 @@ class PartStream(ABC):
     # Tool calls.
 
     def _call_grows(self, message: OpenMessage, data: Mapping[str, Any]) -> bytes:
-        call, piece = message.call, data.get("arguments")
-        call.id = call.id or str(data.get("call_id") or "")
-        call.name = call.name or str(data.get("name") or "")
-        if isinstance(piece, str):
-            call.waiting += piece
-        return self._call_begins(message) + self._send_arguments(message) if call.id and call.name else b""
+        return self._send_call(message) if message.call.grow(data) else b""
 
-    def _call_begins(self, message: OpenMessage) -> bytes:
-        call = message.call
-        if call.started:
-            return b""
-        call.started = message.begun = True
-        self.unanswered[call.id] = None
-        return self.enter_step() + self.call_begins(message)
-
-    def _send_arguments(self, message: OpenMessage) -> bytes:
-        call = message.call
-        piece, call.waiting = call.waiting, ""
-        call.sent += len(piece)
-        return self.call_grows(message, piece) if piece else b""
-
-    def _call_ends(self, message: OpenMessage, data: Mapping[str, Any] | None) -> bytes:
-        call = message.call
-        if data is None:
-            frames = self.call_ends(message, "")
-            message.call = Call()
-            return frames
-        if not call.started:
-            call.id = call.id or str(data.get("call_id") or message.id)
-            call.name = call.name or str(data.get("name") or "tool")
-        arguments = data.get("arguments")
-        if not isinstance(arguments, str):
-            arguments = "" if arguments is None else orjson.dumps(arguments).decode()
-        call.waiting = arguments[call.sent :]
-        frames = self._call_begins(message) + self._send_arguments(message) + self.call_ends(message, arguments)
-        message.call = Call()
+    def _call_ends(self, message: OpenMessage, data: Mapping[str, Any]) -> bytes:
+        call, arguments = message.call, data.get("arguments")
+        call.grow({"call_id": data.get("call_id") or message.id, "name": data.get("name") or "tool"})
+        arguments = "" if arguments is None else json_text(arguments)
+        call.complete(arguments)
+        frames = self._send_call(message) + self.call_ends(message, arguments)
+        message.call = GrowingCall()
         return frames
+
+    def _send_call(self, message: OpenMessage) -> bytes:
+        """What of a call was not sent yet."""
+        call, frames = message.call, b""
+        if not call.begun:
+            call.begun = message.begun = True
+            self.unanswered[call.id] = None
+            frames = self.enter_step() + self.call_begins(message)
+        piece = call.take()
+        return frames + self.call_grows(message, piece) if piece else frames
 
     def _result(self, message: OpenMessage, data: Mapping[str, Any]) -> bytes:
         call_id = data.get("call_id")

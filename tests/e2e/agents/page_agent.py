@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from trio_agentapp import AgentApp, ImageContent, Message, Principal, Run
+from trio_agentapp import AgentApp, DataContent, ImageContent, Message, Principal, Run
 
 OPTIONS: dict[str, Any] = json.loads(os.environ.get("AGENT_OPTIONS", "{}"))
 HOSTILE = Path(os.environ["FOLDER"]) / "hostile.json"
@@ -96,6 +96,10 @@ async def chat(msgs: list[Message], run: Run) -> AsyncIterator[Any]:
                 yield call
                 yield Message.tool_output(call.content[0].data["call_id"], {"n": number})  # type: ignore[union-attr]
             yield "all called"
+        case "long call":
+            yield Message(type="function_call"), False
+            for piece in ('{"text": "', *["word " * 20] * 1000, '"}'):
+                yield DataContent({"call_id": "c1", "name": "write", "arguments": piece}, delta=True)
         case "picture":
             yield ImageContent(image_url=picture(3000))
             yield "a picture"

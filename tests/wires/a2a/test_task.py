@@ -28,7 +28,7 @@ from trio_agentapp.wires import a2a_reply
 from trio_agentapp.wires.a2a import memory
 from trio_agentapp.wires.a2a.memory import TaskMemory
 from trio_agentapp.wires.a2a.parts import content_of, part_of_content
-from trio_agentapp.wires.a2a.push import is_public
+from trio_agentapp.wires.a2a.public_address import is_public
 from trio_agentapp.wires.a2a.stream import TaskStream
 from trio_agentapp.wires.a2a.task import Task
 from trio_agentapp.wires.a2a.versions import LEGACY, MODERN

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 from ..extras import needed
 from .calls import Calls
@@ -13,29 +13,28 @@ __all__ = ["Api"]
 
 
 class Api:
-    """The SDK `package`, its client and its requests.
+    """The SDK of a service, its client and its requests. `hidden`: values that no error message shows.
 
     Raises:
         ConfigurationError: a part of the configuration is missing or cannot be used, or the extra is not installed.
     """
 
-    def __init__(
-        self,
-        config: AccessKey,
-        service: str,
-        endpoint: str,
-        policy: str,
-        package: str,
-        extra: str,
-        hidden: Sequence[str],
-    ) -> None:
+    service: ClassVar[str]
+    policy: ClassVar[str]
+    """The RAM policy that an account needs."""
+    package: ClassVar[str]
+    """The module of the SDK."""
+    extra: ClassVar[str]
+    """The extra of this package that installs it."""
+
+    def __init__(self, config: AccessKey, endpoint: str, hidden: Iterable[str]) -> None:
         config.ensure_valid()
         protocol, host = address_of(endpoint)
         milliseconds = int(config.request_timeout * 1000)
-        self.models = needed(f"{package}.models", extra)
-        self._options = needed("darabonba.runtime", extra).RuntimeOptions
-        self._client = needed(f"{package}.client", extra).Client(
-            needed("alibabacloud_tea_openapi.models", extra).Config(
+        self.models = needed(f"{self.package}.models", self.extra)
+        self._options = needed("darabonba.runtime", self.extra).RuntimeOptions
+        self._client = needed(f"{self.package}.client", self.extra).Client(
+            needed("alibabacloud_tea_openapi.models", self.extra).Config(
                 access_key_id=config.access_key_id,
                 access_key_secret=config.access_key_secret,
                 security_token=config.security_token,
@@ -46,7 +45,7 @@ class Api:
                 read_timeout=milliseconds,
             )
         )
-        self.call = Calls(service, endpoint, policy, [*config.secrets, *hidden])
+        self.call = Calls(self.service, endpoint, self.policy, [*config.secrets, *hidden])
 
     async def do(self, what: str, method: str, *args: Any, repeatable: bool = True) -> Any:
         """Call a method of the client, and return the body of its answer. Raises as `Calls` does."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -19,6 +18,8 @@ from pathlib import Path
 import trio
 
 from ...errors import DeployError
+from ..installer import run_installer
+from ..whole_file import whole_file
 from .bundle import STARTER
 
 __all__ = ["PYTHON", "archive_of"]
@@ -76,38 +77,24 @@ async def _install(wheel: Path, folder: Path, index_url: str | None) -> None:
     command += [text for platform in PLATFORMS for text in ("--platform", platform)]
     command += [] if index_url is None else ["--index-url", index_url]
     command += ["--target", str(folder), str(wheel)]
-    with trio.move_on_after(INSTALL_TIMEOUT) as scope:
-        done = await trio.run_process(
-            command, capture_stdout=True, capture_stderr=True, check=False, stdin=subprocess.DEVNULL
-        )
-    if scope.cancelled_caught:
-        raise DeployError(f"packages were not installed in {INSTALL_TIMEOUT:g} s; check the package index")
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        errors = [line for line in lines if line.startswith("ERROR")] or lines[-3:]
-        raise DeployError(
-            f"the packages cannot be installed for Python {PYTHON} on Linux x86-64, where all need wheels: "
-            + "; ".join(errors)
-        )
+    await run_installer(
+        command,
+        timeout=INSTALL_TIMEOUT,
+        late=f"packages were not installed in {INSTALL_TIMEOUT:g} s; check the package index",
+        fault=f"the packages cannot be installed for Python {PYTHON} on Linux x86-64, where all need wheels",
+    )
 
 
 def _pack(folder: Path, target: Path) -> None:
     if not (folder / STARTER).exists():
         raise DeployError(f"the wheel has no {STARTER}; make it with --skip-upload, or deploy the app itself")
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and _wanted(path, folder))
-    descriptor, draft = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".zip")
-    try:
-        with open(descriptor, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in paths:
-                entry = zipfile.ZipInfo(path.relative_to(folder).as_posix())  # dated 1980-01-01
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                entry.external_attr = (0o755 if os.access(path, os.X_OK) else 0o644) << 16
-                archive.writestr(entry, path.read_bytes())
-                trio.from_thread.check_cancelled()
-        os.replace(draft, target)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    with whole_file(target) as file, zipfile.ZipFile(file, "w") as archive:
+        for path in paths:
+            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix())  # dated 1980-01-01
+            entry.external_attr = (0o755 if os.access(path, os.X_OK) else 0o644) << 16
+            archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+            trio.from_thread.check_cancelled()
 
 
 def _wanted(path: Path, folder: Path) -> bool:

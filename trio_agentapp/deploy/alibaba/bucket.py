@@ -46,17 +46,16 @@ class Cancellable(io.RawIOBase):
 
 
 class Bucket:
-    """One bucket. It is made, private, if it does not exist.
+    """One bucket. It is made, private, if it does not exist, with a tag by which the service may read it."""
 
-    `tag`: a tag of the bucket by which the service is allowed to read it.
-    """
-
-    def __init__(self, config: OSSConfig, region: str, extra: str, tag: str) -> None:
+    def __init__(self, config: OSSConfig, region: str, extra: str) -> None:
         """Configure the client. Nothing is sent.
 
         Raises:
-            ConfigurationError: the bucket is in another region than the service.
+            ConfigurationError: an access key or the name of the bucket is missing, or it is in another region than
+                the service, or the extra is not installed.
         """
+        config.ensure_valid()
         if config.region not in (None, region):
             raise ConfigurationError(
                 f"the bucket is in {config.region} and the service in {region}, and it reads only buckets of "
@@ -78,7 +77,7 @@ class Bucket:
         self._client = oss.Client(settings)
         self._call = Calls("OSS", where, "AliyunOSSFullAccess", config.secrets)
         self.name = str(config.bucket_name)
-        self._tag = tag
+        self._tag = f"{extra}-deploy-access"
 
     async def upload(self, path: Path, report: Callable[[str], object]) -> str:
         """Put a file into the bucket under its name; returns its key. One that is there in this size is kept.

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,18 +17,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
-
 from ...errors import ConfigurationError, DeployError
-from ..own_wheel import own_files, own_metadata
 from ..packaging import CODE, BuildContext, build_context
 from ..records import KEPT, Records
-from ..wheels import write_wheel
+from ..wheels import own_files, own_metadata, write_wheel
 
 if TYPE_CHECKING:
     from ...app import AgentApp
 
-__all__ = ["STARTER", "Bundle", "builds_folder", "bundle_of", "checked_name", "default_name", "written"]
+__all__ = ["STARTER", "builds_folder", "bundle_of", "checked_name", "default_name"]
 
 STARTER = "deploy_starter/main.py"
 APP = "deploy_starter/user_bundle/app"
@@ -60,14 +56,6 @@ os.execve(sys.executable, [sys.executable, "-m", "trio_agentapp", "run", start["
 '''
 
 
-@attrs.frozen(kw_only=True)
-class Bundle:
-    """A wheel in memory."""
-
-    file_name: str
-    content: bytes = attrs.field(repr=False)
-
-
 def bundle_of(
     source: AgentApp | str,
     *,
@@ -77,8 +65,8 @@ def bundle_of(
     allowed: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     telemetry: bool = True,
-) -> Bundle:
-    """Make the wheel of an app. The same arguments give the same bytes.
+) -> tuple[str, bytes]:
+    """Return file name and content of the wheel of an app. The same arguments give the same bytes.
 
     `environment` becomes part of the wheel; variables of the platform take precedence.
 
@@ -91,19 +79,15 @@ def bundle_of(
     for path, content in sorted(files.items()):
         digest.update(f"{path}\0{hashlib.sha256(content).hexdigest()}\n".encode())
     # A version has to be numbers, and another one for other content.
-    package, version = f"agentapp_{re.sub(r'[^a-z0-9]+', '_', name.lower()).strip('_')}", _version(digest)
+    version = f"0.1.{int(digest.hexdigest()[:12], 16)}"
+    package = f"agentapp_{re.sub(r'[^a-z0-9]+', '_', name.lower()).strip('_')}"
     files[f"{package}-{version}.dist-info/METADATA"] = "".join(
         [
             f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\nRequires-Python: >=3.11\n",
             *(f"Requires-Dist: {line}\n" for line in context.requirements.lines),
         ]
     ).encode()
-    file_name, content = write_wheel(package, version, files)
-    return Bundle(file_name=file_name, content=content)
-
-
-def _version(digest: hashlib._Hash) -> str:
-    return f"0.1.{int(digest.hexdigest()[:12], 16)}"
+    return write_wheel(package, version, files)
 
 
 def _files(context: BuildContext, name: str, environment: dict[str, str], telemetry: bool) -> dict[str, bytes]:
@@ -178,16 +162,3 @@ def builds_folder(build_root: str | os.PathLike[str] | None) -> Path:
     except OSError as error:
         raise DeployError(f"{folder} cannot be used for packages: {error.strerror}; name a build_root") from error
     return folder
-
-
-def written(path: Path, content: bytes) -> Path:
-    """Write a file that only this user can read, as a whole or not at all."""
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
-    return path

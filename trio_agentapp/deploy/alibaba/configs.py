@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
@@ -28,8 +28,6 @@ __all__ = [
     "VPCConfig",
     "address_of",
 ]
-
-T = TypeVar("T")
 
 REQUEST_TIMEOUT = 30.0
 """Seconds for the answer to one request."""
@@ -99,12 +97,7 @@ class OSSConfig(AccessKey):
         """Read the `OSS_` variables. Access keys of their own are optional."""
         own = os.environ.get("OSS_ACCESS_KEY_ID") and os.environ.get("OSS_ACCESS_KEY_SECRET")
         names = ("OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET", "OSS_SESSION_TOKEN") if own else KEY
-        return cls(
-            **_key(names),
-            bucket_name=_text("OSS_BUCKET_NAME"),
-            region=_text("OSS_REGION"),
-            endpoint=_text("OSS_ENDPOINT"),
-        )
+        return cls(**_key(names), **_given("OSS_", "bucket_name", "region", "endpoint"))
 
     def _missing(self) -> list[str]:
         return super()._missing() + ([] if self.bucket_name else ["OSS_BUCKET_NAME"])
@@ -126,14 +119,8 @@ class ModelstudioConfig(AccessKey):
     @classmethod
     def from_env(cls) -> ModelstudioConfig:
         """Read the `MODELSTUDIO_` variables and `DASHSCOPE_API_KEY`."""
-        return cls(
-            **_key(KEY),
-            **_given(
-                endpoint=_text("MODELSTUDIO_ENDPOINT"),
-                workspace_id=_text("MODELSTUDIO_WORKSPACE_ID"),
-                dashscope_api_key=_text("DASHSCOPE_API_KEY"),
-            ),
-        )
+        own = _given("MODELSTUDIO_", "endpoint", "workspace_id")
+        return cls(**_key(KEY), **own, **_given("", "dashscope_api_key"))
 
 
 @attrs.frozen(kw_only=True)
@@ -204,17 +191,10 @@ class AgentRunConfig(InstanceConfig):
         Raises:
             ConfigurationError: one of them is not a number, or no JSON list. The message names it.
         """
-        network = _given(
-            network_mode=_text("AGENT_RUN_NETWORK_MODE"),
-            vpc_id=_text("AGENT_RUN_VPC_ID"),
-            security_group_id=_text("AGENT_RUN_SECURITY_GROUP_ID"),
-            vswitch_ids=_names("AGENT_RUN_VSWITCH_IDS"),
-        )
-        return cls(
-            **_instance("AGENT_RUN_"),
-            network_config=NetworkConfig(**network),
-            credential_name=_text("AGENT_RUN_CREDENTIAL_NAME"),
-        )
+        prefix = "AGENT_RUN_"
+        network = _given(prefix, "network_mode", "vpc_id", "security_group_id", vswitch_ids=_names)
+        own = _given(prefix, "credential_name")
+        return cls(**_instance(prefix), network_config=NetworkConfig(**network), **own)
 
 
 @attrs.frozen(kw_only=True)
@@ -236,19 +216,11 @@ class FCConfig(InstanceConfig):
         Raises:
             ConfigurationError: one of them is not a number, or no JSON list; or a part of the VPC is missing.
         """
-        vpc = _given(
-            vpc_id=_text("FC_VPC_ID"),
-            security_group_id=_text("FC_SECURITY_GROUP_ID"),
-            vswitch_ids=_names("FC_VSWITCH_IDS"),
-        )
+        vpc = _given("FC_", "vpc_id", "security_group_id", vswitch_ids=_names)
         if vpc and len(vpc) < 3:
             raise ConfigurationError("a VPC needs all of FC_VPC_ID, FC_SECURITY_GROUP_ID and FC_VSWITCH_IDS")
-        return cls(
-            **_instance("FC_"),
-            account_id=_text("FC_ACCOUNT_ID"),
-            vpc_config=VPCConfig(**vpc) if vpc else None,
-            **_given(disk=_number("FC_DISK", int), timeout=_number("FC_TIMEOUT", int)),
-        )
+        own = _given("FC_", "account_id", disk=int, timeout=int)
+        return cls(**_instance("FC_"), vpc_config=VPCConfig(**vpc) if vpc else None, **own)
 
     @disk.validator
     def _check_disk(self, _: Any, value: int) -> None:
@@ -278,16 +250,20 @@ def _instance(prefix: str) -> dict[str, Any]:
     project, logstore = _text(f"{prefix}LOG_PROJECT"), _text(f"{prefix}LOG_STORE")
     if bool(project) != bool(logstore):
         raise ConfigurationError(f"set both {prefix}LOG_PROJECT and {prefix}LOG_STORE, or neither")
-    return _key(KEY) | _given(
-        region_id=_text(f"{prefix}REGION_ID"),
-        endpoint=_text(f"{prefix}ENDPOINT"),
-        log_config=LogConfig(project=project, logstore=logstore) if project and logstore else None,
-        cpu=_number(f"{prefix}CPU", float),
-        memory=_number(f"{prefix}MEMORY", int),
-        execution_role_arn=_text(f"{prefix}EXECUTION_ROLE_ARN"),
-        session_concurrency_limit=_number(f"{prefix}SESSION_CONCURRENCY_LIMIT", int),
-        session_idle_timeout_seconds=_number(f"{prefix}SESSION_IDLE_TIMEOUT_SECONDS", int),
-    )
+    return {
+        **_key(KEY),
+        **_given(
+            prefix,
+            "region_id",
+            "endpoint",
+            "execution_role_arn",
+            cpu=float,
+            memory=int,
+            session_concurrency_limit=int,
+            session_idle_timeout_seconds=int,
+        ),
+        "log_config": LogConfig(project=project, logstore=logstore) if project and logstore else None,
+    }
 
 
 def _key(names: tuple[str, str, str]) -> dict[str, Any]:
@@ -295,30 +271,32 @@ def _key(names: tuple[str, str, str]) -> dict[str, Any]:
     return {field: _text(name) for field, name in zip(fields, names, strict=True)}
 
 
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
+def _given(prefix: str, *texts: str, **others: Callable[[str], Any]) -> dict[str, Any]:
+    """Those fields that the environment sets: the field `cpu` by the variable `FC_CPU`, with the prefix `FC_`.
+
+    `others`: fields that are no texts, with what makes a value of a text or raises ValueError.
+    """
+    found = {}
+    for field, kind in (dict.fromkeys(texts, str) | others).items():
+        name = f"{prefix}{field.upper()}"
+        if (text := _text(name)) is not None:
+            try:
+                found[field] = kind(text)
+            except ValueError:
+                raise ConfigurationError(
+                    f'{name} must be a JSON list of names, such as ["vsw-1"]'
+                    if kind is _names
+                    else f"{name}={text} is not a number"
+                ) from None
+    return found
 
 
 def _text(name: str) -> str | None:
     return os.environ.get(name, "").strip() or None
 
 
-def _number(name: str, kind: Callable[[str], T]) -> T | None:
-    text = _text(name)
-    try:
-        return None if text is None else kind(text)
-    except ValueError:
-        raise ConfigurationError(f"{name}={text} is not a number") from None
-
-
-def _names(name: str) -> list[str] | None:
-    text = _text(name)
-    if text is None:
-        return None
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
+def _names(text: str) -> list[str]:
+    found = json.loads(text)
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-        raise ConfigurationError(f'{name} must be a JSON list of names, such as ["vsw-1"]')
+        raise ValueError("no list of names")
     return found

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["ModelstudioDeployManager", "ModelstudioDeployment"]
 
 MODE = "modelstudio"
-EXTRA = "modelstudio"
 PORT = 8080
 CONSOLE = "https://bailian.console.aliyun.com/?tab=app#/app-center"
 
@@ -153,7 +152,6 @@ class ModelstudioDeployManager(DeployManager):
             deploy_id=identifier,
             url=CONSOLE if identifier else "",
             mode=MODE,
-            pid=0,
             resource_name=name,
             wheel_path=str(wheel) if kept else "",
             workspace_id=self.modelstudio_config.workspace_id,
@@ -162,15 +160,7 @@ class ModelstudioDeployManager(DeployManager):
 
     async def _publish(self, wheel: Path, name: str | None, details: dict[str, Any], hidden: Sequence[str]) -> str:
         config = self.modelstudio_config
-        api = Api(
-            config,
-            "ModelStudio",
-            config.endpoint,
-            "AliyunBailianDataFullAccess",
-            "alibabacloud_bailian20231229",
-            EXTRA,
-            hidden,
-        )
+        api = _Api(config, config.endpoint, hidden)
         size = (await trio.Path(wheel).stat()).st_size
         self._report("Asking ModelStudio for storage")
         asked = api.models.ApplyTempStorageLeaseRequest(file_name=wheel.name, size_in_bytes=size)
@@ -196,6 +186,13 @@ class ModelstudioDeployManager(DeployManager):
                 f"publishing: ModelStudio refuses it: {api.call.shown(f'{done.error_code} {done.error_msg}')}"
             )
         return str(done.data)
+
+
+class _Api(Api):
+    service = "ModelStudio"
+    policy = "AliyunBailianDataFullAccess"
+    package = "alibabacloud_bailian20231229"
+    extra = "modelstudio"
 
 
 def _put(url: str, headers: Mapping[str, str], path: Path, timeout: float) -> None:

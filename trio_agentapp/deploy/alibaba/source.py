@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ...errors import ConfigurationError
-from .bundle import bundle_of, default_name, written
+from ..whole_file import whole_file
+from .bundle import bundle_of, default_name
 
 if TYPE_CHECKING:
     from ...app import AgentApp
@@ -52,5 +53,7 @@ class Source:
         if self.wheel_path is not None:
             return self.wheel_path
         report("Making a wheel of the app")
-        bundle = await trio.to_thread.run_sync(partial(bundle_of, self.source, **options))
-        return written(folder / bundle.file_name, bundle.content)
+        name, content = await trio.to_thread.run_sync(partial(bundle_of, self.source, **options))
+        with whole_file(folder / name) as file:
+            file.write(content)
+        return folder / name

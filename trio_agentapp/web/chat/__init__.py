@@ -1,4 +1,4 @@
-"""The chat page at `/chat`: without a build step, and by routes that any other page could use."""
+"""The chat page at `/chat`. It has no build step, and uses only public routes."""
 
 from .page import ChatPage
 

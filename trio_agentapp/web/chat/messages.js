@@ -206,25 +206,32 @@ export class Messages {
 
   growCall(message, event) {
     const data = event.data ?? {};
+    const piece = event.delta && typeof data.arguments === "string" && typeof message.data?.arguments === "string";
     if (event.delta) {
       const merged = (message.data ??= {});
       for (const [name, value] of Object.entries(data)) {
-        const grows = name === "arguments" && typeof value === "string" && typeof merged[name] === "string";
-        merged[name] = grows ? merged[name] + value : (value ?? merged[name]);
+        merged[name] = piece && name === "arguments" ? merged.arguments + value : (value ?? merged[name]);
       }
     } else {
       message.data = data;
     }
     const {call_id, name, arguments: given, output} = message.data;
     if (!call_id) return;
-    const card = this.calls.get(call_id) ?? this.callCard(call_id);
+    const known = this.calls.get(call_id);
+    const card = known ?? this.callCard(call_id);
     if (OUTPUTS.has(message.type)) {
       card.state.textContent = output === "interrupted" ? "stopped" : "done";
       card.root.dataset.state = card.state.textContent;
       card.output.replaceChildren(element("h3", {textContent: "Result"}), json(parsed(output)));
-    } else {
-      if (name) card.name.textContent = name;
-      if (given !== undefined) card.arguments.replaceChildren(element("h3", {textContent: "Arguments"}), json(parsed(given)));
+      return;
+    }
+    if (name) card.name.textContent = name;
+    if (piece && known?.text) {
+      card.text.append(data.arguments); // To read or draw all of them for each piece would take the square of their length.
+    } else if (given !== undefined && (!event.delta || !known || data.arguments != null)) {
+      const whole = json(event.delta ? given : parsed(given));
+      card.text = event.delta ? whole.querySelector("code") : null;
+      card.arguments.replaceChildren(element("h3", {textContent: "Arguments"}), whole);
     }
   }
 

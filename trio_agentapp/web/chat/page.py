@@ -23,7 +23,7 @@ POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""No script and no style but the page's own files, and no text that becomes HTML, whatever a message contains."""
+"""Allows only the page's own scripts and styles. The text of a message can never become HTML."""
 
 
 @attrs.frozen(kw_only=True)
@@ -53,7 +53,7 @@ class ChatPage:
         unchanged = request.if_none_match.contains(tag)
         response = Response(b"" if unchanged else data, status=304 if unchanged else 200, content_type=kind)
         response.set_etag(tag)
-        # Asked for again each time: after an upgrade all files are of one version.
+        # Browsers ask again each time, so that after an upgrade all files have the same version.
         response.headers["Cache-Control"] = "no-cache"
         return _guarded(response)
 

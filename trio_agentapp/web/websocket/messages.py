@@ -61,7 +61,7 @@ class Ping:
 
 @attrs.frozen
 class Refused:
-    """A message of a known type with wrong fields. `id`: the message's, if it is valid."""
+    """A message of a known type with wrong fields. `id`: the id of the message, if that is valid."""
 
     id: str | None
     error: ValidationError

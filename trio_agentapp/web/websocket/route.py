@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 SUBPROTOCOL = "trio-agentapp.v1"
 
 LIMITS = {1009: "body", 4408: "body_time"}
-"""Close codes that stand for one limit each."""
+"""Close codes that mean that one limit was reached, with the name of the limit."""
 
 
 @attrs.frozen(kw_only=True)
@@ -37,8 +37,8 @@ class SocketRoute:
         max_message: bytes that a message from the client may have.
         init_timeout: seconds in which a client must authenticate, if the app asks for that.
         origins: other origins than the server's own whose web pages may connect.
-        frames: how many messages each user, or each address without one, may send.
-        max_sockets: how many sockets each of them may have.
+        frames: limits the messages of each user, or of each address if there is no user. max_sockets: the most
+            sockets that each of them may have open.
     """
 
     access: RunAccess
@@ -48,9 +48,9 @@ class SocketRoute:
     frames: Rates
     max_sockets: int
     open_sockets: Counter[str] = attrs.field(factory=Counter)
-    """How many sockets each user or address has."""
+    """The number of open sockets of each user or address."""
     draining: trio.Event = attrs.field(factory=trio.Event)
-    """Set when the node takes no new runs: a socket closes when it has no run left."""
+    """Set when the node accepts no new runs. A socket closes then as soon as it has no run left."""
 
     async def serve(self, websocket: Websocket) -> None:
         """Serve one socket until either side closes it."""
@@ -98,7 +98,10 @@ class SocketRoute:
 
 
 def check_origin(websocket: Websocket, allowed: Collection[str]) -> None:
-    """Raise Close if a web page of a foreign origin connects. Clients other than browsers send no `Origin`."""
+    """Raise Close if the web page that connects has a foreign origin.
+
+    Clients other than browsers send no `Origin`.
+    """
     origin = websocket.headers.get("Origin")
     if origin is not None and origin not in allowed and not _is_own(origin, websocket.headers.get("Host", "")):
         raise Close(4403, "this origin is not allowed")

@@ -1,8 +1,8 @@
 """One WebSocket: authenticates its client, reads its messages, and holds its runs.
 
 One task reads the client's messages. Each run has a task that takes batches from its subscriber and writes them. So
-nothing is queued beyond the batch that each task has. When the socket closes, from either side, every run on it
-loses a reader, as with a client that disconnects.
+each task holds one batch, and nothing else is queued. When either side closes the socket, every run on it loses a
+reader, as when a client disconnects.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from .writer import SocketWriter
 __all__ = ["MAX_RUNS_PER_SOCKET", "Close", "Socket"]
 
 MAX_RUNS_PER_SOCKET = 1000
-"""Runs followed on one socket at a time, and also stops and inputs under way. One more closes the socket (4429)."""
+"""Runs on one socket at a time, and also unanswered messages. One more of either closes the socket (4429)."""
 
 
 class Close(Exception):
@@ -56,7 +56,7 @@ class Close(Exception):
 
 
 class Socket:
-    """See the module."""
+    """Serves one WebSocket: see the docstring of the module."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Socket:
         self._principal: Principal | None = None
         self._runs: dict[str, SocketRun] = {}
         self._asking = 0
-        """Answers that are being made: to stops, inputs, pings and errors."""
+        """The number of messages (stops, inputs, pings, errors) whose answers were not sent yet."""
         self._changed = trio.Event()
 
     async def run(self) -> None:
@@ -111,12 +111,15 @@ class Socket:
     async def _refuse_frame(
         self, message: messages.ClientMessage | messages.Refused, name: str, missing: float
     ) -> None:
-        """Answer a message that is one too many. No further one is read meanwhile, so the client has to wait."""
+        """Answer a message beyond the rate limit.
+
+        No further message is read meanwhile, which slows the client down.
+        """
         await self._frames.pause(name)
         await self._writer.send(error_message(getattr(message, "id", None), self._frames.refusal(missing)))
 
     async def _authenticate(self) -> messages.ClientMessage | messages.Refused | None:
-        """Find out who the client is. Return its first message, if that had to be read and was no `init`."""
+        """Authenticate the client. Return its first message if it was read for that and is not an `init`."""
         gate = self._access.gate
         first: messages.ClientMessage | messages.Refused | None = None
         known = "Authorization" in self._websocket.headers or extension(self._websocket.scope, CLIENT_CERTIFICATE)
@@ -126,7 +129,7 @@ class Socket:
             if timeout.cancelled_caught:
                 raise Close(4408, "no init came in time")
             if isinstance(first, messages.Init):
-                # What no header can hold is no token.
+                # A token that cannot be a header value is not valid.
                 if first.token is not None and first.token.isprintable():
                     self._websocket.headers["Authorization"] = f"Bearer {first.token}"
                 first = None
@@ -152,7 +155,7 @@ class Socket:
             raise Close(4400, str(error)) from error
 
     def _handle(self, message: messages.ClientMessage | messages.Refused, nursery: trio.Nursery) -> None:
-        """Act on a message without waiting: what takes time gets a task, so that a stop is read meanwhile."""
+        """Handle a message without waiting. What takes time gets a task, so that a later stop is read meanwhile."""
         match message:
             case messages.Start(id, request, traceparent):
                 request.id = request.id or new_run_id()
@@ -181,7 +184,7 @@ class Socket:
     def _follow(
         self, nursery: trio.Nursery, run: SocketRun, begin: Callable[[], Awaitable[Watched | None]]
     ) -> None:
-        """Start the task of a run, which sends its events from its start, or the attach, to its last one."""
+        """Start the task that sends the events of a run; `begin` starts the run or attaches to it."""
         if run.id in self._runs:
             raise Close(4409, "this id is in use on this socket")
         if len(self._runs) >= MAX_RUNS_PER_SOCKET:
@@ -191,8 +194,8 @@ class Socket:
 
         async def follow() -> None:
             last = await run.follow(begin, self._access, self._writer)
-            # Before the last message is sent, because the client may use the id again after it. A client that has
-            # detached may use it already.
+            # Remove the id before the last message is sent, because the client may use it again after that. If the
+            # client has detached, another run may have the id already.
             if self._runs.get(run.id) is run:
                 del self._runs[run.id]
             if last is not None:
@@ -246,7 +249,7 @@ class Socket:
         raise Close(1001, "this node is shutting down")
 
     async def _wind_down(self, shutdown: ShutdownNotice) -> None:
-        """End the runs in order when a server shuts down without a drain, as the bare `hypercorn` command does."""
+        """End the runs when the server shuts down without a drain, as the bare `hypercorn` command does."""
         await shutdown.received.wait()
         self._draining.set()
         for run in self._runs.values():

@@ -55,7 +55,7 @@ class SocketRun:
             try:
                 self.watched = watched = await begin()
                 if watched is None:
-                    # The run has ended, and the client has all of its events.
+                    # No reader: the run has ended, and the client has all of its events.
                     known = await access.look(self.caller, self.run_id)
                     return {"type": "done", "id": self.id, "state": known.as_record.state.value}
             except RequestError as error:
@@ -67,7 +67,10 @@ class SocketRun:
         return None
 
     async def _send_events(self, watched: Watched, subscriber: Subscriber, writer: SocketWriter) -> str | None:
-        """Send the events as they come; return the run's state at its end, None if the events broke off."""
+        """Send the events as they come.
+
+        Return the state of the run at its end; None if its terminal event did not come.
+        """
         await writer.send(
             {"type": "started", "id": self.id, "run_id": watched.run_id, "session_id": watched.session_id}
         )
@@ -85,11 +88,12 @@ class SocketRun:
                     self._note(batch[-1])
                 elif writer.pending:
                     await writer.flush()
-                # Otherwise there was no event for a while. The pings of the socket are its keep-alive.
+                # If the batch is empty, there was no event for a while. No keep-alive is sent, as the socket sends
+                # pings.
         finally:
             subscriber.deliver = None
             if writer.pending:
-                # A client that has detached must not get half a message until there is another one.
+                # Send the rest of a message that was written in part, so that a client that detaches gets it whole.
                 with trio.CancelScope(shield=True):
                     await writer.flush()
 

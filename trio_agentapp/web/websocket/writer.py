@@ -1,4 +1,4 @@
-"""The sending side of a WebSocket: messages of several tasks, one after the other."""
+"""Writes the messages of several tasks to one WebSocket, one after the other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEND_TIMEOUT = 60.0
 
 
 class SocketWriter:
-    """Tasks write in turn, a batch each. So a run with many events does not delay one with few."""
+    """Lets tasks write in turn, one batch each. So a run with many events does not delay one with few."""
 
     def __init__(self, websocket: Websocket, *, max_message: int) -> None:
         self._websocket = websocket
@@ -56,7 +56,8 @@ class SocketWriter:
     def write_now(self, texts: list[bytes]) -> bool:
         """Write text messages from any task, if the socket accepts them at once; False: nothing was written.
 
-        What it does not accept of the last one is sent before anything else: call `flush` then.
+        The socket may accept only a part of the last message. Call `flush` then; the rest is sent before anything
+        else.
         """
         return self._stream is not None and not self._turn.locked() and self._stream.write_texts(texts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,28 +16,22 @@ from quart.wrappers import Request
 from ...errors import ConfigurationError
 from ...nursery import nursery_around
 from ...registries import registries_of
-from ...runs.runner import Watched
-from ...web.identity import Caller
 from ...web.protocol_adapter import ProtocolAdapter, WireRoute
 from ...web.proxies import VARY
-from ...web.sse import hold_watch
 from .asked import Asked
 from .card import completed_card, written_card
 from .config import WELL_KNOWN_PATH, AgentCardWithRuntimeConfig
 from .faults import A2AError, kinds
-from .http import extension_headers, extensions_of, frames, idempotency_key_of
-from .jsonrpc import JsonRpc
+from .jsonrpc import JsonRpcCall
 from .listing import TaskListing
 from .memory import TaskMemory
 from .notifications import Notifications
-from .operations import Operations, Started
-from .push import PushConfigs, PushSender
-from .rest import Rest
+from .operations import Operations
+from .push import PushSender
+from .push_configs import PushConfigs
+from .rest import ROUTES, RestCall
 from .silence import SilenceWatch
-from .stream import TaskStream
-from .task import Task
 from .task_reader import TaskReader
-from .versions import Version
 
 if TYPE_CHECKING:
     from .registration import Registration
@@ -49,9 +43,6 @@ PATH = "/a2a"
 
 OLD_WELL_KNOWN_PATH = "/.well-known/agent.json"
 """Where clients of 0.2 look for the card."""
-
-REPLY_WAIT = 0.2
-"""Seconds that a stream waits for the first output before it announces a task: with `a2a_reply` there is none."""
 
 LAST_DELIVERIES = 3.0
 """Seconds that push notifications may take when the app closes."""
@@ -81,8 +72,6 @@ class A2AAdapter(ProtocolAdapter):
         self._redis_url, self._prefix = redis_url, redis_prefix
         self._operations: Operations | None = None
         self._registration: Registration | None = None
-        self._jsonrpc = JsonRpc(self)
-        self._rest = Rest(self)
 
     @property
     def operations(self) -> Operations:
@@ -92,15 +81,23 @@ class A2AAdapter(ProtocolAdapter):
         return self._operations
 
     def routes(self) -> Sequence[WireRoute]:
-        found: list[WireRoute] = [
-            ("POST", PATH, self._jsonrpc.call),
-            ("POST", PATH + "/", self._jsonrpc.call),
+        config = self.config
+        cards = dict.fromkeys((config.wellknown_path, WELL_KNOWN_PATH, OLD_WELL_KNOWN_PATH))
+        rest = ROUTES if "1.0" in config.protocol_versions else ()
+        return [
+            *(("POST", path, self._call) for path in (PATH, PATH + "/")),
+            *(("GET", path, self.serve_card) for path in cards),
+            *((http, path, self._rest_view(method)) for http, path, method in rest),
         ]
-        for path in dict.fromkeys((self.config.wellknown_path, WELL_KNOWN_PATH, OLD_WELL_KNOWN_PATH)):
-            found.append(("GET", path, self.serve_card))
-        if "1.0" in self.config.protocol_versions:
-            found += self._rest.routes()
-        return found
+
+    async def _call(self, request: Request) -> Response:
+        return await JsonRpcCall(self, request).response()
+
+    def _rest_view(self, method: str) -> Callable[..., Awaitable[Response]]:
+        async def view(request: Request, **path: str) -> Response:
+            return await RestCall(self, request, method, path).response()
+
+        return view
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -190,7 +187,7 @@ class A2AAdapter(ProtocolAdapter):
             del response.headers["Content-Type"]
         return response
 
-    async def extended_card(self, request: Request, asked: Asked) -> dict[str, Any]:
+    def extended_card(self, request: Request, asked: Asked) -> dict[str, Any]:
         """The card for authenticated clients. Raises A2AError: there is none."""
         operations = self.operations
         if not operations.card["capabilities"].get("extendedAgentCard"):
@@ -203,61 +200,6 @@ class A2AAdapter(ProtocolAdapter):
         merged = {**(self.config.agent_card or {}), **self.config.extended_card}
         card = completed_card(merged, name=self.app.name, description=self.app.description, extended=True)
         return self.written_card(request, card)
-
-    # What both bindings need.
-
-    async def asked(self, request: Request, *, caller: Caller, version: Version, sends: bool, body: bytes) -> Asked:
-        """Say who asks, and read the extensions that the client supports. `sends`: the request sends a message."""
-        extensions = extensions_of(request, self.operations.card, legacy=version.legacy, demanded=sends)
-        return Asked(
-            caller=caller,
-            version=version,
-            extensions=extensions,
-            idempotency_key=idempotency_key_of(request) if sends else None,
-            body=body,
-        )
-
-    async def stream_sent(
-        self, request: Request, asked: Asked, params: Mapping[str, Any], request_id: bytes | None
-    ) -> Response:
-        """Send a message, and stream what becomes of it."""
-        self.operations.needs_streaming()
-        started = await self.operations.begin(asked, params)
-        watched = started.watched
-        if watched is None:
-            return self._stream_refused(started, asked, request_id)
-        hold_watch(request, watched.subscriber)
-        stream = TaskStream(
-            started.task,
-            asked.version,
-            request_id,
-            history_length=params.get("configuration", {}).get("historyLength"),
-            turns=started.turns,
-        )
-        if params["message"].get("taskId"):
-            stream.begin_with_task()
-        else:
-            with trio.move_on_after(REPLY_WAIT):
-                while not stream.announced:
-                    stream.begin(await watched.subscriber.receive())
-            if not stream.announced:
-                stream.begin_with_task()
-        return self.stream(request, watched, stream, extension_headers(asked.extensions))
-
-    def _stream_refused(self, started: Started, asked: Asked, request_id: bytes | None) -> Response:
-        stream = TaskStream(started.task, asked.version, request_id)
-        stream.begin_with_task()
-        stream.end_with_status()
-        return frames(stream.preamble)
-
-    def stream_task(
-        self, request: Request, asked: Asked, task: Task, watched: Watched, request_id: bytes | None
-    ) -> Response:
-        """Stream a task from its present state on."""
-        hold_watch(request, watched.subscriber)
-        stream = TaskStream(task, asked.version, request_id, ends_at_question=False)
-        stream.begin_with_task()
-        return self.stream(request, watched, stream, extension_headers(asked.extensions))
 
     def challenge(self) -> str:
         """The value of `WWW-Authenticate`: the first HTTP scheme of the card, else Bearer."""

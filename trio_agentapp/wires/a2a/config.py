@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import UnionType
 from typing import Any
 
 import attrs
 
 from ...errors import ConfigurationError
 from ...protocol.structure import Faults
-from .card import plain_card, read_card
+from .card_reader import plain_card, read_card
 from .versions import VERSIONS
 
 __all__ = ["WELL_KNOWN_PATH", "AgentCardWithRuntimeConfig"]
@@ -18,33 +19,35 @@ __all__ = ["WELL_KNOWN_PATH", "AgentCardWithRuntimeConfig"]
 WELL_KNOWN_PATH = "/.well-known/agent-card.json"
 
 
-def _seconds(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    right = value is None or (
-        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
-    )
-    if not right:
-        raise ConfigurationError(
-            f"a2a_config.{attribute.name} must be a number of seconds, more than 0, or None, not {value!r}"
-        )
+def _checked(what: str, right: Callable[[Any], bool]) -> Callable[[object, attrs.Attribute[Any], Any], None]:
+    """Return a validator that refuses values that are not right. `what`: what a value must be."""
+
+    def validate(_instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if not right(value):
+            raise ConfigurationError(f"a2a_config.{attribute.name} must be {what}, not {value!r}")
+
+    return validate
 
 
-def _path(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, str) or not value.startswith("/") or value == "/" or "<" in value or "?" in value:
-        raise ConfigurationError(
-            f"a2a_config.{attribute.name} must be a path such as {WELL_KNOWN_PATH!r}, not {value!r}"
-        )
+def _is_number(value: Any, kinds: type | UnionType) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
-def _port(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not (isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65536):
-        raise ConfigurationError(f"a2a_config.{attribute.name} must be a port from 1 to 65535, not {value!r}")
-
-
-def _host(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and (not isinstance(value, str) or not value or set(value) & set("/?#@ \r\n")):
-        raise ConfigurationError(
-            f"a2a_config.{attribute.name} must be a host name such as 'agent.example.com', not {value!r}"
-        )
+_seconds = _checked(
+    "a number of seconds, more than 0, or None",
+    lambda value: value is None or (_is_number(value, int | float) and 0 < value < math.inf),
+)
+_path = _checked(
+    f"a path such as {WELL_KNOWN_PATH!r}",
+    lambda value: isinstance(value, str) and value.startswith("/") and value != "/" and not set(value) & set("<?"),
+)
+_port = _checked(
+    "a port from 1 to 65535", lambda value: value is None or (_is_number(value, int) and 0 < value < 65536)
+)
+_host = _checked(
+    "a host name such as 'agent.example.com'",
+    lambda value: value is None or (isinstance(value, str) and value != "" and not set(value) & set("/?#@ \r\n")),
+)
 
 
 def _versions(value: Any) -> tuple[str, ...]:

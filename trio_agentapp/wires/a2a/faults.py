@@ -23,7 +23,7 @@ from ...errors import (
     ValidationError,
 )
 
-__all__ = ["A2AError", "Kind", "error_of", "invalid", "kinds", "needs"]
+__all__ = ["A2AError", "Kind", "error_of", "kinds", "needs"]
 
 DOMAIN = "a2a-protocol.org"
 """Of the errors that the specification defines."""
@@ -60,11 +60,7 @@ class kinds:
     NO_TASK = Kind(-32001, "TASK_NOT_FOUND", 404, "NOT_FOUND", "Task not found")
     NOT_CANCELABLE = Kind(-32002, "TASK_NOT_CANCELABLE", 400, "FAILED_PRECONDITION", "Task cannot be canceled")
     NO_PUSH = Kind(
-        -32003,
-        "PUSH_NOTIFICATION_NOT_SUPPORTED",
-        400,
-        "FAILED_PRECONDITION",
-        "Push Notification is not supported",
+        -32003, "PUSH_NOTIFICATION_NOT_SUPPORTED", 400, "FAILED_PRECONDITION", "Push Notification is not supported"
     )
     UNSUPPORTED = Kind(
         -32004, "UNSUPPORTED_OPERATION", 400, "FAILED_PRECONDITION", "This operation is not supported"
@@ -101,14 +97,8 @@ class A2AError(Exception):
     @property
     def details(self) -> list[dict[str, Any]]:
         """The details as the specification has them: objects with `@type`."""
-        found: list[dict[str, Any]] = [
-            {
-                "@type": ERROR_INFO,
-                "reason": self.kind.reason,
-                "domain": self.domain,
-                "metadata": dict(self.metadata),
-            }
-        ]
+        info = {"reason": self.kind.reason, "domain": self.domain, "metadata": dict(self.metadata)}
+        found: list[dict[str, Any]] = [{"@type": ERROR_INFO, **info}]
         if self.violations:
             fields = [{"field": field, "description": text} for field, text in self.violations]
             found.append({"@type": BAD_REQUEST, "fieldViolations": fields})
@@ -121,25 +111,14 @@ class A2AError(Exception):
     def http(self) -> dict[str, Any]:
         """The body of an error in the HTTP+JSON binding."""
         kind = self.kind
-        return {
-            "error": {
-                "code": kind.http,
-                "status": kind.status,
-                "message": self.message,
-                "details": self.details,
-            }
-        }
+        known = {"code": kind.http, "status": kind.status, "message": self.message}
+        return {"error": {**known, "details": self.details}}
 
 
 def needs(card: Mapping[str, Any], capability: str, kind: Kind) -> None:
     """Raises A2AError: the agent card does not offer a capability."""
     if not card["capabilities"].get(capability):
         raise A2AError(kind, f"{kind.text}: the agent card does not offer {capability}.")
-
-
-def invalid(field: str, text: str) -> A2AError:
-    """One wrong parameter."""
-    return A2AError(kinds.PARAMS, f"{field}: {text}", violations=[(field, text)])
 
 
 def error_of(error: RequestError | HTTPException, *, task_id: str | None = None) -> A2AError:
@@ -157,7 +136,7 @@ def error_of(error: RequestError | HTTPException, *, task_id: str | None = None)
         case ValidationError():
             return A2AError(kinds.PARAMS, error.detail, violations=error.errors)
         case MalformedBody():
-            return A2AError(kinds.PARSE, error.detail, transport=200)
+            return A2AError(kinds.PARSE, error.detail)
         case UnsupportedMediaType():
             return A2AError(kinds.CONTENT_TYPE, error.detail, transport=415)
         case Unauthorized():

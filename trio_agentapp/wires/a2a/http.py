@@ -11,16 +11,14 @@ from quart.wrappers import Request
 
 from ...errors import MalformedBody
 from ...protocol.codec import decode_json
-from ...protocol.ids import identifier_fault
 from ...web.parameters import read_body
-from .faults import A2AError, invalid, kinds
+from .faults import A2AError, kinds
 from .versions import VERSIONS, Version
 
 __all__ = [
     "extension_headers",
     "extensions_of",
     "frames",
-    "idempotency_key_of",
     "read_json_body",
     "respond",
     "version_of",
@@ -79,13 +77,6 @@ async def read_json_body(request: Request) -> tuple[bytes, object]:
     if not body.strip():
         raise MalformedBody("The body is empty; a JSON object is needed.")
     return body, decode_json(body)
-
-
-def idempotency_key_of(request: Request) -> str | None:
-    key = request.headers.get("Idempotency-Key")
-    if key is not None and (fault := identifier_fault(key)):
-        raise invalid("header.Idempotency-Key", fault)
-    return key
 
 
 def respond(body: object, status: int = 200, *, media_type: str = "application/json") -> Response:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...errors import ValidationError
 from ...protocol.ids import identifier_fault
 from ...protocol.message import Message
 from .asked import Asked
-from .faults import invalid
 from .parts import content_of
 
 __all__ = ["extra_of", "message_of", "time_limit", "user_in"]
@@ -43,7 +43,7 @@ def user_in(metadata: Mapping[str, Any]) -> str | None:
         user = metadata.get(name)
         if isinstance(user, str) and user:
             if (fault := identifier_fault(user)) is not None:
-                raise invalid(f"metadata.{name}", fault)
+                raise ValidationError([(f"metadata.{name}", fault)])
             return user
     return None
 

@@ -10,13 +10,12 @@ from typing import Any
 
 import attrs
 
-from ...errors import RunNotFound
+from ...errors import RunNotFound, ValidationError
 from ...protocol.events import mass
 from ...protocol.lifecycle import RunRecord, RunState
 from ...web.identity import Caller
 from ...web.run_access import Known, RunAccess
 from .asked import Asked
-from .faults import invalid
 from .memory import TaskMemory
 from .task import Task
 from .task_reader import TaskReader
@@ -122,7 +121,7 @@ def _place_after(records: Sequence[RunRecord], token: str) -> int:
         at, run_id = base64.b64decode(token.encode(), b"-_", validate=True).decode().split(" ")
         cursor = (float(at), run_id)
     except (ValueError, binascii.Error):
-        raise invalid("pageToken", "is none that a listing has returned") from None
+        raise ValidationError([("pageToken", "is none that a listing has returned")]) from None
     for place, record in enumerate(records):
         if (changed_at(record), record.run_id) < cursor:
             return place

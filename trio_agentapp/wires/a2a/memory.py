@@ -52,15 +52,13 @@ class TaskMemory:
     def seen(self, task_id: str, number: int) -> float:
         """When an event was seen first, in Unix seconds: now, if this is the first call for it."""
         at = self._seen.setdefault((task_id, number), time.time())
-        if len(self._seen) > MAX_SEEN:
-            self._seen.popitem(last=False)
+        _drop_oldest(self._seen, MAX_SEEN)
         return at
 
     def refuse(self, user_id: str | None, task: dict[str, Any]) -> None:
         """Keep a task that was refused before it had a run. `user_id`: the authenticated client."""
         self._refused[task["id"]] = (user_id, task)
-        while len(self._refused) > MAX_REFUSED:
-            self._refused.popitem(last=False)
+        _drop_oldest(self._refused, MAX_REFUSED)
 
     def refused(self, user_id: str | None, task_id: str) -> dict[str, Any] | None:
         owner, task = self._refused.get(task_id, (None, None))
@@ -70,9 +68,13 @@ class TaskMemory:
         """Note a session of a client that was not authenticated, so that its tasks can be listed."""
         self._anonymous[key] = None
         self._anonymous.move_to_end(key)
-        while len(self._anonymous) > MAX_TASKS:
-            self._anonymous.popitem(last=False)
+        _drop_oldest(self._anonymous, MAX_TASKS)
 
     def anonymous(self) -> Iterator[SessionKey]:
         """These sessions, the latest first."""
         return reversed(tuple(self._anonymous))
+
+
+def _drop_oldest(kept: OrderedDict[Any, Any], most: int) -> None:
+    while len(kept) > most:
+        kept.popitem(last=False)

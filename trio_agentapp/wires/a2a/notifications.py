@@ -12,7 +12,8 @@ from ...web.run_access import RunAccess
 from .asked import Asked
 from .faults import A2AError, kinds, needs
 from .memory import TaskMemory
-from .push import PushConfigs, PushSender
+from .push import PushSender
+from .push_configs import PushConfigs
 from .task_reader import TaskReader
 
 __all__ = ["Notifications"]

@@ -8,15 +8,16 @@ from typing import Any
 import attrs
 import trio
 
-from ...errors import BackendUnavailable, Elsewhere, SessionBusy
+from ...errors import BackendUnavailable, Elsewhere, SessionBusy, ValidationError
 from ...protocol.ids import new_run_id, new_session_id
 from ...protocol.request import AgentRequest
 from ...runs.runner import Watched
 from ...web.protocol_adapter import ServedApp
+from ...web.run_access import Known
 from .asked import Asked
 from .card import accepts
 from .config import AgentCardWithRuntimeConfig
-from .faults import A2AError, invalid, kinds, needs
+from .faults import A2AError, Kind, kinds, needs
 from .incoming import extra_of, message_of, time_limit, user_in
 from .listing import TaskListing
 from .memory import TaskMemory
@@ -29,6 +30,11 @@ from .task_states import REJECTED, changed_at, state_of_record
 __all__ = ["Operations", "Started"]
 
 PUSH_PATH = "configuration.taskPushNotificationConfig."
+
+# Why a task that has ended is not what a request needs.
+TAKES_NO_MORE = "This task has ended and takes no more messages; send one without taskId, in its context."
+NOTHING_FOLLOWS = "This task has ended, so there is nothing to follow."
+NOT_CANCELABLE = "Task cannot be canceled: it has ended."
 
 
 @attrs.frozen(kw_only=True)
@@ -161,13 +167,9 @@ class Operations:
 
     async def _continue(self, asked: Asked, message: Mapping[str, Any]) -> Started:
         task_id = message["taskId"]
-        if (refused := self.memory.refused(asked.authenticated, task_id)) is not None:
-            raise self._over(refused["id"], refused["status"]["state"])
-        known = await self.app.access.look(asked.caller, task_id)
+        known = await self._live(asked, task_id, TAKES_NO_MORE)
         if message.get("contextId") not in (None, known.key.session_id):
-            raise invalid("message.contextId", "is not the context of the task")
-        if known.latest.state.terminal:
-            raise self._over(task_id, state_of_record(known.latest))
+            raise ValidationError([("message.contextId", "is not the context of the task")])
         task, watched = await self.reader.snapshot(asked, known)
         turns = task.turns
         try:
@@ -180,13 +182,6 @@ class Operations:
         self.memory.remember(task_id, said)
         task.history.append(said)
         return Started(task=task, watched=watched, turns=turns)
-
-    def _over(self, task_id: str, state: str) -> A2AError:
-        return A2AError(
-            kinds.UNSUPPORTED,
-            "This task has ended and takes no more messages; send one without taskId, in its context.",
-            {"taskId": task_id, "state": state},
-        )
 
     def _check_modes(self, message: Mapping[str, Any]) -> None:
         modes = [*self.card["defaultInputModes"]]
@@ -201,6 +196,15 @@ class Operations:
                     {"mediaType": kind[:80], "part": str(place)},
                 )
 
+    async def _live(self, asked: Asked, task_id: str, fault: str, kind: Kind = kinds.UNSUPPORTED) -> Known:
+        """Look up the run of a task. Raises A2AError with `fault`: the task has ended."""
+        if (refused := self.memory.refused(asked.authenticated, task_id)) is not None:
+            raise _over(task_id, refused["status"]["state"], fault, kind)
+        known = await self.app.access.look(asked.caller, task_id)
+        if known.latest.state.terminal:
+            raise _over(task_id, state_of_record(known.latest), fault, kind)
+        return known
+
     # Reading.
 
     async def get(self, asked: Asked, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,55 +218,36 @@ class Operations:
         """Return the task as it is now, and a reader of what follows."""
         needs(self.card, "streaming", kinds.UNSUPPORTED)
         task_id = params["id"]
-        if (refused := self.memory.refused(asked.authenticated, task_id)) is not None:
-            raise self._ended(task_id, refused["status"]["state"])
-        known = await self.app.access.look(asked.caller, task_id)
-        if known.latest.state.terminal:
-            raise self._ended(task_id, state_of_record(known.latest))
+        known = await self._live(asked, task_id, NOTHING_FOLLOWS)
         task, watched = await self.reader.snapshot(asked, known)
         if watched is None:
             raise Elsewhere(known.as_record.node_id)
         if task.terminal:
             watched.subscriber.close()
-            raise self._ended(task_id, task.state)
+            raise _over(task_id, task.state, NOTHING_FOLLOWS)
         return task, watched
-
-    def _ended(self, task_id: str, state: str) -> A2AError:
-        return A2AError(
-            kinds.UNSUPPORTED,
-            "This task has ended, so there is nothing to follow.",
-            {"taskId": task_id, "state": state},
-        )
 
     # Canceling.
 
     async def cancel(self, asked: Asked, params: Mapping[str, Any]) -> dict[str, Any]:
         """Stop the run of a task, wait until nothing of it runs, and return the task."""
         task_id = params["id"]
-        if (refused := self.memory.refused(asked.authenticated, task_id)) is not None:
-            raise self._not_cancelable(task_id, refused["status"]["state"])
-        known = await self.app.access.look(asked.caller, task_id)
-        if known.latest.state.terminal:
-            raise self._not_cancelable(task_id, state_of_record(known.latest))
+        await self._live(asked, task_id, NOT_CANCELABLE, kinds.NOT_CANCELABLE)
         receipt = await self.app.access.cancel(asked.caller, task_id, wait=True)
         known = await self.app.access.look(asked.caller, task_id)
         if receipt.state.terminal and not receipt.stopped:
-            raise self._not_cancelable(task_id, state_of_record(known.latest))
+            raise _over(task_id, state_of_record(known.latest), NOT_CANCELABLE, kinds.NOT_CANCELABLE)
         return (await self.reader.read(asked, known)).as_object(history_length=params.get("historyLength"))
 
-    def _not_cancelable(self, task_id: str, state: str) -> A2AError:
-        return A2AError(
-            kinds.NOT_CANCELABLE, "Task cannot be canceled: it has ended.", {"taskId": task_id, "state": state}
-        )
 
-    def needs_streaming(self) -> None:
-        """Raises A2AError: the card offers no streams."""
-        needs(self.card, "streaming", kinds.UNSUPPORTED)
+def _over(task_id: str, state: str, fault: str, kind: Kind = kinds.UNSUPPORTED) -> A2AError:
+    return A2AError(kind, fault, {"taskId": task_id, "state": state})
 
 
-def _shortened(task: Mapping[str, Any], length: int | None) -> dict[str, Any]:
-    history = task.get("history", [])
-    if length is not None:
-        history = history[max(0, len(history) - length) :]
-    found = {name: value for name, value in task.items() if name != "history"}
-    return {**found, "history": history} if history else found
+def _shortened(task: dict[str, Any], length: int | None) -> dict[str, Any]:
+    if length is None:
+        return task
+    shortened = {**task, "history": task["history"][max(0, len(task["history"]) - length) :]}
+    if not shortened["history"]:
+        del shortened["history"]
+    return shortened

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...protocol.structure import Faults
-from .faults import A2AError, kinds
 from .shapes import Shape, read
 from .versions import Version
 
@@ -67,7 +66,7 @@ _OLD_CONFIG = Shape(
         "authentication": Shape({"schemes!": ["text"], "credentials": "text"}),
     }
 )
-_TASK = Shape({"id!": "text", "historyLength": "number", "metadata": "object"})
+_TASK = Shape({"id!": "text", "historyLength": "count", "metadata": "object"})
 
 PARAMS: Mapping[str, Shape] = {
     "SendMessage": Shape(
@@ -77,7 +76,7 @@ PARAMS: Mapping[str, Shape] = {
                 {
                     "acceptedOutputModes": ["text"],
                     "taskPushNotificationConfig": _CONFIG,
-                    "historyLength": "number",
+                    "historyLength": "count",
                     "returnImmediately": "flag",
                 }
             ),
@@ -93,7 +92,7 @@ PARAMS: Mapping[str, Shape] = {
             "status": "any",
             "pageSize": "number",
             "pageToken": "text",
-            "historyLength": "number",
+            "historyLength": "count",
             "statusTimestampAfter": "time",
             "includeArtifacts": "flag",
         }
@@ -120,44 +119,34 @@ _OLD_PARAMS: Mapping[str, Shape] = {
                 {
                     "acceptedOutputModes": ["text"],
                     "pushNotificationConfig": _OLD_CONFIG,
-                    "historyLength": "number",
+                    "historyLength": "count",
                     "blocking": "flag",
                 }
             ),
             "metadata": "object",
         }
     ),
-    "GetTask": _TASK,
-    "CancelTask": _TASK,
-    "SubscribeToTask": _TASK,
+    **{name: PARAMS[name] for name in ("GetTask", "CancelTask", "SubscribeToTask", "GetExtendedAgentCard")},
     "CreateTaskPushNotificationConfig": Shape({"taskId!": "text", "pushNotificationConfig!": _OLD_CONFIG}),
     "GetTaskPushNotificationConfig": Shape({"id!": "text", "pushNotificationConfigId": "text"}),
     "ListTaskPushNotificationConfigs": Shape({"id!": "text"}),
     "DeleteTaskPushNotificationConfig": Shape({"id!": "text", "pushNotificationConfigId!": "text"}),
-    "GetExtendedAgentCard": Shape({}),
 }
 
 
 def read_params(version: Version, method: str, value: Any) -> dict[str, Any]:
     """Return the parameters of a method in the form of 1.0. `method` is its name in 1.0.
 
-    Raises:
-        A2AError: they are wrong. It names each fault.
+    Raises ValidationError with each fault.
     """
     faults = Faults()
     shape = (_OLD_PARAMS if version.legacy else PARAMS)["SendMessage" if "Message" in method else method]
     found = read(shape, value, "", faults)
     if "message" in found:
         _check_message(found["message"], faults, legacy=version.legacy)
-    _check_length(found, "historyLength", faults)
-    if "configuration" in found:
-        _check_length(found["configuration"], "historyLength", faults, "configuration.")
     if method == "ListTasks":
         _check_page(found, faults)
-    if faults.found:
-        first = f"{faults.found[0][0]}: {faults.found[0][1]}"
-        more = f" (and {len(faults.found) - 1} more)" if len(faults.found) > 1 else ""
-        raise A2AError(kinds.PARAMS, first + more, violations=faults.found)
+    faults.settle()
     return _renewed(method, found) if version.legacy else found
 
 
@@ -218,12 +207,6 @@ def _renewed_part(part: dict[str, Any], path: str, faults: Faults) -> dict[str, 
         faults.add(f"{path}.file", "must have one of uri and bytes")
         return {"text": ""}
     return kept
-
-
-def _check_length(found: dict[str, Any], name: str, faults: Faults, path: str = "") -> None:
-    length = found.get(name)
-    if isinstance(length, int) and length < 0:
-        faults.add(path + name, "must not be negative")
 
 
 def _check_page(found: dict[str, Any], faults: Faults) -> None:

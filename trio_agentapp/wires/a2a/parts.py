@@ -36,21 +36,17 @@ def content_of(part: Part) -> Content:
         return TextContent(part["text"])
     if "data" in part:
         return DataContent(part["data"])
-    if "raw" in part:
-        raw = part["raw"].translate(_STANDARD)
-        if main == "audio":
-            return AudioContent(raw, format=kind.split("/")[-1])
-        url = f"data:{kind};base64,{raw}"
-        if main == "image":
-            return ImageContent(url)
-        if main == "video":
-            return VideoContent(url)
-        return FileContent(filename=part.get("filename"), file_data=url if kind else raw)
+    raw = part["raw"].translate(_STANDARD) if "raw" in part else None
+    url = part["url"] if raw is None else f"data:{kind};base64,{raw}"
     if main == "image":
-        return ImageContent(part["url"])
+        return ImageContent(url)
     if main == "video":
-        return VideoContent(part["url"])
-    return FileContent(file_url=part["url"], filename=part.get("filename"))
+        return VideoContent(url)
+    if raw is None:
+        return FileContent(file_url=url, filename=part.get("filename"))
+    if main == "audio":
+        return AudioContent(raw, format=kind.split("/")[-1])
+    return FileContent(filename=part.get("filename"), file_data=url if kind else raw)
 
 
 _STANDARD = str.maketrans("-_", "+/")

@@ -13,13 +13,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from ...protocol.ids import identifier_fault
-from ...protocol.structure import Faults, kind_of
+from ...protocol.structure import Check, Faults, is_boolean, is_identifier, is_string, kind_of
 
 __all__ = ["Kind", "Shape", "read", "snake_of"]
 
 Kind: TypeAlias = "str | list[Kind] | Shape | tuple[str, Kind]"
-"""`text`, `id`, `number`, `flag`, `object`, `any`, `time`, `base64`; [kind]: a list; ("map", kind); or a shape."""
+"""A name of `_CHECKS`; [kind]: a list; ("map", kind): an object; or a shape."""
 
 
 class Shape(dict[str, Kind]):
@@ -86,34 +85,22 @@ def _read_kind(kind: Kind, value: Any, path: str, faults: Faults, strict: bool) 
     return value
 
 
-def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) else f"must be a string, not {kind_of(value)}"
-
-
-def _id(value: Any) -> str | None:
-    return _text(value) or identifier_fault(value)
-
-
 def _number(value: Any) -> str | None:
     right = isinstance(value, int) and not isinstance(value, bool) and -(2**31) <= value < 2**31
     return None if right else f"must be a whole number, not {kind_of(value)}"
 
 
-def _flag(value: Any) -> str | None:
-    return None if isinstance(value, bool) else f"must be a boolean, not {kind_of(value)}"
+def _count(value: Any) -> str | None:
+    return _number(value) or ("must not be negative" if value < 0 else None)
 
 
 def _object(value: Any) -> str | None:
     return None if isinstance(value, Mapping) else f"must be an object, not {kind_of(value)}"
 
 
-def _any(_value: Any) -> str | None:
-    return None
-
-
 def _time(value: Any) -> str | None:
-    if not isinstance(value, str):
-        return f"must be a string, not {kind_of(value)}"
+    if fault := is_string(value):
+        return fault
     try:
         if datetime.fromisoformat(value).tzinfo is not None:
             return None
@@ -123,8 +110,8 @@ def _time(value: Any) -> str | None:
 
 
 def _base64(value: Any) -> str | None:
-    if not isinstance(value, str):
-        return f"must be a string, not {kind_of(value)}"
+    if fault := is_string(value):
+        return fault
     try:
         base64.b64decode(value.translate(_URL_SAFE).encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError):
@@ -133,13 +120,14 @@ def _base64(value: Any) -> str | None:
 
 
 _URL_SAFE = str.maketrans("-_", "+/")
-_CHECKS = {
-    "text": _text,
-    "id": _id,
+_CHECKS: Mapping[str, Check] = {
+    "text": is_string,
+    "id": is_identifier,
     "number": _number,
-    "flag": _flag,
+    "count": _count,
+    "flag": is_boolean,
     "object": _object,
-    "any": _any,
+    "any": lambda _: None,
     "time": _time,
     "base64": _base64,
 }

@@ -11,34 +11,22 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ...protocol.events import ContentEvent, Event, MessageEvent, ResponseEvent
-from ...protocol.lifecycle import RunRecord
 from ...runs import Gap
 from .artifact import Artifact
 from .parts import Part, part_of, parts_of
 from .reply import is_reply
 from .task_states import (
     AUTH_REQUIRED,
-    CANCELED,
     COMPLETED,
     ENDS,
-    FAILED,
     INPUT_REQUIRED,
     INTERRUPTED,
-    REJECTED,
     SUBMITTED,
     TERMINAL,
     WORKING,
-    changed_at,
-    state_of_record,
 )
 
-__all__ = [
-    "Task",
-    "Update",
-    "artifact_update",
-    "stamp",
-    "task_of_record",
-]
+__all__ = ["Task", "Update", "stamp"]
 
 MAX_HISTORY = 1000
 """Messages in the history of a task; the oldest are left out."""
@@ -304,7 +292,13 @@ class Task:
         return "statusUpdate", update
 
     def _artifact(self, artifact: Artifact, parts: Sequence[Part], *, last: bool = False) -> Update:
-        update = artifact_update(self, artifact.with_parts(parts), append=artifact.sent, last=last)
+        update = {
+            "taskId": self.id,
+            "contextId": self.context_id,
+            "artifact": artifact.with_parts(parts),
+            "append": artifact.sent,
+            "lastChunk": last,
+        }
         artifact.sent = True
         return "artifactUpdate", update
 
@@ -328,16 +322,6 @@ class Task:
         return found
 
 
-def artifact_update(task: Task, artifact: dict[str, Any], *, append: bool, last: bool) -> dict[str, Any]:
-    return {
-        "taskId": task.id,
-        "contextId": task.context_id,
-        "artifact": artifact,
-        "append": append,
-        "lastChunk": last,
-    }
-
-
 def _question(data: Mapping[str, Any]) -> dict[str, Any]:
     """What a client may want to know of a question beside its text."""
     named = {"id": "id", "name": "name", "schema": "schema", "expires_at": "expiresAt", "fault": "fault"}
@@ -352,13 +336,3 @@ def _data_of(content: Sequence[ContentEvent]) -> Mapping[str, Any]:
         if isinstance(part.data, Mapping):
             return part.data
     return {}
-
-
-def task_of_record(record: RunRecord, asked: Iterable[Mapping[str, Any]] = ()) -> Task:
-    """The task of a run whose events are not at hand: its state, without artifacts."""
-    task = Task(record.run_id, record.key.session_id, asked)
-    task.state = state_of_record(record)
-    task.timestamp = stamp(changed_at(record))
-    if task.state in (FAILED, REJECTED, CANCELED) and record.reason:
-        task.metadata["reason"] = record.reason
-    return task

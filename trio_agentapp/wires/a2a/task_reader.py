@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import attrs
 import trio
 
 from ...errors import BackendUnavailable, Elsewhere, StreamExpired
+from ...protocol.lifecycle import RunRecord
 from ...runs import Run
 from ...runs.runner import Watched
 from ...web.run_access import Known, RunAccess
 from .asked import Asked
 from .memory import TaskMemory
-from .task import Task, stamp, task_of_record
-from .task_states import changed_at
+from .task import Task, stamp
+from .task_states import CANCELED, FAILED, REJECTED, changed_at, state_of_record
 
 __all__ = ["TaskReader"]
 
@@ -47,7 +51,7 @@ class TaskReader:
             end = await self.access.viewing.end(record)
             watched = await self.access.attach(asked.caller, record.run_id)
         except (StreamExpired, Elsewhere):
-            return task_of_record(record, self.memory.asked(record.run_id)), None
+            return _task_of_record(record, self.memory.asked(record.run_id)), None
         assert watched is not None  # noqa: S101  every run has a first event
         task = self.begin(record.run_id, record.key.session_id)
         try:
@@ -77,3 +81,13 @@ class TaskReader:
         for event in run.builder.recap():
             task.apply(event)
         return task
+
+
+def _task_of_record(record: RunRecord, asked: Iterable[Mapping[str, Any]]) -> Task:
+    """The task of a run whose events are not at hand: its state, without artifacts."""
+    task = Task(record.run_id, record.key.session_id, asked)
+    task.state = state_of_record(record)
+    task.timestamp = stamp(changed_at(record))
+    if task.state in (FAILED, REJECTED, CANCELED) and record.reason:
+        task.metadata["reason"] = record.reason
+    return task

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["LEGACY", "MODERN", "VERSIONS", "Version", "legacy_config"]
+__all__ = ["LEGACY", "MODERN", "VERSIONS", "Version"]
 
 
 class Version:
@@ -21,9 +21,9 @@ class Version:
         """A task by itself."""
         return legacy_task(task) if self.legacy else task
 
-    def sent(self, kind: str, value: dict[str, Any]) -> dict[str, Any]:
-        """The result of a send: a `task` or a `message`."""
-        return self.streamed(kind, value)
+    def config(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A push notification config."""
+        return _legacy_config(config) if self.legacy else config
 
     def streamed(self, kind: str, value: dict[str, Any], *, final: bool = False) -> dict[str, Any]:
         """One item of a stream: a `task`, `message`, `statusUpdate` or `artifactUpdate`."""
@@ -104,7 +104,7 @@ def _legacy_part(part: Mapping[str, Any]) -> dict[str, Any]:
     return {"kind": "file", "file": file, **metadata}
 
 
-def legacy_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def _legacy_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """A push notification config of 1.0 as one of 0.3."""
     inner = {name: config[name] for name in ("id", "url", "token") if name in config}
     if (how := config.get("authentication")) is not None:

@@ -273,7 +273,9 @@ class A2AClient:
             "historyLength": history_length,
             "includeArtifacts": include_artifacts,
         }
-        page = await self._connection.list({name: value for name, value in given.items() if value is not None})
+        page = await self._connection.ask(
+            "list", {name: value for name, value in given.items() if value is not None}
+        )
         tasks = page.get("tasks", []) if isinstance(page, dict) else None
         if not isinstance(tasks, list):
             raise UnexpectedAnswer("the agent sent something that is not a list of tasks")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, TypeAlias
 
 import trio
@@ -61,29 +60,21 @@ class Connection:
 
     def begin(self, params: Mapping[str, Any], timeout: float | None) -> Results:
         """Send a message. The results are those of its stream; without streaming, the task is asked for."""
-        headers = self._told(timeout)
-        if self.streams:
-            return self._start(partial(self._stream, "stream", params, headers))
-        return self._start(partial(self._poll, "send", params, headers))
+        return self._follow("stream" if self.streams else "send", params, timeout)
 
     def subscribe(self, id: str) -> Results:
         """Follow a task. The first result is the task."""
-        headers = self._told(None)
-        if self.streams:
-            return self._start(partial(self._stream, "subscribe", {"id": id}, headers))
-        return self._start(partial(self._poll, "get", {"id": id}, headers))
+        return self._follow("subscribe" if self.streams else "get", {"id": id}, None)
 
     async def get(self, id: str, *, history_length: int | None = None) -> A2ATask:
-        params = {"id": id} if history_length is None else {"id": id, "historyLength": history_length}
-        return task_of(await self._ask("get", params))
+        return task_of(await self.ask("get", _given({"id": id, "historyLength": history_length})))
 
     async def cancel(self, id: str, *, metadata: Mapping[str, Any] | None = None) -> A2ATask:
-        return task_of(
-            await self._ask("cancel", {"id": id} if metadata is None else {"id": id, "metadata": metadata})
-        )
+        return task_of(await self.ask("cancel", _given({"id": id, "metadata": metadata})))
 
-    async def list(self, params: Mapping[str, Any]) -> Any:
-        return await self._ask("list", params)
+    async def ask(self, operation: Operation, params: Mapping[str, Any]) -> Any:
+        """Return the result of an operation that has one answer."""
+        return await self._result(operation, params, self._told(None))
 
     def message_params(
         self,
@@ -122,9 +113,16 @@ class Connection:
         for results in list(self._open):
             await results.aclose()
 
-    def _start(self, read: Callable[[Send], Awaitable[object]]) -> Results:
+    def _follow(self, operation: Operation, params: Mapping[str, Any], timeout: float | None) -> Results:
+        headers = self._told(timeout)
         results = Results()
         self._open.add(results)
+
+        async def read(send: Send) -> None:
+            if self.streams:
+                await self._http.stream(self._binding.call(operation, params), headers, self._binding, send)
+            else:
+                await self._poll(operation, params, headers, send)
 
         async def fill() -> None:
             try:
@@ -134,15 +132,6 @@ class Connection:
 
         self._nursery.start_soon(fill, name=f"results of agent {self.name}")
         return results
-
-    async def _stream(
-        self,
-        operation: Operation,
-        params: Mapping[str, Any],
-        headers: Mapping[str, str],
-        send: Send,
-    ) -> None:
-        await self._http.stream(self._binding.call(operation, params), headers, self._binding, send)
 
     async def _poll(
         self,
@@ -165,9 +154,6 @@ class Connection:
         except ConnectionLost as lost:
             sent = operation == "get" or was_sent(lost.__cause__)
             raise StreamBroken(str(lost).removesuffix(MAYBE), sent=sent) from lost
-
-    async def _ask(self, operation: Operation, params: Mapping[str, Any]) -> Any:
-        return await self._result(operation, params, self._told(None))
 
     async def _result(self, operation: Operation, params: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
         call = self._binding.call(operation, params)

@@ -19,6 +19,7 @@ from ...protocol.content import (
     TextContent,
     VideoContent,
 )
+from ..content_in import medium_in
 
 __all__ = ["content_of_part", "part_of_content"]
 
@@ -110,13 +111,7 @@ def _stored(raw: object, url: object, filename: object, kind: object) -> Content
     if data is None and at is None:
         return None
     kind = kind if isinstance(kind, str) else ""
-    family, _, form = kind.partition("/")
-    if family in ("image", "video"):
-        place = at if data is None else f"data:{kind};base64,{data}"
-        return ImageContent(image_url=place) if family == "image" else VideoContent(video_url=place)
-    if family == "audio" and data is not None:
-        return AudioContent(data=data, format=form)
-    return FileContent(file_url=at, file_data=data, filename=filename if isinstance(filename, str) else None)
+    return medium_in(kind.partition("/")[0], kind, url=at, data=data, filename=filename)
 
 
 def _standard_base64(text: str) -> str | None:

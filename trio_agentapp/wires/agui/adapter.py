@@ -14,7 +14,7 @@ from ...errors import ConfigurationError, RequestError, RunNotFound
 from ...protocol.message import latest_turn
 from ...server.problems import described, headers_of
 from ...web.identity import Caller
-from ...web.parameters import read_json
+from ...web.parameters import read_object
 from ...web.protocol_adapter import ProtocolAdapter, WireRoute
 from ...web.responses import json_response
 from ..questions import Answered, hooks_of, resume
@@ -87,7 +87,7 @@ class AGUIAdapter(ProtocolAdapter):
 
     async def _run(self, request: Request) -> Response:
         await self.app.access.gate.identify(request)
-        asked = read_input(await read_json(request))
+        asked = read_input(await read_object(request))
         caller = await self.caller(request, user_id=asked.user_id)
         if asked.request.id is None:
             asked.request.id = derived_id(caller.user_id, asked.thread_id, asked.run_id)

@@ -10,8 +10,9 @@ import orjson
 
 from ...protocol.content import payload_of
 from ...protocol.events import ContentEvent, MessageEvent, ResponseEvent, StateEvent
+from ...protocol.payload import json_text
 from ...protocol.sse import PREAMBLE
-from ..part_stream import OpenMessage, PartStream, data_frame
+from ..part_stream import OpenMessage, PartStream, data_frame, whole_of
 from ..questions import QuestionId
 from .messages import snapshot
 
@@ -75,7 +76,7 @@ class AGUIFrames(PartStream):
     def text_begins(self, message: OpenMessage, part: int) -> bytes:
         if message.kind == "reasoning":
             begin = b"" if message.begun else data_frame({"type": "REASONING_START", "messageId": message.id})
-            id = _part_id(message, part)
+            id = message.part_id(part)
             return begin + data_frame({"type": "REASONING_MESSAGE_START", "messageId": id, "role": "reasoning"})
         if message.begun:
             return b""
@@ -86,13 +87,13 @@ class AGUIFrames(PartStream):
         reasons = message.kind == "reasoning"
         return b'data: {"type":"%b","messageId":%b,"delta":' % (
             b"REASONING_MESSAGE_CONTENT" if reasons else b"TEXT_MESSAGE_CONTENT",
-            orjson.dumps(_part_id(message, part) if reasons else message.id),
+            orjson.dumps(message.part_id(part) if reasons else message.id),
         )
 
     def text_ends(self, message: OpenMessage, part: int) -> bytes:
         if message.kind != "reasoning":
             return b""
-        return data_frame({"type": "REASONING_MESSAGE_END", "messageId": _part_id(message, part)})
+        return data_frame({"type": "REASONING_MESSAGE_END", "messageId": message.part_id(part)})
 
     def message_ends(self, message: OpenMessage) -> bytes:
         if message.kind == "reasoning":
@@ -102,14 +103,8 @@ class AGUIFrames(PartStream):
         return b""
 
     def call_begins(self, message: OpenMessage) -> bytes:
-        return data_frame(
-            {
-                "type": "TOOL_CALL_START",
-                "toolCallId": message.call.id,
-                "toolCallName": message.call.name,
-                "parentMessageId": message.id,
-            }
-        )
+        call = {"toolCallId": message.call.id, "toolCallName": message.call.name, "parentMessageId": message.id}
+        return data_frame({"type": "TOOL_CALL_START", **call})
 
     def call_grows(self, message: OpenMessage, piece: str) -> bytes:
         return data_frame({"type": "TOOL_CALL_ARGS", "toolCallId": message.call.id, "delta": piece})
@@ -118,23 +113,15 @@ class AGUIFrames(PartStream):
         return data_frame({"type": "TOOL_CALL_END", "toolCallId": message.call.id})
 
     def result(self, message: OpenMessage, call_id: str, output: Any) -> bytes:
-        content = output if isinstance(output, str) else orjson.dumps(output).decode()
-        return data_frame(
-            {
-                "type": "TOOL_CALL_RESULT",
-                "messageId": message.id,
-                "toolCallId": call_id,
-                "content": content,
-                "role": "tool",
-            }
-        )
+        result = {"messageId": message.id, "toolCallId": call_id, "content": json_text(output), "role": "tool"}
+        return data_frame({"type": "TOOL_CALL_RESULT", **result})
 
     def medium(self, message: OpenMessage, part: ContentEvent) -> bytes:
         begin = b"" if message.begun else self.text_begins(message, part.index)
         return begin + _custom(part.type, {"messageId": message.id, **payload_of(part.content)})
 
     def other(self, event: MessageEvent) -> bytes:
-        return _custom(event.type, _value_of(event))
+        return _custom(event.type, {"id": event.id, "role": event.role, **whole_of(event)})
 
     def state_changes(self, event: StateEvent) -> bytes:
         if event.delta:
@@ -195,20 +182,8 @@ class AGUIFrames(PartStream):
         return data_frame(finished)
 
 
-def _part_id(message: OpenMessage, part: int) -> str:
-    """The id of a part of a reasoning, which is a message of its own for clients."""
-    return f"{message.id}.{part}" if part else message.id
-
-
 def _custom(name: str, value: Any) -> bytes:
     return data_frame({"type": "CUSTOM", "name": name, "value": value})
-
-
-def _value_of(event: MessageEvent) -> dict[str, Any]:
-    content = [{"type": part.type, **payload_of(part.content)} for part in event.content or ()]
-    fields = {"id": event.id, "role": event.role, "content": content}
-    more = {"code": event.code, "message": event.message, "metadata": event.metadata}
-    return {**fields, **{name: value for name, value in more.items() if value is not None}}
 
 
 def _usage(used: Mapping[str, Any] | None) -> list[dict[str, Any]]:

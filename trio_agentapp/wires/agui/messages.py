@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from ...protocol.content import Content, FileContent, TextContent
 from ...protocol.events import MessageEvent
 from ...protocol.message import OUTPUT_OF, Message
-from ...protocol.payload import clean_text
-from ...protocol.structure import Faults, is_identifier, is_list, is_object, is_string
+from ...protocol.payload import clean_text, json_text
+from ...protocol.structure import Faults, is_identifier, is_object, is_string
 from ..content_in import data_in, medium_in, text_in
 
 __all__ = ["messages_in", "snapshot"]
@@ -29,13 +27,11 @@ def member(fields: Mapping[str, Any], name: str) -> Any:
     return fields.get(camel) if fields.get(camel) is not None else fields.get(name)
 
 
-def messages_in(values: Sequence[Any], faults: Faults) -> list[Message]:
+def messages_in(values: Any, faults: Faults) -> list[Message]:
     """Return the messages of a request as `Message` objects. Notes what is wrong with them in `faults`."""
     found: list[Message] = []
-    for place, value in enumerate(values):
-        path = f"$.messages[{place}]"
-        if faults.check(path, value, is_object):
-            found += _message_in(value, path, faults)
+    for path, value in faults.objects("$.messages", values):
+        found += _message_in(value, path, faults)
     return found
 
 
@@ -68,18 +64,12 @@ def _assistant(value: dict[str, Any], path: str, faults: Faults) -> list[Message
         content = _content(text, f"{path}.content", faults)
         if content and content != [TextContent("")]:
             found.append(Message(id=id, content=content))
-    if calls is not None and faults.check(f"{path}.toolCalls", calls, is_list):
-        for place, call in enumerate(calls):
-            made = _call(call, f"{path}.toolCalls[{place}]", faults)
-            if made is not None:
-                found.append(made)
-    return found
+    made = (_call(call, where, faults) for where, call in faults.objects(f"{path}.toolCalls", calls))
+    return found + [call for call in made if call is not None]
 
 
-def _call(call: Any, path: str, faults: Faults) -> Message | None:
-    if not faults.check(path, call, is_object):
-        return None
-    function = call.get("function")
+def _call(call: Mapping[str, Any], path: str, faults: Faults) -> Message | None:
+    function: Any = call.get("function")
     if not faults.check(f"{path}.function", function, is_object):
         return None
     id, name, arguments = call.get("id"), function.get("name"), function.get("arguments", "")
@@ -109,12 +99,8 @@ def _content(value: Any, path: str, faults: Faults) -> list[Content]:
     if not isinstance(value, list):
         faults.add(path, "must be a string or a list of parts")
         return []
-    found = []
-    for place, part in enumerate(value):
-        where = f"{path}[{place}]"
-        if faults.check(where, part, is_object) and (made := _part(part, where, faults)) is not None:
-            found.append(made)
-    return found
+    parts = (_part(part, where, faults) for where, part in faults.objects(path, value))
+    return [part for part in parts if part is not None]
 
 
 def _part(part: dict[str, Any], path: str, faults: Faults) -> Content | None:
@@ -177,4 +163,4 @@ def _shown(event: MessageEvent) -> dict[str, Any] | None:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else orjson.dumps(value).decode()
+    return "" if value is None else json_text(value)

@@ -14,7 +14,7 @@ from ...protocol.codec import structure_request
 from ...protocol.ids import is_run_id
 from ...protocol.payload import plain_json
 from ...protocol.request import AgentRequest
-from ...protocol.structure import Faults, is_identifier, is_list, is_object, is_string
+from ...protocol.structure import Faults, is_identifier, is_string
 from ..questions import Answered, QuestionId
 from .messages import member, messages_in
 
@@ -40,12 +40,9 @@ class RunAgentInput:
     """Its `id` is None if `run_id` is none that our runs may have: see `derived_id`."""
 
 
-def read_input(value: object) -> RunAgentInput:
+def read_input(value: Mapping[str, Any]) -> RunAgentInput:
     """Check a request, whose names may have underscores or capitals. Raises ValidationError with all its faults."""
     faults = Faults()
-    if not faults.check("$", value, is_object) or not isinstance(value, Mapping):
-        faults.settle()
-        raise AssertionError("a fault was noted")
     thread_id, run_id = member(value, "thread_id"), member(value, "run_id")
     faults.check("$.threadId", thread_id, is_identifier)
     faults.check("$.runId", run_id, is_identifier)
@@ -53,9 +50,7 @@ def read_input(value: object) -> RunAgentInput:
     if parent is not None:
         faults.check("$.parentRunId", parent, is_identifier)
     said = value.get("messages")
-    if said is None:
-        said = []
-    messages = messages_in(said, faults) if faults.check("$.messages", said, is_list) else []
+    messages = messages_in(said, faults)
     answers = _answers(value.get("resume"), faults)
     forwarded = member(value, "forwarded_props")
     options = _options(forwarded, faults)
@@ -86,7 +81,7 @@ def read_input(value: object) -> RunAgentInput:
         run_id=run_id,
         parent_run_id=parent,
         user_id=request.user_id,
-        messages=said,
+        messages=said or [],
         answers=answers,
         request=request,
     )
@@ -112,28 +107,20 @@ def _options(forwarded: Any, faults: Faults) -> dict[str, Any]:
 
 def _tools(tools: Any, faults: Faults) -> list[dict[str, Any]] | None:
     """The tools of the front end, as models are given tools."""
-    if tools is None or not faults.check("$.tools", tools, is_list):
-        return None
     found = []
-    for place, tool in enumerate(tools):
-        path = f"$.tools[{place}]"
-        if not faults.check(path, tool, is_object) or not faults.check(f"{path}.name", tool.get("name"), is_string):
+    for path, tool in faults.objects("$.tools", tools):
+        if not faults.check(f"{path}.name", tool.get("name"), is_string):
             continue
         function = {"name": tool["name"], "description": tool.get("description", "")}
         if tool.get("parameters") is not None:
             function["parameters"] = tool["parameters"]
         found.append({"type": "function", "function": function})
-    return found
+    return None if tools is None else found
 
 
 def _answers(resume: Any, faults: Faults) -> list[Answered]:
-    if resume is None or not faults.check("$.resume", resume, is_list):
-        return []
     found = []
-    for place, entry in enumerate(resume):
-        path = f"$.resume[{place}]"
-        if not faults.check(path, entry, is_object):
-            continue
+    for path, entry in faults.objects("$.resume", resume):
         question = QuestionId.parse(member(entry, "interrupt_id"))
         status = entry.get("status")
         if question is None:

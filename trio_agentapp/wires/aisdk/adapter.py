@@ -14,10 +14,10 @@ from ...errors import ConfigurationError, RequestError, RunNotFound, StreamExpir
 from ...protocol.codec import structure_request
 from ...protocol.message import latest_turn
 from ...protocol.request import AgentRequest, CancelAfter, OnDisconnect
-from ...protocol.structure import Faults, is_identifier, is_list, is_object
+from ...protocol.structure import Faults, is_identifier
 from ...runs.runner import Watched
 from ...server.problems import described, headers_of
-from ...web.parameters import identifier, read_json
+from ...web.parameters import identifier, read_object
 from ...web.protocol_adapter import ProtocolAdapter, WireRoute
 from ..questions import Answered, hooks_of, resume
 from .chunks import UIChunks
@@ -100,7 +100,7 @@ class AISDKAdapter(ProtocolAdapter):
     async def _chat(self, request: Request) -> Response:
         access = self.app.access
         await access.gate.identify(request)
-        asked = self._read(await read_json(request))
+        asked = self._read(await read_object(request))
         caller = await self.caller(request, user_id=asked.request.user_id)
         if asked.answers:
             return self._stream(request, await resume(request, access, caller, asked.answers), asked)
@@ -110,16 +110,13 @@ class AISDKAdapter(ProtocolAdapter):
             watched.run.asked = latest_turn(asked.request.input)
         return self._stream(request, watched, asked)
 
-    def _read(self, value: object) -> _Chat:
+    def _read(self, value: Mapping[str, Any]) -> _Chat:
         """Check a request. Raises ValidationError with all its faults."""
         faults = Faults()
-        if not faults.check("$", value, is_object) or not isinstance(value, Mapping):
-            faults.settle()
-            raise AssertionError("a fault was noted")
         faults.check("$.id", value.get("id"), is_identifier)
         said = value.get("messages", [])
-        messages = messages_in(said, faults) if faults.check("$.messages", said, is_list) else []
-        if isinstance(said, list) and not said:
+        messages = messages_in(said, faults)
+        if said == []:
             faults.add("$.messages", "must have at least one message")
         faults.settle()
         options: dict[str, Any] = {name: value[name] for name in _OPTIONS if value.get(name) is not None}

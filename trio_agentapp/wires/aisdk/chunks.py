@@ -8,11 +8,10 @@ from typing import Any
 
 import orjson
 
-from ...protocol.content import payload_of
 from ...protocol.events import ContentEvent, MessageEvent, ResponseEvent, StateEvent
 from ...protocol.json_patch import apply
 from ...protocol.sse import DONE, PREAMBLE
-from ..part_stream import OpenMessage, PartStream, data_frame
+from ..part_stream import OpenMessage, PartStream, data_frame, whole_of
 from ..questions import QuestionId
 
 __all__ = ["UIChunks"]
@@ -55,14 +54,14 @@ class UIChunks(PartStream):
         self.preamble = PREAMBLE + data_frame(start)
 
     def text_begins(self, message: OpenMessage, part: int) -> bytes:
-        return data_frame({"type": f"{message.kind}-start", "id": _part_id(message, part)})
+        return data_frame({"type": f"{message.kind}-start", "id": message.part_id(part)})
 
     def text_head(self, message: OpenMessage, part: int) -> bytes:
-        id = orjson.dumps(_part_id(message, part))
+        id = orjson.dumps(message.part_id(part))
         return b'data: {"type":"%b-delta","id":%b,"delta":' % (message.kind.encode(), id)
 
     def text_ends(self, message: OpenMessage, part: int) -> bytes:
-        return data_frame({"type": f"{message.kind}-end", "id": _part_id(message, part)})
+        return data_frame({"type": f"{message.kind}-end", "id": message.part_id(part)})
 
     def message_ends(self, message: OpenMessage) -> bytes:  # noqa: ARG002  a UI message is the whole answer
         return b""
@@ -99,10 +98,7 @@ class UIChunks(PartStream):
         return data_frame(_file_chunk(part.type, part.payload or {}))
 
     def other(self, event: MessageEvent) -> bytes:
-        content = [{"type": part.type, **payload_of(part.content)} for part in event.content or ()]
-        more = {"code": event.code, "message": event.message, "metadata": event.metadata}
-        fields = {name: value for name, value in more.items() if value is not None}
-        return data_frame({"type": f"data-{event.type}", "id": event.id, "data": {"content": content, **fields}})
+        return data_frame({"type": f"data-{event.type}", "id": event.id, "data": whole_of(event)})
 
     def state_changes(self, event: StateEvent) -> bytes:
         if event.state is not None:
@@ -166,10 +162,6 @@ def _finish(reason: str, usage: Mapping[str, Any] | None) -> bytes:
     if usage is not None:
         chunk["messageMetadata"] = {"usage": usage}
     return data_frame(chunk) + DONE
-
-
-def _part_id(message: OpenMessage, part: int) -> str:
-    return f"{message.id}.{part}" if part else message.id
 
 
 def _data_chunk(part: ContentEvent) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ...errors import ItemError
 from ...protocol.content import Content, TextContent
 from ...protocol.message import Message
 from ...protocol.payload import clean_text, plain_json
-from ...protocol.structure import Faults, is_identifier, is_list, is_object, is_string
+from ...protocol.structure import Faults, is_identifier, is_string
 from ..content_in import data_in, medium_in, text_in
 from ..questions import Answered, QuestionId
 
@@ -23,36 +23,22 @@ _DATA_URL = re.compile(r"data:([^;,]*)(?:;[^,]*)?;base64,(.*)", re.DOTALL)
 _WITH_OUTPUT = ("output-available", "output-error", "output-denied")
 
 
-def messages_in(values: Sequence[Any], faults: Faults) -> list[Message]:
+def messages_in(values: Any, faults: Faults) -> list[Message]:
     """Return the UI messages of a request as `Message` objects. Notes what is wrong with them in `faults`."""
     found: list[Message] = []
-    for place, value in enumerate(values):
-        path = f"$.messages[{place}]"
-        if not faults.check(path, value, is_object):
-            continue
-        role, id, parts = value.get("role"), value.get("id"), value.get("parts")
+    for path, value in faults.objects("$.messages", values, required=True):
+        role, id = value.get("role"), value.get("id")
         if role not in _ROLES:
             faults.add(f"{path}.role", f"must be one of {', '.join(_ROLES)}")
             continue
         if id is not None and id != "" and not faults.check(f"{path}.id", id, is_identifier):
             continue
-        if not faults.check(f"{path}.parts", parts, is_list):
-            continue
-        if not all(faults.check(f"{path}.parts[{at}]", part, is_object) for at, part in enumerate(parts)):
-            continue
+        parts = faults.objects(f"{path}.parts", value.get("parts"), required=True)
         if role == "assistant":
-            found += _assistant(id or None, parts, path, faults)
+            found += _assistant(id or None, parts, faults)
         else:
-            content = _contents(parts, path, faults)
+            content = [made for where, part in parts if (made := _content(part, where, faults)) is not None]
             found.append(Message(role=role, id=id or None, content=content))
-    return found
-
-
-def _contents(parts: Sequence[Mapping[str, Any]], path: str, faults: Faults) -> list[Content]:
-    found = []
-    for place, part in enumerate(parts):
-        if (made := _content(part, f"{path}.parts[{place}]", faults)) is not None:
-            found.append(made)
     return found
 
 
@@ -81,11 +67,11 @@ def _file(part: Mapping[str, Any], path: str, faults: Faults) -> Content | None:
     return medium_in(kind, media_type, data=inline[2], filename=name)
 
 
-def _assistant(id: str | None, parts: Sequence[Mapping[str, Any]], path: str, faults: Faults) -> list[Message]:
+def _assistant(id: str | None, parts: Iterable[tuple[str, Mapping[str, Any]]], faults: Faults) -> list[Message]:
     found: list[Message] = []
     open_content: list[Content] | None = None
-    for place, part in enumerate(parts):
-        kind, where = part.get("type"), f"{path}.parts[{place}]"
+    for where, part in parts:
+        kind = part.get("type")
         if kind in ("text", "file"):
             content = _content(part, where, faults)
             if content is None or content == TextContent(""):

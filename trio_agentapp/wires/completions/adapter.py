@@ -5,37 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from quart import Response
 from quart.wrappers import Request
 
-from ...errors import NotFound, RunEnded, RunNotFound
+from ...errors import NotFound, RunNotFound
 from ...protocol.ids import SessionKey
 from ...protocol.lifecycle import RunState
 from ...protocol.message import Message
 from ...runs.runner import Watched
 from ...web.identity import Caller
-from ...web.parameters import idempotency_key
-from ...web.protocol_adapter import ProtocolAdapter, WireRoute
+from ...web.parameters import read_object
+from ...web.protocol_adapter import WireRoute
 from ...web.responses import json_response, run_headers
-from ...web.sse import hold_watch
+from ..openai.adapter import OpenAIAdapter
 from ..openai.errors import question_not_open
-from ..openai.fields import model_id, read_object
-from ..openai.routes import served
+from ..openai.fields import model_id
 from ..openai.turns import Asked, TurnId, answer_to, created_at, open_question, read_turn
-from .asked import CreateCompletion, answer_data, answered_call, read_create
-from .stream import CompletionStream, Frame, RunFailed, completion_of
+from .asked import CreateCompletion, read_create
+from .completion import Frame, RunFailed, completion_of
+from .question_call import answer_data, answered_call
+from .stream import CompletionStream
 
 __all__ = ["CompletionsAdapter"]
 
 
-class CompletionsAdapter(ProtocolAdapter):
+class CompletionsAdapter(OpenAIAdapter):
     """OpenAI's Chat Completions API and list of models under `/v1` and `/compatible-mode/v1`."""
 
     name = "OpenAI Chat Completions"
 
     def routes(self) -> Sequence[WireRoute]:
-        return served(
+        return self.served(
             ("POST", "/chat/completions", self.create),
             ("GET", "/models", self.models),
             ("GET", "/models/<path:model>", self.model),
@@ -49,15 +49,11 @@ class CompletionsAdapter(ProtocolAdapter):
         caller = Caller(principal, asked.user_id)
         answered = await self._answered(caller, asked)
         if answered is not None:
-            return await self._answer(request, caller, asked, *answered)
-        raw = await request.get_data(True, False, False)
-        key = idempotency_key(request)
-        watched = await self.app.access.start(caller, asked.request, idempotency_key=key, body=raw)
-        hold_watch(request, watched.subscriber)
-        frame = self._frame(TurnId(watched.run_id), asked)
-        if asked.stream:
-            return self.stream(request, watched, CompletionStream(frame, watched.run))
-        return await self._whole(request, watched, frame)
+            question, message = answered
+            watched, begun = await self.answer(request, caller, question, message)
+            return await self._respond(request, watched, question.turn.next, asked, begun)
+        watched = await self.start(request, caller, asked.request)
+        return await self._respond(request, watched, TurnId(watched.run_id), asked)
 
     async def models(self, request: Request) -> Response:
         """`GET /models`: the app, as the one model that there is."""
@@ -75,16 +71,19 @@ class CompletionsAdapter(ProtocolAdapter):
         # The time at which a model was made means nothing here.
         return {"id": model_id(self.app.name), "object": "model", "created": 0, "owned_by": self.app.name}
 
-    def _frame(self, turn: TurnId, asked: CreateCompletion) -> Frame:
-        return Frame(turn=turn, model=asked.model, include_usage=asked.include_usage)
-
-    async def _whole(self, request: Request, watched: Watched, frame: Frame) -> Response:
+    async def _respond(
+        self, request: Request, watched: Watched, turn: TurnId, asked: CreateCompletion, begun: int | None = None
+    ) -> Response:
+        """Stream a turn, or wait for its end. `begun`: of a later turn."""
+        frame = Frame(turn=turn, model=asked.model, include_usage=asked.include_usage)
+        if asked.stream:
+            return self.stream(request, watched, CompletionStream(frame, watched.run, begun=begun))
         begun = created_at(await self.app.access.describe(watched))
         messages, end = await read_turn(watched.subscriber, watched.run)
         try:
             response = json_response(completion_of(frame, begun, messages, end))
         except RunFailed as failure:
-            response = Response(orjson.dumps(failure.body), status=failure.status, content_type="application/json")
+            response = json_response(failure.body, failure.status)
             # The agent has run. Clients repeat 409 and 500 by themselves, and it would run again.
             response.headers["x-should-retry"] = "false"
         response.headers.update(run_headers(request, watched.run_id, watched.session_id))
@@ -117,19 +116,3 @@ class CompletionsAdapter(ProtocolAdapter):
             # Another user's: the start is refused, as it is for a session without a run.
             return None
         return None if question is None else (question, answer_to(question, messages[-1].content))
-
-    async def _answer(
-        self, request: Request, caller: Caller, asked: CreateCompletion, question: Asked, message: Message
-    ) -> Response:
-        """Answer a question; the rest of its run is the completion."""
-        access, turn = self.app.access, question.turn.next
-        watched = await access.attach(caller, turn.run_id, question.event.sequence_number)
-        if watched is None:
-            raise RunEnded
-        hold_watch(request, watched.subscriber)
-        begun = created_at(await access.describe(watched))
-        await access.send_input(caller, turn.run_id, message)
-        frame = self._frame(turn, asked)
-        if asked.stream:
-            return self.stream(request, watched, CompletionStream(frame, watched.run, begun=begun))
-        return await self._whole(request, watched, frame)

@@ -15,13 +15,12 @@ from quart.wrappers import Request
 from ...protocol.content import Content, DataContent, RefusalContent, TextContent
 from ...protocol.message import Message
 from ...protocol.request import AgentRequest
-from ...protocol.structure import Faults, is_boolean, is_list, is_object, is_string, one_of
+from ...protocol.structure import Faults, is_boolean, is_object, is_string, one_of
 from ..openai.fields import (
     agent_request,
     check_absent,
     check_metadata,
     file_of,
-    json_object,
     named_session,
     parts_of,
     picture_of,
@@ -30,7 +29,7 @@ from ..openai.fields import (
     text_of,
 )
 
-__all__ = ["CreateCompletion", "answer_data", "answered_call", "call_id_of", "read_create"]
+__all__ = ["CreateCompletion", "read_create"]
 
 NOT_SUPPORTED = {
     "functions": "use `tools`",
@@ -52,9 +51,6 @@ READ = {
 """Fields that are not passed on as they are."""
 
 ROLES = ("user", "assistant", "system", "developer", "tool")
-
-CALL_ID_LENGTH = len("call_") + 32
-"""Of a question's id. In the id of its tool call, the run's id follows."""
 
 
 @attrs.frozen(kw_only=True)
@@ -117,16 +113,11 @@ def _messages(body: Mapping[str, Any], faults: Faults) -> list[Message]:
     if value is None:
         faults.add("$.messages", "is required: a list of messages")
         return []
-    if not faults.check("$.messages", value, is_list):
-        return []
-    if not value:
+    if value == []:
         faults.add("$.messages", "must have at least one message")
     messages: list[Message] = []
-    for place, item in enumerate(value):
-        path = f"$.messages[{place}]"
-        if not faults.check(path, item, is_object):
-            continue
-        role = item.get("role")
+    for path, item in faults.objects("$.messages", value):
+        role: Any = item.get("role")
         if role == "function":
             faults.add(f"{path}.role", "function is not supported: use role tool, with tool_call_id")
         elif faults.check(f"{path}.role", role, one_of("role", ROLES)):
@@ -155,18 +146,15 @@ def _assistant(item: Mapping[str, Any], path: str, faults: Faults) -> list[Messa
             faults.add(f"{path}.{name}", f"is not supported: {sentence}")
     messages = [Message(role="assistant", content=content)] if content else []
     calls = item.get("tool_calls")
-    if calls is not None and faults.check(f"{path}.tool_calls", calls, is_list):
-        for place, call in enumerate(calls):
-            messages += _call(call, f"{path}.tool_calls[{place}]", faults)
+    for where, call in faults.objects(f"{path}.tool_calls", calls):
+        messages += _call(call, where, faults)
     if not messages and not calls:
         faults.add(f"{path}.content", "is required, unless there are tool_calls")
     return messages
 
 
-def _call(call: Any, path: str, faults: Faults) -> list[Message]:
-    if not faults.check(path, call, is_object):
-        return []
-    function = call.get("function")
+def _call(call: Mapping[str, Any], path: str, faults: Faults) -> list[Message]:
+    function: Any = call.get("function")
     if not faults.check(f"{path}.function", function, is_object):
         return []
     fields = {
@@ -212,33 +200,3 @@ _READERS: dict[str, Callable[[Mapping[str, Any], str, Faults], list[Message]]] =
     "assistant": _assistant,
     "tool": _tool,
 }
-
-
-# Questions as tool calls.
-
-
-def call_id_of(question_id: str, run_id: str) -> str:
-    """Return the id of the tool call that shows a question. It names the run: a request may name no session."""
-    return f"{question_id}_{run_id}"
-
-
-def answered_call(messages: list[Message]) -> tuple[str, str, Message] | None:
-    """Return the question and the run that the last message answers, and the message; None: it answers none."""
-    last = messages[-1]
-    if last.type != "function_call_output" or not isinstance(last.content[0], DataContent):
-        return None
-    id = last.content[0].data["call_id"]
-    question, rest = id[:CALL_ID_LENGTH], id[CALL_ID_LENGTH:]
-    if not question.startswith("call_") or len(question) < CALL_ID_LENGTH or not rest.startswith("_"):
-        return None
-    return question, rest[1:], last
-
-
-def answer_data(message: Message) -> dict[str, Any]:
-    """Return the answer in the output of a question's tool call: an object with `answer` or `approve`, or text."""
-    assert isinstance(message.content[0], DataContent)  # noqa: S101  `answered_call` has looked
-    text = message.content[0].data["output"]
-    found = json_object(text)
-    if found is not None and ("answer" in found or "approve" in found):
-        return {name: found[name] for name in ("answer", "approve", "reason") if name in found}
-    return {"answer": found if found is not None else text}

@@ -1,77 +1,34 @@
-"""The events of a run as the chunks of a streamed chat completion, or as one completion.
-
-The shapes are those of the types `ChatCompletion` and `ChatCompletionChunk` of OpenAI's clients, and
-`reasoning_content`, which many servers and front ends have beside them. A completion has one text: the messages of
-the agent become paragraphs of it. Calls that the agent answers itself have no place in it.
-"""
+"""The events of a run as the chunks of a streamed chat completion: `ChatCompletionChunk` of OpenAI's clients."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 import orjson
 
-from ...errors import AgentAppError
 from ...protocol.events import ContentEvent, Event, MessageEvent, ResponseEvent
+from ...protocol.sse import DONE
 from ...runs import Gap
 from ...runs.run import Run
+from ..growing_call import GrowingCall
 from ..openai.errors import error_body
-from ..openai.fields import json_text
 from ..openai.parts import call_data, part_text
-from ..openai.turns import TurnId, go_on_unwatched, question_in
+from ..openai.turns import go_on_unwatched, question_in
 from ..openai.usage import Usage, usage_of
-from .asked import call_id_of
+from .completion import BETWEEN, TEXT_TYPES, Frame, RunFailed, call_of, was_too_large
+from .question_call import question_call
 
-__all__ = ["PREFIX", "CompletionStream", "Frame", "RunFailed", "completion_of"]
+__all__ = ["CompletionStream"]
 
-PREFIX = "chatcmpl-"
 PREAMBLE = b": stream\n\n"
-DONE = b"data: [DONE]\n\n"
-BETWEEN = "\n\n"
-"""Between the texts of two messages."""
-
-STATUSES = {"rejected": 400, "canceled": 409, "failed": 500}
-
-_TEXT_TYPES = ("message", "error")
 
 
-@attrs.frozen(kw_only=True)
-class Frame:
-    """What all chunks of a completion share."""
-
-    turn: TurnId
-    model: str
-    include_usage: bool = False
-
-    @property
-    def id(self) -> str:
-        return self.turn.under(PREFIX)
-
-
-class RunFailed(AgentAppError):
-    """The run did not complete, so there is no completion."""
-
-    def __init__(self, end: ResponseEvent) -> None:
-        code, message = ("failed", "The run failed.") if end.error is None else (end.error.code, end.error.message)
-        if end.status == "canceled":
-            message = f"The run was stopped: {message}"
-        super().__init__(message)
-        self.status = STATUSES.get(end.status, 500)
-        self.body = error_body(message, self.status, code)
-
-
-class _Call:
-    """A tool call that is being written."""
-
-    __slots__ = ("arguments", "call_id", "index", "name", "sent")
-
-    def __init__(self) -> None:
-        self.index = -1
-        """Its place among the tool calls; -1: it was not sent."""
-        self.call_id = self.name = self.arguments = ""
-        self.sent = 0
+@attrs.define
+class _Call(GrowingCall):
+    index: int = -1
+    """Its place among the tool calls; -1: it was not sent."""
 
 
 class CompletionStream:
@@ -140,7 +97,7 @@ class CompletionStream:
         begin = b"" if self._head else self._begin(event.created_at)
         if not event.terminal:
             return begin
-        if event.status == "completed" or _was_too_large(event):
+        if event.status == "completed" or was_too_large(event):
             reason = "tool_calls" if self._unanswered else "stop" if event.status == "completed" else "length"
             return begin + self._finish(reason, usage_of(event.usage))
         return begin + self._fail(RunFailed(event).body)
@@ -185,7 +142,7 @@ class CompletionStream:
     def _ask(self, question: Mapping[str, Any]) -> bytes:
         """Show a question as a tool call, and end the completion with it."""
         go_on_unwatched(self._run)
-        call = _question_call(question, self._frame.turn)
+        call = question_call(question, self._frame.turn)
         shown = {"index": self._called, **call}
         return self._delta({"tool_calls": [shown]}) + self._finish("tool_calls", None)
 
@@ -203,7 +160,7 @@ class CompletionStream:
             return b""
         self._seen.add((event.msg_id, event.index))
         data = self._piece(kind, event)
-        if kind in _TEXT_TYPES and event.type == "text":
+        if kind in TEXT_TYPES and event.type == "text":
             self._msg_id, self._index = event.msg_id, event.index
         return data
 
@@ -220,7 +177,7 @@ class CompletionStream:
             return self._delta({"reasoning_content": text})
         if event.type == "refusal":
             return self._delta({"refusal": text})
-        return self._text(event.msg_id, text) if kind in (*_TEXT_TYPES, "mcp_approval_request") else b""
+        return self._text(event.msg_id, text) if kind in (*TEXT_TYPES, "mcp_approval_request") else b""
 
     def _text(self, message_id: str, text: str) -> bytes:
         if self._written not in ("", message_id):
@@ -232,109 +189,22 @@ class CompletionStream:
 
     def _call_delta(self, event: ContentEvent) -> bytes:
         call = self._calls.setdefault(event.msg_id, _Call())
-        if not isinstance(event.data, Mapping):
-            return b""
-        call.call_id = call.call_id or json_text(event.data.get("call_id") or "")
-        call.name = call.name or json_text(event.data.get("name") or "")
-        more = event.data.get("arguments")
-        call.arguments += more if isinstance(more, str) else ""
-        return self._send_call(call) if call.call_id and call.name else b""
+        return self._send_call(call) if isinstance(event.data, Mapping) and call.grow(event.data) else b""
 
     def _finish_call(self, event: MessageEvent) -> bytes:
-        call, made = self._calls.pop(event.id, None) or _Call(), _call_of(event)
-        call.call_id, call.name = call.call_id or made["id"], call.name or made["function"]["name"]
-        arguments = made["function"]["arguments"]
-        if arguments.startswith(call.arguments):
-            call.arguments = arguments
-        self._unanswered.add(call.call_id)
+        call, made = self._calls.pop(event.id, None) or _Call(), call_of(event)
+        call.id, call.name = call.id or made["id"], call.name or made["function"]["name"]
+        call.complete(made["function"]["arguments"])
+        self._unanswered.add(call.id)
         return self._send_call(call)
 
     def _send_call(self, call: _Call) -> bytes:
         data = b""
-        if call.index < 0:
-            call.index, self._called = self._called, self._called + 1
+        if not call.begun:
+            call.begun, call.index, self._called = True, self._called, self._called + 1
             function = {"name": call.name, "arguments": ""}
-            first = {"index": call.index, "id": call.call_id, "type": "function", "function": function}
+            first = {"index": call.index, "id": call.id, "type": "function", "function": function}
             data = self._delta({"tool_calls": [first]})
-        if piece := call.arguments[call.sent :]:
-            call.sent += len(piece)
+        if piece := call.take():
             data += self._delta({"tool_calls": [{"index": call.index, "function": {"arguments": piece}}]})
         return data
-
-
-def completion_of(
-    frame: Frame, created_at: int, messages: Sequence[MessageEvent], end: ResponseEvent | None
-) -> dict[str, Any]:
-    """Return the completion of a turn: that of a run that has ended, or asks (`end` is None).
-
-    Raises RunFailed: the run has not completed.
-    """
-    if end is not None and end.status != "completed" and not _was_too_large(end):
-        raise RunFailed(end)
-    texts: list[str] = []
-    reasoning: list[str] = []
-    refusals: list[str] = []
-    calls: list[dict[str, Any]] = []
-    unanswered: set[str] = set()
-    for event in messages:
-        parts = event.content or ()
-        question = question_in(event)
-        if event.type in _TEXT_TYPES or event.type == "mcp_approval_request":
-            shown = [part for part in parts if event.type != "mcp_approval_request" or part.type != "data"]
-            refusals += [part.refusal for part in shown if part.type == "refusal"]
-            text = "".join(part_text(part) for part in shown if part.type != "refusal")
-            texts += [each for each in (text, event.message or "") if each]
-        elif event.type == "reasoning":
-            reasoning += [part_text(part) for part in parts]
-        elif event.type == "function_call":
-            calls.append(_call_of(event))
-            unanswered.add(calls[-1]["id"])
-        elif event.type == "function_call_output":
-            unanswered.discard(str(call_data(event).get("call_id")))
-        if question is not None:
-            calls.append(_question_call(question, frame.turn))
-            unanswered.add(calls[-1]["id"])
-    message: dict[str, Any] = {
-        "role": "assistant",
-        "content": BETWEEN.join(texts) if texts else None if calls or refusals else "",
-        "refusal": "".join(refusals) or None,
-        "annotations": [],
-    }
-    if reasoning:
-        message["reasoning_content"] = "".join(reasoning)
-    if calls:
-        message["tool_calls"] = calls
-    reason = "tool_calls" if unanswered else "length" if end is not None and end.status != "completed" else "stop"
-    usage = None if end is None else usage_of(end.usage)
-    return {
-        "id": frame.id,
-        "object": "chat.completion",
-        "created": created_at,
-        "model": frame.model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reason}],
-        "usage": (usage or Usage()).of_completion(),
-    }
-
-
-def _call_of(event: MessageEvent) -> dict[str, Any]:
-    data = call_data(event)
-    arguments = data.get("arguments")
-    function = {
-        "name": json_text(data.get("name") or ""),
-        "arguments": "{}" if arguments is None else json_text(arguments),
-    }
-    return {"id": json_text(data.get("call_id") or ""), "type": "function", "function": function}
-
-
-def _question_call(question: Mapping[str, Any], turn: TurnId) -> dict[str, Any]:
-    shown = {
-        name: question[name]
-        for name in ("question", "schema", "expires_at", "fault")
-        if question.get(name) is not None
-    }
-    function = {"name": str(question.get("name")), "arguments": json_text(shown)}
-    return {"id": call_id_of(str(question["id"]), turn.run_id), "type": "function", "function": function}
-
-
-def _was_too_large(end: ResponseEvent) -> bool:
-    return end.error is not None and end.error.code == "answer_too_large"

@@ -9,14 +9,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import orjson
 from quart import Response
 from werkzeug.exceptions import HTTPException
 
-from ...errors import PayloadTooLarge, RequestError, RequestTimeout, Unauthorized, ValidationError
+from ...errors import RequestError, ValidationError
 from ...runs.log_fields import log_fields
+from ...server.problems import described, headers_of
+from ...web.responses import json_response
 
-__all__ = ["Refused", "error_body", "in_their_shape", "question_not_open", "response_not_found"]
+__all__ = ["Refused", "error_body", "in_their_shape", "question_not_open", "refusal_of", "response_not_found"]
 
 logger = logging.getLogger("trio_agentapp.wires")
 
@@ -49,24 +50,24 @@ def error_body(message: str, status: int, code: str, param: str | None = None, *
     return {"error": {"message": message, "type": kind, "param": param, "code": code, **more}}
 
 
-def _response(status: int, body: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(body), status=status, content_type="application/json")
-
-
-def _of_request_error(error: RequestError) -> Response:
-    """Make the response to a request that `error` refuses.
+def refusal_of(error: RequestError | HTTPException) -> Response:
+    """Make the response to a request that is refused, with its id.
 
     OpenAI answers a body of the wrong shape with 400, so 422 becomes 400.
     """
-    param = None
-    if isinstance(error, ValidationError) and error.errors:
-        param = error.errors[0][0].removeprefix("$.")
-    status = 400 if error.status == 422 else error.status
-    more = {name: value for name, value in error.extra().items() if name != "errors"}
-    response = _response(status, error_body(error.detail, status, error.code, param, **more))
-    response.headers.update(error.advice())
-    if isinstance(error, Unauthorized):
-        response.headers["WWW-Authenticate"] = error.challenge
+    status, code, _, detail = described(error)
+    status = 400 if status == 422 else status
+    param = error.errors[0][0].removeprefix("$.") if isinstance(error, ValidationError) and error.errors else None
+    extra = error.extra() if isinstance(error, RequestError) else {}
+    more = {name: value for name, value in extra.items() if name != "errors"}
+    response = json_response(error_body(detail, status, code, param, **more), status)
+    response.headers.update(headers_of(error))
+    return _named(response)
+
+
+def _named(response: Response) -> Response:
+    if request_id := log_fields().get("request_id"):
+        response.headers["x-request-id"] = str(request_id)
     return response
 
 
@@ -75,27 +76,13 @@ def in_their_shape(view: View) -> View:
 
     async def guarded(*args: Any, **values: Any) -> Response:
         try:
-            response = await view(*args, **values)
-        except RequestError as error:
-            response = _of_request_error(error)
+            return _named(await view(*args, **values))
+        except (RequestError, HTTPException) as error:
+            return refusal_of(error)
         except Refused as error:
-            response = _response(400, error_body(error.message, 400, error.code, error.param))
-        except HTTPException as error:
-            response = _of_request_error(_of_http(error))
+            return _named(json_response(error_body(error.message, 400, error.code, error.param), 400))
         except Exception:
             logger.exception("a request of an OpenAI client could not be answered")
-            response = _of_request_error(RequestError("Something went wrong on this server."))
-        if request_id := log_fields().get("request_id"):
-            response.headers["x-request-id"] = str(request_id)
-        return response
+            return refusal_of(RequestError("Something went wrong on this server."))
 
     return guarded
-
-
-def _of_http(error: HTTPException) -> RequestError:
-    """Return the error for one that Quart raises while it reads a body."""
-    if error.code == PayloadTooLarge.status:
-        return PayloadTooLarge("The body is larger than this server accepts.")
-    if error.code == RequestTimeout.status:
-        return RequestTimeout("The body did not arrive in time.")
-    return ValidationError([("$", "the request is not valid HTTP for this route")])

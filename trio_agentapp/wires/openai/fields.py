@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import orjson
 from quart.wrappers import Request
 
 from ...errors import MalformedBody, ValidationError
@@ -15,8 +14,7 @@ from ...protocol.content import AudioContent, Content, FileContent, ImageContent
 from ...protocol.ids import identifier_fault
 from ...protocol.message import Message
 from ...protocol.request import AgentRequest
-from ...protocol.structure import Faults, is_list, is_object, is_string
-from ...web.parameters import read_json
+from ...protocol.structure import Faults, is_object, is_string
 
 __all__ = [
     "agent_request",
@@ -24,12 +22,10 @@ __all__ = [
     "check_metadata",
     "file_of",
     "json_object",
-    "json_text",
     "model_id",
     "named_session",
     "parts_of",
     "picture_of",
-    "read_object",
     "refusal_of",
     "sound_of",
     "text_of",
@@ -39,16 +35,6 @@ PartOf = Callable[[Mapping[str, Any], str, Faults], Content | None]
 """Reads one part of a message that stands at a path; None after noting a fault."""
 
 SESSION_HEADER = "X-Session-Id"
-
-
-async def read_object(request: Request) -> dict[str, Any]:
-    """Read the JSON object in a body. Raises as `read_json` does, and ValidationError for another value."""
-    value = await read_json(request)
-    faults = Faults()
-    faults.check("$", value, is_object)
-    faults.settle()
-    assert isinstance(value, dict)  # noqa: S101  it was checked
-    return value
 
 
 def check_absent(body: Mapping[str, Any], sentences: Mapping[str, str], faults: Faults) -> None:
@@ -133,23 +119,12 @@ def parts_of(value: Any, path: str, faults: Faults, part_of: PartOf) -> list[Con
     """Return the content of a message: a text, or a list whose parts `part_of` reads."""
     if isinstance(value, str):
         return [TextContent(value)]
-    if value is None or not faults.check(path, value, is_list):
-        return []
-    found = []
-    for place, part in enumerate(value):
-        here = f"{path}[{place}]"
-        if faults.check(here, part, is_object) and (content := part_of(part, here, faults)) is not None:
-            found.append(content)
-    return found
+    parts = (part_of(part, here, faults) for here, part in faults.objects(path, value))
+    return [part for part in parts if part is not None]
 
 
 def refusal_of(part: Mapping[str, Any], path: str, faults: Faults) -> Content:
     return RefusalContent(text_of(part.get("refusal"), f"{path}.refusal", faults))
-
-
-def json_text(value: Any) -> str:
-    """Return a text as it is, and any other JSON value as JSON."""
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def json_object(text: str) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...protocol.events import ContentEvent, MessageEvent
-from .fields import json_text
+from ...protocol.payload import json_text
 
 __all__ = ["call_data", "part_text"]
 

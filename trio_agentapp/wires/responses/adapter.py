@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from quart import Response
 from quart.wrappers import Request
 
@@ -18,17 +17,17 @@ from ...protocol.message import Message
 from ...protocol.structure import Faults
 from ...runs.runner import Watched
 from ...web.identity import Caller
-from ...web.parameters import flag, idempotency_key, identifier, number
-from ...web.protocol_adapter import ProtocolAdapter, WireRoute
+from ...web.parameters import flag, identifier, number, read_object
+from ...web.protocol_adapter import WireRoute
 from ...web.responses import json_response, run_headers
 from ...web.run_access import Known
-from ...web.sse import hold_watch
+from ..openai.adapter import OpenAIAdapter
 from ..openai.errors import question_not_open, response_not_found
-from ..openai.fields import check_absent, check_metadata, model_id, read_object
-from ..openai.routes import served
+from ..openai.fields import check_absent, check_metadata, model_id
 from ..openai.turns import Asked, TurnId, answer_to, created_at, open_question, read_turn, turn_so_far
-from .asked import PREFIX, Answer, CreateResponse, not_an_answer, read_create
+from .asked import PREFIX, CreateResponse, not_an_answer, read_create
 from .envelope import Envelope, Remembered, Status, ending_of
+from .input_items import Answer
 from .items import Output
 from .stream import ResponseStream
 
@@ -38,7 +37,7 @@ NOT_DELETED = "Responses are forgotten ten minutes after their run has ended, an
 NO_INPUT_ITEMS = "The input of a response is not kept as items; GET /sessions/{id}/history has the conversation."
 
 
-class ResponsesAdapter(ProtocolAdapter):
+class ResponsesAdapter(OpenAIAdapter):
     """OpenAI's Responses API: `/v1/responses`, and the same under `/compatible-mode/v1`."""
 
     name = "OpenAI Responses"
@@ -47,7 +46,7 @@ class ResponsesAdapter(ProtocolAdapter):
         self._remembered = Remembered()
 
     def routes(self) -> Sequence[WireRoute]:
-        return served(
+        return self.served(
             ("POST", "/responses", self.create),
             ("GET", "/responses/<response_id>", self.retrieve),
             ("POST", "/responses/<response_id>/cancel", self.cancel),
@@ -68,16 +67,12 @@ class ResponsesAdapter(ProtocolAdapter):
         if asked.answer is not None or (asked.said is not None and asked.previous is not None):
             question = await self._question(caller, asked)
         if question is not None:
-            return await self._answer(request, caller, asked, question)
-        raw = await request.get_data(True, False, False)
-        key = idempotency_key(request)
-        watched = await self.app.access.start(caller, asked.request, idempotency_key=key, body=raw)
-        hold_watch(request, watched.subscriber)
-        turn = TurnId(watched.run_id)
-        envelope = self._envelope(turn, watched.session_id, asked)
-        if asked.stream:
-            return self.stream(request, watched, ResponseStream(envelope, watched.run))
-        return await self._whole(request, watched, envelope, asked)
+            said = asked.answer or asked.said
+            assert said is not None  # noqa: S101  it was looked at
+            watched, begun = await self.answer(request, caller, question, _answer_to(question, said))
+            return await self._respond(request, watched, question.turn.next, asked, begun)
+        watched = await self.start(request, caller, asked.request)
+        return await self._respond(request, watched, TurnId(watched.run_id), asked)
 
     async def retrieve(self, request: Request, response_id: str) -> Response:
         """`GET /responses/{id}`: the response as it is now; `?stream=true` its events, also those to come."""
@@ -91,8 +86,7 @@ class ResponsesAdapter(ProtocolAdapter):
             before = (await turn_so_far(access, caller, turn)).after
             begun = created_at(await access.look(caller, turn.run_id))
         watched = await access.attach(caller, turn.run_id, before)
-        if watched is None:
-            raise RunNotFound
+        assert watched is not None  # noqa: S101  `before` is not the last event of the run
         envelope = self._envelope(turn, watched.session_id)
         # No run: a reader beside the one of the request decides nothing about the run.
         return self.stream(request, watched, ResponseStream(envelope, None, after=after, begun=begun))
@@ -147,36 +141,22 @@ class ResponsesAdapter(ProtocolAdapter):
             raise question_not_open(answer.path, answer.question or "")
         return question
 
-    async def _answer(self, request: Request, caller: Caller, asked: CreateResponse, question: Asked) -> Response:
-        """Answer a question; the rest of its run is the response."""
-        turn = question.turn.next
-        watched = await self.app.access.attach(caller, turn.run_id, question.event.sequence_number)
-        if watched is None:
-            raise question_not_open("$.input", question.id)
-        hold_watch(request, watched.subscriber)
-        begun = created_at(await self.app.access.describe(watched))
-        answer = asked.answer or asked.said
-        assert answer is not None  # noqa: S101  the caller has looked
-        message = answer_to(question, answer.content) if answer.content is not None else _reply(question, answer)
-        await self.app.access.send_input(caller, turn.run_id, message)
+    # Responses as a whole.
+
+    async def _respond(
+        self, request: Request, watched: Watched, turn: TurnId, asked: CreateResponse, begun: int | None = None
+    ) -> Response:
+        """Stream a turn, wait for its end, or leave it in the background. `begun`: of a later turn."""
         envelope = self._envelope(turn, watched.session_id, asked)
         if asked.stream:
             return self.stream(request, watched, ResponseStream(envelope, watched.run, begun=begun))
-        return await self._whole(request, watched, envelope, asked)
-
-    # Responses as a whole.
-
-    async def _whole(
-        self, request: Request, watched: Watched, envelope: Envelope, asked: CreateResponse
-    ) -> Response:
         known = await self.app.access.describe(watched)
-        begun = created_at(known)
         if asked.background:
-            body = envelope.body(_status_of(known), begun)
+            body = envelope.body(_status_of(known), created_at(known))
         else:
             messages, end = await read_turn(watched.subscriber, watched.run)
-            body = _body_of(envelope, begun, messages, end)
-        response = Response(orjson.dumps(body), content_type="application/json")
+            body = _body_of(envelope, created_at(known), messages, end)
+        response = json_response(body)
         response.headers.update(run_headers(request, watched.run_id, watched.session_id))
         return response
 
@@ -221,11 +201,16 @@ class ResponsesAdapter(ProtocolAdapter):
         return await self.app.access.look(await self._caller_of(request), self._turn(response_id).run_id)
 
 
-def _reply(question: Asked, answer: Answer) -> Message:
-    """Return the answer of an `mcp_approval_response`. Its reason is the answer to a question for a text."""
-    data: dict[str, Any] = {"approve": answer.approve}
-    if answer.reason:
-        data["answer" if answer.approve and question.data.get("name") != "approval" else "reason"] = answer.reason
+def _answer_to(question: Asked, said: Answer) -> Message:
+    """Return the answer of a user's message, or of an `mcp_approval_response`.
+
+    Its reason is the answer to a question for a text.
+    """
+    if said.content is not None:
+        return answer_to(question, said.content)
+    data: dict[str, Any] = {"approve": said.approve}
+    if said.reason:
+        data["answer" if said.approve and question.data.get("name") != "approval" else "reason"] = said.reason
     return answer_to(question, None, **data)
 
 

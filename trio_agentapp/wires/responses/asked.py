@@ -6,34 +6,28 @@ to it. Fields that ask the service for something are done, or refused with a sen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 from quart.wrappers import Request
 
 from ...errors import ItemError, ValidationError
-from ...protocol.content import Content, DataContent, FileContent, TextContent
 from ...protocol.message import Message
 from ...protocol.payload import MAX_DEPTH, plain_json
 from ...protocol.request import AgentRequest
-from ...protocol.structure import Faults, is_boolean, is_identifier, is_list, is_object, is_string, one_of
+from ...protocol.structure import Faults, is_boolean, is_identifier, is_string
 from ..openai.fields import (
     agent_request,
     check_absent,
     check_metadata,
-    file_of,
     named_session,
-    parts_of,
-    picture_of,
-    refusal_of,
-    sound_of,
-    text_of,
 )
 from ..openai.turns import TurnId
 from .envelope import ECHOED
+from .input_items import Answer, input_of
 
-__all__ = ["PREFIX", "Answer", "CreateResponse", "read_create"]
+__all__ = ["PREFIX", "CreateResponse", "read_create"]
 
 PREFIX = "resp_"
 
@@ -52,20 +46,6 @@ READ = {
     "max_output_tokens": "max_tokens",
 }
 """Fields that are not passed on as they are."""
-
-CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
-OUTPUTS = ("function_call_output", "custom_tool_call_output")
-
-
-@attrs.frozen
-class Answer:
-    """An answer to a question of the run: an `mcp_approval_response` item, or a user's message."""
-
-    path: str
-    question: str | None
-    approve: bool = True
-    reason: str | None = None
-    content: list[Content] | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -100,7 +80,7 @@ def read_create(request: Request, body: Mapping[str, Any], own_model: str) -> Cr
         faults.add("$.background", "needs a response that is stored; leave out store")
     if (instructions := body.get("instructions")) is not None:
         faults.check("$.instructions", instructions, is_string)
-    messages, answers = _input(body, faults)
+    messages, answers = input_of(body, faults)
     answer = _only_answer(messages, answers, faults)
     said = None
     if len(messages) == 1 and messages[0].role == "user" and messages[0].type == "message":
@@ -173,43 +153,12 @@ def _conversation(body: Mapping[str, Any], faults: Faults) -> str | None:
 def _tools(body: Mapping[str, Any], faults: Faults) -> list[Any] | None:
     """Return the tools. Functions get the form that `POST /process` and chat completions have."""
     tools = body.get("tools")
-    if tools is None or not faults.check("$.tools", tools, is_list):
-        return None
     found = []
-    for place, tool in enumerate(tools):
-        if not faults.check(f"$.tools[{place}]", tool, is_object):
-            continue
+    for _, tool in faults.objects("$.tools", tools):
         if tool.get("type") == "function" and "function" not in tool:
             tool = {"type": "function", "function": {name: tool[name] for name in tool if name != "type"}}
         found.append(tool)
-    return found
-
-
-# Items of the input.
-
-
-def _input(body: Mapping[str, Any], faults: Faults) -> tuple[list[Message], list[Answer]]:
-    value = body.get("input")
-    if isinstance(value, str):
-        return [Message(role="user", content=value)], []
-    if value is None:
-        faults.add("$.input", "is required: a text, or a list of items")
-        return [], []
-    if not faults.check("$.input", value, is_list):
-        return [], []
-    if not value:
-        faults.add("$.input", "must have at least one item")
-    messages: list[Message] = []
-    answers: list[Answer] = []
-    for place, item in enumerate(value):
-        path = f"$.input[{place}]"
-        if not faults.check(path, item, is_object):
-            continue
-        if item.get("type") == "mcp_approval_response":
-            answers.append(_answer(item, path, faults))
-        else:
-            messages += _messages_of(item, path, faults)
-    return messages, answers
+    return None if tools is None else found
 
 
 def _only_answer(messages: list[Message], answers: list[Answer], faults: Faults) -> Answer | None:
@@ -220,110 +169,6 @@ def _only_answer(messages: list[Message], answers: list[Answer], faults: Faults)
             "$.input", "must have nothing beside one mcp_approval_response; send the rest in a later request"
         )
     return answers[0]
-
-
-def _answer(item: Mapping[str, Any], path: str, faults: Faults) -> Answer:
-    approve, reason = item.get("approve"), item.get("reason")
-    faults.check(f"{path}.approve", approve, is_boolean)
-    if reason is not None:
-        faults.check(f"{path}.reason", reason, is_string)
-    question = text_of(item.get("approval_request_id"), f"{path}.approval_request_id", faults)
-    return Answer(path, question, approve is True, reason)
-
-
-def _messages_of(item: Mapping[str, Any], path: str, faults: Faults) -> list[Message]:
-    kind = item.get("type", "message" if "role" in item else None)
-    if not isinstance(kind, str) or kind not in _READERS:
-        known = ", ".join(sorted({*_READERS, "mcp_approval_response"}))
-        hint = "; send the item itself" if kind == "item_reference" else ""
-        faults.add(f"{path}.type", f"{kind!r:.60} is not supported{hint}; known: {known}")
-        return []
-    return _READERS[kind](item, path, faults)
-
-
-def _message(item: Mapping[str, Any], path: str, faults: Faults) -> list[Message]:
-    role: Any = item.get("role")
-    if not faults.check(f"{path}.role", role, one_of("role", ("user", "assistant", "system", "developer"))):
-        return []
-    if "content" not in item:
-        faults.add(f"{path}.content", "is required")
-    content = parts_of(item.get("content"), f"{path}.content", faults, _part)
-    return [Message(role="system" if role == "developer" else role, content=content)]
-
-
-def _part(part: Mapping[str, Any], path: str, faults: Faults) -> Content | None:
-    match part.get("type"):
-        case "input_text" | "output_text" | "text":
-            return TextContent(text_of(part.get("text"), f"{path}.text", faults))
-        case "refusal":
-            return refusal_of(part, path, faults)
-        case "input_image":
-            if part.get("image_url") is None and part.get("file_id") is not None:
-                return FileContent(file_id=text_of(part["file_id"], f"{path}.file_id", faults))
-            return picture_of(part.get("image_url"), f"{path}.image_url", faults)
-        case "input_file":
-            return file_of(part, path, faults)
-        case "input_audio":
-            return sound_of(part.get("input_audio"), f"{path}.input_audio", faults)
-    known = "input_text, input_image, input_file, input_audio, output_text, refusal"
-    faults.add(f"{path}.type", f"unknown type of content {part.get('type')!r:.40}; known: {known}")
-    return None
-
-
-def _reasoning(item: Mapping[str, Any], path: str, faults: Faults) -> list[Message]:
-    texts = []
-    for name in ("summary", "content"):
-        parts = item.get(name)
-        if parts is None or not faults.check(f"{path}.{name}", parts, is_list):
-            continue
-        for place, part in enumerate(parts):
-            if faults.check(f"{path}.{name}[{place}]", part, is_object):
-                texts.append(text_of(part.get("text"), f"{path}.{name}[{place}].text", faults))
-    return [Message.reasoning("\n".join(texts))] if texts else []
-
-
-def _call(item: Mapping[str, Any], path: str, faults: Faults) -> list[Message]:
-    fields = {
-        "call_id": text_of(item.get("call_id"), f"{path}.call_id", faults),
-        "name": text_of(item.get("name"), f"{path}.name", faults),
-    }
-    name = CALLS[item["type"]]
-    fields["arguments"] = text_of(item.get(name), f"{path}.{name}", faults)
-    return [Message(type="function_call", content=[DataContent(fields)])]
-
-
-def _call_output(item: Mapping[str, Any], path: str, faults: Faults) -> list[Message]:
-    call_id = text_of(item.get("call_id"), f"{path}.call_id", faults)
-    if "output" not in item:
-        faults.add(f"{path}.output", "is required")
-    return [Message.tool_output(call_id, item.get("output"))]
-
-
-def _own_call(item: Mapping[str, Any], path: str, faults: Faults) -> list[Message]:
-    """A call that the agent has made and answered itself, sent back as part of the conversation."""
-    call_id = text_of(item.get("id"), f"{path}.id", faults)
-    named = {name: item.get(name) for name in ("name", "arguments", "server_label") if item.get(name) is not None}
-    output = item.get("output") if item.get("error") is None else item["error"]
-    return [
-        Message(type="mcp_call", content=[DataContent({"call_id": call_id, **named})]),
-        Message(role="tool", type="mcp_call_output", content=[DataContent({"call_id": call_id, "output": output})]),
-    ]
-
-
-def _as_data(item: Mapping[str, Any], _path: str, _faults: Faults) -> list[Message]:
-    data = {name: value for name, value in item.items() if name != "type"}
-    return [Message(role="assistant", type=item["type"], content=[DataContent(data)])]
-
-
-_READERS: dict[str, Callable[[Mapping[str, Any], str, Faults], list[Message]]] = {
-    "message": _message,
-    "reasoning": _reasoning,
-    **dict.fromkeys(CALLS, _call),
-    **dict.fromkeys(OUTPUTS, _call_output),
-    "mcp_call": _own_call,
-    "mcp_list_tools": _as_data,
-    "mcp_approval_request": _as_data,
-}
 
 
 def not_an_answer() -> ValidationError:

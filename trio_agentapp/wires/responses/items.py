@@ -12,7 +12,7 @@ from typing import Any
 
 from ...protocol.events import ContentEvent, MessageEvent
 from ...protocol.message import OUTPUT_OF
-from ..openai.fields import json_text
+from ...protocol.payload import json_text
 from ..openai.parts import call_data, part_text
 
 __all__ = ["SERVER_LABEL", "Item", "Output", "item_id", "kind_of", "part_of"]

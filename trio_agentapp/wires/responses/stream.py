@@ -15,55 +15,21 @@ import orjson
 from ...protocol.events import ContentEvent, Event, MessageEvent, ResponseEvent
 from ...runs import Gap
 from ...runs.run import Run
-from ..openai.fields import json_text
 from ..openai.parts import part_text
 from ..openai.turns import go_on_unwatched, question_in
 from .envelope import Envelope, ending_of, response_event_of
 from .items import SERVER_LABEL, Item, Output, item_id, kind_of, part_of
+from .open_item import OpenItem, Part
 
 __all__ = ["ResponseStream"]
 
 PREAMBLE = b": stream\n\n"
 """A comment only: clients of OpenAI take a frame with `retry` for an event without data."""
 
+WITHOUT_STATUS = ("mcp_approval_request", "mcp_approval_response", "mcp_list_tools")
+"""Types of items that have no `status`."""
+
 CALL_EVENTS = {"function_call": "response.function_call_arguments", "own_call": "response.mcp_call_arguments"}
-
-
-class _Part:
-    """The part of a message that is being written."""
-
-    __slots__ = ("head", "index", "pieces", "shown")
-
-    def __init__(self, index: int, head: bytes, shown: Item) -> None:
-        self.index = index
-        self.head = head
-        """The frame of a delta, up to its number."""
-        self.shown = shown
-        """The part as `content_part.added` has shown it."""
-        self.pieces: list[str] = []
-
-    def so_far(self) -> Item:
-        return {**self.shown, "refusal" if "refusal" in self.shown else "text": "".join(self.pieces)}
-
-
-class _Open:
-    """An item that is being written."""
-
-    __slots__ = ("call", "item", "kind", "part", "parts", "place", "sent")
-
-    def __init__(self, kind: str, place: int = -1) -> None:
-        self.kind = kind
-        self.place = place
-        """Its place in the output. Clients want places in turn, so it gets one when the client sees it begin."""
-        self.item: Item | None = None
-        """The item as `output_item.added` has shown it; None: it was not sent."""
-        self.part: _Part | None = None
-        self.parts: list[Item] = []
-        """Its completed parts."""
-        self.call: dict[str, Any] = {}
-        """Of a tool call: what its deltas have said so far."""
-        self.sent = ""
-        """Of a tool call: the arguments that were sent."""
 
 
 class ResponseStream:
@@ -86,10 +52,10 @@ class ResponseStream:
         self._output = Output()
         self._announced: set[int] = set()
         """Places of calls that the client has seen begin."""
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, OpenItem] = {}
         # The text part to which the last delta belonged: nearly every event is a delta of the same part.
         self._msg_id = ""
-        self._part: _Part | None = None
+        self._part: Part | None = None
         self.preamble = PREAMBLE if begun is None else PREAMBLE + self._begin(begun)
 
     def trailer(self) -> bytes:
@@ -120,9 +86,8 @@ class ResponseStream:
     def _begin(self, created_at: int) -> bytes:
         self._created, self._created_at = True, created_at
         response = self._envelope.body("in_progress", created_at)
-        return self._frame("response.created", response=response) + self._frame(
-            "response.in_progress", response=response
-        )
+        created = self._frame("response.created", response=response)
+        return created + self._frame("response.in_progress", response=response)
 
     def _response(self, event: ResponseEvent) -> bytes:
         if not event.terminal:
@@ -147,11 +112,10 @@ class ResponseStream:
     # Messages.
 
     def _message(self, event: MessageEvent) -> bytes:
-        asks = question_in(event) is not None
         if event.content is None:
             return self._begin_item(event)
         data = self._finish_item(event)
-        if asks:
+        if question_in(event) is not None:
             self.ended = True
             go_on_unwatched(self._run)
             data += self._close() + self._end("completed", {})
@@ -161,59 +125,46 @@ class ResponseStream:
         kind = kind_of(event.type)
         if kind in ("none", "own_output"):
             return b""
-        opened = self._open[event.id] = _Open(kind)
-        if kind in ("message", "reasoning"):
-            opened.place = self._output.place(event.id)
-        if kind == "message":
-            return self._add(opened, {"type": kind, "id": event.id, "role": "assistant", "content": []})
-        if kind == "reasoning":
-            return self._add(opened, {"type": kind, "id": item_id(kind, event.id), "summary": [], "content": []})
-        # Nothing is known of the others yet: a call needs its name.
-        return b""
+        opened = self._open[event.id] = OpenItem(kind, item_id(kind, event.id))
+        if kind not in ("message", "reasoning"):
+            # Nothing is known of the others yet: a call needs its name.
+            return b""
+        opened.place = self._output.place(event.id)
+        own: Item = {"role": "assistant"} if kind == "message" else {"summary": []}
+        return self._add(opened, {"type": kind, "id": opened.id, **own, "content": []})
 
-    def _add(self, opened: _Open, item: Item) -> bytes:
+    def _add(self, opened: OpenItem, item: Item) -> bytes:
         opened.item = item
-        shown = (
-            item
-            if item["type"] in ("mcp_approval_request", "mcp_approval_response", "mcp_list_tools")
-            else {
-                **item,
-                "status": "in_progress",
-            }
-        )
+        shown = item if item["type"] in WITHOUT_STATUS else {**item, "status": "in_progress"}
         return self._frame("response.output_item.added", output_index=opened.place, item=shown)
 
     def _finish_item(self, event: MessageEvent) -> bytes:
         self._part, self._msg_id = None, ""
-        opened = self._open.pop(event.id, None)
         kind = kind_of(event.type)
+        opened = self._open.pop(event.id, None) or OpenItem(kind, item_id(kind, event.id))
         completed = self._output.add(event)
         if kind == "own_call":
-            return self._finish_own_call(event, opened)
+            return self._finish_own_call(opened)
         if completed is None:
             return b""
-        place, item = completed
+        opened.place, item = completed
         if kind == "own_output":
-            return self._finish_own_output(place, item)
-        opened = opened or _Open(kind)
-        opened.place = place
+            return self._finish_own_output(opened.place, item)
         data = b""
         if kind == "function_call":
             data += self._finish_call(opened, item)
         elif opened.item is None:
             data += self._whole(opened, item)
         elif event.message and kind == "message":
-            data += self._whole_part(opened, len(item["content"]) - 1, item["content"][-1], item["id"])
-        return data + self._frame("response.output_item.done", output_index=place, item=item)
+            data += self._whole_part(opened, len(item["content"]) - 1, item["content"][-1])
+        return data + self._frame("response.output_item.done", output_index=opened.place, item=item)
 
-    def _whole(self, opened: _Open, item: Item) -> bytes:
+    def _whole(self, opened: OpenItem, item: Item) -> bytes:
         """Return the frames of an item of which nothing was sent, without its last one."""
         if opened.kind not in ("message", "reasoning"):
             return self._add(opened, item)
         data = self._add(opened, {**item, "content": []})
-        return data + b"".join(
-            self._whole_part(opened, index, part, item["id"]) for index, part in enumerate(item["content"])
-        )
+        return data + b"".join(self._whole_part(opened, *each) for each in enumerate(item["content"]))
 
     # Parts of messages.
 
@@ -226,43 +177,41 @@ class ResponseStream:
             return self._call_delta(opened, event) if event.delta else b""
         if opened.kind not in ("message", "reasoning"):
             return b""
-        id = item_id(opened.kind, event.msg_id)
         if event.delta:
-            return self._delta(opened, event, id)
+            return self._delta(opened, event)
         part, opened.part = opened.part, None
         if event.msg_id == self._msg_id:
             self._part, self._msg_id = None, ""
         shown = part_of(event, reasoning=opened.kind == "reasoning")
         if part is None or part.index != event.index:
-            return self._whole_part(opened, event.index, shown, id)
-        return self._finish_part(opened, event.index, shown, id)
+            return self._whole_part(opened, event.index, shown)
+        return self._finish_part(opened, part, shown)
 
-    def _delta(self, opened: _Open, event: ContentEvent, id: str) -> bytes:
+    def _delta(self, opened: OpenItem, event: ContentEvent) -> bytes:
         if event.type not in ("text", "refusal"):
             return b""
-        text = event.text if event.payload is None else part_text(event)
         part, data = opened.part, b""
         if part is None or part.index != event.index:
             shown = part_of(event, reasoning=opened.kind == "reasoning")
-            shown["refusal" if shown["type"] == "refusal" else "text"] = ""
-            part, data = self._begin_part(opened, event.index, shown, id)
+            shown[_text_field(shown)] = ""
+            part, data = self._begin_part(opened, event.index, shown)
         if event.payload is None:
             self._part, self._msg_id = part, event.msg_id
-        return data + self._piece(part, text)
+        return data + self._piece(part, part_text(event))
 
-    def _begin_part(self, opened: _Open, index: int, part: Item, id: str) -> tuple[_Part, bytes]:
-        place = {"item_id": id, "output_index": opened.place, "content_index": index}
-        name = _DELTAS[part["type"]]
-        fields: dict[str, Any] = {"type": f"{name}.delta", **place}
-        if part["type"] == "output_text":
+    def _begin_part(self, opened: OpenItem, index: int, shown: Item) -> tuple[Part, bytes]:
+        place = {"item_id": opened.id, "output_index": opened.place, "content_index": index}
+        name = f"{_EVENTS[shown['type']]}.delta"
+        fields: dict[str, Any] = {"type": name, **place}
+        if shown["type"] == "output_text":
             fields["logprobs"] = []
         head = orjson.dumps(fields).removesuffix(b"}")
-        begun = opened.part = _Part(
-            index, b'event: %b.delta\ndata: %b,"sequence_number":' % (name.encode(), head), part
+        part = opened.part = Part(
+            index, place, b'event: %b\ndata: %b,"sequence_number":' % (name.encode(), head), shown
         )
-        return begun, self._frame("response.content_part.added", **place, part=part)
+        return part, self._frame("response.content_part.added", **place, part=shown)
 
-    def _piece(self, part: _Part, text: str) -> bytes:
+    def _piece(self, part: Part, text: str) -> bytes:
         part.pieces.append(text)
         number = self._number
         self._number = number + 1
@@ -270,90 +219,75 @@ class ResponseStream:
             return b""
         return b'%b%d,"delta":%b}\n\n' % (part.head, number, orjson.dumps(text))
 
-    def _finish_part(self, opened: _Open, index: int, part: Item, id: str) -> bytes:
-        place = {"item_id": id, "output_index": opened.place, "content_index": index}
-        opened.parts.append(part)
-        kind = part["type"]
-        whole = {"refusal": part["refusal"]} if kind == "refusal" else {"text": part["text"]}
-        if kind == "output_text":
-            whole["logprobs"] = []
-        return self._frame(f"{_DELTAS[kind]}.done", **place, **whole) + self._frame(
-            "response.content_part.done", **place, part=part
-        )
+    def _finish_part(self, opened: OpenItem, part: Part, shown: Item) -> bytes:
+        opened.parts.append(shown)
+        name = _text_field(shown)
+        whole = {name: shown[name], **({"logprobs": []} if shown["type"] == "output_text" else {})}
+        done = self._frame(f"{_EVENTS[shown['type']]}.done", **part.place, **whole)
+        return done + self._frame("response.content_part.done", **part.place, part=shown)
 
-    def _whole_part(self, opened: _Open, index: int, part: Item, id: str) -> bytes:
-        name = "refusal" if part["type"] == "refusal" else "text"
-        begun, data = self._begin_part(opened, index, {**part, name: ""}, id)
+    def _whole_part(self, opened: OpenItem, index: int, shown: Item) -> bytes:
+        name = _text_field(shown)
+        part, data = self._begin_part(opened, index, {**shown, name: ""})
         opened.part = None
-        piece = self._piece(begun, part[name]) if part[name] else b""
-        return data + piece + self._finish_part(opened, index, part, id)
+        piece = self._piece(part, shown[name]) if shown[name] else b""
+        return data + piece + self._finish_part(opened, part, shown)
 
     # Tool calls.
 
-    def _call_delta(self, opened: _Open, event: ContentEvent) -> bytes:
-        if not isinstance(event.data, Mapping):
-            return b""
-        for name in ("call_id", "name"):
-            value = event.data.get(name)
-            if value and name not in opened.call:
-                opened.call[name] = json_text(value)
-        more = event.data.get("arguments")
-        opened.call["arguments"] = opened.call.get("arguments", "") + (more if isinstance(more, str) else "")
-        if "call_id" not in opened.call or "name" not in opened.call:
+    def _call_delta(self, opened: OpenItem, event: ContentEvent) -> bytes:
+        if not isinstance(event.data, Mapping) or not opened.call.grow(event.data):
             return b""
         data = b""
-        id = item_id(opened.kind, event.msg_id)
         if opened.item is None:
             opened.place = self._output.place(event.msg_id)
             label = event.data.get("server_label")
-            data = self._begin_call(opened, id, opened.call, label if isinstance(label, str) else SERVER_LABEL)
-        if piece := opened.call["arguments"][len(opened.sent) :]:
-            opened.sent += piece
-            data += self._frame(
-                f"{CALL_EVENTS[opened.kind]}.delta", item_id=id, output_index=opened.place, delta=piece
-            )
-        return data
+            data = self._begin_call(opened, label if isinstance(label, str) else SERVER_LABEL)
+        return data + self._send_arguments(opened)
 
-    def _begin_call(self, opened: _Open, id: str, call: Mapping[str, Any], label: str) -> bytes:
+    def _begin_call(self, opened: OpenItem, label: str) -> bytes:
+        call = opened.call
         if opened.kind == "function_call":
             item = {
                 "type": "function_call",
-                "id": id,
-                "call_id": call["call_id"],
-                "name": call["name"],
+                "id": opened.id,
+                "call_id": call.id,
+                "name": call.name,
                 "arguments": "",
             }
             return self._add(opened, item)
         self._announced.add(opened.place)
-        item = {"type": "mcp_call", "id": id, "name": call["name"], "arguments": "", "server_label": label}
+        item = {"type": "mcp_call", "id": opened.id, "name": call.name, "arguments": "", "server_label": label}
         return self._add(opened, {**item, "output": None, "error": None}) + self._frame(
-            "response.mcp_call.in_progress", item_id=id, output_index=opened.place
+            "response.mcp_call.in_progress", item_id=opened.id, output_index=opened.place
         )
 
-    def _finish_call(self, opened: _Open, item: Item) -> bytes:
-        data = b""
+    def _send_arguments(self, opened: OpenItem) -> bytes:
+        place = {"item_id": opened.id, "output_index": opened.place}
+        piece = opened.call.take()
+        return self._frame(f"{CALL_EVENTS[opened.kind]}.delta", **place, delta=piece) if piece else b""
+
+    def _finish_call(self, opened: OpenItem, item: Item) -> bytes:
+        data, call = b"", opened.call
         if opened.item is None:
-            data = self._begin_call(opened, item["id"], item, str(item.get("server_label", "")))
-        arguments = json_text(item["arguments"])
-        place = {"item_id": item["id"], "output_index": opened.place}
-        kind = CALL_EVENTS[opened.kind]
-        if (rest := arguments.removeprefix(opened.sent)) and arguments.startswith(opened.sent):
-            data += self._frame(f"{kind}.delta", **place, delta=rest)
+            call.id, call.name = item.get("call_id", ""), item["name"]
+            data = self._begin_call(opened, str(item.get("server_label", "")))
+        call.complete(item["arguments"])
+        data += self._send_arguments(opened)
         name = {"name": item["name"]} if opened.kind == "function_call" else {}
-        return data + self._frame(f"{kind}.done", **place, **name, arguments=arguments)
+        done = {"item_id": opened.id, "output_index": opened.place, **name, "arguments": item["arguments"]}
+        return data + self._frame(f"{CALL_EVENTS[opened.kind]}.done", **done)
 
-    def _finish_own_call(self, event: MessageEvent, opened: _Open | None) -> bytes:
-        place, item = next(
-            entry for entry in self._output.open_calls.values() if entry[1]["id"] == item_id("own_call", event.id)
+    def _finish_own_call(self, opened: OpenItem) -> bytes:
+        opened.place, item = next(
+            entry for entry in self._output.open_calls.values() if entry[1]["id"] == opened.id
         )
-        opened = opened or _Open("own_call")
-        opened.place = place
         return self._finish_call(opened, item)
 
     def _finish_own_output(self, place: int, item: Item) -> bytes:
         data = b""
         if place not in self._announced:
-            data = self._finish_call(_Open("own_call", place), item)
+            data = self._finish_call(OpenItem("own_call", item["id"], place), item)
         return (
             data
             + self._frame("response.mcp_call.completed", item_id=item["id"], output_index=place)
@@ -373,10 +307,10 @@ class ResponseStream:
             if opened.item is not None:
                 item = {**opened.item, "status": "incomplete"}
                 if opened.kind in CALL_EVENTS:
-                    item["arguments"] = opened.sent
+                    item["arguments"] = opened.call.sent
                 else:
                     if opened.part is not None:
-                        data += self._finish_part(opened, opened.part.index, opened.part.so_far(), item["id"])
+                        data += self._finish_part(opened, opened.part, opened.part.so_far())
                     item["content"] = opened.parts
                 self._output.items[opened.place] = item
                 data += self._frame("response.output_item.done", output_index=opened.place, item=item)
@@ -394,8 +328,12 @@ class ResponseStream:
         return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(event))
 
 
-_DELTAS = {
+_EVENTS = {
     "output_text": "response.output_text",
     "refusal": "response.refusal",
     "reasoning_text": "response.reasoning_text",
 }
+
+
+def _text_field(part: Item) -> str:
+    return "refusal" if part["type"] == "refusal" else "text"

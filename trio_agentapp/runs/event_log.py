@@ -1,8 +1,9 @@
 """The event log of a run: its events, in order and numbered, for any number of readers.
 
-Appending is synchronous and never waits. Two bounds keep the log small. It drops its oldest events, and a reader
-that falls behind them gets a `Gap`. A run whose foremost reader lags is *congested*, so that it waits between two
-items. A slow reader therefore costs the log's bound at most, and slows no other reader.
+Appending is synchronous and never waits. Two bounds keep the log small. It drops its oldest events; a reader that
+has not read them gets a `Gap`. If even the fastest reader lags behind, the log is *congested* and its run waits
+between two items. So a slow reader uses at most as much memory as the bound of the log, and does not delay other
+readers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .stream import Subscriber
 __all__ = ["HELD_BACK_EVENTS", "HELD_BACK_WEIGHT", "MAX_EVENTS", "MAX_WEIGHT", "EventLog"]
 
 MAX_EVENTS = 8192
-"""Events kept: four times the possible lead over the foremost reader, so that this reader never gets a gap."""
+"""Events kept: four times `HELD_BACK_EVENTS`, so that the foremost reader never gets a gap."""
 
 MAX_WEIGHT = 4 * 1024 * 1024
 """Bytes kept, by the events' own estimate."""
@@ -28,7 +29,7 @@ HELD_BACK_EVENTS = 2048
 HELD_BACK_WEIGHT = 1024 * 1024
 
 RECENT_EVENTS = 1024
-"""Events kept if a store has all of them: for readers that follow closely, and for a store that lost some."""
+"""Events kept if a store has all of them: for readers that follow closely, and in case the store loses some."""
 
 RECENT_WEIGHT = 1024 * 1024
 
@@ -64,7 +65,7 @@ class EventLog:
         self._written_weight = 0
         # A list, since an empty set takes 216 bytes. Most runs have one reader.
         self._subscribers: list[Subscriber] = []
-        # A dict, since a reader whose wait was cancelled parks again, and must not be woken twice.
+        # A dict, not a list: a reader whose wait was cancelled waits again, and must not be woken twice.
         self._parked: dict[Subscriber, None] = {}
         self._relieved: trio.Event | None = None
         # The position of the foremost reader: its next sequence number, and the weight of all events before it.
@@ -72,7 +73,7 @@ class EventLog:
         self._front_weight = 0
 
     def keep_in(self, archive: Archive) -> None:
-        """From now on, events can also be read from `archive`."""
+        """Read dropped events from `archive` from now on, and keep fewer in memory."""
         self.archive = archive
         self._max_events, self._max_weight = RECENT_EVENTS, RECENT_WEIGHT
 
@@ -96,13 +97,13 @@ class EventLog:
             self._offer(events, weight)
 
     def skip_to(self, number: int) -> None:
-        """Events before `number` will not come. Readers that miss some get a gap."""
+        """Continue at `number`: the events before it are lost. Readers that have not read them get a gap."""
         self.kept_weight = 0
         self.kept.clear()
         self.first = self.end = number
 
     def close(self) -> None:
-        """No event follows. Readers end when they have read the rest."""
+        """Append no more events. Readers end when they have read the rest."""
         self.closed = True
         self._wake_readers()
         self._relieve()
@@ -125,11 +126,11 @@ class EventLog:
 
     @property
     def drained(self) -> bool:
-        """Whether some reader has read all events."""
+        """Whether at least one reader has read all events."""
         return self._front == self.end and bool(self._subscribers)
 
     def weight_before(self, position: int) -> int:
-        """Weight of the events before a number. All dropped events count as before it."""
+        """Return the weight of the events before a number, in bytes. All dropped events count as before it."""
         before = self.kept[: max(0, position - self.first)]
         return self._written_weight - self.kept_weight + sum(event.weight for event in before)
 
@@ -158,7 +159,7 @@ class EventLog:
     def give_up(self) -> None:
         """Nothing to do: no event is on its way."""
 
-    # For Subscriber.
+    # What `Subscriber` calls.
 
     def read(self, position: int, max_weight: int) -> list[Event]:
         """Events from `position` on: at least one if there is one, about `max_weight` bytes at most."""
@@ -202,7 +203,7 @@ class EventLog:
             self._relieved = None
 
     def _offer(self, events: Sequence[Event], weight: int) -> None:
-        """Have new events sent to the readers that wait, or wake them."""
+        """Send new events through the waiting readers at once; wake those that have to send by themselves."""
         for subscriber in tuple(self._parked):
             if not subscriber.offer(events, weight):
                 self._parked.pop(subscriber, None)
@@ -218,8 +219,8 @@ class EventLog:
         drop = 0
         if len(self.kept) > self._max_events:
             drop = len(self.kept) - self._max_events * 3 // 4
-        # The foremost reader never gets a gap. The run waits for it, so it has to read a bounded number of events,
-        # plus those of one item. The events that close an item repeat it, and are one batch.
+        # Keep all events that the foremost reader has not read. They are bounded, because the run waits for this
+        # reader: they are at most the lead at which it waits, plus the events of one item.
         spare = len(self.kept) - 1
         if self._subscribers and self.archive is None:
             spare = max(0, min(spare, self._front - self.first))

@@ -7,20 +7,17 @@ from typing import Annotated
 import typer
 
 from .deployers import manager_of
-from .exits import ExitCode, say
+from .exits import ExitCode
 from .options import AsJson
 from .progress import progress
-from .status import as_line
+from .status import show
 from .target import deployments
-from .terminal import write_json
 
 __all__ = ["scale"]
 
-Deployed = Annotated[str, typer.Argument(help="The id of a deployment, or k8s:NAME.", autocompletion=deployments)]
-
 
 def scale(
-    target: Deployed,
+    target: Annotated[str, typer.Argument(help="The id of a deployment, or k8s:NAME.", autocompletion=deployments)],
     replicas: Annotated[int, typer.Argument(min=0, help="The number of pods.")],
     as_json: AsJson = False,
 ) -> ExitCode:
@@ -30,8 +27,5 @@ def scale(
     manager, deploy_id = manager_of(target)
     with progress(f"Scaling {target}"):
         seen = trio.run(manager.scale, deploy_id, replicas)
-    if as_json:
-        write_json(seen)
-    else:
-        say(as_line(seen))
+    show(seen, as_json=as_json)
     return ExitCode.OK

@@ -37,7 +37,7 @@ def warn_of_cancelled_error(fn: Callable[..., Any], name: str) -> None:
         file = inspect.getsourcefile(fn) or fn.__code__.co_filename
     except (OSError, TypeError, SyntaxError, ValueError):
         return
-    # Some modules have no namespace to look names up in.
+    # `inspect.getmodule` may return None, and a callable need not have `__globals__`.
     names = getattr(inspect.getmodule(fn), "__dict__", {}) | getattr(fn, "__globals__", {})
     for node in _handlers(tree):
         named = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from trio_agentapp.protocol.events import ContentEvent
-from trio_agentapp.runs import EventLog, Gap, Subscriber, log
+from trio_agentapp.runs import EventLog, Gap, Subscriber, event_log
 from trio_agentapp.testing import Script, say, wait
 
 FINISHED = ("FINISHED", "returned")
@@ -97,7 +97,7 @@ async def test_the_foremost_reader_meets_no_gap_when_one_batch_is_heavier_than_t
 
 
 async def test_a_large_item_reaches_its_reader_whole(autojump_clock, house, how) -> None:
-    large = "x" * (log.MAX_WEIGHT // 3)
+    large = "x" * (event_log.MAX_WEIGHT // 3)
     run = await house.start(Script(say("a"), wait(1), say({"role": "assistant", "content": large}), wait(1)))
     assert await read_all(run.log.subscribe()) == list(range(run.log.end))
     assert how(run) == FINISHED
@@ -219,7 +219,7 @@ async def test_a_run_is_held_back_when_every_reader_is_slow(autojump_clock, hous
     run = await house.start(handler)
     first, second = run.log.subscribe(), run.log.subscribe()
     await wait_all_tasks_blocked()
-    assert log.HELD_BACK_EVENTS - 10 <= len(sent) <= log.HELD_BACK_EVENTS + 10
+    assert event_log.HELD_BACK_EVENTS - 10 <= len(sent) <= event_log.HELD_BACK_EVENTS + 10
     # One of them reads on: the run follows it, and the other is not waited for.
     assert await read_all(first) == list(range(run.log.end))
     assert len(sent) == 10_000
