@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -70,8 +71,8 @@ def reached(target: str) -> Iterator[str]:
     from ..deploy import LocalDeployManager
     from ..telemetry import configure_logging
 
-    # Show its warnings, but not that it has started.
-    configure_logging(levels="warning")
+    # Show its warnings, but not that it has started, unless the command has set a lower level.
+    configure_logging(levels="warning" if logging.getLogger().level == logging.WARNING else None)
     manager = LocalDeployManager(host="127.0.0.1", port=0)
 
     async def deploy() -> tuple[str, str]:
