@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 __all__ = ["Authority", "Issued"]
 
@@ -52,13 +52,20 @@ class Authority:
         common_names: Sequence[str] | None = None,
         lasts: float = 86400.0,
         usage: x509.ObjectIdentifier = CLIENT,
+        unreadable: bool = False,
     ) -> Issued:
-        """Sign a certificate that lasts for some seconds from now; it began before them."""
+        """Sign a certificate that lasts for some seconds from now; it began before them.
+
+        `unreadable`: its alternative name is a URI that is not UTF-8.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.NameAttribute(NameOID.COMMON_NAME, each) for each in common_names or [name]]
         builder = self._builder(x509.Name(names), key, timedelta(seconds=lasts))
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        if unreadable:
+            raw = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"0\x07\x86\x05urn:\xff")
+            builder = builder.add_extension(raw, critical=False)
         if alternatives:
             builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         issued = Issued(self._folder / f"{name}.pem", self._folder / f"{name}.key")

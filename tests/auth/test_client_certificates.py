@@ -71,13 +71,20 @@ async def test_names_with_scopes(scopes: Any) -> None:
         ("CN", {"subject": ((("commonName", "anna"), ("commonName", "ben")),)}),
         ("CN", {"subject": ((("commonName", "anna\x00ben"),),)}),
         ("CN", {"subject": ((("commonName", ""),),)}),
+        ("CN", {"subject": ((("commonName", "anna" * 100),),)}),
         ("URI", {"subjectAltName": (("DNS", "spiffe://example.com/anna"),)}),
         ("email", {"subjectAltName": ()}),
     ],
 )
-async def test_a_certificate_that_names_no_user_or_two(field: Any, change: Any) -> None:
+async def test_a_certificate_that_names_no_user_or_two(
+    field: Any, change: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     with pytest.raises(InvalidCredentials):
         await principal(ClientCertificates(field), {**ANNA, **change})
+    [line] = caplog.messages
+    assert line.startswith("the client certificate with serial number 0A1B was refused: it")
+    assert "anna" not in line
     if field != "CN":
         bare = {name: value for name, value in ANNA.items() if name != "subjectAltName"}
         with pytest.raises(InvalidCredentials):

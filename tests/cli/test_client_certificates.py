@@ -20,7 +20,7 @@ AGENT = """
 from trio_agentapp import AgentApp
 from trio_agentapp.auth import ClientCertificates
 
-app = AgentApp(authenticate=ClientCertificates())
+app = AgentApp(authenticate=ClientCertificates(), admin_token="correct-horse-battery")
 
 @app.query()
 async def chat(request):
@@ -54,6 +54,10 @@ def test_a_server_that_reloads_and_its_clients(shell: Shell, authority: Authorit
     by_variable = {"AGENTAPP_CLIENT_CERT": str(anna.cert), "AGENTAPP_CLIENT_KEY": str(anna.key)}
     assert shell.call("chat", url, "--query", "hi", **by_variable, **trust).stdout == "bye anna\n"
     assert "is ready" in shell.call("status", url, **by_variable, **trust).stdout
+    look = ("top", url, "--json", "--token", "correct-horse-battery")
+    assert '"trouble":null' in shell.call(*look, *mine, **trust).stdout
+    assert "certificate required" in shell.call(*look, code=3, **trust).stdout
+    assert "cannot be read" in shell.call(*look, *mine, code=2, SSL_CERT_FILE="nowhere").stderr
     assert running.stop() == 0
     assert "was refused: it presented none" in running.output
     assert "Traceback" not in running.output

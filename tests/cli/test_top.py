@@ -47,7 +47,7 @@ def test_what_is_wrong_with_a_node_is_in_its_line(shell: Shell) -> None:
     done = shell.call("top", url, "127.0.0.1:1", *options, "--token", TOKEN)
     assert "ready" in done.stdout
     [dead] = [line for line in done.stdout.splitlines() if line.startswith("http://127.0.0.1:1 ")]
-    assert dead.endswith("  it does not answer")
+    assert dead.endswith("  it does not answer: Connection refused")
 
 
 def test_it_follows_the_runs_in_a_terminal(shell: Shell) -> None:

@@ -9,10 +9,12 @@ from contextlib import AsyncExitStack
 import pytest
 import trio
 
+from trio_agentapp.client import AgentClient
+from trio_agentapp.errors import Unauthorized
 from trio_agentapp.testing.faulty_proxy import FaultyProxy
 
 from .conftest import Start
-from .harness import TIMEOUT, WAYS, Client, Server, check_events, fresh
+from .harness import TIMEOUT, WAYS, Client, Server, check_events, fresh, output_text
 from .sockets import connect
 
 
@@ -160,9 +162,12 @@ def guarded(start: Start) -> Server:
 
 async def test_a_token_is_proved_by_header_or_init(guarded: Server) -> None:
     async with connect(guarded, headers={"Authorization": "Bearer u1"}) as socket:
+        # It is not needed here, so it changes nothing, and a client need not know.
+        await socket.send("init", token="u2")
         await socket.start("a", session_id="s1")
         await socket.wait_for("a", "done")
         assert socket.deltas("a") == ["u1"]
+        assert socket.frames[None] == [{"type": "ready"}], "an error"
     async with connect(guarded, ready=False) as socket:
         await socket.send("init", token="u2")
         assert await socket.receive() == {"type": "ready"}
@@ -176,6 +181,21 @@ async def test_a_token_is_proved_by_header_or_init(guarded: Server) -> None:
         await socket.start("a", session_id="s1")
         await socket.wait_for("a", "done")
         assert socket.deltas("a") == ["u3"]
+    guarded.close()
+
+
+async def test_the_client_authenticates_by_any_header(guarded: Server) -> None:
+    """It waits for `ready` before its first run, and the server for a message."""
+    url = f"http://127.0.0.1:{guarded.port}"
+    async with AgentClient(url, transport="websocket", headers={"Cookie": "user=u3"}) as client:
+        async with client.run("hi") as events:
+            async for _ in events:
+                pass
+    assert output_text(events.response) == "u3"
+    async with AgentClient(url, transport="websocket") as client:
+        with pytest.raises(Unauthorized):
+            async with client.run("hi"):
+                pass
     guarded.close()
 
 

@@ -14,7 +14,6 @@ from ..errors import ConfigurationError, CredentialsExpired, InvalidCredentials,
 from ..protocol.ids import identifier_fault
 from ..server.extensions import CLIENT_CERTIFICATE, PEER, extension
 from ..web import Principal
-from .credentials import user_of
 
 __all__ = ["BEHIND_PROXY", "NOT_ASKED", "ClientCertificates"]
 
@@ -81,17 +80,15 @@ class ClientCertificates:
         if ssl.cert_time_to_seconds(certificate["notAfter"]) < time.time():
             raise CredentialsExpired
         names = self._names(certificate)
-        if len(names) != 1:
-            logger.info(
-                "the client certificate with serial number %s was refused: it has %d names (%s) that may come in, "
-                "and must have one",
-                certificate["serialNumber"],
-                len(names),
-                self._field,
-            )
-            raise InvalidCredentials
-        user = user_of(names.pop())
-        return Principal(user, certificate, frozenset() if self._scopes is None else self._scopes[user])
+        fault: str | None = f"it has {len(names)} names ({self._field}) that may come in, and must have one"
+        if len(names) == 1:
+            [user] = names
+            if (fault := identifier_fault(user)) is None:
+                return Principal(user, certificate, frozenset() if self._scopes is None else self._scopes[user])
+            fault = f"its name ({self._field}) {fault}"
+        serial = certificate["serialNumber"]
+        logger.info("the client certificate with serial number %s was refused: %s", serial, fault)
+        raise InvalidCredentials
 
     def _names(self, certificate: Mapping[str, Any]) -> set[str]:
         """Return the names in the field of the certificate; with `scopes`, only those that it lists."""

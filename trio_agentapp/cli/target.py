@@ -101,9 +101,9 @@ class Access(NamedTuple):
             return None
         if self.cert is None:
             raise ConfigurationError("--key was given without --cert: the key belongs to a certificate")
-        import httpx
+        from ..client.http_api import system_context
 
-        context = httpx.create_ssl_context()
+        context = system_context()
         try:
             context.load_cert_chain(self.cert, self.key)
         except OSError as error:

@@ -9,11 +9,13 @@ import typer
 
 from ..errors import ConnectionLost, UnexpectedAnswer
 from .exits import ExitCode
-from .options import AsJson
-from .target import url_of
+from .options import AsJson, ClientCert, ClientKey
+from .target import Access, url_of
 from .terminal import write, write_json, write_table
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 __all__ = ["top"]
@@ -33,22 +35,27 @@ def top(
     interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
     limit: Annotated[int, typer.Option(min=0, max=1000, help="Show at most so many runs of each node.")] = 20,
     once: Annotated[bool, typer.Option("--once", help="Look twice, print one table, and exit.")] = False,
+    cert: ClientCert = None,
+    key: ClientKey = None,
     as_json: AsJson = False,
 ) -> ExitCode:
     """Show nodes and their live runs, again and again until Ctrl-C."""
     import trio
 
+    from ..client.http_api import system_context
+
     nodes = [Node(url_of(each) or each, token, limit) for each in node]
+    tls = Access(cert=cert, key=key).ssl_context() or system_context()
     if as_json:
-        trio.run(_look, nodes)
+        trio.run(_look, nodes, tls)
         write_json([each.shown() for each in nodes])
     elif once:
-        trio.run(_look, nodes)
+        trio.run(_look, nodes, tls)
         time.sleep(interval)
-        trio.run(_look, nodes)
+        trio.run(_look, nodes, tls)
         _print(nodes)
     else:
-        trio.run(_follow, nodes, interval)
+        trio.run(_follow, nodes, tls, interval)
     return ExitCode.UNREACHABLE if all(each.trouble for each in nodes) else ExitCode.OK
 
 
@@ -78,10 +85,12 @@ class Node:
     async def _get(self, client: httpx.AsyncClient, path: str) -> dict[str, Any]:
         import httpx
 
+        from ..client.failures import connection_failed
+
         try:
             response = await client.get(self.url + path, headers=self._headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ConnectionLost("it does not answer") from error
+            raise ConnectionLost(f"it does not answer: {connection_failed(error)}") from error
         if response.status_code != httpx.codes.OK:
             raise UnexpectedAnswer(
                 {401: "the admin token is wrong", 404: "it has no admin token"}.get(
@@ -150,22 +159,25 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-async def _look(nodes: list[Node]) -> None:
+async def _look(nodes: list[Node], tls: ssl.SSLContext) -> None:
     import httpx
     import trio
 
-    async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False) as client, trio.open_nursery() as nursery:
+    async with (
+        httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, verify=tls) as client,
+        trio.open_nursery() as nursery,
+    ):
         for node in nodes:
             nursery.start_soon(node.look, client)
 
 
-async def _follow(nodes: list[Node], interval: float) -> None:
+async def _follow(nodes: list[Node], tls: ssl.SSLContext, interval: float) -> None:
     import trio
     from rich.live import Live
 
     with Live(screen=True, auto_refresh=False) as live:
         while True:
-            await _look(nodes)
+            await _look(nodes, tls)
             live.update(_tables(nodes), refresh=True)
             await trio.sleep(interval)
 

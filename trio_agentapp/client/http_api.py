@@ -21,7 +21,7 @@ from .request_body import encoded
 from .responses import error_of_response, json_of, receipt_of
 from .retries import Attempts, Retries
 
-__all__ = ["HttpAPI", "new_http_client", "query", "segment"]
+__all__ = ["HttpAPI", "new_http_client", "query", "segment", "system_context"]
 
 
 def segment(name: str) -> str:
@@ -144,7 +144,7 @@ def new_http_client(
     Raises:
         ConfigurationError: proxies or certificates that the environment names cannot be used.
     """
-    verify = _verify(nodes, ssl_context)
+    verify = ssl_context or (nodes.any_tls and system_context())
     try:
         return httpx.AsyncClient(
             headers={"Accept-Encoding": "identity", **headers},
@@ -172,11 +172,12 @@ async def _add_trace(request: httpx.Request) -> None:
         request.headers.setdefault(name, value)
 
 
-def _verify(nodes: Nodes, ssl_context: ssl.SSLContext | None) -> ssl.SSLContext | bool:
-    if ssl_context is not None:
-        return ssl_context
-    if not nodes.any_tls:
-        return False
+def system_context() -> ssl.SSLContext:
+    """Return a context that trusts the CAs of this machine, or those that the environment names.
+
+    Raises:
+        ConfigurationError: the files that the environment names cannot be read.
+    """
     try:
         return httpx.create_ssl_context()
     except OSError as error:

@@ -168,6 +168,8 @@ class Connection:
                 self._ws = await self._connector.upgrade(self.node, stream, nursery)
                 connecting.deadline = math.inf
                 try:
+                    if self._connector.needs_init:
+                        await self.send({"type": "init"})
                     await self._receive_ready()
                     self._ready = True
                     task_status.started()

@@ -33,6 +33,9 @@ class WebSocketConnector:
 
     Args:
         silence: seconds without a message, pongs included, after which a socket counts as failed.
+
+    `needs_init`: without `Authorization`, a server with an `authenticate` hook waits for the first message, and the
+    client for `ready`.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class WebSocketConnector:
         self.silence = silence
         self._path = path
         self._headers = _encoded(headers)
+        self.needs_init = not any(name.lower() == "authorization" for name in headers)
         self._ssl_context = ssl_context
 
     async def open_stream(self, node: int) -> trio.abc.Stream:

@@ -94,7 +94,7 @@ def launch(
     busy, a background task crashed, or the process did not end in time.
     """
     config = ServerConfig()
-    config.header_timeout = app.read_timeout
+    config.header_timeout = config.ssl_handshake_timeout = app.read_timeout
     config.max_connections = app.max_connections
     inherited = Inheritance.take()
     if inherited is not None:

@@ -189,23 +189,34 @@ class GuardedConnection(TCPServer):
         """Do the handshake of TLS. Returns False if it failed."""
         try:
             with trio.fail_after(self.config.ssl_handshake_timeout):
-                await self.stream.do_handshake()
+                await self._shake_hands()
+            stream: Any = self.stream
+            if stream.context.verify_mode != ssl.CERT_NONE:
+                self.requests.certificate = stream.getpeercert() or {}
         except trio.TooSlowError:
+            note_refusal("head_time")
             return False
         except trio.BrokenResourceError as error:
-            if (reason := _certificate_fault(error.__cause__)) is not None:
-                await self._refuse_certificate(reason)
-            return False
-        stream: Any = self.stream
-        if stream.context.verify_mode != ssl.CERT_NONE:
-            self.requests.certificate = stream.getpeercert() or {}
-        return True
+            reason = _certificate_fault(error.__cause__)
+        except (ValueError, ssl.SSLError):
+            # OpenSSL trusts it, and Python cannot read it: a name is not UTF-8, for example.
+            reason = "it cannot be read"
+        else:
+            return True
+        if reason is not None:
+            await self._refuse_certificate(reason)
+        return False
+
+    async def _shake_hands(self) -> None:
+        await self.stream.do_handshake()
 
     async def _refuse_certificate(self, reason: str) -> None:
         """Log the refusal, and send the TLS alert to the client, which Trio leaves in its buffer."""
         stream: Any = self.stream
         with suppress(OSError):
-            log.info("the certificate of the client at %s was refused: %s", self._addresses()[0][0], reason)
+            client, _ = self._addresses()
+            where = "a Unix socket" if client is None else client[0]
+            log.info("the certificate of the client at %s was refused: %s", where, reason)
         transport = stream.transport_stream
         with trio.move_on_after(LINGER), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await transport.send_all(stream._outgoing.read())
@@ -341,6 +352,22 @@ class GuardedConnection(TCPServer):
             await self._initiate_server_close()
 
 
+class _Flights:
+    """The transport of a handshake of TLS: what the client sends costs milliseconds, so it waits for its turn."""
+
+    def __init__(self, transport: trio.SocketStream, turns: Turns) -> None:
+        self.socket = transport.socket
+        self.send_all = transport.send_all
+        self._receive = transport.receive_some
+        self._turns = turns
+
+    async def receive_some(self) -> bytes | bytearray:
+        data = await self._receive()
+        if not self._turns.take():
+            await self._turns.wait()
+        return data
+
+
 class Connection(GuardedConnection):
     """A connection of the server of this package. Its requests can be cancelled while it still sends."""
 
@@ -388,6 +415,15 @@ class Connection(GuardedConnection):
         with trio.CancelScope() as self._handshake:
             return await super()._do_handshake()
         return False
+
+    async def _shake_hands(self) -> None:
+        stream: Any = self.stream
+        transport = stream.transport_stream
+        stream.transport_stream = _Flights(transport, self._turns)
+        try:
+            await stream.do_handshake()
+        finally:
+            stream.transport_stream = transport
 
     async def _close(self) -> None:
         if not self._plain:

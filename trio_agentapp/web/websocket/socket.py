@@ -30,7 +30,7 @@ from ...protocol.request import AgentRequest
 from ...protocol.trace_context import continued_trace
 from ...refusals import note_refusal
 from ...runs.runner import Watched
-from ...server.extensions import CLIENT_CERTIFICATE, SHUTDOWN_NOTICE, extension
+from ...server.extensions import SHUTDOWN_NOTICE, extension
 from ...server.websocket_connection import ShutdownNotice
 from ..identity import Caller, Principal
 from ..principals import address_name, user_name
@@ -80,6 +80,8 @@ class Socket:
         self._writer = SocketWriter(websocket, max_message=max_message)
         self._shutdown: ShutdownNotice | None = extension(websocket.scope, SHUTDOWN_NOTICE)
         self._principal: Principal | None = None
+        self._may_init = True
+        """Whether no message was read yet: a client may send `init` also where nothing needs it."""
         self._runs: dict[str, SocketRun] = {}
         self._asking = 0
         """The number of messages (stops, inputs, pings, errors) whose answers were not sent yet."""
@@ -122,10 +124,10 @@ class Socket:
         """Authenticate the client. Return its first message if it was read for that and is not an `init`."""
         gate = self._access.gate
         first: messages.ClientMessage | messages.Refused | None = None
-        known = "Authorization" in self._websocket.headers or extension(self._websocket.scope, CLIENT_CERTIFICATE)
-        if gate.asks and not known:
+        if gate.asks and "Authorization" not in self._websocket.headers:
             with trio.move_on_after(self._init_timeout) as timeout:
                 first = await self._receive()
+                self._may_init = False
             if timeout.cancelled_caught:
                 raise Close(4408, "no init came in time")
             if isinstance(first, messages.Init):
@@ -156,6 +158,7 @@ class Socket:
 
     def _handle(self, message: messages.ClientMessage | messages.Refused, nursery: trio.Nursery) -> None:
         """Handle a message without waiting. What takes time gets a task, so that a later stop is read meanwhile."""
+        may_init, self._may_init = self._may_init, False
         match message:
             case messages.Start(id, request, traceparent):
                 request.id = request.id or new_run_id()
@@ -175,6 +178,8 @@ class Socket:
                 self._answer(nursery, id, partial(self._refuse, RunNotFound()))
             case messages.Refused(named, error):
                 self._answer(nursery, named, partial(self._refuse, error))
+            case messages.Init() if may_init:
+                pass
             case messages.Init():
                 late = ValidationError([("$.type", "init must be the first message")])
                 self._answer(nursery, None, partial(self._refuse, late))
