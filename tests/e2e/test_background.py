@@ -16,7 +16,8 @@ from .conftest import Start
 from .harness import TERMINAL, Server, fresh, say
 
 SERVING = re.compile(
-    r"<|GET |hypercorn\.(trio\.task_group|utils)|HTTPConnection|_run_handler|_serve_one|_idle_timeout"
+    r"<|GET |hypercorn\.(trio\.task_group|utils)|HTTPConnection|_run_handler|_Connections\._connection|_serve_one"
+    r"|_idle_timeout"
 )
 """Tasks of one connection or request, which end alone, and Trio's and Hypercorn's own."""
 
